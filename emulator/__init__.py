@@ -1,0 +1,1 @@
+"""What if there were no API: a stand-in for Claude that speaks HTTP."""

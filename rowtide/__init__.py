@@ -1,0 +1,1 @@
+"""By what rules: rows, agents, money and the ledger. Nothing here knows Prefect."""

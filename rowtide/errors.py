@@ -1,0 +1,52 @@
+"""What can go wrong that a person must hear about.
+
+A failed row is never one of these: it is data, with a reason, in the ledger.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rapidfuzz import process
+
+
+class RowtideError(Exception):
+    """Something Rowtide cannot go on without has failed."""
+
+
+class UserMistake(RowtideError):
+    """A job, a source or a command is wrong in a way its author can mend. The command line exits 2.
+
+    Rendered as `job.yaml:12: tiers: 'haikoo' is not a tier; did you mean 'haiku'?`.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: Path | str | None = None,
+        line: int | None = None,
+        key: str | None = None,
+        meant: str | None = None,
+    ) -> None:
+        self.what, self.file, self.line, self.key, self.meant = what, file, line, key, meant
+        place = f"{file}:{line}" if file and line else str(file) if file else ""
+        hint = f"; did you mean {meant!r}?" if meant else ""
+        super().__init__(": ".join(part for part in (place, key, what) if part) + hint)
+
+
+class WorldError(RowtideError):
+    """Something outside failed for everyone (network, rate limit, server). Worth trying again later."""
+
+
+class StoppedByWorld(WorldError):
+    """The API refuses all work until a person acts (credit exhausted, key revoked). The run can be resumed."""
+
+
+class IllegalMove(RowtideError):
+    """A row was asked to make a move its state does not allow: a bug, or two writers. The run stops."""
+
+
+def nearest(name: str, legal: Iterable[str]) -> str | None:
+    """The legal name most like `name`, or None when nothing is close."""
+    match = process.extractOne(name, list(legal), score_cutoff=60)
+    return match[0] if match else None

@@ -1,0 +1,226 @@
+"""What to do with a row: `job.yaml`, read strictly.
+
+Every field is followed by its sentence; `docs/job_yaml.md` is generated from those sentences. Loading a job
+touches nothing but its folder. A mistake names the file, the line, the key and the nearest legal name.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rowtide.errors import UserMistake, nearest
+
+JOB_FILE = "job.yaml"
+
+
+class Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SourceSpec(Spec):
+    path: Path | None = None
+    """A CSV, JSONL or Parquet file, relative to the job's folder."""
+    kind: Literal["csv", "jsonl", "parquet", "sql"] | None = None
+    """How to read it; by default what the file's name ends in."""
+    url: str | None = None
+    """Any SQLAlchemy URL, with `query`. `${NAME}` is taken from the environment."""
+    query: str | None = None
+    """The SELECT whose rows are read; give it an ORDER BY."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "SourceSpec":
+        if (self.path is None) == (self.url is None):
+            raise ValueError("give either `path` or `url` with `query`")
+        if self.url is not None and self.query is None:
+            raise ValueError("`url` needs `query`")
+        return self
+
+
+class SinkSpec(Spec):
+    kind: Literal["parquet", "csv", "jsonl", "sql"] = "parquet"
+    """What to write."""
+    path: Path | None = None
+    """A folder of parts (parquet, csv, jsonl), relative to ROWTIDE_HOME."""
+    url: str | None = None
+    """Any SQLAlchemy URL, with `table`. `${NAME}` is taken from the environment."""
+    table: str | None = None
+    """The table to upsert into; made from the answer model when absent."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "SinkSpec":
+        if self.kind == "sql" and not (self.url and self.table):
+            raise ValueError("a sql sink needs `url` and `table`")
+        if self.kind != "sql" and self.path is None:
+            raise ValueError(f"a {self.kind} sink needs `path`")
+        return self
+
+
+class ToolServerSpec(Spec):
+    command: str
+    """The program to start; `python` means the interpreter Rowtide runs on."""
+    args: list[str] = []
+    """Its arguments; it is started in the job's folder."""
+    env: dict[str, str] = {}
+    """Its environment besides HOME and PATH. `${NAME}` is taken from ours."""
+    tools: list[str] | None = None
+    """The tools a row may call; by default all the server lists. Fewer is cheaper: the prompt pays for each."""
+    timeout_seconds: float = 30
+    """How long one call may take."""
+    concurrency: int = Field(default=8, ge=1)
+    """How many calls may be on the wire at once."""
+
+
+class GroundingSpec(Spec):
+    field: str
+    """The answer's field whose value must stand in tool output."""
+    tool: str
+    """`server.tool`, or `server.*`: whose output must hold it."""
+
+
+class ChecksSpec(Spec):
+    corrections: int = Field(default=2, ge=0)
+    """How often a row is told what was wrong with its answer, at one tier, before it goes up the ladder."""
+    grounding: list[GroundingSpec] = []
+    """Claims that must stand in the output of a tool the row called."""
+
+
+class GatesSpec(Spec):
+    answers: Path | None = None
+    """Great Expectations over answers, in GX's own words (type, kwargs, severity)."""
+
+
+class LimitsSpec(Spec):
+    turns: int = Field(default=8, ge=1)
+    """Model replies a row may take at one tier."""
+    tool_calls: int = Field(default=16, ge=0)
+    """Tool calls a row may make at one tier."""
+    bounces: int = Field(default=3, ge=0)
+    """How often a row is sent again after the API errored, expired or canceled it."""
+    max_tokens: int = Field(default=4096, ge=1)
+    """The longest reply, in tokens, thinking included."""
+    tool_output_chars: int = Field(default=8000, ge=100)
+    """The longest tool output a model reads; the rest is cut, and it is told so."""
+    row_bytes: int = Field(default=1_000_000, ge=1)
+    """The largest row, as canonical JSON; a larger one is quarantined unread."""
+    batch_rows: int = Field(default=100_000, ge=1, le=100_000)
+    """The most rows in one batch."""
+    batch_bytes: int = Field(default=256_000_000, ge=1, le=256_000_000)
+    """The most bytes in one batch."""
+    enough_rows: int = Field(default=1000, ge=1)
+    """Ready rows that are worth a batch while others are still at the API."""
+    patience_seconds: float = Field(default=24 * 3600, gt=0)
+    """How long a run waits in its process for a batch to end."""
+
+
+Tiers = Annotated[list[str], Field(min_length=1)]
+
+
+class JobSpec(Spec):
+    """One folder, one job."""
+
+    job: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_-]*$")
+    """Its name; by default the folder's."""
+    description: str = ""
+    """One sentence for people."""
+    source: SourceSpec
+    """Where the rows come from."""
+    key: str | list[str]
+    """The column, or columns, that name a row for ever."""
+    prompt: Path = Path("prompt.md")
+    """What the agent is told: Jinja2, strict. Above a line `---` for all rows (cached), below it for each."""
+    answer: str = "Answer"
+    """The pydantic model in `answer.py`."""
+    tiers: Tiers
+    """The ladder, cheapest first: names from the model catalogue."""
+    tools: dict[str, ToolServerSpec] = {}
+    """MCP servers by the name this job gives them."""
+    checks: ChecksSpec = ChecksSpec()
+    """What an answer must pass by itself."""
+    gates: GatesSpec = GatesSpec()
+    """What answers must pass together."""
+    lane: Literal["auto", "batch"] = "auto"
+    """How turns reach the model."""
+    limits: LimitsSpec = LimitsSpec()
+    """Where a row, a batch or a run must stop."""
+    sink: SinkSpec
+    """Where accepted rows go."""
+
+    @property
+    def key_columns(self) -> list[str]:
+        return [self.key] if isinstance(self.key, str) else self.key
+
+
+def read_spec(folder: Path) -> JobSpec:
+    """Read `folder/job.yaml`. Raises UserMistake naming file, line, key and the nearest legal name."""
+    file = folder / JOB_FILE
+    if not file.is_file():
+        raise UserMistake("no such file; a job is a folder with a job.yaml", file=file)
+    text = file.read_text(encoding="utf-8")
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UserMistake(f"not YAML: {error}", file=file, line=mark.line + 1 if mark else None) from None
+    if not isinstance(values, dict) or node is None:
+        raise UserMistake("a job is a mapping of keys to values", file=file)
+    try:
+        spec = JobSpec.model_validate({"job": folder.resolve().name, **values})
+    except ValidationError as error:
+        raise _first_mistake(error, file, node) from None
+    return spec
+
+
+def _first_mistake(error: ValidationError, file: Path, node: yaml.Node) -> UserMistake:
+    first = error.errors()[0]
+    path = [part for part in first["loc"] if not _is_union_branch(part)]
+    key = ".".join(str(part) for part in path)
+    line = _line_of(node, path)
+    if first["type"] == "extra_forbidden":
+        legal = _legal_keys(JobSpec, path[:-1])
+        meant = nearest(str(path[-1]), legal)
+        return UserMistake(f"unknown key; legal here: {', '.join(legal)}", file=file, line=line, key=key, meant=meant)
+    if first["type"] == "missing":
+        return UserMistake("this key is required", file=file, line=line, key=key)
+    return UserMistake(f"{first['msg']} (got {_short(first['input'])})", file=file, line=line, key=key)
+
+
+def _is_union_branch(part: Any) -> bool:
+    return isinstance(part, str) and (part in {"str"} or part.startswith(("list[", "function-")))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _line_of(node: yaml.Node, path: list[Any]) -> int:
+    """The 1-based line of the deepest node on `path` that exists."""
+    line = node.start_mark.line + 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if found is None:
+                return line
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _legal_keys(model: type[BaseModel], path: list[Any]) -> list[str]:
+    """The keys legal in the mapping at `path`."""
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+    return sorted(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The spec model inside an annotation such as dict[str, ToolServerSpec]."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in getattr(annotation, "__args__", ()) if (found := _model_in(arg))), None)

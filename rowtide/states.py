@@ -1,0 +1,64 @@
+"""The life of a row: which state it is in and which moves are legal.
+
+Few states drive; many reasons report. The ledger applies moves and never sets a state.
+
+    ready ─submit→ in_flight ─reply→ replied ─answer→ answered ─accept→ accepted ─load→ loaded
+      ↑               │ bounce          │ continue · correct · escalate      │ escalate
+      └───────────────┴─────────────────┴────────────────────────────────────┘
+    quarantine ends any row that cannot be verified; unchanged ends one that already was.
+"""
+
+from enum import StrEnum
+
+from rowtide.errors import IllegalMove
+
+
+class RowState(StrEnum):
+    READY = "ready"  # its next request can be sent
+    IN_FLIGHT = "in_flight"  # its request is in a batch, or about to be
+    REPLIED = "replied"  # the model spoke; nobody has acted on it yet
+    ANSWERED = "answered"  # the answer passed the row's own checks and waits for the gate
+    ACCEPTED = "accepted"  # verified; waits for the load
+    HELD = "held"  # waits for a person
+    LOADED = "loaded"  # in the sink
+    QUARANTINED = "quarantined"  # could not be verified; waits for a person, with its reason
+    UNCHANGED = "unchanged"  # an earlier run loaded the same content under the same job version
+
+
+SETTLED = frozenset({RowState.LOADED, RowState.QUARANTINED, RowState.UNCHANGED})
+
+MOVES: dict[tuple[RowState, str], RowState] = {
+    (RowState.READY, "submit"): RowState.IN_FLIGHT,
+    (RowState.READY, "quarantine"): RowState.QUARANTINED,  # its request cannot be built or is too large
+    (RowState.IN_FLIGHT, "reply"): RowState.REPLIED,
+    (RowState.IN_FLIGHT, "bounce"): RowState.READY,  # errored, expired or canceled at the API
+    (RowState.IN_FLIGHT, "quarantine"): RowState.QUARANTINED,  # bounced too often, or refused for good
+    (RowState.REPLIED, "continue"): RowState.READY,  # tools ran; ask again
+    (RowState.REPLIED, "correct"): RowState.READY,  # told what was wrong; ask again
+    (RowState.REPLIED, "escalate"): RowState.READY,  # a fresh conversation, one tier up
+    (RowState.REPLIED, "answer"): RowState.ANSWERED,
+    (RowState.REPLIED, "hold"): RowState.HELD,
+    (RowState.REPLIED, "quarantine"): RowState.QUARANTINED,
+    (RowState.HELD, "release"): RowState.REPLIED,  # a person allowed or denied
+    (RowState.ANSWERED, "accept"): RowState.ACCEPTED,
+    (RowState.ANSWERED, "escalate"): RowState.READY,
+    (RowState.ANSWERED, "quarantine"): RowState.QUARANTINED,
+    (RowState.ACCEPTED, "load"): RowState.LOADED,
+    (RowState.QUARANTINED, "retry"): RowState.READY,  # a person mended something
+}
+
+
+def after(state: RowState, move: str, row: object = "row") -> RowState:
+    """The state a row is in after `move`.
+
+    Raises IllegalMove, naming row, state and move, for anything not in the table.
+    """
+    try:
+        return MOVES[state, move]
+    except KeyError:
+        raise IllegalMove(f"{row}: {move!r} is not a legal move from {state.value!r}") from None
+
+
+def sources_of(move: str) -> list[RowState]:
+    """The states from which `move` is legal."""
+    return [state for (state, name) in MOVES if name == move]

@@ -1,0 +1,1 @@
+"""What is retried: one durable effect each."""
