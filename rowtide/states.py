@@ -10,8 +10,6 @@ Few states drive; many reasons report. The ledger applies moves and never sets a
 
 from enum import StrEnum
 
-from rowtide.errors import IllegalMove
-
 
 class RowState(StrEnum):
     READY = "ready"  # its next request can be sent
@@ -32,6 +30,7 @@ MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.READY, "quarantine"): RowState.QUARANTINED,  # its request cannot be built or is too large
     (RowState.IN_FLIGHT, "reply"): RowState.REPLIED,
     (RowState.IN_FLIGHT, "bounce"): RowState.READY,  # errored, expired or canceled at the API
+    (RowState.IN_FLIGHT, "recall"): RowState.READY,  # its batch was certainly never taken
     (RowState.IN_FLIGHT, "quarantine"): RowState.QUARANTINED,  # bounced too often, or refused for good
     (RowState.REPLIED, "continue"): RowState.READY,  # tools ran; ask again
     (RowState.REPLIED, "correct"): RowState.READY,  # told what was wrong; ask again
@@ -48,15 +47,10 @@ MOVES: dict[tuple[RowState, str], RowState] = {
 }
 
 
-def after(state: RowState, move: str, row: object = "row") -> RowState:
-    """The state a row is in after `move`.
-
-    Raises IllegalMove, naming row, state and move, for anything not in the table.
-    """
-    try:
-        return MOVES[state, move]
-    except KeyError:
-        raise IllegalMove(f"{row}: {move!r} is not a legal move from {state.value!r}") from None
+def target_of(move: str) -> RowState:
+    """The state every row is in after `move`. Raises KeyError for a move that is not in the table."""
+    (target,) = {after for (_, name), after in MOVES.items() if name == move}
+    return target
 
 
 def sources_of(move: str) -> list[RowState]:

@@ -1,0 +1,58 @@
+# `make` alone lists the targets. Nothing here names a package index: pip and uv use the one you configured.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix bench
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null)
+PINS := pyproject.toml constraints.txt
+
+help: ## list these targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+demo: .venv/.run ## run the companies job against the emulator: no key, no money
+	.venv/bin/rowtide run jobs/companies
+
+test: .venv/.test ## run every test
+	.venv/bin/python -m pytest
+
+check: .venv/.test ## lint, format, types and the quick tests, in under a minute; changes nothing
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/basedpyright
+	.venv/bin/python -m pytest -m "not slow"
+
+fix: .venv/.test ## format the code and mend what ruff can mend
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+bench: .venv/.run ## print the benchmark table
+	.venv/bin/python -m benchmarks
+
+# The test stamp includes the run-time one, so a fresh `make test` installs once.
+.venv/.run: $(PINS) | .venv/bin/python
+	$(call install,.)
+	@touch $@
+
+.venv/.test: $(PINS) | .venv/bin/python
+	$(call install,.[test])
+	@touch .venv/.run $@
+
+# pip resolves nothing: constraints.txt pins every package. Compiling is left to the first import of each module.
+define install
+@echo "installing into .venv: about a minute the first time"
+@$(if $(UV),uv pip install --quiet --python .venv/bin/python,.venv/bin/python -m pip install -qq --no-compile) \
+	--constraint constraints.txt --editable '$(1)'
+endef
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Rowtide needs Python 3.11 or newer; name one: make PYTHON=python3.12 demo" >&2; exit 1; }
+ifeq ($(UV),)
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(PYTHON) -c \
+		'import sys; print("Python cannot make a .venv here; run: sudo apt install python3.%d-venv" % sys.version_info[1])' >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+else
+	@uv venv --quiet --python $(PYTHON) .venv
+endif

@@ -1,0 +1,36 @@
+"""One run of a job in a process of its own, and what that process used."""
+
+import asyncio
+import os
+import resource
+import sys
+import time
+
+import orjson
+
+
+def main() -> None:
+    """Run `JOB SOURCE RUN_ID` and print CPU seconds, peak megabytes and wall seconds as JSON."""
+    job, source, run_id = sys.argv[1:]
+    from flows.run_job import run_job  # noqa: PLC0415 # so that what importing costs can be told apart
+
+    imported = _cpu_seconds()
+    started = time.perf_counter()
+    found = asyncio.run(run_job(job, source=source, run_id=run_id))
+    used = {
+        "cpu_seconds": _cpu_seconds() - imported,
+        "import_cpu_seconds": imported,
+        "wall_seconds": time.perf_counter() - started,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "pid": os.getpid(),
+    }
+    sys.stdout.write(orjson.dumps({**found, **used}).decode() + "\n")
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main()

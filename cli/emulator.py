@@ -1,0 +1,25 @@
+"""`rowtide emulator`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from cli.say import home
+
+
+def emulator(*, port: int = 8787, data: Path | None = None) -> int:
+    """Serve a stand-in for the Claude API on this machine, for rehearsals without a key.
+
+    Point any client at it with ANTHROPIC_BASE_URL and any ANTHROPIC_API_KEY. `python -m emulator --help` has more.
+
+    Parameters
+    ----------
+    port
+        The port to listen on; 0 picks a free one.
+    data
+        Where it keeps batches; by default under ROWTIDE_HOME.
+    """
+    kept = str(data or home() / "emulator")
+    return subprocess.run(
+        [sys.executable, "-m", "emulator", "--port", str(port), "--data", kept], check=False
+    ).returncode

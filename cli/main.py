@@ -1,0 +1,58 @@
+"""The `rowtide` command: what it can be asked, and how it says no.
+
+Each command is a module that is loaded only when it is asked for: `show` and `runs` need no Prefect.
+"""
+
+import os
+import sys
+
+from cyclopts import App, CycloptsError
+
+from cli.say import complain
+from rowtide.errors import RowtideError, UserMistake
+
+EXIT_MISTAKE = 2
+EXIT_STOPPED = 1
+EXIT_INTERRUPTED = 130
+
+# Prefect reads these when it is imported. Its own server's noise is not our user's concern; the ledger is.
+QUIET_PREFECT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+}
+
+app = App(
+    name="rowtide",
+    help="One small Claude agent per row, at batch price, and a ledger that never forgets where each row is.",
+    help_format="plaintext",
+)
+app.command("cli.run:run", name="run", help="Run a job over its rows.")
+app.command("cli.resume:resume", name="resume", help="Go on with a run, from the last committed row.")
+app.command("cli.runs:runs", name="runs", help="List runs, newest first.")
+app.command("cli.show:show", name="show", help="Tell the whole story of one row.")
+app.command("cli.emulator:emulator", name="emulator", help="Serve a stand-in for the Claude API.")
+
+
+def main() -> None:
+    """Run the command line. Exits 0, 1 (stopped, resumable), 2 (the user's mistake), 130 (interrupted)."""
+    for name, value in QUIET_PREFECT.items():
+        os.environ.setdefault(name, value)
+    try:
+        status = app(exit_on_error=False)
+    except CycloptsError:
+        sys.exit(EXIT_MISTAKE)  # cyclopts has said what was wrong
+    except UserMistake as mistake:
+        complain(str(mistake))
+        sys.exit(EXIT_MISTAKE)
+    except RowtideError as error:
+        complain(f"{error}")
+        sys.exit(EXIT_STOPPED)
+    except KeyboardInterrupt:
+        complain("interrupted; what was committed is kept: `rowtide resume RUN` goes on")
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(status or 0)

@@ -1,0 +1,58 @@
+"""Live progress on stderr, read from the ledger: it shows what is committed and nothing else."""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.live import Live
+from rich.text import Text
+from sqlalchemy.exc import OperationalError
+
+from cli.say import err, existing_ledger
+from rowtide.errors import UserMistake
+from rowtide.ledger_story import progress
+from rowtide.states import RowState
+
+LOOK_EVERY_SECONDS = 1.0
+
+
+@contextmanager
+def watching(run_id: str) -> Generator[None]:
+    """Show a run's progress until the block ends."""
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(run_id, stop), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def _watch(run_id: str, stop: threading.Event) -> None:
+    if err.is_terminal:
+        with Live(console=err, refresh_per_second=4, transient=True) as live:
+            while not stop.wait(LOOK_EVERY_SECONDS):
+                if line := _line(run_id):
+                    live.update(Text(line))
+        return
+    last = ""
+    while not stop.wait(LOOK_EVERY_SECONDS):
+        if (line := _line(run_id)) and line != last:
+            err.print(line, markup=False)
+            last = line
+
+
+def _line(run_id: str) -> str:
+    """One line of progress, or nothing while there is nothing to read."""
+    try:
+        with existing_ledger() as ledger, ledger.view() as tx:
+            return _in_words(progress(tx, run_id))
+    except (UserMistake, OperationalError):
+        return ""
+
+
+def _in_words(found: dict[str, Any]) -> str:
+    states = " · ".join(f"{found['states'][state]:,} {state.value}" for state in RowState if found["states"][state])
+    return f"{states} | {found['batches']} batches, {found['batches_open']} at the API | ${found['cost_usd']:.4f}"

@@ -1,0 +1,70 @@
+"""Running the real Prefect flow from a terminal: a server for Claude, a server for Prefect, and progress."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from prefect.settings import get_current_settings
+
+from cli.progress import watching
+from cli.say import err, existing_ledger, home, out, tilde
+from flows.run_job import run_job
+from rowtide import ledger as ledgers
+from rowtide.summary import as_text
+
+EXIT_HELD = 3
+
+
+def pump(run_id: str, *, as_json: bool, **parameters: Any) -> int:
+    """Run the flow to its end and print what came of it. Returns the exit status."""
+    with claude_server():
+        if not get_current_settings().api.url:
+            err.print(
+                "Prefect: starting its own server for this run, about ten seconds (set PREFECT_API_URL to use yours)"
+            )
+        with watching(run_id):
+            found = asyncio.run(run_job(run_id=run_id, **parameters))
+    if as_json:
+        sys.stdout.write(orjson.dumps(found).decode() + "\n")
+    else:
+        out.print(as_text(found, results=results_of(run_id), ledger=tilde(home() / "ledger.db")), markup=False)
+        out.print(f"report   {tilde(home() / 'reports' / run_id)}.json · any row: rowtide show KEY", markup=False)
+    return EXIT_HELD if found["held"] else 0
+
+
+@contextmanager
+def claude_server() -> Generator[None]:
+    """The API the environment names; without a key, the emulator, for as long as we live."""
+    if os.environ.get("ANTHROPIC_API_KEY"):
+        yield
+        return
+    command = [
+        sys.executable,
+        "-m",
+        "emulator",
+        "--port",
+        "0",
+        "--data",
+        str(home() / "emulator"),
+        "--until-stdin-closes",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        url = process.stdout.readline().rpartition(" ")[2].strip()
+        err.print("no ANTHROPIC_API_KEY: the emulator answers by rule, not Claude; nothing is sent and nothing is paid")
+        os.environ.update(ANTHROPIC_API_KEY="emulator", ANTHROPIC_BASE_URL=url)
+        try:
+            yield
+        finally:
+            process.stdin.close()
+
+
+def results_of(run_id: str) -> str:
+    """Where the run's rows were written, as a person would say it."""
+    with existing_ledger() as ledger, ledger.view() as tx:
+        return ledgers.sink_of(tx, ledgers.find_run(tx, run_id)) or "nothing was loaded"

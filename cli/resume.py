@@ -1,0 +1,33 @@
+"""`rowtide resume RUN`."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cli.pump import pump
+from cli.say import existing_ledger
+from rowtide import ledger as ledgers
+
+
+def resume(run: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Go on with a run, from the last committed row.
+
+    Nothing that was done is done again, and no batch is paid for twice.
+
+    Parameters
+    ----------
+    run
+        The run's id, as `rowtide runs` lists it.
+    json
+        Print one JSON object last on stdout.
+    """
+    with existing_ledger() as ledger, ledger.view() as tx:
+        found = ledgers.find_run(tx, run)
+    return pump(
+        found.run_id,
+        as_json=json,
+        job=found.job_folder,
+        source=found.source_path,
+        limit=found.row_limit,
+        lane=found.lane,
+    )

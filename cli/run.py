@@ -1,0 +1,55 @@
+"""`rowtide run JOB`."""
+
+import asyncio
+import os
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from cli.pump import pump
+from cli.say import err
+from rowtide.job_folder import find_job
+from rowtide.work import plan
+
+
+def run(
+    job: str,
+    *,
+    source: Path | None = None,
+    limit: int | None = None,
+    lane: Literal["auto", "batch"] = "auto",
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Run a job over its rows, from source to sink, and report.
+
+    Rows that an earlier run loaded with the same content under the same job are left unchanged. A run that is
+    killed loses nothing: `rowtide resume RUN` goes on.
+
+    Parameters
+    ----------
+    job
+        A name under jobs/, or a folder that holds a job.yaml.
+    source
+        A file to read instead of the job's own source.
+    limit
+        Take only the first so many rows.
+    lane
+        How turns reach the model; auto decides.
+    json
+        Print one JSON object last on stdout.
+    """
+    folder = find_job(job, jobs=Path("jobs"))
+    asyncio.run(plan(folder, str(source) if source else None, os.environ))  # mistakes come before servers
+    run_id = f"{folder.name}-{datetime.now(UTC):%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    err.print(f"run {run_id} (if it stops: rowtide resume {run_id})", markup=False)
+    return pump(
+        run_id,
+        as_json=json,
+        job=str(folder),
+        source=str(source.resolve()) if source else None,
+        limit=limit,
+        lane=lane,
+    )

@@ -1,0 +1,40 @@
+"""`rowtide runs`."""
+
+import sys
+from datetime import UTC, datetime
+from typing import Annotated
+
+import orjson
+from cyclopts import Parameter
+from rich.table import Table
+
+from cli.say import existing_ledger, out
+from rowtide.ledger import all_runs
+from rowtide.ledger_story import summary
+
+COLUMNS = ("rows", "loaded", "quarantined", "unchanged", "batches", "turns")
+
+
+def runs(*, limit: int = 20, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """List runs, newest first, with how their rows ended.
+
+    Parameters
+    ----------
+    limit
+        How many to list.
+    json
+        Print a JSON list on stdout.
+    """
+    with existing_ledger() as ledger, ledger.view() as tx:
+        newest = all_runs(tx, limit=limit)
+        found = [(run, summary(tx, run, now=datetime.now(UTC))) for run in newest]
+    if json:
+        sys.stdout.write(orjson.dumps([each for _, each in found]).decode() + "\n")
+        return 0
+    table = Table("run", "started", "ended", *COLUMNS, "cost", box=None, pad_edge=False)
+    for run, each in found:
+        ended = run.finished_at[:19] if run.finished_at else "unfinished: rowtide resume"
+        counts = [f"{each[name]:,}" for name in COLUMNS]
+        table.add_row(run.run_id, run.started_at[:19], ended, *counts, f"${each['cost_usd']:.4f}")
+    out.print(table)
+    return 0

@@ -1,0 +1,116 @@
+"""`rowtide show ROW_KEY`."""
+
+from typing import Any
+
+import orjson
+
+from cli.say import existing_ledger, out
+from rowtide.ledger_story import MICRO, Story, story
+
+WIDTH = 400  # characters of a tool's output before it is cut, unless --full
+
+
+def show(row_key: str, *, run: str | None = None, full: bool = False) -> int:
+    """Tell the whole story of one row: its moves, each turn, each tool call and what it said, its cost.
+
+    Parameters
+    ----------
+    row_key
+        The row's key, as it stands in the source.
+    run
+        A run's id; by default the newest run that has the row.
+    full
+        Print long texts whole.
+    """
+    with existing_ledger() as ledger, ledger.view() as tx:
+        found = story(tx, row_key, run)
+    for line in tell(found, width=None if full else WIDTH):
+        out.print(line, markup=False)
+    return 0
+
+
+def tell(found: Story, *, width: int | None) -> list[str]:
+    """The story, line by line."""
+    row = found.row
+    tiers: list[str] = orjson.loads(found.run.tiers)
+    lines = [
+        f"{row['row_key']}  {row['state']}" + (f": {row['reason']}" if row["reason"] else ""),
+        f"run {found.run.run_id}, row {row['row_no'] - found.run.first_row_no:,} of {found.run.source}",
+        "",
+        "The row",
+        *_fields(found.content, width),
+    ]
+    lines += _told(found, 0, width)
+    for turn in found.turns:
+        model = tiers[turn["tier"]]
+        batch = f"batch {turn['api_id']} of {turn['batch_rows']:,} rows"
+        lines += [
+            "",
+            f"Turn {turn['turn']}, {model}, {batch}, sent {turn['posted_at'][:19]}",
+            f"  {_tokens(turn)} → stopped: {turn['stop_reason']}, ${turn['cost_micro'] / MICRO:.6f}",
+            *_said(orjson.loads(turn["content"]), width),
+            *_tools(found, turn["turn"], width),
+            *_told(found, turn["turn"], width),
+        ]
+    return lines + _ending(found, width)
+
+
+def _tokens(turn: Any) -> str:
+    read = turn["input_tokens"] + turn["cache_write_tokens"] + turn["cache_read_tokens"]
+    return f"{read:,} tokens read ({turn['cache_read_tokens']:,} from cache), {turn['output_tokens']:,} written"
+
+
+def _said(blocks: list[dict[str, Any]], width: int | None) -> list[str]:
+    lines: list[str] = []
+    for block in blocks:
+        if block.get("type") == "text":
+            lines.append(f"  it said: {_cut(block['text'], width)}")
+        elif block.get("type") == "thinking":
+            lines.append("  it thought (the API keeps the words)" if not block.get("thinking") else "  it thought")
+    return lines
+
+
+def _tools(found: Story, turn: int, width: int | None) -> list[str]:
+    lines: list[str] = []
+    for call in found.tool_calls:
+        if call["turn"] == turn:
+            outcome = "failed" if call["is_error"] else "said"
+            arguments = orjson.loads(call["arguments"])
+            asked = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            lines.append(f"  it called {call['tool']}({_cut(asked, width)})")
+            lines.append(f"    which {outcome} ({call['milliseconds']} ms): {_cut(call['output'], width)}")
+    return lines
+
+
+def _told(found: Story, turn: int, width: int | None) -> list[str]:
+    words = {
+        "bounce": "the API sent it back",
+        "correct": "it was told",
+        "escalate": "it went one tier up",
+        "quarantine": "it was set aside",
+    }
+    return [
+        f"  {note['noted_at'][:19]} {words.get(note['move'], note['move'])} ({note['reason']}): "
+        + _cut(note["detail"].replace("\n", " "), width)
+        for note in found.notes
+        if note["turn"] == turn
+    ]
+
+
+def _ending(found: Story, width: int | None) -> list[str]:
+    lines = [""]
+    if found.answer is not None:
+        lines += ["The answer", *_fields(found.answer, width)]
+    if found.load is not None and found.load["done_at"]:
+        lines.append(f"Loaded {found.load['done_at'][:19]} in part {found.load['part']}")
+    lines.append(f"Cost ${found.row['cost_micro'] / MICRO:.6f} in {found.row['turn']} turns")
+    return lines
+
+
+def _fields(values: dict[str, Any], width: int | None) -> list[str]:
+    longest = max((len(name) for name in values), default=0)
+    return [f"  {name:<{longest}}  {_cut(str(value), width)}" for name, value in values.items()]
+
+
+def _cut(text: str, width: int | None) -> str:
+    return text if width is None or len(text) <= width else f"{text[:width]}… ({len(text):,} characters; --full)"

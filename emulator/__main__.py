@@ -1,0 +1,69 @@
+"""`python -m emulator`: the Claude API on this machine, for nothing."""
+
+import argparse
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Thread
+
+from emulator.clock import Clock
+from emulator.server import Emulator, World
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    # A thread that works out results must not keep other calls waiting.
+    sys.setswitchinterval(0.001)
+    clock = Clock(frozen_at=datetime.now(UTC)) if options.clock == "virtual" else Clock()
+    world = World(options.data, clock=clock, batch_seconds=options.batch_seconds, seed=options.seed)
+    emulator = Emulator(world, options.host, options.port)
+    sys.stdout.write(f"emulator listening on {emulator.url}\n")
+    sys.stdout.flush()
+    if options.until_stdin_closes:
+        Thread(target=_stop_at_end_of_stdin, args=(emulator,), daemon=True).start()
+    try:
+        asyncio.run(emulator.serve())
+    except KeyboardInterrupt:
+        pass
+    finally:
+        world.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m emulator", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8787, help="0 takes any free one (default: 8787)")
+    parser.add_argument("--data", type=Path, help="folder that keeps batches over restarts (default: a temporary one)")
+    parser.add_argument(
+        "--batch-seconds",
+        type=_seconds,
+        default=(0.5, 2.0),
+        metavar="LOW..HIGH",
+        help="how long a batch takes to end (default: 0.5..2)",
+    )
+    parser.add_argument("--clock", choices=("real", "virtual"), default="real", help="virtual: set by /_emulator/clock")
+    parser.add_argument("--seed", type=int, default=0, help="which latencies and orders are drawn (default: 0)")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="end when the parent process does")
+    return parser
+
+
+def _seconds(text: str) -> tuple[float, float]:
+    low, _, high = text.partition("..")
+    try:
+        bounds = float(low), float(high or low)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LOW..HIGH, such as 0.5..2") from None
+    if not 0 <= bounds[0] <= bounds[1]:
+        raise argparse.ArgumentTypeError(f"{text!r}: LOW must be at least 0 and at most HIGH")
+    return bounds
+
+
+def _stop_at_end_of_stdin(emulator: Emulator) -> None:
+    while sys.stdin.buffer.read(65536):
+        pass
+    emulator.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""A batch and how it ages: everything about it follows from a few facts and the time.
+
+Rows finish one after another in `order`, evenly over the batch's latency; that order is also the order of its results.
+So no state is stored for a row: what a cancel or the 24 h limit leaves unfinished can be counted from the clock.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import orjson
+
+from emulator.clock import rfc3339, rfc3339_or_null
+
+EXPIRES_AFTER = timedelta(hours=24)
+ARCHIVED_AFTER = timedelta(days=29)
+# A cancel takes this share of the batch's latency to come into force.
+CANCEL_SHARE = 0.2
+
+Ending = Literal["done", "canceled", "expired"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is written down about a batch when it is accepted, cancelled or deleted."""
+
+    id: str
+    workspace: str
+    created_at: datetime
+    row_count: int
+    latency_seconds: float
+    seed: int
+    version: str
+    betas: tuple[str, ...] = ()
+    errored: Sequence[int] = ()
+    """Rows that fail validation; found at acceptance, told only at the end."""
+    spoilt: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Results that were decided by fault injection, by row."""
+    cache_creators: Mapping[str, int] = field(default_factory=dict)
+    """Prompt prefixes that were not cached yet, and the first row that holds each: it pays, the others read."""
+    cancel_initiated_at: datetime | None = None
+    deleted_at: datetime | None = None
+    bill: Mapping[str, Any] | None = None
+    """What was billed; kept when the requests are deleted, computed from them until then."""
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.created_at + EXPIRES_AFTER
+
+    def ends_at(self) -> datetime:
+        """When it ends, if nobody cancels it from now on."""
+        ends = min(self.created_at + timedelta(seconds=self.latency_seconds), self.expires_at)
+        if self.cancel_initiated_at:
+            pause = timedelta(seconds=self.latency_seconds * CANCEL_SHARE)
+            ends = min(ends, self.cancel_initiated_at + pause)
+        return ends
+
+    def has_ended(self, now: datetime) -> bool:
+        return now >= self.ends_at()
+
+    def is_archived(self, now: datetime) -> bool:
+        return now >= self.created_at + ARCHIVED_AFTER
+
+    def status(self, now: datetime) -> str:
+        if self.has_ended(now):
+            return "ended"
+        return "canceling" if self.cancel_initiated_at else "in_progress"
+
+    def order(self) -> list[int]:
+        """The rows in the order in which they finish, and in which results list them."""
+        rows = list(range(self.row_count))
+        random.Random(self.seed).shuffle(rows)
+        return rows
+
+    def finished_rows(self) -> tuple[int, Ending]:
+        """How many rows of `order` finished before the batch ended, and what became of the rest."""
+        stopped_at = min(self.expires_at, self.cancel_initiated_at or self.expires_at)
+        lived_seconds = (stopped_at - self.created_at).total_seconds()
+        if lived_seconds >= self.latency_seconds:
+            return self.row_count, "done"
+        finished = int(self.row_count * lived_seconds / self.latency_seconds)
+        return finished, "canceled" if self.cancel_initiated_at else "expired"
+
+    def counts(self, now: datetime) -> dict[str, int]:
+        """`request_counts`: everything is processing until the batch has ended."""
+        counts: dict[str, int] = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
+        if not self.has_ended(now):
+            return counts | {"processing": self.row_count}
+        finished, ending = self.finished_rows()
+        done, errored = self.order()[:finished], set(self.errored)
+        for row in done if errored or self.spoilt else ():
+            kind = self.spoilt[str(row)]["type"] if str(row) in self.spoilt else "errored" if row in errored else None
+            if kind:
+                counts[kind] += 1
+        counts["succeeded"] = finished - sum(counts.values())
+        if ending != "done":
+            counts[ending] += self.row_count - finished
+        return counts
+
+    def view(self, now: datetime, address: str) -> dict[str, Any]:
+        """The `message_batch` object; `address` is where this emulator is reached."""
+        ended = self.has_ended(now)
+        return {
+            "id": self.id,
+            "type": "message_batch",
+            "processing_status": self.status(now),
+            "request_counts": self.counts(now),
+            "ended_at": rfc3339(self.ends_at()) if ended else None,
+            "created_at": rfc3339(self.created_at),
+            "expires_at": rfc3339(self.expires_at),
+            "archived_at": rfc3339(self.created_at + ARCHIVED_AFTER) if self.is_archived(now) else None,
+            "cancel_initiated_at": rfc3339_or_null(self.cancel_initiated_at),
+            "results_url": f"{address}/v1/messages/batches/{self.id}/results" if ended else None,
+        }
+
+
+def to_bytes(batch: Batch) -> bytes:
+    return orjson.dumps(vars(batch))
+
+
+def from_bytes(data: bytes) -> Batch:
+    batch = Batch(**orjson.loads(data))
+    moments = {
+        name: datetime.fromisoformat(moment)
+        for name in ("created_at", "cancel_initiated_at", "deleted_at")
+        if (moment := getattr(batch, name))
+    }
+    return replace(batch, betas=tuple(batch.betas), **moments)

@@ -1,0 +1,148 @@
+"""What every call passes through: who is calling, in which version, and how the answer is signed.
+
+Also the one seam where a call can be intercepted: `Faults.on_call` is asked before and after each.
+"""
+
+import gzip
+import zlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import blake2b
+from pathlib import Path
+from uuid import UUID
+
+import yaml
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from emulator.clock import rfc3339
+from emulator.envelope import too_large
+from emulator.faults import Call, Drop
+from emulator.identifiers import fresh_id
+from emulator.problems import Problem, invalid
+from emulator.world import World
+
+VERSIONS = ("2023-01-01", "2023-06-01", "2026-10-21")
+BETAS = frozenset(yaml.safe_load(Path(__file__).with_name("betas.yaml").read_text()))
+BATCHES_PER_MINUTE, MESSAGES_PER_MINUTE = 4_000, 10_000
+TOKENS_PER_MINUTE = {"tokens": 12_000_000, "input-tokens": 10_000_000, "output-tokens": 2_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    workspace: str
+    version: str
+    betas: tuple[str, ...]
+
+
+class Doorway:
+    """An ASGI endpoint around a handler of ours."""
+
+    def __init__(self, world: World, handler: Callable[[Request, Caller], Awaitable[Response]], route: str) -> None:
+        self._world, self._handler, self._route = world, handler, route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        request_id = fresh_id("req")
+        outcome = await self._outcome(request)
+        if isinstance(outcome, Drop):
+            hang_up(request)
+            return
+        if isinstance(outcome, Problem):
+            headers = {"content-type": "application/json"} | outcome.headers
+            outcome = Response(outcome.body(request_id), outcome.status, headers)
+        outcome.headers["request-id"] = request_id
+        await outcome(scope, receive, send)
+
+    async def _outcome(self, request: Request) -> Response | Problem | Drop:
+        name = f"{request.method} {self._route}"
+        ordinal = self._world.calls[name]
+        self._world.calls[name] += 1
+        try:
+            if fault := self._world.faults.on_call(Call(request.method, self._route, ordinal, "before")):
+                return fault
+            caller = identify(request)
+            response = await self._handler(request, caller)
+        except Problem as problem:
+            return problem
+        fault = self._world.faults.on_call(Call(request.method, self._route, ordinal, "after"))
+        return fault or self._sign(response, caller)
+
+    def _sign(self, response: Response, caller: Caller) -> Response:
+        """Add the headers of a success. The rates are those of the Scale tier; nobody is turned away by them."""
+        now = self._world.clock.now()
+        reset = rfc3339(now + timedelta(minutes=1))
+        is_batch = "batches" in self._route
+        limits = {"requests": BATCHES_PER_MINUTE if is_batch else MESSAGES_PER_MINUTE}
+        limits |= {} if is_batch else TOKENS_PER_MINUTE
+        for name, limit in limits.items():
+            response.headers[f"anthropic-ratelimit-{name}-limit"] = str(limit)
+            response.headers[f"anthropic-ratelimit-{name}-remaining"] = str(limit - 1)
+            response.headers[f"anthropic-ratelimit-{name}-reset"] = reset
+        response.headers["anthropic-organization-id"] = str(UUID(int=0x0E))
+        response.headers["anthropic-workspace-id"] = caller.workspace
+        return response
+
+
+def identify(request: Request) -> Caller:
+    """Who is calling, in which version of the API; or why not."""
+    bearer = request.headers.get("authorization", "")
+    key = request.headers.get("x-api-key") or bearer.removeprefix("Bearer ").strip()
+    if not key:
+        raise Problem(401, "x-api-key header is required")
+    if key.startswith("bad"):
+        raise Problem(401, "API key is invalid.")
+    version = request.headers.get("anthropic-version")
+    if not version:
+        raise invalid("anthropic-version: header is required")
+    if version not in VERSIONS:
+        raise invalid(f'anthropic-version: "{version}" is not a valid version')
+    asked = ",".join(request.headers.getlist("anthropic-beta"))
+    betas = tuple(beta for part in asked.split(",") if (beta := part.strip()))
+    unknown = [beta for beta in betas if beta not in BETAS]
+    if unknown:
+        raise invalid(
+            f"Unexpected value(s) {', '.join(f'`{beta}`' for beta in unknown)} for the `anthropic-beta` header. Please "
+            "consult our documentation at platform.claude.com/docs or try again without the header."
+        )
+    return Caller(f"wrkspc_01{blake2b(key.encode(), digest_size=11).hexdigest()}", version, betas)
+
+
+async def body_of(request: Request, most_bytes: int) -> bytes:
+    """The request's body, decoded, if it is not too large."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size <= most_bytes:
+            parts.append(part)
+    # A body that is too large is read to its end all the same: a client in mid-sentence would not hear the refusal.
+    if size > most_bytes:
+        raise too_large()
+    body = b"".join(parts)
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding == "identity":
+        return body
+    if encoding != "gzip":
+        raise _bad_encoding(f"Unsupported Content-Encoding: {encoding}", "request_body_encoding_unsupported")
+    try:
+        decoded = gzip.decompress(body)
+    except (OSError, EOFError, zlib.error):
+        raise _bad_encoding("The request body is not valid gzip", "request_body_encoding_invalid") from None
+    if len(decoded) > most_bytes:
+        raise too_large()
+    return decoded
+
+
+def _bad_encoding(message: str, code: str) -> Problem:
+    return Problem(400, message, details={"error_code": code})
+
+
+def hang_up(request: Request) -> None:
+    """Cut the connection; the server put its transport into the request's state for this."""
+    transport = getattr(request.state, "transport", None)
+    if transport is None:
+        raise ConnectionResetError("the emulator hung up")
+    transport.abort()

@@ -1,0 +1,88 @@
+"""What a mind knows: the named values in the row it was given and in what the tools said."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+Scalar = str | int | float | bool
+
+# `name: value`, `- name: value`, `**name**: value`, `**name:** value`
+LINE = re.compile(
+    r"^[ \t]*(?:[-*•][ \t]+)?[*_`]*([A-Za-z][\w /().&'-]{0,60}?)[*_`]*[ \t]*:[*_`]*[ \t]+(\S.*?)[ \t]*$", re.MULTILINE
+)
+JSON_START = re.compile(r"[{\[]")
+DECODER = json.JSONDecoder()
+# Looking for JSON inside a text stops after so many openings that led to none.
+MOST_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    name: str
+    value: Scalar
+    tool: str | None = None
+    """The tool that said so; None for what stands in the row."""
+
+
+def facts_in(text: str, tool: str | None = None) -> list[Fact]:
+    """The named values of a text: of the JSON in it if there is some, else of its `name: value` lines."""
+    found = list(_flat("", _json_in(text), tool))
+    if found:
+        return found
+    return [Fact(name, value, tool) for name, value in LINE.findall(text) if not is_empty(value)]
+
+
+def is_empty(value: object) -> bool:
+    """Whether a value, or a tool's whole output, says nothing."""
+    if isinstance(value, str):
+        return value.strip().casefold() in ("", "null", "none", "n/a", "[]", "{}", "no results", "not found", '""')
+    return value is None or value in ([], {})
+
+
+def says_nothing(output: str) -> bool:
+    """Whether a tool's output holds no finding: nothing at all, or only empty lists and a zero count."""
+    if is_empty(output):
+        return True
+    parsed = _json_in(output)
+    if not isinstance(parsed, dict) or not parsed:
+        return False
+    held = [value for value in parsed.values() if isinstance(value, list | dict)]
+    return bool(held) and not any(held)
+
+
+def _json_in(text: str) -> Any:
+    """The first JSON object or list that stands in a text, or None."""
+    stripped = text.strip()
+    if stripped[:1] in ("{", "["):
+        try:
+            return orjson.loads(stripped)
+        except orjson.JSONDecodeError:
+            pass
+    for tries, start in enumerate(JSON_START.finditer(text)):
+        if tries == MOST_TRIES:
+            return None
+        try:
+            parsed, _ = DECODER.raw_decode(text, start.start())
+        except ValueError:
+            continue
+        if isinstance(parsed, dict) or (parsed and isinstance(parsed[0], dict)):
+            return parsed
+    return None
+
+
+def _flat(name: str, value: Any, tool: str | None) -> Iterator[Fact]:
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield from _flat(str(key), inner, tool)
+        case list():
+            for inner in value:
+                yield from _flat(name, inner, tool)
+        case str() | int() | float() if name and not is_empty(value):
+            yield Fact(name, value, tool)
+        case _:
+            return

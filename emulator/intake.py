@@ -1,0 +1,53 @@
+"""Taking in a batch's rows: what will become of each is decided here, and told only when the batch has ended."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from emulator.faults import Faults
+from emulator.models import Model
+from emulator.problems import Problem
+from emulator.thinking import check_thinking
+from emulator.tokens import Prefix, cached_prefix
+from emulator.validation import check_row
+
+
+@dataclass
+class Intake:
+    workspace: str
+    version: str
+    betas: tuple[str, ...]
+    faults: Faults
+    errored: list[int] = field(default_factory=list)
+    spoilt: dict[str, dict[str, Any]] = field(default_factory=dict)
+    prefixes: dict[str, tuple[Prefix, int]] = field(default_factory=dict)
+    """Each cacheable prefix, with the first row that holds it."""
+
+    def lines(self, requests: list[dict[str, Any]]) -> Iterator[bytes]:
+        """The rows as they are kept, one line each. Empties `requests` on the way: a batch is not held twice."""
+        for row, request in enumerate(requests):
+            self._judge(row, request)
+            yield orjson.dumps(request)
+            requests[row] = {}
+
+    def _judge(self, row: int, request: dict[str, Any]) -> None:
+        params = request["params"]
+        if result := self.faults.on_row(request["custom_id"], params):
+            self.spoilt[str(row)] = result
+        try:
+            accepted_row(params, self.workspace, self.version, self.betas)
+        except Problem:
+            self.errored.append(row)
+            return
+        prefix = cached_prefix(params)
+        if prefix and prefix.key not in self.prefixes:
+            self.prefixes[prefix.key] = (prefix, row)
+
+
+def accepted_row(params: dict[str, Any], workspace: str, version: str, betas: tuple[str, ...]) -> Model:
+    """The model that will answer a row, or the problem that makes it errored."""
+    model = check_row(params, version, betas)
+    check_thinking(params, model.id, workspace, batch=True)
+    return model

@@ -1,0 +1,40 @@
+"""What was billed: the other side of the product's own accounts."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+COUNTED = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+class Bill:
+    """Tokens and answered requests, by model. Only succeeded rows are ever entered."""
+
+    def __init__(self, lines: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        self.lines = {model: Counter(line) for model, line in (lines or {}).items()}
+
+    def enter(self, message: Mapping[str, Any]) -> None:
+        line = self.lines.setdefault(message["model"], Counter())
+        usage = message["usage"]
+        line["requests"] += 1
+        for name in COUNTED:
+            line[name] += usage[name]
+        line["cache_creation_5m"] += usage["cache_creation"]["ephemeral_5m_input_tokens"]
+        line["cache_creation_1h"] += usage["cache_creation"]["ephemeral_1h_input_tokens"]
+
+    def add(self, other: "Bill") -> None:
+        for model, line in other.lines.items():
+            self.lines.setdefault(model, Counter()).update(line)
+
+    def view(self) -> dict[str, Any]:
+        total: Counter[str] = Counter(dict.fromkeys(("requests", *COUNTED), 0))
+        for line in self.lines.values():
+            total.update(line)
+        return {**total, "by_model": {model: dict(line) for model, line in sorted(self.lines.items())}}
+
+
+def sum_of(bills: Iterable[Bill]) -> Bill:
+    total = Bill()
+    for bill in bills:
+        total.add(bill)
+    return total

@@ -1,0 +1,40 @@
+"""Which models there are, and what each refuses to be asked. The table is models.yaml."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    id: str
+    tier: Literal["haiku", "sonnet", "opus"]
+    released: date
+    name: str
+    context: int
+    max_output: int
+    long_output: bool
+    thinking: Literal["optional", "between_tools", "always", "manual"]
+    forced_tool: Literal["yes", "without_thinking", "no"]
+    prefill: bool
+    budget: bool
+    alias: str | None = None
+
+    def thinks(self, thinking: object) -> bool:
+        """Whether a reply opens with a thinking block, given the request's `thinking`."""
+        asked = thinking.get("type") if isinstance(thinking, dict) else None
+        if self.thinking == "manual":
+            return asked in ("enabled", "adaptive")
+        return asked != "disabled"
+
+
+def _read_models() -> dict[str, Model]:
+    rows = yaml.safe_load(Path(__file__).with_name("models.yaml").read_text())
+    return {model_id: Model(id=model_id, **row) for model_id, row in rows.items()}
+
+
+MODELS = _read_models()
+BY_NAME = MODELS | {model.alias: model for model in MODELS.values() if model.alias}

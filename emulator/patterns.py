@@ -1,0 +1,47 @@
+"""The plainest text that matches a regular expression, for a schema's `pattern` that nothing known fits."""
+
+import re
+from functools import lru_cache
+from re import _constants as op  # type: ignore[attr-defined]  # the parser has no public door
+from re import _parser  # type: ignore[attr-defined]
+from typing import Any
+
+CATEGORIES = {op.CATEGORY_DIGIT: "0", op.CATEGORY_SPACE: " ", op.CATEGORY_WORD: "a"}
+
+
+@lru_cache(maxsize=256)
+def example_of(pattern: str) -> str:
+    """A text that matches, or "unknown" when the pattern is beyond this module."""
+    text = _spell(_parser.parse(pattern))
+    return text if re.search(pattern, text) else "unknown"
+
+
+def _spell(parsed: Any) -> str:
+    return "".join(_piece(kind, value) for kind, value in parsed)
+
+
+def _piece(kind: Any, value: Any) -> str:
+    if kind is op.LITERAL:
+        return chr(value)
+    if kind is op.NOT_LITERAL or kind is op.ANY:
+        return "a"
+    if kind is op.IN:
+        return _member(value)
+    if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+        least, most, inner = value
+        # Rather one than none: an empty text says less.
+        return _spell(inner) * max(least, min(1, most))
+    if kind is op.SUBPATTERN:
+        return _spell(value[-1])
+    if kind is op.BRANCH:
+        return _spell(value[1][0])
+    return ""
+
+
+def _member(options: Any) -> str:
+    kind, value = options[0]
+    if kind is op.RANGE:
+        return chr(value[0])
+    if kind is op.LITERAL:
+        return chr(value)
+    return CATEGORIES.get(value, "a")

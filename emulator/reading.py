@@ -1,0 +1,92 @@
+"""A request as a mind reads it: the row, the instructions, what the tools said, and how often it was corrected."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from emulator.conversation import blocks
+from emulator.facts import Fact, facts_in, says_nothing
+from emulator.words import plain
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool call made earlier in the conversation, and what came of it."""
+
+    tool: str
+    arguments: bytes
+    output: str
+    is_error: bool
+
+    @property
+    def failed(self) -> bool:
+        return self.is_error or says_nothing(self.output)
+
+
+@dataclass
+class Reading:
+    instructions: str
+    row_text: str
+    schema: dict[str, Any] | None
+    calls: list[ToolCall] = field(default_factory=list)
+    corrections: int = 0
+    was_paused: bool = False
+
+    @cached_property
+    def row_facts(self) -> list[Fact]:
+        return facts_in(self.row_text)
+
+    @cached_property
+    def tool_facts(self) -> list[Fact]:
+        good = [call for call in self.calls if not call.failed]
+        return [fact for call in good for fact in facts_in(call.output, call.tool)]
+
+    @cached_property
+    def outputs(self) -> list[str]:
+        return [call.output for call in self.calls if not call.failed]
+
+    @cached_property
+    def knowledge(self) -> str:
+        """All there is to know, as plain words to look phrases up in."""
+        return plain(" ".join((self.row_text, *self.outputs)))
+
+
+def read(params: dict[str, Any]) -> Reading:
+    messages = params["messages"]
+    form = (params.get("output_config") or {}).get("format")
+    reading = Reading(_text(params.get("system")), _text(messages[0]["content"]), form["schema"] if form else None)
+    asked: dict[str, tuple[str, bytes]] = {}
+    for message in messages[1:]:
+        for block in blocks(message):
+            match block["type"]:
+                case "tool_use":
+                    asked[block["id"]] = (block["name"], as_key(block["input"]))
+                case "tool_result":
+                    tool, arguments = asked[block["tool_use_id"]]
+                    output = _text(block.get("content"))
+                    reading.calls.append(ToolCall(tool, arguments, output, bool(block.get("is_error"))))
+                case "server_tool_use":
+                    reading.was_paused = True
+                case _:
+                    pass
+        if message["role"] == "user" and _is_correction(message):
+            reading.corrections += 1
+    return reading
+
+
+def as_key(arguments: Mapping[str, Any]) -> bytes:
+    """Arguments in a form that is the same for the same call."""
+    return orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS)
+
+
+def _is_correction(message: Mapping[str, Any]) -> bool:
+    return isinstance(message["content"], str) or all(block["type"] == "text" for block in message["content"])
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str) or content is None:
+        return content or ""
+    return "\n".join(block.get("text") or "" for block in content if block["type"] == "text")

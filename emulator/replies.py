@@ -1,0 +1,69 @@
+"""From a request to the message that answers it: a mind's words, in the API's clothes, with what they cost."""
+
+from typing import Any
+
+import orjson
+
+from emulator.identifiers import derived_id
+from emulator.minds import think
+from emulator.models import Model
+from emulator.thinking import thinking_block
+from emulator.tokens import Prefix, text_tokens, usage
+
+
+def reply(
+    params: dict[str, Any],
+    model: Model,
+    *,
+    workspace: str,
+    identity: str,
+    prefix: Prefix | None,
+    creates_cache: bool,
+    batch: bool,
+) -> dict[str, Any]:
+    """The message. `identity` makes its ids: the same one gives the same message."""
+    thought = think(params, model.tier)
+    content = [_with_id(block, identity, at) for at, block in enumerate(thought.content)]
+    stop_reason = thought.stop_reason
+    output = sum(text_tokens(block) for block in content)
+    if output > params["max_tokens"] or thought.stop_reason == "max_tokens":
+        content, stop_reason = _cut(content, min(params["max_tokens"], max(1, output // 2))), "max_tokens"
+        output = min(params["max_tokens"], max(1, output // 2))
+    if model.thinks(params.get("thinking")):
+        content.insert(0, thinking_block(params, model.id, workspace))
+    return {
+        "id": derived_id("msg", identity),
+        "type": "message",
+        "role": "assistant",
+        "model": model.id,
+        "content": content,
+        "stop_reason": stop_reason,
+        "stop_sequence": None,
+        "stop_details": thought.stop_details,
+        "container": None,
+        "usage": usage(params, output, prefix, creates=creates_cache, batch=batch),
+    }
+
+
+def _with_id(block: dict[str, Any], identity: str, at: int) -> dict[str, Any]:
+    if block["type"] == "tool_use":
+        return {"type": "tool_use", "id": derived_id("toolu", identity, str(at)), **block, "caller": {"type": "direct"}}
+    if block["type"] == "server_tool_use":
+        return {"type": "server_tool_use", "id": derived_id("srvtoolu", identity, str(at)), **block}
+    return block
+
+
+def _cut(content: list[dict[str, Any]], tokens: int) -> list[dict[str, Any]]:
+    """What was said within so many tokens: whole blocks, then a piece of a text."""
+    kept: list[dict[str, Any]] = []
+    left = tokens * 4
+    for block in content:
+        size = len(orjson.dumps(block))
+        if size <= left:
+            kept.append(block)
+        elif block["type"] == "text":
+            kept.append({"type": "text", "text": block["text"][: max(1, left)]})
+        left -= size
+        if left <= 0:
+            break
+    return kept or [{"type": "text", "text": "…"}]

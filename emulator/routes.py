@@ -1,0 +1,195 @@
+"""HTTP without state: reads calls, asks the world, writes answers."""
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from typing import Any
+
+import orjson
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from emulator.batches import Batch
+from emulator.clock import rfc3339
+from emulator.doorway import Caller, Doorway, body_of
+from emulator.envelope import parse_json
+from emulator.models import BY_NAME, MODELS, Model
+from emulator.problems import Problem, invalid
+from emulator.server_events import events_of
+from emulator.tokens import input_tokens
+from emulator.validation import check_params
+from emulator.world import World
+
+BATCH_BYTES, MESSAGE_BYTES = 256 * 1024 * 1024, 32 * 1024 * 1024
+# So many results are worked out in a thread before the others get a turn.
+ROWS_AT_ONCE = 100
+
+
+class Routes:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def create_batch(self, request: Request, caller: Caller) -> Response:
+        body = await body_of(request, BATCH_BYTES)
+        batch = await to_thread.run_sync(self.world.accept, caller.workspace, body, caller.version, caller.betas)
+        # A new batch is shown as it was when it was made, even if it has ended since.
+        return _json(batch.view(batch.created_at, _address(request)) if batch.latency_seconds else self._new(batch))
+
+    def _new(self, batch: Batch) -> dict[str, Any]:
+        view = batch.view(batch.created_at, "")
+        counts = dict.fromkeys(view["request_counts"], 0) | {"processing": batch.row_count}
+        nothing_yet = {"processing_status": "in_progress", "ended_at": None, "results_url": None}
+        return view | nothing_yet | {"request_counts": counts}
+
+    async def list_batches(self, request: Request, caller: Caller) -> Response:
+        batches = await to_thread.run_sync(self.world.listed, caller.workspace)
+        page, has_more = _page(batches, request)
+        now, address = self.world.clock.now(), _address(request)
+        return _json(
+            {
+                "data": [batch.view(now, address) for batch in page],
+                "has_more": has_more,
+                "first_id": page[0].id if page else None,
+                "last_id": page[-1].id if page else None,
+            }
+        )
+
+    async def retrieve_batch(self, request: Request, caller: Caller) -> Response:
+        batch = self.world.find(caller.workspace, request.path_params["id"])
+        now = self.world.clock.now()
+        headers = {} if batch.has_ended(now) else {"retry-after": "10"}
+        return _json(batch.view(now, _address(request)), headers)
+
+    async def cancel_batch(self, request: Request, caller: Caller) -> Response:
+        batch = self.world.cancel(caller.workspace, request.path_params["id"])
+        assert batch.cancel_initiated_at
+        return _json(batch.view(batch.cancel_initiated_at, _address(request)))
+
+    async def delete_batch(self, request: Request, caller: Caller) -> Response:
+        batch_id = request.path_params["id"]
+        await to_thread.run_sync(self.world.delete, caller.workspace, batch_id)
+        return _json({"id": batch_id, "type": "message_batch_deleted"})
+
+    async def results(self, request: Request, caller: Caller) -> Response:
+        lines = self.world.results(caller.workspace, request.path_params["id"])
+        return StreamingResponse(_in_chunks(lines), media_type="application/x-jsonl")
+
+    async def messages(self, request: Request, caller: Caller) -> Response:
+        params = parse_json(await body_of(request, MESSAGE_BYTES))
+        message = await to_thread.run_sync(self.world.answer, caller.workspace, params, caller.version)
+        if params.get("stream"):
+            return StreamingResponse(events_of(message), media_type="text/event-stream; charset=utf-8")
+        return _json(message)
+
+    async def count_tokens(self, request: Request, caller: Caller) -> Response:
+        params = parse_json(await body_of(request, MESSAGE_BYTES))
+        check_params(params, caller.version, counting=True)
+        return _json({"input_tokens": input_tokens(params)})
+
+    async def list_models(self, request: Request, caller: Caller) -> Response:
+        models = sorted(MODELS.values(), key=lambda model: model.released, reverse=True)
+        page, has_more = _page(models, request)
+        ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
+        return _json({"data": [_model_view(model) for model in page], "has_more": has_more, **ends})
+
+    async def retrieve_model(self, request: Request, caller: Caller) -> Response:
+        model = BY_NAME.get(request.path_params["id"])
+        if model is None:
+            raise Problem(404, f"model: {request.path_params['id']}")
+        return _json(_model_view(model))
+
+    async def nowhere(self, request: Request, caller: Caller) -> Response:
+        raise Problem(404, f"Not found: {request.method} {request.url.path} is not emulated")
+
+    async def show_ledger(self, request: Request) -> Response:
+        return _json(await to_thread.run_sync(self.world.ledger))
+
+    async def move_clock(self, request: Request) -> Response:
+        if request.method == "POST":
+            self.world.clock.advance(float(parse_json(await request.body()).get("advance_seconds", 0)))
+        return _json({"now": rfc3339(self.world.clock.now())})
+
+
+def create_app(world: World) -> Starlette:
+    """The whole API as an ASGI application."""
+    routes = Routes(world)
+    handlers = {
+        "POST /v1/messages": routes.messages,
+        "POST /v1/messages/count_tokens": routes.count_tokens,
+        "POST /v1/messages/batches": routes.create_batch,
+        "GET /v1/messages/batches": routes.list_batches,
+        "GET /v1/messages/batches/{id}": routes.retrieve_batch,
+        "DELETE /v1/messages/batches/{id}": routes.delete_batch,
+        "POST /v1/messages/batches/{id}/cancel": routes.cancel_batch,
+        "GET /v1/messages/batches/{id}/results": routes.results,
+        "GET /v1/models": routes.list_models,
+        "GET /v1/models/{id}": routes.retrieve_model,
+    }
+    table: list[Route] = [
+        Route("/_emulator/ledger", routes.show_ledger),
+        Route("/_emulator/clock", routes.move_clock, methods=["GET", "POST"]),
+    ]
+    for name, handler in handlers.items():
+        method, path = name.split()
+        table.append(Route(path, Doorway(world, handler, path), methods=[method]))
+    table.append(Route("/{path:path}", Doorway(world, routes.nowhere, "/")))
+    return Starlette(routes=table)
+
+
+def _page(everything: list[Any], request: Request) -> tuple[list[Any], bool]:
+    """A page of things with ids, and whether there are more in the direction it was asked for."""
+    query = request.query_params
+    limit = _limit(query.get("limit", "20"))
+    ids = [each.id for each in everything]
+    for name in ("after_id", "before_id"):
+        if name in query and query[name] not in ids:
+            raise invalid(f"{name}: {query[name]} not found")
+    if "before_id" in query:
+        newer = everything[: ids.index(query["before_id"])]
+        return newer[max(0, len(newer) - limit) :], len(newer) > limit
+    older = everything[ids.index(query["after_id"]) + 1 :] if "after_id" in query else everything
+    return older[:limit], len(older) > limit
+
+
+def _limit(text: str) -> int:
+    try:
+        limit = int(text)
+    except ValueError:
+        raise invalid("limit: Input should be a valid integer, unable to parse string as an integer") from None
+    if limit < 1:
+        raise invalid("limit: Input should be greater than or equal to 1")
+    if limit > 1000:
+        raise invalid("limit: Input should be less than or equal to 1000")
+    return limit
+
+
+async def _in_chunks(lines: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while chunk := await to_thread.run_sync(list, islice(lines, ROWS_AT_ONCE)):
+        yield b"\n".join(chunk) + b"\n"
+
+
+def _model_view(model: Model) -> dict[str, Any]:
+    supported = {"supported": True}
+    return {
+        "type": "model",
+        "id": model.id,
+        "display_name": model.name,
+        "created_at": f"{model.released.isoformat()}T00:00:00Z",
+        "lifecycle": "active",
+        "line": None,
+        "max_input_tokens": model.context,
+        "max_tokens": model.max_output,
+        "capabilities": {"batch": supported, "structured_outputs": supported},
+        "deprecated_at": None,
+        "retires_at": None,
+    }
+
+
+def _address(request: Request) -> str:
+    return f"{request.url.scheme}://{request.headers['host']}"
+
+
+def _json(content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), headers=headers, media_type="application/json")

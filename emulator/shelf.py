@@ -1,0 +1,86 @@
+"""Where batches lie: per workspace a folder, per batch `ID.jsonl` (its rows) and `ID.json` (what is known about it).
+
+The metadata file is the batch: it appears last, by an atomic rename, and other emulators on the same folder see it. No
+fsync: this must survive the emulator's death, not the machine's. A deleted batch leaves its metadata as a tombstone.
+"""
+
+import mmap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from emulator.batches import Batch, from_bytes, to_bytes
+
+
+class Shelf:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[Path, tuple[int, Batch]] = {}
+
+    def new_rows(self, workspace: str, batch_id: str, lines: Iterable[bytes]) -> None:
+        """Write a batch's rows. They belong to no batch until `keep` is called."""
+        file = self._file(workspace, batch_id, "jsonl")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb", buffering=1 << 20) as rows:
+            for line in lines:
+                rows.write(line)
+                rows.write(b"\n")
+
+    def discard_rows(self, workspace: str, batch_id: str) -> None:
+        self._file(workspace, batch_id, "jsonl").unlink(missing_ok=True)
+
+    def keep(self, batch: Batch) -> None:
+        """Make what is known about a batch last, whole or not at all."""
+        file = self._file(batch.workspace, batch.id, "json")
+        fresh = file.with_suffix(".new")
+        fresh.write_bytes(to_bytes(batch))
+        fresh.replace(file)
+
+    def find(self, workspace: str, batch_id: str) -> Batch | None:
+        if not batch_id.isalnum() and not batch_id.replace("_", "").isalnum():
+            return None
+        return self._read(self._file(workspace, batch_id, "json"))
+
+    def workspaces(self) -> list[str]:
+        return sorted(folder.name for folder in self._folder.iterdir() if folder.is_dir())
+
+    def batches(self, workspace: str) -> list[Batch]:
+        """Every batch of a workspace, newest first, tombstones too."""
+        found = [self._read(file) for file in (self._folder / workspace).glob("*.json")]
+        return sorted((batch for batch in found if batch), key=lambda batch: batch.created_at, reverse=True)
+
+    def rows(self, batch: Batch) -> "Rows":
+        return Rows(self._file(batch.workspace, batch.id, "jsonl"), batch.row_count)
+
+    def _file(self, workspace: str, batch_id: str, ending: str) -> Path:
+        return self._folder / workspace / f"{batch_id}.{ending}"
+
+    def _read(self, file: Path) -> Batch | None:
+        # Another emulator may have changed it since: the file's time tells.
+        try:
+            written = file.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        known = self._known.get(file)
+        if known is None or known[0] != written:
+            known = self._known[file] = (written, from_bytes(file.read_bytes()))
+        return known[1]
+
+
+class Rows:
+    """A batch's rows on disk, read in any order without holding them."""
+
+    def __init__(self, file: Path, row_count: int) -> None:
+        with file.open("rb") as rows:
+            self._bytes = mmap.mmap(rows.fileno(), 0, access=mmap.ACCESS_READ)
+        self._starts = [0] * (row_count + 1)
+        for row in range(row_count):
+            self._starts[row + 1] = self._bytes.find(b"\n", self._starts[row]) + 1
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return orjson.loads(self._bytes[self._starts[row] : self._starts[row + 1]])
+
+    def each(self, rows: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+        return ((row, self[row]) for row in rows)

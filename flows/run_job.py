@@ -1,0 +1,44 @@
+"""The pump: a job's rows, from source to sink."""
+
+from typing import Any, Literal
+
+from prefect import flow
+
+from tasks.extract import extract
+from tasks.follow_up import follow_up
+from tasks.load import load
+from tasks.report import report
+from tasks.route import route
+from tasks.submit import submit
+from tasks.validate import validate
+from tasks.wait import wait
+
+
+@flow(name="run_job", persist_result=False)
+async def run_job(
+    job: str,
+    source: str | None = None,
+    run_id: str | None = None,
+    limit: int | None = None,
+    lane: Literal["auto", "batch"] = "auto",
+) -> dict[str, Any]:
+    """Take a job's rows from its source to its sink.
+
+    Every stage finds its own work in the ledger, so a retry, a resume or a second worker goes on where the
+    last committed row is.
+
+    Args:
+        job: A name under jobs/, or a folder that holds a job.yaml.
+        source: A file to read instead of the job's own source.
+        run_id: A run to go on with; by default a new one.
+        limit: Take only the first so many rows.
+        lane: How turns reach the model; `auto` decides.
+    """
+    run = await extract(job, source, run_id, limit, lane)  # rows in, once
+    await route(run)  # a first tier for each
+    while await submit(run):  # ready rows → batches
+        await wait(run)  # until some batch has ended
+        await follow_up(run)  # tools, checks, corrections: ready again, or answered
+        await validate(run)  # the answers gate: accepted, or set aside
+    await load(run)  # accepted rows → the sink, exactly once
+    return await report(run)

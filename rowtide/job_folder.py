@@ -1,0 +1,179 @@
+"""A job's folder, loaded and checked: spec, prompt, answer model, checks.
+
+Everything that can be known to be wrong before a cent is spent is found here, with file, line and key.
+"""
+
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+
+import jinja2
+import jinja2.meta
+import orjson
+from pydantic import BaseModel
+
+from rowtide.checks import Check
+from rowtide.errors import UserMistake, nearest
+from rowtide.job import JobSpec, read_spec
+
+ANSWER_FILE = "answer.py"
+# What does not decide an answer may change under a run, and does not make loaded rows stale.
+UNDECIDING = {"description", "source", "sink", "lane"}
+UNDECIDING_LIMITS = {"bounces", "batch_rows", "batch_bytes", "enough_rows", "patience_seconds", "row_bytes"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, ready to work."""
+
+    folder: Path
+    spec: JobSpec
+    instructions: str
+    message: jinja2.Template
+    answer: type[BaseModel]
+    checks: list[Check]
+    files: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.spec.job or self.folder.name
+
+    @cached_property
+    def version(self) -> str:
+        """Changes when something that decides an answer does."""
+        return hashlib.blake2b(orjson.dumps(self.files, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
+
+    def message_for(self, row: Mapping[str, object]) -> str:
+        """The row's own message."""
+        return self.message.render(row)
+
+
+def find_job(name: str, *, jobs: Path) -> Path:
+    """The folder of a job given by folder, or by its name under `jobs`."""
+    for folder in (Path(name), jobs / name):
+        if (folder / "job.yaml").is_file():
+            return folder.resolve()
+    if Path(name).is_dir():
+        raise UserMistake("this folder holds no job.yaml", file=name)
+    known = sorted(folder.parent.name for folder in jobs.glob("*/job.yaml"))
+    raise UserMistake(f"no job {name!r}: neither a folder nor a name under {jobs}/", meant=nearest(name, known))
+
+
+def load_job(folder: Path) -> Job:
+    """Load and check everything in a job's folder but its rows and its tool servers."""
+    spec = read_spec(folder)
+    instructions, message = _prompt(folder / spec.prompt)
+    module = _module(folder / ANSWER_FILE)
+    answer = _answer_model(module, spec.answer, folder / ANSWER_FILE)
+    _check_grounding(spec, answer, folder)
+    checks = [value for name, value in vars(module).items() if name.startswith("check_") and callable(value)]
+    return Job(folder, spec, instructions, message, answer, checks, _deciding_files(folder, spec))
+
+
+def check_holes(job: Job, columns: Collection[str]) -> None:
+    """Every hole in the prompt must be a column. Raises UserMistake with file, line and the nearest column."""
+    file = job.folder / job.spec.prompt
+    text = file.read_text(encoding="utf-8")
+    for hole in sorted(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(text))):
+        if hole not in columns:
+            line = next((n for n, each in enumerate(text.splitlines(), 1) if re.search(rf"\b{hole}\b", each)), None)
+            raise UserMistake(
+                f"{{{{ {hole} }}}} is not a column of the source; columns: {', '.join(columns)}",
+                file=file,
+                line=line,
+                meant=nearest(hole, columns),
+            )
+
+
+def check_key(job: Job, columns: Collection[str]) -> None:
+    """The key must be made of columns."""
+    for column in job.spec.key_columns:
+        if column not in columns:
+            raise UserMistake(
+                f"{column!r} is not a column of the source; columns: {', '.join(columns)}",
+                file=job.folder / "job.yaml",
+                key="key",
+                meant=nearest(column, columns),
+            )
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The files that differ between two versions of a job."""
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+
+
+_ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False)
+
+
+def _prompt(file: Path) -> tuple[str, jinja2.Template]:
+    if not file.is_file():
+        raise UserMistake("no such file; a job needs a prompt", file=file, key="prompt")
+    shared, line, own = file.read_text(encoding="utf-8").partition("\n---\n")
+    if not line:
+        shared, own = "", shared
+    try:
+        holes = jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(shared))
+        if holes:
+            raise UserMistake(f"above the --- line all rows are alike: no hole {sorted(holes)[0]!r} there", file=file)
+        # Parsed with the lines above it, so that a mistake is reported at its place in the file.
+        return shared.strip(), _ENVIRONMENT.from_string("\n" * (shared + line).count("\n") + own.strip())
+    except jinja2.TemplateSyntaxError as error:
+        raise UserMistake(error.message or "not a Jinja2 template", file=file, line=error.lineno) from None
+
+
+def _module(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise UserMistake("no such file; a job needs its answer as a pydantic model", file=file, key="answer")
+    name = f"rowtide_job_{hashlib.blake2b(os.fsencode(file.resolve()), digest_size=6).hexdigest()}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pydantic looks up annotations there
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserMistake(error.msg, file=file, line=error.lineno) from None
+    except (ImportError, NameError, TypeError, AttributeError) as error:
+        raise UserMistake(f"{type(error).__name__}: {error}", file=file) from None
+    return module
+
+
+def _answer_model(module: ModuleType, name: str, file: Path) -> type[BaseModel]:
+    models = {
+        key: value for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, BaseModel)
+    }
+    if name not in models:
+        raise UserMistake(f"no pydantic model called {name!r}", file=file, key="answer", meant=nearest(name, models))
+    return models[name]
+
+
+def _check_grounding(spec: JobSpec, answer: type[BaseModel], folder: Path) -> None:
+    for number, rule in enumerate(spec.checks.grounding):
+        place = {"file": folder / "job.yaml", "key": f"checks.grounding.{number}"}
+        if rule.field not in answer.model_fields:
+            meant = nearest(rule.field, answer.model_fields)
+            raise UserMistake(f"the answer has no field {rule.field!r}", meant=meant, **place)
+        server = rule.tool.partition(".")[0]
+        if server not in spec.tools:
+            raise UserMistake(f"no tool server {server!r}", meant=nearest(server, spec.tools), **place)
+
+
+def _deciding_files(folder: Path, spec: JobSpec) -> dict[str, str]:
+    """Hashes of what decides an answer: the spec's deciding keys, prompt, answer, gates, the servers' own files."""
+    deciding = spec.model_dump(mode="json", exclude=UNDECIDING)
+    deciding["limits"] = {k: v for k, v in deciding["limits"].items() if k not in UNDECIDING_LIMITS}
+    files = [spec.prompt, Path(ANSWER_FILE), *([spec.gates.answers] if spec.gates.answers else [])]
+    files += [Path(arg) for server in spec.tools.values() for arg in server.args if (folder / arg).is_file()]
+    hashes = {str(file): _hash((folder / file).read_bytes()) for file in files if (folder / file).is_file()}
+    return {"job.yaml": _hash(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS))} | hashes
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

@@ -1,0 +1,219 @@
+"""The moves of rows, a page at a time.
+
+Every move is compare-and-set: it names the states it may start from, and all the rows of the page must make it
+or none does. Each function is one or a few statements for the whole page.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, text
+
+from rowtide.admission import Admission
+from rowtide.agent import RowAt
+from rowtide.errors import IllegalMove
+from rowtide.ledger import Run, timestamp
+from rowtide.states import RowState, sources_of, target_of
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A move that needs a reason, for one row."""
+
+    row_no: int
+    turn: int
+    reason: str
+    detail: str = ""
+
+
+COLUMNS = ", ".join(f"r.{name}" for name in RowAt.__dataclass_fields__)
+
+
+def admit(
+    tx: Connection, run: Run, rows: Sequence[Admission], *, read_before: int, read_after: int, now: datetime
+) -> bool:
+    """Take in one page of the source. False when another process has already done so."""
+    claimed = tx.execute(
+        text("UPDATE run SET read_rows = :after WHERE run_no = :run AND read_rows = :before"),
+        {"run": run.run_no, "before": read_before, "after": read_after},
+    )
+    if claimed.rowcount != 1:
+        return False
+    if rows:
+        tx.execute(
+            text(
+                "INSERT INTO row (row_no, run_no, row_key, row_id, state, reason) "
+                "VALUES (:row_no, :run_no, :row_key, :row_id, :state, :reason)"
+            ),
+            [
+                {
+                    "row_no": row.row_no,
+                    "run_no": run.run_no,
+                    "row_key": row.row_key,
+                    "row_id": row.row_id,
+                    "state": (RowState.QUARANTINED if row.reason else RowState.READY).value,
+                    "reason": row.reason,
+                }
+                for row in rows
+            ],
+        )
+        tx.execute(
+            text("INSERT INTO row_content (row_no, content) VALUES (:row_no, :content)"),
+            [{"row_no": row.row_no, "content": row.content} for row in rows],
+        )
+        refused = [Remark(row.row_no, 0, row.reason, row.detail) for row in rows if row.reason]
+        _note(tx, "quarantine", refused, now)
+    return True
+
+
+def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
+    """Settle the ready rows from `first` to `last` that an earlier run loaded just so. Returns how many."""
+    return tx.execute(
+        text(
+            "UPDATE row SET state = 'unchanged' WHERE run_no = :run AND row_no BETWEEN :first AND :last "
+            "AND state = 'ready' AND EXISTS (SELECT 1 FROM loaded WHERE loaded.job = :job "
+            "AND loaded.row_key = row.row_key AND loaded.row_id = row.row_id AND loaded.job_version = :version)"
+        ),
+        {"run": run.run_no, "first": first, "last": last, "job": run.job, "version": run.job_version},
+    ).rowcount
+
+
+def keys_present(tx: Connection, run: Run, keys: Sequence[str]) -> set[str]:
+    """Those of `keys` that this run has already admitted."""
+    query = text("SELECT row_key FROM row WHERE run_no = :run AND row_key IN :keys")
+    found = tx.execute(query.bindparams(bindparam("keys", expanding=True)), {"run": run.run_no, "keys": list(keys)})
+    return set(found.scalars())
+
+
+def route(tx: Connection, run: Run, tier: int) -> int:
+    """Give every ready row that has no tier yet its first. Returns how many."""
+    return tx.execute(
+        text("UPDATE row SET tier = :tier WHERE run_no = :run AND state = 'ready' AND tier IS NULL"),
+        {"tier": tier, "run": run.run_no},
+    ).rowcount
+
+
+def counts(tx: Connection, run: Run) -> dict[RowState, int]:
+    """How many rows are in each state; every state is there."""
+    query = text("SELECT state, count(*) FROM row WHERE run_no = :run GROUP BY state")
+    found = {RowState(state): count for state, count in tx.execute(query, {"run": run.run_no})}
+    return {state: found.get(state, 0) for state in RowState}
+
+
+def page_of(tx: Connection, run: Run, state: RowState, *, after: int, limit: int) -> list[RowAt]:
+    """The next rows in `state`, by number."""
+    query = text(
+        f"SELECT {COLUMNS} FROM row r WHERE r.run_no = :run AND r.state = :state AND r.row_no > :after "
+        "AND r.tier IS NOT NULL ORDER BY r.row_no LIMIT :limit"
+    )
+    found = tx.execute(query, {"run": run.run_no, "state": state.value, "after": after, "limit": limit})
+    return [RowAt(*each) for each in found]
+
+
+def in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> dict[int, RowAt]:
+    """Those of `row_nos` that still wait for this batch's reply."""
+    query = text(
+        f"SELECT {COLUMNS} FROM row r WHERE r.row_no IN :rows AND r.batch_no = :batch AND r.state = 'in_flight'"
+    ).bindparams(bindparam("rows", expanding=True))
+    found = tx.execute(query, {"rows": list(row_nos), "batch": batch_no})
+    return {each[0]: RowAt(*each) for each in found}
+
+
+def waiting_for(tx: Connection, batch_no: int) -> list[RowAt]:
+    """All rows that still wait for this batch's reply: few or none, once its results are filed."""
+    query = text(f"SELECT {COLUMNS} FROM row r WHERE r.batch_no = :batch AND r.state = 'in_flight'")
+    return [RowAt(*each) for each in tx.execute(query, {"batch": batch_no})]
+
+
+def submit(tx: Connection, batch_no: int, row_nos: Iterable[int]) -> None:
+    """Put ready rows into a batch that is being packed."""
+    move(tx, "submit", [{"row_no": row_no, "batch": batch_no} for row_no in row_nos], "batch_no = :batch")
+
+
+def recall(tx: Connection, batch_no: int) -> int:
+    """Make the rows of a batch that the API certainly never took ready again. Returns how many."""
+    return tx.execute(
+        text("UPDATE row SET state = 'ready', batch_no = NULL WHERE batch_no = :batch AND state = 'in_flight'"),
+        {"batch": batch_no},
+    ).rowcount
+
+
+def bounce(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
+    """Send rows again that the API errored, expired or canceled."""
+    move(tx, "bounce", [{"row_no": r.row_no} for r in remarks], "bounces = bounces + 1")
+    _note(tx, "bounce", remarks, now)
+
+
+def go_on(tx: Connection, tool_calls: dict[int, int]) -> None:
+    """Let rows whose tools have run (row_no → how many) speak again."""
+    rows = [{"row_no": row_no, "calls": calls} for row_no, calls in tool_calls.items()]
+    move(tx, "continue", rows, "tool_calls = tool_calls + :calls")
+
+
+def correct(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
+    """Tell rows what was wrong with their answer; the remark's detail is what the model reads."""
+    move(tx, "correct", [{"row_no": r.row_no} for r in remarks], "corrections = corrections + 1")
+    _note(tx, "correct", remarks, now)
+
+
+def escalate(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
+    """Start rows afresh one tier up."""
+    fresh = "tier = tier + 1, conversation_from = turn, tool_calls = 0, corrections = 0"
+    move(tx, "escalate", [{"row_no": r.row_no} for r in remarks], fresh)
+    _note(tx, "escalate", remarks, now)
+
+
+def answer(tx: Connection, answers: dict[int, bytes]) -> None:
+    """Record answers (row_no → JSON) that passed their rows' own checks."""
+    rows = [{"row_no": row_no, "content": content} for row_no, content in answers.items()]
+    move(tx, "answer", [{"row_no": row_no} for row_no in answers])
+    if rows:
+        upsert = "ON CONFLICT (row_no) DO UPDATE SET content = excluded.content"
+        tx.execute(text(f"INSERT INTO answer (row_no, content) VALUES (:row_no, :content) {upsert}"), rows)
+
+
+def accept(tx: Connection, row_nos: Iterable[int]) -> None:
+    """Declare rows verified."""
+    move(tx, "accept", [{"row_no": row_no} for row_no in row_nos])
+
+
+def quarantine(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
+    """Set rows aside for a person, with their reason."""
+    move(tx, "quarantine", [{"row_no": r.row_no, "reason": r.reason} for r in remarks], "reason = :reason")
+    _note(tx, "quarantine", remarks, now)
+
+
+def move(tx: Connection, name: str, rows: Sequence[Mapping[str, object]], also: str = "") -> None:
+    """Apply the move `name` to every row, or raise IllegalMove naming one that cannot make it."""
+    if not rows:
+        return
+    legal = ", ".join(f"'{state.value}'" for state in sources_of(name))
+    changes = f"state = '{target_of(name).value}'" + (f", {also}" if also else "")
+    moved = tx.execute(text(f"UPDATE row SET {changes} WHERE row_no = :row_no AND state IN ({legal})"), list(rows))
+    if moved.rowcount != len(rows):
+        raise IllegalMove(
+            f"{name!r}: {len(rows) - moved.rowcount} of {len(rows)} rows from row {rows[0]['row_no']} on were not "
+            f"in {legal}; another process may be working on this run"
+        )
+
+
+def _note(tx: Connection, name: str, remarks: Sequence[Remark], now: datetime) -> None:
+    if remarks:
+        tx.execute(
+            text(
+                "INSERT INTO note (row_no, turn, move, reason, detail, noted_at) "
+                "VALUES (:row_no, :turn, :move, :reason, :detail, :now)"
+            ),
+            [
+                {
+                    "row_no": r.row_no,
+                    "turn": r.turn,
+                    "move": name,
+                    "reason": r.reason,
+                    "detail": r.detail,
+                    "now": timestamp(now),
+                }
+                for r in remarks
+            ],
+        )

@@ -1,0 +1,160 @@
+"""What people read: a run in numbers, and the story of one row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, RowMapping, text
+
+from rowtide.errors import UserMistake
+from rowtide.ledger import Run, find_run, moment
+from rowtide.ledger_rows import counts
+from rowtide.states import RowState
+
+MICRO = 1_000_000
+
+
+@dataclass(frozen=True)
+class Story:
+    """All the ledger knows of one row, oldest first."""
+
+    run: Run
+    row: RowMapping
+    content: dict[str, Any]
+    turns: Sequence[RowMapping]
+    tool_calls: Sequence[RowMapping]
+    notes: Sequence[RowMapping]
+    answer: dict[str, Any] | None
+    load: RowMapping | None
+
+
+def summary(tx: Connection, run: Run, *, now: datetime) -> dict[str, Any]:
+    """The run in numbers: rows by how they ended, work done, money in US dollars, reasons of the quarantined."""
+    states = counts(tx, run)
+    until = moment(run.finished_at) if run.finished_at else now
+    done = _one(tx, run, "SELECT count(*) turns, coalesce(sum(t.cost_micro), 0) cost FROM turn t WHERE {mine}")
+    calls = _one(tx, run, "SELECT count(*) calls, coalesce(sum(t.is_error), 0) failed FROM tool_call t WHERE {mine}")
+    return {
+        "run_id": run.run_id,
+        "job": run.job,
+        "rows": sum(states.values()),
+        "loaded": states[RowState.LOADED],
+        "quarantined": states[RowState.QUARANTINED],
+        "unchanged": states[RowState.UNCHANGED],
+        "held": states[RowState.HELD],
+        "turns": done["turns"],
+        "batches": _batches(tx, run),
+        "tool_calls": calls["calls"],
+        "tool_errors": calls["failed"],
+        "cost_usd": done["cost"] / MICRO,
+        "baseline_cost_usd": baseline_micro(tx, run) / MICRO,
+        "tiers": tiers(tx, run),
+        "reasons": reasons(tx, run),
+        "seconds": round((until - moment(run.started_at)).total_seconds(), 1),
+    }
+
+
+def baseline_micro(tx: Connection, run: Run) -> int:
+    """What each row's last conversation would have cost live on the ladder's top rung, in micro-dollars."""
+    query = (
+        "SELECT coalesce(sum(t.baseline_micro), 0) micro FROM turn t JOIN row r ON r.row_no = t.row_no "
+        "WHERE {mine} AND t.turn > r.conversation_from"
+    )
+    return int(_one(tx, run, query)["micro"])
+
+
+def tiers(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
+    """What each rung of the ladder did: replies, rows that ended there, US dollars."""
+    names: list[str] = orjson.loads(run.tiers)
+    said = _all(
+        tx, run, "SELECT t.tier, count(*) turns, sum(t.cost_micro) cost FROM turn t WHERE {mine} GROUP BY t.tier"
+    )
+    query = text("SELECT tier, count(*) FROM row WHERE run_no = :run AND turn > 0 GROUP BY tier")
+    ended = dict(tx.execute(query, {"run": run.run_no}).tuples().all())
+    return {
+        names[each["tier"]]: {
+            "turns": each["turns"],
+            "rows": ended.get(each["tier"], 0),
+            "cost_usd": each["cost"] / MICRO,
+        }
+        for each in said
+    }
+
+
+def reasons(tx: Connection, run: Run) -> dict[str, int]:
+    """The quarantined rows by reason, most first."""
+    query = text(
+        "SELECT reason, count(*) FROM row WHERE run_no = :run AND state = 'quarantined' "
+        "GROUP BY reason ORDER BY count(*) DESC, reason"
+    )
+    return dict(tx.execute(query, {"run": run.run_no}).tuples().all())
+
+
+def progress(tx: Connection, run_id: str) -> dict[str, Any]:
+    """What to show while a run goes on: rows by state, batches at the API, US dollars so far."""
+    run = find_run(tx, run_id)
+    money = text("SELECT coalesce(sum(cost_micro), 0) FROM row WHERE run_no = :run")
+    waiting = text("SELECT count(*) FROM batch WHERE run_no = :run AND state IN ('posting', 'open')")
+    return {
+        "states": counts(tx, run),
+        "batches": _batches(tx, run),
+        "batches_open": tx.execute(waiting, {"run": run.run_no}).scalar_one(),
+        "cost_usd": tx.execute(money, {"run": run.run_no}).scalar_one() / MICRO,
+    }
+
+
+def story(tx: Connection, row_key: str, run_id: str | None = None) -> Story:
+    """All there is to know of a row, in the newest run that has it or in the run named.
+
+    Raises UserMistake with keys that look alike when there is no such row.
+    """
+    where = "r.row_key = :key" + (" AND u.run_id = :run" if run_id else "")
+    query = text(
+        f"SELECT r.*, u.run_id FROM row r JOIN run u ON u.run_no = r.run_no WHERE {where} ORDER BY r.row_no DESC LIMIT 1"
+    )
+    row = tx.execute(query, {"key": row_key, "run": run_id}).mappings().first()
+    if row is None:
+        raise UserMistake(f"no row {row_key!r} in this ledger", meant=_alike(tx, row_key))
+
+    def of_row(query: str) -> Sequence[RowMapping]:
+        return tx.execute(text(query), {"row": row["row_no"], "load": row["load_no"]}).mappings().all()
+
+    content = of_row("SELECT content FROM row_content WHERE row_no = :row")[0]["content"]
+    answer = of_row("SELECT content FROM answer WHERE row_no = :row")
+    turns = of_row(
+        "SELECT t.*, b.api_id, b.posted_at, b.filed_at, b.rows batch_rows FROM turn t "
+        "JOIN batch b ON b.batch_no = t.batch_no WHERE t.row_no = :row ORDER BY t.turn"
+    )
+    loads = of_row("SELECT * FROM load WHERE load_no = :load")
+    return Story(
+        run=find_run(tx, row["run_id"]),
+        row=row,
+        content=orjson.loads(content),
+        turns=turns,
+        tool_calls=of_row("SELECT * FROM tool_call WHERE row_no = :row ORDER BY turn, position"),
+        notes=of_row("SELECT * FROM note WHERE row_no = :row ORDER BY note_no"),
+        answer=orjson.loads(answer[0]["content"]) if answer else None,
+        load=loads[0] if loads else None,
+    )
+
+
+def _alike(tx: Connection, row_key: str) -> str | None:
+    query = text("SELECT row_key FROM row WHERE lower(row_key) LIKE lower(:like) ORDER BY length(row_key) LIMIT 1")
+    return tx.execute(query, {"like": f"%{row_key}%"}).scalar()
+
+
+def _batches(tx: Connection, run: Run) -> int:
+    query = text("SELECT count(*) FROM batch WHERE run_no = :run AND state IN ('posting', 'open', 'filed')")
+    return int(tx.execute(query, {"run": run.run_no}).scalar_one())
+
+
+def _one(tx: Connection, run: Run, query: str) -> RowMapping:
+    return _all(tx, run, query)[0]
+
+
+def _all(tx: Connection, run: Run, query: str) -> Sequence[RowMapping]:
+    """`{mine}` in the query stands for: the row is this run's."""
+    mine = text(query.format(mine="t.row_no BETWEEN :first AND :last"))
+    return tx.execute(mine, {"first": run.first_row_no, "last": run.last_row_no}).mappings().all()

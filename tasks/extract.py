@@ -1,0 +1,82 @@
+"""Rows in, once."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+from prefect.runtime import flow_run
+
+from blocks.ledger_database import LedgerDatabase
+from rowtide import ledger as ledgers
+from rowtide import ledger_rows
+from rowtide.admission import admissions, keys_of
+from rowtide.job_folder import find_job
+from rowtide.ledger import Ledger, Run
+from rowtide.rows import BadRow, SourceRow
+from rowtide.sources import describe, read_pages
+from rowtide.work import SPOOL_PAGE, Plan, plan
+from tasks.durable import durable
+
+
+@durable
+async def extract(
+    job: str, source: str | None = None, run_id: str | None = None, limit: int | None = None, lane: str = "auto"
+) -> str:
+    """Begin the run, or find it, and admit the source's rows from where it stopped. Returns the run's id."""
+    database = LedgerDatabase.from_environment()
+    with database.get_ledger() as ledger:
+        folder = find_job(job, jobs=Path("jobs"))
+        name = run_id or f"{folder.name}-{flow_run.name}-{str(flow_run.id)[:8]}"
+        with ledger.view() as tx:
+            run = ledgers.find_run(tx, name) if ledgers.has_run(tx, name) else None
+        if run is not None and run.extracted_at:
+            return run.run_id
+        found = await plan(folder, run.source_path if run else source, os.environ)
+        if run is None:
+            run = _begin(ledger, found, name, source, limit, lane)
+        _admit_all(ledger, run, found)
+        return run.run_id
+
+
+def _begin(ledger: Ledger, found: Plan, run_id: str, source: str | None, limit: int | None, lane: str) -> Run:
+    values = {
+        "run_id": run_id,
+        "job": found.job.name,
+        "job_folder": str(found.job.folder),
+        "job_version": found.job.version,
+        "job_files": orjson.dumps(found.job.files).decode(),
+        "tiers": orjson.dumps(found.job.spec.tiers).decode(),
+        "request": found.request,
+        "source": describe(found.source, found.job.folder),
+        "source_path": str(Path(source).resolve()) if source else None,
+        "row_limit": limit,
+        "lane": lane,
+    }
+    with ledger.page() as tx:
+        return ledgers.begin_run(tx, values, now=datetime.now(UTC))
+
+
+def _admit_all(ledger: Ledger, run: Run, found: Plan) -> None:
+    """Read the source from its start, pass over what was admitted, and admit the rest page by page."""
+    position = 0
+    for page in read_pages(found.source, found.job.folder, SPOOL_PAGE, os.environ):
+        page = page[: max(0, (run.row_limit or position + len(page)) - position)]
+        if position + len(page) > run.read_rows:
+            _admit(ledger, run, found, page, position)
+        position += len(page)
+        if not page:
+            break
+    with ledger.page() as tx:
+        ledgers.finish_extract(tx, run, now=datetime.now(UTC))
+
+
+def _admit(ledger: Ledger, run: Run, found: Plan, page: list[SourceRow | BadRow], position: int) -> None:
+    keys = keys_of(page, found.job.spec.key_columns)
+    first = run.first_row_no + position + 1
+    with ledger.page() as tx:
+        present = ledger_rows.keys_present(tx, run, [key for key in keys if key is not None])
+        rows = admissions(page, keys, present=present, first_row_no=first, row_bytes=found.job.spec.limits.row_bytes)
+        after = position + len(page)
+        if ledger_rows.admit(tx, run, rows, read_before=position, read_after=after, now=datetime.now(UTC)):
+            ledger_rows.leave_unchanged(tx, run, first, first + len(page) - 1)

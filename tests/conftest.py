@@ -1,0 +1,135 @@
+"""What tests stand on: a clock, a ledger on disk, a run with rows in any state."""
+
+from collections.abc import Generator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    get_current_settings,
+    temporary_settings,
+)
+from prefect.testing.utilities import prefect_test_harness
+
+from emulator.server import start
+
+from rowtide import ledger_rows
+from rowtide.admission import Admission
+from rowtide.ledger import Ledger, Run, begin_run, ledger_url
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Generator[Ledger]:
+    opened = Ledger(ledger_url(None, tmp_path))
+    yield opened
+    opened.close()
+
+
+def make_run(ledger: Ledger, run_id: str = "run-1", **values: object) -> Run:
+    """A run, begun."""
+    given = {
+        "run_id": run_id,
+        "job": "job",
+        "job_folder": "jobs/job",
+        "job_version": "v1",
+        "job_files": "{}",
+        "tiers": '["haiku","sonnet"]',
+        "request": b'"tools":[]',
+        "source": "rows.csv",
+        "lane": "auto",
+    }
+    with ledger.page() as tx:
+        return begin_run(tx, {**given, **values}, now=NOW)
+
+
+def make_rows(ledger: Ledger, run: Run, count: int, *, tier: int | None = 0) -> list[int]:
+    """That many ready rows, routed unless `tier` is None. Returns their numbers."""
+    rows = [
+        Admission(run.first_row_no + n, f"key-{n}", f"id-{n}", orjson.dumps({"name": f"row {n}"}))
+        for n in range(1, count + 1)
+    ]
+    with ledger.page() as tx:
+        assert ledger_rows.admit(tx, run, rows, read_before=0, read_after=count, now=NOW)
+        if tier is not None:
+            ledger_rows.route(tx, run, tier)
+    return [row.row_no for row in rows]
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Generator[str]:
+    """A real Prefect server of the tests' own. Gives its URL, for child processes too."""
+    quiet = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
+    with temporary_settings(quiet), prefect_test_harness(server_startup_timeout=120):
+        yield str(get_current_settings().api.url)
+
+
+@pytest.fixture(scope="session")
+def emulator_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Any]:
+    """A real server that speaks the API, in a thread of its own."""
+    with start(data=tmp_path_factory.mktemp("emulator"), batch_seconds=(0.0, 0.2)) as server:
+        yield server
+
+
+@pytest.fixture
+def api(emulator_server: Any, prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The emulator, with an account and a ROWTIDE_HOME of this test's own."""
+    monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ANTHROPIC_API_KEY", f"key-{tmp_path.name}")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", emulator_server.url)
+    return emulator_server
+
+
+ANSWER = '''
+from typing import Literal
+from pydantic import BaseModel, Field
+
+
+class Answer(BaseModel):
+    topic: Literal["billing", "delivery", "product"] = Field(description="What the message is about.")
+    message: str = Field(description="The message, as written.")
+'''
+PROMPT = """Sort the message.
+
+- billing: invoice, refund
+- delivery: parcel, late
+- product: broken, manual
+---
+message: {{ message }}
+"""
+SPEC: dict[str, Any] = {
+    "source": {"path": "rows.csv"},
+    "key": "id",
+    "tiers": ["haiku", "sonnet"],
+    "sink": {"path": "results"},
+}
+
+
+def make_job(folder: Path, *, rows: str | bytes | int = 6, answer: str = ANSWER, prompt: str = PROMPT, **spec: Any) -> Path:
+    """A job in `folder`: sort messages, unless told otherwise. `rows` is how many, or the source itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(rows, int):
+        words = ("the invoice is wrong", "the parcel is late", "the manual is missing")
+        rows = "id,message\n" + "".join(f"m{n},{words[n % 3]} ({n})\n" for n in range(rows))
+    (folder / "rows.csv").write_bytes(rows if isinstance(rows, bytes) else rows.encode())
+    (folder / "answer.py").write_text(answer)
+    (folder / "prompt.md").write_text(prompt)
+    (folder / "job.yaml").write_text(yaml.safe_dump({**SPEC, **spec}, sort_keys=False))
+    return folder
+
+
+def answers_of(home: Path, results: str = "results") -> dict[str, dict[str, Any]]:
+    """What stands in a Parquet sink: key → answer. Fails when a key stands there twice."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in sorted((home / results).glob("*.parquet")):
+        for row in pq.read_table(part).to_pylist():
+            assert row["row_key"] not in found, f"{row['row_key']} was loaded twice"
+            found[row.pop("row_key")] = row
+    return found

@@ -1,0 +1,179 @@
+"""The ledger refuses what must not happen, whoever asks."""
+
+import pytest
+from conftest import NOW, make_rows, make_run
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from rowtide import ledger_batches, ledger_loads, ledger_rows, ledger_turns
+from rowtide import ledger as ledgers
+from rowtide.errors import IllegalMove, UserMistake
+from rowtide.ledger import Ledger, Run
+from rowtide.ledger_rows import Remark
+from rowtide.ledger_turns import Reply, ToolRecord
+from rowtide.states import MOVES, RowState
+
+
+def batch_of(ledger: Ledger, run: Run, rows: list[int], tag: str = "tag") -> int:
+    with ledger.page() as tx:
+        batch_no = ledger_batches.begin(tx, run, tag, now=NOW)
+        ledger_rows.submit(tx, batch_no, rows)
+        ledger_batches.intend(tx, batch_no, rows=len(rows), size=100, now=NOW)
+        ledger_batches.opened(tx, batch_no, f"msgbatch_{tag}", adopted=False, now=NOW)
+    return batch_no
+
+
+def reply_to(row_no: int, batch_no: int, turn: int = 1, stop_reason: str = "end_turn") -> Reply:
+    return Reply(row_no, turn, batch_no, 0, stop_reason, b'[{"type":"text","text":"{}"}]', 10, 0, 0, 5, 7, 70)
+
+
+def states(ledger: Ledger, run: Run) -> dict[RowState, int]:
+    with ledger.view() as tx:
+        return {state: count for state, count in ledger_rows.counts(tx, run).items() if count}
+
+
+def test_a_page_of_rows_moves_whole_or_not_at_all(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    rows = make_rows(ledger, run, 3)
+    batch_of(ledger, run, rows[:1])
+    with pytest.raises(IllegalMove, match="1 of 3 rows"), ledger.page() as tx:
+        ledger_rows.submit(tx, 99, rows)
+    assert states(ledger, run) == {RowState.READY: 2, RowState.IN_FLIGHT: 1}
+
+
+def test_a_reply_filed_twice_is_refused_and_nothing_is_paid_twice(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    rows = make_rows(ledger, run, 2)
+    batch_no = batch_of(ledger, run, rows)
+    with ledger.page() as tx:
+        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows])
+    with pytest.raises(IllegalMove), ledger.page() as tx:
+        ledger_turns.reply(tx, [reply_to(rows[0], batch_no)])
+    with ledger.view() as tx:
+        assert tx.execute(text("SELECT sum(cost_micro) FROM row")).scalar() == 14
+        assert tx.execute(text("SELECT count(*) FROM turn")).scalar() == 2
+
+
+def test_the_same_page_of_the_source_is_admitted_once(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    make_rows(ledger, run, 3)
+    with ledger.page() as tx:
+        assert not ledger_rows.admit(tx, run, [], read_before=0, read_after=3, now=NOW)
+    assert states(ledger, run) == {RowState.READY: 3}
+
+
+def test_two_rows_of_a_run_cannot_have_one_key(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    make_rows(ledger, run, 1)
+    insert = "INSERT INTO row (row_no, run_no, row_key, row_id, state) VALUES (7, :run, 'key-1', 'x', 'ready')"
+    with pytest.raises(IntegrityError), ledger.page() as tx:
+        tx.execute(text(insert), {"run": run.run_no})
+
+
+def test_the_database_refuses_a_state_nobody_defined(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    make_rows(ledger, run, 1)
+    with pytest.raises(IntegrityError), ledger.page() as tx:
+        tx.execute(text("UPDATE row SET state = 'lost'"))
+
+
+def test_a_batch_becomes_open_only_after_its_intent(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    with pytest.raises(IllegalMove, match="posting"), ledger.page() as tx:
+        batch_no = ledger_batches.begin(tx, run, "tag", now=NOW)
+        ledger_batches.opened(tx, batch_no, "msgbatch_1", adopted=False, now=NOW)
+
+
+def test_one_batch_at_the_api_belongs_to_one_batch_here(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    rows = make_rows(ledger, run, 2)
+    batch_of(ledger, run, rows[:1], "same")
+    with pytest.raises(IntegrityError):
+        batch_of(ledger, run, rows[1:], "same")
+
+
+def test_recalled_rows_are_ready_again_and_were_not_bounced(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    batch_no = batch_of(ledger, run, make_rows(ledger, run, 2))
+    with ledger.page() as tx:
+        assert ledger_rows.recall(tx, batch_no) == 2
+        (first, _) = ledger_rows.page_of(tx, run, RowState.READY, after=0, limit=10)
+    assert first.bounces == 0
+
+
+def test_a_conversation_is_read_back_as_it_was_held(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    (row,) = make_rows(ledger, run, 1)
+    batch_no = batch_of(ledger, run, [row])
+    with ledger.page() as tx:
+        ledger_turns.reply(tx, [reply_to(row, batch_no, stop_reason="tool_use")])
+        ledger_turns.record_tools(tx, [ToolRecord(row, 1, 0, "toolu_1", "a.b", b"{}", "out", 0, 3)])
+        ledger_rows.go_on(tx, {row: 1})
+        (at,) = ledger_rows.page_of(tx, run, RowState.READY, after=0, limit=10)
+        talk = ledger_turns.conversations(tx, [at])[row]
+    assert [turn["stop_reason"] for turn in talk.turns] == ["tool_use"]
+    assert [record.output for record in talk.tool_records[1]] == ["out"]
+
+
+def test_a_row_that_climbs_starts_a_fresh_conversation(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    (row,) = make_rows(ledger, run, 1)
+    batch_no = batch_of(ledger, run, [row])
+    with ledger.page() as tx:
+        ledger_turns.reply(tx, [reply_to(row, batch_no)])
+        ledger_rows.escalate(tx, [Remark(row, 1, "not_verified", "because")], now=NOW)
+        (at,) = ledger_rows.page_of(tx, run, RowState.READY, after=0, limit=10)
+        assert ledger_turns.conversations(tx, [at]) == {}
+    assert (at.tier, at.turn, at.turns_here, at.corrections) == (1, 1, 0, 0)
+
+
+def test_a_row_loaded_once_is_unchanged_next_time_and_changed_content_is_not(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    rows = make_rows(ledger, run, 2)
+    batch_no = batch_of(ledger, run, rows)
+    with ledger.page() as tx:
+        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows])
+        ledger_rows.answer(tx, dict.fromkeys(rows, b"{}"))
+        ledger_rows.accept(tx, rows)
+        load_no, part = ledger_loads.begin(tx, run, "sink", limit=10, now=NOW) or (0, "")
+        ledger_loads.finish(tx, run, load_no, part, "sink", ledger_loads.rows_of(tx, run, load_no), now=NOW)
+    again = make_run(ledger, "run-2")
+    first, second = make_rows(ledger, again, 2, tier=None)
+    with ledger.page() as tx:
+        tx.execute(text("UPDATE row SET row_id = 'other' WHERE row_no = :row"), {"row": second})
+        assert ledger_rows.leave_unchanged(tx, again, first, second) == 1
+    assert states(ledger, again) == {RowState.UNCHANGED: 1, RowState.READY: 1}
+
+
+def test_a_load_that_was_begun_names_the_same_rows_again(ledger: Ledger) -> None:
+    run = make_run(ledger)
+    rows = make_rows(ledger, run, 5)
+    batch_no = batch_of(ledger, run, rows)
+    with ledger.page() as tx:
+        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows])
+        ledger_rows.answer(tx, dict.fromkeys(rows, b"{}"))
+        ledger_rows.accept(tx, rows)
+        begun = ledger_loads.begin(tx, run, "sink", limit=3, now=NOW)
+    with ledger.page() as tx:
+        assert ledger_loads.unfinished(tx, run) == [begun]
+        assert [row for row, *_ in ledger_loads.rows_of(tx, run, (begun or (0, ""))[0])] == rows[:3]
+
+
+def test_an_unknown_run_is_named_with_the_nearest_one(ledger: Ledger) -> None:
+    make_run(ledger, "companies-1121")
+    with pytest.raises(UserMistake, match="did you mean 'companies-1121'"), ledger.view() as tx:
+        ledgers.find_run(tx, "companies-1112")
+
+
+def test_opening_a_ledger_twice_migrates_it_once(tmp_path) -> None:
+    url = ledgers.ledger_url(None, tmp_path)
+    Ledger(url).close()
+    again = Ledger(url)
+    with again.view() as tx:
+        assert tx.execute(text("SELECT count(*) FROM migration")).scalar() == 1
+    again.close()
+
+
+def test_every_move_leads_to_one_state() -> None:
+    for name in {name for _, name in MOVES}:
+        assert len({after for (_, move), after in MOVES.items() if move == name}) == 1

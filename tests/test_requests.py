@@ -1,0 +1,58 @@
+"""A request is what the API expects, byte for byte the same for what rows share."""
+
+import re
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rowtide.ledger_turns import Conversation, ToolRecord
+from rowtide.requests import custom_id, head, messages, request, row_no_of, shared_part
+
+TOOL = {"name": "a__b", "description": "d", "input_schema": {"type": "object"}}
+
+
+def build(talk: Conversation | None = None) -> dict:
+    shared = shared_part("be good", [TOOL], {"type": "object"})
+    return orjson.loads(
+        request("tag-7", head=head("some-model", 99), shared=shared, messages=messages("row seven", talk))
+    )
+
+
+def test_a_first_request_holds_the_row_the_instructions_the_tools_and_the_schema() -> None:
+    found = build()
+    assert found["custom_id"] == "tag-7"
+    params = found["params"]
+    assert params["model"] == "some-model"
+    assert params["max_tokens"] == 99
+    assert params["messages"] == [{"role": "user", "content": "row seven"}]
+    assert params["system"][-1]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert params["tools"] == [TOOL]
+    assert params["output_config"]["format"]["type"] == "json_schema"
+
+
+def test_what_the_model_said_goes_back_verbatim_with_every_tool_answered() -> None:
+    said = b'[{"type":"thinking","thinking":"","signature":"x=="},{"type":"tool_use","id":"t1","name":"a__b","input":{}}]'
+    talk = Conversation()
+    talk.turns.append({"turn": 1, "content": said})  # pyright: ignore[reportArgumentType] # a row mapping is like a dict
+    talk.tool_records[1].append(ToolRecord(7, 1, 0, "t1", "a.b", b"{}", "no such thing", 1, 4))
+    _, assistant, user = build(talk)["params"]["messages"]
+    assert assistant["content"] == orjson.loads(said)
+    assert user["content"] == [
+        {"type": "tool_result", "tool_use_id": "t1", "content": "no such thing", "is_error": True}
+    ]
+
+
+def test_a_correction_follows_the_answer_it_is_about() -> None:
+    talk = Conversation()
+    talk.turns.append({"turn": 1, "content": b"[]"})  # pyright: ignore[reportArgumentType] # a row mapping is like a dict
+    talk.corrections[1] = "Your answer was not accepted: …"
+    assert build(talk)["params"]["messages"][-1] == {"role": "user", "content": "Your answer was not accepted: …"}
+
+
+@given(row_no=st.integers(1, 2**62), tag=st.from_regex(r"[0-9a-f]{12}", fullmatch=True))
+def test_a_custom_id_is_legal_and_names_its_row_to_its_own_batch_only(row_no: int, tag: str) -> None:
+    name = custom_id(tag, row_no)
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name)
+    assert row_no_of(name, tag) == row_no
+    assert row_no_of(name, "f" * 13) is None

@@ -1,0 +1,130 @@
+"""Read this first: what Rowtide promises, one test each, in the README's order."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import answers_of, make_job
+from sqlalchemy import text
+
+from flows.run_job import run_job
+from rowtide.ledger import Ledger, ledger_url
+
+
+def run(job: Path, **parameters: Any) -> dict[str, Any]:
+    return asyncio.run(run_job(str(job), **parameters))
+
+
+def add_up(found: dict[str, Any]) -> bool:
+    ended = ("loaded", "quarantined", "unchanged", "held")
+    return found["rows"] == sum(found[name] for name in ended)
+
+
+def test_no_row_is_lost(api: Any, tmp_path: Path) -> None:
+    rows = b"id,message\nm1,the invoice is wrong\n,no key\nm1,the same key\nm2,\xff\xfe\nm3,a parcel,too wide\nm4,a parcel\n"
+    found = run(make_job(tmp_path / "job", rows=rows))
+    assert (found["rows"], found["loaded"], found["quarantined"]) == (6, 2, 4)
+    assert found["reasons"] == {"duplicate_key": 1, "missing_key": 1, "undecodable": 1, "wrong_width": 1}
+    assert sorted(answers_of(tmp_path / "home")) == ["m1", "m4"]
+
+
+def test_no_batch_is_paid_for_twice_when_the_reply_to_the_post_is_lost(api: Any, tmp_path: Path) -> None:
+    api.world.drop_next_create_reply(os.environ["ANTHROPIC_API_KEY"])
+    found = run(make_job(tmp_path / "job", rows=50))
+    assert (found["loaded"] + found["quarantined"], found["batches"]) == (50, 1 + extra_batches(tmp_path))
+    assert billed_batches(api) == found["batches"]
+
+
+def test_nothing_is_sent_for_a_row_that_is_loaded_already(api: Any, tmp_path: Path) -> None:
+    job = make_job(tmp_path / "job", rows=12)
+    first = run(job)
+    again = run(job)
+    assert (again["unchanged"], again["turns"], again["batches"]) == (first["loaded"], 0, 0)
+    assert add_up(again)
+
+
+def test_changed_content_is_asked_again_and_stands_once_in_the_sink(api: Any, tmp_path: Path) -> None:
+    run(make_job(tmp_path / "job", rows=12))
+    job = make_job(tmp_path / "job", rows="id,message\nm0,now the parcel is late\nm1,the parcel is late (1)\n")
+    found = run(job)
+    assert (found["unchanged"], found["loaded"]) == (1, 1)
+    assert answers_of(tmp_path / "home")["m0"]["topic"] == "delivery"
+    assert len(answers_of(tmp_path / "home")) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_killed_at_any_moment_resumes_to_the_same_end(api: Any, prefect_server: str, tmp_path: Path, seed: int) -> None:
+    job = Path("jobs/companies").resolve()
+    undisturbed = cli(tmp_path / "calm", prefect_server, "run", str(job), "--limit", "60")
+    killed = tmp_path / "killed"
+    process = start_cli(killed, prefect_server, "run", str(job), "--limit", "60", "--json")
+    wait_for_ledger(killed, batches=random.Random(seed).choice([0, 1, 1, 2]), process=process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (only,) = json.loads(cli_text(killed, prefect_server, "runs", "--json"))
+    found = cli(killed, prefect_server, "resume", only["run_id"])
+    assert add_up(found)
+    assert found["batches"] == undisturbed["batches"]
+    assert found["cost_usd"] == undisturbed["cost_usd"]
+    assert answers_of(killed, "results/companies") == answers_of(tmp_path / "calm", "results/companies")
+
+
+def test_a_model_is_a_line_of_config(api: Any, tmp_path: Path) -> None:
+    found = run(make_job(tmp_path / "job", tiers=["opus"]))
+    assert list(found["tiers"]) == ["opus"]
+
+
+def billed_batches(api: Any) -> int:
+    return len(api.world.batches_of(os.environ["ANTHROPIC_API_KEY"]))
+
+
+def extra_batches(tmp_path: Path) -> int:
+    """Batches that corrections took, over the first."""
+    ledger = Ledger(ledger_url(None, tmp_path / "home"))
+    with ledger.view() as tx:
+        later = tx.execute(text("SELECT count(DISTINCT batch_no) FROM turn WHERE turn > 1")).scalar_one()
+    ledger.close()
+    return later
+
+
+def environment(home: Path, prefect_server: str) -> dict[str, str]:
+    return {**os.environ, "ROWTIDE_HOME": str(home), "PREFECT_API_URL": prefect_server}
+
+
+def start_cli(home: Path, prefect_server: str, *words: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "cli", *words]
+    return subprocess.Popen(
+        command, env=environment(home, prefect_server), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def cli_text(home: Path, prefect_server: str, *words: str) -> str:
+    process = start_cli(home, prefect_server, *words)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    return said.splitlines()[-1]
+
+
+def cli(home: Path, prefect_server: str, *words: str) -> dict[str, Any]:
+    return json.loads(cli_text(home, prefect_server, *words, "--json"))
+
+
+def wait_for_ledger(home: Path, *, batches: int, process: "subprocess.Popen[str]") -> None:
+    """Return as soon as the ledger knows so many batches (or, for none, is there at all)."""
+    while process.poll() is None:
+        if (home / "ledger.db").exists():
+            ledger = Ledger(ledger_url(None, home))
+            with ledger.view() as tx:
+                known = tx.execute(text("SELECT count(*) FROM batch")).scalar_one()
+                rows = tx.execute(text("SELECT count(*) FROM row")).scalar_one()
+            ledger.close()
+            if rows and known >= batches:
+                return
