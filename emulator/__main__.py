@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ def main() -> None:
     options = _parser().parse_args()
     # A thread that works out results must not keep other calls waiting.
     sys.setswitchinterval(0.001)
+    # A large batch is hundreds of thousands of objects at once, none of them garbage.
+    gc.set_threshold(100_000, 50, 50)
     clock = Clock(frozen_at=datetime.now(UTC)) if options.clock == "virtual" else Clock()
     world = World(options.data, clock=clock, batch_seconds=options.batch_seconds, seed=options.seed)
     emulator = Emulator(world, options.host, options.port)

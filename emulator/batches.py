@@ -33,6 +33,8 @@ class Batch:
     latency_seconds: float
     seed: int
     version: str
+    ordinal: int = 0
+    """Which of its emulator's batches this is: tells apart those of one instant."""
     betas: tuple[str, ...] = ()
     errored: Sequence[int] = ()
     """Rows that fail validation; found at acceptance, told only at the end."""
@@ -89,7 +91,9 @@ class Batch:
         if not self.has_ended(now):
             return counts | {"processing": self.row_count}
         finished, ending = self.finished_rows()
-        done, errored = self.order()[:finished], set(self.errored)
+        errored = set(self.errored)
+        # The order matters only if something cut it short; drawing it is dear for a large batch.
+        done = range(self.row_count) if ending == "done" else self.order()[:finished]
         for row in done if errored or self.spoilt else ():
             kind = self.spoilt[str(row)]["type"] if str(row) in self.spoilt else "errored" if row in errored else None
             if kind:
@@ -114,6 +118,10 @@ class Batch:
             "cancel_initiated_at": rfc3339_or_null(self.cancel_initiated_at),
             "results_url": f"{address}/v1/messages/batches/{self.id}/results" if ended else None,
         }
+
+    def view_at_birth(self, address: str) -> dict[str, Any]:
+        """The object as its creator first sees it: in progress, even if it takes no time at all."""
+        return replace(self, latency_seconds=1.0).view(self.created_at, address)
 
 
 def to_bytes(batch: Batch) -> bytes:

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from hashlib import blake2b
 from pathlib import Path
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from emulator.envelope import too_large
 from emulator.faults import Call, Drop
 from emulator.identifiers import fresh_id
 from emulator.problems import Problem, invalid
-from emulator.world import World
+from emulator.world import World, workspace_of
 
 VERSIONS = ("2023-01-01", "2023-06-01", "2026-10-21")
 BETAS = frozenset(yaml.safe_load(Path(__file__).with_name("betas.yaml").read_text()))
@@ -61,13 +60,13 @@ class Doorway:
         ordinal = self._world.calls[name]
         self._world.calls[name] += 1
         try:
-            if fault := self._world.faults.on_call(Call(request.method, self._route, ordinal, "before")):
-                return fault
             caller = identify(request)
+            if fault := self._world.faults.on_call(Call(name, caller.workspace, ordinal, "before")):
+                return fault
             response = await self._handler(request, caller)
         except Problem as problem:
             return problem
-        fault = self._world.faults.on_call(Call(request.method, self._route, ordinal, "after"))
+        fault = self._world.faults.on_call(Call(name, caller.workspace, ordinal, "after"))
         return fault or self._sign(response, caller)
 
     def _sign(self, response: Response, caller: Caller) -> Response:
@@ -107,21 +106,20 @@ def identify(request: Request) -> Caller:
             f"Unexpected value(s) {', '.join(f'`{beta}`' for beta in unknown)} for the `anthropic-beta` header. Please "
             "consult our documentation at platform.claude.com/docs or try again without the header."
         )
-    return Caller(f"wrkspc_01{blake2b(key.encode(), digest_size=11).hexdigest()}", version, betas)
+    return Caller(workspace_of(key), version, betas)
 
 
-async def body_of(request: Request, most_bytes: int) -> bytes:
+async def body_of(request: Request, most_bytes: int) -> bytes | bytearray:
     """The request's body, decoded, if it is not too large."""
-    parts: list[bytes] = []
+    body = bytearray()
     size = 0
     async for part in request.stream():
         size += len(part)
         if size <= most_bytes:
-            parts.append(part)
+            body += part
     # A body that is too large is read to its end all the same: a client in mid-sentence would not hear the refusal.
     if size > most_bytes:
         raise too_large()
-    body = b"".join(parts)
     encoding = request.headers.get("content-encoding", "identity")
     if encoding == "identity":
         return body

@@ -11,7 +11,7 @@ MOST_ROWS = 100_000
 LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
 
 
-def parse_json(body: bytes) -> dict[str, Any]:
+def parse_json(body: bytes | bytearray) -> dict[str, Any]:
     """The body of any request, as an object."""
     try:
         parsed = orjson.loads(body)
@@ -22,7 +22,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
     return parsed
 
 
-def parse_envelope(body: bytes) -> list[dict[str, Any]]:
+def parse_envelope(body: bytes | bytearray) -> list[dict[str, Any]]:
     """The rows of a create call, or the refusal of the whole call."""
     envelope = parse_json(body)
     requests = envelope.pop("requests", None)

@@ -15,10 +15,11 @@ RETRYABLE = {500: "Internal server error", 504: "Request timed out", 529: "Overl
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP call: where it goes, how many like it came before, and whether its effect has taken place."""
+    """One HTTP call: what it asks for (`POST /v1/messages/batches`), who asks, how many like it came before, and whether
+    its effect has taken place."""
 
-    method: str
-    path: str
+    name: str
+    workspace: str
     ordinal: int
     moment: Literal["before", "after"]
 
@@ -43,6 +44,17 @@ class Faults:
     """Gives a row's `result` (see `errored`, `expired`), or None to let it be answered."""
     list_lag_seconds: float = 0.0
     """A batch is not listed before it is so old."""
+
+
+def once(name: str, workspace: str, moment: Literal["before", "after"], fault: Problem | Drop) -> Callable[[Call], Any]:
+    """For `on_call`: the fault befalls one call, the next that is like this."""
+    waiting = [fault]
+
+    def on_call(call: Call) -> Problem | Drop | None:
+        is_meant = (call.name, call.workspace, call.moment) == (name, workspace, moment)
+        return waiting.pop() if waiting and is_meant else None
+
+    return on_call
 
 
 def errored(status: int = 500) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from emulator.batches import Batch
 from emulator.clock import rfc3339
 from emulator.doorway import Caller, Doorway, body_of
 from emulator.envelope import parse_json
@@ -34,14 +33,7 @@ class Routes:
     async def create_batch(self, request: Request, caller: Caller) -> Response:
         body = await body_of(request, BATCH_BYTES)
         batch = await to_thread.run_sync(self.world.accept, caller.workspace, body, caller.version, caller.betas)
-        # A new batch is shown as it was when it was made, even if it has ended since.
-        return _json(batch.view(batch.created_at, _address(request)) if batch.latency_seconds else self._new(batch))
-
-    def _new(self, batch: Batch) -> dict[str, Any]:
-        view = batch.view(batch.created_at, "")
-        counts = dict.fromkeys(view["request_counts"], 0) | {"processing": batch.row_count}
-        nothing_yet = {"processing_status": "in_progress", "ended_at": None, "results_url": None}
-        return view | nothing_yet | {"request_counts": counts}
+        return _json(batch.view_at_birth(_address(request)))
 
     async def list_batches(self, request: Request, caller: Caller) -> Response:
         batches = await to_thread.run_sync(self.world.listed, caller.workspace)

@@ -77,7 +77,7 @@ class Emulator:
 
 
 def start(
-    folder: Path | None = None,
+    data: Path | None = None,
     *,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -90,5 +90,5 @@ def start(
 
     Batches end at once unless `batch_seconds` says otherwise; give a frozen `clock` to decide when.
     """
-    world = World(folder, clock=clock, batch_seconds=batch_seconds, queue_limit=queue_limit, seed=seed)
+    world = World(data, clock=clock, batch_seconds=batch_seconds, queue_limit=queue_limit, seed=seed)
     return Emulator(world, host, port)

@@ -5,7 +5,7 @@ fsync: this must survive the emulator's death, not the machine's. A deleted batc
 """
 
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from emulator.batches import Batch, from_bytes, to_bytes
 class Shelf:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._known: dict[Path, tuple[int, Batch]] = {}
+        self._known: dict[Path, tuple[tuple[int, int], Batch]] = {}
 
     def new_rows(self, workspace: str, batch_id: str, lines: Iterable[bytes]) -> None:
         """Write a batch's rows. They belong to no batch until `keep` is called."""
@@ -37,6 +37,7 @@ class Shelf:
         fresh = file.with_suffix(".new")
         fresh.write_bytes(to_bytes(batch))
         fresh.replace(file)
+        self._known[file] = (_mark(file), batch)
 
     def find(self, workspace: str, batch_id: str) -> Batch | None:
         if not batch_id.isalnum() and not batch_id.replace("_", "").isalnum():
@@ -49,7 +50,9 @@ class Shelf:
     def batches(self, workspace: str) -> list[Batch]:
         """Every batch of a workspace, newest first, tombstones too."""
         found = [self._read(file) for file in (self._folder / workspace).glob("*.json")]
-        return sorted((batch for batch in found if batch), key=lambda batch: batch.created_at, reverse=True)
+        return sorted(
+            (batch for batch in found if batch), key=lambda batch: (batch.created_at, batch.ordinal), reverse=True
+        )
 
     def rows(self, batch: Batch) -> "Rows":
         return Rows(self._file(batch.workspace, batch.id, "jsonl"), batch.row_count)
@@ -58,15 +61,21 @@ class Shelf:
         return self._folder / workspace / f"{batch_id}.{ending}"
 
     def _read(self, file: Path) -> Batch | None:
-        # Another emulator may have changed it since: the file's time tells.
+        # Another emulator may have changed it since.
         try:
-            written = file.stat().st_mtime_ns
+            written = _mark(file)
         except FileNotFoundError:
             return None
         known = self._known.get(file)
         if known is None or known[0] != written:
             known = self._known[file] = (written, from_bytes(file.read_bytes()))
         return known[1]
+
+
+def _mark(file: Path) -> tuple[int, int]:
+    """What changes when a file is replaced. The time alone does not: a clock tick is long."""
+    found = file.stat()
+    return found.st_mtime_ns, found.st_ino
 
 
 class Rows:
@@ -81,6 +90,3 @@ class Rows:
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         return orjson.loads(self._bytes[self._starts[row] : self._starts[row + 1]])
-
-    def each(self, rows: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-        return ((row, self[row]) for row in rows)

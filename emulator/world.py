@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import blake2b
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -19,7 +20,7 @@ import orjson
 from emulator.batches import Batch
 from emulator.clock import Clock
 from emulator.envelope import parse_envelope
-from emulator.faults import Faults
+from emulator.faults import Drop, Faults, once
 from emulator.identifiers import derived_id, fresh_id
 from emulator.intake import Intake, accepted_row
 from emulator.ledger import Bill, sum_of
@@ -32,31 +33,36 @@ from emulator.tokens import TTL_SECONDS, Prefix, cached_prefix
 from emulator.validation import check_params
 
 
+def workspace_of(api_key: str) -> str:
+    """Every key is a workspace of its own."""
+    return f"wrkspc_01{blake2b(api_key.encode(), digest_size=11).hexdigest()}"
+
+
 class World:
     def __init__(
         self,
-        folder: Path | None = None,
+        data: Path | None = None,
         *,
         clock: Clock | None = None,
         batch_seconds: tuple[float, float] = (0.5, 2.0),
         queue_limit: int = 500_000,
         seed: int = 0,
     ) -> None:
-        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="emulator-")
-        home = folder or Path(self._temporary.name if self._temporary else "")
+        self._temporary = None if data else tempfile.TemporaryDirectory(prefix="emulator-")
+        home = data or Path(self._temporary.name if self._temporary else "")
         home.mkdir(parents=True, exist_ok=True)
         self._shelf = Shelf(home)
         self.clock = clock or Clock()
         self.faults = Faults()
         self.calls: Counter[str] = Counter()
-        """How often each `METHOD path` was called; ids in paths are written as `ID`."""
+        """How often each `METHOD path` was called; ids in paths are written as `{id}`."""
         self._batch_seconds, self._queue_limit = batch_seconds, queue_limit
         self._random = random.Random(seed)
         self._lock = RLock()
         self._cached: dict[tuple[str, str], datetime] = {}
         self._bills: dict[str, Bill] = {}
         self._direct = Bill()
-        self._latest = self.clock.now() - timedelta(days=1)
+        self._accepted = 0
 
     def close(self) -> None:
         if self._temporary:
@@ -64,10 +70,9 @@ class World:
 
     # Batches
 
-    def accept(self, workspace: str, body: bytes, version: str, betas: tuple[str, ...]) -> Batch:
+    def accept(self, workspace: str, body: bytes | bytearray, version: str, betas: tuple[str, ...]) -> Batch:
         """Check a batch's envelope and keep it. It is on disk when this returns."""
         requests = parse_envelope(body)
-        del body
         self._check_queue(workspace, len(requests))
         batch_id, row_count = fresh_id("msgbatch"), len(requests)
         intake = Intake(workspace, version, betas, self.faults)
@@ -76,16 +81,17 @@ class World:
 
     def _keep_new(self, batch_id: str, row_count: int, intake: Intake) -> Batch:
         with self._lock:
-            created_at = self._next_moment()
+            self._accepted += 1
             prefixes = intake.prefixes.items()
             batch = Batch(
                 id=batch_id,
                 workspace=intake.workspace,
-                created_at=created_at,
+                created_at=self.clock.now(),
                 row_count=row_count,
                 latency_seconds=self._random.uniform(*self._batch_seconds),
                 seed=self._random.getrandbits(32),
                 version=intake.version,
+                ordinal=self._accepted,
                 betas=intake.betas,
                 errored=intake.errored,
                 spoilt=intake.spoilt,
@@ -102,14 +108,9 @@ class World:
 
     def listed(self, workspace: str) -> list[Batch]:
         """A workspace's batches, newest first."""
-        lag = timedelta(seconds=self.faults.list_lag_seconds)
-        newest = self.clock.now() - lag
-        # Batches made within one microsecond are a little ahead of the clock.
-        return [
-            batch
-            for batch in self._shelf.batches(workspace)
-            if not batch.deleted_at and (not lag or batch.created_at <= newest)
-        ]
+        listed_since = self.clock.now() - timedelta(seconds=self.faults.list_lag_seconds)
+        batches = self._shelf.batches(workspace)
+        return [batch for batch in batches if not batch.deleted_at and batch.created_at <= listed_since]
 
     def cancel(self, workspace: str, batch_id: str) -> Batch:
         with self._lock:
@@ -177,6 +178,16 @@ class World:
             return {"type": "errored", "error": problem.row_error()}
         return {"type": "succeeded", "message": message}
 
+    # For tests
+
+    def batches_of(self, api_key: str) -> list[Batch]:
+        """The batches made with a key, newest first."""
+        return self.listed(workspace_of(api_key))
+
+    def drop_next_create_reply(self, api_key: str) -> None:
+        """Accept the next batch made with a key, and cut the connection instead of saying so."""
+        self.faults.on_call = once("POST /v1/messages/batches", workspace_of(api_key), "after", Drop())
+
     # Direct calls
 
     def answer(self, workspace: str, params: dict[str, Any], version: str) -> dict[str, Any]:
@@ -232,8 +243,3 @@ class World:
         until = self._cached.get((workspace, prefix.key))
         self._cached[workspace, prefix.key] = now + timedelta(seconds=TTL_SECONDS[prefix.ttl])
         return until is None or until < now
-
-    def _next_moment(self) -> datetime:
-        # No two batches of a world are made at the same time: lists have one order.
-        self._latest = max(self.clock.now(), self._latest + timedelta(microseconds=1))
-        return self._latest

@@ -39,7 +39,9 @@ class Model(Entry):
 
     def price_at(self, prompt_tokens: int) -> Price:
         """The price of a request whose whole prompt is so long."""
-        return max((p for p in self.prices if prompt_tokens >= p.above_prompt_tokens), key=lambda p: p.above_prompt_tokens)
+        return max(
+            (p for p in self.prices if prompt_tokens >= p.above_prompt_tokens), key=lambda p: p.above_prompt_tokens
+        )
 
 
 class Catalogue(Entry):

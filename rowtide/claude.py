@@ -153,7 +153,9 @@ def _refuse(schema: Any, defs: dict[str, Any], place: str, inside: tuple[str, ..
     if ref := schema.get("$ref"):
         name = str(ref).rpartition("/")[2]
         if name in inside:
-            raise UserMistake("a model cannot hold itself; the API's schemas do not recurse", file="answer.py", key=place)
+            raise UserMistake(
+                "a model cannot hold itself; the API's schemas do not recurse", file="answer.py", key=place
+            )
         _refuse(defs[name], defs, place, (*inside, name))
     if schema.get("additionalProperties"):
         raise UserMistake(

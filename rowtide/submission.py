@@ -136,7 +136,7 @@ def _render(work: Work, tag: str, page: list[RowAt]) -> Rendered:
     with work.ledger.view() as tx:
         contents = ledger_turns.contents(tx, [row.row_no for row in page])
         talks = ledger_turns.conversations(tx, page)
-    heads = [head(model.id, min(work.job.spec.limits.max_tokens, model.max_output)) for model in work.models]
+    heads = [head(model.id, min(work.job.spec.limits.max_tokens, model.max_output_tokens)) for model in work.models]
     rendered = Rendered([], [], [])
     for row in page:
         try:
