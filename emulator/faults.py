@@ -15,8 +15,8 @@ RETRYABLE = {500: "Internal server error", 504: "Request timed out", 529: "Overl
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP call: what it asks for (`POST /v1/messages/batches`), who asks, how many like it came before, and whether
-    its effect has taken place."""
+    """One HTTP call: what it asks for (`POST /v1/messages/batches`), who asks, how many like it came before, and
+    whether its effect has taken place."""
 
     name: str
     workspace: str

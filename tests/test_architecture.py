@@ -1,0 +1,356 @@
+"""The house rules a machine can hold. A failure names the file, the line and the rule.
+
+To bend a rule, change its constant here: one line in a diff, so it is talked about.
+"""
+
+import ast
+import io
+import os
+import re
+import subprocess
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+# Each may import those after it. `cli` stands above `flows`: docs/decisions/0003.
+LAYERS = ["cli", "flows", "tasks", "blocks", "rowtide"]
+PRODUCT = [*LAYERS, "emulator"]
+
+# Decisions take values and give values back. Edges touch disk, network, database or other programs.
+DECISIONS = {
+    "admission", "agent", "checks", "errors", "packing", "pricing", "requests", "results", "rows", "states", "summary",
+    "catalogue", "job",  # each reads the one YAML file it defines, and nothing else
+}  # fmt: skip
+EDGES = {
+    "claude", "filing", "following", "gates", "job_folder", "sinks", "sources", "submission", "tools", "work",
+    "ledger", "ledger_batches", "ledger_loads", "ledger_rows", "ledger_story", "ledger_tables", "ledger_turns",
+}  # fmt: skip
+
+HEAVY = {
+    "anthropic": {"rowtide/claude.py"},
+    "mcp": {"rowtide/tools.py"},
+    "mcp_types": {"rowtide/tools.py"},
+    "great_expectations": {"rowtide/gates.py"},
+    "sqlalchemy": {"rowtide/sources.py", "rowtide/sinks.py"} | {f"rowtide/{n}.py" for n in EDGES if "ledger" in n},
+}
+# What a decision has no use for: the machine, the network, the clock.
+OUTSIDE = {"anthropic", "asyncio", "duckdb", "great_expectations", "httpx", "httpx2", "mcp", "os", "socket", "sqlalchemy",
+           "subprocess", "tempfile", "threading", "time"}  # fmt: skip
+
+FILE_LINES = {"flows": 80, "tasks": 100}
+PRODUCT_FILE_LINES = 300
+FUNCTION_LINES = 40
+ROWTIDE_MODULES = 30  # the ledger is six of them, one table or story each
+
+SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "service", "handler"}
+MODEL_ID = re.compile(r"claude-(haiku|sonnet|opus|fable)-")
+MACHINE = re.compile(r"/(root|opt|Users|srv)/\w|/(home|work)/\w+/|\b[A-Z]:\\\w")
+REGISTRY = re.compile(r"pypi\.org/simple|pythonhosted|registry\.npmjs|index-url|find-links|\bindex_url")
+EXCEPTION = re.compile(r"(noqa|type: ignore|pyright: ignore|fmt: (?:off|skip)|pragma: no cover)(:? ?[A-Z]+\d+(, ?[A-Z]+\d+)*|\[[^]]*\])?")  # fmt: skip
+
+
+@cache
+def tracked() -> list[Path]:
+    """Every file git tracks or would, relative to the root; without git, every file not hidden."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        walked = (Path(folder) / name for folder, _, names in os.walk(ROOT) for name in names)
+        listed = [str(path.relative_to(ROOT)) for path in walked]
+        listed = [
+            name
+            for name in listed
+            if not re.search(r"(^|/)(\.(?!ci|github|gitignore)|__pycache__|[^/]*egg-info)", name)
+        ]
+    return sorted(Path(name) for name in listed if (ROOT / name).is_file())
+
+
+def python_files(*folders: str) -> list[Path]:
+    return [path for path in tracked() if path.suffix == ".py" and path.parts[0] in folders]
+
+
+@cache
+def text_of(path: Path) -> str:
+    try:
+        return (ROOT / path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return ""
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(text_of(path))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted module) of every import; `from rowtide import rows` counts as rowtide.rows."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if module in PRODUCT:
+                yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, module
+
+
+def comments(path: Path) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(io.StringIO(text_of(path)).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def refuse(rule: str, offenders: list[str]) -> None:
+    assert not offenders, f"{rule}:\n  " + "\n  ".join(offenders)
+
+
+def test_imports_point_one_way() -> None:
+    above = {layer: {"emulator", "jobs", "benchmarks", "tests", *LAYERS[:n]} for n, layer in enumerate(LAYERS)}
+    above["emulator"] = {"jobs", "benchmarks", "tests", *LAYERS}
+    refuse(
+        "imports run cli → flows → tasks → blocks → rowtide, and the emulator imports none of ours",
+        [
+            f"{path}:{line} imports {module}"
+            for path in python_files(*PRODUCT)
+            for line, module in imports(path)
+            if module.split(".")[0] in above[path.parts[0]]
+        ],
+    )
+
+
+def test_rowtide_knows_nothing_of_prefect() -> None:
+    found = [
+        f"{path}:{line}"
+        for path in python_files("rowtide")
+        for line, module in imports(path)
+        if module.startswith("prefect")
+    ]
+    refuse("rowtide never imports prefect; what needs it is a task or a block", found)
+
+
+def test_every_module_of_rowtide_is_a_decision_or_an_edge() -> None:
+    modules = {path.stem for path in python_files("rowtide")} - {"__init__"}
+    refuse(
+        "say in tests/test_architecture.py whether this module decides (DECISIONS) or touches the world (EDGES)",
+        sorted(modules - DECISIONS - EDGES),
+    )
+    refuse("this module is listed in tests/test_architecture.py but is gone", sorted((DECISIONS | EDGES) - modules))
+    assert not DECISIONS & EDGES
+
+
+def test_decisions_never_import_edges_or_the_outside() -> None:
+    refused = {f"rowtide.{edge}" for edge in EDGES}
+    refuse(
+        "a decision takes values and gives one back: let an edge or a task fetch what it needs",
+        [
+            f"{path}:{line} imports {module}"
+            for path in python_files("rowtide")
+            if path.stem in DECISIONS
+            for line, module in imports(path)
+            if ".".join(module.split(".")[:2]) in refused or module.split(".")[0] in OUTSIDE
+        ],
+    )
+
+
+def test_each_heavy_library_has_one_door() -> None:
+    refuse(
+        "a heavy library is imported in its own module only, and its types stop there",
+        [
+            f"{path}:{line} imports {module}"
+            for path in python_files(*LAYERS)
+            for line, module in imports(path)
+            if str(path) not in HEAVY.get(module.split(".")[0], {str(path)})
+        ],
+    )
+
+
+def test_nothing_is_imported_inside_a_function() -> None:
+    refuse(
+        "imports stand at the top of a file",
+        [
+            f"{path}:{inner.lineno}"
+            for path in python_files(*PRODUCT)
+            for function in functions(path)
+            for inner in ast.walk(function)
+            if isinstance(inner, ast.Import | ast.ImportFrom)
+        ],
+    )
+
+
+def test_files_and_functions_stay_small() -> None:
+    def budget(path: Path) -> int:
+        return FILE_LINES.get(path.parts[0], PRODUCT_FILE_LINES)
+
+    long_files = [
+        f"{path}: {lines} lines, at most {budget(path)}"
+        for path in python_files(*PRODUCT)
+        if (lines := len(text_of(path).splitlines())) > budget(path)
+    ]
+    long_functions = [
+        f"{path}:{function.lineno} {function.name}: {lines} lines, at most {FUNCTION_LINES}"
+        for path in python_files(*PRODUCT)
+        for function in functions(path)
+        if (lines := (function.end_lineno or 0) - function.lineno + 1) > FUNCTION_LINES
+    ]
+    refuse("a file or a function has become two things", long_files + long_functions)
+
+
+def test_rowtide_is_flat_and_small() -> None:
+    modules = [path for path in python_files("rowtide") if path.stem != "__init__"]
+    refuse("rowtide/ is flat", [str(path) for path in modules if len(path.parts) > 2])
+    assert len(modules) <= ROWTIDE_MODULES, f"{len(modules)} modules in rowtide/: ask what has become two things"
+
+
+def test_names_say_something() -> None:
+    def words(name: str) -> set[str]:
+        return set(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_"))
+
+    modules = [
+        str(path)
+        for path in python_files(*PRODUCT, "tests", "benchmarks", "docs", "jobs")
+        if words(path.stem) & SAYS_NOTHING
+    ]
+    folders = sorted({str(path.parent) for path in tracked() if words(path.parent.name) & SAYS_NOTHING})
+    defined = [
+        f"{path}:{node.lineno} {node.name}"
+        for path in python_files(*PRODUCT)
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and words(node.name) & SAYS_NOTHING
+    ]
+    refuse(f"none of these words: {', '.join(sorted(SAYS_NOTHING))}", modules + folders + defined)
+
+
+def test_a_flow_or_task_file_has_the_name_of_its_one_public_function() -> None:
+    found: list[str] = []
+    for path in python_files("flows", "tasks"):
+        nodes = tree_of(path).body
+        public = [
+            node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        ]
+        public = [name for name in public if not name.startswith("_")]
+        if path.stem != "__init__" and public != [path.stem]:
+            found.append(f"{path}: {', '.join(public) or 'nothing'}")
+    refuse("tasks/submit.py holds `submit` and nothing else that is public", found)
+
+
+def test_packages_export_nothing() -> None:
+    found = [path for path in python_files(*PRODUCT) if path.stem == "__init__"]
+    refuse("an __init__.py is empty or a docstring", [str(p) for p in found if tree_of(p).body[1:] or list(imports(p))])
+
+
+def test_everything_is_caught_in_one_place_only() -> None:
+    def is_broad(node: ast.ExceptHandler) -> bool:
+        caught = ast.unparse(node.type) if node.type else "BaseException"
+        return bool(re.search(r"\b(Base)?Exception\b", caught))
+
+    places = [
+        str(path)
+        for path in python_files(*PRODUCT)
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ExceptHandler) and is_broad(node)
+    ]
+    assert places == ["rowtide/tools.py"], f"`except Exception` stands once, around a tool call; found {places}"
+
+
+def test_a_todo_names_its_issue() -> None:
+    marked = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+    found = [
+        f"{path}:{line} {comment}"
+        for path in tracked()
+        if path.suffix == ".py"
+        for line, comment in comments(path)
+        if marked.search(comment) and not re.search(r"#\d+", comment)
+    ]
+    refuse("write TODO (#12): …, or do it", found)
+
+
+def test_every_exception_to_a_check_says_why() -> None:
+    found = [
+        f"{path}:{line} {comment}"
+        for path in tracked()
+        if path.suffix == ".py"
+        for line, comment in comments(path)
+        if EXCEPTION.search(comment) and "fmt:" not in comment and len(EXCEPTION.sub("", comment).strip("# :-")) < 5
+    ]
+    settings = [
+        f"pyproject.toml:{number} {line.strip()}"
+        for number, line in enumerate(text_of(Path("pyproject.toml")).splitlines(), 1)
+        if re.match(r'\s*("[A-Z]+\d+",|report\w+ = (false|"none"))', line) and "#" not in line
+    ]
+    refuse("say on the same line why the check does not apply", found + settings)
+
+
+def test_no_test_folder_shares_a_name_with_a_package() -> None:
+    packages = {path.parts[0] for path in tracked() if len(path.parts) > 1}
+    folders = {part for path in tracked() if path.parts[0] == "tests" for part in path.parts[1:-1]}
+    refuse("pytest would import one for the other", sorted(packages & folders))
+
+
+def test_tests_use_the_real_thing_and_never_sleep() -> None:
+    def is_refused(node: ast.AST) -> bool:
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            return called.split(".")[-1] == "sleep" or called in {
+                "monkeypatch.setattr",
+                "mocker.patch",
+                "patch",
+                "mock.patch",
+            }
+        return isinstance(node, ast.Import | ast.ImportFrom) and "mock" in ast.unparse(node)
+
+    found = [
+        f"{path}:{getattr(node, 'lineno', '?')} {ast.unparse(node)}"
+        for path in python_files("tests")
+        for node in ast.walk(tree_of(path))
+        if is_refused(node)
+    ]
+    refuse("use SQLite on tmp_path, the emulator, a real MCP server, a clock that is set", found)
+
+
+def test_rowtide_reads_no_clock_and_no_environment() -> None:
+    outside = {"datetime.now", "datetime.utcnow", "date.today", "time.time", "os.environ", "os.getenv"}
+    allowed = {"rowtide/gates.py": "os.environ"}  # Great Expectations reads a variable when it is imported
+    found = [
+        f"{path}:{node.lineno} {ast.unparse(node)}"
+        for path in python_files("rowtide")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in outside - {allowed.get(str(path))}
+    ]
+    refuse("now and the environment are arguments; nothing below tasks/ looks them up", found)
+
+
+def test_a_model_is_a_line_of_config() -> None:
+    lines = ((path, n, line) for path in python_files(*LAYERS) for n, line in enumerate(text_of(path).splitlines(), 1))
+    found = [f"{path}:{number}" for path, number, line in lines if MODEL_ID.search(line)]
+    refuse("model ids stand in rowtide/models.yaml", found)
+
+
+def test_no_file_knows_this_machine() -> None:
+    found = [
+        f"{path}:{number} {line.strip()[:80]}"
+        for path in tracked()
+        if path != Path("tests/test_architecture.py")  # it must name what it looks for
+        for number, line in enumerate(text_of(path).splitlines(), 1)
+        if MACHINE.search(line) or REGISTRY.search(line)
+    ]
+    refuse("no path of one machine and no address of a package index in a file", found)
+
+
+def test_the_readme_map_is_the_tree() -> None:
+    block = text_of(Path("README.md")).partition("## The house")[2].partition("```text\n")[2].partition("```")[0]
+    mapped = {line.split()[0]: line for line in block.splitlines() if line and not line.startswith(" ")}
+    present = {path.parts[0] + "/" * (len(path.parts) > 1) for path in tracked()}
+    assert set(mapped) == present, f"README's map against the tree: {sorted(set(mapped) ^ present)}"
+    for folder in ("flows", "tasks", "blocks", "cli"):
+        named = set(block.partition(f"{folder}/")[2].partition("\n\n")[0].split())
+        missing = {path.stem for path in python_files(folder)} - {"__init__", "__main__"} - named
+        assert not missing, f"README's map does not name {sorted(missing)} of {folder}/"
