@@ -93,7 +93,8 @@ def _great_expectations() -> ModuleType:
     import great_expectations  # noqa: PLC0415 # see above
     import great_expectations.expectations  # noqa: PLC0415 # see above
 
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    for name in ("great_expectations", "great_expectations.data_context.types.base"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # it speaks of temporary folders
     return great_expectations
 
 

@@ -71,12 +71,12 @@ class ToolPool:
     async def call(self, wire_name: str, arguments: dict[str, object]) -> ToolOutcome:
         """Call a tool by the name the model uses. Never raises for what the server does."""
         name, _, tool = wire_name.partition(BETWEEN)
-        began = time.perf_counter()
+        seconds = 0.0
         if (server := self._servers.get(name)) is None or not server.allows(tool):
             text, is_error = f"There is no tool {wire_name!r}.", True
         else:
-            text, is_error = await server.call(tool, arguments)
-        return ToolOutcome(f"{name}.{tool}", _cut(text, self._output_chars), is_error, time.perf_counter() - began)
+            text, is_error, seconds = await server.call(tool, arguments)
+        return ToolOutcome(f"{name}.{tool}", _cut(text, self._output_chars), is_error, seconds)
 
 
 class _Server:
@@ -110,24 +110,30 @@ class _Server:
                 )
         return [_tool(self.name, listed[name]) for name in sorted(listed) if self.allows(name)]
 
-    async def call(self, tool: str, arguments: dict[str, object]) -> tuple[str, bool]:
+    async def call(self, tool: str, arguments: dict[str, object]) -> tuple[str, bool, float]:
+        """Call one of its tools: (what it said, whether that is an error, seconds on the wire)."""
         async with self._room:
-            try:
-                client = await self._session()
-                async with asyncio.timeout(self._spec.timeout_seconds):
-                    result = await client.call_tool(tool, arguments)
-            except TimeoutError:
-                return f"{self.name}.{tool} did not answer within {self._spec.timeout_seconds:g} seconds.", True
-            except UserMistake as mistake:
-                return str(mistake), True
-            except MCPError as error:
-                if error.code == CONNECTION_CLOSED:
-                    await self.stop()
-                    return f"The tool server {self.name!r} stopped while answering; it will be started again.", True
-                return f"{self.name}.{tool} failed: {error}", True
-            except Exception as error:  # noqa: BLE001 # a foreign program on the other side: anything may come back
+            began = time.perf_counter()
+            text, is_error = await self._answer(tool, arguments)
+            return text, is_error, time.perf_counter() - began
+
+    async def _answer(self, tool: str, arguments: dict[str, object]) -> tuple[str, bool]:
+        try:
+            client = await self._session()
+            async with asyncio.timeout(self._spec.timeout_seconds):
+                result = await client.call_tool(tool, arguments)
+        except TimeoutError:
+            return f"{self.name}.{tool} did not answer within {self._spec.timeout_seconds:g} seconds.", True
+        except UserMistake as mistake:
+            return str(mistake), True
+        except MCPError as error:
+            if error.code == CONNECTION_CLOSED:
                 await self.stop()
-                return f"{self.name}.{tool} failed: {type(error).__name__}: {error}", True
+                return f"The tool server {self.name!r} stopped while answering; it will be started again.", True
+            return f"{self.name}.{tool} failed: {error}", True
+        except Exception as error:  # noqa: BLE001 # a foreign program on the other side: anything may come back
+            await self.stop()
+            return f"{self.name}.{tool} failed: {type(error).__name__}: {error}", True
         return _text_of(result), bool(result.is_error)
 
     async def stop(self) -> None:

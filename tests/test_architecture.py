@@ -37,19 +37,22 @@ HEAVY = {
     "sqlalchemy": {"rowtide/sources.py", "rowtide/sinks.py"} | {f"rowtide/{n}.py" for n in EDGES if "ledger" in n},
 }
 # What a decision has no use for: the machine, the network, the clock.
-OUTSIDE = {"anthropic", "asyncio", "duckdb", "great_expectations", "httpx", "httpx2", "mcp", "os", "socket", "sqlalchemy",
-           "subprocess", "tempfile", "threading", "time"}  # fmt: skip
+OUTSIDE = {
+    "anthropic", "asyncio", "duckdb", "great_expectations", "httpx", "httpx2", "mcp", "os", "socket", "sqlalchemy",
+    "subprocess", "tempfile", "threading", "time",
+}  # fmt: skip
 
 FILE_LINES = {"flows": 80, "tasks": 100}
 PRODUCT_FILE_LINES = 300
 FUNCTION_LINES = 40
+LATE = {"rowtide/gates.py"}  # Great Expectations takes seconds to import: only a job with a gate pays for it
 ROWTIDE_MODULES = 30  # the ledger is six of them, one table or story each
 
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "service", "handler"}
 MODEL_ID = re.compile(r"claude-(haiku|sonnet|opus|fable)-")
-MACHINE = re.compile(r"/(root|opt|Users|srv)/\w|/(home|work)/\w+/|\b[A-Z]:\\\w")
+MACHINE = re.compile(r"(?<![\w.}])/(root|opt|Users|srv|home|work)/\w|\b[A-Z]:\\\w")
 REGISTRY = re.compile(r"pypi\.org/simple|pythonhosted|registry\.npmjs|index-url|find-links|\bindex_url")
-EXCEPTION = re.compile(r"(noqa|type: ignore|pyright: ignore|fmt: (?:off|skip)|pragma: no cover)(:? ?[A-Z]+\d+(, ?[A-Z]+\d+)*|\[[^]]*\])?")  # fmt: skip
+EXCEPTION = re.compile(r"(noqa|type: ignore|pyright: ignore|no cover)(: ?[A-Z]+\d+(, ?[A-Z]+\d+)*|\[[^]]*\])?")
 
 
 @cache
@@ -179,6 +182,7 @@ def test_nothing_is_imported_inside_a_function() -> None:
         [
             f"{path}:{inner.lineno}"
             for path in python_files(*PRODUCT)
+            if str(path) not in LATE
             for function in functions(path)
             for inner in ast.walk(function)
             if isinstance(inner, ast.Import | ast.ImportFrom)
@@ -279,7 +283,7 @@ def test_every_exception_to_a_check_says_why() -> None:
         for path in tracked()
         if path.suffix == ".py"
         for line, comment in comments(path)
-        if EXCEPTION.search(comment) and "fmt:" not in comment and len(EXCEPTION.sub("", comment).strip("# :-")) < 5
+        if EXCEPTION.search(comment) and len(EXCEPTION.sub("", comment).strip("# :-")) < 5
     ]
     settings = [
         f"pyproject.toml:{number} {line.strip()}"

@@ -29,7 +29,7 @@ class Answer(BaseModel):
     country_evidence: str = Field(description="Copied word for word from the country authority's country_evidence.")
     register_id: str = Field(description="The company's register_id, copied from the register.")
     sector: Sector = Field(description="What the company does.")
-    confidence: float = Field(description="From 0 to 1.")
+    confidence: float = Field(ge=0, le=1, description="How sure you are, from 0 to 1.")
 
 
 def check_country_is_a_code(answer: Answer, row: dict[str, object]) -> str | None:

@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from typing import Annotated
 
 import pycountry
 from mcp.server import MCPServer
@@ -36,6 +37,8 @@ ALSO_CALLED = {
 }
 # Subdivisions are only told apart by name where one country's use is by far the commonest in company addresses.
 SUBDIVISIONS_OF = ("US", "CA", "DE", "AU")
+
+PLACE = "A place as it was found: the headquarters, or the country when there are none."
 
 server = MCPServer("countries")
 
@@ -83,17 +86,17 @@ def country_of_isin(isin: str) -> Country:
 
 
 @server.tool(annotations=READ_ONLY)
-def country_of_place(headquarters: str) -> Country:
+def country_of_place(place: Annotated[str, Field(description=PLACE)]) -> Country:
     """Say which country a place is in: a headquarters, a city with its state, a state, or a country's name."""
-    parts = [plain(part) for part in reversed(re.split(r"[,;/(){}\[\]]", headquarters))]
+    parts = [plain(part) for part in reversed(re.split(r"[,;/(){}\[\]]", place))]
     known = next((part for part in parts if part in places()), None)
     if known is None:
-        raise ToolError(f"No country is known for {headquarters!r}. Give a city with its state, or a country.")
+        raise ToolError(f"No country is known for {place!r}. Give a city with its state, or a country.")
     found = pycountry.countries.get(alpha_2=places()[known])
     return Country(
         country=found.alpha_2,
         country_name=found.name,
-        country_evidence=f"{headquarters.strip()!r} names {known.title()}, which is in {found.name}.",
+        country_evidence=f"{place.strip()!r} names {known.title()}, which is in {found.name}.",
     )
 
 

@@ -40,14 +40,14 @@ BY_NAME = {name: number for number, name in reversed(list(enumerate(NAMES)))}
 
 
 @server.tool(annotations=ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False))
-def find_company(name: str) -> Company:
+def find_company(company: str) -> Company:
     """Find a company in the register by its name. Gives its register_id, ISIN, registered office and activities."""
-    wanted = plain(name)
+    wanted = plain(company)
     number, match = BY_NAME.get(wanted), 100
     if number is None:
         found = process.extractOne(wanted, NAMES, scorer=fuzz.token_sort_ratio, score_cutoff=CLOSE_ENOUGH)
         if found is None:
-            raise ToolError(f"The register has no company called {name!r}. Try a shorter or more usual name.")
+            raise ToolError(f"The register has no company called {company!r}. Try a shorter or more usual name.")
         _, score, number = found
         match = round(score)
     entry = ENTRIES[number]

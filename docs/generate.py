@@ -1,0 +1,140 @@
+"""The parts of the documents that the code says better: `python docs/generate.py` writes them afresh.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. `tests/test_docs.py` fails when one is
+out of date; `make fix` mends it.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from rowtide import states
+from rowtide.job import JobSpec
+
+ROOT = Path(__file__).parent.parent
+PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
+FIRST = ("ready", "quarantined", "unchanged")  # what a row can be when extract has looked at it
+
+
+def refreshed(text: str) -> str:
+    """The document with every generated part as it should be now."""
+    return PART.sub(lambda found: f"{found[1]}{PARTS[found[2]]()}\n{found[3]}", text)
+
+
+def documents() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def row_states() -> str:
+    """The states, each with its comment in states.py."""
+    source = Path(states.__file__).read_text(encoding="utf-8")
+    said = re.findall(r'^    [A-Z_]+ = "(\w+)"  # (.+)$', source, re.MULTILINE)
+    return "\n".join(["| row state | meaning |", "|---|---|", *(f"| `{name}` | {meaning} |" for name, meaning in said)])
+
+
+def moves() -> str:
+    """The table of legal moves, as a diagram."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (before, move), after in states.MOVES.items():
+        arrows.setdefault((before.value, after.value), []).append(move)
+    lines = ["```mermaid", "stateDiagram-v2", *(f"    [*] --> {name}: extract" for name in FIRST)]
+    lines += [f"    {before} --> {after}: {', '.join(names)}" for (before, after), names in arrows.items()]
+    return "\n".join([*lines, *(f"    {name} --> [*]" for name in sorted(states.SETTLED)), "```"])
+
+
+def modules() -> str:
+    """Every module, with the first sentence of its docstring."""
+    lines: list[str] = []
+    for folder in ("cli", "flows", "tasks", "blocks", "rowtide"):
+        lines += [
+            "",
+            f"**{folder}/** {_says(ROOT / folder / '__init__.py')}",
+            "",
+            "| module | says of itself |",
+            "|---|---|",
+        ]
+        files = sorted(path for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("__"))
+        lines += [f"| `{path.stem}` | {_says(path)} |" for path in files]
+    return "\n".join(lines[1:])
+
+
+def _says(file: Path) -> str:
+    said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return " ".join(said.partition("\n\n")[0].split()).replace("|", "\\|")
+
+
+def job_yaml() -> str:
+    """Every key of a job, with the sentence that follows it in job.py."""
+    return "\n".join(_sections("", JobSpec)).strip()
+
+
+def _sections(place: str, model: type[BaseModel]) -> Iterator[str]:
+    if place:
+        yield f"\n## `{place}`\n"
+    yield from ("| key | what | default | meaning |", "|---|---|---|---|")
+    yield from (_line(name, field) for name, field in model.model_fields.items())
+    for name, field in model.model_fields.items():
+        if inner := _model_in(field.annotation):
+            yield from _sections(f"{place}.{name}".lstrip(".") + _each(field.annotation), inner)
+
+
+def _line(name: str, field: FieldInfo) -> str:
+    return f"| `{name}` | {_kind(field.annotation)} | {_default(field)} | {field.description or ''} |"
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if field.is_required():
+        return "**required**"
+    if value is None or value == "" or isinstance(value, BaseModel | list | dict):
+        return ""
+    return f"`{value}`" if not isinstance(value, float) else f"`{value:g}`"
+
+
+def _kind(annotation: Any) -> str:
+    """A type, in words for someone who writes YAML."""
+    arguments = [each for each in get_args(annotation) if each is not NoneType]
+    match get_origin(annotation):
+        case origin if origin is Annotated:
+            return _kind(arguments[0])
+        case origin if origin is Literal:
+            return ", ".join(f"`{each}`" for each in arguments)
+        case origin if origin in (Union, UnionType):
+            return " or ".join(_kind(each) for each in arguments)
+        case origin if origin is list:
+            return f"list of {_kind(arguments[0])}"
+        case origin if origin is dict:
+            return f"name: {_kind(arguments[1])}"
+        case _:
+            return WORDS.get(annotation, "mapping, below")
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _model_in(each))), None)
+
+
+def _each(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    return ".NAME" if origin is dict else "[]" if origin is list else ""
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "row_states": row_states,
+    "moves": moves,
+    "modules": modules,
+    "job_yaml": job_yaml,
+}
+
+
+if __name__ == "__main__":
+    for document in documents():
+        document.write_text(refreshed(document.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,299 @@
+"""How the emulator's minds reply: by rule, repeatably, in the shape asked for, and sometimes wrong."""
+
+import json
+from typing import Any
+
+import pytest
+from anthropic import AsyncAnthropic
+from jsonschema import Draft202012Validator
+
+from emulator.minds import Thought, think
+from emulator.mistakes import WRONG_PER_HUNDRED, is_hard
+from emulator.server import start
+
+GLOSSARY = """Choose one sector.
+
+- AGRICULTURE: farm, crops, livestock
+- **SOFTWARE**: computer programming, apps, cloud
+- RETAIL: shop, store, sale of goods
+"""
+ANSWER = {
+    "type": "object",
+    "properties": {
+        "sector": {"type": "string", "enum": ["AGRICULTURE", "SOFTWARE", "RETAIL"]},
+        "company_number": {"type": ["string", "null"]},
+        "evidence": {"type": "string", "description": "Copied word for word from a tool's output."},
+        "confidence": {"type": "number", "description": "From 0 to 1."},
+    },
+    "required": ["sector", "company_number", "evidence", "confidence"],
+    "additionalProperties": False,
+}
+FIND = {
+    "name": "register__find_company",
+    "description": "Find companies by name.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "limit": {"anyOf": [{"type": "integer"}, {"type": "null"}]}},
+        "required": ["name"],
+    },
+}
+PROFILE = {
+    "name": "register__profile",
+    "description": "Everything about one company.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"company_number": {"type": "string", "pattern": "^[0-9]{8}$"}},
+        "required": ["company_number"],
+    },
+}
+FOUND = json.dumps({"matches": [{"company_name": "Acme Ltd", "company_number": "01234567"}]})
+DETAILS = json.dumps({"status": "active", "industries": ["Business and domestic software development"]})
+
+
+def asking(row: str, *later: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 1000,
+        "system": GLOSSARY,
+        "tools": [FIND, PROFILE],
+        "output_config": {"format": {"type": "json_schema", "schema": ANSWER}},
+        "messages": [{"role": "user", "content": row}, *later],
+    } | changes
+
+
+def easy_row(start_at: int = 0) -> str:
+    return next(row for n in range(start_at, 999) if not is_hard(row := f"company name: Acme {n}\ncountry: GB"))
+
+
+def heard(calls: Thought, *outputs: str, is_error: bool = False) -> list[dict[str, Any]]:
+    """The two messages that carry a mind's tool calls and what came of them."""
+    asked = [{**block, "id": f"toolu_{block['name']}_{block['input']}"} for block in calls.content]
+    results = [
+        {"type": "tool_result", "tool_use_id": call["id"], "content": text, "is_error": is_error}
+        for call, text in zip(asked, outputs, strict=True)
+    ]
+    return [{"role": "assistant", "content": asked}, {"role": "user", "content": results}]
+
+
+def answer_in(thought: Thought) -> dict[str, Any]:
+    assert thought.stop_reason == "end_turn"
+    return json.loads(thought.content[0]["text"])
+
+
+def conversation(row: str, tier: str) -> dict[str, Any]:
+    """The answer to a row, after whatever tools the mind wanted."""
+    later: list[dict[str, Any]] = []
+    for _ in range(4):
+        thought = think(asking(row, *later), tier)
+        if thought.stop_reason != "tool_use":
+            return answer_in(thought)
+        outputs = [FOUND if call["name"] == FIND["name"] else DETAILS for call in thought.content]
+        later += heard(thought, *outputs)
+    raise AssertionError("the mind never answered")
+
+
+def test_a_tool_is_called_when_its_inputs_are_known_and_the_next_when_they_become_known() -> None:
+    row = easy_row()
+    first = think(asking(row), "opus")
+    assert [(call["name"], call["input"]) for call in first.content] == [
+        (FIND["name"], {"name": row.splitlines()[0].removeprefix("company name: ")})
+    ]
+    after_first = heard(first, FOUND)
+    second = think(asking(row, *after_first), "opus")
+    assert [(call["name"], call["input"]) for call in second.content] == [
+        (PROFILE["name"], {"company_number": "01234567"})
+    ]
+    answer = answer_in(think(asking(row, *after_first, *heard(second, DETAILS)), "opus"))
+    assert (answer["sector"], answer["company_number"]) == ("SOFTWARE", "01234567")
+    assert answer["evidence"] in DETAILS
+    assert 0 <= answer["confidence"] <= 1
+
+
+async def test_the_tool_loop_runs_to_its_end_over_http() -> None:
+    with start() as emulator:
+        claude = AsyncAnthropic(base_url=emulator.url, api_key="key", max_retries=0)
+        params: Any = asking(easy_row(), model="claude-opus-5-5")
+        for output in (FOUND, DETAILS):
+            said = await claude.messages.create(**params)
+            assert said.stop_reason == "tool_use"
+            results = [
+                {"type": "tool_result", "tool_use_id": block.id, "content": output}
+                for block in said.content
+                if block.type == "tool_use"
+            ]
+            params["messages"] += [
+                {"role": "assistant", "content": [block.to_dict() for block in said.content]},
+                {"role": "user", "content": results},
+            ]
+        said = await claude.messages.create(**params)
+        assert said.stop_reason == "end_turn"
+        assert json.loads(said.content[-1].to_dict()["text"])["sector"] == "SOFTWARE"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("output", "is_error"), [("Error: no such company", True), ('{"matches": []}', False)])
+def test_a_tool_that_finds_nothing_is_asked_once_more_at_most(output: str, is_error: bool) -> None:
+    row = easy_row() + "\ntrading name: Acme Trading"
+    assert not is_hard(row)
+    later: list[dict[str, Any]] = []
+    asked: list[dict[str, Any]] = []
+    for _ in range(2):
+        thought = think(asking(row, *later), "opus")
+        asked += [call["input"] for call in thought.content]
+        later += heard(thought, output, is_error=is_error)
+    assert len(asked) == 2
+    assert asked[0] != asked[1]
+    assert answer_in(think(asking(row, *later), "opus"))["company_number"] is None
+
+
+def test_several_tools_that_fit_are_called_in_one_turn_unless_told_not_to() -> None:
+    tools = [{**FIND, "name": f"find_{n}"} for n in range(6)]
+    together = think(asking(easy_row(), tools=tools), "opus")
+    alone = {"type": "auto", "disable_parallel_tool_use": True}
+    assert len(together.content) == 4
+    assert len(think(asking(easy_row(), tools=tools, tool_choice=alone), "opus").content) == 1
+
+
+def test_tool_choice_is_honoured() -> None:
+    assert think(asking(easy_row(), tool_choice={"type": "none"}), "opus").stop_reason == "end_turn"
+    forced = think(asking(easy_row(), tool_choice={"type": "tool", "name": PROFILE["name"]}), "opus")
+    assert [call["name"] for call in forced.content] == [PROFILE["name"]]
+    assert think(asking("hello", tool_choice={"type": "any"}), "opus").stop_reason == "tool_use"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"company": {"name": "Acme"}, "country": "GB"}',
+        "Here is the row:\n```json\n{\"company\": {\"name\": \"Acme\"}}\n```\nPlease answer.",
+        "name: Acme",
+        "- **Company name:** Acme",
+        "* company_name: Acme",
+    ],
+)  # fmt: skip
+def test_a_row_is_understood_as_json_or_as_lines(row: str) -> None:
+    assert think(asking(row), "opus").content[0]["input"] == {"name": "Acme"}
+
+
+def test_an_enum_is_chosen_by_the_glossary_in_the_instructions() -> None:
+    for words, sector in (("a family farm", "AGRICULTURE"), ("cloud hosting", "SOFTWARE"), ("store", "RETAIL")):
+        answer = answer_in(think(asking(f"description: {words}", tools=[]), "opus"))
+        assert answer["sector"] == sector
+
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "flat": ANSWER,
+    "nested": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["address", "people", "tags", "codes"],
+        "properties": {
+            "address": {"$ref": "#/$defs/address"},
+            "people": {"type": "array", "items": {"$ref": "#/$defs/person"}, "minItems": 1},
+            "tags": {"type": "array", "items": {"enum": ["new", "old", "farm"]}},
+            "codes": {"type": "array", "items": {"type": "integer"}, "minItems": 1},
+            "extra": {"type": "string"},
+        },
+        "$defs": {
+            "address": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["country", "street"],
+                "properties": {
+                    "country": {"type": "string"},
+                    "street": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                },
+            },
+            "person": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["name", "email", "born", "is_director"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "email": {"type": "string", "format": "email"},
+                    "born": {"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}]},
+                    "is_director": {"type": "boolean"},
+                },
+            },
+        },
+    },
+    "formats": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["kind", "when", "at", "site", "host", "ip", "id", "zip", "rank", "level", "nothing", "note"],
+        "properties": {
+            "kind": {"const": "company"},
+            "when": {"type": "string", "format": "date-time"},
+            "at": {"type": "string", "format": "time"},
+            "site": {"type": "string", "format": "uri"},
+            "host": {"type": "string", "format": "hostname"},
+            "ip": {"anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}]},
+            "id": {"type": "string", "format": "uuid"},
+            "zip": {"type": "string", "pattern": "^[A-Z]{2}[0-9]{1,2} ?(ab|cd)$"},
+            "rank": {"enum": [1, 2, 3]},
+            "level": {"type": "integer", "description": "1 to 5"},
+            "nothing": {"type": "null"},
+            "note": {"type": "string", "description": "At most 5 words."},
+        },
+    },
+    "merged": {
+        "allOf": [
+            {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+            {"properties": {"sector": {"type": ["string", "null"], "enum": ["a", "b", None]}}, "required": ["sector"]},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("tier", WRONG_PER_HUNDRED)
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_answer_conforms_to_its_schema_right_or_wrong(name: str, tier: str) -> None:
+    validator = Draft202012Validator(SCHEMAS[name], format_checker=Draft202012Validator.FORMAT_CHECKER)
+    form = {"format": {"type": "json_schema", "schema": SCHEMAS[name]}}
+    rows = [f"company name: Acme {n}\nzip: never\nrank: 2\nip: nine\ncountry: GB\nstore: yes" for n in range(120)]
+    assert any(is_hard(row) for row in rows)
+    for row in rows:
+        validator.validate(answer_in(think(asking(row, tools=[], output_config=form), tier)))
+
+
+def test_hard_rows_are_the_same_every_time_and_about_one_in_eight() -> None:
+    rows = [f"company name: Acme {n}" for n in range(3000)]
+    hard = [row for row in rows if is_hard(row)]
+    assert 0.10 < len(hard) / len(rows) < 0.14
+    assert hard == [row for row in rows if is_hard(row)]
+    for row in rows[:200]:
+        assert think(asking(row), "haiku") == think(asking(row), "haiku")
+
+
+def test_a_dearer_model_is_wrong_less_often_and_never_where_a_cheaper_one_is_right() -> None:
+    rows = [f"company name: Acme {n}" for n in range(1500)]
+    wrong = {tier: {row for row in rows if is_wrong(conversation(row, tier))} for tier in ("haiku", "sonnet", "opus")}
+    assert wrong["opus"] <= wrong["sonnet"] < wrong["haiku"] <= {row for row in rows if is_hard(row)}
+    assert 0.4 < len(wrong["haiku"]) / len([row for row in rows if is_hard(row)]) < 0.75
+
+
+def is_wrong(answer: dict[str, Any]) -> bool:
+    is_grounded = answer["evidence"] in FOUND or answer["evidence"] in DETAILS
+    return not (
+        (answer["sector"], answer["company_number"]) == ("SOFTWARE", "01234567")
+        and is_grounded
+        and 0 <= answer["confidence"] <= 1
+    )
+
+
+def test_a_correction_mends_about_half_of_what_was_wrong() -> None:
+    rows = [f"company name: Acme {n}\ndescription: farm" for n in range(3000)]
+    asked = [asking(row, tools=[]) for row in rows]
+    wrong = [params for params in asked if answer_in(think(params, "haiku"))["sector"] != "AGRICULTURE"]
+    mended = 0
+    for params in wrong:
+        said = {"role": "assistant", "content": think(params, "haiku").content}
+        told = {"role": "user", "content": "Your answer was not accepted: the sector is wrong."}
+        again = params | {"messages": [*params["messages"], said, told]}
+        mended += answer_in(think(again, "haiku"))["sector"] == "AGRICULTURE"
+    assert len(wrong) > 40
+    assert 0.3 < mended / len(wrong) < 0.7
+
+
+def test_without_schema_or_tools_it_just_talks() -> None:
+    thought = think({"model": "m", "messages": [{"role": "user", "content": "hello"}]}, "haiku")
+    assert (thought.stop_reason, thought.content) == ("end_turn", [{"type": "text", "text": "Done."}])
