@@ -23,9 +23,10 @@ check: .venv/.test ## lint, format, types and the quick tests, in under a minute
 	.venv/bin/basedpyright
 	.venv/bin/python -m pytest -m "not slow"
 
-fix: .venv/.test ## format the code and mend what ruff can mend
+fix: .venv/.test ## format the code, mend what ruff can mend, write the generated parts of the documents
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+	.venv/bin/python docs/generate.py
 
 bench: .venv/.run ## print the benchmark table
 	.venv/bin/python -m benchmarks

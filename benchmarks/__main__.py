@@ -122,9 +122,7 @@ def _servers(place: Path) -> Generator[dict[str, str]]:
     prefect = [sys.executable, "-m", "prefect", "server", "start", "--port", port]
     with (
         subprocess.Popen(emulator, stdout=subprocess.PIPE, text=True, env=environment) as api,
-        subprocess.Popen(
-            prefect, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-        ) as server,
+        subprocess.Popen(prefect, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as server,
     ):
         try:
             assert api.stdout

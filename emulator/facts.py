@@ -33,7 +33,8 @@ def facts_in(text: str, tool: str | None = None) -> list[Fact]:
     found = list(_flat("", _json_in(text), tool))
     if found:
         return found
-    return [Fact(name, value, tool) for name, value in LINE.findall(text) if not is_empty(value)]
+    lines = LINE.findall(text)
+    return [Fact(name, each, tool) for name, value in lines for each in _listed(name, value) if not is_empty(each)]
 
 
 def is_empty(value: object) -> bool:
@@ -82,7 +83,16 @@ def _flat(name: str, value: Any, tool: str | None) -> Iterator[Fact]:
         case list():
             for inner in value:
                 yield from _flat(name, inner, tool)
-        case str() | int() | float() if name and not is_empty(value):
+        case str() if name and not is_empty(value):
+            yield from (Fact(name, each, tool) for each in _listed(name, value))
+        case int() | float() if name:
             yield Fact(name, value, tool)
         case _:
             return
+
+
+def _listed(name: str, text: str) -> list[str]:
+    """A text as the list it is, when its name is a plural: `isins: A; B`."""
+    if not name.endswith("s") or ";" not in text:
+        return [text]
+    return [item for piece in text.split(";") if (item := piece.strip())]

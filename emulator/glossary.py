@@ -52,6 +52,8 @@ def _entry(value: str, explanation: str) -> Entry:
     own = {word for word in words(value) if len(word) > 2}
     weights = dict.fromkeys(loose, 1.0) | {phrase: 2.0 * (1 + phrase.count(" ")) for phrase in telling}
     weights |= dict.fromkeys(own, 1.5)
+    name = plain(value).strip()
+    weights[name] = 3.0 * (1 + name.count(" "))
     return Entry(value, tuple((as_term(phrase), weight) for phrase, weight in sorted(weights.items())))
 
 

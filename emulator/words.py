@@ -27,15 +27,17 @@ def likeness(name: str, description: str, other: str) -> float:
         return 0.0
     if mine == theirs:
         return 1.0
-    ours, others, described = set(mine), set(theirs), set(words(description))
+    described = words(description)
+    ours, others = set(mine), set(theirs)
     # Of two facts that fit by name, the one the description also speaks of fits better.
-    spoken_of = 0.1 * len(others & described) / len(others)
+    spoken_of = 0.1 * len(others.intersection(described)) / len(others)
     if ours <= others:
         return 0.75 + spoken_of
     if others <= ours:
         return 0.6 + 0.1 * len(others) / len(ours) + spoken_of
-    if others <= described:
-        return 0.5
+    if others.issubset(described):
+        # "The headquarters, or the country": what is named first is wanted first.
+        return 0.5 + 0.05 / (1 + described.index(theirs[0]))
     return 0.0
 
 

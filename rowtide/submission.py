@@ -6,6 +6,7 @@ custom_id are committed before the POST. When the reply does not come the API ma
 adopted batch must still prove itself: its results carry our tag, or it is someone else's (`rowtide/filing.py`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,8 @@ from rowtide.packing import how_many_fit
 from rowtide.requests import custom_id, head, messages, request
 from rowtide.states import RowState
 from rowtide.work import SPOOL_PAGE, Work
+
+Clock = Callable[[], datetime]
 
 CLOCK_SLACK = timedelta(minutes=2)  # how far the API's clock may be from ours
 
@@ -44,16 +47,16 @@ def recall_unposted(work: Work) -> None:
             ledger_rows.recall(tx, batch.batch_no)
 
 
-async def settle_doubtful(work: Work, claude: Claude, *, settle: timedelta, now: datetime) -> int:
+async def settle_doubtful(work: Work, claude: Claude, *, settle: timedelta, clock: Clock) -> int:
     """Look for the batches whose POST was never answered. Returns how many are still doubtful.
 
     After `settle` without a sign of it the API is taken not to have the batch: list shows new ones within seconds.
     """
-    doubtful = _batches(work, "posting")
-    for batch in doubtful:
+    for batch in _batches(work, "posting"):
         assert batch.posted_at
         since = moment(batch.posted_at) - CLOCK_SLACK
         found = _candidate(work, batch, await claude.list_since(since), since)
+        now = clock()
         with work.ledger.page() as tx:
             if found is not None:
                 ledger_batches.opened(tx, batch.batch_no, found.api_id, adopted=True, now=now)
@@ -63,11 +66,11 @@ async def settle_doubtful(work: Work, claude: Claude, *, settle: timedelta, now:
     return len(_batches(work, "posting"))
 
 
-def pack(work: Work, tag: str, *, now: datetime) -> Batch | None:
+def pack(work: Work, tag: str, *, clock: Clock) -> Batch | None:
     """Pack the next batch from ready rows and commit to posting it. None when no row could be packed."""
     limits = work.job.spec.limits
     with work.ledger.page() as tx:
-        batch_no = ledger_batches.begin(tx, work.run, tag, now=now)
+        batch_no = ledger_batches.begin(tx, work.run, tag, now=clock())
     rows = size = after = 0
     with body_of(work, tag).open("wb") as body:
         body.write(b'{"requests":[')
@@ -82,7 +85,7 @@ def pack(work: Work, tag: str, *, now: datetime) -> Batch | None:
                 rendered.unfit.append(ledger_rows.Remark(alone.row_no, alone.turn, "too_large", detail))
             with work.ledger.page() as tx:
                 ledger_rows.submit(tx, batch_no, [row.row_no for row in rendered.rows[:fits]])
-                ledger_rows.quarantine(tx, rendered.unfit, now=now)
+                ledger_rows.quarantine(tx, rendered.unfit, now=clock())
             if fits:
                 body.write((b"," if rows else b"") + b",".join(rendered.requests[:fits]))
             rows, size = rows + fits, body.tell() + 2
@@ -91,14 +94,14 @@ def pack(work: Work, tag: str, *, now: datetime) -> Batch | None:
         body.write(b"]}")
     with work.ledger.page() as tx:
         if rows:
-            ledger_batches.intend(tx, batch_no, rows=rows, size=size, now=now)
+            ledger_batches.intend(tx, batch_no, rows=rows, size=size, now=clock())
     if not rows:
         recall_unposted(work)
         return None
     return next(batch for batch in _batches(work, "posting") if batch.batch_no == batch_no)
 
 
-async def post(work: Work, claude: Claude, batch: Batch, *, now: datetime) -> bool:
+async def post(work: Work, claude: Claude, batch: Batch, *, clock: Clock) -> bool:
     """Post a packed batch. False when it is doubtful whether the API has it.
 
     Raises WorldError when the API certainly refused it for now, UserMistake when it always will.
@@ -107,7 +110,7 @@ async def post(work: Work, claude: Claude, batch: Batch, *, now: datetime) -> bo
     match outcome:
         case Created(status):
             with work.ledger.page() as tx:
-                ledger_batches.opened(tx, batch.batch_no, status.api_id, adopted=False, now=now)
+                ledger_batches.opened(tx, batch.batch_no, status.api_id, adopted=False, now=clock())
             body_of(work, batch.tag).unlink(missing_ok=True)
             return True
         case Unknown():

@@ -31,9 +31,8 @@ async def submit(run_id: str) -> int:
         async with ClaudeCredentials.from_environment().get_client() as claude:
             await _settle(work, claude)
             while _is_time_to_cut(work):
-                now = datetime.now(UTC)
-                batch = pack(work, secrets.token_hex(6), now=now)
-                if batch is not None and not await post(work, claude, batch, now=now):
+                batch = pack(work, secrets.token_hex(6), clock=_now)
+                if batch is not None and not await post(work, claude, batch, clock=_now):
                     await _settle(work, claude)
         counts = _counts(work)
         return sum(counts[state] for state in UNDECIDED)
@@ -41,7 +40,7 @@ async def submit(run_id: str) -> int:
 
 async def _settle(work: Work, claude: Claude) -> None:
     """Wait until no batch is doubtful: nothing new is sent before."""
-    while await settle_doubtful(work, claude, settle=SETTLE, now=datetime.now(UTC)):
+    while await settle_doubtful(work, claude, settle=SETTLE, clock=_now):
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
@@ -57,3 +56,7 @@ def _is_time_to_cut(work: Work) -> bool:
 def _counts(work: Work) -> dict[RowState, int]:
     with work.ledger.view() as tx:
         return ledger_rows.counts(tx, work.run)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -13,7 +13,7 @@ from rowtide.ledger_batches import Batch
 from rowtide.work import Work
 from tasks.durable import durable
 
-FIRST_PAUSE_SECONDS = 0.5
+FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 60.0
 PAUSE_GROWS_BY = 1.5
 

@@ -87,7 +87,7 @@ def api(emulator_server: Any, prefect_server: str, tmp_path: Path, monkeypatch: 
     return emulator_server
 
 
-ANSWER = '''
+ANSWER = """
 from typing import Literal
 from pydantic import BaseModel, Field
 
@@ -95,7 +95,7 @@ from pydantic import BaseModel, Field
 class Answer(BaseModel):
     topic: Literal["billing", "delivery", "product"] = Field(description="What the message is about.")
     message: str = Field(description="The message, as written.")
-'''
+"""
 PROMPT = """Sort the message.
 
 - billing: invoice, refund
@@ -112,7 +112,9 @@ SPEC: dict[str, Any] = {
 }
 
 
-def make_job(folder: Path, *, rows: str | bytes | int = 6, answer: str = ANSWER, prompt: str = PROMPT, **spec: Any) -> Path:
+def make_job(
+    folder: Path, *, rows: str | bytes | int = 6, answer: str = ANSWER, prompt: str = PROMPT, **spec: Any
+) -> Path:
     """A job in `folder`: sort messages, unless told otherwise. `rows` is how many, or the source itself."""
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(rows, int):

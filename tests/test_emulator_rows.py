@@ -11,9 +11,10 @@ from anthropic import AsyncAnthropic
 
 from emulator.server import Emulator, start
 
-HELLO = [{"role": "user", "content": "hello"}]
-PARAMS: dict[str, Any] = {"model": "claude-haiku-5-5", "max_tokens": 100, "messages": HELLO}
-OPUS, OLD_HAIKU = {"model": "claude-opus-5-5"}, {"model": "claude-haiku-4-5-20251001"}
+HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
+PARAMS: Any = {"model": "claude-haiku-5-5", "max_tokens": 100, "messages": HELLO}
+OPUS: Any = {"model": "claude-opus-5-5"}
+OLD_HAIKU: Any = {"model": "claude-haiku-4-5-20251001"}
 TOOL = {"name": "find", "description": "Find it.", "input_schema": {"type": "object", "properties": {}}}
 FOUND_WITHOUT = "`tool_use` ids were found without `tool_result` blocks immediately after: toolu_01x."
 

@@ -32,7 +32,9 @@ def test_a_first_request_holds_the_row_the_instructions_the_tools_and_the_schema
 
 
 def test_what_the_model_said_goes_back_verbatim_with_every_tool_answered() -> None:
-    said = b'[{"type":"thinking","thinking":"","signature":"x=="},{"type":"tool_use","id":"t1","name":"a__b","input":{}}]'
+    said = (
+        b'[{"type":"thinking","thinking":"","signature":"x=="},{"type":"tool_use","id":"t1","name":"a__b","input":{}}]'
+    )
     talk = Conversation()
     talk.turns.append({"turn": 1, "content": said})  # pyright: ignore[reportArgumentType] # a row mapping is like a dict
     talk.tool_records[1].append(ToolRecord(7, 1, 0, "t1", "a.b", b"{}", "no such thing", 1, 4))

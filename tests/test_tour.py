@@ -61,7 +61,9 @@ def test_changed_content_is_asked_again_and_stands_once_in_the_sink(api: Any, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_a_run_killed_at_any_moment_resumes_to_the_same_end(api: Any, prefect_server: str, tmp_path: Path, seed: int) -> None:
+def test_a_run_killed_at_any_moment_resumes_to_the_same_end(
+    api: Any, prefect_server: str, tmp_path: Path, seed: int
+) -> None:
     job = Path("jobs/companies").resolve()
     undisturbed = cli(tmp_path / "calm", prefect_server, "run", str(job), "--limit", "60")
     killed = tmp_path / "killed"

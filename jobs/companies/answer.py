@@ -27,7 +27,7 @@ class Answer(BaseModel):
 
     country: str = Field(description="ISO 3166-1 alpha-2 code of the country of domicile.")
     country_evidence: str = Field(description="Copied word for word from the country authority's country_evidence.")
-    register_id: str = Field(description="The company's register_id, copied from the register.")
+    register_id: str = Field(pattern=r"^R-[0-9]{6}$", description="The company's number in the register.")
     sector: Sector = Field(description="What the company does.")
     confidence: float = Field(ge=0, le=1, description="How sure you are, from 0 to 1.")
 
