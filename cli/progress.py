@@ -1,5 +1,6 @@
 """Live progress on stderr, read from the ledger: it shows what is committed and nothing else."""
 
+import os
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -7,10 +8,9 @@ from typing import Any
 
 from rich.live import Live
 from rich.text import Text
-from sqlalchemy.exc import OperationalError
 
-from cli.say import err, existing_ledger
-from rowtide.errors import UserMistake
+from cli.say import err, existing_ledger, home
+from rowtide.ledger import Ledger, has_run
 from rowtide.ledger_story import progress
 from rowtide.states import RowState
 
@@ -31,26 +31,26 @@ def watching(run_id: str) -> Generator[None]:
 
 
 def _watch(run_id: str, stop: threading.Event) -> None:
-    if err.is_terminal:
-        with Live(console=err, refresh_per_second=4, transient=True) as live:
-            while not stop.wait(LOOK_EVERY_SECONDS):
-                if line := _line(run_id):
-                    live.update(Text(line))
-        return
-    last = ""
-    while not stop.wait(LOOK_EVERY_SECONDS):
-        if (line := _line(run_id)) and line != last:
-            err.print(line, markup=False)
-            last = line
+    while not (home() / "ledger.db").is_file() and "ROWTIDE_LEDGER" not in os.environ:
+        if stop.wait(LOOK_EVERY_SECONDS):
+            return
+    with existing_ledger() as ledger:
+        if err.is_terminal:
+            with Live(console=err, refresh_per_second=4, transient=True) as live:
+                while not stop.wait(LOOK_EVERY_SECONDS):
+                    live.update(Text(_line(ledger, run_id)))
+            return
+        last = ""
+        while not stop.wait(LOOK_EVERY_SECONDS):
+            if (line := _line(ledger, run_id)) != last:
+                err.print(line, markup=False)
+                last = line
 
 
-def _line(run_id: str) -> str:
-    """One line of progress, or nothing while there is nothing to read."""
-    try:
-        with existing_ledger() as ledger, ledger.view() as tx:
-            return _in_words(progress(tx, run_id))
-    except (UserMistake, OperationalError):
-        return ""
+def _line(ledger: Ledger, run_id: str) -> str:
+    """One line of progress, or nothing before the run is recorded."""
+    with ledger.view() as tx:
+        return _in_words(progress(tx, run_id)) if has_run(tx, run_id) else ""
 
 
 def _in_words(found: dict[str, Any]) -> str:

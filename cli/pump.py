@@ -28,13 +28,17 @@ def pump(run_id: str, *, as_json: bool, **parameters: Any) -> int:
                 "Prefect: starting its own server for this run, about ten seconds (set PREFECT_API_URL to use yours)"
             )
         with watching(run_id):
-            found = asyncio.run(run_job(run_id=run_id, **parameters))
+            found = asyncio.run(_run(run_id, parameters))
     if as_json:
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
     else:
         out.print(as_text(found, results=results_of(run_id), ledger=tilde(home() / "ledger.db")), markup=False)
         out.print(f"report   {tilde(home() / 'reports' / run_id)}.json · any row: rowtide show KEY", markup=False)
     return EXIT_HELD if found["held"] else 0
+
+
+async def _run(run_id: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    return await run_job(run_id=run_id, **parameters)  # pyright: ignore[reportGeneralTypeIssues] # Prefect's overloads
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import gc
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,8 @@ def main() -> None:
     sys.setswitchinterval(0.001)
     # A large batch is hundreds of thousands of objects at once, none of them garbage.
     gc.set_threshold(100_000, 50, 50)
+    # Told to end, it still clears its temporary folder away.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     clock = Clock(frozen_at=datetime.now(UTC)) if options.clock == "virtual" else Clock()
     world = World(options.data, clock=clock, batch_seconds=options.batch_seconds, seed=options.seed)
     emulator = Emulator(world, options.host, options.port)

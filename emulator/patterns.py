@@ -2,8 +2,8 @@
 
 import re
 from functools import lru_cache
-from re import _constants as op  # type: ignore[attr-defined]  # the parser has no public door
-from re import _parser  # type: ignore[attr-defined]
+from re import _constants as op  # type: ignore[attr-defined] # the parser has no public door
+from re import _parser  # type: ignore[attr-defined] # the parser has no public door
 from typing import Any
 
 CATEGORIES = {op.CATEGORY_DIGIT: "0", op.CATEGORY_SPACE: " ", op.CATEGORY_WORD: "a"}

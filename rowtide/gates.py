@@ -30,7 +30,7 @@ class Suite:
     """A gate, ready to judge pages."""
 
     expectations: "gx.ExpectationSuite"
-    pages: "BatchDefinition"
+    pages: "BatchDefinition[Any]"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def load_suite(file: Path, columns: Sequence[str]) -> Suite:
     if not isinstance(entries, list):
         raise UserMistake("a gate is a list of expectations", file=file)
     gx = _great_expectations()
-    types = frozenset(_snake(name) for name in dir(gx.expectations) if name.startswith("Expect"))
+    types = frozenset(_snake(name) for name in vars(gx.expectations) if name.startswith("Expect"))
     for entry in entries:
         _check(entry, file, text, columns, types)
     context = gx.get_context(mode="ephemeral")
@@ -91,7 +91,6 @@ def _great_expectations() -> ModuleType:
     """Import GX: six seconds, so only where there is a gate. It reads its switch for telemetry when imported."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations  # noqa: PLC0415 # see above
-    import great_expectations.expectations  # noqa: PLC0415 # see above
 
     for name in ("great_expectations", "great_expectations.data_context.types.base"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it speaks of temporary folders
@@ -131,7 +130,7 @@ def _check(entry: Any, file: Path, text: str, columns: Sequence[str], types: fro
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     """Lists and objects as text: GX compares cells, and these do not hash."""
-    nested = [name for name in frame.columns if frame[name].map(lambda value: isinstance(value, list | dict)).any()]
+    nested = [name for name in frame.columns if any(isinstance(value, list | dict) for value in frame[name])]
     return frame.assign(**{name: frame[name].map(str) for name in nested}) if nested else frame
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import jinja2
 import jinja2.meta
@@ -73,7 +74,7 @@ def load_job(folder: Path) -> Job:
     module = _module(folder / ANSWER_FILE)
     answer = _answer_model(module, spec.answer, folder / ANSWER_FILE)
     _check_grounding(spec, answer, folder)
-    checks = [value for name, value in vars(module).items() if name.startswith("check_") and callable(value)]
+    checks: list[Check] = [cast(Check, value) for name, value in vars(module).items() if name.startswith("check_")]
     return Job(folder, spec, instructions, message, answer, checks, _deciding_files(folder, spec))
 
 
@@ -156,13 +157,13 @@ def _answer_model(module: ModuleType, name: str, file: Path) -> type[BaseModel]:
 
 def _check_grounding(spec: JobSpec, answer: type[BaseModel], folder: Path) -> None:
     for number, rule in enumerate(spec.checks.grounding):
-        place = {"file": folder / "job.yaml", "key": f"checks.grounding.{number}"}
+        file, key = folder / "job.yaml", f"checks.grounding.{number}"
         if rule.field not in answer.model_fields:
             meant = nearest(rule.field, answer.model_fields)
-            raise UserMistake(f"the answer has no field {rule.field!r}", meant=meant, **place)
+            raise UserMistake(f"the answer has no field {rule.field!r}", file=file, key=key, meant=meant)
         server = rule.tool.partition(".")[0]
         if server not in spec.tools:
-            raise UserMistake(f"no tool server {server!r}", meant=nearest(server, spec.tools), **place)
+            raise UserMistake(f"no tool server {server!r}", file=file, key=key, meant=nearest(server, spec.tools))
 
 
 def _deciding_files(folder: Path, spec: JobSpec) -> dict[str, str]:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, tex
 from sqlalchemy.engine import make_url
 
 from rowtide.errors import UserMistake, nearest
-from rowtide.ledger_tables import migrate
+from rowtide.ledger_tables import migrate, missing_migrations
 
 ROWS_PER_RUN = 10_000_000_000  # row_no = run_no * this + the row's place in the source, from 1
 
@@ -67,8 +67,11 @@ class Ledger:
         if url.startswith("sqlite:///"):
             Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
         self.engine = _engine(url)
-        with self.page() as tx:
-            migrate(tx)
+        with self.view() as tx:
+            is_current = not missing_migrations(tx)
+        if not is_current:
+            with self.page() as tx:
+                migrate(tx)
 
     @contextmanager
     def page(self) -> Generator[Connection]:

@@ -13,6 +13,8 @@ Nothing here is rewritten but a row's state, a batch's progress and the run's ow
 micro-dollars. Times are UTC, ISO 8601 with six decimals, so they sort as text on every engine.
 """
 
+from collections.abc import Callable
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -198,11 +200,16 @@ MIGRATIONS = [m001_initial]
 
 def migrate(tx: Connection) -> list[str]:
     """Bring the database to this version's shape. Returns the names of the migrations it applied."""
-    applied: set[str] = set()
-    if inspect(tx).has_table("migration"):
-        applied = set(tx.execute(migration.select()).scalars())
-    missing = [m for m in MIGRATIONS if m.__name__ not in applied]
+    missing = missing_migrations(tx)
     for apply in missing:
         apply(tx)
         tx.execute(migration.insert(), {"name": apply.__name__})
     return [m.__name__ for m in missing]
+
+
+def missing_migrations(tx: Connection) -> list[Callable[[Connection], None]]:
+    """Those this database has not seen, oldest first."""
+    applied: set[str] = set()
+    if inspect(tx).has_table("migration"):
+        applied = set(tx.execute(migration.select()).scalars())
+    return [m for m in MIGRATIONS if m.__name__ not in applied]

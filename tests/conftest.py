@@ -18,7 +18,6 @@ from prefect.settings import (
 from prefect.testing.utilities import prefect_test_harness
 
 from emulator.server import start
-
 from rowtide import ledger_rows
 from rowtide.admission import Admission
 from rowtide.ledger import Ledger, Run, begin_run, ledger_url
@@ -74,7 +73,7 @@ def prefect_server() -> Generator[str]:
 @pytest.fixture(scope="session")
 def emulator_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Any]:
     """A real server that speaks the API, in a thread of its own."""
-    with start(data=tmp_path_factory.mktemp("emulator"), batch_seconds=(0.0, 0.2)) as server:
+    with start(tmp_path_factory.mktemp("emulator"), batch_seconds=(0.0, 0.2)) as server:
         yield server
 
 

@@ -285,10 +285,12 @@ def test_every_exception_to_a_check_says_why() -> None:
         for line, comment in comments(path)
         if EXCEPTION.search(comment) and len(EXCEPTION.sub("", comment).strip("# :-")) < 5
     ]
-    settings = [
-        f"pyproject.toml:{number} {line.strip()}"
-        for number, line in enumerate(text_of(Path("pyproject.toml")).splitlines(), 1)
-        if re.match(r'\s*("[A-Z]+\d+",|report\w+ = (false|"none"))', line) and "#" not in line
+    lines = text_of(Path("pyproject.toml")).splitlines()
+    is_setting = [bool(re.match(r'\s*("[A-Z]+\d+",|report\w+ = (false|"none"))', line)) for line in lines]
+    settings = [  # settings that follow each other may share the first one's reason
+        f"pyproject.toml:{n + 1} {line.strip()}"
+        for n, line in enumerate(lines)
+        if is_setting[n] and not is_setting[n - 1] and "#" not in line
     ]
     refuse("say on the same line why the check does not apply", found + settings)
 

@@ -127,7 +127,7 @@ async def test_the_tool_loop_runs_to_its_end_over_http() -> None:
             ]
         said = await claude.messages.create(**params)
         assert said.stop_reason == "end_turn"
-        assert json.loads(said.content[-1].to_dict()["text"])["sector"] == "SOFTWARE"  # type: ignore[arg-type]
+        assert json.loads(said.content[-1].to_dict()["text"])["sector"] == "SOFTWARE"  # type: ignore[arg-type] # a text block
 
 
 @pytest.mark.parametrize(("output", "is_error"), [("Error: no such company", True), ('{"matches": []}', False)])

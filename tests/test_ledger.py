@@ -5,8 +5,8 @@ from conftest import NOW, make_rows, make_run
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from rowtide import ledger_batches, ledger_loads, ledger_rows, ledger_turns
 from rowtide import ledger as ledgers
+from rowtide import ledger_batches, ledger_loads, ledger_rows, ledger_turns
 from rowtide.errors import IllegalMove, UserMistake
 from rowtide.ledger import Ledger, Run
 from rowtide.ledger_rows import Remark
