@@ -40,9 +40,10 @@ bench: .venv/.run ## print the benchmark table
 	$(call install,.[test])
 	@touch .venv/.run $@
 
-# pip resolves nothing: constraints.txt pins every package. Compiling is left to the first import of each module.
+# constraints.txt pins every package. Compiling is left to the first import of each module: most are never imported.
 define install
-@echo "installing into .venv: about a minute the first time"
+@echo "installing into .venv: about a minute the first time" >&2
+@$(if $(UV),true,.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null)
 @$(if $(UV),uv pip install --quiet --python .venv/bin/python,.venv/bin/python -m pip install -qq --no-compile) \
 	--constraint constraints.txt --editable '$(1)'
 endef

@@ -45,14 +45,15 @@ def is_empty(value: object) -> bool:
 
 
 def says_nothing(output: str) -> bool:
-    """Whether a tool's output holds no finding: nothing at all, or only empty lists and a zero count."""
+    """Whether a tool's output holds no finding: nothing at all, or empty lists beside a zero count or an echo."""
     if is_empty(output):
         return True
     parsed = _json_in(output)
     if not isinstance(parsed, dict) or not parsed:
         return False
     held = [value for value in parsed.values() if isinstance(value, list | dict)]
-    return bool(held) and not any(held)
+    beside = [value for value in parsed.values() if not isinstance(value, list | dict) and not is_empty(value)]
+    return bool(held) and not any(held) and sum(map(bool, beside)) <= 1
 
 
 def _json_in(text: str) -> Any:
