@@ -35,7 +35,7 @@ def main() -> None:
         "output_config": {"format": {"type": "json_schema", "schema": schema}},
     }
     began = _cpu_seconds()
-    with open(source, newline="") as rows:
+    with Path(source).open(newline="") as rows:
         requests = [
             {
                 "custom_id": f"row-{n}",

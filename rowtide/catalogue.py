@@ -39,9 +39,8 @@ class Model(Entry):
 
     def price_at(self, prompt_tokens: int) -> Price:
         """The price of a request whose whole prompt is so long."""
-        return max(
-            (p for p in self.prices if prompt_tokens >= p.above_prompt_tokens), key=lambda p: p.above_prompt_tokens
-        )
+        steps = [price for price in self.prices if price.above_prompt_tokens < max(prompt_tokens, 1)]
+        return max(steps, key=lambda price: price.above_prompt_tokens)
 
 
 class Catalogue(Entry):

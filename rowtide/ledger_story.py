@@ -112,7 +112,8 @@ def story(tx: Connection, row_key: str, run_id: str | None = None) -> Story:
     """
     where = "r.row_key = :key" + (" AND u.run_id = :run" if run_id else "")
     query = text(
-        f"SELECT r.*, u.run_id FROM row r JOIN run u ON u.run_no = r.run_no WHERE {where} ORDER BY r.state = 'unchanged', r.row_no DESC LIMIT 1"
+        f"SELECT r.*, u.run_id FROM row r JOIN run u ON u.run_no = r.run_no WHERE {where} "
+        "ORDER BY r.state = 'unchanged', r.row_no DESC LIMIT 1"
     )
     row = tx.execute(query, {"key": row_key, "run": run_id}).mappings().first()
     if row is None:

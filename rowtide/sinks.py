@@ -113,7 +113,8 @@ class TableSink:
         quoted = ", ".join(f'"{name}"' for name in names)
         with self._engine.begin() as tx:
             if records:
-                upsert = f'INSERT INTO "{self._name}" ({quoted}) VALUES ({places}) ON CONFLICT ({KEY}) DO UPDATE SET {changes}'
+                insert = f'INSERT INTO "{self._name}" ({quoted}) VALUES ({places})'
+                upsert = f"{insert} ON CONFLICT ({KEY}) DO UPDATE SET {changes}"
                 tx.execute(text(upsert), [{name: _cell(row.get(name)) for name in names} for row in records])
             tx.execute(
                 text("INSERT INTO rowtide_loads (part, rows) VALUES (:part, :rows) ON CONFLICT (part) DO NOTHING"),
