@@ -1,7 +1,7 @@
 """An MCP server that does whatever a test wants of it."""
 
 import os
-import time
+import threading
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -25,7 +25,7 @@ def crash() -> str:
 @server.tool()
 def hang() -> str:
     """Answer far too late."""
-    time.sleep(60)
+    threading.Event().wait()
     return "late"
 
 
