@@ -18,10 +18,13 @@ from typing import Any
 import httpx2
 import orjson
 
+from rowtide.catalogue import load_catalogue
+
 HERE = Path(__file__).parent
 ONE_TURN = HERE / "jobs" / "one_turn"
+FLOOR_SIZES = (20_000, 100_000)  # a smaller one is over before its CPU can be told from noise
 SIZES = (2_000, 20_000, 100_000, 200_000)
-FLOOR_MODEL = "claude-haiku-5-5"
+FLOOR_MODEL = load_catalogue().tier("haiku").id
 
 
 def main() -> None:
@@ -30,7 +33,7 @@ def main() -> None:
         place = Path(folder)
         floor = _floor(place, environment)
         runs = {size: _run(place, size, environment) for size in SIZES}
-        task_runs = {size: _task_runs(environment, found["flow_run_name"]) for size, found in runs.items()}
+        task_runs = {size: _task_runs(environment, found["run_id"]) for size, found in runs.items()}
     small, twenty = runs[2_000], runs[20_000]
     per_row = _slope(small, twenty)
     figures = {
@@ -71,14 +74,14 @@ def _run(place: Path, rows: int, environment: dict[str, str]) -> dict[str, Any]:
 def _floor(place: Path, environment: dict[str, str]) -> float:
     """Milliseconds of CPU a row, as a slope too."""
     used = {}
-    for rows in (2_000, 20_000):
+    for rows in FLOOR_SIZES:
         out = place / f"floor-{rows}.parquet"
         source = str(_source(place, rows))
         url = environment["ANTHROPIC_BASE_URL"]
         used[rows] = _json_of(
             [sys.executable, "-m", "benchmarks.floor", url, str(ONE_TURN), source, str(out), FLOOR_MODEL], environment
         )
-    return _slope(used[2_000], used[20_000])
+    return _slope(*used.values())
 
 
 def _source(place: Path, rows: int) -> Path:

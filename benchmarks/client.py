@@ -1,7 +1,6 @@
 """One run of a job in a process of its own, and what that process used."""
 
 import asyncio
-import os
 import resource
 import sys
 import time
@@ -16,13 +15,12 @@ def main() -> None:
 
     imported = _cpu_seconds()
     started = time.perf_counter()
-    found = asyncio.run(run_job(job, source=source, run_id=run_id))
+    found = asyncio.run(run_job.with_options(flow_run_name=run_id)(job, source=source, run_id=run_id))
     used = {
         "cpu_seconds": _cpu_seconds() - imported,
         "import_cpu_seconds": imported,
         "wall_seconds": time.perf_counter() - started,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "pid": os.getpid(),
     }
     sys.stdout.write(orjson.dumps({**found, **used}).decode() + "\n")
 

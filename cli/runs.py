@@ -31,9 +31,11 @@ def runs(*, limit: int = 20, json: Annotated[bool, Parameter(negative="")] = Fal
     if json:
         sys.stdout.write(orjson.dumps([each for _, each in found]).decode() + "\n")
         return 0
-    table = Table("run", "started", "ended", *COLUMNS, "cost", box=None, pad_edge=False)
+    table = Table("run", "started", "ended", box=None, pad_edge=False)
+    for name in (*COLUMNS, "cost"):
+        table.add_column(name, justify="right")
     for run, each in found:
-        ended = run.finished_at[:19] if run.finished_at else "unfinished: rowtide resume"
+        ended = run.finished_at[:19] if run.finished_at else "not yet"
         counts = [f"{each[name]:,}" for name in COLUMNS]
         table.add_row(run.run_id, run.started_at[:19], ended, *counts, f"${each['cost_usd']:.4f}")
     out.print(table)

@@ -1,6 +1,7 @@
 """Where the command line speaks: results on stdout, everything else on stderr."""
 
 import os
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,9 @@ from rich.console import Console
 from rowtide.errors import UserMistake
 from rowtide.ledger import Ledger, ledger_url
 
-out = Console(highlight=False, soft_wrap=True)
+WIDE = 200  # characters, where there is no terminal to fit
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -110,8 +110,6 @@ class LimitsSpec(Spec):
     """The most bytes in one batch."""
     enough_rows: int = Field(default=1000, ge=1)
     """Ready rows that are worth a batch while others are still at the API."""
-    patience_seconds: float = Field(default=24 * 3600, gt=0)
-    """How long a run waits in its process for a batch to end."""
 
 
 Tiers = Annotated[list[str], Field(min_length=1)]

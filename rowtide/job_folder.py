@@ -27,7 +27,7 @@ from rowtide.job import JobSpec, read_spec
 ANSWER_FILE = "answer.py"
 # What does not decide an answer may change under a run, and does not make loaded rows stale.
 UNDECIDING = {"description", "source", "sink", "lane"}
-UNDECIDING_LIMITS = {"bounces", "batch_rows", "batch_bytes", "enough_rows", "patience_seconds", "row_bytes"}
+UNDECIDING_LIMITS = {"bounces", "batch_rows", "batch_bytes", "enough_rows", "row_bytes"}
 
 
 @dataclass(frozen=True)
