@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -71,4 +72,5 @@ def claude_server() -> Generator[None]:
 def results_of(run_id: str) -> str:
     """Where the run's rows were written, as a person would say it."""
     with existing_ledger() as ledger, ledger.view() as tx:
-        return ledgers.sink_of(tx, ledgers.find_run(tx, run_id)) or "nothing was loaded"
+        sink = ledgers.sink_of(tx, ledgers.find_run(tx, run_id))
+    return tilde(Path(sink)) if sink else "nothing was loaded"
