@@ -93,3 +93,17 @@ def finish(
         ],
     )
     tx.execute(text("UPDATE load SET done_at = :now WHERE load_no = :load"), {"now": timestamp(now), "load": load_no})
+
+
+def remember_set_aside(tx: Connection, run: Run) -> None:
+    """Remember the rows that could not be verified, by key; what the world did to a row is no reason to."""
+    tx.execute(
+        text(
+            "INSERT INTO set_aside (job, row_key, row_id, job_version, row_no) "
+            "SELECT :job, row_key, row_id, :version, row_no FROM row "
+            "WHERE run_no = :run AND state = 'quarantined' AND turn > 0 AND reason <> 'bounced_out' "
+            "ON CONFLICT (job, row_key) DO UPDATE SET "
+            "row_id = excluded.row_id, job_version = excluded.job_version, row_no = excluded.row_no"
+        ),
+        {"job": run.job, "version": run.job_version, "run": run.run_no},
+    )

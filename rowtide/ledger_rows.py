@@ -68,15 +68,22 @@ def admit(
 
 
 def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
-    """Settle the ready rows from `first` to `last` that an earlier run loaded just so. Returns how many."""
-    return tx.execute(
-        text(
-            "UPDATE row SET state = 'unchanged' WHERE run_no = :run AND row_no BETWEEN :first AND :last "
-            "AND state = 'ready' AND EXISTS (SELECT 1 FROM loaded WHERE loaded.job = :job "
-            "AND loaded.row_key = row.row_key AND loaded.row_id = row.row_id AND loaded.job_version = :version)"
-        ),
-        {"run": run.run_no, "first": first, "last": last, "job": run.job, "version": run.job_version},
-    ).rowcount
+    """Settle the ready rows from `first` to `last` that an earlier run settled just so. Returns how many.
+
+    A row that could not be verified then waits in that run's quarantine: asking it the same again would cost the same.
+    """
+    values = {"run": run.run_no, "first": first, "last": last, "job": run.job, "version": run.job_version}
+    settled = 0
+    for table, reason in (("loaded", None), ("set_aside", "set_aside_before")):
+        settled += tx.execute(
+            text(
+                "UPDATE row SET state = 'unchanged', reason = :reason WHERE run_no = :run AND state = 'ready' "
+                f"AND row_no BETWEEN :first AND :last AND EXISTS (SELECT 1 FROM {table} s WHERE s.job = :job "
+                "AND s.row_key = row.row_key AND s.row_id = row.row_id AND s.job_version = :version)"
+            ),
+            {**values, "reason": reason},
+        ).rowcount
+    return settled
 
 
 def keys_present(tx: Connection, run: Run, keys: Sequence[str]) -> set[str]:

@@ -51,6 +51,7 @@ def summary(tx: Connection, run: Run, *, now: datetime) -> dict[str, Any]:
         "cost_usd": done["cost"] / MICRO,
         "baseline_cost_usd": baseline_micro(tx, run) / MICRO,
         "tiers": tiers(tx, run),
+        "set_aside_before": _set_aside_before(tx, run),
         "reasons": reasons(tx, run),
         "seconds": round((until - moment(run.started_at)).total_seconds(), 1),
     }
@@ -90,6 +91,11 @@ def reasons(tx: Connection, run: Run) -> dict[str, int]:
         "GROUP BY reason ORDER BY count(*) DESC, reason"
     )
     return dict(tx.execute(query, {"run": run.run_no}).tuples().all())
+
+
+def _set_aside_before(tx: Connection, run: Run) -> int:
+    query = text("SELECT count(*) FROM row WHERE run_no = :run AND state = 'unchanged' AND reason IS NOT NULL")
+    return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 
 
 def progress(tx: Connection, run_id: str) -> dict[str, Any]:

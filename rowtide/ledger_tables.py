@@ -8,6 +8,7 @@ found again. What the model said is appended to *turn*, what tools said to *tool
 a reason (bounce, correct, escalate, quarantine) to *note*. These three are the agent's whole state: its
 conversation is read back from them. An *answer* that passed the row's checks waits for the gate. `load` writes
 accepted rows to the sink in parts, one *load* each, and remembers in *loaded* what is there under which key.
+`report` remembers in *set_aside* which rows could not be verified: to ask them the same again would cost the same.
 
 Nothing here is rewritten but a row's state, a batch's progress and the run's own dates. Money is integer
 micro-dollars. Times are UTC, ISO 8601 with six decimals, so they sort as text on every engine.
@@ -70,7 +71,7 @@ row = _table(
     Column("row_key", Text, nullable=False),
     Column("row_id", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("reason", Text),  # why it is quarantined
+    Column("reason", Text),  # why it is quarantined, or why it was left unchanged
     Column("tier", Integer),  # rung of the run's ladder; null until routed
     Column("turn", Integer, nullable=False, server_default="0"),  # replies so far
     Column("conversation_from", Integer, nullable=False, server_default="0"),  # turns before the present conversation
@@ -180,6 +181,16 @@ loaded = _table(
     Column("job_version", Text, nullable=False),
     Column("sink", Text, nullable=False),
     Column("part", Text, nullable=False),
+    Column("row_no", Number, nullable=False),
+    clustered=True,
+)
+
+set_aside = _table(
+    "set_aside",
+    Column("job", Text, primary_key=True),
+    Column("row_key", Text, primary_key=True),
+    Column("row_id", Text, nullable=False),
+    Column("job_version", Text, nullable=False),
     Column("row_no", Number, nullable=False),
     clustered=True,
 )

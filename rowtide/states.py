@@ -20,7 +20,7 @@ class RowState(StrEnum):
     HELD = "held"  # waits for a person
     LOADED = "loaded"  # in the sink
     QUARANTINED = "quarantined"  # could not be verified; waits for a person, with its reason
-    UNCHANGED = "unchanged"  # an earlier run loaded the same content under the same job version
+    UNCHANGED = "unchanged"  # an earlier run settled the same content under the same job version
 
 
 SETTLED = frozenset({RowState.LOADED, RowState.QUARANTINED, RowState.UNCHANGED})

@@ -18,6 +18,8 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
         f"work     {found['batches']:,} batches · {found['turns']:,} turns · {found['tool_calls']:,} tool calls"
         f" · {found['seconds']:,.1f} s",
     ]
+    if before := found["set_aside_before"]:
+        lines.append(f"set aside  {before:,} of the unchanged wait in an earlier run's quarantine")
     if found["reasons"]:
         lines.append("set aside  " + ", ".join(f"{count:,} {reason}" for reason, count in found["reasons"].items()))
     return lines

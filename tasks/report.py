@@ -8,6 +8,7 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from blocks.ledger_database import LedgerDatabase
 from rowtide import ledger as ledgers
+from rowtide import ledger_loads
 from rowtide.ledger_story import summary
 from rowtide.summary import as_markdown
 from tasks.durable import durable
@@ -20,6 +21,7 @@ async def report(run_id: str) -> dict[str, Any]:
     with database.get_work(run_id) as work:
         now = datetime.now(UTC)
         with work.ledger.page() as tx:
+            ledger_loads.remember_set_aside(tx, work.run)
             ledgers.finish_run(tx, work.run, now=now)
         with work.ledger.view() as tx:
             found = summary(tx, ledgers.find_run(tx, run_id), now=now)

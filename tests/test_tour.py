@@ -44,11 +44,12 @@ def test_no_batch_is_paid_for_twice_when_the_reply_to_the_post_is_lost(api: Any,
     assert billed_batches(api) == found["batches"]
 
 
-def test_nothing_is_sent_for_a_row_that_is_loaded_already(api: Any, tmp_path: Path) -> None:
-    job = make_job(tmp_path / "job", rows=12)
+def test_nothing_is_sent_for_a_row_that_an_earlier_run_settled(api: Any, tmp_path: Path) -> None:
+    job = make_job(tmp_path / "job", rows="id,message\nm1,an invoice\nm2,a parcel [emulator:refuse]\nm3,a parcel\n")
     first = run(job)
     again = run(job)
-    assert (again["unchanged"], again["turns"], again["batches"]) == (first["loaded"], 0, 0)
+    assert (first["loaded"], first["reasons"]) == (2, {"refused": 1})
+    assert (again["unchanged"], again["set_aside_before"], again["turns"], again["batches"]) == (3, 1, 0, 0)
     assert add_up(again)
 
 
