@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Nothing here names a package index: pip and uv use the one you configured.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench
+.PHONY: help demo test check fix bench chaos
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -30,6 +30,9 @@ fix: .venv/.test ## format the code, mend what ruff can mend, write the generate
 
 bench: .venv/.run ## print the benchmark table
 	.venv/bin/python -m benchmarks
+
+chaos: .venv/.test ## kill it at every effect, plan faults at random, and count what that cost: about ten minutes
+	.venv/bin/python -m chaos
 
 # The test stamp includes the run-time one, so a fresh `make test` installs once.
 .venv/.run: $(PINS) | .venv/bin/python

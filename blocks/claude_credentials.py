@@ -1,12 +1,15 @@
 """How to reach Claude."""
 
 import os
+from datetime import timedelta
 
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from rowtide.claude import Claude
 from rowtide.errors import UserMistake
+
+SETTLE_SECONDS = 30.0
 
 
 class ClaudeCredentials(Block):
@@ -18,15 +21,25 @@ class ClaudeCredentials(Block):
 
     api_key: SecretStr = Field(description="An Anthropic API key; its workspace pays for the batches.")
     base_url: str = Field(default="https://api.anthropic.com", description="The server that speaks the API.")
+    settle_seconds: float = Field(
+        default=SETTLE_SECONDS,
+        ge=0,
+        description="How long the server may take to list a batch it has taken. Too short a time can pay twice.",
+    )
 
     @classmethod
     def from_environment(cls) -> "ClaudeCredentials":
-        """As ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL say, as they do to the SDK."""
+        """As ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL say, as they do to the SDK; and ROWTIDE_SETTLE_SECONDS."""
         key = os.environ.get("ANTHROPIC_API_KEY")
         if not key:
             raise UserMistake("ANTHROPIC_API_KEY is not set")
         base_url = os.environ.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
-        return cls(api_key=SecretStr(key), base_url=base_url)
+        settle = os.environ.get("ROWTIDE_SETTLE_SECONDS") or SETTLE_SECONDS
+        return cls(api_key=SecretStr(key), base_url=base_url, settle_seconds=float(settle))
+
+    @property
+    def settle(self) -> timedelta:
+        return timedelta(seconds=self.settle_seconds)
 
     def get_client(self) -> Claude:
         """A client for as long as an `async with` lasts."""

@@ -1,15 +1,27 @@
 """Where the ledger is, and where files wait on their way."""
 
+import asyncio
+import logging
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
+import secrets
+import threading
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from rowtide import ledger_leases
+from rowtide.errors import LeaseLost
 from rowtide.ledger import Ledger, ledger_url
 from rowtide.work import Work, open_work
+
+LOOK_AGAIN_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
 
 
 class LedgerDatabase(Block):
@@ -42,8 +54,47 @@ class LedgerDatabase(Block):
         finally:
             ledger.close()
 
-    @contextmanager
-    def get_work(self, run_id: str) -> Generator[Work]:
-        """A run of this ledger, opened for work."""
+    @asynccontextmanager
+    async def get_work(self, run_id: str) -> AsyncGenerator[Work]:
+        """A run of this ledger, opened for work by this process alone; waits while another works on it."""
         with self.get_ledger() as ledger:
-            yield open_work(ledger, self.home, run_id)
+            async with _leased(ledger, run_id):
+                yield open_work(ledger, self.home, run_id)
+
+
+@asynccontextmanager
+async def _leased(ledger: Ledger, run_id: str) -> AsyncGenerator[None]:
+    me = ledger_leases.holder(secrets.token_hex(4))
+    waits_for = None
+    while other := _take(ledger, run_id, me):
+        if other != waits_for:
+            log.warning("run %s is being worked on by %s; this process waits its turn", run_id, other)
+        waits_for = other
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+    over = threading.Event()
+    # A thread, because a stage may keep the event loop busy for longer than a lease.
+    renewing = threading.Thread(target=_renew, args=(ledger, run_id, me, over), daemon=True)
+    renewing.start()
+    ledger.guard = partial(ledger_leases.guard, run_id=run_id, me=me)
+    try:
+        yield
+    finally:
+        over.set()
+        renewing.join()
+        ledger.guard = None
+        with ledger.page() as tx:
+            ledger_leases.release(tx, run_id, me)
+
+
+def _take(ledger: Ledger, run_id: str, me: str) -> str | None:
+    with ledger.page() as tx:
+        return ledger_leases.take(tx, run_id, me, now=datetime.now(UTC))
+
+
+def _renew(ledger: Ledger, run_id: str, me: str, over: threading.Event) -> None:
+    while not over.wait(ledger_leases.RENEW_EVERY_SECONDS):
+        try:
+            with ledger.page() as tx:
+                ledger_leases.renew(tx, run_id, me, now=datetime.now(UTC))
+        except LeaseLost:
+            return

@@ -35,11 +35,16 @@ app.command("cli.run:run", name="run", help="Run a job over its rows.")
 app.command("cli.resume:resume", name="resume", help="Go on with a run, from the last committed row.")
 app.command("cli.runs:runs", name="runs", help="List runs, newest first.")
 app.command("cli.show:show", name="show", help="Tell the whole story of one row.")
+app.command("cli.settle:settle", name="settle", help="Say what became of a batch that Rowtide will not guess about.")
+app.command("cli.cancel:cancel", name="cancel", help="Send nothing more for a run and cancel its open batches.")
 app.command("cli.emulator:emulator", name="emulator", help="Serve a stand-in for the Claude API.")
 
 
 def main() -> None:
-    """Run the command line. Exits 0, 1 (stopped, resumable), 2 (the user's mistake), 130 (interrupted)."""
+    """Run the command line.
+
+    Exits 0, 1 (stopped, resumable), 2 (the user's mistake), 3 (rows held), 4 (at the budget), 130 (interrupted).
+    """
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)
     try:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import orjson
 from prefect.settings import get_current_settings
 
 from cli.progress import watching
-from cli.say import err, existing_ledger, home, out, tilde
+from cli.say import complain, err, existing_ledger, home, out, tilde
 from flows.run_job import run_job
 from rowtide import ledger as ledgers
-from rowtide.summary import as_text
+from rowtide.errors import Stopped
+from rowtide.ledger_story import summary
+from rowtide.summary import as_text, stop_words
 
 EXIT_HELD = 3
+EXIT_BUDGET = 4
+EXIT_STOPPED = 1
 
 
 def pump(run_id: str, *, as_json: bool, **parameters: Any) -> int:
@@ -30,16 +35,24 @@ def pump(run_id: str, *, as_json: bool, **parameters: Any) -> int:
             )
         with watching(run_id):
             found = asyncio.run(_run(run_id, parameters))
+    if found["stopped"]:
+        complain(stop_words(found))
     if as_json:
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
     else:
         out.print(as_text(found, results=results_of(run_id), ledger=tilde(home() / "ledger.db")), markup=False)
         out.print(f"report   {tilde(home() / 'reports' / run_id)}.json · any row: rowtide show KEY", markup=False)
+    if found["stopped"]:
+        return EXIT_BUDGET if found["stopped"] == "budget" else EXIT_STOPPED
     return EXIT_HELD if found["held"] else 0
 
 
 async def _run(run_id: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    return await run_job(run_id=run_id, **parameters)  # pyright: ignore[reportGeneralTypeIssues] # Prefect's overloads
+    try:
+        return await run_job(run_id=run_id, **parameters)  # pyright: ignore[reportGeneralTypeIssues] # its overloads
+    except Stopped:
+        with existing_ledger() as ledger, ledger.view() as tx:
+            return summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
 
 
 @contextmanager

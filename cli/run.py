@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from cli.pump import pump
 from cli.say import err
@@ -21,12 +21,10 @@ def run(
     source: Path | None = None,
     limit: int | None = None,
     lane: Literal["auto", "batch"] = "auto",
+    budget: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Run a job over its rows, from source to sink, and report.
-
-    Rows that an earlier run loaded with the same content under the same job are left unchanged. A run that is
-    killed loses nothing: `rowtide resume RUN` goes on.
+    """Run a job over its rows, from source to sink. Rows that an earlier run settled just so are left unchanged.
 
     Parameters
     ----------
@@ -38,6 +36,8 @@ def run(
         Take only the first so many rows.
     lane
         How turns reach the model; auto decides.
+    budget
+        What the run may cost at worst, in US dollars; what would cross it is not sent, and the command exits 4.
     json
         Print one JSON object last on stdout.
     """
@@ -52,4 +52,5 @@ def run(
         source=str(source.resolve()) if source else None,
         limit=limit,
         lane=lane,
+        budget=budget,
     )

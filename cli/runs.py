@@ -11,8 +11,9 @@ from rich.table import Table
 from cli.say import existing_ledger, out
 from rowtide.ledger import all_runs
 from rowtide.ledger_story import summary
+from rowtide.summary import doubts
 
-COLUMNS = ("rows", "loaded", "quarantined", "unchanged", "batches", "turns")
+COLUMNS = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns")
 
 
 def runs(*, limit: int = 20, json: Annotated[bool, Parameter(negative="")] = False) -> int:
@@ -35,8 +36,10 @@ def runs(*, limit: int = 20, json: Annotated[bool, Parameter(negative="")] = Fal
     for name in (*COLUMNS, "cost"):
         table.add_column(name, justify="right")
     for run, each in found:
-        ended = run.finished_at[:19] if run.finished_at else "not yet"
+        ended = run.finished_at[:19] if run.finished_at else f"stopped: {run.stopped}" if run.stopped else "not yet"
         counts = [f"{each[name]:,}" for name in COLUMNS]
         table.add_row(run.run_id, run.started_at[:19], ended, *counts, f"${each['cost_usd']:.4f}")
     out.print(table)
+    for line in [line for _, each in found for line in doubts(each)]:
+        out.print(line, markup=False)
     return 0

@@ -5,7 +5,9 @@ from typing import Any
 import orjson
 
 from cli.say import existing_ledger, out
-from rowtide.ledger_story import MICRO, Story, story
+from rowtide.ledger_batches import Batch
+from rowtide.ledger_story import Story, story
+from rowtide.pricing import MICRO
 
 WIDTH = 400  # characters of a tool's output before it is cut, unless --full
 
@@ -86,7 +88,9 @@ def _told(found: Story, turn: int, width: int | None) -> list[str]:
     words = {
         "bounce": "the API sent it back",
         "correct": "it was told",
+        "lengthen": "its reply was cut, so it was asked again with twice the room",
         "escalate": "it went one tier up",
+        "hold": "it was held for a person",
         "quarantine": "it was set aside",
     }
     return [
@@ -101,10 +105,27 @@ def _ending(found: Story, width: int | None) -> list[str]:
     lines = [""]
     if found.answer is not None:
         lines += ["The answer", *_fields(found.answer, width)]
+    if found.batch is not None:
+        lines.append(_where(found.batch))
     if found.load is not None and found.load["done_at"]:
         lines.append(f"Loaded {found.load['done_at'][:19]} in part {found.load['part']}")
     lines.append(f"Cost ${found.row['cost_micro'] / MICRO:.6f} in {found.row['turn']} turns")
     return lines
+
+
+def _where(batch: Batch) -> str:
+    """What is known of the batch a row waits for."""
+    place = f"batch {batch.batch_no} of {batch.rows:,} rows"
+    match batch.state:
+        case "lost":
+            return f"Held with {place}: {batch.detail}; ${batch.reserved_micro / MICRO:.4f} at stake; rowtide settle"
+        case "posting" if batch.doubtful_at:
+            seen = ", ".join(batch.candidate_ids) or "not seen yet"
+            return f"In {place}, whose POST was never answered ({batch.detail}); it is looked for at the API: {seen}"
+        case "open":
+            return f"In {place}, at the API as {batch.api_id} since {(batch.opened_at or '')[:19]}"
+        case _:
+            return f"In {place}, which is about to be sent"
 
 
 def _fields(values: dict[str, Any], width: int | None) -> list[str]:

@@ -6,7 +6,7 @@ out of date; `make fix` mends it.
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from rowtide import states
 from rowtide.job import JobSpec
+from rowtide.policies import BATCHES, ERRORS, RESULTS, STOPS, Policy
 
 ROOT = Path(__file__).parent.parent
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -62,6 +63,24 @@ def modules() -> str:
         ]
         files = sorted(path for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("__"))
         lines += [f"| `{path.stem}` | {_says(path)} |" for path in files]
+    return "\n".join(lines[1:])
+
+
+def policies() -> str:
+    """The tables that decide what becomes of a row or a batch."""
+    tables: dict[str, Mapping[Any, Policy]] = {
+        "the reply's `stop_reason`": STOPS,
+        "the error of an errored request": ERRORS,
+        "anything else the API says of a request": RESULTS,
+        "what became of a whole batch": BATCHES,
+    }
+    lines: list[str] = []
+    for what, table in tables.items():
+        lines += ["", f"| {what} | what happens | because |", "|---|---|---|"]
+        lines += [
+            f"| {'*anything new*' if kind is None else f'`{kind}`'} | {policy.do.value} | {policy.why} |"
+            for kind, policy in table.items()
+        ]
     return "\n".join(lines[1:])
 
 
@@ -132,6 +151,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "moves": moves,
     "modules": modules,
     "job_yaml": job_yaml,
+    "policies": policies,
 }
 
 

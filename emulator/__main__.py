@@ -10,11 +10,13 @@ from pathlib import Path
 from threading import Thread
 
 from emulator.clock import Clock
+from emulator.plan import PlanError
 from emulator.server import Emulator, World
 
 
 def main() -> None:
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
     # A thread that works out results must not keep other calls waiting.
     sys.setswitchinterval(0.001)
     # A large batch is hundreds of thousands of objects at once, none of them garbage.
@@ -23,6 +25,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     clock = Clock(frozen_at=datetime.now(UTC)) if options.clock == "virtual" else Clock()
     world = World(options.data, clock=clock, batch_seconds=options.batch_seconds, seed=options.seed)
+    try:
+        if options.faults:
+            world.faults.load(options.faults)
+    except (PlanError, OSError) as error:
+        world.close()
+        parser.error(f"--faults {options.faults}: {error}")
     emulator = Emulator(world, options.host, options.port)
     sys.stdout.write(f"emulator listening on {emulator.url}\n")
     sys.stdout.flush()
@@ -50,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--clock", choices=("real", "virtual"), default="real", help="virtual: set by /_emulator/clock")
     parser.add_argument("--seed", type=int, default=0, help="which latencies and orders are drawn (default: 0)")
+    parser.add_argument("--faults", type=Path, metavar="PLAN", help="what goes wrong, in YAML (emulator/README.md)")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when the parent process does")
     return parser
 

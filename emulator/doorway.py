@@ -1,14 +1,16 @@
 """What every call passes through: who is calling, in which version, and how the answer is signed.
 
-Also the one seam where a call can be intercepted: `Faults.on_call` is asked before and after each.
+Also the one place where a call can be intercepted: `Faults.on_call` and the plan of faults are asked before and after
+each.
 """
 
 import gzip
 import zlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import yaml
@@ -16,16 +18,29 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from emulator.aim import Strike
 from emulator.clock import rfc3339
 from emulator.envelope import too_large
 from emulator.faults import Call, Drop
 from emulator.identifiers import fresh_id
 from emulator.problems import Problem, invalid
+from emulator.striking import moment_of, strike_after, strike_before
 from emulator.world import World, workspace_of
 
 VERSIONS = ("2023-01-01", "2023-06-01", "2026-10-21")
 BETAS = frozenset(yaml.safe_load(Path(__file__).with_name("betas.yaml").read_text()))
 BATCHES_PER_MINUTE, MESSAGES_PER_MINUTE = 4_000, 10_000
+# What a plan of faults calls them.
+KINDS = {
+    "POST /v1/messages/batches": "create",
+    "GET /v1/messages/batches": "list",
+    "GET /v1/messages/batches/{id}": "retrieve",
+    "GET /v1/messages/batches/{id}/results": "results",
+    "POST /v1/messages/batches/{id}/cancel": "cancel",
+    "DELETE /v1/messages/batches/{id}": "delete",
+    "POST /v1/messages": "messages",
+    "POST /v1/messages/count_tokens": "count_tokens",
+}
 TOKENS_PER_MINUTE = {"tokens": 12_000_000, "input-tokens": 10_000_000, "output-tokens": 2_000_000}
 
 
@@ -34,6 +49,8 @@ class Caller:
     workspace: str
     version: str
     betas: tuple[str, ...]
+    strike: Strike | None = None
+    """What the plan of faults has in store for this call."""
 
 
 class Doorway:
@@ -47,7 +64,7 @@ class Doorway:
         request_id = fresh_id("req")
         outcome = await self._outcome(request)
         if isinstance(outcome, Drop):
-            hang_up(request)
+            await hang_up(request)
             return
         if isinstance(outcome, Problem):
             headers = {"content-type": "application/json"} | outcome.headers
@@ -63,11 +80,26 @@ class Doorway:
             caller = identify(request)
             if fault := self._world.faults.on_call(Call(name, caller.workspace, ordinal, "before")):
                 return fault
-            response = await self._handler(request, caller)
+            outcome = await self._struck(request, caller, KINDS.get(name, name))
         except Problem as problem:
             return problem
         fault = self._world.faults.on_call(Call(name, caller.workspace, ordinal, "after"))
-        return fault or self._sign(response, caller)
+        return fault or (self._sign(outcome, caller) if isinstance(outcome, Response) else outcome)
+
+    async def _struck(self, request: Request, caller: Caller, kind: str) -> Response | Problem | Drop:
+        """The handler's answer, or what the plan of faults makes of the call."""
+        aim = self._world.faults.aim
+        strike = aim.at_call(kind, caller.workspace)
+        if strike is None:
+            return await self._handler(request, caller)
+        if moment_of(strike.act) == "before":
+            aim.record(strike)
+        if fault := await strike_before(strike.act, request):
+            return fault
+        response = await self._handler(request, replace(caller, strike=strike))
+        if moment_of(strike.act) == "after":
+            aim.record(strike)
+        return await strike_after(strike.act, request, response)
 
     def _sign(self, response: Response, caller: Caller) -> Response:
         """Add the headers of a success. The rates are those of the Scale tier; nobody is turned away by them."""
@@ -138,9 +170,21 @@ def _bad_encoding(message: str, code: str) -> Problem:
     return Problem(400, message, details={"error_code": code})
 
 
-def hang_up(request: Request) -> None:
-    """Cut the connection; the server put its transport into the request's state for this."""
+async def hang_up(request: Request) -> None:
+    """Cut the connection at once, and wait until the server has noticed."""
+    _transport(request).abort()
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def close(request: Request) -> None:
+    """Cut the connection when what was written has gone out."""
+    _transport(request).close()
+
+
+def _transport(request: Request) -> Any:
+    """The server put it into the request's state for this."""
     transport = getattr(request.state, "transport", None)
     if transport is None:
         raise ConnectionResetError("the emulator hung up")
-    transport.abort()
+    return transport

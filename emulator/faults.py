@@ -1,16 +1,22 @@
-"""What goes wrong. Nothing, until a test says so.
+"""What goes wrong. Nothing, until a test or a plan says so.
 
-There is one seam for calls (`on_call`, asked before and after each) and one for rows (`on_row`, asked when a batch is
-accepted, so that what it decides lasts like the batch itself).
+A plan (`load`) says it in rules. Beside it there is one seam for calls (`on_call`, asked before and after each) and one
+for rows (`on_row`). What becomes of rows and batches is decided when a batch is accepted, and lasts like the batch.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from emulator.problems import Problem
+from emulator.aim import Aim
+from emulator.plan import RowResult, read_plan
+from emulator.problems import TYPES, WORDS, Problem
 
-RETRYABLE = {500: "Internal server error", 504: "Request timed out", 529: "Overloaded"}
+NO_CREDIT = (
+    "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase "
+    "credits."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,15 @@ class Faults:
     """Gives a row's `result` (see `errored`, `expired`), or None to let it be answered."""
     list_lag_seconds: float = 0.0
     """A batch is not listed before it is so old."""
+    aim: Aim = field(default_factory=Aim)
+    """The plan that is loaded."""
+
+    def load(self, plan: Path | str | bytes | Sequence[Any]) -> None:
+        """Go by this plan from now on, counting from nothing; a plan with a mistake changes nothing."""
+        self.aim = Aim(read_plan(plan))
+
+    def clear(self) -> None:
+        self.aim = Aim()
 
 
 def once(name: str, workspace: str, moment: Literal["before", "after"], fault: Problem | Drop) -> Callable[[Call], Any]:
@@ -59,9 +74,20 @@ def once(name: str, workspace: str, moment: Literal["before", "after"], fault: P
 
 def errored(status: int = 500) -> dict[str, Any]:
     """The result of a row that failed on the way to the model, and may be tried again."""
-    error = Problem(status, RETRYABLE.get(status, "Rate limited" if status == 429 else "Refused")).row_error()
-    return {"type": "errored", "error": error}
+    return {"type": "errored", "error": Problem(status, WORDS[status]).row_error()}
 
 
 def expired() -> dict[str, Any]:
     return {"type": "expired"}
+
+
+def unanswered(planned: RowResult) -> dict[str, Any] | None:
+    """The `result` of a row that is not answered and not billed; None for one that is answered, in whatever way."""
+    if planned.errored == "credit":
+        return {"type": "errored", "error": Problem(400, NO_CREDIT).row_error()}
+    if planned.errored:
+        return errored({kind: status for status, kind in reversed(TYPES.items())}[planned.errored])
+    for kind in ("expired", "canceled", "missing"):
+        if getattr(planned, kind):
+            return {"type": kind}
+    return None

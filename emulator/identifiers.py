@@ -23,6 +23,11 @@ def fingerprint(*parts: str) -> int:
     return int.from_bytes(_digest(parts), "big")
 
 
+def workspace_of(api_key: str) -> str:
+    """Every key is a workspace of its own."""
+    return f"wrkspc_01{blake2b(api_key.encode(), digest_size=11).hexdigest()}"
+
+
 def _digest(parts: tuple[str, ...]) -> bytes:
     return blake2b("\x1f".join(parts).encode(errors="replace"), digest_size=17).digest()
 

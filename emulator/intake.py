@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from emulator.faults import Faults
+from emulator.faults import Faults, unanswered
 from emulator.models import Model
 from emulator.problems import Problem
 from emulator.thinking import check_thinking
@@ -22,6 +22,7 @@ class Intake:
     faults: Faults
     errored: list[int] = field(default_factory=list)
     spoilt: dict[str, dict[str, Any]] = field(default_factory=dict)
+    twists: dict[str, dict[str, Any]] = field(default_factory=dict)
     prefixes: dict[str, tuple[Prefix, int]] = field(default_factory=dict)
     """Each cacheable prefix, with the first row that holds it."""
 
@@ -34,8 +35,10 @@ class Intake:
 
     def _judge(self, row: int, request: dict[str, Any]) -> None:
         params = request["params"]
-        if result := self.faults.on_row(request["custom_id"], params):
-            self.spoilt[str(row)] = result
+        self._spoil(row, request["custom_id"], params)
+        # What is not answered has no part in the prompt cache either.
+        if str(row) in self.spoilt:
+            return
         try:
             accepted_row(params, self.workspace, self.version, self.betas)
         except Problem:
@@ -44,6 +47,13 @@ class Intake:
         prefix = cached_prefix(params)
         if prefix and prefix.key not in self.prefixes:
             self.prefixes[prefix.key] = (prefix, row)
+
+    def _spoil(self, row: int, custom_id: str, params: dict[str, Any]) -> None:
+        planned = self.faults.aim.at_row(self.workspace, row, params)
+        if result := self.faults.on_row(custom_id, params) or (unanswered(planned) if planned else None):
+            self.spoilt[str(row)] = result
+        elif planned:
+            self.twists[str(row)] = planned.model_dump(exclude_none=True)
 
 
 def accepted_row(params: dict[str, Any], workspace: str, version: str, betas: tuple[str, ...]) -> Model:

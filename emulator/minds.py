@@ -6,7 +6,7 @@ share of rows. Markers in the row's text make it stop for other reasons.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
@@ -15,15 +15,13 @@ from emulator.mistakes import Mistake, mistakes_of
 from emulator.reading import Reading, read
 from emulator.tool_choice import next_calls
 
-StopReason = Literal["end_turn", "tool_use", "max_tokens", "refusal", "pause_turn"]
-
 
 @dataclass(frozen=True, slots=True)
 class Thought:
     """What a mind says, before it is given ids and a price."""
 
     content: list[dict[str, Any]]
-    stop_reason: StopReason = "end_turn"
+    stop_reason: str = "end_turn"
     stop_details: Mapping[str, Any] | None = None
 
 
@@ -51,12 +49,20 @@ def think(params: dict[str, Any], tier: str) -> Thought:
 
 def _marked(reading: Reading) -> Thought | None:
     if "[emulator:refuse]" in reading.row_text:
-        details = {"type": "refusal", "category": "general_harms", "explanation": "The row asked to be refused."}
-        return Thought([], "refusal", details)
+        return refused("The row asked to be refused.")
     if "[emulator:pause]" in reading.row_text and not reading.was_paused:
-        search = {"type": "server_tool_use", "name": "web_search", "input": {"query": "more time"}}
-        return Thought([search], "pause_turn")
+        return paused()
     return None
+
+
+def refused(explanation: str) -> Thought:
+    return Thought([], "refusal", {"type": "refusal", "category": "general_harms", "explanation": explanation})
+
+
+def paused() -> Thought:
+    """In the middle of a server tool's work: it goes on when it is sent back as it stands."""
+    search = {"type": "server_tool_use", "name": "web_search", "input": {"query": "more time"}}
+    return Thought([search], "pause_turn")
 
 
 def _closing_words(reading: Reading) -> str:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
+
+from emulator.prices import Price, price_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class Model:
     forced_tool: Literal["yes", "without_thinking", "no"]
     prefill: bool
     budget: bool
+    price: Price
+    price_above_100k: Price | None = None
     alias: str | None = None
 
     def thinks(self, thinking: object) -> bool:
@@ -33,7 +37,11 @@ class Model:
 
 def _read_models() -> dict[str, Model]:
     rows = yaml.safe_load(Path(__file__).with_name("models.yaml").read_text())
-    return {model_id: Model(id=model_id, **row) for model_id, row in rows.items()}
+    return {model_id: Model(id=model_id, **row | _prices(row)) for model_id, row in rows.items()}
+
+
+def _prices(row: dict[str, Any]) -> dict[str, Price]:
+    return {name: price_of(row[name]) for name in ("price", "price_above_100k") if name in row}
 
 
 MODELS = _read_models()

@@ -19,6 +19,21 @@ TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+# What each says when nothing more is known.
+WORDS = {
+    400: "Invalid request",
+    401: "API key is invalid.",
+    402: "There is an issue with your billing or payment information.",
+    403: "Your API key does not have permission to use the specified resource.",
+    404: "Not found",
+    409: "Conflict",
+    413: "Request exceeds the maximum size",
+    429: "This request would exceed your organization's rate limit. Please try again later.",
+    500: "Internal server error",
+    503: "Service unavailable",
+    504: "Request timed out",
+    529: "Overloaded",
+}
 
 
 class Problem(Exception):

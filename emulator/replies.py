@@ -1,5 +1,6 @@
 """From a request to the message that answers it: a mind's words, in the API's clothes, with what they cost."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -9,6 +10,9 @@ from emulator.minds import think
 from emulator.models import Model
 from emulator.thinking import thinking_block
 from emulator.tokens import Prefix, text_tokens, usage
+from emulator.twists import twisted
+
+CUT_SHORT = ("max_tokens", "model_context_window_exceeded")
 
 
 def reply(
@@ -20,14 +24,16 @@ def reply(
     prefix: Prefix | None,
     creates_cache: bool,
     batch: bool,
+    twist: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The message. `identity` makes its ids: the same one gives the same message."""
-    thought = think(params, model.tier)
+    """The message. `identity` makes its ids: the same one gives the same message. `twist`: see twists.py."""
+    thought = twisted(think(params, model.tier), twist or {})
     content = [_with_id(block, identity, at) for at, block in enumerate(thought.content)]
     stop_reason = thought.stop_reason
     output = sum(text_tokens(block) for block in content)
-    if output > params["max_tokens"] or thought.stop_reason == "max_tokens":
-        content, stop_reason = _cut(content, min(params["max_tokens"], max(1, output // 2))), "max_tokens"
+    if output > params["max_tokens"] or stop_reason in CUT_SHORT:
+        content = _cut(content, min(params["max_tokens"], max(1, output // 2)))
+        stop_reason = stop_reason if stop_reason in CUT_SHORT else "max_tokens"
         output = min(params["max_tokens"], max(1, output // 2))
     if model.thinks(params.get("thinking")):
         content.insert(0, thinking_block(params, model.id, workspace))

@@ -5,16 +5,19 @@ from itertools import islice
 from typing import Any
 
 import orjson
-from anyio import to_thread
+from anyio import sleep_forever, to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from emulator.clock import rfc3339
-from emulator.doorway import Caller, Doorway, body_of
+from emulator.controls import Controls
+from emulator.damage import damaged, whole
+from emulator.doorway import Caller, Doorway, body_of, close
 from emulator.envelope import parse_json
+from emulator.faults import Drop
 from emulator.models import BY_NAME, MODELS, Model
+from emulator.plan import Damage, Lag
 from emulator.problems import Problem, invalid
 from emulator.server_events import events_of
 from emulator.tokens import input_tokens
@@ -36,7 +39,8 @@ class Routes:
         return _json(batch.view_at_birth(_address(request)))
 
     async def list_batches(self, request: Request, caller: Caller) -> Response:
-        batches = await to_thread.run_sync(self.world.listed, caller.workspace)
+        lag = caller.strike.act.lag_seconds if caller.strike and isinstance(caller.strike.act, Lag) else 0.0
+        batches = await to_thread.run_sync(self.world.listed, caller.workspace, lag)
         page, has_more = _page(batches, request)
         now, address = self.world.clock.now(), _address(request)
         return _json(
@@ -66,7 +70,10 @@ class Routes:
 
     async def results(self, request: Request, caller: Caller) -> Response:
         lines = self.world.results(caller.workspace, request.path_params["id"])
-        return StreamingResponse(_in_chunks(lines), media_type="application/x-jsonl")
+        pieces: Iterator[bytes | Drop] = whole(lines)
+        if caller.strike and isinstance(caller.strike.act, Damage):
+            pieces = damaged(lines, caller.strike.act, caller.strike.ordinal)
+        return StreamingResponse(_in_chunks(pieces, request), media_type="application/x-jsonl")
 
     async def messages(self, request: Request, caller: Caller) -> Response:
         params = parse_json(await body_of(request, MESSAGE_BYTES))
@@ -95,14 +102,6 @@ class Routes:
     async def nowhere(self, request: Request, caller: Caller) -> Response:
         raise Problem(404, f"Not found: {request.method} {request.url.path} is not emulated")
 
-    async def show_ledger(self, request: Request) -> Response:
-        return _json(await to_thread.run_sync(self.world.ledger))
-
-    async def move_clock(self, request: Request) -> Response:
-        if request.method == "POST":
-            self.world.clock.advance(float(parse_json(await request.body()).get("advance_seconds", 0)))
-        return _json({"now": rfc3339(self.world.clock.now())})
-
 
 def create_app(world: World) -> Starlette:
     """The whole API as an ASGI application."""
@@ -119,10 +118,7 @@ def create_app(world: World) -> Starlette:
         "GET /v1/models": routes.list_models,
         "GET /v1/models/{id}": routes.retrieve_model,
     }
-    table: list[Route] = [
-        Route("/_emulator/ledger", routes.show_ledger),
-        Route("/_emulator/clock", routes.move_clock, methods=["GET", "POST"]),
-    ]
+    table = Controls(world).routes()
     for name, handler in handlers.items():
         method, path = name.split()
         table.append(Route(path, Doorway(world, handler, path), methods=[method]))
@@ -157,9 +153,13 @@ def _limit(text: str) -> int:
     return limit
 
 
-async def _in_chunks(lines: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while chunk := await to_thread.run_sync(list, islice(lines, ROWS_AT_ONCE)):
-        yield b"\n".join(chunk) + b"\n"
+async def _in_chunks(pieces: Iterator[bytes | Drop], request: Request) -> AsyncIterator[bytes]:
+    while chunk := await to_thread.run_sync(list, islice(pieces, ROWS_AT_ONCE)):
+        yield b"".join(piece for piece in chunk if isinstance(piece, bytes))
+        if isinstance(chunk[-1], Drop):
+            close(request)
+            # The response has no end: the server drops it when it notices that the connection is gone.
+            await sleep_forever()
 
 
 def _model_view(model: Model) -> dict[str, Any]:

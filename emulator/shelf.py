@@ -5,7 +5,7 @@ fsync: this must survive the emulator's death, not the machine's. A deleted batc
 """
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,21 @@ class Shelf:
             return None
         return self._read(self._file(workspace, batch_id, "json"))
 
+    def keep_direct(self, workspace: str, message: Mapping[str, Any]) -> None:
+        """Note what a direct call used. One short write: a death leaves no half of a line."""
+        line = orjson.dumps({"model": message["model"], "usage": message["usage"]}) + b"\n"
+        with (self._folder / f"{workspace}.direct").open("ab") as notes:
+            notes.write(line)
+
+    def direct(self, workspace: str) -> list[dict[str, Any]]:
+        """What a workspace's direct calls used, in their order."""
+        file = self._folder / f"{workspace}.direct"
+        return [orjson.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
+
     def workspaces(self) -> list[str]:
-        return sorted(folder.name for folder in self._folder.iterdir() if folder.is_dir())
+        """Everybody who ever made a batch or a direct call."""
+        found = self._folder.iterdir()
+        return sorted({each.stem for each in found if each.is_dir() or each.suffix == ".direct"})
 
     def batches(self, workspace: str) -> list[Batch]:
         """Every batch of a workspace, newest first, tombstones too."""

@@ -9,33 +9,27 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
-from hashlib import blake2b
+from datetime import timedelta
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
-import orjson
-
 from emulator.batches import Batch
 from emulator.clock import Clock
 from emulator.envelope import parse_envelope
+from emulator.fates import fated
 from emulator.faults import Drop, Faults, once
-from emulator.identifiers import derived_id, fresh_id
-from emulator.intake import Intake, accepted_row
-from emulator.ledger import Bill, sum_of
-from emulator.models import BY_NAME
+from emulator.identifiers import derived_id, fresh_id, workspace_of
+from emulator.intake import Intake
+from emulator.ledger import Account, Bill, sum_of
 from emulator.problems import Problem, invalid
+from emulator.prompt_cache import PromptCache
 from emulator.replies import reply
+from emulator.results import result_lines
 from emulator.shelf import Shelf
 from emulator.thinking import check_thinking
-from emulator.tokens import TTL_SECONDS, Prefix, cached_prefix
+from emulator.tokens import cached_prefix
 from emulator.validation import check_params
-
-
-def workspace_of(api_key: str) -> str:
-    """Every key is a workspace of its own."""
-    return f"wrkspc_01{blake2b(api_key.encode(), digest_size=11).hexdigest()}"
 
 
 class World:
@@ -59,9 +53,8 @@ class World:
         self._batch_seconds, self._queue_limit = batch_seconds, queue_limit
         self._random = random.Random(seed)
         self._lock = RLock()
-        self._cached: dict[tuple[str, str], datetime] = {}
+        self._cache = PromptCache(home)
         self._bills: dict[str, Bill] = {}
-        self._direct = Bill()
         self._accepted = 0
 
     def close(self) -> None:
@@ -82,11 +75,12 @@ class World:
     def _keep_new(self, batch_id: str, row_count: int, intake: Intake) -> Batch:
         with self._lock:
             self._accepted += 1
-            prefixes = intake.prefixes.items()
+            now = self.clock.now()
+            written = self._cache.touch(intake.workspace, [prefix for prefix, _ in intake.prefixes.values()], now)
             batch = Batch(
                 id=batch_id,
                 workspace=intake.workspace,
-                created_at=self.clock.now(),
+                created_at=now,
                 row_count=row_count,
                 latency_seconds=self._random.uniform(*self._batch_seconds),
                 seed=self._random.getrandbits(32),
@@ -95,22 +89,27 @@ class World:
                 betas=intake.betas,
                 errored=intake.errored,
                 spoilt=intake.spoilt,
-                cache_creators={key: row for key, (prefix, row) in prefixes if self._is_new(intake.workspace, prefix)},
+                twists=intake.twists,
+                cache_creators={key: row for key, (_, row) in intake.prefixes.items() if key in written},
             )
+            if fate := self.faults.aim.at_batch(intake.workspace):
+                batch = fated(batch, fate)
             self._shelf.keep(batch)
         return batch
 
     def find(self, workspace: str, batch_id: str) -> Batch:
         batch = self._shelf.find(workspace, batch_id)
-        if batch is None or batch.deleted_at:
+        now = self.clock.now()
+        if batch is None or batch.is_deleted(now) or batch.is_invisible(now):
             raise Problem(404, f"Message Batch {batch_id} not found.")
         return batch
 
-    def listed(self, workspace: str) -> list[Batch]:
+    def listed(self, workspace: str, lag_seconds: float = 0.0) -> list[Batch]:
         """A workspace's batches, newest first."""
-        listed_since = self.clock.now() - timedelta(seconds=self.faults.list_lag_seconds)
+        now = self.clock.now()
+        listed_since = now - timedelta(seconds=max(lag_seconds, self.faults.list_lag_seconds))
         batches = self._shelf.batches(workspace)
-        return [batch for batch in batches if not batch.deleted_at and batch.created_at <= listed_since]
+        return [batch for batch in batches if not batch.is_deleted(now) and batch.created_at <= listed_since]
 
     def cancel(self, workspace: str, batch_id: str) -> Batch:
         with self._lock:
@@ -118,8 +117,8 @@ class World:
             now = self.clock.now()
             if batch.has_ended(now):
                 raise invalid(f"Message Batch {batch_id} has already ended and cannot be canceled.")
-            if batch.cancel_initiated_at is None:
-                batch = replace(batch, cancel_initiated_at=max(now, batch.created_at))
+            if batch.canceled_at(now) is None:
+                batch = replace(batch, cancel_initiated_at=max(now, batch.created_at), finished_share=None)
                 self._shelf.keep(batch)
             return batch
 
@@ -130,7 +129,7 @@ class World:
             raise invalid("In progress batches cannot be deleted. Consider canceling the batch instead.")
         bill = self._bill_of(batch).lines
         with self._lock:
-            self._shelf.keep(replace(batch, deleted_at=now, bill=bill, errored=(), spoilt={}))
+            self._shelf.keep(replace(batch, deleted_at=now, bill=bill, errored=(), spoilt={}, twists={}))
             self._shelf.discard_rows(workspace, batch_id)
 
     def results(self, workspace: str, batch_id: str) -> Iterator[bytes]:
@@ -143,40 +142,8 @@ class World:
 
     def _result_lines(self, batch: Batch) -> Iterator[bytes]:
         bill = Bill()
-        finished, ending = batch.finished_rows()
-        order, errored = batch.order(), frozenset(batch.errored)
-        rows = self._shelf.rows(batch)
-        for place, row in enumerate(order):
-            request = rows[row]
-            if place >= finished:
-                result: dict[str, Any] = {"type": ending}
-            elif str(row) in batch.spoilt:
-                result = dict(batch.spoilt[str(row)])
-            else:
-                result = self._row_result(batch, row, request, is_errored=row in errored)
-            if "message" in result:
-                bill.enter(result["message"])
-            yield orjson.dumps({"custom_id": request["custom_id"], "result": result})
+        yield from result_lines(batch, self._shelf.rows(batch), bill)
         self._bills[batch.id] = bill
-
-    def _row_result(self, batch: Batch, row: int, request: dict[str, Any], *, is_errored: bool) -> dict[str, Any]:
-        params = request["params"]
-        try:
-            if is_errored:
-                accepted_row(params, batch.workspace, batch.version, batch.betas)
-            prefix = cached_prefix(params)
-            message = reply(
-                params,
-                BY_NAME[params["model"]],
-                workspace=batch.workspace,
-                identity=f"{batch.id}/{request['custom_id']}",
-                prefix=prefix,
-                creates_cache=prefix is not None and batch.cache_creators.get(prefix.key) == row,
-                batch=True,
-            )
-        except Problem as problem:
-            return {"type": "errored", "error": problem.row_error()}
-        return {"type": "succeeded", "message": message}
 
     # For tests
 
@@ -196,27 +163,42 @@ class World:
         check_thinking(params, model.id, workspace, batch=False)
         prefix = cached_prefix(params)
         with self._lock:
-            creates = prefix is not None and self._is_new(workspace, prefix)
+            creates = prefix is not None and bool(self._cache.touch(workspace, [prefix], self.clock.now()))
         identity = derived_id("call", fresh_id("call"))
         message = reply(
             params, model, workspace=workspace, identity=identity, prefix=prefix, creates_cache=creates, batch=False
         )
-        self._direct.enter(message)
+        self._shelf.keep_direct(workspace, message)
         return message
 
     # Accounts
 
     def ledger(self) -> dict[str, Any]:
-        """What was billed so far: per batch that has ended, for direct calls, and in all."""
-        now = self.clock.now()
-        everything = [batch for each in self._shelf.workspaces() for batch in self._shelf.batches(each)]
-        bills = {batch.id: self._bill_of(batch) for batch in everything if batch.has_ended(now)}
+        """What was billed so far: per batch that has ended, for direct calls, per workspace, and in all."""
+        accounts = [self._account(workspace) for workspace in self._shelf.workspaces()]
+        bills = {batch_id: bill for account in accounts for batch_id, bill in account.batches.items()}
         return {
             "batches": {batch_id: bill.view() for batch_id, bill in bills.items()},
-            "direct": self._direct.view(),
-            "total": sum_of([*bills.values(), self._direct]).view(),
+            "direct": sum_of(account.direct for account in accounts).view(),
+            "workspaces": {account.workspace: account.view() for account in accounts},
+            "total": sum_of(account.total() for account in accounts).view(),
             "calls": dict(self.calls),
         }
+
+    def bill_of(self, api_key: str) -> dict[str, Any]:
+        """What one account was billed so far: in all, for direct calls, and for each batch that has ended."""
+        account = self._account(workspace_of(api_key))
+        bills = {batch_id: bill.view() for batch_id, bill in account.batches.items()}
+        return account.view() | {"direct": account.direct.view(), "by_batch": bills}
+
+    def _account(self, workspace: str) -> Account:
+        now = self.clock.now()
+        batches = self._shelf.batches(workspace)
+        bills = {batch.id: self._bill_of(batch) for batch in batches if batch.has_ended(now)}
+        direct = Bill()
+        for message in self._shelf.direct(workspace):
+            direct.enter(message)
+        return Account(workspace, len(batches), bills, direct)
 
     def _bill_of(self, batch: Batch) -> Bill:
         if batch.bill is not None:
@@ -228,7 +210,9 @@ class World:
 
     def _check_queue(self, workspace: str, row_count: int) -> None:
         now = self.clock.now()
-        waiting = sum(b.row_count for b in self._shelf.batches(workspace) if not b.deleted_at and not b.has_ended(now))
+        waiting = sum(
+            b.row_count for b in self._shelf.batches(workspace) if not b.is_deleted(now) and not b.has_ended(now)
+        )
         if waiting + row_count > self._queue_limit:
             raise Problem(
                 429,
@@ -236,10 +220,3 @@ class World:
                 "processing queue. Please try again later.",
                 headers={"retry-after": "10"},
             )
-
-    def _is_new(self, workspace: str, prefix: Prefix) -> bool:
-        """Whether a prompt prefix has to be written to the cache now; it is there from now on."""
-        now = self.clock.now()
-        until = self._cached.get((workspace, prefix.key))
-        self._cached[workspace, prefix.key] = now + timedelta(seconds=TTL_SECONDS[prefix.ttl])
-        return until is None or until < now

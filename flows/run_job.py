@@ -21,6 +21,7 @@ async def run_job(
     run_id: str | None = None,
     limit: int | None = None,
     lane: Literal["auto", "batch"] = "auto",
+    budget: float | None = None,
 ) -> dict[str, Any]:
     """Take a job's rows from its source to its sink.
 
@@ -33,8 +34,10 @@ async def run_job(
         run_id: A run to go on with; by default a new one.
         limit: Take only the first so many rows.
         lane: How turns reach the model; `auto` decides.
+        budget: What the run may cost at worst, in US dollars; by default the job's own limit. A run that is gone on
+            with can be given more.
     """
-    run = await extract(job, source, run_id, limit, lane)  # rows in, once
+    run = await extract(job, source, run_id, limit, lane, budget)  # rows in, once
     await route(run)  # a first tier for each
     while await submit(run):  # ready rows → batches
         await wait(run)  # until some batch has ended

@@ -6,11 +6,14 @@ answer, judge it. There is no other resume logic.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 
 from rowtide.job import JobSpec
+from rowtide.policies import STOPS, Do, policy_of
 
 Blocks = list[dict[str, Any]]
+
+LENGTHENINGS = 1  # a second cut at twice the room is no accident
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class RowAt:
     conversation_from: int
     tool_calls: int
     corrections: int
+    longer: int
     bounces: int
 
     @property
@@ -62,6 +66,14 @@ class Correct:
 
 
 @dataclass(frozen=True, slots=True)
+class Lengthen:
+    """The reply was cut: forget it and ask again, with room for twice as much."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Escalate:
     """Start afresh one tier up."""
 
@@ -77,7 +89,7 @@ class GiveUp:
     detail: str
 
 
-Move = CallTools | Answer | Correct | Escalate | GiveUp
+Move = CallTools | Answer | Correct | Lengthen | Escalate | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +105,26 @@ Judge = Callable[[str], Verdict]
 
 def next_move(job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Judge) -> Move:
     """Decide what follows the reply `blocks` that ended with `stop_reason`."""
-    match stop_reason:
-        case "tool_use" | "pause_turn":
-            return _after_tools(job, row, _tool_uses(blocks))
-        case "end_turn" | "stop_sequence":
+    policy = policy_of(STOPS, stop_reason)
+    match policy.do:
+        case Do.JUDGE:
             return _after_answer(job, row, judge(text_of(blocks)))
-        case "max_tokens":
-            return _climb(job, row, "truncated", f"the reply was cut at {job.limits.max_tokens} tokens")
-        case "refusal":
-            return _climb(job, row, "refused", "the model declined to answer")
-        case "model_context_window_exceeded":
-            return _climb(job, row, "context_full", "the conversation outgrew the model's context")
-        case unknown:
-            return _climb(job, row, "unknown_stop", f"the model stopped with {unknown!r}, which Rowtide does not know")
+        case Do.RUN_TOOLS if calls := _tool_uses(blocks):
+            return _after_tools(job, row, calls)
+        case Do.RUN_TOOLS:
+            kinds = ", ".join(sorted({str(block.get("type")) for block in blocks})) or "nothing"
+            return _climb(job, row, "unknown_block", f"the model waits for a tool, but said only {kinds}")
+        case Do.GO_ON:
+            return _after_tools(job, row, [])
+        case Do.LENGTHEN if row.longer < LENGTHENINGS and row.turns_here < job.limits.turns:
+            return Lengthen(policy.reason, f"the reply was cut at {room(job, row):,} tokens")
+        case _:
+            return _climb(job, row, policy.reason, f"stop_reason {stop_reason!r}: {policy.why}")
+
+
+def room(job: JobSpec, row: RowAt) -> int:
+    """The most tokens the row's next reply may have, before the model's own limit."""
+    return job.limits.max_tokens * 2**row.longer
 
 
 def after_gate(job: JobSpec, row: RowAt, failures: list[str]) -> Escalate | GiveUp:
@@ -116,23 +135,6 @@ def after_gate(job: JobSpec, row: RowAt, failures: list[str]) -> Escalate | Give
 def text_of(blocks: Blocks) -> str:
     """The text a reply ends in; thinking and tool blocks are left out."""
     return "".join(block["text"] for block in blocks if block.get("type") == "text")
-
-
-def describe(move: Move) -> str:
-    """One word for people."""
-    match move:
-        case CallTools():
-            return "continue"
-        case Answer():
-            return "answer"
-        case Correct():
-            return "correct"
-        case Escalate():
-            return "escalate"
-        case GiveUp():
-            return "quarantine"
-        case _:
-            assert_never(move)
 
 
 def _after_tools(job: JobSpec, row: RowAt, calls: list[ToolUse]) -> Move:

@@ -2,6 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -54,6 +55,7 @@ class Catalogue(Entry):
         return self.models[alias]
 
 
+@cache
 def load_catalogue(file: Path | None = None) -> Catalogue:
     """Read the catalogue: the packaged one, unless another is named."""
     text = (file or files("rowtide") / "models.yaml").read_text(encoding="utf-8")

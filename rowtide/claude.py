@@ -5,9 +5,10 @@ repeated here, because the API would take it twice.
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +22,8 @@ from rowtide.errors import UserMistake, WorldError
 BATCHES = "/v1/messages/batches"
 CHUNK_BYTES = 1 << 20
 LIST_PAGE = 100
+POST_SECONDS = 600
+NOT_SENT = 0  # in place of a status code: no connection, so nothing went out
 STREAMED = {"X-Stainless-Raw-Response": "stream"}  # the SDK's own way to say: do not read the body for me
 
 
@@ -30,6 +33,11 @@ class BatchStatus:
     status: str
     total: int
     created_at: datetime
+    is_archived: bool
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status == "ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,7 @@ class Refused:
 
     status_code: int
     message: str
-    retry_after_seconds: float | None
+    retry_after_seconds: float | None = None
 
     @property
     def is_too_large(self) -> bool:
@@ -51,7 +59,7 @@ class Refused:
 
     @property
     def is_for_good(self) -> bool:
-        return self.status_code not in (408, 409, 425, 429)
+        return self.status_code not in (NOT_SENT, 409, 425, 429)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +67,14 @@ class Unknown:
     """No answer, or one that says nothing: the API may have the batch."""
 
     detail: str
+    retry_after_seconds: float | None = None
 
 
 class Claude:
-    """A client for as long as an `async with` lasts."""
+    """A client for as long as an `async with` lasts. It repeats no call: whoever asks knows whether that is safe."""
 
     def __init__(self, api_key: str, base_url: str) -> None:
-        self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=2)
+        self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0)
 
     async def __aenter__(self) -> "Claude":
         return self
@@ -75,68 +84,117 @@ class Claude:
 
     async def create_batch(self, body: Path) -> Created | Refused | Unknown:
         """Post a body from disk, once."""
-        once = self._api.with_options(max_retries=0)
         headers = {"content-type": "application/json", "content-length": str(body.stat().st_size)}
+        options: Any = {"headers": headers, "timeout": POST_SECONDS}
         try:
-            answer = await once.post(
-                BATCHES, cast_to=httpx2.Response, content=_chunks(body), options={"headers": headers, "timeout": 600}
-            )
+            answer = await self._api.post(BATCHES, cast_to=httpx2.Response, content=_chunks(body), options=options)
+            return Created(_status(orjson.loads(answer.content)))
         except anthropic.APIStatusError as error:
-            if error.status_code >= 500:
-                return Unknown(f"{error.status_code}: {_words(error)}")
-            after = error.response.headers.get("retry-after")
-            return Refused(error.status_code, _words(error), float(after) if after and after.isdigit() else None)
+            if error.status_code >= 500 or error.status_code == 408:
+                return Unknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
+            return Refused(error.status_code, _words(error), _retry_after(error))
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
+            if isinstance(error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+                return Refused(NOT_SENT, f"no connection: {error.__cause__ or error}")
             return Unknown(f"{type(error).__name__}: {error}")
-        return Created(_status(orjson.loads(answer.content)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return Unknown(f"an answer that is no batch: {error!r}")
 
     async def retrieve(self, api_id: str) -> BatchStatus | None:
         """A batch's status, or None when the API does not know it (yet, or any more)."""
         try:
-            answer = await self._api.get(f"{BATCHES}/{api_id}", cast_to=httpx2.Response)
+            return _status(await self._read(f"{BATCHES}/{api_id}"))
         except anthropic.NotFoundError:
             return None
-        except (anthropic.APIError, httpx2.HTTPError) as error:
-            _raise(error)
-        return _status(orjson.loads(answer.content))
 
-    async def list_since(self, moment: datetime) -> list[BatchStatus]:
-        """The workspace's batches made since `moment`, newest first."""
+    async def newest(self) -> datetime | None:
+        """The API's own date of the newest batch it lists, or None when it lists none."""
+        page = await self._read(f"{BATCHES}?limit=1")
+        return max((_status(each).created_at for each in page["data"]), default=None)
+
+    async def list_since(self, moment: datetime | None) -> list[BatchStatus]:
+        """The workspace's batches not older than `moment` on the API's clock, newest first; all for None."""
         found: list[BatchStatus] = []
         after = ""
         while True:
-            try:
-                answer = await self._api.get(f"{BATCHES}?limit={LIST_PAGE}{after}", cast_to=httpx2.Response)
-            except (anthropic.APIError, httpx2.HTTPError) as error:
-                _raise(error)
-            page = orjson.loads(answer.content)
+            page = await self._read(f"{BATCHES}?limit={LIST_PAGE}{after}")
             statuses = [_status(each) for each in page["data"]]
-            found += [each for each in statuses if each.created_at >= moment]
-            if not page["has_more"] or (statuses and statuses[-1].created_at < moment):
+            young = [each for each in statuses if moment is None or each.created_at >= moment]
+            found += young
+            if not page.get("has_more") or len(young) < len(statuses):
                 return found
-            after = f"&after_id={page['last_id']}"
+            after = f"&after_id={statuses[-1].api_id}"
 
-    async def spool_results(self, api_id: str, into: Path) -> None:
-        """Bring a batch's results to disk, whole. Raises WorldError when they did not come whole."""
+    async def first_lines(self, api_id: str, count: int) -> list[bytes] | None:
+        """The first lines of an ended batch's results, or None when the API has none (yet, or any more)."""
+        lines: list[bytes] = []
+        rest = b""
+        try:
+            async with aclosing(self._results(api_id)) as chunks:
+                async for chunk in chunks:
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    lines += whole
+                    if len(lines) >= count:
+                        break
+        except anthropic.NotFoundError:
+            return None
+        return [line for line in [*lines, rest] if line][:count]
+
+    async def spool_results(self, api_id: str, into: Path) -> bool:
+        """Bring a batch's results to disk. False when the API has none (yet, or any more).
+
+        Raises WorldError when the stream was cut; one that ends too soon without a word is found out by filing.
+        """
         part = into.with_suffix(".part")
         last = b"\n"
         try:
-            # Our own path, never the results_url of the reply: the key goes to the server we were told of.
-            answer = await self._api.get(
-                f"{BATCHES}/{api_id}/results", cast_to=httpx2.Response, options={"headers": STREAMED}
-            )
             with part.open("wb") as out:
-                async for chunk in answer.aiter_bytes(CHUNK_BYTES):
+                async for chunk in self._results(api_id):
                     out.write(chunk)
                     last = chunk[-1:] or last
+                if last != b"\n":
+                    out.write(b"\n")  # servers differ; a line cut short is found out by filing
                 out.flush()
                 os.fsync(out.fileno())
-            await answer.aclose()
+        except anthropic.NotFoundError:
+            return False
+        part.replace(into)
+        return True
+
+    async def cancel(self, api_id: str) -> None:
+        """Ask for a batch to be canceled. One that has ended already is left as it is."""
+        try:
+            await self._api.post(f"{BATCHES}/{api_id}/cancel", cast_to=httpx2.Response)
+        except (anthropic.BadRequestError, anthropic.NotFoundError, anthropic.ConflictError):
+            return
         except (anthropic.APIError, httpx2.HTTPError) as error:
             _raise(error)
-        if last != b"\n":
-            raise WorldError(f"the results of {api_id} were cut short")
-        part.replace(into)
+
+    async def _read(self, path: str) -> Any:
+        """GET some JSON. Lets NotFoundError pass: what it means depends on the question."""
+        try:
+            answer = await self._api.get(path, cast_to=httpx2.Response)
+            return orjson.loads(answer.content)
+        except anthropic.NotFoundError:
+            raise
+        except (anthropic.APIError, httpx2.HTTPError, orjson.JSONDecodeError) as error:
+            _raise(error)
+
+    async def _results(self, api_id: str) -> AsyncGenerator[bytes]:
+        """The bytes of a batch's results, as they come."""
+        try:
+            # Our own path, never the results_url of the reply: the key goes to the server we were told of.
+            options: Any = {"headers": STREAMED}
+            answer = await self._api.get(f"{BATCHES}/{api_id}/results", cast_to=httpx2.Response, options=options)
+            try:
+                async for chunk in answer.aiter_bytes(CHUNK_BYTES):
+                    yield chunk
+            finally:
+                await answer.aclose()
+        except anthropic.NotFoundError:
+            raise
+        except (anthropic.APIError, httpx2.HTTPError) as error:
+            _raise(error)
 
 
 def api_schema(answer: type[BaseModel]) -> dict[str, object]:
@@ -176,19 +234,29 @@ async def _chunks(body: Path) -> AsyncIterator[bytes]:
 
 
 def _status(found: dict[str, Any]) -> BatchStatus:
+    created_at = datetime.fromisoformat(found["created_at"])
     return BatchStatus(
-        api_id=found["id"],
+        api_id=str(found["id"]),
         status=found["processing_status"],
         total=sum(found["request_counts"].values()),
-        created_at=datetime.fromisoformat(found["created_at"]),
+        created_at=created_at if created_at.tzinfo else created_at.replace(tzinfo=UTC),
+        is_archived=bool(found.get("archived_at")),
     )
 
 
 def _raise(error: Exception) -> NoReturn:
     if isinstance(error, anthropic.AuthenticationError | anthropic.PermissionDeniedError):
         raise UserMistake(f"the API refused the key in ANTHROPIC_API_KEY: {_words(error)}") from None
-    words = _words(error) if isinstance(error, anthropic.APIStatusError) else f"{type(error).__name__}: {error}"
-    raise WorldError(f"the API did not answer as it should: {words}") from error
+    if isinstance(error, anthropic.APIStatusError):
+        words, after = _words(error), _retry_after(error)
+    else:
+        words, after = f"{type(error).__name__}: {error}", None
+    raise WorldError(f"the API did not answer as it should: {words}", retry_after_seconds=after) from error
+
+
+def _retry_after(error: anthropic.APIStatusError) -> float | None:
+    after = error.response.headers.get("retry-after", "")
+    return float(after) if after.replace(".", "", 1).isdigit() else None
 
 
 def _words(error: anthropic.APIStatusError) -> str:

@@ -37,9 +37,21 @@ class UserMistake(RowtideError):
 class WorldError(RowtideError):
     """Something outside failed for everyone (network, rate limit, server). Worth trying again later."""
 
+    def __init__(self, words: str, *, retry_after_seconds: float | None = None) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(words)
+
 
 class StoppedByWorld(WorldError):
     """The API refuses all work until a person acts (credit exhausted, key revoked). The run can be resumed."""
+
+
+class Stopped(RowtideError):
+    """The run ended at a wall with rows still to send; what was verified is loaded. It can be resumed."""
+
+
+class LeaseLost(RowtideError):
+    """Another process has taken over this run. This one stops; nothing is lost."""
 
 
 class IllegalMove(RowtideError):

@@ -1,7 +1,7 @@
 """Filing a batch's results: every line moves one row, whatever order they come in and however often.
 
-The results lie whole on disk before the first is filed. A row moves only if it still waits for this very batch, so
-filing again after a kill files what was not filed yet.
+The results lie on disk before the first is filed. A row moves only if it still waits for this very batch, so filing
+again after a kill, or from a second reading, files what was not filed yet.
 """
 
 from collections import Counter
@@ -18,10 +18,14 @@ from rowtide.errors import StoppedByWorld
 from rowtide.ledger_batches import Batch
 from rowtide.ledger_rows import Remark
 from rowtide.ledger_turns import Reply
+from rowtide.policies import RESULTS, Do, Policy
 from rowtide.pricing import cost_micro, usage_from
 from rowtide.requests import row_no_of
-from rowtide.results import Bounced, Outcome, OutOfCredit, Rejected, Replied, parse_line
+from rowtide.results import Outcome, Replied, parse_line
+from rowtide.settling import lose
 from rowtide.work import SPOOL_PAGE, Work
+
+FETCHES = 3  # readings of a batch's results before what they leave out is taken to be missing
 
 
 @dataclass(slots=True)
@@ -31,69 +35,92 @@ class Sorted:
     replies: list[Reply] = field(default_factory=list)
     bounces: list[Remark] = field(default_factory=list)
     rejects: list[Remark] = field(default_factory=list)
-    credit: str | None = None
-
-
-def is_ours(batch: Batch, spool: Path) -> bool:
-    """Whether these results carry the batch's tag. Only an adopted batch is in any doubt."""
-    first = next(_pages(spool, 1), None)
-    return not batch.adopted or first is None or row_no_of(parse_line(first[0])[0], batch.tag) is not None
+    recalled: list[int] = field(default_factory=list)
+    stop: str | None = None
 
 
 def file_results(work: Work, batch: Batch, spool: Path, *, now: datetime) -> Counter[str]:
-    """File every line of `spool`. Returns how many rows replied, bounced and were rejected.
+    """File every line of `spool`. Returns how many rows replied, bounced, were rejected, held and recalled.
 
-    Raises StoppedByWorld, with the rows concerned made ready again, when the API stopped for want of credit.
+    Rows that the lines leave out keep the batch open, to be read again; after `FETCHES` readings they are held.
+    Raises StoppedByWorld, with the rows concerned ready again, for an error that every row would meet.
     """
     done: Counter[str] = Counter()
-    credit: str | None = None
+    stop: str | None = None
     for lines in _pages(spool, SPOOL_PAGE):
         outcomes = dict(_ours(batch, lines))
-        with work.ledger.page() as tx:
+        with work.ledger.view() as tx:
             waiting = ledger_rows.in_batch(tx, batch.batch_no, list(outcomes))
-            page = _sort(work, batch, [(row, outcomes[row.row_no]) for row in waiting.values()])
-            ledger_turns.reply(tx, page.replies)
-            ledger_rows.bounce(tx, page.bounces, now=now)
-            ledger_rows.quarantine(tx, page.rejects, now=now)
-        credit = credit or page.credit
-        done.update(replied=len(page.replies), bounced=len(page.bounces), rejected=len(page.rejects))
-    if credit:
-        with work.ledger.page() as tx:
-            ledger_rows.recall(tx, batch.batch_no)
-            ledger_batches.filed(tx, batch.batch_no, now=now)
-        raise StoppedByWorld(f"the API stopped for want of credit; resume when there is some ({credit})")
-    done.update(bounced=_bounce_missing(work, batch, now=now))
+        page = _sort(work, batch, [(row, outcomes[row.row_no]) for row in waiting.values()])
+        _move(work, page, now)
+        stop = stop or page.stop
+        done += _counted(page)
+    done += _close(work, batch, now=now)
+    if stop:
+        raise StoppedByWorld(f"the API refuses rows for a reason that all of them would meet: {stop}")
     return done
 
 
-def _bounce_missing(work: Work, batch: Batch, *, now: datetime) -> int:
-    """Close the batch. Rows the results never mentioned were not billed and can be sent again."""
-    missing = Bounced("missing_result", "the batch ended without a word about this row")
+def _close(work: Work, batch: Batch, *, now: datetime) -> Counter[str]:
+    """Declare the batch filed; or have its results read again while they leave rows out; or leave it to a person."""
+    with work.ledger.view() as tx:
+        left = ledger_rows.waiting_for(tx, work.run, batch.batch_no)
+    if left and batch.fetches + 1 < FETCHES:
+        with work.ledger.page() as tx:
+            ledger_batches.fetch_again(tx, batch.batch_no)
+        return Counter()
+    if left:
+        lose(work, batch, "missing")
+        return Counter(held=len(left))
     with work.ledger.page() as tx:
-        left = ledger_rows.waiting_for(tx, batch.batch_no)
-        page = _sort(work, batch, [(row, missing) for row in left])
-        ledger_rows.bounce(tx, page.bounces, now=now)
-        ledger_rows.quarantine(tx, page.rejects, now=now)
         ledger_batches.filed(tx, batch.batch_no, now=now)
-    return len(left)
+    return Counter()
 
 
 def _sort(work: Work, batch: Batch, outcomes: list[tuple[RowAt, Outcome]]) -> Sorted:
     page = Sorted()
     for row, outcome in outcomes:
-        match outcome:
-            case Replied():
-                page.replies.append(_reply(work.models, batch, row, outcome))
-            case Bounced(reason, detail) if row.bounces < work.job.spec.limits.bounces:
-                page.bounces.append(Remark(row.row_no, row.turn, reason, detail))
-            case Bounced(reason, detail):
-                tried = f"sent {row.bounces + 1} times; the last time: {reason}: {detail}"
+        if isinstance(outcome, Replied):
+            page.replies.append(_reply(work.models, batch, row, outcome))
+            continue
+        policy = _policy(batch, outcome.policy)
+        remark = Remark(row.row_no, row.turn, policy.reason, outcome.detail)
+        match policy.do:
+            case Do.SEND_AGAIN if row.bounces < work.job.spec.limits.bounces:
+                page.bounces.append(remark)
+            case Do.SEND_AGAIN:
+                tried = f"sent {row.bounces + 1} times; the last time: {policy.reason}: {outcome.detail}"
                 page.rejects.append(Remark(row.row_no, row.turn, "bounced_out", tried))
-            case Rejected(reason, detail):
-                page.rejects.append(Remark(row.row_no, row.turn, reason, detail))
-            case OutOfCredit(detail):
-                page.credit = detail
+            case Do.RECALL:
+                page.recalled.append(row.row_no)
+            case Do.STOP_RUN:
+                page.recalled.append(row.row_no)
+                page.stop = f"{outcome.detail} ({policy.why})"
+            case _:
+                page.rejects.append(remark)
     return page
+
+
+def _policy(batch: Batch, policy: Policy) -> Policy:
+    """A row of a batch that we canceled ourselves has not bounced."""
+    return RESULTS["canceled_by_us"] if policy is RESULTS["canceled"] and batch.cancel_asked_at else policy
+
+
+def _move(work: Work, page: Sorted, now: datetime) -> None:
+    with work.ledger.page() as tx:
+        ledger_turns.reply(tx, page.replies)
+        ledger_rows.bounce(tx, page.bounces, now=now)
+        ledger_rows.quarantine(tx, page.rejects, now=now)
+        ledger_rows.recall(tx, page.recalled)
+
+
+def _counted(page: Sorted) -> Counter[str]:
+    return Counter(
+        replied=len(page.replies),
+        bounced=len(page.bounces),
+        rejected=len(page.rejects),
+        recalled=len(page.recalled),
+    )
 
 
 def _reply(models: list[Model], batch: Batch, row: RowAt, outcome: Replied) -> Reply:
@@ -116,7 +143,10 @@ def _reply(models: list[Model], batch: Batch, row: RowAt, outcome: Replied) -> R
 
 def _ours(batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, Outcome]]:
     for line in lines:
-        name, outcome = parse_line(line)
+        try:
+            name, outcome = parse_line(line)
+        except ValueError:
+            continue  # a line cut short: its row is missing, and the results are read again
         if (row_no := row_no_of(name, batch.tag)) is not None:
             yield row_no, outcome
 

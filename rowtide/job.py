@@ -96,6 +96,8 @@ class LimitsSpec(Spec):
     """Model replies a row may take at one tier."""
     tool_calls: int = Field(default=16, ge=0)
     """Tool calls a row may make at one tier."""
+    budget_usd: float | None = Field(default=None, gt=0)
+    """What a run may cost at worst, in US dollars; what would cross it is not sent. `--budget` says otherwise."""
     bounces: int = Field(default=3, ge=0)
     """How often a row is sent again after the API errored, expired or canceled it."""
     max_tokens: int = Field(default=4096, ge=1)

@@ -27,7 +27,7 @@ from rowtide.job import JobSpec, read_spec
 ANSWER_FILE = "answer.py"
 # What does not decide an answer may change under a run, and does not make loaded rows stale.
 UNDECIDING = {"description", "source", "sink", "lane"}
-UNDECIDING_LIMITS = {"bounces", "batch_rows", "batch_bytes", "enough_rows", "row_bytes"}
+UNDECIDING_LIMITS = {"budget_usd", "bounces", "batch_rows", "batch_bytes", "enough_rows", "row_bytes"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Job:
 
     def message_for(self, row: Mapping[str, object]) -> str:
         """The row's own message."""
-        return self.message.render(row)
+        return self.message.render(row).lstrip("\n")  # the lines above it keep their place in error messages only
 
 
 def find_job(name: str, *, jobs: Path) -> Path:

@@ -5,7 +5,7 @@ The moves of rows, batches and loads are in `ledger_rows`, `ledger_batches` and 
 is in `ledger_story`. This is the one place that says anything only SQLite understands.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +46,8 @@ class Run:
     source_path: str | None
     row_limit: int | None
     lane: str
+    budget_micro: int | None
+    stopped: str | None
     read_rows: int
     started_at: str
     extracted_at: str | None
@@ -67,6 +69,7 @@ class Ledger:
         if url.startswith("sqlite:///"):
             Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
         self.engine = _engine(url)
+        self.guard: Callable[[Connection], None] | None = None
         with self.view() as tx:
             is_current = not missing_migrations(tx)
         if not is_current:
@@ -75,8 +78,10 @@ class Ledger:
 
     @contextmanager
     def page(self) -> Generator[Connection]:
-        """One transaction: committed when the block ends, rolled back when it raises."""
+        """One transaction: committed when the block ends, rolled back when it raises, refused by the guard."""
         with self.engine.begin() as tx:
+            if self.guard:
+                self.guard(tx)
             yield tx
 
     @contextmanager
@@ -84,6 +89,12 @@ class Ledger:
         """One consistent look that never makes a writer wait."""
         with self.engine.connect().execution_options(**{READS_ONLY: True}) as tx:
             yield tx
+
+    def check(self) -> None:
+        """Raise what the guard has to say, if it has."""
+        if self.guard:
+            with self.view() as tx:
+                self.guard(tx)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -141,6 +152,22 @@ def finish_extract(tx: Connection, run: Run, *, now: datetime) -> None:
 
 def finish_run(tx: Connection, run: Run, *, now: datetime) -> None:
     _stamp(tx, run, "finished_at", now)
+
+
+def go_on(tx: Connection, run_id: str, budget_micro: int | None) -> None:
+    """Let a stopped run go on. A larger budget replaces its own; a smaller one does not: money is spent already."""
+    tx.execute(
+        text(
+            "UPDATE run SET stopped = NULL, finished_at = CASE WHEN stopped IS NULL THEN finished_at END, "
+            "budget_micro = CASE WHEN :budget > budget_micro THEN :budget ELSE budget_micro END WHERE run_id = :run"
+        ),
+        {"budget": budget_micro, "run": run_id},
+    )
+
+
+def stop(tx: Connection, run: Run, why: str) -> None:
+    """Say why the pump ends with rows still to send."""
+    tx.execute(text("UPDATE run SET stopped = :why WHERE run_no = :run"), {"why": why, "run": run.run_no})
 
 
 def sink_of(tx: Connection, run: Run) -> str | None:

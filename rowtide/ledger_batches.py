@@ -1,7 +1,8 @@
-"""The life of a batch: packed, posted, open at the API, filed; or void.
+"""The life of a batch: packing, packed, posting, open at the API, filed; or void; or lost.
 
-`posting` is the intent: once a batch is in it the API may have it, whatever we heard. It leaves that state only
-with an api_id, or for `void` when it is certain that the API never took it.
+`posting` is the intent: once a batch is in it the API may have it, whatever we heard. It leaves that state with an
+api_id that is certainly its own, back to `packed` or for `void` when it is certain that the API did not take it, or
+for `lost` when nobody can say and a person must.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -22,15 +23,26 @@ class Batch:
     state: str
     api_id: str | None
     adopted: int
+    candidates: str
     not_ours: str
+    reserved_micro: int
+    fetches: int
     rows: int
     bytes: int
     packed_at: str
+    newest_before: str | None
     posted_at: str | None
+    doubtful_at: str | None
     opened_at: str | None
+    cancel_asked_at: str | None
     ended_at: str | None
     filed_at: str | None
     detail: str | None
+
+    @property
+    def candidate_ids(self) -> list[str]:
+        """Batches at the API that may be this one."""
+        return list(orjson.loads(self.candidates))
 
     @property
     def foreign_ids(self) -> list[str]:
@@ -51,38 +63,81 @@ def begin(tx: Connection, run: Run, tag: str, *, now: datetime) -> int:
     ).scalar_one()
 
 
-def intend(tx: Connection, batch_no: int, *, rows: int, size: int, now: datetime) -> None:
-    """Commit to posting: from here on the API may have this batch."""
-    changes = "rows = :rows, bytes = :size, posted_at = :now"
-    _move(tx, batch_no, "packing", "posting", changes, {"rows": rows, "size": size, "now": timestamp(now)})
+def packed(tx: Connection, batch_no: int, *, rows: int, size: int, reserved_micro: int) -> None:
+    """Its body lies whole on disk, and its worst case is reserved."""
+    values = {"rows": rows, "size": size, "reserved": reserved_micro}
+    _move(tx, batch_no, "packing", "packed", "rows = :rows, bytes = :size, reserved_micro = :reserved", values)
+
+
+def intend(tx: Connection, batch_no: int, *, newest_before: datetime | None, now: datetime) -> None:
+    """Commit to posting: from here on the API may have this batch. It will be newer than `newest_before`."""
+    values = {"newest": timestamp(newest_before) if newest_before else None, "now": timestamp(now)}
+    _move(tx, batch_no, "packed", "posting", "posted_at = :now, newest_before = :newest, doubtful_at = NULL", values)
+
+
+def put_back(tx: Connection, batch_no: int, detail: str) -> None:
+    """The API certainly did not take it, for now: the same body can be posted again."""
+    _move(tx, batch_no, "posting", "packed", "detail = :detail", {"detail": detail})
+
+
+def doubt(tx: Connection, batch_no: int, detail: str, *, now: datetime) -> None:
+    """Nobody will hear the POST's reply. The first doubt counts: it says how long the API has had to show it."""
+    changes = "doubtful_at = coalesce(doubtful_at, :now), detail = :detail"
+    _move(tx, batch_no, "posting", "posting", changes, {"detail": detail, "now": timestamp(now)})
+
+
+def compare(tx: Connection, batch_no: int, *, candidates: Iterable[str], foreign: Iterable[str]) -> None:
+    """Remember which batches at the API may be this one, and which are certainly not."""
+    values = {"ours": orjson.dumps(list(candidates)).decode(), "others": orjson.dumps(list(foreign)).decode()}
+    _move(tx, batch_no, "posting", "posting", "candidates = :ours, not_ours = :others", values)
 
 
 def opened(tx: Connection, batch_no: int, api_id: str, *, adopted: bool, now: datetime) -> None:
-    """The API has it, under this id. An adopted one must still prove itself by its tag."""
+    """The API has it, under this id: it said so, or, for an adopted one, the tag in its results did."""
     values = {"api": api_id, "adopted": int(adopted), "now": timestamp(now)}
-    _move(tx, batch_no, "posting", "open", "api_id = :api, adopted = :adopted, opened_at = :now", values)
+    changes = "api_id = :api, adopted = :adopted, opened_at = :now, candidates = '[]'"
+    _move(tx, batch_no, "posting", "open", changes, values)
 
 
-def disown(tx: Connection, batch: Batch) -> None:
-    """The adopted batch proved to be someone else's: look again."""
-    values = {"others": orjson.dumps([*batch.foreign_ids, batch.api_id]).decode()}
-    changes = "api_id = NULL, adopted = 0, opened_at = NULL, ended_at = NULL, not_ours = :others"
-    _move(tx, batch.batch_no, "open", "posting", changes, values)
+def ask_to_cancel(tx: Connection, batch_no: int, *, now: datetime) -> None:
+    """We are about to cancel it: its unanswered rows will not have bounced."""
+    _move(tx, batch_no, "open", "open", "cancel_asked_at = :now", {"now": timestamp(now)})
 
 
 def ended(tx: Connection, batch_no: int, *, now: datetime) -> None:
-    """Its results are on our disk, whole."""
-    _move(tx, batch_no, "open", "open", "ended_at = :now", {"now": timestamp(now)})
+    """Its results are on our disk, as far as the API sent them."""
+    _move(tx, batch_no, "open", "open", "ended_at = :now, fetches = fetches + 1", {"now": timestamp(now)})
+
+
+def fetch_again(tx: Connection, batch_no: int) -> None:
+    """Its results came without some of its rows."""
+    _move(tx, batch_no, "open", "open", "ended_at = NULL", {})
 
 
 def filed(tx: Connection, batch_no: int, *, now: datetime) -> None:
-    """Every row of it has moved on."""
-    _move(tx, batch_no, "open", "filed", "filed_at = :now", {"now": timestamp(now)})
+    """Every row of it has moved on; what it cost is known."""
+    _move(tx, batch_no, "open", "filed", "filed_at = :now, reserved_micro = 0", {"now": timestamp(now)})
 
 
 def void(tx: Connection, batch: Batch, detail: str) -> None:
     """It is certain that the API never took it; the caller recalls its rows in the same transaction."""
-    _move(tx, batch.batch_no, batch.state, "void", "detail = :detail", {"detail": detail})
+    _move(tx, batch.batch_no, batch.state, "void", "detail = :detail, reserved_micro = 0", {"detail": detail})
+
+
+def lose(tx: Connection, batch: Batch, detail: str) -> None:
+    """Nobody can say what became of it; the caller holds its rows in the same transaction."""
+    _move(tx, batch.batch_no, batch.state, "lost", "detail = :detail", {"detail": detail})
+
+
+def find(tx: Connection, batch: Batch, api_id: str, *, now: datetime) -> None:
+    """A person says which one at the API it is; the caller finds its rows in the same transaction."""
+    values = {"api": api_id, "now": timestamp(now)}
+    _move(tx, batch.batch_no, "lost", "open", "api_id = :api, opened_at = :now, ended_at = NULL, fetches = 0", values)
+
+
+def write_off(tx: Connection, batch: Batch, detail: str) -> None:
+    """A person gives it up. What it may have cost stays reserved: the budget counts it as spent."""
+    _move(tx, batch.batch_no, "lost", "void", "detail = :detail", {"detail": detail})
 
 
 def batches_in(tx: Connection, run: Run, states: Iterable[str]) -> list[Batch]:
@@ -93,10 +148,33 @@ def batches_in(tx: Connection, run: Run, states: Iterable[str]) -> list[Batch]:
     return [Batch(*each) for each in tx.execute(query, {"run": run.run_no, "states": list(states)})]
 
 
+def batch_of(tx: Connection, batch_no: int | None) -> Batch | None:
+    """The batch of that number, if there is one."""
+    found = tx.execute(text(f"SELECT {COLUMNS} FROM batch WHERE batch_no = :batch"), {"batch": batch_no}).first()
+    return None if found is None else Batch(*found)
+
+
 def claimed(tx: Connection, api_ids: Collection[str]) -> set[str]:
     """Those of `api_ids` that some batch of this ledger already has."""
     query = text("SELECT api_id FROM batch WHERE api_id IN :ids").bindparams(bindparam("ids", expanding=True))
     return set(tx.execute(query, {"ids": list(api_ids)}).scalars())
+
+
+def counts_in_doubt(tx: Connection) -> set[int]:
+    """The row counts of every batch of this ledger, of any run, that may be at the API without our knowing its id."""
+    return set(tx.execute(text("SELECT rows FROM batch WHERE state IN ('packed', 'posting')")).scalars())
+
+
+def reserved_micro(tx: Connection, run: Run) -> int:
+    """What the run's batches can yet cost at worst, in micro-dollars."""
+    query = text("SELECT coalesce(sum(reserved_micro), 0) FROM batch WHERE run_no = :run")
+    return int(tx.execute(query, {"run": run.run_no}).scalar_one())
+
+
+def smallest_refused(tx: Connection, run: Run) -> int | None:
+    """The fewest bytes the API has called too many in this run."""
+    query = text("SELECT min(bytes) FROM batch WHERE run_no = :run AND state = 'void' AND detail = 'too_large'")
+    return tx.execute(query, {"run": run.run_no}).scalar()
 
 
 def _move(tx: Connection, batch_no: int, before: str, after: str, changes: str, values: Mapping[str, object]) -> None:

@@ -28,6 +28,8 @@ class Remark:
 
 
 COLUMNS = ", ".join(f"r.{name}" for name in RowAt.__dataclass_fields__)
+BATCHED = (RowState.IN_FLIGHT, RowState.HELD)  # states in which a row waits on its batch
+OF_BATCH = "r.run_no = :run AND r.state = '{state}' AND r.batch_no = :batch"
 
 
 def admit(
@@ -108,14 +110,23 @@ def counts(tx: Connection, run: Run) -> dict[RowState, int]:
     return {state: found.get(state, 0) for state in RowState}
 
 
-def page_of(tx: Connection, run: Run, state: RowState, *, after: int, limit: int) -> list[RowAt]:
-    """The next rows in `state`, by number."""
+def page_of(
+    tx: Connection, run: Run, state: RowState, *, after: int, limit: int, begun: bool | None = None
+) -> list[RowAt]:
+    """The next rows in `state`, by number; only those that have had a turn, or have not, unless `begun` is None."""
+    only = {None: "", True: "AND r.turn > 0 ", False: "AND r.turn = 0 "}[begun]
     query = text(
         f"SELECT {COLUMNS} FROM row r WHERE r.run_no = :run AND r.state = :state AND r.row_no > :after "
-        "AND r.tier IS NOT NULL ORDER BY r.row_no LIMIT :limit"
+        f"AND r.tier IS NOT NULL {only}ORDER BY r.row_no LIMIT :limit"
     )
     found = tx.execute(query, {"run": run.run_no, "state": state.value, "after": after, "limit": limit})
     return [RowAt(*each) for each in found]
+
+
+def spent_micro(tx: Connection, run: Run) -> int:
+    """What the run's replies have cost so far, in micro-dollars."""
+    query = text("SELECT coalesce(sum(cost_micro), 0) FROM row WHERE run_no = :run")
+    return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 
 
 def in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> dict[int, RowAt]:
@@ -127,10 +138,10 @@ def in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> dict[int,
     return {each[0]: RowAt(*each) for each in found}
 
 
-def waiting_for(tx: Connection, batch_no: int) -> list[RowAt]:
+def waiting_for(tx: Connection, run: Run, batch_no: int) -> list[RowAt]:
     """All rows that still wait for this batch's reply: few or none, once its results are filed."""
-    query = text(f"SELECT {COLUMNS} FROM row r WHERE r.batch_no = :batch AND r.state = 'in_flight'")
-    return [RowAt(*each) for each in tx.execute(query, {"batch": batch_no})]
+    query = text(f"SELECT {COLUMNS} FROM row r WHERE {OF_BATCH.format(state='in_flight')}")
+    return [RowAt(*each) for each in tx.execute(query, {"run": run.run_no, "batch": batch_no})]
 
 
 def submit(tx: Connection, batch_no: int, row_nos: Iterable[int]) -> None:
@@ -138,12 +149,44 @@ def submit(tx: Connection, batch_no: int, row_nos: Iterable[int]) -> None:
     move(tx, "submit", [{"row_no": row_no, "batch": batch_no} for row_no in row_nos], "batch_no = :batch")
 
 
-def recall(tx: Connection, batch_no: int) -> int:
-    """Make the rows of a batch that the API certainly never took ready again. Returns how many."""
+def recall(tx: Connection, row_nos: Iterable[int]) -> None:
+    """Make rows ready again that the API never answered, through no fault of theirs."""
+    move(tx, "recall", [{"row_no": row_no} for row_no in row_nos], "batch_no = NULL, reason = NULL")
+
+
+def recall_batch(tx: Connection, run: Run, batch_no: int) -> int:
+    """Make the rows of a batch that was certainly never taken, or is given up, ready again. Returns how many."""
+    return _move_batch(tx, run, batch_no, "recall", "batch_no = NULL, reason = NULL")
+
+
+def recall_strays(tx: Connection, run: Run) -> int:
+    """Make rows ready again that wait for a batch which is void. There should be none. Returns how many."""
     return tx.execute(
-        text("UPDATE row SET state = 'ready', batch_no = NULL WHERE batch_no = :batch AND state = 'in_flight'"),
-        {"batch": batch_no},
+        text(
+            "UPDATE row SET state = 'ready', batch_no = NULL WHERE run_no = :run AND state = 'in_flight' "
+            "AND batch_no IN (SELECT batch_no FROM batch WHERE run_no = :run AND state = 'void')"
+        ),
+        {"run": run.run_no},
     ).rowcount
+
+
+def hold_batch(tx: Connection, run: Run, batch_no: int, reason: str) -> int:
+    """Hold the rows of a batch of which nobody can say what became. Returns how many."""
+    return _move_batch(tx, run, batch_no, "hold", "reason = :reason", reason)
+
+
+def find_batch(tx: Connection, run: Run, batch_no: int) -> int:
+    """Let held rows wait again for their batch: a person found it. Returns how many."""
+    return _move_batch(tx, run, batch_no, "find", "reason = NULL")
+
+
+def give_up_batch(tx: Connection, run: Run, batch_no: int, remark: str, *, now: datetime) -> int:
+    """Quarantine the held rows of a batch that a person gives up. Returns how many."""
+    query = text(f"SELECT r.row_no, r.turn, r.reason FROM row r WHERE {OF_BATCH.format(state='held')}")
+    found = tx.execute(query, {"run": run.run_no, "batch": batch_no})
+    remarks = [Remark(row_no, turn, reason, remark) for row_no, turn, reason in found]
+    quarantine(tx, remarks, now=now)
+    return len(remarks)
 
 
 def bounce(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
@@ -164,9 +207,21 @@ def correct(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None
     _note(tx, "correct", remarks, now)
 
 
+def lengthen(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
+    """Ask rows again whose reply was cut, with room for twice as much."""
+    move(tx, "lengthen", [{"row_no": r.row_no} for r in remarks], "longer = longer + 1")
+    _note(tx, "lengthen", remarks, now)
+
+
+def hold(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
+    """Keep rows for a person, with the reason."""
+    move(tx, "hold", [{"row_no": r.row_no, "reason": r.reason} for r in remarks], "reason = :reason")
+    _note(tx, "hold", remarks, now)
+
+
 def escalate(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
     """Start rows afresh one tier up."""
-    fresh = "tier = tier + 1, conversation_from = turn, tool_calls = 0, corrections = 0"
+    fresh = "tier = tier + 1, conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0"
     move(tx, "escalate", [{"row_no": r.row_no} for r in remarks], fresh)
     _note(tx, "escalate", remarks, now)
 
@@ -203,6 +258,17 @@ def move(tx: Connection, name: str, rows: Sequence[Mapping[str, object]], also: 
             f"{name!r}: {len(rows) - moved.rowcount} of {len(rows)} rows from row {rows[0]['row_no']} on were not "
             f"in {legal}; another process may be working on this run"
         )
+
+
+def _move_batch(tx: Connection, run: Run, batch_no: int, name: str, also: str, reason: str | None = None) -> int:
+    """Apply the move `name` to every row of a batch that can make it: no page of row numbers, however many."""
+    return sum(
+        tx.execute(
+            text(f"UPDATE row AS r SET state = '{target_of(name).value}', {also} WHERE {OF_BATCH.format(state=state)}"),
+            {"run": run.run_no, "batch": batch_no, "reason": reason},
+        ).rowcount
+        for state in (each.value for each in sources_of(name) if each in BATCHED)
+    )
 
 
 def _note(tx: Connection, name: str, remarks: Sequence[Remark], now: datetime) -> None:

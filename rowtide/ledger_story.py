@@ -10,10 +10,12 @@ from sqlalchemy import Connection, RowMapping, text
 
 from rowtide.errors import UserMistake
 from rowtide.ledger import Run, find_run, moment
+from rowtide.ledger_batches import Batch, batch_of, batches_in, reserved_micro
 from rowtide.ledger_rows import counts
+from rowtide.pricing import MICRO
 from rowtide.states import RowState
 
-MICRO = 1_000_000
+WAITING = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED, RowState.ACCEPTED)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Story:
     tool_calls: Sequence[RowMapping]
     notes: Sequence[RowMapping]
     answer: dict[str, Any] | None
+    batch: Batch | None
+    """The one it waits for, while it does."""
     load: RowMapping | None
 
 
@@ -44,15 +48,21 @@ def summary(tx: Connection, run: Run, *, now: datetime) -> dict[str, Any]:
         "quarantined": states[RowState.QUARANTINED],
         "unchanged": states[RowState.UNCHANGED],
         "held": states[RowState.HELD],
+        "waiting": sum(states[state] for state in WAITING),
+        "stopped": run.stopped,
         "turns": done["turns"],
         "batches": _batches(tx, run),
         "tool_calls": calls["calls"],
         "tool_errors": calls["failed"],
         "cost_usd": done["cost"] / MICRO,
         "baseline_cost_usd": baseline_micro(tx, run) / MICRO,
+        "budget_usd": None if run.budget_micro is None else run.budget_micro / MICRO,
+        "at_stake_usd": reserved_micro(tx, run) / MICRO,
         "tiers": tiers(tx, run),
         "set_aside_before": _set_aside_before(tx, run),
         "reasons": reasons(tx, run),
+        "bounces": bounces(tx, run),
+        "unsettled": unsettled(tx, run),
         "seconds": round((until - moment(run.started_at)).total_seconds(), 1),
     }
 
@@ -91,6 +101,29 @@ def reasons(tx: Connection, run: Run) -> dict[str, int]:
         "GROUP BY reason ORDER BY count(*) DESC, reason"
     )
     return dict(tx.execute(query, {"run": run.run_no}).tuples().all())
+
+
+def bounces(tx: Connection, run: Run) -> dict[str, int]:
+    """How often rows were sent again, by what the API had done to them."""
+    query = "SELECT t.reason, count(*) times FROM note t WHERE {mine} AND t.move = 'bounce' GROUP BY t.reason"
+    return {each["reason"]: each["times"] for each in _all(tx, run, query)}
+
+
+def unsettled(tx: Connection, run: Run) -> list[dict[str, Any]]:
+    """The batches whose fate a person must settle, or that are being looked for: what, since when, money at stake."""
+    return [
+        {
+            "batch": batch.batch_no,
+            "rows": batch.rows,
+            "why": batch.detail or "the reply to its POST was lost",
+            "since": batch.posted_at,
+            "at_stake_usd": batch.reserved_micro / MICRO,
+            "api_ids": [batch.api_id] if batch.api_id else batch.candidate_ids,
+            "needs_a_person": batch.state == "lost",
+        }
+        for batch in batches_in(tx, run, ["posting", "lost"])
+        if batch.doubtful_at or batch.state == "lost"
+    ]
 
 
 def _set_aside_before(tx: Connection, run: Run) -> int:
@@ -143,6 +176,7 @@ def story(tx: Connection, row_key: str, run_id: str | None = None) -> Story:
         tool_calls=of_row("SELECT * FROM tool_call WHERE row_no = :row ORDER BY turn, position"),
         notes=of_row("SELECT * FROM note WHERE row_no = :row ORDER BY note_no"),
         answer=orjson.loads(answer[0]["content"]) if answer else None,
+        batch=batch_of(tx, row["batch_no"]) if row["state"] in ("in_flight", "held") else None,
         load=loads[0] if loads else None,
     )
 
@@ -153,7 +187,7 @@ def _alike(tx: Connection, row_key: str) -> str | None:
 
 
 def _batches(tx: Connection, run: Run) -> int:
-    query = text("SELECT count(*) FROM batch WHERE run_no = :run AND state IN ('posting', 'open', 'filed')")
+    query = text("SELECT count(*) FROM batch WHERE run_no = :run AND state IN ('posting', 'open', 'filed', 'lost')")
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 
 

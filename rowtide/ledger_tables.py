@@ -5,7 +5,7 @@ admitting the same page twice changes nothing; its content is kept apart in *row
 rewrites a hundred bytes and not its text. `submit` puts ready rows into a *batch*: the batch and its rows are
 committed before the POST, with a random tag that stands in every custom_id, so a reply that never came can be
 found again. What the model said is appended to *turn*, what tools said to *tool_call*, and every move that needs
-a reason (bounce, correct, escalate, quarantine) to *note*. These three are the agent's whole state: its
+a reason (bounce, correct, lengthen, escalate, hold, quarantine) to *note*. These three are the agent's whole state: its
 conversation is read back from them. An *answer* that passed the row's checks waits for the gate. `load` writes
 accepted rows to the sink in parts, one *load* each, and remembers in *loaded* what is there under which key.
 `report` remembers in *set_aside* which rows could not be verified: to ask them the same again would cost the same.
@@ -29,6 +29,7 @@ from sqlalchemy import (
     Table,
     Text,
     inspect,
+    text,
 )
 from sqlalchemy.schema import SchemaItem
 
@@ -58,6 +59,10 @@ run = _table(
     Column("source_path", Text),  # given by hand instead of the job's own
     Column("row_limit", Number),
     Column("lane", Text, nullable=False),
+    Column("budget_micro", Number),  # the wall; null when there is none
+    Column("stopped", Text),  # why the pump ended with rows still to send; null while it goes on
+    Column("lease_holder", Text),  # the process at work on it: host:pid:started:token
+    Column("lease_until", Text),
     Column("read_rows", Number, nullable=False, server_default="0"),  # how far extract has come
     Column("started_at", Text, nullable=False),
     Column("extracted_at", Text),
@@ -77,6 +82,7 @@ row = _table(
     Column("conversation_from", Integer, nullable=False, server_default="0"),  # turns before the present conversation
     Column("tool_calls", Integer, nullable=False, server_default="0"),  # in this conversation
     Column("corrections", Integer, nullable=False, server_default="0"),  # in this conversation
+    Column("longer", Integer, nullable=False, server_default="0"),  # how often its replies may double, in this one
     Column("bounces", Integer, nullable=False, server_default="0"),
     Column("batch_no", Number),  # the batch it is in, or was in last
     Column("load_no", Number),
@@ -99,18 +105,26 @@ batch = _table(
     Column("tag", Text, nullable=False, unique=True),
     Column("state", Text, nullable=False),
     Column("api_id", Text, unique=True),
-    Column("adopted", Integer, nullable=False, server_default="0"),  # found by listing; its tag is yet to prove it
+    Column("adopted", Integer, nullable=False, server_default="0"),  # found by listing, proven by its tag
+    Column("candidates", Text, nullable=False, server_default="[]"),  # JSON: api_ids that may be it
     Column("not_ours", Text, nullable=False, server_default="[]"),  # JSON: api_ids that turned out to be others'
+    Column("reserved_micro", Number, nullable=False, server_default="0"),  # the most it can yet cost
+    Column("fetches", Integer, nullable=False, server_default="0"),  # times its results were read to their end
     Column("rows", Number, nullable=False, server_default="0"),
     Column("bytes", Number, nullable=False, server_default="0"),
     Column("packed_at", Text, nullable=False),
+    Column("newest_before", Text),  # the API's date of the newest batch it listed just before the POST
     Column("posted_at", Text),  # the moment before the POST: the intent
+    Column("doubtful_at", Text),  # since when it is known that nobody will hear the POST's reply
     Column("opened_at", Text),
+    Column("cancel_asked_at", Text),  # by us: its unanswered rows did not bounce
     Column("ended_at", Text),
     Column("filed_at", Text),
     Column("detail", Text),
-    # packing → posting → open → filed; void when it is certain that the API never took it.
-    CheckConstraint("state in ('packing', 'posting', 'open', 'filed', 'void')", name="batch_state_is_known"),
+    # packing → packed → posting → open → filed; void when the API certainly never took it; lost when nobody can say.
+    CheckConstraint(
+        "state in ('packing', 'packed', 'posting', 'open', 'filed', 'void', 'lost')", name="batch_state_is_known"
+    ),
     Index("batch_by_state", "run_no", "state"),
 )
 
@@ -205,16 +219,40 @@ def m001_initial(tx: Connection) -> None:
     tables.create_all(tx)
 
 
-# Appended to, never edited: each is applied once, in this order, and its name recorded.
-MIGRATIONS = [m001_initial]
+def m002_nothing_twice(tx: Connection) -> None:
+    """Doubt, reservations and leases. Only SQLite ledgers are older than this."""
+    for added in (
+        "run ADD COLUMN budget_micro INTEGER",
+        "run ADD COLUMN stopped TEXT",
+        "run ADD COLUMN lease_holder TEXT",
+        "run ADD COLUMN lease_until TEXT",
+        "row ADD COLUMN longer INTEGER NOT NULL DEFAULT 0",
+    ):
+        tx.execute(text(f"ALTER TABLE {added}"))
+    # A CHECK cannot be altered: the table is made anew.
+    kept = (
+        "batch_no, run_no, tag, state, api_id, not_ours, rows, bytes, packed_at, posted_at, opened_at, ended_at, "
+        "filed_at, detail"
+    )
+    tx.execute(text("ALTER TABLE batch RENAME TO batch_001"))
+    tx.execute(text("DROP INDEX batch_by_state"))
+    batch.create(tx)
+    tx.execute(text(f"INSERT INTO batch ({kept}) SELECT {kept} FROM batch_001"))
+    tx.execute(text("DROP TABLE batch_001"))
+
+
+# Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
+# tables above say, with all of them recorded.
+MIGRATIONS = [m001_initial, m002_nothing_twice]
 
 
 def migrate(tx: Connection) -> list[str]:
-    """Bring the database to this version's shape. Returns the names of the migrations it applied."""
+    """Bring the database to the present shape. Returns the names of the migrations that were missing."""
     missing = missing_migrations(tx)
-    for apply in missing:
+    for apply in missing[:1] if missing == MIGRATIONS else missing:
         apply(tx)
-        tx.execute(migration.insert(), {"name": apply.__name__})
+    for each in missing:
+        tx.execute(migration.insert(), {"name": each.__name__})
     return [m.__name__ for m in missing]
 
 

@@ -4,10 +4,29 @@ A batch is never cut on a timer: the ledger knows what is outstanding, so a smal
 else can become ready.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 ENVELOPE_BYTES = len(b'{"requests":[]}')
 COMMA_BYTES = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What one body may hold. `micro` is the money left under the wall, in micro-dollars; None: no wall."""
+
+    rows: int
+    bytes: int
+    micro: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a body holds so far; its bytes count the envelope."""
+
+    rows: int = 0
+    bytes: int = ENVELOPE_BYTES
+    micro: int = 0
 
 
 def is_time_to_cut(*, ready: int, in_flight: int, enough_rows: int) -> bool:
@@ -15,14 +34,18 @@ def is_time_to_cut(*, ready: int, in_flight: int, enough_rows: int) -> bool:
     return ready > 0 and (ready >= enough_rows or in_flight == 0)
 
 
-def how_many_fit(sizes: Sequence[int], *, rows: int, size: int, max_rows: int, max_bytes: int) -> int:
-    """How many of the next requests fit a body that already holds `rows` requests in `size` bytes.
-
-    `sizes` are the requests' bytes, in order; the body's envelope and commas are counted here.
-    """
-    used = size or ENVELOPE_BYTES
-    for taken, each in enumerate(sizes):
-        used += each + (COMMA_BYTES if rows + taken else 0)
-        if rows + taken + 1 > max_rows or used > max_bytes:
+def how_many_fit(sizes: Sequence[int], costs: Sequence[int], held: Load, room: Room) -> int:
+    """How many of the next requests fit a body that holds `held`. `sizes` are bytes, `costs` worst cases."""
+    used, reserved = held.bytes, held.micro
+    for taken, (size, cost) in enumerate(zip(sizes, costs, strict=True)):
+        used += size + (COMMA_BYTES if held.rows + taken else 0)
+        reserved += cost
+        too_dear = room.micro is not None and reserved > room.micro
+        if held.rows + taken + 1 > room.rows or used > room.bytes or too_dear:
             return taken
     return len(sizes)
+
+
+def distinct_count(rows: int, taken: Collection[int]) -> int:
+    """The most requests, up to `rows`, that no batch in doubt has: a count is all that listing tells of a batch."""
+    return next((count for count in range(rows, 0, -1) if count not in taken), rows)

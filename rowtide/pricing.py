@@ -7,6 +7,8 @@ from typing import Any
 
 from rowtide.catalogue import Model, Price
 
+MICRO = 1_000_000  # micro-dollars in a dollar
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import orjson
 
+from rowtide.policies import STOPS, Do, policy_of
+
 
 class Said(Protocol):
     """A turn, as the ledger gives it back."""
@@ -65,7 +67,10 @@ def messages(first: str, talk: Talk | None) -> bytes:
     spoken: list[dict[str, object]] = [{"role": "user", "content": first}]
     for said in talk.turns if talk else ():
         assert talk is not None
-        spoken.append({"role": "assistant", "content": orjson.Fragment(said["content"])})
+        if policy_of(STOPS, said["stop_reason"]).do is Do.LENGTHEN:
+            continue  # a reply that was cut is asked for again as if it had never been
+        if said["content"] != b"[]":  # the API takes no empty message
+            spoken.append({"role": "assistant", "content": orjson.Fragment(said["content"])})
         if heard := talk.tool_records.get(said["turn"]):
             spoken.append({"role": "user", "content": [_tool_result(each) for each in heard]})
         elif told := talk.corrections.get(said["turn"]):

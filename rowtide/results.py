@@ -1,14 +1,12 @@
-"""One line of a batch's results, taken apart.
-
-A reply moves the row on. An outcome that is the world's fault bounces it; one that no repetition can mend sends it
-to quarantine; one that would hit every row stops the run.
-"""
+"""One line of a batch's results, taken apart."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from rowtide.policies import RESULTS, Policy, policy_of, policy_of_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,59 +17,35 @@ class Replied:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounced:
-    """The world's fault: send it again."""
+class Unanswered:
+    """No reply and no bill; the policy says what becomes of the row."""
 
-    reason: str
+    policy: Policy
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """The API will never take this request."""
-
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutOfCredit:
-    """Not this row's fault, and every other would meet it too."""
-
-    detail: str
-
-
-Outcome = Replied | Bounced | Rejected | OutOfCredit
-
-# What no repetition mends. Anything else the API may call an error is worth another try, a bounded number of times.
-FINAL_ERRORS = frozenset({"invalid_request_error", "not_found_error", "request_too_large", "permission_error"})
+Outcome = Replied | Unanswered
 
 
 def parse_line(line: bytes) -> tuple[str, Outcome]:
     """(custom_id, outcome) of one result line. Raises ValueError for a line that is not one."""
-    found = orjson.loads(line)
-    result = found["result"]
+    try:
+        found = orjson.loads(line)
+        return str(found["custom_id"]), _outcome(found["result"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a result line: {error!r}") from None
+
+
+def _outcome(result: Mapping[str, Any]) -> Outcome:
     match result["type"]:
         case "succeeded":
             message = result["message"]
-            outcome: Outcome = Replied(
-                message["stop_reason"] or "end_turn", orjson.dumps(message["content"]), message["usage"]
-            )
+            return Replied(message["stop_reason"] or "end_turn", orjson.dumps(message["content"]), message["usage"])
         case "errored":
-            outcome = _error(result["error"]["error"])
-        case "expired":
-            outcome = Bounced("expired", "the batch ran out of its 24 hours before this row's turn")
-        case "canceled":
-            outcome = Bounced("canceled", "the batch was canceled before this row's turn")
-        case unknown:
-            outcome = Bounced("unknown_result", f"the API called the outcome {unknown!r}")
-    return found["custom_id"], outcome
-
-
-def _error(error: Mapping[str, Any]) -> Outcome:
-    kind, message = str(error.get("type")), str(error.get("message"))
-    if "credit balance is too low" in message.lower() or kind == "billing_error":
-        return OutOfCredit(message)
-    if kind in FINAL_ERRORS:
-        return Rejected("rejected", f"{kind}: {message}")
-    return Bounced(kind, message)
+            # {"type": "error", "error": {"type", "message"}}, or only the inner one.
+            error = result["error"].get("error", result["error"])
+            kind, message = str(error.get("type")), str(error.get("message"))
+            return Unanswered(policy_of_error(kind, message), f"{kind}: {message}")
+        case kind:
+            policy = policy_of(RESULTS, kind)
+            return Unanswered(policy, policy.why if kind in RESULTS else f"the API called the outcome {kind!r}")

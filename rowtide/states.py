@@ -5,7 +5,8 @@ Few states drive; many reasons report. The ledger applies moves and never sets a
     ready ─submit→ in_flight ─reply→ replied ─answer→ answered ─accept→ accepted ─load→ loaded
       ↑               │ bounce          │ continue · correct · escalate      │ escalate
       └───────────────┴─────────────────┴────────────────────────────────────┘
-    quarantine ends any row that cannot be verified; unchanged ends one that already was.
+    quarantine ends any row that cannot be verified; unchanged ends one that already was;
+    hold keeps one for a person, who releases it, finds its batch, recalls it or sets it aside.
 """
 
 from enum import StrEnum
@@ -30,15 +31,20 @@ MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.READY, "quarantine"): RowState.QUARANTINED,  # its request cannot be built or is too large
     (RowState.IN_FLIGHT, "reply"): RowState.REPLIED,
     (RowState.IN_FLIGHT, "bounce"): RowState.READY,  # errored, expired or canceled at the API
-    (RowState.IN_FLIGHT, "recall"): RowState.READY,  # its batch was certainly never taken
+    (RowState.IN_FLIGHT, "recall"): RowState.READY,  # its batch was certainly never taken, or we canceled it
+    (RowState.IN_FLIGHT, "hold"): RowState.HELD,  # nobody can say whether the API answered it
     (RowState.IN_FLIGHT, "quarantine"): RowState.QUARANTINED,  # bounced too often, or refused for good
     (RowState.REPLIED, "continue"): RowState.READY,  # tools ran; ask again
     (RowState.REPLIED, "correct"): RowState.READY,  # told what was wrong; ask again
+    (RowState.REPLIED, "lengthen"): RowState.READY,  # its reply was cut; ask again with room for twice as much
     (RowState.REPLIED, "escalate"): RowState.READY,  # a fresh conversation, one tier up
     (RowState.REPLIED, "answer"): RowState.ANSWERED,
     (RowState.REPLIED, "hold"): RowState.HELD,
     (RowState.REPLIED, "quarantine"): RowState.QUARANTINED,
     (RowState.HELD, "release"): RowState.REPLIED,  # a person allowed or denied
+    (RowState.HELD, "find"): RowState.IN_FLIGHT,  # a person found its batch
+    (RowState.HELD, "recall"): RowState.READY,  # a person accepts that it may be paid for again
+    (RowState.HELD, "quarantine"): RowState.QUARANTINED,
     (RowState.ANSWERED, "accept"): RowState.ACCEPTED,
     (RowState.ANSWERED, "escalate"): RowState.READY,
     (RowState.ANSWERED, "quarantine"): RowState.QUARANTINED,

@@ -1,168 +1,274 @@
 """Putting ready rows into batches, so that none is ever paid for twice.
 
 A create POST takes no label and no idempotency key. So the batch, its rows and a random tag that stands in every
-custom_id are committed before the POST. When the reply does not come the API may have the batch or not: it is
-*doubtful*, and its rows are not sent again until listing has shown it, or shown it absent for long enough. An
-adopted batch must still prove itself: its results carry our tag, or it is someone else's (`rowtide/filing.py`).
+custom_id are committed before the POST. When the reply does not come the API may have the batch or not: its rows are
+not sent again until `rowtide/settling.py` knows.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import jinja2
 import orjson
 
 from rowtide import ledger_batches, ledger_rows, ledger_turns
-from rowtide.agent import RowAt
-from rowtide.claude import BatchStatus, Claude, Created, Refused, Unknown
-from rowtide.errors import UserMistake, WorldError
-from rowtide.ledger import moment
+from rowtide.agent import RowAt, room
+from rowtide.catalogue import Model
+from rowtide.claude import Claude, Created, Refused, Unknown
 from rowtide.ledger_batches import Batch
-from rowtide.packing import how_many_fit
+from rowtide.ledger_rows import Remark
+from rowtide.packing import ENVELOPE_BYTES, Load, Room, distinct_count, how_many_fit, is_time_to_cut
+from rowtide.policies import BATCHES
+from rowtide.pricing import worst_case_micro
 from rowtide.requests import custom_id, head, messages, request
 from rowtide.states import RowState
 from rowtide.work import SPOOL_PAGE, Work
 
 Clock = Callable[[], datetime]
 
-CLOCK_SLACK = timedelta(minutes=2)  # how far the API's clock may be from ours
+# A token is at least a byte, so a request's bytes bound its tokens; this much the API may add in words of its own.
+HIDDEN_TOKENS = 1000
+SHEDDABLE = 64  # the last requests of a body that can be taken off again
+
+
+@dataclass(frozen=True, slots=True)
+class Walled:
+    """Rows are ready, but the worst case of the next one does not fit under the budget."""
+
+    left_micro: int
+    next_micro: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A page of ready rows as requests, and the rows that cannot be rendered."""
+    """A page of ready rows as requests with their worst cases, and the rows that cannot be rendered."""
 
     rows: list[RowAt]
     requests: list[bytes]
-    unfit: list[ledger_rows.Remark]
+    costs: list[int]
+    unfit: list[Remark]
 
 
-def recall_unposted(work: Work) -> None:
-    """Void the batches a previous life packed but never posted; their rows are ready again."""
-    with work.ledger.page() as tx:
-        for batch in ledger_batches.batches_in(tx, work.run, ["packing"]):
-            ledger_batches.void(tx, batch, "never posted")
-            ledger_rows.recall(tx, batch.batch_no)
+def unpack(work: Work, *, everything: bool = False) -> None:
+    """Void the batches whose body is unfinished or gone, or all unsent ones; their rows are ready again.
 
-
-async def settle_doubtful(work: Work, claude: Claude, *, settle: timedelta, clock: Clock) -> int:
-    """Look for the batches whose POST was never answered. Returns how many are still doubtful.
-
-    After `settle` without a sign of it the API is taken not to have the batch: list shows new ones within seconds.
+    Bodies and results that no batch needs any more are deleted: they hold the customer's rows.
     """
-    for batch in _batches(work, "posting"):
-        assert batch.posted_at
-        since = moment(batch.posted_at) - CLOCK_SLACK
-        found = _candidate(work, batch, await claude.list_since(since), since)
-        now = clock()
-        with work.ledger.page() as tx:
-            if found is not None:
-                ledger_batches.opened(tx, batch.batch_no, found.api_id, adopted=True, now=now)
-            elif now - moment(batch.posted_at) > settle:
-                ledger_batches.void(tx, batch, "the reply was lost and the API does not list it")
-                ledger_rows.recall(tx, batch.batch_no)
-    return len(_batches(work, "posting"))
+    with work.ledger.page() as tx:
+        for batch in ledger_batches.batches_in(tx, work.run, ["packing", "packed"]):
+            if everything or batch.state == "packing" or not _lies_whole(work, batch):
+                ledger_batches.void(tx, batch, "never posted")
+                ledger_rows.recall_batch(tx, work.run, batch.batch_no)
+        ledger_rows.recall_strays(tx, work.run)
+        kept = ledger_batches.batches_in(tx, work.run, ["packed", "posting", "open"])
+    work.sweep_spool(keep={batch.tag for batch in kept})
 
 
-def pack(work: Work, tag: str, *, clock: Clock) -> Batch | None:
-    """Pack the next batch from ready rows and commit to posting it. None when no row could be packed."""
-    limits = work.job.spec.limits
+def next_batch(work: Work, new_tag: Callable[[], str], *, clock: Clock) -> Batch | Walled | None:
+    """The batch to post next: one that lies packed, or a new one when there are rows worth it."""
+    if (batch := _packed(work)) is not None:
+        return batch
+    while _is_time_to_cut(work):
+        if (batch := pack(work, new_tag(), clock=clock)) is not None:
+            return batch
+    return None
+
+
+def pack(work: Work, tag: str, *, clock: Clock) -> Batch | Walled | None:
+    """Pack the next batch from ready rows. None when every row that was ready proved unfit."""
+    space = _space(work)
     with work.ledger.page() as tx:
         batch_no = ledger_batches.begin(tx, work.run, tag, now=clock())
-    rows = size = after = 0
-    with body_of(work, tag).open("wb") as body:
-        body.write(b'{"requests":[')
-        while page := _ready_page(work, after, limits.batch_rows - rows):
-            after = page[-1].row_no
-            rendered = _render(work, tag, page)
-            sizes = [len(each) for each in rendered.requests]
-            fits = how_many_fit(sizes, rows=rows, size=size, max_rows=limits.batch_rows, max_bytes=limits.batch_bytes)
-            if fits == 0 and rows == 0 and sizes:
-                detail = f"its request is {sizes[0]:,} bytes; limits.batch_bytes is {limits.batch_bytes:,}"
-                alone = rendered.rows[0]
-                rendered.unfit.append(ledger_rows.Remark(alone.row_no, alone.turn, "too_large", detail))
-            with work.ledger.page() as tx:
-                ledger_rows.submit(tx, batch_no, [row.row_no for row in rendered.rows[:fits]])
-                ledger_rows.quarantine(tx, rendered.unfit, now=clock())
-            if fits:
-                body.write((b"," if rows else b"") + b",".join(rendered.requests[:fits]))
-            rows, size = rows + fits, body.tell() + 2
-            if fits < len(sizes):
-                break
-        body.write(b"]}")
+    with body_of(work, tag).open("wb") as file:
+        body = _Body(file)
+        walled = _fill(work, tag, body, batch_no, space, clock)
+        with work.ledger.page() as tx:
+            ledger_rows.recall(tx, body.shed_to(distinct_count(body.load.rows, ledger_batches.counts_in_doubt(tx))))
+        body.close()
+    if body.load.rows:
+        load = body.load
+        with work.ledger.page() as tx:
+            ledger_batches.packed(tx, batch_no, rows=load.rows, size=load.bytes, reserved_micro=load.micro)
+        return _packed(work)
+    unpack(work)
+    return walled
+
+
+async def post(work: Work, claude: Claude, batch: Batch, *, clock: Clock) -> Created | Refused | Unknown:
+    """Post a packed batch, once, and write down what is known of it. The intent is committed first."""
+    newest = await claude.newest()
     with work.ledger.page() as tx:
-        if rows:
-            ledger_batches.intend(tx, batch_no, rows=rows, size=size, now=clock())
-    if not rows:
-        recall_unposted(work)
-        return None
-    return next(batch for batch in _batches(work, "posting") if batch.batch_no == batch_no)
-
-
-async def post(work: Work, claude: Claude, batch: Batch, *, clock: Clock) -> bool:
-    """Post a packed batch. False when it is doubtful whether the API has it.
-
-    Raises WorldError when the API certainly refused it for now, UserMistake when it always will.
-    """
+        ledger_batches.intend(tx, batch.batch_no, newest_before=newest, now=clock())
+    batch = replace(batch, state="posting")
+    work.ledger.check()  # a process that froze after its intent must not wake up and post
     outcome = await claude.create_batch(body_of(work, batch.tag))
     match outcome:
         case Created(status):
             with work.ledger.page() as tx:
                 ledger_batches.opened(tx, batch.batch_no, status.api_id, adopted=False, now=clock())
-            body_of(work, batch.tag).unlink(missing_ok=True)
-            return True
-        case Unknown():
-            return False
+        case Unknown(detail):
+            with work.ledger.page() as tx:
+                ledger_batches.doubt(tx, batch.batch_no, detail, now=clock())
+        case Refused() if outcome.is_for_good:
+            _take_back(work, batch, outcome, now=clock())
         case Refused():
             with work.ledger.page() as tx:
-                ledger_batches.void(tx, batch, f"refused: {outcome.message}")
-                ledger_rows.recall(tx, batch.batch_no)
-            body_of(work, batch.tag).unlink(missing_ok=True)
-            kind = UserMistake if outcome.is_for_good else WorldError
-            raise kind(f"the API refused a batch of {batch.rows:,} rows ({outcome.status_code}): {outcome.message}")
+                ledger_batches.put_back(tx, batch.batch_no, outcome.message)
+    if isinstance(outcome, Created) or (isinstance(outcome, Refused) and outcome.is_for_good):
+        body_of(work, batch.tag).unlink(missing_ok=True)
+    return outcome
 
 
 def body_of(work: Work, tag: str) -> Path:
     return work.spool(f"{tag}.requests.json")
 
 
-def _ready_page(work: Work, after: int, room: int) -> list[RowAt]:
-    if room <= 0:
+class _Body:
+    """A body on its way to disk: what it holds, and how to take the last requests off again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._ends: deque[tuple[int, Load]] = deque(maxlen=SHEDDABLE)
+        self.load = Load()
+        file.write(b'{"requests":[')
+
+    def add(self, rows: Sequence[RowAt], requests: Sequence[bytes], costs: Sequence[int]) -> None:
+        for row, each, cost in zip(rows, requests, costs, strict=True):
+            comma = b"," if self.load.rows else b""
+            self._file.write(comma + each)
+            held = self.load
+            self.load = Load(held.rows + 1, held.bytes + len(comma) + len(each), held.micro + cost)
+            self._ends.append((row.row_no, held))
+
+    def shed_to(self, rows: int) -> list[int]:
+        """Take the last requests off until so many are left. Returns the rows they were for."""
+        shed: list[int] = []
+        while self.load.rows > rows and self._ends:
+            row_no, self.load = self._ends.pop()
+            shed.append(row_no)
+        self._file.seek(self.load.bytes - len(b"]}"))
+        self._file.truncate()
+        return shed
+
+    def close(self) -> None:
+        self._file.write(b"]}")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _fill(work: Work, tag: str, body: _Body, batch_no: int, space: Room, clock: Clock) -> Walled | None:
+    """Render ready rows into the body until it is full. Returns the wall, when that is why it is empty."""
+    # Under a wall, rows that have begun come first: half a conversation is money spent for nothing.
+    for begun in (True, False) if space.micro is not None else (None,):
+        after = 0
+        while page := _ready_page(work, begun, after, space.rows - body.load.rows):
+            after = page[-1].row_no
+            rendered = _render(work, tag, page)
+            sizes = [len(each) for each in rendered.requests]
+            fits, walled = how_many_fit(sizes, rendered.costs, body.load, space), None
+            if fits == 0 and body.load.rows == 0 and sizes:
+                fits, walled = _alone(work, rendered, sizes[0], space)
+            with work.ledger.page() as tx:
+                ledger_rows.submit(tx, batch_no, [row.row_no for row in rendered.rows[:fits]])
+                ledger_rows.quarantine(tx, rendered.unfit, now=clock())
+            body.add(rendered.rows[:fits], rendered.requests[:fits], rendered.costs[:fits])
+            if fits < len(sizes):
+                return walled
+    return None
+
+
+def _alone(work: Work, rendered: Rendered, size: int, space: Room) -> tuple[int, Walled | None]:
+    """How many of the first go, when not even it fits: too large for any body, too dear now, or worth a try alone."""
+    if space.micro is not None and rendered.costs[0] > space.micro:
+        return 0, Walled(space.micro, rendered.costs[0])
+    if size + ENVELOPE_BYTES > work.job.spec.limits.batch_bytes:
+        row = rendered.rows[0]
+        detail = f"its request is {size:,} bytes; limits.batch_bytes is {work.job.spec.limits.batch_bytes:,}"
+        rendered.unfit.append(Remark(row.row_no, row.turn, "too_large", detail))
+        return 0, None
+    return 1, None
+
+
+def _space(work: Work) -> Room:
+    """What the next body may hold: the job's limits, what the API has called too large, the money left."""
+    limits = work.job.spec.limits
+    with work.ledger.view() as tx:
+        refused = ledger_batches.smallest_refused(tx, work.run)
+        left = None
+        if work.run.budget_micro is not None:
+            reserved = ledger_batches.reserved_micro(tx, work.run)
+            left = work.run.budget_micro - ledger_rows.spent_micro(tx, work.run) - reserved
+    return Room(limits.batch_rows, min(limits.batch_bytes, refused // 2 if refused else limits.batch_bytes), left)
+
+
+def _lies_whole(work: Work, batch: Batch) -> bool:
+    file = body_of(work, batch.tag)
+    return file.is_file() and file.stat().st_size == batch.bytes
+
+
+def _packed(work: Work) -> Batch | None:
+    with work.ledger.view() as tx:
+        return next(iter(ledger_batches.batches_in(tx, work.run, ["packed"])), None)
+
+
+def _is_time_to_cut(work: Work) -> bool:
+    with work.ledger.view() as tx:
+        counts = ledger_rows.counts(tx, work.run)
+    return is_time_to_cut(
+        ready=counts[RowState.READY],
+        in_flight=counts[RowState.IN_FLIGHT] + counts[RowState.REPLIED],
+        enough_rows=work.job.spec.limits.enough_rows,
+    )
+
+
+def _ready_page(work: Work, begun: bool | None, after: int, space: int) -> list[RowAt]:
+    if space <= 0:
         return []
     with work.ledger.view() as tx:
-        return ledger_rows.page_of(tx, work.run, RowState.READY, after=after, limit=min(SPOOL_PAGE, room))
+        limit = min(SPOOL_PAGE, space)
+        return ledger_rows.page_of(tx, work.run, RowState.READY, after=after, limit=limit, begun=begun)
 
 
 def _render(work: Work, tag: str, page: list[RowAt]) -> Rendered:
     with work.ledger.view() as tx:
         contents = ledger_turns.contents(tx, [row.row_no for row in page])
         talks = ledger_turns.conversations(tx, page)
-    heads = [head(model.id, min(work.job.spec.limits.max_tokens, model.max_output_tokens)) for model in work.models]
-    rendered = Rendered([], [], [])
+    rendered = Rendered([], [], [], [])
     for row in page:
         try:
             first = work.job.message_for(orjson.loads(contents[row.row_no]))
         except jinja2.UndefinedError as error:
-            rendered.unfit.append(ledger_rows.Remark(row.row_no, row.turn, "unfilled_hole", f"prompt: {error.message}"))
+            rendered.unfit.append(Remark(row.row_no, row.turn, "unfilled_hole", f"prompt: {error.message}"))
             continue
+        model = work.models[row.tier]
+        tokens = min(room(work.job.spec, row), model.max_output_tokens)
         said = messages(first, talks.get(row.row_no))
         name = custom_id(tag, row.row_no)
+        body = request(name, head=head(model.id, tokens), shared=work.run.request, messages=said)
         rendered.rows.append(row)
-        rendered.requests.append(request(name, head=heads[row.tier], shared=work.run.request, messages=said))
+        rendered.requests.append(body)
+        rendered.costs.append(_worst_case(model, body, tokens))
     return rendered
 
 
-def _candidate(work: Work, batch: Batch, listed: list[BatchStatus], since: datetime) -> BatchStatus | None:
-    """A listed batch that may be this one: as many rows, not older, nobody's yet."""
-    alike = [each for each in listed if each.total == batch.rows and each.created_at >= since]
-    with work.ledger.view() as tx:
-        taken = ledger_batches.claimed(tx, [each.api_id for each in alike])
-    free = [each for each in alike if each.api_id not in taken and each.api_id not in batch.foreign_ids]
-    return min(free, key=lambda each: each.created_at, default=None)
+def _worst_case(model: Model, body: bytes, tokens: int) -> int:
+    return worst_case_micro(model, len(body) + HIDDEN_TOKENS, tokens, lane="batch")
 
 
-def _batches(work: Work, state: str) -> list[Batch]:
+def _take_back(work: Work, batch: Batch, refused: Refused, *, now: datetime) -> None:
+    """The API will never take this body. One that is too large is halved; a row too large alone is set aside."""
     with work.ledger.view() as tx:
-        return ledger_batches.batches_in(tx, work.run, [state])
+        (only,) = ledger_rows.waiting_for(tx, work.run, batch.batch_no) if batch.rows == 1 else (None,)
+    with work.ledger.page() as tx:
+        if refused.is_too_large and only is not None:
+            ledger_batches.void(tx, batch, f"refused alone: {refused.message}")
+            ledger_rows.quarantine(tx, [Remark(only.row_no, only.turn, "too_large", refused.message)], now=now)
+        else:
+            halved = BATCHES["too_large"].reason
+            ledger_batches.void(tx, batch, halved if refused.is_too_large else f"refused: {refused.message}")
+            ledger_rows.recall_batch(tx, work.run, batch.batch_no)

@@ -6,12 +6,12 @@ from typing import Any
 
 def as_text(found: Mapping[str, Any], *, results: str, ledger: str) -> str:
     """The last lines a person reads."""
-    return "\n".join([*funnel(found), *money(found), f"results  {results}", f"ledger   {ledger}"])
+    return "\n".join([*funnel(found), *money(found), *doubts(found), f"results  {results}", f"ledger   {ledger}"])
 
 
 def funnel(found: Mapping[str, Any]) -> list[str]:
     """Where the rows went, and the work it took."""
-    ended = ("loaded", "quarantined", "unchanged", "held")
+    ended = ("loaded", "quarantined", "unchanged", "held", "waiting")
     counts = " + ".join(f"{found[name]:,} {name}" for name in ended if found[name] or name in ("loaded", "quarantined"))
     lines = [
         f"rows     {found['rows']:,} = {counts}",
@@ -22,7 +22,31 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"set aside  {before:,} of the unchanged wait in an earlier run's quarantine")
     if found["reasons"]:
         lines.append("set aside  " + ", ".join(f"{count:,} {reason}" for reason, count in found["reasons"].items()))
+    if found["bounces"]:
+        lines.append("sent again " + ", ".join(f"{count:,} {reason}" for reason, count in found["bounces"].items()))
     return lines
+
+
+def doubts(found: Mapping[str, Any]) -> list[str]:
+    """The batches that a person must settle, and how."""
+    return [
+        f"unsettled  batch {each['batch']} of {each['rows']:,} rows: {each['why']}; "
+        f"${each['at_stake_usd']:.4f} at stake: rowtide settle {found['run_id']} {each['batch']} --help"
+        for each in found["unsettled"]
+        if each["needs_a_person"]
+    ]
+
+
+def stop_words(found: Mapping[str, Any]) -> str:
+    """Why a run ended with rows still to send, and how to go on."""
+    rest = f"{found['waiting']:,} rows wait; what was verified is loaded"
+    if found["stopped"] == "budget":
+        budget = found["budget_usd"]
+        return (
+            f"stopped at the budget: ${found['cost_usd']:.4f} of ${budget:.4f} is spent and the next batch could cross "
+            f"it; {rest}; `rowtide resume {found['run_id']} --budget {max(2 * budget, 0.01):g}` goes on"
+        )
+    return f"stopped: {found['stopped']}; {rest}; `rowtide resume {found['run_id']}` goes on"
 
 
 def money(found: Mapping[str, Any]) -> list[str]:
@@ -37,7 +61,7 @@ def money(found: Mapping[str, Any]) -> list[str]:
 
 def as_markdown(found: Mapping[str, Any]) -> str:
     """The run's page in Prefect's UI."""
-    head = ("rows", "loaded", "quarantined", "unchanged", "held", "batches", "turns", "tool_calls")
+    head = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns", "tool_calls")
     lines = [
         f"# {found['job']} · `{found['run_id']}`",
         "| " + " | ".join(name.replace("_", " ") for name in head) + " |",
@@ -46,6 +70,9 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         "",
         *money(found),
     ]
+    lines += ["", *doubts(found)] if doubts(found) else []
+    if found["stopped"]:
+        lines += ["", stop_words(found)]
     if found["reasons"]:
         lines += ["", "| set aside because | rows |", "|---|---:|"]
         lines += [f"| {reason} | {count:,} |" for reason, count in found["reasons"].items()]

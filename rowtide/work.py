@@ -3,7 +3,7 @@
 Every task starts here, so every task works on the same job or says what has changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,12 @@ class Work:
         folder = self.home / "spool" / self.run.run_id
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
+
+    def sweep_spool(self, *, keep: Collection[str]) -> None:
+        """Delete the files of every tag but these."""
+        for file in (self.home / "spool" / self.run.run_id).glob("*"):
+            if file.name.partition(".")[0] not in keep:
+                file.unlink()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 from prefect.runtime import flow_run
@@ -13,6 +14,7 @@ from rowtide import ledger_rows
 from rowtide.admission import admissions, keys_of
 from rowtide.job_folder import find_job
 from rowtide.ledger import Ledger, Run
+from rowtide.pricing import MICRO
 from rowtide.rows import BadRow, SourceRow
 from rowtide.sources import describe, read_pages
 from rowtide.work import SPOOL_PAGE, Plan, plan
@@ -21,26 +23,40 @@ from tasks.durable import durable
 
 @durable
 async def extract(
-    job: str, source: str | None = None, run_id: str | None = None, limit: int | None = None, lane: str = "auto"
+    job: str,
+    source: str | None = None,
+    run_id: str | None = None,
+    limit: int | None = None,
+    lane: str = "auto",
+    budget: float | None = None,
 ) -> str:
-    """Begin the run, or find it, and admit the source's rows from where it stopped. Returns the run's id."""
-    database = LedgerDatabase.from_environment()
-    with database.get_ledger() as ledger:
+    """Begin the run, or find it, and admit the source's rows from where it stopped. Returns the run's id.
+
+    `budget` is in US dollars; a run that is found can only be given more.
+    """
+    with LedgerDatabase.from_environment().get_ledger() as ledger:
         folder = find_job(job, jobs=Path("jobs"))
         name = run_id or f"{folder.name}-{flow_run.name}-{str(flow_run.id)[:8]}"
-        with ledger.view() as tx:
-            run = ledgers.find_run(tx, name) if ledgers.has_run(tx, name) else None
-        if run is not None and run.extracted_at:
-            return run.run_id
-        found = await plan(folder, run.source_path if run else source, os.environ)
-        if run is None:
-            run = _begin(ledger, found, name, source, limit, lane)
-        _admit_all(ledger, run, found)
+        run = _go_on(ledger, name, budget)
+        if run is None or not run.extracted_at:
+            found = await plan(folder, run.source_path if run else source, os.environ)
+            run = run or _begin(ledger, found, name, source, row_limit=limit, lane=lane, budget=budget)
+            _admit_all(ledger, run, found)
         return run.run_id
 
 
-def _begin(ledger: Ledger, found: Plan, run_id: str, source: str | None, limit: int | None, lane: str) -> Run:
-    values = {
+def _go_on(ledger: Ledger, run_id: str, budget: float | None) -> Run | None:
+    """The run, if there is one. Whatever stopped it before, it goes on now; with more money, if it is given any."""
+    with ledger.page() as tx:
+        if not ledgers.has_run(tx, run_id):
+            return None
+        ledgers.go_on(tx, run_id, None if budget is None else round(budget * MICRO))
+        return ledgers.find_run(tx, run_id)
+
+
+def _begin(ledger: Ledger, found: Plan, run_id: str, source: str | None, *, budget: float | None, **asked: Any) -> Run:
+    wall = found.job.spec.limits.budget_usd if budget is None else budget
+    values = asked | {
         "run_id": run_id,
         "job": found.job.name,
         "job_folder": str(found.job.folder),
@@ -50,8 +66,7 @@ def _begin(ledger: Ledger, found: Plan, run_id: str, source: str | None, limit: 
         "request": found.request,
         "source": describe(found.source, found.job.folder),
         "source_path": str(Path(source).resolve()) if source else None,
-        "row_limit": limit,
-        "lane": lane,
+        "budget_micro": None if wall is None else round(wall * MICRO),
     }
     with ledger.page() as tx:
         return ledgers.begin_run(tx, values, now=datetime.now(UTC))

@@ -9,7 +9,7 @@ import orjson
 
 from blocks.ledger_database import LedgerDatabase
 from rowtide import ledger_rows, ledger_turns
-from rowtide.agent import Answer, CallTools, Correct, Escalate, GiveUp, Move, RowAt, ToolUse
+from rowtide.agent import Answer, CallTools, Correct, Escalate, GiveUp, Lengthen, Move, RowAt, ToolUse
 from rowtide.following import decide
 from rowtide.ledger_rows import Remark
 from rowtide.ledger_turns import ToolRecord
@@ -24,13 +24,12 @@ PAGE_ROWS = 1000  # a kill repeats at most the read-only calls of one page
 async def follow_up(run_id: str) -> int:
     """Take every replied row one move further, page by page. Returns how many moved."""
     moved = after = 0
-    with LedgerDatabase.from_environment().get_work(run_id) as work:
-        async with tool_pool(work.job, os.environ) as pool:
-            while page := decide(work, after=after, limit=PAGE_ROWS):
-                records = await _call_all(pool, page)
-                _apply(work, page, records, now=datetime.now(UTC))
-                after = page[-1][0].row_no
-                moved += len(page)
+    async with LedgerDatabase.from_environment().get_work(run_id) as work, tool_pool(work.job, os.environ) as pool:
+        while page := decide(work, after=after, limit=PAGE_ROWS):
+            records = await _call_all(pool, page)
+            _apply(work, page, records, now=datetime.now(UTC))
+            after = page[-1][0].row_no
+            moved += len(page)
     return moved
 
 
@@ -63,7 +62,7 @@ async def _call(pool: ToolPool, row: RowAt, position: int, call: ToolUse) -> Too
 def _apply(work: Work, page: Sequence[tuple[RowAt, Move]], records: Sequence[ToolRecord], *, now: datetime) -> None:
     """Commit a page: the tools' outcomes first, then every row's move."""
 
-    def remarks(kind: type[Correct] | type[Escalate] | type[GiveUp]) -> list[Remark]:
+    def remarks(kind: type[Correct | Lengthen | Escalate | GiveUp]) -> list[Remark]:
         return [
             Remark(row.row_no, row.turn, move.reason, move.told if isinstance(move, Correct) else move.detail)
             for row, move in page
@@ -75,5 +74,6 @@ def _apply(work: Work, page: Sequence[tuple[RowAt, Move]], records: Sequence[Too
         ledger_rows.go_on(tx, {row.row_no: len(move.calls) for row, move in page if isinstance(move, CallTools)})
         ledger_rows.answer(tx, {row.row_no: move.content for row, move in page if isinstance(move, Answer)})
         ledger_rows.correct(tx, remarks(Correct), now=now)
+        ledger_rows.lengthen(tx, remarks(Lengthen), now=now)
         ledger_rows.escalate(tx, remarks(Escalate), now=now)
         ledger_rows.quarantine(tx, remarks(GiveUp), now=now)

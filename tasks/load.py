@@ -18,7 +18,7 @@ PART_ROWS = 10_000
 async def load(run_id: str) -> int:
     """Finish the parts an earlier life began, then write the rest. Returns how many rows were loaded."""
     total = 0
-    with LedgerDatabase.from_environment().get_work(run_id) as work:
+    async with LedgerDatabase.from_environment().get_work(run_id) as work:
         sink = open_sink(work.job.spec.sink, work.home, work.job.answer, os.environ)
         with work.ledger.view() as tx:
             parts = ledger_loads.unfinished(tx, work.run)

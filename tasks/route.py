@@ -8,5 +8,6 @@ from tasks.durable import durable
 @durable
 async def route(run_id: str) -> int:
     """Put every ready row that has no tier on the ladder's lowest rung. Returns how many."""
-    with LedgerDatabase.from_environment().get_work(run_id) as work, work.ledger.page() as tx:
-        return ledger_rows.route(tx, work.run, tier=0)
+    async with LedgerDatabase.from_environment().get_work(run_id) as work:
+        with work.ledger.page() as tx:
+            return ledger_rows.route(tx, work.run, tier=0)

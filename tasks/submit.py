@@ -2,60 +2,90 @@
 
 import asyncio
 import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from rowtide import ledger as ledgers
 from rowtide import ledger_rows
-from rowtide.claude import Claude
-from rowtide.packing import is_time_to_cut
+from rowtide.claude import Claude, Refused, Unknown
+from rowtide.collecting import open_batches
+from rowtide.doubt import Wait
+from rowtide.errors import UserMistake, WorldError
+from rowtide.ledger_batches import Batch
+from rowtide.settling import doubt_unanswered, settle
 from rowtide.states import RowState
-from rowtide.submission import pack, post, recall_unposted, settle_doubtful
+from rowtide.submission import Walled, next_batch, post, unpack
 from rowtide.work import Work
 from tasks.durable import durable
 
-SETTLE = timedelta(seconds=20)  # how long the API may take to list a batch it has taken
-LOOK_AGAIN_SECONDS = 2
+LOOK_AGAIN_SECONDS = 1.0
+REFUSALS = 8  # in a row, before the stage fails, to be tried again
+LONGEST_PAUSE_SECONDS = 60.0
 
 UNDECIDED = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED)
 
 
 @durable
 async def submit(run_id: str) -> int:
-    """Settle what an earlier life left in doubt, then post the batches worth cutting.
+    """Settle what an earlier life left in doubt, then post the batches worth cutting, as far as the budget goes.
 
     Returns how many rows are still undecided: while there are any, the pump goes on.
     """
-    with LedgerDatabase.from_environment().get_work(run_id) as work:
-        recall_unposted(work)
-        async with ClaudeCredentials.from_environment().get_client() as claude:
-            await _settle(work, claude)
-            while _is_time_to_cut(work):
-                batch = pack(work, secrets.token_hex(6), clock=_now)
-                if batch is not None and not await post(work, claude, batch, clock=_now):
-                    await _settle(work, claude)
-        counts = _counts(work)
-        return sum(counts[state] for state in UNDECIDED)
+    credentials = ClaudeCredentials.from_environment()
+    async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
+        why = work.run.stopped
+        unpack(work, everything=why is not None)
+        doubt_unanswered(work, clock=_now)
+        await _settle(work, claude, credentials)
+        while why is None and (batch := next_batch(work, _new_tag, clock=_now)) is not None:
+            if isinstance(batch, Walled):
+                why = "budget"
+            elif not await _post(work, claude, credentials, batch):
+                break
+        return _undecided(work, why)
 
 
-async def _settle(work: Work, claude: Claude) -> None:
-    """Wait until no batch is doubtful: nothing new is sent before."""
-    while await settle_doubtful(work, claude, settle=SETTLE, clock=_now):
-        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+async def _settle(work: Work, claude: Claude, credentials: ClaudeCredentials) -> None:
+    """Wait until the API shows every batch in doubt, or has had time to: nothing new is sent before."""
+    while Wait(is_seen=False) in await settle(work, claude, settle=credentials.settle, clock=_now):
+        await asyncio.sleep(min(LOOK_AGAIN_SECONDS, credentials.settle_seconds))
 
 
-def _is_time_to_cut(work: Work) -> bool:
-    counts = _counts(work)
-    return is_time_to_cut(
-        ready=counts[RowState.READY],
-        in_flight=counts[RowState.IN_FLIGHT] + counts[RowState.REPLIED],
-        enough_rows=work.job.spec.limits.enough_rows,
-    )
+async def _post(work: Work, claude: Claude, credentials: ClaudeCredentials, batch: Batch) -> bool:
+    """Post a batch. False when the API has no room now, but batches of ours whose end will make some."""
+    for refusals in range(REFUSALS):
+        outcome = await post(work, claude, batch, clock=_now)
+        match outcome:
+            case Unknown():
+                await asyncio.sleep(outcome.retry_after_seconds or 0)
+                await _settle(work, claude, credentials)
+                return True
+            case Refused() if not outcome.is_for_good:
+                if open_batches(work):
+                    return False
+                await asyncio.sleep(outcome.retry_after_seconds or min(2**refusals, LONGEST_PAUSE_SECONDS))
+            case Refused() if not outcome.is_too_large:
+                raise UserMistake(f"the API refused a batch ({outcome.status_code}): {outcome.message}")
+            case _:
+                return True
+    raise WorldError(f"the API refused a batch of {batch.rows:,} rows {REFUSALS} times; it lies packed")
 
 
-def _counts(work: Work) -> dict[RowState, int]:
+def _undecided(work: Work, why: str | None) -> int:
+    """How many rows the pump must go on for. Under a wall, rows that cannot be sent are not among them."""
     with work.ledger.view() as tx:
-        return ledger_rows.counts(tx, work.run)
+        counts = ledger_rows.counts(tx, work.run)
+    moving = sum(counts[state] for state in UNDECIDED if state is not RowState.READY)
+    if why and not moving:
+        with work.ledger.page() as tx:
+            ledgers.stop(tx, work.run, why)
+        return 0
+    return moving + counts[RowState.READY]
+
+
+def _new_tag() -> str:
+    return secrets.token_hex(6)
 
 
 def _now() -> datetime:

@@ -21,7 +21,7 @@ PAGE_ROWS = 10_000
 async def validate(run_id: str) -> dict[str, int]:
     """Judge every answered row, page by page: accepted, or set aside. Returns how many of each."""
     accepted = refused = after = 0
-    with LedgerDatabase.from_environment().get_work(run_id) as work:
+    async with LedgerDatabase.from_environment().get_work(run_id) as work:
         suite = load_gate(work.job)
         while page := _page(work, after):
             after = page[-1].row_no

@@ -2,64 +2,55 @@
 
 import asyncio
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
-from rowtide import ledger_batches
-from rowtide.claude import BatchStatus, Claude
-from rowtide.filing import file_results, is_ours
-from rowtide.ledger_batches import Batch
+from rowtide.claude import Claude
+from rowtide.collecting import Collector, open_batches
+from rowtide.doubt import Wait
+from rowtide.errors import StoppedByWorld, WorldError
+from rowtide.settling import posting, settle
 from rowtide.work import Work
 from tasks.durable import durable
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 60.0
 PAUSE_GROWS_BY = 1.5
+OUTAGE = timedelta(minutes=30)  # how long the API may be out of reach before the stage fails, to be tried again
 
 
 @durable
 async def wait(run_id: str) -> dict[str, int]:
-    """Poll until some batch has ended, and file its results. Returns how many rows replied, bounced, were rejected."""
+    """Poll until rows have moved or a doubtful batch is settled. Returns what became of rows."""
     done: Counter[str] = Counter()
-    pause = FIRST_PAUSE_SECONDS
-    with LedgerDatabase.from_environment().get_work(run_id) as work:
-        async with ClaudeCredentials.from_environment().get_client() as claude:
-            while batches := _open(work):
-                ended = [batch for batch in batches if batch.ended_at or await _has_ended(claude, batch)]
-                for batch in ended:
-                    done.update(await _collect(work, claude, batch))
-                if ended:
-                    break
-                await asyncio.sleep(pause)
-                pause = min(pause * PAUSE_GROWS_BY, LONGEST_PAUSE_SECONDS)
+    credentials = ClaudeCredentials.from_environment()
+    async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
+        collector = Collector(work, claude, settle=credentials.settle, clock=_now)
+        pause, reached_at = FIRST_PAUSE_SECONDS, _now()
+        while open_batches(work) or posting(work):
+            try:
+                settled = await _settled(work, claude, credentials.settle)
+                done = await collector.round()
+                reached_at, after = _now(), None
+            except StoppedByWorld:
+                raise
+            except WorldError as error:
+                if _now() - reached_at > OUTAGE:
+                    raise
+                settled, after = False, error.retry_after_seconds
+            if settled or done.total():
+                break
+            await asyncio.sleep(after or pause)
+            pause = min(pause * PAUSE_GROWS_BY, LONGEST_PAUSE_SECONDS)
     return dict(done)
 
 
-async def _has_ended(claude: Claude, batch: Batch) -> bool:
-    assert batch.api_id
-    status = await claude.retrieve(batch.api_id)
-    return isinstance(status, BatchStatus) and status.status == "ended"
+async def _settled(work: Work, claude: Claude, patience: timedelta) -> bool:
+    """Whether some doubtful batch is doubtful no more."""
+    verdicts = await settle(work, claude, settle=patience, clock=_now)
+    return any(not isinstance(each, Wait) for each in verdicts)
 
 
-async def _collect(work: Work, claude: Claude, batch: Batch) -> Counter[str]:
-    """Bring the results to disk, whole, then file them."""
-    assert batch.api_id
-    spool = work.spool(f"{batch.tag}.results.jsonl")
-    if not batch.ended_at or not spool.is_file():
-        await claude.spool_results(batch.api_id, spool)
-        with work.ledger.page() as tx:
-            ledger_batches.ended(tx, batch.batch_no, now=datetime.now(UTC))
-    if not is_ours(batch, spool):
-        spool.unlink()
-        with work.ledger.page() as tx:
-            ledger_batches.disown(tx, batch)
-        return Counter()
-    done = file_results(work, batch, spool, now=datetime.now(UTC))
-    spool.unlink()
-    return done
-
-
-def _open(work: Work) -> list[Batch]:
-    with work.ledger.view() as tx:
-        return ledger_batches.batches_in(tx, work.run, ["open"])
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,6 +1,8 @@
 """What tests stand on: a clock, a ledger on disk, a run with rows in any state."""
 
-from collections.abc import Generator
+import asyncio
+import os
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from prefect.settings import (
 )
 from prefect.testing.utilities import prefect_test_harness
 
+from emulator.faults import Call, untroubled_call
 from emulator.server import start
+from emulator.world import workspace_of
 from rowtide import ledger_rows
 from rowtide.admission import Admission
 from rowtide.ledger import Ledger, Run, begin_run, ledger_url
@@ -78,12 +82,39 @@ def emulator_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Any]:
 
 
 @pytest.fixture
-def api(emulator_server: Any, prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def api(emulator_server: Any, prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Any]:
     """The emulator, with an account and a ROWTIDE_HOME of this test's own."""
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ANTHROPIC_API_KEY", f"key-{tmp_path.name}")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", emulator_server.url)
-    return emulator_server
+    monkeypatch.setenv("ROWTIDE_SETTLE_SECONDS", "1")
+    yield emulator_server
+    emulator_server.world.faults.clear()
+    emulator_server.world.faults.on_call = untroubled_call
+
+
+@pytest.fixture
+def faults(api: Any) -> Callable[..., None]:
+    """Loads a plan of faults for this test's account."""
+    key = os.environ["ANTHROPIC_API_KEY"]
+
+    def of_account(rule: dict[str, Any]) -> dict[str, Any]:
+        kind = next(kind for kind in ("call", "rows", "batch") if kind in rule)
+        return {**rule, "key": key} if kind == "call" else {**rule, kind: {**rule[kind], "key": key}}
+
+    return lambda *rules: api.world.faults.load([of_account(rule) for rule in rules])
+
+
+def batch_was_made(api: Any) -> asyncio.Event:
+    """Is set as soon as this test's account has made a batch, before the API says so."""
+    workspace, loop, event = workspace_of(os.environ["ANTHROPIC_API_KEY"]), asyncio.get_running_loop(), asyncio.Event()
+
+    def on_call(call: Call) -> None:
+        if (call.name, call.workspace, call.moment) == ("POST /v1/messages/batches", workspace, "after"):
+            loop.call_soon_threadsafe(event.set)
+
+    api.world.faults.on_call = on_call
+    return event
 
 
 ANSWER = """

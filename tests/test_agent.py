@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rowtide.agent import Answer, CallTools, Correct, Escalate, GiveUp, RowAt, Verdict, next_move
+from rowtide.agent import Answer, CallTools, Correct, Escalate, GiveUp, Lengthen, RowAt, Verdict, next_move, room
 from rowtide.job import JobSpec
 
 JOB = JobSpec.model_validate(
@@ -29,6 +29,7 @@ def at(**values: int) -> RowAt:
         "conversation_from": 0,
         "tool_calls": 0,
         "corrections": 0,
+        "longer": 0,
         "bounces": 0,
     }
     return RowAt(**{**given, **values})
@@ -75,10 +76,23 @@ def test_a_row_corrected_often_enough_goes_up_the_ladder_and_then_to_quarantine(
     assert isinstance(next_move(JOB, at(corrections=1, tier=1), "end_turn", text("{}"), wrong), GiveUp)
 
 
+def test_a_cut_reply_is_asked_for_once_more_with_twice_the_room_and_its_cut_tool_call_never_runs() -> None:
+    assert isinstance(next_move(JOB, at(), "max_tokens", asks("1"), fine), Lengthen)
+    assert room(JOB, at(longer=1)) == 2 * room(JOB, at())
+    again = next_move(JOB, at(longer=1), "max_tokens", asks("1"), fine)
+    assert isinstance(again, Escalate)
+    assert again.reason == "truncated"
+
+
+def test_a_reply_that_waits_for_a_tool_nobody_knows_goes_one_tier_up() -> None:
+    move = next_move(JOB, at(), "tool_use", [{"type": "hologram_use"}], fine)
+    assert isinstance(move, Escalate)
+    assert (move.reason, "hologram_use" in move.detail) == ("unknown_block", True)
+
+
 @pytest.mark.parametrize(
     ("stop_reason", "reason"),
     [
-        ("max_tokens", "truncated"),
         ("refusal", "refused"),
         ("model_context_window_exceeded", "context_full"),
         ("telepathy", "unknown_stop"),

@@ -21,12 +21,15 @@ PRODUCT = [*LAYERS, "emulator"]
 
 # Decisions take values and give values back. Edges touch disk, network, database or other programs.
 DECISIONS = {
-    "admission", "agent", "checks", "errors", "packing", "pricing", "requests", "results", "rows", "states", "summary",
+    "admission", "agent", "checks", "doubt", "errors", "packing", "policies", "pricing", "requests", "results", "rows",
+    "states", "summary",
     "catalogue", "job",  # each reads the one YAML file it defines, and nothing else
 }  # fmt: skip
 EDGES = {
-    "claude", "filing", "following", "gates", "job_folder", "sinks", "sources", "submission", "tools", "work",
-    "ledger", "ledger_batches", "ledger_loads", "ledger_rows", "ledger_story", "ledger_tables", "ledger_turns",
+    "claude", "collecting", "filing", "following", "gates", "job_folder", "settling", "sinks", "sources", "submission",
+    "tools", "work",
+    "ledger", "ledger_batches", "ledger_leases", "ledger_loads", "ledger_rows", "ledger_story", "ledger_tables",
+    "ledger_turns",
 }  # fmt: skip
 
 HEAVY = {
@@ -46,7 +49,7 @@ FILE_LINES = {"flows": 80, "tasks": 100}
 PRODUCT_FILE_LINES = 300
 FUNCTION_LINES = 40
 LATE = {"rowtide/gates.py"}  # Great Expectations takes seconds to import: only a job with a gate pays for it
-ROWTIDE_MODULES = 30  # the ledger is six of them, one table or story each
+ROWTIDE_MODULES = 36  # the ledger is eight of them, one table or story each
 
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "service", "handler"}
 MODEL_ID = re.compile(r"claude-(haiku|sonnet|opus|fable)-")

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from emulator.clock import Clock
 from emulator.server import start
 from rowtide.claude import BatchStatus, Claude, Created, Refused, Unknown, api_schema
-from rowtide.errors import UserMistake, WorldError
+from rowtide.errors import UserMistake
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,11 @@ async def test_a_lost_reply_is_unknown_and_was_posted_once(server: Any, tmp_path
     assert len(listed) == len(server.world.batches_of("key-b")) == 1
 
 
-async def test_a_server_that_is_not_there_leaves_the_outcome_unknown(tmp_path: Path) -> None:
+async def test_where_no_connection_comes_about_nothing_was_sent(tmp_path: Path) -> None:
     async with Claude("key", "http://127.0.0.1:9") as claude:
-        assert isinstance(await claude.create_batch(body(tmp_path)), Unknown)
+        outcome = await claude.create_batch(body(tmp_path))
+    assert isinstance(outcome, Refused)
+    assert not outcome.is_for_good
 
 
 async def test_a_refusal_is_certain_and_says_why(server: Any, tmp_path: Path) -> None:
@@ -63,11 +65,11 @@ async def test_a_refusal_is_certain_and_says_why(server: Any, tmp_path: Path) ->
     assert "bad-key" not in str(caught.value)
 
 
-async def test_a_batch_nobody_knows_is_none_and_its_results_are_worth_another_try(server: Any, tmp_path: Path) -> None:
+async def test_a_batch_nobody_knows_has_neither_status_nor_results(server: Any, tmp_path: Path) -> None:
     async with Claude("key-c", server.url) as claude:
         assert await claude.retrieve("msgbatch_nope") is None
-        with pytest.raises(WorldError, match="not found"):
-            await claude.spool_results("msgbatch_nope", tmp_path / "out.jsonl")
+        assert not await claude.spool_results("msgbatch_nope", tmp_path / "out.jsonl")
+        assert await claude.first_lines("msgbatch_nope", 3) is None
     assert not (tmp_path / "out.jsonl").exists()
 
 

@@ -1,5 +1,9 @@
 """The ledger refuses what must not happen, whoever asks."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 from conftest import NOW, make_rows, make_run
 from sqlalchemy import text
@@ -10,6 +14,7 @@ from rowtide import ledger_batches, ledger_loads, ledger_rows, ledger_turns
 from rowtide.errors import IllegalMove, UserMistake
 from rowtide.ledger import Ledger, Run
 from rowtide.ledger_rows import Remark
+from rowtide.ledger_tables import MIGRATIONS
 from rowtide.ledger_turns import Reply, ToolRecord
 from rowtide.states import MOVES, RowState
 
@@ -18,7 +23,8 @@ def batch_of(ledger: Ledger, run: Run, rows: list[int], tag: str = "tag") -> int
     with ledger.page() as tx:
         batch_no = ledger_batches.begin(tx, run, tag, now=NOW)
         ledger_rows.submit(tx, batch_no, rows)
-        ledger_batches.intend(tx, batch_no, rows=len(rows), size=100, now=NOW)
+        ledger_batches.packed(tx, batch_no, rows=len(rows), size=100, reserved_micro=900)
+        ledger_batches.intend(tx, batch_no, newest_before=None, now=NOW)
         ledger_batches.opened(tx, batch_no, f"msgbatch_{tag}", adopted=False, now=NOW)
     return batch_no
 
@@ -96,7 +102,7 @@ def test_recalled_rows_are_ready_again_and_were_not_bounced(ledger: Ledger) -> N
     run = make_run(ledger)
     batch_no = batch_of(ledger, run, make_rows(ledger, run, 2))
     with ledger.page() as tx:
-        assert ledger_rows.recall(tx, batch_no) == 2
+        assert ledger_rows.recall_batch(tx, run, batch_no) == 2
         (first, _) = ledger_rows.page_of(tx, run, RowState.READY, after=0, limit=10)
     assert first.bounces == 0
 
@@ -170,8 +176,23 @@ def test_opening_a_ledger_twice_migrates_it_once(tmp_path) -> None:
     Ledger(url).close()
     again = Ledger(url)
     with again.view() as tx:
-        assert tx.execute(text("SELECT count(*) FROM migration")).scalar() == 1
+        assert tx.execute(text("SELECT count(*) FROM migration")).scalar() == len(MIGRATIONS)
     again.close()
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_all_it_holds(tmp_path) -> None:
+    file = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(file)) as old:
+        old.executescript(Path("tests/ledgers/001.sql").read_text())
+    opened = Ledger(f"sqlite:///{file}")
+    with opened.page() as tx:
+        run = ledgers.find_run(tx, "old-run")
+        (batch,) = ledger_batches.batches_in(tx, run, ["open"])
+        assert (batch.api_id, batch.rows, batch.reserved_micro) == ("msgbatch_old", 3, 0)
+        assert len(ledger_rows.waiting_for(tx, run, batch.batch_no)) == 2
+        ledger_batches.lose(tx, batch, "deleted")
+        assert ledger_rows.hold_batch(tx, run, batch.batch_no, "deleted") == 2
+    opened.close()
 
 
 def test_every_move_leads_to_one_state() -> None:

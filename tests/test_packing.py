@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowtide.packing import how_many_fit, is_time_to_cut
+from rowtide.packing import Load, Room, distinct_count, how_many_fit, is_time_to_cut
 
 
 @given(
@@ -17,18 +17,32 @@ def test_batches_packed_page_by_page_hold_every_request_once_within_both_limits(
 ) -> None:
     left, packed = list(sizes), []
     while left:
-        rows, size, body = 0, 0, b'{"requests":['
+        held, body = Load(), b'{"requests":['
         while left:
             taken = left[:page]
-            fits = how_many_fit(taken, rows=rows, size=size, max_rows=max_rows, max_bytes=max_bytes)
-            body += (b"," if rows and fits else b"") + b",".join(b"x" * each for each in taken[:fits])
+            fits = how_many_fit(taken, [1] * len(taken), held, Room(max_rows, max_bytes))
+            body += (b"," if held.rows and fits else b"") + b",".join(b"x" * each for each in taken[:fits])
             packed += taken[:fits]
-            rows, size, left = rows + fits, len(body) + 2, left[fits:]
+            held, left = Load(held.rows + fits, len(body) + 2), left[fits:]
             if fits < len(taken):
                 break
-        assert 0 < rows <= max_rows
+        assert 0 < held.rows <= max_rows
         assert len(body + b"]}") <= max_bytes
     assert packed == sizes
+
+
+@given(costs=st.lists(st.integers(0, 50), max_size=40), left=st.integers(0, 500))
+def test_what_is_packed_never_costs_more_than_is_left_and_stops_for_nothing_else(costs: list[int], left: int) -> None:
+    fits = how_many_fit([10] * len(costs), costs, Load(), Room(1000, 1_000_000, left))
+    assert sum(costs[:fits]) <= left
+    assert fits == len(costs) or sum(costs[: fits + 1]) > left
+
+
+@given(rows=st.integers(1, 50), taken=st.sets(st.integers(1, 50)))
+def test_a_batch_in_doubt_is_told_apart_by_its_count_wherever_that_can_be(rows: int, taken: set[int]) -> None:
+    count = distinct_count(rows, taken)
+    assert 0 < count <= rows
+    assert count not in taken or set(range(1, rows + 1)) <= taken
 
 
 def test_a_small_batch_is_cut_only_when_nothing_else_can_become_ready() -> None:

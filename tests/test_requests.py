@@ -1,6 +1,7 @@
 """A request is what the API expects, byte for byte the same for what rows share."""
 
 import re
+from typing import Any
 
 import orjson
 from hypothesis import given
@@ -17,6 +18,11 @@ def build(talk: Conversation | None = None) -> dict:
     return orjson.loads(
         request("tag-7", head=head("some-model", 99), shared=shared, messages=messages("row seven", talk))
     )
+
+
+def turn(number: int, stop_reason: str, content: bytes) -> Any:
+    """A turn as the ledger gives it back: a row mapping, which is like a dict."""
+    return {"turn": number, "stop_reason": stop_reason, "content": content}
 
 
 def test_a_first_request_holds_the_row_the_instructions_the_tools_and_the_schema() -> None:
@@ -36,7 +42,7 @@ def test_what_the_model_said_goes_back_verbatim_with_every_tool_answered() -> No
         b'[{"type":"thinking","thinking":"","signature":"x=="},{"type":"tool_use","id":"t1","name":"a__b","input":{}}]'
     )
     talk = Conversation()
-    talk.turns.append({"turn": 1, "content": said})  # pyright: ignore[reportArgumentType] # a row mapping is like a dict
+    talk.turns.append(turn(1, "tool_use", said))
     talk.tool_records[1].append(ToolRecord(7, 1, 0, "t1", "a.b", b"{}", "no such thing", 1, 4))
     _, assistant, user = build(talk)["params"]["messages"]
     assert assistant["content"] == orjson.loads(said)
@@ -47,9 +53,15 @@ def test_what_the_model_said_goes_back_verbatim_with_every_tool_answered() -> No
 
 def test_a_correction_follows_the_answer_it_is_about() -> None:
     talk = Conversation()
-    talk.turns.append({"turn": 1, "content": b"[]"})  # pyright: ignore[reportArgumentType] # a row mapping is like a dict
+    talk.turns.append(turn(1, "end_turn", b"[]"))
     talk.corrections[1] = "Your answer was not accepted: …"
     assert build(talk)["params"]["messages"][-1] == {"role": "user", "content": "Your answer was not accepted: …"}
+
+
+def test_a_reply_that_was_cut_is_asked_for_again_as_if_it_had_never_been() -> None:
+    talk = Conversation()
+    talk.turns.append(turn(1, "max_tokens", b'[{"type":"text","text":"The ans"}]'))
+    assert build(talk)["params"]["messages"] == [{"role": "user", "content": "row seven"}]
 
 
 @given(row_no=st.integers(1, 2**62), tag=st.from_regex(r"[0-9a-f]{12}", fullmatch=True))

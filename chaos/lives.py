@@ -1,0 +1,166 @@
+"""A life: one process that works on a run until it is done, dies as planned, or is killed.
+
+Lives are forked from a process that has imported everything, so that one takes half a second. Each run has a home and
+an account of its own: a shared one would share its prompt cache, and the bills would differ.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+import httpx2
+import pandas as pd
+
+from chaos.effects import Death, Effects
+from chaos.pump import pump
+from rowtide.errors import Stopped, StoppedByWorld
+from rowtide.gates import judge
+from rowtide.job_folder import load_job
+from rowtide.work import load_gate
+
+SMALL = Path(__file__).parent / "jobs" / "small"
+RUN = "run-1"
+SETTLE_SECONDS = "1"
+LONGEST_LIFE_SECONDS = 60
+AT_THE_BUDGET, STOPPED_BY_WORLD = 4, 3  # how a life ends that stopped on purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a run lives, who pays for it and to whom."""
+
+    folder: Path
+    api_url: str
+    job: Path = SMALL
+    budget: float | None = None
+
+    @property
+    def account(self) -> str:
+        return f"key-{self.folder}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    def last_words(self) -> str:
+        """The last line that was said, most often an error."""
+        said = self.log.read_text(errors="replace").strip() if self.log.is_file() else ""
+        return said.rpartition("\n")[2][:300]
+
+    def labels(self) -> list[str]:
+        """The effects of the last life that was let finish."""
+        return json.loads((self.folder / "effects.json").read_text())
+
+
+def warm_up() -> None:
+    """Do once what every life would do again: import what is imported late (GX: six seconds), read certificates."""
+    if gate := load_gate(load_job(SMALL)):
+        judge(gate, pd.DataFrame({"row_no": [1], "desk": ["north desk"], "topic": ["billing"]}))
+    for name in ("anyio._backends._asyncio", "httpcore2", "pyarrow.pandas_compat"):
+        import_module(name)
+    ssl.create_default_context = cache(ssl.create_default_context)
+    httpx2.AsyncClient()
+    gc.collect()
+    gc.freeze()
+
+
+@contextmanager
+def emulator(folder: Path, batch_seconds: str, faults: Path | None = None) -> Generator[str]:
+    """The API, in a process of its own. Gives its URL."""
+    command = [sys.executable, "-m", "emulator", "--port", "0", "--until-stdin-closes"]
+    options = ["--batch-seconds", batch_seconds, "--data", str(folder), *(["--faults", str(faults)] if faults else [])]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*command, *options], stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            yield process.stdout.readline().split()[-1]
+        finally:
+            process.stdin.close()
+            process.terminate()
+
+
+def live(home: Home, death: Death | None = None) -> int:
+    """Start a life and see it end. Returns its exit status, negative for a signal."""
+    return end_of(begin(home, death))
+
+
+def begin(home: Home, death: Death | None = None) -> int:
+    """Start a life. Returns its process id."""
+    home.folder.mkdir(parents=True, exist_ok=True)
+    pid = os.fork()
+    if not pid:
+        _live(home, death)
+    return pid
+
+
+def end_of(pid: int, *, seconds: float = LONGEST_LIFE_SECONDS) -> int:
+    """Wait for a life to end; a too long one is ended. Returns its exit status, negative for a signal."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if (status := ended(pid)) is not None:
+            return status
+        time.sleep(0.002)
+    return kill(pid)
+
+
+def ended(pid: int) -> int | None:
+    """The exit status of a life that has ended, or None."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+def kill(pid: int) -> int:
+    """SIGKILL. Returns the exit status."""
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _live(home: Home, death: Death | None) -> NoReturn:
+    """Never returns: what the parent had in hand is not this process's to finish."""
+    status = 1
+    try:
+        said = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        os.environ |= {
+            "ROWTIDE_HOME": str(home.folder),
+            "ROWTIDE_SETTLE_SECONDS": SETTLE_SECONDS,
+            "ANTHROPIC_API_KEY": home.account,
+            "ANTHROPIC_BASE_URL": home.api_url,
+        }
+        os.environ.pop("ROWTIDE_LEDGER", None)
+        effects = Effects(home.folder, death)
+        effects.install()
+
+        def on_stage(name: str) -> None:
+            effects.stage = name
+
+        asyncio.run(pump(str(home.job), RUN, on_stage, home.budget))
+        labels = list(effects.labels)
+        (home.folder / "effects.json").write_text(json.dumps(labels))
+        status = 0
+    except Stopped:
+        status = AT_THE_BUDGET
+    except StoppedByWorld:
+        status = STOPPED_BY_WORLD
+    except BaseException:  # noqa: BLE001 # the log is where a life's end is read
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

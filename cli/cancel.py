@@ -1,0 +1,34 @@
+"""`rowtide cancel RUN`."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from blocks.claude_credentials import ClaudeCredentials
+from cli.say import existing_ledger, out
+from rowtide import ledger as ledgers
+from rowtide.collecting import CANCELED, cancel_open
+from rowtide.ledger import Ledger, Run
+
+
+def cancel(run: str) -> int:
+    """Send nothing more for a run and cancel its open batches. `rowtide resume RUN` goes on.
+
+    Replies that were given are kept and paid for; rows the API had not come to cost nothing and wait.
+
+    Parameters
+    ----------
+    run
+        The run's id, as `rowtide runs` lists it.
+    """
+    with existing_ledger() as ledger:
+        with ledger.page() as tx:
+            found = ledgers.find_run(tx, run)
+            ledgers.stop(tx, found, CANCELED)
+        canceled = asyncio.run(_cancel_open(ledger, found))
+    out.print(f"{canceled} open batches are being canceled; `rowtide resume {run}` files them and goes on")
+    return 0
+
+
+async def _cancel_open(ledger: Ledger, run: Run) -> int:
+    async with ClaudeCredentials.from_environment().get_client() as claude:
+        return await cancel_open(ledger, run, claude, clock=lambda: datetime.now(UTC))

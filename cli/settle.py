@@ -1,0 +1,93 @@
+"""`rowtide settle RUN [BATCH]`."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from cli.say import existing_ledger, out
+from rowtide import ledger as ledgers
+from rowtide import ledger_batches, ledger_rows
+from rowtide.errors import UserMistake
+from rowtide.ledger import Ledger, Run
+from rowtide.ledger_batches import Batch
+from rowtide.ledger_story import unsettled
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+def settle(
+    run: str,
+    batch: int | None = None,
+    *,
+    found_as: str | None = None,
+    send_again: Flag = False,
+    give_up: Flag = False,
+) -> int:
+    """Say what became of a batch that Rowtide will not guess about; without BATCH, list those there are.
+
+    A batch is unsettled when it may have been paid for and its results cannot be had: somebody deleted it, its results
+    are older than 29 days, or what may have been it vanished. Its rows are held meanwhile; the others go on.
+
+    Parameters
+    ----------
+    run
+        The run's id, as `rowtide runs` lists it.
+    batch
+        The batch's number, as this command lists it.
+    found_as
+        It is this batch at the API (msgbatch_…): read its results.
+    send_again
+        Send its rows again. They may be paid for twice: the money at stake stays counted against the budget.
+    give_up
+        Put its rows into quarantine.
+    """
+    with existing_ledger() as ledger:
+        with ledger.view() as tx:
+            found = ledgers.find_run(tx, run)
+        if batch is None:
+            _list(ledger, found)
+            return 0
+        if [found_as is not None, send_again, give_up].count(True) != 1:
+            raise UserMistake("say one of --found-as, --send-again and --give-up", key=f"batch {batch}")
+        _settle(ledger, found, _lost(ledger, found, batch), found_as, send_again=send_again)
+    out.print(f"settled; `rowtide resume {run}` goes on")
+    return 0
+
+
+def _list(ledger: Ledger, run: Run) -> None:
+    with ledger.view() as tx:
+        doubtful = unsettled(tx, run)
+    if not doubtful:
+        out.print(f"nothing to settle in {run.run_id}", markup=False)
+        return
+    table = Table("batch", "rows", "at stake", "posted", "why", "at the API", box=None, pad_edge=False)
+    for each in doubtful:
+        why = each["why"] if each["needs_a_person"] else f"being looked for: {each['why']}"
+        money, ids = f"${each['at_stake_usd']:.4f}", ", ".join(each["api_ids"]) or "not seen"
+        table.add_row(str(each["batch"]), f"{each['rows']:,}", money, str(each["since"])[:19], why, ids)
+    out.print(table)
+
+
+def _lost(ledger: Ledger, run: Run, batch_no: int) -> Batch:
+    with ledger.view() as tx:
+        lost = {each.batch_no: each for each in ledger_batches.batches_in(tx, run, ["lost"])}
+    if batch_no not in lost:
+        known = ", ".join(map(str, lost)) or "none"
+        raise UserMistake(f"batch {batch_no} does not wait for a person; those that do: {known}", key=run.run_id)
+    return lost[batch_no]
+
+
+def _settle(ledger: Ledger, run: Run, batch: Batch, found_as: str | None, *, send_again: bool) -> None:
+    now = datetime.now(UTC)
+    with ledger.page() as tx:
+        if found_as is not None:
+            ledger_batches.find(tx, batch, found_as, now=now)
+            ledger_rows.find_batch(tx, run, batch.batch_no)
+        elif send_again:
+            ledger_batches.write_off(tx, batch, f"sent again by a person; it was {batch.detail}")
+            ledger_rows.recall_batch(tx, run, batch.batch_no)
+        else:
+            ledger_batches.write_off(tx, batch, f"given up by a person; it was {batch.detail}")
+            ledger_rows.give_up_batch(tx, run, batch.batch_no, "a person gave its batch up", now=now)

@@ -1,0 +1,52 @@
+"""Results that arrive other than they were sent: cut, short, twice, in disorder, or with a line of rubbish."""
+
+import random
+from collections.abc import Iterator
+from itertools import chain, islice
+
+from emulator.faults import Drop
+from emulator.plan import Damage
+
+RUBBISH = b"<html><body>upstream connect error</body></html>"
+
+
+def whole(lines: Iterator[bytes]) -> Iterator[bytes]:
+    return (line + b"\n" for line in lines)
+
+
+def damaged(lines: Iterator[bytes], damage: Damage, ordinal: int) -> Iterator[bytes | Drop]:
+    """The lines with their newlines, as damaged; after a `Drop` comes nothing. Each reading is shuffled its own way."""
+    if damage.shuffle:
+        shuffled = list(lines)
+        random.Random(ordinal).shuffle(shuffled)
+        lines = iter(shuffled)
+    if damage.repeat_lines:
+        lines = chain.from_iterable((line, line) for line in lines)
+    if damage.garbage_line:
+        lines = (RUBBISH if at == damage.garbage_line else line for at, line in enumerate(lines, 1))
+    pieces = _ended(whole(lines), damage)
+    return _without_last_newline(pieces) if damage.no_last_newline else pieces
+
+
+def _ended(lines: Iterator[bytes], damage: Damage) -> Iterator[bytes | Drop]:
+    """The lines up to where the stream ends. A stream with fewer lines is cut at its own end."""
+    half = damage.cut_mid_line or damage.cut_mid_line_cleanly
+    if half:
+        yield from islice(lines, half - 1)
+        yield from (line[: len(line) // 2] for line in islice(lines, 1))
+    elif damage.cut_after_lines is not None:
+        yield from islice(lines, damage.cut_after_lines)
+    else:
+        yield from islice(lines, damage.end_after_lines)
+    if damage.cut_mid_line or damage.cut_after_lines is not None:
+        yield Drop()
+
+
+def _without_last_newline(pieces: Iterator[bytes | Drop]) -> Iterator[bytes | Drop]:
+    held = next(pieces, None)
+    for piece in pieces:
+        assert held is not None
+        yield held
+        held = piece
+    if held is not None:
+        yield held.removesuffix(b"\n") if isinstance(held, bytes) else held

@@ -1,0 +1,264 @@
+"""A plan of faults: a list of rules, each about calls, about rows or about batches. Read strictly.
+
+Within a rule everything that says which must hold; of several rules that strike one thing, the first decides.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+
+Moment = Literal["before", "after"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0)]
+Places = Annotated[list[Count], BeforeValidator(lambda given: given if isinstance(given, list) else [given])]
+
+
+class PlanError(ValueError):
+    """A plan that cannot be read; says which rule, which key and what is wrong with it."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Refuse(Strict):
+    """Answer with an error. `before`: nothing took place. `after`: it did."""
+
+    status: Literal[400, 401, 402, 403, 404, 409, 413, 429, 500, 503, 504, 529]
+    retry_after: Seconds | None = None
+    error_code: str | None = None
+    message: str | None = None
+    moment: Moment = "before"
+
+
+class Cut(Strict):
+    """Cut the connection without a word."""
+
+    drop: Moment
+
+
+class Hang(Strict):
+    """Say nothing for so long, then go on or cut the connection."""
+
+    hang_seconds: Seconds
+    then: Literal["go_on", "drop"] = "go_on"
+    moment: Moment = "before"
+
+
+class Garble(Strict):
+    """200 with a body that is no JSON, after the effect took place: a page of HTML, or half of the true body."""
+
+    garbage: Literal[True, "html", "json"]
+
+
+class Slow(Strict):
+    """The body comes in ten pieces over so long."""
+
+    slow_seconds: Seconds
+
+
+class Lag(Strict):
+    """A batch is not listed before it is so old."""
+
+    lag_seconds: Seconds
+
+
+class Damage(Strict):
+    """What happens to a stream of results. Lines are counted from 1, as they would have been sent."""
+
+    shuffle: Literal[True] | None = None
+    repeat_lines: Literal[True] | None = None
+    garbage_line: Count | None = None
+    cut_after_lines: Annotated[int, Field(ge=0)] | None = None
+    cut_mid_line: Count | None = None
+    end_after_lines: Annotated[int, Field(ge=0)] | None = None
+    cut_mid_line_cleanly: Count | None = None
+    no_last_newline: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _does_something(self) -> "Damage":
+        if not self.model_fields_set:
+            raise ValueError("says nothing to do")
+        ends = {"cut_after_lines", "cut_mid_line", "end_after_lines", "cut_mid_line_cleanly"} & self.model_fields_set
+        if len(ends) > 1:
+            raise ValueError(f"{' and '.join(sorted(ends))}: a stream ends once")
+        return self
+
+
+HEADS = {
+    "status": Refuse,
+    "drop": Cut,
+    "hang_seconds": Hang,
+    "garbage": Garble,
+    "slow_seconds": Slow,
+    "lag_seconds": Lag,
+}
+Act = Refuse | Cut | Hang | Garble | Slow | Lag | Damage
+
+
+def _head(given: Any) -> str:
+    # Whatever has no head is damage to results, or a mistake that its message explains.
+    named = [
+        head for head, kind in HEADS.items() if (head in given if isinstance(given, dict) else type(given) is kind)
+    ]
+    return named[0] if named else "damage"
+
+
+class Which(Strict):
+    """Counted from 1, per account, since the plan was loaded."""
+
+    nth: Places | None = None
+    first: Count | None = None
+    every: Count | None = None
+    share: Share | None = None
+    seed: int = 0
+    key: str | None = None
+
+
+class CallRule(Which):
+    call: Literal["create", "list", "retrieve", "results", "cancel", "delete", "messages", "count_tokens"]
+    do: Annotated[
+        Annotated[Refuse, Tag("status")]
+        | Annotated[Cut, Tag("drop")]
+        | Annotated[Hang, Tag("hang_seconds")]
+        | Annotated[Garble, Tag("garbage")]
+        | Annotated[Slow, Tag("slow_seconds")]
+        | Annotated[Lag, Tag("lag_seconds")]
+        | Annotated[Damage, Tag("damage")],
+        Discriminator(_head),
+    ]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "CallRule":
+        for kind, call in ((Damage, "results"), (Lag, "list")):
+            if isinstance(self.do, kind) and self.call != call:
+                raise ValueError(f"{', '.join(sorted(self.do.model_fields_set))}: only for `call: {call}`")
+        return self
+
+
+class Rows(Strict):
+    """`share` is drawn from the seed and the row's messages alone: the same row is struck in whatever batch it is."""
+
+    share: Share | None = None
+    seed: int = 0
+    text: str | None = None
+    nth: Places | None = None
+    attempts: Count | None = None
+    key: str | None = None
+
+
+class RowResult(Strict):
+    errored: (
+        Literal[
+            "api_error", "overloaded_error", "rate_limit_error", "timeout_error", "invalid_request_error",
+            "not_found_error", "permission_error", "authentication_error", "billing_error", "request_too_large",
+            "credit",
+        ]
+        | None
+    ) = None  # fmt: skip
+    expired: Literal[True] | None = None
+    canceled: Literal[True] | None = None
+    missing: Literal[True] | None = None
+    stop: str | None = None
+    block: str | None = None
+    not_json: Literal[True] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_a_word(cls, given: Any) -> Any:
+        return {given: True} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "RowResult":
+        if len(self.model_fields_set) != 1:
+            raise ValueError("a row has one result")
+        return self
+
+
+class RowRule(Strict):
+    rows: Rows
+    result: RowResult
+
+
+class Fate(Strict):
+    """What becomes of a batch. Shares are of its rows; seconds are the emulator's clock's."""
+
+    seconds: Seconds | None = None
+    invisible_seconds: Seconds = 0
+    partial_counts: bool = False
+    canceled: Share | None = None
+    expired: Share | None = None
+    deleted: bool = False
+    archived: bool = False
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> "Fate":
+        if not self.model_fields_set:
+            raise ValueError("says nothing to do")
+        if self.canceled is not None and self.expired is not None:
+            raise ValueError("canceled and expired: a batch ends once")
+        return self
+
+
+class BatchRule(Strict):
+    batch: Which
+    do: Fate
+
+
+Rule = CallRule | RowRule | BatchRule
+KINDS: dict[str, type[Rule]] = {"call": CallRule, "rows": RowRule, "batch": BatchRule}
+ACT_NAMES = {name for kind in (*HEADS.values(), Damage) for name in kind.model_fields}
+NAMES: dict[str, set[str]] = {
+    "call": {"call", "do", *Which.model_fields, *ACT_NAMES},
+    "rows": {"rows", "result", *Rows.model_fields, *RowResult.model_fields},
+    "batch": {"batch", "do", *Which.model_fields, *Fate.model_fields},
+}  # fmt: skip
+
+
+def read_plan(source: Path | str | bytes | Sequence[Any]) -> list[Rule]:
+    """The rules of a file, of a text (YAML, and so JSON), or of a list already read."""
+    if isinstance(source, Path):
+        source = source.read_bytes()
+    if isinstance(source, str | bytes):
+        try:
+            source = yaml.safe_load(source) or []
+        except yaml.YAMLError as error:
+            raise PlanError(f"a plan is YAML or JSON: {error}") from None
+    if not isinstance(source, list | tuple):
+        raise PlanError("a plan is a list of rules, each with `call`, `rows` or `batch`")
+    return [_read_rule(place, given) for place, given in enumerate(source, 1)]
+
+
+def as_given(rule: Rule) -> dict[str, Any]:
+    """A rule as it can be read again, its kind first."""
+    shown = rule.model_dump(exclude_unset=True)
+    return {kind: shown[kind] for kind in KINDS if kind in shown} | shown
+
+
+def _read_rule(place: int, given: Any) -> Rule:
+    kinds = [kind for kind in KINDS if kind in given] if isinstance(given, dict) else []
+    if len(kinds) != 1:
+        raise PlanError(f"rule {place}: has to have one of the keys `call`, `rows` and `batch`")
+    kind = kinds[0]
+    try:
+        return KINDS[kind].model_validate(given)
+    except ValidationError as error:
+        called = f"call: {given['call']}" if kind == "call" else kind
+        raise PlanError("; ".join(f"rule {place} ({called}): {_told(each, kind)}" for each in error.errors())) from None
+
+
+def _told(error: Any, kind: str) -> str:
+    tags = {*HEADS, "damage"} if kind == "call" else set()
+    path = [
+        str(step) for at, step in enumerate(error["loc"]) if not (at == 1 and error["loc"][0] == "do" and step in tags)
+    ]
+    where = f"`{'.'.join(path)}`: " if path else ""
+    if error["type"] != "extra_forbidden":
+        return where + error["msg"].removeprefix("Value error, ")
+    nearest = get_close_matches(path[-1], NAMES[kind] - {path[-1]}, 1)
+    return f"{where}no such key here" + (f"; did you mean `{nearest[0]}`?" if nearest else "")

@@ -1,0 +1,93 @@
+"""Acting out what a plan says of a call: before its effect, after it, or upon the body of its answer."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from emulator.faults import Drop
+from emulator.plan import Act, Cut, Garble, Hang, Moment, Refuse, Slow
+from emulator.problems import WORDS, Problem
+
+PAGE = b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>\n"
+PIECES = 10
+
+
+def moment_of(act: Act) -> Moment:
+    match act:
+        case Refuse() | Hang():
+            return act.moment
+        case Cut():
+            return act.drop
+        case _:
+            return "after"
+
+
+async def strike_before(act: Act, request: Request) -> Problem | Drop | None:
+    """What a call meets before its effect; None lets it go on."""
+    if moment_of(act) == "after":
+        return None
+    if isinstance(act, Hang):
+        # What was asked has arrived, even if the client gives up waiting.
+        await request.body()
+    return await _interrupt(act, request)
+
+
+async def strike_after(act: Act, request: Request, response: Response) -> Response | Problem | Drop:
+    """What a call is answered with after its effect, instead of or made from the true response."""
+    if moment_of(act) == "before":
+        return response
+    match act:
+        case Garble(garbage="json") if not isinstance(response, StreamingResponse):
+            return Response(bytes(response.body)[: len(response.body) // 2], media_type="application/json")
+        case Garble():
+            return Response(PAGE, media_type="text/html")
+        case Slow():
+            return _slowed(response, act.slow_seconds)
+        case _:
+            return await _interrupt(act, request) or response
+
+
+async def _interrupt(act: Act, request: Request) -> Problem | Drop | None:
+    match act:
+        case Refuse():
+            return _refusal(act, request.path_params.get("id"))
+        case Cut():
+            return Drop()
+        case Hang():
+            await asyncio.sleep(act.hang_seconds)
+            return Drop() if act.then == "drop" else None
+        case _:
+            return None
+
+
+def _refusal(act: Refuse, batch_id: str | None) -> Problem:
+    usual = f"Message Batch {batch_id} not found." if batch_id and act.status == 404 else WORDS[act.status]
+    headers = {} if act.retry_after is None else {"retry-after": f"{act.retry_after:g}"}
+    details = {"error_code": act.error_code} if act.error_code else None
+    return Problem(act.status, act.message or usual, details=details, headers=headers)
+
+
+def _slowed(response: Response, seconds: float) -> Response:
+    """The same answer, whose body begins to come in pieces."""
+    whole = response.body_iterator if isinstance(response, StreamingResponse) else _single(bytes(response.body))
+    slowed = StreamingResponse(_in_pieces(whole, seconds), response.status_code)
+    slowed.raw_headers = response.raw_headers
+    return slowed
+
+
+async def _single(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def _in_pieces(chunks: AsyncIterable[Any], seconds: float) -> AsyncIterator[bytes]:
+    is_first = True
+    async for chunk in chunks:
+        size = max(1, -(-len(chunk) // PIECES)) if is_first else len(chunk)
+        for at in range(0, len(chunk), size):
+            if is_first:
+                await asyncio.sleep(seconds / PIECES)
+            yield chunk[at : at + size]
+        is_first = False

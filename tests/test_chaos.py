@@ -1,0 +1,68 @@
+"""It may die anywhere, and anything may go wrong: `make chaos` in a shorter form."""
+
+from collections.abc import Generator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chaos.faults import RULES, Disturbance, endure
+from chaos.kill import Ground, Result, ground, kill_everywhere, kill_twice, sigkill, two_workers
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Generator[Ground]:
+    with ground(tmp_path_factory.mktemp("chaos")) as prepared:
+        yield prepared
+
+
+def failed(result: Result) -> list[str]:
+    assert result.trials
+    return [f"{each.kind}: {each.after}: {each.detail}" for each in result.failures]
+
+
+def test_it_may_die_at_any_effect(here: Ground) -> None:
+    """Commits, requests, tool calls, files: each is died at, just after it, while what is buffered is lost."""
+    result = kill_everywhere(here, sides=["after"])
+    assert len(result.trials) > 100
+    assert failed(result) == []
+
+
+def test_it_may_die_at_two_of_them(here: Ground) -> None:
+    assert failed(kill_twice(here, 15)) == []
+
+
+def test_it_may_be_killed_at_any_time_and_often(here: Ground) -> None:
+    """A hundred real SIGKILLs, give or take those that came when the run had ended."""
+    assert failed(sigkill(here, 20, kills=6)) == []
+
+
+def test_two_may_work_on_one_run_and_one_may_be_killed(here: Ground) -> None:
+    assert failed(two_workers(here, 4, is_one_killed=True)) == []
+    assert failed(two_workers(here, 2, is_one_killed=False)) == []
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    rules=st.lists(st.sampled_from(RULES), min_size=1, max_size=4, unique_by=str),
+    rows=st.integers(1, 24),
+    batch_rows=st.integers(4, 30),
+    bounces=st.integers(0, 3),
+    budget=st.none() | st.floats(0.0002, 0.005),
+)
+def test_whatever_goes_wrong_the_counts_add_up(
+    here: Ground,
+    tmp_path_factory: pytest.TempPathFactory,
+    rules: list[dict[str, object]],
+    rows: int,
+    batch_rows: int,
+    bounces: int,
+    budget: float | None,
+) -> None:
+    """No row lost or loaded twice, no reply paid for twice, the budget never crossed, the bill the ledger's."""
+    disturbance = Disturbance(rules, rows, batch_rows, bounces, budget)
+    folder = tmp_path_factory.mktemp("faults") / "trial"
+    trial = here.pool.submit(endure, folder, disturbance).result()
+    assert trial.failures == []
