@@ -146,7 +146,9 @@ def _wrong(home: Home, given: Disturbance) -> list[tuple[Any, str, str]]:
     end = ending_of(home)
     states = [state for state, _, _ in end.rows.values()]
     loaded = {key for key, (state, _, _) in end.rows.items() if state == "loaded"}
-    turns, lost = _of_ledger(home)
+    turns, lost, never_taken = _of_ledger(home)
+    if any(rule.get("do", {}).get("deleted") for rule in given.rules):
+        lost += never_taken  # deleted before it was ever listed: no trace of it is left anywhere
     wrong: list[tuple[Any, str]] = []
     if len(end.rows) != given.rows or set(states) - {"loaded", "quarantined", "held"}:
         wrong.append(("row lost", f"{given.rows} rows became {sorted(states)}"))
@@ -162,12 +164,13 @@ def _wrong(home: Home, given: Disturbance) -> list[tuple[Any, str, str]]:
     return [(kind, str(given), detail) for kind, detail in wrong]
 
 
-def _of_ledger(home: Home) -> tuple[int, int]:
-    """How many replies the ledger has, and how many batches were lost on the way."""
+def _of_ledger(home: Home) -> tuple[int, int, int]:
+    """How many replies the ledger has, how many batches were lost, and how many it believes were never taken."""
     with closing(sqlite3.connect(home.folder / "ledger.db")) as ledger:
         (turns,) = ledger.execute("SELECT count(*) FROM turn").fetchone()
         (lost,) = ledger.execute("SELECT count(*) FROM batch WHERE state = 'lost'").fetchone()
-    return turns, lost
+        (never_taken,) = ledger.execute("SELECT count(*) FROM batch WHERE detail = 'never_taken'").fetchone()
+    return turns, lost, never_taken
 
 
 def _billed(home: Home) -> int:

@@ -28,7 +28,8 @@ def settle(
     """Say what became of a batch that Rowtide will not guess about; without BATCH, list those there are.
 
     A batch is unsettled when it may have been paid for and its results cannot be had: somebody deleted it, its results
-    are older than 29 days, or what may have been it vanished. Its rows are held meanwhile; the others go on.
+    are older than 29 days, or what may have been it vanished. Its rows are held meanwhile; the others go on. A batch
+    that is still being looked for can be settled too.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def settle(
             return 0
         if [found_as is not None, send_again, give_up].count(True) != 1:
             raise UserMistake("say one of --found-as, --send-again and --give-up", key=f"batch {batch}")
-        _settle(ledger, found, _lost(ledger, found, batch), found_as, send_again=send_again)
+        _settle(ledger, found, _doubtful(ledger, found, batch), found_as, send_again=send_again)
     out.print(f"settled; `rowtide resume {run}` goes on")
     return 0
 
@@ -70,18 +71,22 @@ def _list(ledger: Ledger, run: Run) -> None:
     out.print(table)
 
 
-def _lost(ledger: Ledger, run: Run, batch_no: int) -> Batch:
+def _doubtful(ledger: Ledger, run: Run, batch_no: int) -> Batch:
     with ledger.view() as tx:
-        lost = {each.batch_no: each for each in ledger_batches.batches_in(tx, run, ["lost"])}
-    if batch_no not in lost:
-        known = ", ".join(map(str, lost)) or "none"
-        raise UserMistake(f"batch {batch_no} does not wait for a person; those that do: {known}", key=run.run_id)
-    return lost[batch_no]
+        found = ledger_batches.batches_in(tx, run, ["lost", "posting"])
+    doubtful = {each.batch_no: each for each in found if each.state == "lost" or each.doubtful_at}
+    if batch_no not in doubtful:
+        known = ", ".join(map(str, doubtful)) or "none"
+        raise UserMistake(f"batch {batch_no} is not in doubt; those that are: {known}", key=run.run_id)
+    return doubtful[batch_no]
 
 
 def _settle(ledger: Ledger, run: Run, batch: Batch, found_as: str | None, *, send_again: bool) -> None:
     now = datetime.now(UTC)
     with ledger.page() as tx:
+        if batch.state == "posting":  # still being looked for: a person need not wait for that
+            ledger_batches.lose(tx, batch, f"settled by a person while {batch.detail}")
+            ledger_rows.hold_batch(tx, run, batch.batch_no, "batch_unproven")
         if found_as is not None:
             ledger_batches.find(tx, batch, found_as, now=now)
             ledger_rows.find_batch(tx, run, batch.batch_no)

@@ -48,6 +48,7 @@ class Run:
     lane: str
     budget_micro: int | None
     stopped: str | None
+    next_micro: int | None
     read_rows: int
     started_at: str
     extracted_at: str | None
@@ -165,9 +166,12 @@ def go_on(tx: Connection, run_id: str, budget_micro: int | None) -> None:
     )
 
 
-def stop(tx: Connection, run: Run, why: str) -> None:
-    """Say why the pump ends with rows still to send."""
-    tx.execute(text("UPDATE run SET stopped = :why WHERE run_no = :run"), {"why": why, "run": run.run_no})
+def stop(tx: Connection, run: Run, why: str, *, next_micro: int | None = None) -> None:
+    """Say why the pump ends with rows still to send; at the budget, what the next of them could cost."""
+    tx.execute(
+        text("UPDATE run SET stopped = :why, next_micro = :next WHERE run_no = :run"),
+        {"why": why, "next": next_micro, "run": run.run_no},
+    )
 
 
 def sink_of(tx: Connection, run: Run) -> str | None:

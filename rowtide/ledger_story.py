@@ -50,6 +50,7 @@ def summary(tx: Connection, run: Run, *, now: datetime) -> dict[str, Any]:
         "held": states[RowState.HELD],
         "waiting": sum(states[state] for state in WAITING),
         "stopped": run.stopped,
+        "next_row_usd": (run.next_micro or 0) / MICRO,
         "turns": done["turns"],
         "batches": _batches(tx, run),
         "tool_calls": calls["calls"],

@@ -61,6 +61,7 @@ run = _table(
     Column("lane", Text, nullable=False),
     Column("budget_micro", Number),  # the wall; null when there is none
     Column("stopped", Text),  # why the pump ended with rows still to send; null while it goes on
+    Column("next_micro", Number),  # what the next request could cost, when the budget stopped the run
     Column("lease_holder", Text),  # the process at work on it: host:pid:started:token
     Column("lease_until", Text),
     Column("read_rows", Number, nullable=False, server_default="0"),  # how far extract has come
@@ -224,6 +225,7 @@ def m002_nothing_twice(tx: Connection) -> None:
     for added in (
         "run ADD COLUMN budget_micro INTEGER",
         "run ADD COLUMN stopped TEXT",
+        "run ADD COLUMN next_micro INTEGER",
         "run ADD COLUMN lease_holder TEXT",
         "run ADD COLUMN lease_until TEXT",
         "row ADD COLUMN longer INTEGER NOT NULL DEFAULT 0",

@@ -39,8 +39,9 @@ async def _settle(work: Work, claude: Claude, batch: Batch, settle: timedelta, c
     alike = _alike(work, batch, await claude.list_since(since))
     whose = {each.api_id: await _whose(claude, each, batch) for each in alike}
     foreign = [*batch.foreign_ids, *(api_id for api_id, ours in whose.items() if ours is False)]
-    candidates = [api_id for api_id, ours in whose.items() if ours is not False]
-    seen = [*batch.candidate_ids, *candidates]
+    # What is archived unproven cannot be proven any more: it counts as vanished.
+    candidates = [each.api_id for each in alike if whose[each.api_id] is not False and not each.is_archived]
+    seen = [*batch.candidate_ids, *(api_id for api_id, ours in whose.items() if ours is not False)]
     assert batch.doubtful_at
     now = clock()
     found = verdict(

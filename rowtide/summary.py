@@ -41,10 +41,11 @@ def stop_words(found: Mapping[str, Any]) -> str:
     """Why a run ended with rows still to send, and how to go on."""
     rest = f"{found['waiting']:,} rows wait; what was verified is loaded"
     if found["stopped"] == "budget":
-        budget = found["budget_usd"]
+        budget, next_row = found["budget_usd"], found["next_row_usd"]
+        more = max(2 * budget, round(budget + 2 * next_row, 2))
         return (
-            f"stopped at the budget: ${found['cost_usd']:.4f} of ${budget:.4f} is spent and the next batch could cross "
-            f"it; {rest}; `rowtide resume {found['run_id']} --budget {max(2 * budget, 0.01):g}` goes on"
+            f"stopped at the budget: ${found['cost_usd']:.4f} of ${budget:.4f} is spent and the next row could cost "
+            f"${next_row:.4f}; {rest}; `rowtide resume {found['run_id']} --budget {more:g}` goes on"
         )
     return f"stopped: {found['stopped']}; {rest}; `rowtide resume {found['run_id']}` goes on"
 
@@ -52,7 +53,8 @@ def stop_words(found: Mapping[str, Any]) -> str:
 def money(found: Mapping[str, Any]) -> list[str]:
     """What it cost, against the same conversations live on the ladder's top rung."""
     if not found["turns"]:
-        return ["cost     $0: nothing was sent"]
+        stake = found["at_stake_usd"]
+        return [f"cost     $0, and up to ${stake:.4f} at stake" if stake else "cost     $0: nothing was paid for"]
     cost, baseline = found["cost_usd"], found["baseline_cost_usd"]
     saving = f", {1 - cost / baseline:.0%} less" if baseline else ""
     by_tier = ", ".join(f"{name} ${each['cost_usd']:.4f}" for name, each in found["tiers"].items())

@@ -34,16 +34,16 @@ async def submit(run_id: str) -> int:
     """
     credentials = ClaudeCredentials.from_environment()
     async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
-        why = work.run.stopped
+        why, next_micro = work.run.stopped, None
         unpack(work, everything=why is not None)
         doubt_unanswered(work, clock=_now)
         await _settle(work, claude, credentials)
         while why is None and (batch := next_batch(work, _new_tag, clock=_now)) is not None:
             if isinstance(batch, Walled):
-                why = "budget"
+                why, next_micro = "budget", batch.next_micro
             elif not await _post(work, claude, credentials, batch):
                 break
-        return _undecided(work, why)
+        return _undecided(work, why, next_micro)
 
 
 async def _settle(work: Work, claude: Claude, credentials: ClaudeCredentials) -> None:
@@ -72,14 +72,14 @@ async def _post(work: Work, claude: Claude, credentials: ClaudeCredentials, batc
     raise WorldError(f"the API refused a batch of {batch.rows:,} rows {REFUSALS} times; it lies packed")
 
 
-def _undecided(work: Work, why: str | None) -> int:
+def _undecided(work: Work, why: str | None, next_micro: int | None) -> int:
     """How many rows the pump must go on for. Under a wall, rows that cannot be sent are not among them."""
     with work.ledger.view() as tx:
         counts = ledger_rows.counts(tx, work.run)
     moving = sum(counts[state] for state in UNDECIDED if state is not RowState.READY)
     if why and not moving:
         with work.ledger.page() as tx:
-            ledgers.stop(tx, work.run, why)
+            ledgers.stop(tx, work.run, why, next_micro=next_micro)
         return 0
     return moving + counts[RowState.READY]
 

@@ -31,6 +31,10 @@ def requests_sent(api: Any) -> int:
     return sum(batch.row_count for batch in api.world.batches_of(os.environ["ANTHROPIC_API_KEY"]))
 
 
+def requests_billed(api: Any) -> int:
+    return api.world.bill_of(os.environ["ANTHROPIC_API_KEY"])["requests"]
+
+
 def money_agrees(api: Any, found: dict[str, Any]) -> bool:
     return round(found["cost_usd"] * 1e6) == api.world.bill_of(os.environ["ANTHROPIC_API_KEY"])["cost_micro"]
 
@@ -92,6 +96,12 @@ def test_rows_the_api_did_not_answer_are_sent_again_and_only_those(
     found = run(one_turn(tmp_path / "job"))
     assert (found["loaded"], requests_sent(api), sum(found["bounces"].values())) == (50, 61, 11)
     assert money_agrees(api, found)
+
+
+def test_when_half_the_rows_expire_half_are_sent_again(api: Any, faults: Any, tmp_path: Path) -> None:
+    faults({"rows": {"nth": list(range(1, 26)), "attempts": 1}, "result": "expired"})
+    found = run(one_turn(tmp_path / "job"))
+    assert (found["loaded"], requests_sent(api), created(api)) == (50, 75, 2)
 
 
 def test_a_row_that_bounces_for_ever_is_set_aside_with_what_happened(api: Any, faults: Any, tmp_path: Path) -> None:
@@ -195,11 +205,13 @@ def test_a_batch_that_is_gone_is_held_for_a_person_with_the_money_at_stake(
     assert batch["at_stake_usd"] == found["at_stake_usd"] > 0
 
 
-def test_a_candidate_that_vanishes_before_its_proof_is_a_persons_matter(api: Any, faults: Any, tmp_path: Path) -> None:
-    gone = {"batch": {"nth": 1}, "do": {"seconds": 1.5, "deleted": True}}
-    faults({"call": "create", "nth": 1, "do": {"drop": "after"}}, gone)
+@pytest.mark.parametrize("fate", [{"seconds": 1.5, "deleted": True}, {"archived": True}])
+def test_a_candidate_that_vanishes_before_its_proof_is_a_persons_matter(
+    api: Any, faults: Any, tmp_path: Path, fate: dict[str, Any]
+) -> None:
+    faults({"call": "create", "nth": 1, "do": {"drop": "after"}}, {"batch": {"nth": 1}, "do": fate})
     found = run(one_turn(tmp_path / "job"))
-    assert (found["held"], found["unsettled"][0]["why"], created(api)) == (50, "batch_unproven", 0)
+    assert (found["held"], found["unsettled"][0]["why"], requests_billed(api)) == (50, "batch_unproven", 50)
 
 
 def test_a_body_the_api_calls_too_large_is_sent_in_halves(api: Any, faults: Any, tmp_path: Path) -> None:

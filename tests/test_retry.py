@@ -1,0 +1,106 @@
+"""Prefect's own ways to go on with a run that failed."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from asyncio.subprocess import DEVNULL
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from conftest import make_job
+from prefect.client.orchestration import get_client
+from prefect.settings import get_current_settings
+from prefect.states import AwaitingRetry
+
+from flows.run_job import run_job
+from rowtide import ledger as ledgers
+from rowtide.ledger import Ledger, ledger_url
+
+pytestmark = pytest.mark.slow
+
+
+def test_retry_of_a_flow_run_goes_on_with_the_same_run(api: Any, faults: Any, tmp_path: Path) -> None:
+    """What a worker does when somebody presses Retry: the same flow run, in another process, after its state is set."""
+    faults({"rows": {"share": 0.5}, "result": {"errored": "credit"}})
+    job = make_job(tmp_path / "job", rows=40, tiers=["opus"])
+    first, second = asyncio.run(fail_then_retry(job, mend=api.world.faults.clear))
+    assert (first, second) == ("Failed", "Completed")
+    ledger = Ledger(ledger_url(None, tmp_path / "home"))
+    with ledger.view() as tx:
+        (run,) = ledgers.all_runs(tx, limit=10)
+        loaded = tx.exec_driver_sql("SELECT count(*) FROM row WHERE state = 'loaded'").scalar()
+        cost = tx.exec_driver_sql("SELECT sum(cost_micro) FROM row").scalar()
+    ledger.close()
+    assert (loaded, run.finished_at is not None) == (40, True)
+    assert cost == api.world.bill_of(os.environ["ANTHROPIC_API_KEY"])["cost_micro"]
+
+
+async def fail_then_retry(job: Path, mend: Any) -> tuple[str, str]:
+    deployment = await run_job.ato_deployment(name="retry-test")  # pyright: ignore[reportGeneralTypeIssues] # a coroutine
+    deployment_id: UUID = await deployment.aapply()
+    async with get_client() as client:
+        made = await client.create_flow_run_from_deployment(deployment_id, parameters={"job": str(job)})
+        first = await execute(client, made.id)
+        mend()
+        await client.set_flow_run_state(made.id, AwaitingRetry(), force=True)
+        return first, await execute(client, made.id)
+
+
+async def execute(client: Any, flow_run_id: UUID) -> str:
+    """Run a flow run in a process of its own, as a worker does. Returns the name of the state it ended in."""
+    settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    environment = {**os.environ, **settings, "PREFECT__FLOW_RUN_ID": str(flow_run_id)}
+    command = [sys.executable, "-m", "prefect.engine"]
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=DEVNULL, stderr=DEVNULL)
+    await process.wait()
+    return (await client.read_flow_run(flow_run_id)).state.name
+
+
+def test_an_api_that_dies_after_taking_a_batch_and_comes_back_is_asked_first(
+    prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("[{call: create, nth: 1, do: {hang_seconds: 60, moment: after}}]")
+    for name, value in {"HOME": str(tmp_path / "home"), "SETTLE_SECONDS": "1"}.items():
+        monkeypatch.setenv(f"ROWTIDE_{name}", value)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", f"http://127.0.0.1:{port}")
+    job = make_job(tmp_path / "job", rows=50, tiers=["opus"])
+
+    async def pump_while_the_api_dies() -> dict[str, Any]:
+        with emulator(port, tmp_path / "api", "--faults", str(plan)) as api:
+            pump = asyncio.create_task(run_job(str(job)))
+            await asyncio.to_thread(wait_for_a_batch, tmp_path / "api")
+            api.kill()
+        with emulator(port, tmp_path / "api"):
+            return await pump
+
+    found = asyncio.run(pump_while_the_api_dies())
+    assert (found["loaded"], found["batches"]) == (50, 1)
+    assert len(list((tmp_path / "api").rglob("msgbatch_*.json"))) == 1
+
+
+@contextmanager
+def emulator(port: int, data: Path, *options: str) -> Generator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "emulator", "--port", str(port), "--data", str(data), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_a_batch(data: Path) -> None:
+    while not list(data.rglob("msgbatch_*.json")):
+        pass
