@@ -59,7 +59,7 @@ class LedgerDatabase(Block):
         """A run of this ledger, opened for work by this process alone; waits while another works on it."""
         with self.get_ledger() as ledger:
             async with _leased(ledger, run_id):
-                yield open_work(ledger, self.home, run_id)
+                yield open_work(ledger, self.home, run_id, os.environ)
 
 
 @asynccontextmanager

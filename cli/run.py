@@ -42,9 +42,10 @@ def run(
         Print one JSON object last on stdout.
     """
     folder = find_job(job, jobs=Path("jobs"))
-    asyncio.run(plan(folder, str(source) if source else None, os.environ))  # mistakes come before servers
+    found = asyncio.run(plan(folder, str(source) if source else None, os.environ))  # mistakes come before servers
+    said = [f"warning: {each}" for each in found.warnings]
     run_id = f"{folder.name}-{datetime.now(UTC):%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    err.print(f"run {run_id} (if it stops: rowtide resume {run_id})", markup=False)
+    err.print("\n".join([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"]), markup=False)
     return pump(
         run_id,
         as_json=json,

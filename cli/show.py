@@ -38,6 +38,7 @@ def tell(found: Story, *, width: int | None) -> list[str]:
     lines = [
         f"{row['row_key']}  {row['state']}" + (f": {row['reason']}" if row["reason"] else ""),
         f"run {found.run.run_id}, row {row['row_no'] - found.run.first_row_no:,} of {found.run.source}",
+        *([f"skills   {', '.join(found.skills)}"] if found.skills else []),
         "",
         "The row",
         *_fields(found.content, width),

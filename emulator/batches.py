@@ -44,6 +44,10 @@ class Batch:
     """What fault injection does to rows that are answered all the same (twists.py)."""
     cache_creators: Mapping[str, int] = field(default_factory=dict)
     """Prompt prefixes that were not cached yet, and the first row that holds each: it pays, the others read."""
+    connected: Sequence[int] = ()
+    """Rows that are answered with the help of MCP servers: worked out once, and kept."""
+    is_settled: bool = False
+    """Those rows have been worked out; the ones whose servers could not be reached stand in `errored` now."""
     cancel_initiated_at: datetime | None = None
     deleted_at: datetime | None = None
     bill: Mapping[str, Any] | None = None

@@ -9,9 +9,13 @@ ROLES = ("user", "assistant", "system")
 BLOCKS = {
     "text", "image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result",
     "server_tool_use", "web_search_tool_result", "container_upload",
+    "mcp_tool_use", "mcp_tool_result",
 }  # fmt: skip
+SERVERS_BLOCKS = ("mcp_tool_use", "mcp_tool_result")
 # A block of a kind there is no such thing as, which fault injection put into a reply, is accepted when it comes back.
 INVENTED = {"invented_by": "emulator"}
+# A turn that was paused ends with one of these.
+PAUSES = ("server_tool_use", *SERVERS_BLOCKS)
 MOST_MESSAGES = 100_000
 
 
@@ -62,6 +66,8 @@ def _check_message(at: int, message: object, *, newest: bool) -> None:
         raise invalid(f"messages.{at}: {message['role']} messages must have non-empty content")
     for place, block in enumerate(content):
         _check_block(f"messages.{at}.content.{place}", message["role"], block, newest=newest)
+    if message["role"] == "assistant":
+        _check_servers_results(at, content)
 
 
 def _check_block(place: str, role: str, block: object, *, newest: bool) -> None:
@@ -84,8 +90,29 @@ def _check_block(place: str, role: str, block: object, *, newest: bool) -> None:
             raise invalid(f"{place}.tool_use.input: Input should be an object")
     elif kind == "tool_result" and role != "user":
         raise invalid(f"{place}: `tool_result` blocks can only be in `user` messages")
+    elif kind in SERVERS_BLOCKS and role != "assistant":
+        raise invalid(f"{place}: `{kind}` blocks can only be in `assistant` messages")
     elif kind == "document" and role == "assistant" and newest:
         raise invalid(f"{place}: `document` blocks are not permitted in `assistant` messages")
+
+
+def _check_servers_results(at: int, content: list[dict[str, Any]]) -> None:
+    """What an MCP server said stands after its call, in the same message."""
+    asked = set()
+    for place, block in enumerate(content):
+        if block["type"] == "mcp_tool_use":
+            if not isinstance(block.get("input"), dict):
+                raise invalid(f"messages.{at}.content.{place}.mcp_tool_use.input: Input should be an object")
+            for field in ("id", "name", "server_name"):
+                if not isinstance(block.get(field), str):
+                    raise invalid(f"messages.{at}.content.{place}.mcp_tool_use.{field}: Field required")
+            asked.add(block["id"])
+        elif block["type"] == "mcp_tool_result" and block.get("tool_use_id") not in asked:
+            raise invalid(
+                f"messages.{at}.content.{place}: unexpected `tool_use_id` found in `mcp_tool_result` blocks: "
+                f"{block.get('tool_use_id')}. Each `mcp_tool_result` block must have a corresponding `mcp_tool_use` "
+                "block before it."
+            )
 
 
 def _check_pairs(messages: list[dict[str, Any]]) -> None:
@@ -136,8 +163,8 @@ def _unanswered(at: int, call_ids: list[str]) -> Exception:
 
 
 def _check_prefill(last: dict[str, Any], model: Model) -> None:
-    # A paused turn ends with a server tool's call and is resent as it stands: that is no prefill.
-    if last["role"] != "assistant" or model.prefill or blocks(last)[-1]["type"] == "server_tool_use":
+    # A paused turn ends with a server tool's call or its result, and is resent as it stands: that is no prefill.
+    if last["role"] != "assistant" or model.prefill or blocks(last)[-1]["type"] in PAUSES:
         return
     raise invalid(
         "This model does not support assistant message prefill. The conversation must end with a user message."

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from emulator.orders import OBEY, without_orders
+
 Scalar = str | int | float | bool
 
 # `name: value`, `- name: value`, `**name**: value`, `**name:** value`
@@ -30,6 +32,7 @@ class Fact:
 
 def facts_in(text: str, tool: str | None = None) -> list[Fact]:
     """The named values of a text: of the JSON in it if there is some, else of its `name: value` lines."""
+    text = without_orders(text) if OBEY in text else text
     found = list(_flat("", _json_in(text), tool))
     if found:
         return found

@@ -21,6 +21,7 @@ class Intake:
     betas: tuple[str, ...]
     faults: Faults
     errored: list[int] = field(default_factory=list)
+    connected: list[int] = field(default_factory=list)
     spoilt: dict[str, dict[str, Any]] = field(default_factory=dict)
     twists: dict[str, dict[str, Any]] = field(default_factory=dict)
     prefixes: dict[str, tuple[Prefix, int]] = field(default_factory=dict)
@@ -44,6 +45,8 @@ class Intake:
         except Problem:
             self.errored.append(row)
             return
+        if params.get("mcp_servers"):
+            self.connected.append(row)
         prefix = cached_prefix(params)
         if prefix and prefix.key not in self.prefixes:
             self.prefixes[prefix.key] = (prefix, row)

@@ -11,7 +11,9 @@ from typing import Any
 import orjson
 
 from emulator.answers import answer
+from emulator.judging import verdict, wants_verdict
 from emulator.mistakes import Mistake, mistakes_of
+from emulator.obedience import obeyed
 from emulator.reading import Reading, read
 from emulator.tool_choice import next_calls
 
@@ -23,16 +25,23 @@ class Thought:
     content: list[dict[str, Any]]
     stop_reason: str = "end_turn"
     stop_details: Mapping[str, Any] | None = None
+    prompts: Sequence[dict[str, Any]] = ()
+    """What was read in each of several steps; empty when there was one, and it read the request."""
 
 
 def think(params: dict[str, Any], tier: str) -> Thought:
     """The reply to a request by a model of this tier."""
     reading = read(params)
-    if "[emulator:" in reading.row_text and (marked := _marked(reading)):
+    is_marked = "[emulator:" in reading.row_text
+    if is_marked and (marked := _marked(reading)):
         return marked
-    mistakes: Sequence[Mistake] = mistakes_of(reading, tier)
     tools: Sequence[Mapping[str, Any]] = params.get("tools") or ()
     choice: Mapping[str, Any] = params.get("tool_choice") or {}
+    if (is_marked or reading.calls) and (ordered := obeyed(reading, tools, choice)):
+        return Thought([ordered], "tool_use" if ordered["type"] == "tool_use" else "end_turn")
+    if reading.schema is not None and wants_verdict(reading.schema):
+        return Thought([{"type": "text", "text": orjson.dumps(verdict(reading, reading.schema)).decode()}])
+    mistakes: Sequence[Mistake] = mistakes_of(reading, tier)
     if not tools:
         mistakes = [kind for kind in mistakes if kind != "skipped_tools"]
     if list(mistakes[:1]) != ["skipped_tools"] or choice.get("type") in ("any", "tool"):

@@ -64,10 +64,12 @@ def read(params: dict[str, Any]) -> Reading:
             match block["type"]:
                 case "tool_use":
                     asked[block["id"]] = (block["name"], as_key(block["input"]))
-                case "tool_result":
+                case "tool_result" | "mcp_tool_result":
                     tool, arguments = asked[block["tool_use_id"]]
                     output = _text(block.get("content"))
                     reading.calls.append(ToolCall(tool, arguments, output, bool(block.get("is_error"))))
+                case "mcp_tool_use":
+                    asked[block["id"]] = (server_tool(block["server_name"], block["name"]), as_key(block["input"]))
                 case "server_tool_use":
                     reading.was_paused = True
                 case _:
@@ -75,6 +77,11 @@ def read(params: dict[str, Any]) -> Reading:
         if message["role"] == "user" and _is_correction(message):
             reading.corrections += 1
     return reading
+
+
+def server_tool(server: str, tool: str) -> str:
+    """What a mind calls the tool of an MCP server. No tool of a client can be called so."""
+    return f"{server}/{tool}"
 
 
 def as_key(arguments: Mapping[str, Any]) -> bytes:

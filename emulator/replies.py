@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from emulator.identifiers import derived_id
-from emulator.minds import think
+from emulator.minds import Thought, think
 from emulator.models import Model
 from emulator.thinking import thinking_block
 from emulator.tokens import Prefix, text_tokens, usage
@@ -25,12 +25,16 @@ def reply(
     creates_cache: bool,
     batch: bool,
     twist: Mapping[str, Any] | None = None,
+    thought: Thought | None = None,
 ) -> dict[str, Any]:
-    """The message. `identity` makes its ids: the same one gives the same message. `twist`: see twists.py."""
-    thought = twisted(think(params, model.tier), twist or {})
+    """The message. `identity` makes its ids: the same one gives the same message. `twist`: see twists.py.
+
+    `thought` is what is to be said, when that had to be found out with the help of MCP servers.
+    """
+    thought = twisted(thought or think(params, model.tier), twist or {})
     content = [_with_id(block, identity, at) for at, block in enumerate(thought.content)]
     stop_reason = thought.stop_reason
-    output = sum(text_tokens(block) for block in content)
+    output = sum(text_tokens(block) for block in content if block["type"] != "mcp_tool_result")
     if output > params["max_tokens"] or stop_reason in CUT_SHORT:
         content = _cut(content, min(params["max_tokens"], max(1, output // 2)))
         stop_reason = stop_reason if stop_reason in CUT_SHORT else "max_tokens"
@@ -47,7 +51,7 @@ def reply(
         "stop_sequence": None,
         "stop_details": thought.stop_details,
         "container": None,
-        "usage": usage(params, output, prefix, creates=creates_cache, batch=batch),
+        "usage": usage(thought.prompts or [params], output, prefix, creates=creates_cache, batch=batch),
     }
 
 
@@ -64,7 +68,7 @@ def _cut(content: list[dict[str, Any]], tokens: int) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = []
     left = tokens * 4
     for block in content:
-        size = len(orjson.dumps(block))
+        size = 0 if block["type"] == "mcp_tool_result" else len(orjson.dumps(block))
         if size <= left:
             kept.append(block)
         elif block["type"] == "text":

@@ -1,6 +1,6 @@
 """A batch's results, worked out from its requests. Read twice, they are the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -8,6 +8,7 @@ import orjson
 from emulator.batches import Batch
 from emulator.intake import accepted_row
 from emulator.ledger import Bill
+from emulator.minds import Thought
 from emulator.models import BY_NAME
 from emulator.problems import Problem
 from emulator.replies import reply
@@ -15,8 +16,11 @@ from emulator.shelf import Rows
 from emulator.tokens import cached_prefix
 
 
-def result_lines(batch: Batch, rows: Rows, bill: Bill) -> Iterator[bytes]:
-    """A line for every row, without the newline, each worked out when it is asked for. Answers go into the bill."""
+def result_lines(batch: Batch, rows: Rows, kept: Mapping[int, dict[str, Any]], bill: Bill) -> Iterator[bytes]:
+    """A line for every row, without the newline, each worked out when it is asked for. Answers go into the bill.
+
+    `kept` are results that were worked out before, by row.
+    """
     finished, ending = batch.finished_rows()
     errored = frozenset(batch.errored)
     for place, row in enumerate(batch.order()):
@@ -25,8 +29,10 @@ def result_lines(batch: Batch, rows: Rows, bill: Bill) -> Iterator[bytes]:
             result: dict[str, Any] = {"type": ending}
         elif str(row) in batch.spoilt:
             result = dict(batch.spoilt[str(row)])
+        elif row in kept:
+            result = kept[row]
         else:
-            result = _row_result(batch, row, request, is_errored=row in errored)
+            result = row_result(batch, row, request, is_errored=row in errored)
         if result["type"] == "missing":
             continue
         if "message" in result:
@@ -34,7 +40,10 @@ def result_lines(batch: Batch, rows: Rows, bill: Bill) -> Iterator[bytes]:
         yield orjson.dumps({"custom_id": request["custom_id"], "result": result})
 
 
-def _row_result(batch: Batch, row: int, request: dict[str, Any], *, is_errored: bool) -> dict[str, Any]:
+def row_result(
+    batch: Batch, row: int, request: dict[str, Any], *, is_errored: bool = False, thought: Thought | None = None
+) -> dict[str, Any]:
+    """The `result` of a row. `thought` is what is said, if that is known already."""
     params = request["params"]
     try:
         if is_errored:
@@ -44,12 +53,18 @@ def _row_result(batch: Batch, row: int, request: dict[str, Any], *, is_errored: 
             params,
             BY_NAME[params["model"]],
             workspace=batch.workspace,
-            identity=f"{batch.id}/{request['custom_id']}",
+            identity=identity_of(batch, request),
             prefix=prefix,
             creates_cache=prefix is not None and batch.cache_creators.get(prefix.key) == row,
             batch=True,
             twist=batch.twists.get(str(row), {}),
+            thought=thought,
         )
     except Problem as problem:
         return {"type": "errored", "error": problem.row_error()}
     return {"type": "succeeded", "message": message}
+
+
+def identity_of(batch: Batch, request: dict[str, Any]) -> str:
+    """What the ids in a row's message are made from."""
+    return f"{batch.id}/{request['custom_id']}"

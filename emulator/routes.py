@@ -53,7 +53,7 @@ class Routes:
         )
 
     async def retrieve_batch(self, request: Request, caller: Caller) -> Response:
-        batch = self.world.find(caller.workspace, request.path_params["id"])
+        batch = await to_thread.run_sync(self.world.find, caller.workspace, request.path_params["id"])
         now = self.world.clock.now()
         headers = {} if batch.has_ended(now) else {"retry-after": "10"}
         return _json(batch.view(now, _address(request)), headers)
@@ -69,7 +69,7 @@ class Routes:
         return _json({"id": batch_id, "type": "message_batch_deleted"})
 
     async def results(self, request: Request, caller: Caller) -> Response:
-        lines = self.world.results(caller.workspace, request.path_params["id"])
+        lines = await to_thread.run_sync(self.world.results, caller.workspace, request.path_params["id"])
         pieces: Iterator[bytes | Drop] = whole(lines)
         if caller.strike and isinstance(caller.strike.act, Damage):
             pieces = damaged(lines, caller.strike.act, caller.strike.ordinal)
@@ -77,14 +77,14 @@ class Routes:
 
     async def messages(self, request: Request, caller: Caller) -> Response:
         params = parse_json(await body_of(request, MESSAGE_BYTES))
-        message = await to_thread.run_sync(self.world.answer, caller.workspace, params, caller.version)
+        message = await to_thread.run_sync(self.world.answer, caller.workspace, params, caller.version, caller.betas)
         if params.get("stream"):
             return StreamingResponse(events_of(message), media_type="text/event-stream; charset=utf-8")
         return _json(message)
 
     async def count_tokens(self, request: Request, caller: Caller) -> Response:
         params = parse_json(await body_of(request, MESSAGE_BYTES))
-        check_params(params, caller.version, counting=True)
+        check_params(params, caller.version, caller.betas, counting=True)
         return _json({"input_tokens": input_tokens(params)})
 
     async def list_models(self, request: Request, caller: Caller) -> Response:

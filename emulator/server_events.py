@@ -10,6 +10,7 @@ OPENINGS: dict[str, dict[str, Any]] = {
     "text": {"text": ""},
     "tool_use": {"input": {}},
     "server_tool_use": {"input": {}},
+    "mcp_tool_use": {"input": {}},
     "thinking": {"thinking": "", "signature": ""},
 }
 
@@ -19,7 +20,7 @@ def events_of(message: dict[str, Any]) -> Iterator[bytes]:
     opening = {"content": [], "stop_reason": None, "stop_details": None, "usage": {**usage, "output_tokens": 1}}
     yield _event({"type": "message_start", "message": message | opening})
     for index, block in enumerate(message["content"]):
-        opened = block | OPENINGS[block["type"]]
+        opened = block | OPENINGS.get(block["type"], {})
         yield _event({"type": "content_block_start", "index": index, "content_block": opened})
         if index == 0:
             yield _event({"type": "ping"})
@@ -37,7 +38,7 @@ def _deltas(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
     elif block["type"] == "text":
         for piece in _pieces(block["text"]):
             yield {"type": "text_delta", "text": piece}
-    else:
+    elif "input" in block:
         for piece in ("", *_pieces(orjson.dumps(block["input"]).decode())):
             yield {"type": "input_json_delta", "partial_json": piece}
 

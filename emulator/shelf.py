@@ -1,5 +1,7 @@
 """Where batches lie: per workspace a folder, per batch `ID.jsonl` (its rows) and `ID.json` (what is known about it).
 
+`ID.settled` has the results of rows that used MCP servers.
+
 The metadata file is the batch: it appears last, by an atomic rename, and other emulators on the same folder see it. No
 fsync: this must survive the emulator's death, not the machine's. A deleted batch leaves its metadata as a tombstone.
 """
@@ -29,7 +31,19 @@ class Shelf:
                 rows.write(b"\n")
 
     def discard_rows(self, workspace: str, batch_id: str) -> None:
-        self._file(workspace, batch_id, "jsonl").unlink(missing_ok=True)
+        for ending in ("jsonl", "settled"):
+            self._file(workspace, batch_id, ending).unlink(missing_ok=True)
+
+    def keep_result(self, batch: Batch, row: int, result: Mapping[str, Any]) -> None:
+        """Keep what became of a row that may not come out the same again, in one write."""
+        with self._file(batch.workspace, batch.id, "settled").open("ab") as kept:
+            kept.write(orjson.dumps((row, result)) + b"\n")
+
+    def kept_results(self, batch: Batch) -> dict[int, dict[str, Any]]:
+        """The results that were kept, by row."""
+        file = self._file(batch.workspace, batch.id, "settled")
+        lines = file.read_bytes().splitlines() if batch.connected and file.exists() else []
+        return dict(orjson.loads(line) for line in lines)
 
     def keep(self, batch: Batch) -> None:
         """Make what is known about a batch last, whole or not at all."""

@@ -4,6 +4,7 @@ A token is four bytes of JSON. Only the last `cache_control` mark within tools a
 marks in messages are allowed and checked, but their text is always billed as fresh input.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -56,17 +57,19 @@ def _prefix(content: bytes, ttl: str) -> Prefix | None:
     return Prefix(f"{blake2b(content, digest_size=12).hexdigest()}-{ttl}", tokens, ttl)
 
 
-def usage(params: dict[str, Any], output: int, prefix: Prefix | None, *, creates: bool, batch: bool) -> dict[str, Any]:
-    """The `usage` block of a message."""
-    total = input_tokens(params)
-    cached = min(prefix.tokens, total) if prefix else 0
+def usage(
+    prompts: Sequence[dict[str, Any]], output: int, prefix: Prefix | None, *, creates: bool, batch: bool
+) -> dict[str, Any]:
+    """The `usage` block of a message. Every step reads its prompt; the first may create what the others have cached."""
+    totals = [input_tokens(prompt) for prompt in prompts]
+    cached = [min(prefix.tokens, total) if prefix else 0 for total in totals]
     created = {f"ephemeral_{ttl}_input_tokens": 0 for ttl in TTL_SECONDS}
     if prefix and creates:
-        created[f"ephemeral_{prefix.ttl}_input_tokens"] = cached
+        created[f"ephemeral_{prefix.ttl}_input_tokens"] = cached[0]
     return {
-        "input_tokens": total - cached,
-        "cache_creation_input_tokens": cached if creates else 0,
-        "cache_read_input_tokens": 0 if creates else cached,
+        "input_tokens": sum(totals) - sum(cached),
+        "cache_creation_input_tokens": cached[0] if creates else 0,
+        "cache_read_input_tokens": sum(cached[1:] if creates else cached),
         "cache_creation": created,
         "output_tokens": output,
         "service_tier": "batch" if batch else "standard",

@@ -11,10 +11,13 @@ from typing import Any
 from emulator.facts import Fact, Scalar
 from emulator.reading import Reading, ToolCall, as_key
 from emulator.schemas import branches, typed
-from emulator.words import likeness
+from emulator.words import likeness, words
 
 MOST_AT_ONCE = 4
 LEAST_LIKENESS = 0.5
+# A company is no company id: an input called so is filled by a fact called so, or one that looks like it.
+IDENTIFYING = frozenset({"id", "identifier", "code", "number", "key", "reference", "ref", "token", "uuid"})
+LIKE_AN_ID = re.compile(r"(?=\S*[0-9]|[A-Z-]+$)\S+$")
 
 
 def next_calls(reading: Reading, tools: Sequence[Mapping[str, Any]], choice: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -26,9 +29,14 @@ def next_calls(reading: Reading, tools: Sequence[Mapping[str, Any]], choice: Map
         tools = [tool for tool in tools if tool["name"] == choice["name"]]
     wanted = [(tool["name"], arguments) for tool in tools if (arguments := _arguments(reading, tool)) is not None]
     if not wanted and kind in ("any", "tool"):
-        wanted = [(tools[0]["name"], _made_up(tools[0]["input_schema"]))]
+        return [forced_call(tools[0])]
     most = 1 if choice.get("disable_parallel_tool_use") else MOST_AT_ONCE
     return [{"type": "tool_use", "name": name, "input": arguments} for name, arguments in wanted[:most]]
+
+
+def forced_call(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A call made without anything to fill it with."""
+    return {"type": "tool_use", "name": tool["name"], "input": _made_up(tool["input_schema"])}
 
 
 def _arguments(reading: Reading, tool: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -76,10 +84,13 @@ def _values(name: str, schema: Mapping[str, Any], facts: Sequence[Fact]) -> Iter
         return
     description = str(schema.get("description", ""))
     likely = [(likeness(name, description, fact.name), fact) for fact in facts]
+    identifying = IDENTIFYING.intersection(words(name))
     seen: list[Any] = []
     for like, fact in sorted(likely, key=lambda pair: -pair[0]):
         if like < LEAST_LIKENESS:
             return
+        if identifying and not (identifying <= set(words(fact.name)) or LIKE_AN_ID.match(str(fact.value))):
+            continue
         value = _fitting(schema, fact.value)
         if value is not None and value not in seen:
             seen.append(value)

@@ -9,6 +9,7 @@ import orjson
 from emulator.models import Model
 from emulator.problems import Problem, invalid
 from emulator.schema_rules import check_strict_tool
+from emulator.toolset_rules import is_toolset, toolset_problem
 
 LEGAL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}\Z")
 ALLOWED = {
@@ -18,12 +19,13 @@ ALLOWED = {
 CHOICES = ("auto", "any", "tool", "none")
 
 
-def check_tools(params: dict[str, Any], model: Model) -> None:
+def check_tools(params: dict[str, Any], model: Model, *, connects: bool) -> None:
+    """Check the tools; `connects`: toolsets of MCP servers may be among them."""
     tools = params.get("tools")
     if tools is not None and not isinstance(tools, list):
         raise invalid("tools: Input should be a valid list")
     if tools:
-        problem = _tools_problem(orjson.dumps(tools))
+        problem = _tools_problem(orjson.dumps(tools), connects)
         if problem:
             raise invalid(problem)
     if params.get("tool_choice") is not None:
@@ -31,13 +33,15 @@ def check_tools(params: dict[str, Any], model: Model) -> None:
 
 
 @lru_cache(maxsize=256)
-def _tools_problem(tools: bytes) -> str | None:
+def _tools_problem(tools: bytes, connects: bool) -> str | None:
     # A job sends the same tools with every row: read them once.
     names: set[str] = set()
     for at, tool in enumerate(orjson.loads(tools)):
-        problem = _tool_problem(tool)
+        problem = toolset_problem(tool) if connects and is_toolset(tool) else _tool_problem(tool)
         if problem:
             return f"tools.{at}{problem}"
+        if is_toolset(tool):
+            continue
         if tool["name"] in names:
             return "tools: Tool names must be unique."
         names.add(tool["name"])
@@ -47,6 +51,8 @@ def _tools_problem(tools: bytes) -> str | None:
 def _tool_problem(tool: object) -> str | None:
     if not isinstance(tool, dict):
         return ": Input should be an object"
+    if is_toolset(tool):
+        return ": Input tag 'mcp_toolset' found using 'type' does not match any of the expected tags"
     if tool.get("type", "custom") != "custom":
         return f".type: '{tool['type']}' tools run on the server and are not emulated"
     for field in ("name", "input_schema"):
@@ -76,7 +82,7 @@ def _check_choice(params: dict[str, Any], tools: list[dict[str, Any]], model: Mo
         _check_forced(params, model)
     if not tools and kind != "none":
         raise invalid("tool_choice may only be specified while providing tools.")
-    if kind == "tool" and choice.get("name") not in {tool["name"] for tool in tools}:
+    if kind == "tool" and choice.get("name") not in {tool.get("name") for tool in tools}:
         raise invalid(f"Tool '{choice.get('name')}' not found in provided tools")
 
 

@@ -10,6 +10,7 @@ from emulator.models import BY_NAME, Model
 from emulator.problems import Problem, invalid
 from emulator.schema_rules import check_output_schema
 from emulator.tool_rules import check_tools
+from emulator.toolset_rules import check_connector, may_connect
 
 OLD_VERSIONS = ("2023-01-01", "2023-06-01")
 NEW_VERSION = "2026-10-21"
@@ -36,12 +37,19 @@ def check_row(params: dict[str, Any], version: str, betas: tuple[str, ...]) -> M
             raise invalid(f'"{field}" is not supported in the Message Batches API')
     if params.get("max_tokens") == 0:
         raise invalid("max_tokens: must be greater than or equal to 1")
-    return check_params(params, version, long_output=LONG_OUTPUT_BETA in betas)
+    return check_params(params, version, betas, long_output=LONG_OUTPUT_BETA in betas)
 
 
-def check_params(params: dict[str, Any], version: str, *, long_output: bool = False, counting: bool = False) -> Model:
+def check_params(
+    params: dict[str, Any],
+    version: str,
+    betas: tuple[str, ...] = (),
+    *,
+    long_output: bool = False,
+    counting: bool = False,
+) -> Model:
     """Check a request; the model that will answer it."""
-    _check_fields(params, counting=counting)
+    _check_fields(params, betas, counting=counting)
     model = BY_NAME.get(params["model"])
     if model is None:
         raise Problem(404, f"model: {params['model']}")
@@ -54,18 +62,21 @@ def check_params(params: dict[str, Any], version: str, *, long_output: bool = Fa
     _check_system(params.get("system"))
     check_messages(params, model, newest=version == NEW_VERSION)
     _check_thinking(params, model)
-    check_tools(params, model)
+    connects = may_connect(betas)
+    check_tools(params, model, connects=connects)
+    if connects:
+        check_connector(params)
     _check_output_config(params.get("output_config"))
     _check_cache_marks(params)
     return model
 
 
-def _check_fields(params: dict[str, Any], *, counting: bool) -> None:
+def _check_fields(params: dict[str, Any], betas: tuple[str, ...], *, counting: bool) -> None:
     for field in REQUIRED:
         if field not in params and not (counting and field == "max_tokens"):
             raise invalid(f"{field}: Field required")
     for field in params:
-        if field not in ALLOWED:
+        if field not in ALLOWED or (field == "mcp_servers" and not may_connect(betas)):
             raise invalid(f"{field}: Extra inputs are not permitted")
     if not isinstance(params["model"], str):
         raise invalid("model: Input should be a valid string")

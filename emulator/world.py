@@ -1,7 +1,8 @@
 """The state of the emulated API, without HTTP: workspaces, their batches, what is cached and what was billed.
 
 Batches are on the shelf and age by the clock. Answers are not kept: they are worked out from the requests whenever
-results are read, and come out the same every time.
+results are read, and come out the same every time. Only those that took MCP servers are: the servers may say something
+else next time.
 """
 
 import random
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any
 
 from emulator.batches import Batch
 from emulator.clock import Clock
+from emulator.connector import Talk, converse
 from emulator.envelope import parse_envelope
 from emulator.fates import fated
 from emulator.faults import Drop, Faults, once
@@ -26,6 +28,7 @@ from emulator.problems import Problem, invalid
 from emulator.prompt_cache import PromptCache
 from emulator.replies import reply
 from emulator.results import result_lines
+from emulator.settling import settle
 from emulator.shelf import Shelf
 from emulator.thinking import check_thinking
 from emulator.tokens import cached_prefix
@@ -52,7 +55,7 @@ class World:
         """How often each `METHOD path` was called; ids in paths are written as `{id}`."""
         self._batch_seconds, self._queue_limit = batch_seconds, queue_limit
         self._random = random.Random(seed)
-        self._lock = RLock()
+        self._lock, self._settling = RLock(), Lock()
         self._cache = PromptCache(home)
         self._bills: dict[str, Bill] = {}
         self._accepted = 0
@@ -90,6 +93,7 @@ class World:
                 errored=intake.errored,
                 spoilt=intake.spoilt,
                 twists=intake.twists,
+                connected=intake.connected,
                 cache_creators={key: row for key, (_, row) in intake.prefixes.items() if key in written},
             )
             if fate := self.faults.aim.at_batch(intake.workspace):
@@ -98,6 +102,10 @@ class World:
         return batch
 
     def find(self, workspace: str, batch_id: str) -> Batch:
+        """A batch. If it has ended, what its rows wanted of MCP servers has been done."""
+        return self._settled(self._look_up(workspace, batch_id))
+
+    def _look_up(self, workspace: str, batch_id: str) -> Batch:
         batch = self._shelf.find(workspace, batch_id)
         now = self.clock.now()
         if batch is None or batch.is_deleted(now) or batch.is_invisible(now):
@@ -109,11 +117,12 @@ class World:
         now = self.clock.now()
         listed_since = now - timedelta(seconds=max(lag_seconds, self.faults.list_lag_seconds))
         batches = self._shelf.batches(workspace)
-        return [batch for batch in batches if not batch.is_deleted(now) and batch.created_at <= listed_since]
+        listed = [batch for batch in batches if not batch.is_deleted(now) and batch.created_at <= listed_since]
+        return [self._settled(batch) for batch in listed]
 
     def cancel(self, workspace: str, batch_id: str) -> Batch:
         with self._lock:
-            batch = self.find(workspace, batch_id)
+            batch = self._look_up(workspace, batch_id)
             now = self.clock.now()
             if batch.has_ended(now):
                 raise invalid(f"Message Batch {batch_id} has already ended and cannot be canceled.")
@@ -142,8 +151,21 @@ class World:
 
     def _result_lines(self, batch: Batch) -> Iterator[bytes]:
         bill = Bill()
-        yield from result_lines(batch, self._shelf.rows(batch), bill)
+        yield from result_lines(batch, self._shelf.rows(batch), self._shelf.kept_results(batch), bill)
         self._bills[batch.id] = bill
+
+    def _settled(self, batch: Batch) -> Batch:
+        """The batch with its rows that use MCP servers worked out: once, when it is first looked at after its end."""
+        if not batch.connected or batch.is_settled or batch.deleted_at or not batch.has_ended(self.clock.now()):
+            return batch
+        with self._settling:
+            known = self._shelf.find(batch.workspace, batch.id) or batch
+            if known.is_settled or known.deleted_at:
+                return known
+            failed = settle(known, self._shelf)
+            known = replace(known, is_settled=True, errored=[*known.errored, *failed])
+            self._shelf.keep(known)
+            return known
 
     # For tests
 
@@ -157,16 +179,25 @@ class World:
 
     # Direct calls
 
-    def answer(self, workspace: str, params: dict[str, Any], version: str) -> dict[str, Any]:
+    def answer(
+        self, workspace: str, params: dict[str, Any], version: str, betas: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
         """The message that answers a direct call."""
-        model = check_params(params, version)
+        model = check_params(params, version, betas)
         check_thinking(params, model.id, workspace, batch=False)
         prefix = cached_prefix(params)
         with self._lock:
             creates = prefix is not None and bool(self._cache.touch(workspace, [prefix], self.clock.now()))
         identity = derived_id("call", fresh_id("call"))
         message = reply(
-            params, model, workspace=workspace, identity=identity, prefix=prefix, creates_cache=creates, batch=False
+            params,
+            model,
+            workspace=workspace,
+            identity=identity,
+            prefix=prefix,
+            creates_cache=creates,
+            batch=False,
+            thought=converse(Talk(params, model.tier, identity)) if params.get("mcp_servers") else None,
         )
         self._shelf.keep_direct(workspace, message)
         return message
@@ -204,7 +235,7 @@ class World:
         if batch.bill is not None:
             return Bill(batch.bill)
         if batch.id not in self._bills:
-            for _ in self._result_lines(batch):
+            for _ in self._result_lines(self._settled(batch)):
                 pass
         return self._bills[batch.id]
 

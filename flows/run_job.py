@@ -6,6 +6,7 @@ from prefect import flow
 
 from tasks.extract import extract
 from tasks.follow_up import follow_up
+from tasks.leave import leave
 from tasks.load import load
 from tasks.report import report
 from tasks.route import route
@@ -39,9 +40,9 @@ async def run_job(
     """
     run = await extract(job, source, run_id, limit, lane, budget)  # rows in, once
     await route(run)  # a first tier for each
-    while await submit(run):  # ready rows → batches
+    while await submit(run) or await leave(run):  # ready rows → batches; or a person's leave for those that wait
         await wait(run)  # until some batch has ended
-        await follow_up(run)  # tools, checks, corrections: ready again, or answered
+        await follow_up(run)  # tools, checks, corrections: ready again, or answered, or held
         await validate(run)  # the answers gate: accepted, or set aside
     await load(run)  # accepted rows → the sink, exactly once
     return await report(run)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rowtide.job import JobSpec
 from rowtide.policies import STOPS, Do, policy_of
+from rowtide.pricing import MICRO
 
 Blocks = list[dict[str, Any]]
 
@@ -29,6 +30,10 @@ class RowAt:
     corrections: int
     longer: int
     bounces: int
+    tokens: int = 0
+    cost_micro: int = 0
+    checking: int = 0
+    prefix_no: int = 0
 
     @property
     def turns_here(self) -> int:
@@ -53,6 +58,13 @@ class CallTools:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The answer, as JSON, passed the row's own checks."""
+
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The answer, as JSON, passed all but the second look: have another model take it."""
 
     content: bytes
 
@@ -89,7 +101,7 @@ class GiveUp:
     detail: str
 
 
-Move = CallTools | Answer | Correct | Lengthen | Escalate | GiveUp
+Move = CallTools | Answer | Check | Correct | Lengthen | Escalate | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +113,53 @@ class Verdict:
 
 
 Judge = Callable[[str], Verdict]
+TimesMade = Callable[[ToolUse], int]  # how often the row has made this very call in its present conversation
 
 
-def next_move(job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Judge) -> Move:
+def next_move(
+    job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Judge, times_made: TimesMade = lambda _: 0
+) -> Move:
     """Decide what follows the reply `blocks` that ended with `stop_reason`."""
+    move = _move(job, row, stop_reason, blocks, judge, times_made)
+    if isinstance(move, Answer | GiveUp):
+        return move
+    return _at_its_limit(job, row) or move
+
+
+def after_check(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
+    """Decide what follows the second look at an answer: `verdict` holds the answer and what was found wrong with it."""
+    move = _after_answer(job, row, verdict)
+    if isinstance(move, Answer | GiveUp):
+        return move
+    return _at_its_limit(job, row) or move
+
+
+def _at_its_limit(job: JobSpec, row: RowAt) -> GiveUp | None:
+    """A row that has used up what it may read, write or cost is not asked again, on any tier."""
+    limits = job.limits
+    if limits.tokens is not None and row.tokens >= limits.tokens:
+        return GiveUp(
+            "token_limit", f"{row.tokens:,} tokens without a verified answer; limits.tokens is {limits.tokens:,}"
+        )
+    if limits.row_usd is not None and row.cost_micro >= limits.row_usd * MICRO:
+        spent = f"${row.cost_micro / MICRO:.6f} without a verified answer"
+        return GiveUp("row_budget", f"{spent}; limits.row_usd is {limits.row_usd:g}")
+    return None
+
+
+def _move(job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Judge, times_made: TimesMade) -> Move:
     policy = policy_of(STOPS, stop_reason)
     match policy.do:
         case Do.JUDGE:
-            return _after_answer(job, row, judge(text_of(blocks)))
+            move = _after_answer(job, row, judge(text_of(blocks)))
+            return Check(move.content) if isinstance(move, Answer) and job.checks.self_check else move
         case Do.RUN_TOOLS if calls := _tool_uses(blocks):
-            return _after_tools(job, row, calls)
+            return _after_tools(job, row, calls, times_made)
         case Do.RUN_TOOLS:
             kinds = ", ".join(sorted({str(block.get("type")) for block in blocks})) or "nothing"
             return _climb(job, row, "unknown_block", f"the model waits for a tool, but said only {kinds}")
         case Do.GO_ON:
-            return _after_tools(job, row, [])
+            return _after_tools(job, row, [], times_made)
         case Do.LENGTHEN if row.longer < LENGTHENINGS and row.turns_here < job.limits.turns:
             return Lengthen(policy.reason, f"the reply was cut at {room(job, row):,} tokens")
         case _:
@@ -137,11 +181,15 @@ def text_of(blocks: Blocks) -> str:
     return "".join(block["text"] for block in blocks if block.get("type") == "text")
 
 
-def _after_tools(job: JobSpec, row: RowAt, calls: list[ToolUse]) -> Move:
+def _after_tools(job: JobSpec, row: RowAt, calls: list[ToolUse], times_made: TimesMade) -> Move:
     if row.turns_here >= job.limits.turns:
         return _climb(job, row, "turn_limit", f"{row.turns_here} turns without an answer")
     if row.tool_calls + len(calls) > job.limits.tool_calls:
         return _climb(job, row, "tool_call_limit", f"asked for more than {job.limits.tool_calls} tool calls")
+    for number, call in enumerate(calls):
+        here = sum((call.tool, call.arguments) == (each.tool, each.arguments) for each in calls[:number])
+        if (times := times_made(call) + here) >= job.limits.repeats:
+            return _climb(job, row, "loop", f"{call.tool} was called {times} times with the same arguments")
     return CallTools(calls)
 
 

@@ -5,7 +5,7 @@ repeated here, because the API would take it twice.
 """
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,9 +82,11 @@ class Claude:
     async def __aexit__(self, *_: object) -> None:
         await self._api.close()
 
-    async def create_batch(self, body: Path) -> Created | Refused | Unknown:
+    async def create_batch(self, body: Path, betas: Sequence[str] = ()) -> Created | Refused | Unknown:
         """Post a body from disk, once."""
         headers = {"content-type": "application/json", "content-length": str(body.stat().st_size)}
+        if betas:
+            headers["anthropic-beta"] = ",".join(betas)
         options: Any = {"headers": headers, "timeout": POST_SECONDS}
         try:
             answer = await self._api.post(BATCHES, cast_to=httpx2.Response, content=_chunks(body), options=options)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from rowtide import ledger_batches, ledger_rows, ledger_turns
 from rowtide.agent import RowAt
-from rowtide.catalogue import Model
 from rowtide.errors import StoppedByWorld
 from rowtide.ledger_batches import Batch
 from rowtide.ledger_rows import Remark
@@ -81,7 +80,7 @@ def _sort(work: Work, batch: Batch, outcomes: list[tuple[RowAt, Outcome]]) -> So
     page = Sorted()
     for row, outcome in outcomes:
         if isinstance(outcome, Replied):
-            page.replies.append(_reply(work.models, batch, row, outcome))
+            page.replies.append(_reply(work, batch, row, outcome))
             continue
         policy = _policy(batch, outcome.policy)
         remark = Remark(row.row_no, row.turn, policy.reason, outcome.detail)
@@ -123,21 +122,24 @@ def _counted(page: Sorted) -> Counter[str]:
     )
 
 
-def _reply(models: list[Model], batch: Batch, row: RowAt, outcome: Replied) -> Reply:
+def _reply(work: Work, batch: Batch, row: RowAt, outcome: Replied) -> Reply:
     usage = usage_from(outcome.usage)
+    tier = work.asked(row)
     return Reply(
         row_no=row.row_no,
         turn=row.turn + 1,
         batch_no=batch.batch_no,
-        tier=row.tier,
+        tier=tier,
         stop_reason=outcome.stop_reason,
         content=outcome.content,
         input_tokens=usage.input_tokens,
         cache_write_tokens=usage.cache_write_5m + usage.cache_write_1h,
         cache_read_tokens=usage.cache_read,
         output_tokens=usage.output_tokens,
-        cost_micro=cost_micro(models[row.tier], usage, lane="batch"),
-        baseline_micro=cost_micro(models[-1], usage, lane="live"),
+        cost_micro=cost_micro(work.models[tier], usage, lane="batch"),
+        # One model alone would not have taken a second look.
+        baseline_micro=0 if row.checking else cost_micro(work.top, usage, lane="live"),
+        kind="check" if row.checking else "answer",
     )
 
 

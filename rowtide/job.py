@@ -58,18 +58,46 @@ class SinkSpec(Spec):
 
 
 class ToolServerSpec(Spec):
-    command: str
+    command: str | None = None
     """The program to start; `python` means the interpreter Rowtide runs on."""
     args: list[str] = []
     """Its arguments; it is started in the job's folder."""
     env: dict[str, str] = {}
     """Its environment besides HOME and PATH. `${NAME}` is taken from ours."""
+    url: str | None = None
+    """Instead of a program: a server that speaks streamable HTTP. `${NAME}` is taken from the environment."""
+    headers: dict[str, str] = {}
+    """HTTP headers for `url`. `${NAME}` is taken from the environment."""
+    stub: Path | None = None
+    """Instead of a server: canned tools from a YAML file, until somebody writes the real ones."""
+    capability: str | None = None
+    """Instead of naming one: whatever server the registry lists for this capability."""
+    placement: Literal["local", "connector"] = "local"
+    """Who calls the tools: we do, or the API itself (public HTTPS servers only; the whole loop is one request)."""
     tools: list[str] | None = None
     """The tools a row may call; by default all the server lists. Fewer is cheaper: the prompt pays for each."""
+    allow: list[str] = []
+    """Tools that change something and may be called all the same. Any other that is not read-only is refused."""
+    ask: list[str] = []
+    """Tools that are called only after a person has seen the call and allowed it."""
+    read_only: list[str] = []
+    """Tools that change nothing although their server does not say so."""
     timeout_seconds: float = 30
     """How long one call may take."""
     concurrency: int = Field(default=8, ge=1)
     """How many calls may be on the wire at once."""
+    calls_per_second: float | None = Field(default=None, gt=0)
+    """The most calls to begin in a second; no limit by default."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "ToolServerSpec":
+        if [self.command, self.url, self.stub, self.capability].count(None) != 3:
+            raise ValueError("give one of `command`, `url`, `stub` and `capability`")
+        if self.placement == "connector" and not (self.url or self.capability):
+            raise ValueError("`placement: connector` needs a `url`, or a `capability` whose server has one")
+        if self.placement == "connector" and self.ask:
+            raise ValueError("`ask` needs `placement: local`: what the API calls itself, nobody can be asked about")
+        return self
 
 
 class GroundingSpec(Spec):
@@ -79,11 +107,29 @@ class GroundingSpec(Spec):
     """`server.tool`, or `server.*`: whose output must hold it."""
 
 
+class SelfCheckSpec(Spec):
+    tier: str
+    """Who takes the second look: a name from the model catalogue."""
+    rubric: Path = Path("rubric.md")
+    """What it is told: Jinja2, strict; the row's columns, and `answer` as JSON."""
+
+
 class ChecksSpec(Spec):
     corrections: int = Field(default=2, ge=0)
     """How often a row is told what was wrong with its answer, at one tier, before it goes up the ladder."""
     grounding: list[GroundingSpec] = []
     """Claims that must stand in the output of a tool the row called."""
+    self_check: SelfCheckSpec | None = None
+    """A second look at every answer that passed the rest, in batches too; what fails it is corrected."""
+
+
+class SkillsSpec(Spec):
+    folders: list[Path] = [Path("skills")]
+    """Where skills are: each a folder with a SKILL.md. A folder that does not exist holds none."""
+    always: list[str] = []
+    """Skills every row gets."""
+    group_by: str | None = None
+    """The column that puts rows into groups; a skill goes to the groups its description speaks of."""
 
 
 class GatesSpec(Spec):
@@ -96,6 +142,12 @@ class LimitsSpec(Spec):
     """Model replies a row may take at one tier."""
     tool_calls: int = Field(default=16, ge=0)
     """Tool calls a row may make at one tier."""
+    repeats: int = Field(default=2, ge=1)
+    """How often a row may make one and the same call at one tier; once more is a loop."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens a row may read and write in all; no limit by default."""
+    row_usd: float | None = Field(default=None, gt=0)
+    """What one row may cost in all, in US dollars; no limit by default."""
     budget_usd: float | None = Field(default=None, gt=0)
     """What a run may cost at worst, in US dollars; what would cross it is not sent. `--budget` says otherwise."""
     bounces: int = Field(default=3, ge=0)
@@ -136,6 +188,10 @@ class JobSpec(Spec):
     """The ladder, cheapest first: names from the model catalogue."""
     tools: dict[str, ToolServerSpec] = {}
     """MCP servers by the name this job gives them."""
+    registry: str = "registry.yaml"
+    """Where capabilities are looked up: a file, in the job's folder or the present one; or a registry's URL."""
+    skills: SkillsSpec = SkillsSpec()
+    """SKILL.md folders that teach the model a tool or a task."""
     checks: ChecksSpec = ChecksSpec()
     """What an answer must pass by itself."""
     gates: GatesSpec = GatesSpec()

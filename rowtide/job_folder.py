@@ -22,7 +22,8 @@ from pydantic import BaseModel
 
 from rowtide.checks import Check
 from rowtide.errors import UserMistake, nearest
-from rowtide.job import JobSpec, read_spec
+from rowtide.job import JOB_FILE, JobSpec, read_spec
+from rowtide.skills import Skill, matching, read_skills
 
 ANSWER_FILE = "answer.py"
 # What does not decide an answer may change under a run, and does not make loaded rows stale.
@@ -40,6 +41,7 @@ class Job:
     message: jinja2.Template
     answer: type[BaseModel]
     checks: list[Check]
+    skills: list[Skill]
     files: dict[str, str]
 
     @property
@@ -54,6 +56,20 @@ class Job:
     def message_for(self, row: Mapping[str, object]) -> str:
         """The row's own message."""
         return self.message.render(row).lstrip("\n")  # the lines above it keep their place in error messages only
+
+    def group_of(self, row: Mapping[str, object]) -> str | None:
+        """The name of the row's group, or None when the job has no groups. A row without a value has no name."""
+        column = self.spec.skills.group_by
+        return None if column is None else _name_of_group(row.get(column))
+
+    def skills_for(self, group: str | None) -> list[Skill]:
+        """What the rows of a group are taught."""
+        return matching(self.skills, group, self.spec.skills.always)
+
+    @property
+    def skills_for_all(self) -> list[Skill]:
+        """What every row is taught, whatever its group."""
+        return self.skills_for(None if self.spec.skills.group_by is None else "")
 
 
 def find_job(name: str, *, jobs: Path) -> Path:
@@ -70,17 +86,18 @@ def find_job(name: str, *, jobs: Path) -> Path:
 def load_job(folder: Path) -> Job:
     """Load and check everything in a job's folder but its rows and its tool servers."""
     spec = read_spec(folder)
-    instructions, message = _prompt(folder / spec.prompt)
+    instructions, message = read_prompt(folder / spec.prompt)
     module = _module(folder / ANSWER_FILE)
     answer = _answer_model(module, spec.answer, folder / ANSWER_FILE)
     _check_grounding(spec, answer, folder)
     checks: list[Check] = [cast(Check, value) for name, value in vars(module).items() if name.startswith("check_")]
-    return Job(folder, spec, instructions, message, answer, checks, _deciding_files(folder, spec))
+    folders = [Path(os.path.normpath(folder / each)) for each in spec.skills.folders]
+    skills = read_skills(folders, spec.skills.always, job_file=folder / JOB_FILE)
+    return Job(folder, spec, instructions, message, answer, checks, skills, _deciding_files(folder, spec, skills))
 
 
-def check_holes(job: Job, columns: Collection[str]) -> None:
-    """Every hole in the prompt must be a column. Raises UserMistake with file, line and the nearest column."""
-    file = job.folder / job.spec.prompt
+def check_holes(file: Path, columns: Collection[str]) -> None:
+    """Every hole in a prompt must be a column. Raises UserMistake with file, line and the nearest column."""
     text = file.read_text(encoding="utf-8")
     for hole in sorted(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(text))):
         if hole not in columns:
@@ -93,14 +110,17 @@ def check_holes(job: Job, columns: Collection[str]) -> None:
             )
 
 
-def check_key(job: Job, columns: Collection[str]) -> None:
-    """The key must be made of columns."""
-    for column in job.spec.key_columns:
+def check_columns(job: Job, columns: Collection[str]) -> None:
+    """The key must be made of columns, and so must the groups."""
+    named = [("key", column) for column in job.spec.key_columns]
+    if job.spec.skills.group_by is not None:
+        named.append(("skills.group_by", job.spec.skills.group_by))
+    for key, column in named:
         if column not in columns:
             raise UserMistake(
                 f"{column!r} is not a column of the source; columns: {', '.join(columns)}",
-                file=job.folder / "job.yaml",
-                key="key",
+                file=job.folder / JOB_FILE,
+                key=key,
                 meant=nearest(column, columns),
             )
 
@@ -110,10 +130,15 @@ def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
+def _name_of_group(value: object) -> str:
+    return "" if value is None else str(value).strip()
+
+
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False)
 
 
-def _prompt(file: Path) -> tuple[str, jinja2.Template]:
+def read_prompt(file: Path) -> tuple[str, jinja2.Template]:
+    """What all rows are told, above the line `---`, and the message of each, below it. Raises UserMistake."""
     if not file.is_file():
         raise UserMistake("no such file; a job needs a prompt", file=file, key="prompt")
     shared, line, own = file.read_text(encoding="utf-8").partition("\n---\n")
@@ -166,12 +191,15 @@ def _check_grounding(spec: JobSpec, answer: type[BaseModel], folder: Path) -> No
             raise UserMistake(f"no tool server {server!r}", file=file, key=key, meant=nearest(server, spec.tools))
 
 
-def _deciding_files(folder: Path, spec: JobSpec) -> dict[str, str]:
-    """Hashes of what decides an answer: the spec's deciding keys, prompt, answer, gates, the servers' own files."""
+def _deciding_files(folder: Path, spec: JobSpec, skills: list[Skill]) -> dict[str, str]:
+    """Hashes of what decides an answer: the spec's deciding keys, and every file that is sent, checked with or run."""
     deciding = spec.model_dump(mode="json", exclude=UNDECIDING)
     deciding["limits"] = {k: v for k, v in deciding["limits"].items() if k not in UNDECIDING_LIMITS}
     files = [spec.prompt, Path(ANSWER_FILE), *([spec.gates.answers] if spec.gates.answers else [])]
     files += [Path(arg) for server in spec.tools.values() for arg in server.args if (folder / arg).is_file()]
+    files += [server.stub for server in spec.tools.values() if server.stub]
+    files += [spec.checks.self_check.rubric] if spec.checks.self_check else []
+    files += [Path(os.path.relpath(skill.file, folder)) for skill in skills]
     hashes = {str(file): _hash((folder / file).read_bytes()) for file in files if (folder / file).is_file()}
     return {"job.yaml": _hash(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS))} | hashes
 

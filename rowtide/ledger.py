@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, tex
 from sqlalchemy.engine import make_url
 
 from rowtide.errors import UserMistake, nearest
-from rowtide.ledger_tables import migrate, missing_migrations
+from rowtide.ledger_migrations import migrate, missing_migrations
 
 ROWS_PER_RUN = 10_000_000_000  # row_no = run_no * this + the row's place in the source, from 1
 
@@ -42,6 +42,7 @@ class Run:
     job_files: str
     tiers: str
     request: bytes
+    servers: str
     source: str
     source_path: str | None
     row_limit: int | None

@@ -5,7 +5,7 @@ or none does. Each function is one or a few statements for the whole page.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, text
@@ -203,7 +203,7 @@ def go_on(tx: Connection, tool_calls: dict[int, int]) -> None:
 
 def correct(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
     """Tell rows what was wrong with their answer; the remark's detail is what the model reads."""
-    move(tx, "correct", [{"row_no": r.row_no} for r in remarks], "corrections = corrections + 1")
+    move(tx, "correct", [{"row_no": r.row_no} for r in remarks], "corrections = corrections + 1, checking = 0")
     _note(tx, "correct", remarks, now)
 
 
@@ -221,15 +221,24 @@ def hold(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
 
 def escalate(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
     """Start rows afresh one tier up."""
-    fresh = "tier = tier + 1, conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0"
+    fresh = "tier = tier + 1, conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0, checking = 0"
     move(tx, "escalate", [{"row_no": r.row_no} for r in remarks], fresh)
     _note(tx, "escalate", remarks, now)
 
 
+def check(tx: Connection, answers: dict[int, bytes]) -> None:
+    """Have a second look taken at answers (row_no → JSON) that passed all other checks."""
+    _answer(tx, answers, "check", "checking = 1")
+
+
 def answer(tx: Connection, answers: dict[int, bytes]) -> None:
     """Record answers (row_no → JSON) that passed their rows' own checks."""
+    _answer(tx, answers, "answer", "checking = 0")
+
+
+def _answer(tx: Connection, answers: dict[int, bytes], name: str, also: str) -> None:
     rows = [{"row_no": row_no, "content": content} for row_no, content in answers.items()]
-    move(tx, "answer", [{"row_no": row_no} for row_no in answers])
+    move(tx, name, [{"row_no": row_no} for row_no in answers], also)
     if rows:
         upsert = "ON CONFLICT (row_no) DO UPDATE SET content = excluded.content"
         tx.execute(text(f"INSERT INTO answer (row_no, content) VALUES (:row_no, :content) {upsert}"), rows)
@@ -278,15 +287,5 @@ def _note(tx: Connection, name: str, remarks: Sequence[Remark], now: datetime) -
                 "INSERT INTO note (row_no, turn, move, reason, detail, noted_at) "
                 "VALUES (:row_no, :turn, :move, :reason, :detail, :now)"
             ),
-            [
-                {
-                    "row_no": r.row_no,
-                    "turn": r.turn,
-                    "move": name,
-                    "reason": r.reason,
-                    "detail": r.detail,
-                    "now": timestamp(now),
-                }
-                for r in remarks
-            ],
+            [{**asdict(remark), "move": name, "now": timestamp(now)} for remark in remarks],
         )

@@ -8,14 +8,30 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, RowMapping, text
 
+from rowtide import ledger_prefixes
+from rowtide.catalogue import load_catalogue
 from rowtide.errors import UserMistake
 from rowtide.ledger import Run, find_run, moment
 from rowtide.ledger_batches import Batch, batch_of, batches_in, reserved_micro
 from rowtide.ledger_rows import counts
 from rowtide.pricing import MICRO
+from rowtide.requests import cache_warnings, cacheable_tokens
 from rowtide.states import RowState
 
+ENOUGH_TURNS = 100  # after so many without a single hit, the cache is not merely cold
 WAITING = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED, RowState.ACCEPTED)
+
+SUMS = ", ".join(
+    f"coalesce(sum(t.{column}), 0) {name}"
+    for column, name in {
+        "cost_micro": "cost",
+        "input_tokens": "input",
+        "cache_read_tokens": "cached",
+        "cache_write_tokens": "cache_written",
+    }.items()
+)
+
+CALLS = "coalesce(sum(t.is_error), 0) failed, coalesce(sum(t.remembered), 0) remembered"
 
 
 @dataclass(frozen=True)
@@ -32,14 +48,15 @@ class Story:
     batch: Batch | None
     """The one it waits for, while it does."""
     load: RowMapping | None
+    skills: list[str]
 
 
 def summary(tx: Connection, run: Run, *, now: datetime) -> dict[str, Any]:
     """The run in numbers: rows by how they ended, work done, money in US dollars, reasons of the quarantined."""
     states = counts(tx, run)
     until = moment(run.finished_at) if run.finished_at else now
-    done = _one(tx, run, "SELECT count(*) turns, coalesce(sum(t.cost_micro), 0) cost FROM turn t WHERE {mine}")
-    calls = _one(tx, run, "SELECT count(*) calls, coalesce(sum(t.is_error), 0) failed FROM tool_call t WHERE {mine}")
+    done = _one(tx, run, f"SELECT count(*) turns, {SUMS} FROM turn t WHERE {{mine}}")
+    calls = _one(tx, run, f"SELECT count(*) calls, {CALLS} FROM tool_call t WHERE {{mine}}")
     return {
         "run_id": run.run_id,
         "job": run.job,
@@ -55,11 +72,14 @@ def summary(tx: Connection, run: Run, *, now: datetime) -> dict[str, Any]:
         "batches": _batches(tx, run),
         "tool_calls": calls["calls"],
         "tool_errors": calls["failed"],
+        "tools_remembered": calls["remembered"],
+        "approvals": approvals(tx, run),
         "cost_usd": done["cost"] / MICRO,
         "baseline_cost_usd": baseline_micro(tx, run) / MICRO,
         "budget_usd": None if run.budget_micro is None else run.budget_micro / MICRO,
         "at_stake_usd": reserved_micro(tx, run) / MICRO,
         "tiers": tiers(tx, run),
+        "cache": _cache(tx, run, done),
         "set_aside_before": _set_aside_before(tx, run),
         "reasons": reasons(tx, run),
         "bounces": bounces(tx, run),
@@ -110,6 +130,12 @@ def bounces(tx: Connection, run: Run) -> dict[str, int]:
     return {each["reason"]: each["times"] for each in _all(tx, run, query)}
 
 
+def approvals(tx: Connection, run: Run) -> dict[str, int]:
+    """How many calls of each tool wait for a person."""
+    query = "SELECT t.tool, count(*) calls FROM approval t WHERE {mine} AND t.state = 'asked' GROUP BY t.tool"
+    return {each["tool"].replace("__", ".", 1): each["calls"] for each in _all(tx, run, query)}
+
+
 def unsettled(tx: Connection, run: Run) -> list[dict[str, Any]]:
     """The batches whose fate a person must settle, or that are being looked for: what, since when, money at stake."""
     return [
@@ -125,6 +151,30 @@ def unsettled(tx: Connection, run: Run) -> list[dict[str, Any]]:
         for batch in batches_in(tx, run, ["posting", "lost"])
         if batch.doubtful_at or batch.state == "lost"
     ]
+
+
+def _cache(tx: Connection, run: Run, done: RowMapping) -> dict[str, Any]:
+    """How much of what the models read came from the prompt cache, and why it may be too little."""
+    read = done["cached"] + done["cache_written"] + done["input"]
+    warnings = _too_short_to_cache(tx, run) if done["turns"] else []
+    if done["turns"] > ENOUGH_TURNS and not done["cached"] and not warnings:
+        warnings = [f"nothing of what {done['turns']:,} turns read came from the cache: all was paid for in full"]
+    return {
+        "hit_rate": done["cached"] / read if read else 0.0,
+        "read_tokens": done["cached"],
+        "written_tokens": done["cache_written"],
+        "warnings": warnings,
+    }
+
+
+def _too_short_to_cache(tx: Connection, run: Run) -> list[str]:
+    """Judged by the prefixes that were sent, and by the tiers there still are."""
+    query = "SELECT DISTINCT t.prefix_no FROM row t WHERE {mine} AND t.turn > 0"
+    contents = ledger_prefixes.contents(tx, run)
+    sent = [each["prefix_no"] for each in _all(tx, run, query)]
+    models = load_catalogue().models
+    minimums = {name: models[name].cache_minimum_tokens for name in orjson.loads(run.tiers) if name in models}
+    return cache_warnings([cacheable_tokens(contents[each]) for each in sent if each in contents], minimums)
 
 
 def _set_aside_before(tx: Connection, run: Run) -> int:
@@ -169,8 +219,9 @@ def story(tx: Connection, row_key: str, run_id: str | None = None) -> Story:
         "JOIN batch b ON b.batch_no = t.batch_no WHERE t.row_no = :row ORDER BY t.turn"
     )
     loads = of_row("SELECT * FROM load WHERE load_no = :load")
+    run = find_run(tx, row["run_id"])
     return Story(
-        run=find_run(tx, row["run_id"]),
+        run=run,
         row=row,
         content=orjson.loads(content),
         turns=turns,
@@ -179,6 +230,7 @@ def story(tx: Connection, row_key: str, run_id: str | None = None) -> Story:
         answer=orjson.loads(answer[0]["content"]) if answer else None,
         batch=batch_of(tx, row["batch_no"]) if row["state"] in ("in_flight", "held") else None,
         load=loads[0] if loads else None,
+        skills=list(ledger_prefixes.skills_by_prefix(tx, run).get(row["prefix_no"], ())),
     )
 
 

@@ -14,13 +14,10 @@ Nothing here is rewritten but a row's state, a batch's progress and the run's ow
 micro-dollars. Times are UTC, ISO 8601 with six decimals, so they sort as text on every engine.
 """
 
-from collections.abc import Callable
-
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    Connection,
     ForeignKey,
     Index,
     Integer,
@@ -28,8 +25,6 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    inspect,
-    text,
 )
 from sqlalchemy.schema import SchemaItem
 
@@ -55,6 +50,7 @@ run = _table(
     Column("job_files", Text, nullable=False),  # JSON: file → hash, to name what changed since
     Column("tiers", Text, nullable=False),  # JSON: the ladder as it was
     Column("request", LargeBinary, nullable=False),  # the part all requests share: system, tools, schema
+    Column("servers", Text, nullable=False, server_default="{}"),  # JSON: which server stands for which capability
     Column("source", Text, nullable=False),
     Column("source_path", Text),  # given by hand instead of the job's own
     Column("row_limit", Number),
@@ -88,6 +84,9 @@ row = _table(
     Column("batch_no", Number),  # the batch it is in, or was in last
     Column("load_no", Number),
     Column("cost_micro", Number, nullable=False, server_default="0"),
+    Column("tokens", Number, nullable=False, server_default="0"),  # read and written so far
+    Column("checking", Integer, nullable=False, server_default="0"),  # its next reply judges its answer
+    Column("prefix_no", Integer, nullable=False, server_default="0"),  # what comes before its own message
     CheckConstraint(f"state in ({', '.join(repr(s.value) for s in RowState)})", name="row_state_is_known"),
     Index("row_by_state", "run_no", "state", "row_no"),  # every stage finds its work here
     Index("row_by_key", "run_no", "row_key", unique=True),  # one row a key in a run; `show` finds it here
@@ -97,6 +96,15 @@ row_content = _table(
     "row_content",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("content", LargeBinary, nullable=False),  # canonical JSON
+)
+
+prefix = _table(
+    "prefix",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("prefix_no", Integer, primary_key=True, autoincrement=False),
+    Column("skills", Text, nullable=False),  # JSON: the names of the skills in it
+    Column("content", LargeBinary, nullable=False),  # system, tools and schema, as the inside of a JSON object
+    clustered=True,
 )
 
 batch = _table(
@@ -143,6 +151,7 @@ turn = _table(
     Column("output_tokens", Number, nullable=False),
     Column("cost_micro", Number, nullable=False),
     Column("baseline_micro", Number, nullable=False),  # the same tokens, live, on the ladder's top rung
+    Column("kind", Text, nullable=False, server_default="answer"),  # answer, or check: a second look at one
     clustered=True,
 )
 
@@ -157,6 +166,33 @@ tool_call = _table(
     Column("output", Text, nullable=False),
     Column("is_error", Integer, nullable=False),
     Column("milliseconds", Integer, nullable=False),
+    Column("remembered", Integer, nullable=False, server_default="0"),  # answered by an identical earlier call
+    clustered=True,
+)
+
+memo = _table(
+    "memo",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("call_hash", Text, primary_key=True),  # of the tool and its arguments, as canonical JSON
+    Column("output", Text, nullable=False),
+    clustered=True,
+)
+
+# A call that changes something: written down before it is made, so that it is never made twice.
+approval = _table(
+    "approval",
+    Column("row_no", Number, primary_key=True, autoincrement=False),
+    Column("turn", Integer, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("tool", Text, nullable=False),
+    Column("arguments", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("asked_at", Text, nullable=False),
+    Column("decided_by", Text),
+    Column("decided_at", Text),
+    Column("why", Text),
+    # asked → allowed | denied; allowed → sent → done; sent and never done: nobody knows, so it is asked again.
+    CheckConstraint("state in ('asked', 'allowed', 'denied', 'sent', 'done')", name="approval_state_is_known"),
     clustered=True,
 )
 
@@ -214,53 +250,3 @@ migration = _table(
     "migration",
     Column("name", Text, primary_key=True),
 )
-
-
-def m001_initial(tx: Connection) -> None:
-    tables.create_all(tx)
-
-
-def m002_nothing_twice(tx: Connection) -> None:
-    """Doubt, reservations and leases. Only SQLite ledgers are older than this."""
-    for added in (
-        "run ADD COLUMN budget_micro INTEGER",
-        "run ADD COLUMN stopped TEXT",
-        "run ADD COLUMN next_micro INTEGER",
-        "run ADD COLUMN lease_holder TEXT",
-        "run ADD COLUMN lease_until TEXT",
-        "row ADD COLUMN longer INTEGER NOT NULL DEFAULT 0",
-    ):
-        tx.execute(text(f"ALTER TABLE {added}"))
-    # A CHECK cannot be altered: the table is made anew.
-    kept = (
-        "batch_no, run_no, tag, state, api_id, not_ours, rows, bytes, packed_at, posted_at, opened_at, ended_at, "
-        "filed_at, detail"
-    )
-    tx.execute(text("ALTER TABLE batch RENAME TO batch_001"))
-    tx.execute(text("DROP INDEX batch_by_state"))
-    batch.create(tx)
-    tx.execute(text(f"INSERT INTO batch ({kept}) SELECT {kept} FROM batch_001"))
-    tx.execute(text("DROP TABLE batch_001"))
-
-
-# Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
-# tables above say, with all of them recorded.
-MIGRATIONS = [m001_initial, m002_nothing_twice]
-
-
-def migrate(tx: Connection) -> list[str]:
-    """Bring the database to the present shape. Returns the names of the migrations that were missing."""
-    missing = missing_migrations(tx)
-    for apply in missing[:1] if missing == MIGRATIONS else missing:
-        apply(tx)
-    for each in missing:
-        tx.execute(migration.insert(), {"name": each.__name__})
-    return [m.__name__ for m in missing]
-
-
-def missing_migrations(tx: Connection) -> list[Callable[[Connection], None]]:
-    """Those this database has not seen, oldest first."""
-    applied: set[str] = set()
-    if inspect(tx).has_table("migration"):
-        applied = set(tx.execute(migration.select()).scalars())
-    return [m for m in MIGRATIONS if m.__name__ not in applied]

@@ -31,6 +31,11 @@ class Reply:
     output_tokens: int
     cost_micro: int
     baseline_micro: int
+    kind: str = "answer"
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.cache_write_tokens + self.cache_read_tokens + self.output_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class ToolRecord:
     output: str
     is_error: int
     milliseconds: int
+    remembered: int = 0
 
 
 @dataclass(slots=True)
@@ -65,8 +71,10 @@ def reply(tx: Connection, replies: Sequence[Reply]) -> None:
     """File replies: each is appended and its row moves on, or none is."""
     if not replies:
         return
-    moved: list[dict[str, object]] = [{"row_no": r.row_no, "turn": r.turn, "cost": r.cost_micro} for r in replies]
-    move(tx, "reply", moved, "turn = :turn, cost_micro = cost_micro + :cost")
+    moved: list[dict[str, object]] = [
+        {"row_no": r.row_no, "turn": r.turn, "cost": r.cost_micro, "tokens": r.tokens} for r in replies
+    ]
+    move(tx, "reply", moved, "turn = :turn, cost_micro = cost_micro + :cost, tokens = tokens + :tokens")
     _append(tx, "turn", REPLY_COLUMNS, replies)
 
 
@@ -104,8 +112,9 @@ def conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, Conversati
         return {}
     found: dict[int, Conversation] = defaultdict(Conversation)
     here = "JOIN row r ON r.row_no = t.row_no WHERE t.row_no IN :rows AND t.turn > r.conversation_from"
+    said = "AND t.kind = 'answer'"  # a second look is no part of what is said
     for each in tx.execute(
-        _in(f"SELECT t.row_no, t.turn, t.stop_reason, t.content FROM turn t {here} ORDER BY t.row_no, t.turn"),
+        _in(f"SELECT t.row_no, t.turn, t.stop_reason, t.content FROM turn t {here} {said} ORDER BY t.row_no, t.turn"),
         _rows(talking),
     ).mappings():
         found[each["row_no"]].turns.append(each)

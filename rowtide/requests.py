@@ -1,7 +1,8 @@
 """The requests themselves: what the model reads, as bytes.
 
-What all rows share (system, tools, answer schema) is serialised once for a run and frozen there, because the API
-binds a conversation's thinking to it. A row adds its own message, then its conversation so far, verbatim.
+What rows share (system, tools, answer schema) is serialised once for each set of skills and frozen in the ledger,
+because the API caches it and binds a conversation's thinking to it. A row adds its own message, then its conversation
+so far, verbatim.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,22 @@ from typing import Any, Protocol
 import orjson
 
 from rowtide.policies import STOPS, Do, policy_of
+from rowtide.tool_rules import fenced
+
+BYTES_PER_TOKEN = 4
+MARK = "cache_control"
+BY_THE_API = "mcptoolu_"  # ids of calls the API makes itself: it has heard their results already
+
+
+class Taught(Protocol):
+    """A skill."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def body(self) -> str: ...
 
 
 class Said(Protocol):
@@ -23,6 +40,8 @@ class Heard(Protocol):
 
     @property
     def call_id(self) -> str: ...
+    @property
+    def tool(self) -> str: ...
     @property
     def output(self) -> str: ...
     @property
@@ -40,16 +59,58 @@ class Talk(Protocol):
     def corrections(self) -> Mapping[int, str]: ...
 
 
-def shared_part(instructions: str, tools: Sequence[dict[str, object]], schema: dict[str, object]) -> bytes:
-    """The keys every request of a run has in common, as the inside of a JSON object."""
-    cached = {"type": "ephemeral", "ttl": "1h"}
-    shared: dict[str, object] = {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
+def shared_part(
+    instructions: str, tools: Sequence[dict[str, object]], schema: dict[str, object], skills: Sequence[Taught] = ()
+) -> bytes:
+    """The keys every request with these skills has in common, as the inside of a JSON object."""
+    shared: dict[str, Any] = {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
     if tools:
         shared["tools"] = list(tools)
-    if instructions:
-        # One breakpoint at the end of the system text covers the tools too: they come before it.
-        shared["system"] = [{"type": "text", "text": instructions, "cache_control": cached}]
-    return orjson.dumps(shared)[1:-1]
+    return _inside(shared, instructions, skills)
+
+
+def with_skills(shared: bytes, instructions: str, skills: Sequence[Taught]) -> bytes:
+    """The same shared part with other skills. Tools and schema are as they were frozen, not as they are now."""
+    return _inside(orjson.loads(b"{%b}" % shared), instructions, skills)
+
+
+def cacheable_tokens(shared: bytes) -> int:
+    """About how many tokens the API can cache of a shared part: its tools and system."""
+    found = orjson.loads(b"{%b}" % shared)
+    return sum(len(orjson.dumps(found[part])) for part in ("tools", "system") if part in found) // BYTES_PER_TOKEN
+
+
+def cache_warnings(lengths: Sequence[int], minimums: Mapping[str, int]) -> list[str]:
+    """What to say of shared parts of so many tokens, when tiers (name → fewest tokens) cannot cache the shortest."""
+    shortest = min(lengths, default=0)
+    short_for = {tier: least for tier, least in minimums.items() if shortest < least}
+    if not lengths or not short_for:
+        return []
+    short = sum(length < max(short_for.values()) for length in lengths)
+    where = f" in the shortest of {short:,} prefixes" if short > 1 else ""
+    tiers = ", ".join(f"{tier} ({least:,})" for tier, least in short_for.items())
+    what = f"what rows share is about {shortest:,} tokens{where}, fewer than can be cached by {tiers}"
+    return [f"{what}; it is paid for in full with every turn"]
+
+
+def _inside(shared: dict[str, Any], instructions: str, skills: Sequence[Taught]) -> bytes:
+    texts = [instructions] if instructions else []
+    if skills:
+        texts.append("\n\n".join(_lesson(skill) for skill in skills))
+    system: list[dict[str, object]] = [{"type": "text", "text": text} for text in texts]
+    tools: list[dict[str, object]] = [
+        {key: value for key, value in tool.items() if key != MARK} for tool in shared.get("tools", [])
+    ]
+    # The API reads tools first, then system: one mark at the very end covers them all.
+    if marked := system or tools:
+        marked[-1] = {**marked[-1], MARK: {"type": "ephemeral", "ttl": "1h"}}
+    parts = {"tools": tools, "system": system}
+    kept = {key: value for key, value in shared.items() if key not in parts}
+    return orjson.dumps(kept | {key: value for key, value in parts.items() if value})[1:-1]
+
+
+def _lesson(skill: Taught) -> str:
+    return f'<skill name="{skill.name}">\n{skill.description}\n\n{skill.body}\n</skill>'
 
 
 def request(custom_id: str, *, head: bytes, shared: bytes, messages: bytes) -> bytes:
@@ -71,7 +132,8 @@ def messages(first: str, talk: Talk | None) -> bytes:
             continue  # a reply that was cut is asked for again as if it had never been
         if said["content"] != b"[]":  # the API takes no empty message
             spoken.append({"role": "assistant", "content": orjson.Fragment(said["content"])})
-        if heard := talk.tool_records.get(said["turn"]):
+        records = talk.tool_records.get(said["turn"], ())
+        if heard := [each for each in records if not each.call_id.startswith(BY_THE_API)]:
             spoken.append({"role": "user", "content": [_tool_result(each) for each in heard]})
         elif told := talk.corrections.get(said["turn"]):
             spoken.append({"role": "user", "content": told})
@@ -79,7 +141,9 @@ def messages(first: str, talk: Talk | None) -> bytes:
 
 
 def _tool_result(heard: Heard) -> dict[str, object]:
-    result: dict[str, object] = {"type": "tool_result", "tool_use_id": heard.call_id, "content": heard.output}
+    # Between marks nobody can forge from inside: what a tool says is data, whatever it says.
+    said = fenced(heard.tool, heard.output)
+    result: dict[str, object] = {"type": "tool_result", "tool_use_id": heard.call_id, "content": said}
     return result | {"is_error": True} if heard.is_error else result
 
 

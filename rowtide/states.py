@@ -3,7 +3,7 @@
 Few states drive; many reasons report. The ledger applies moves and never sets a state.
 
     ready ─submit→ in_flight ─reply→ replied ─answer→ answered ─accept→ accepted ─load→ loaded
-      ↑               │ bounce          │ continue · correct · escalate      │ escalate
+      ↑               │ bounce          │ continue · correct · check · escalate      │ escalate
       └───────────────┴─────────────────┴────────────────────────────────────┘
     quarantine ends any row that cannot be verified; unchanged ends one that already was;
     hold keeps one for a person, who releases it, finds its batch, recalls it or sets it aside.
@@ -38,6 +38,7 @@ MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.REPLIED, "correct"): RowState.READY,  # told what was wrong; ask again
     (RowState.REPLIED, "lengthen"): RowState.READY,  # its reply was cut; ask again with room for twice as much
     (RowState.REPLIED, "escalate"): RowState.READY,  # a fresh conversation, one tier up
+    (RowState.REPLIED, "check"): RowState.READY,  # its answer gets a second look
     (RowState.REPLIED, "answer"): RowState.ANSWERED,
     (RowState.REPLIED, "hold"): RowState.HELD,
     (RowState.REPLIED, "quarantine"): RowState.QUARANTINED,

@@ -106,7 +106,7 @@ async def post(work: Work, claude: Claude, batch: Batch, *, clock: Clock) -> Cre
         ledger_batches.intend(tx, batch.batch_no, newest_before=newest, now=clock())
     batch = replace(batch, state="posting")
     work.ledger.check()  # a process that froze after its intent must not wake up and post
-    outcome = await claude.create_batch(body_of(work, batch.tag))
+    outcome = await claude.create_batch(body_of(work, batch.tag), work.betas)
     match outcome:
         case Created(status):
             with work.ledger.page() as tx:
@@ -237,19 +237,23 @@ def _ready_page(work: Work, begun: bool | None, after: int, space: int) -> list[
 def _render(work: Work, tag: str, page: list[RowAt]) -> Rendered:
     with work.ledger.view() as tx:
         contents = ledger_turns.contents(tx, [row.row_no for row in page])
-        talks = ledger_turns.conversations(tx, page)
+        talks = ledger_turns.conversations(tx, [row for row in page if not row.checking])
+        answers = ledger_turns.answers(tx, [row.row_no for row in page if row.checking])
     rendered = Rendered([], [], [], [])
     for row in page:
+        values, model = orjson.loads(contents[row.row_no]), work.models[work.asked(row)]
         try:
-            first = work.job.message_for(orjson.loads(contents[row.row_no]))
+            if row.checking:
+                rubric, shared = work.rubric
+                said = rubric.messages(values, answers[row.row_no])
+            else:
+                shared = work.prefixes[row.prefix_no]
+                said = messages(work.job.message_for(values), talks.get(row.row_no))
         except jinja2.UndefinedError as error:
             rendered.unfit.append(Remark(row.row_no, row.turn, "unfilled_hole", f"prompt: {error.message}"))
             continue
-        model = work.models[row.tier]
         tokens = min(room(work.job.spec, row), model.max_output_tokens)
-        said = messages(first, talks.get(row.row_no))
-        name = custom_id(tag, row.row_no)
-        body = request(name, head=head(model.id, tokens), shared=work.run.request, messages=said)
+        body = request(custom_id(tag, row.row_no), head=head(model.id, tokens), shared=shared, messages=said)
         rendered.rows.append(row)
         rendered.requests.append(body)
         rendered.costs.append(_worst_case(model, body, tokens))

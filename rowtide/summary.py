@@ -6,7 +6,8 @@ from typing import Any
 
 def as_text(found: Mapping[str, Any], *, results: str, ledger: str) -> str:
     """The last lines a person reads."""
-    return "\n".join([*funnel(found), *money(found), *doubts(found), f"results  {results}", f"ledger   {ledger}"])
+    lines = [*funnel(found), *money(found), *cache(found), *leave(found), *doubts(found)]
+    return "\n".join([*lines, f"results  {results}", f"ledger   {ledger}"])
 
 
 def funnel(found: Mapping[str, Any]) -> list[str]:
@@ -16,7 +17,7 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
     lines = [
         f"rows     {found['rows']:,} = {counts}",
         f"work     {found['batches']:,} batches · {found['turns']:,} turns · {found['tool_calls']:,} tool calls"
-        f" · {found['seconds']:,.1f} s",
+        f"{_remembered(found)} · {found['seconds']:,.1f} s",
     ]
     if before := found["set_aside_before"]:
         lines.append(f"set aside  {before:,} of the unchanged wait in an earlier run's quarantine")
@@ -25,6 +26,21 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
     if found["bounces"]:
         lines.append("sent again " + ", ".join(f"{count:,} {reason}" for reason, count in found["bounces"].items()))
     return lines
+
+
+def _remembered(found: Mapping[str, Any]) -> str:
+    """What share of the tool calls an earlier one had already answered."""
+    if not found["tools_remembered"]:
+        return ""
+    return f" ({found['tools_remembered'] / found['tool_calls']:.0%} of them remembered)"
+
+
+def leave(found: Mapping[str, Any]) -> list[str]:
+    """The calls that wait for a person, and who says so."""
+    if not found["approvals"]:
+        return []
+    calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())
+    return [f"held     {calls} wait for your leave: rowtide approve {found['run_id']}"]
 
 
 def doubts(found: Mapping[str, Any]) -> list[str]:
@@ -61,6 +77,14 @@ def money(found: Mapping[str, Any]) -> list[str]:
     return [f"cost     ${cost:.4f} ({by_tier}) against ${baseline:.4f} live on the top tier alone{saving}"]
 
 
+def cache(found: Mapping[str, Any]) -> list[str]:
+    """How much of what was read came from the cache, and what is likely wrong when it is little."""
+    if not found["turns"]:
+        return []
+    rate = f"cache    {found['cache']['hit_rate']:.0%} of what was read came from the cache"
+    return [rate, *(f"warning  {each}" for each in found["cache"]["warnings"])]
+
+
 def as_markdown(found: Mapping[str, Any]) -> str:
     """The run's page in Prefect's UI."""
     head = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns", "tool_calls")
@@ -71,8 +95,11 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         "| " + " | ".join(f"{found[name]:,}" for name in head) + " |",
         "",
         *money(found),
+        "",
+        *cache(found),
     ]
-    lines += ["", *doubts(found)] if doubts(found) else []
+    if asks := [*leave(found), *doubts(found)]:
+        lines += ["", *asks]
     if found["stopped"]:
         lines += ["", stop_words(found)]
     if found["reasons"]:

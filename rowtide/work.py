@@ -5,21 +5,28 @@ Every task starts here, so every task works on the same job or says what has cha
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import orjson
 from pydantic import BaseModel
 
+from rowtide import connector, ledger_prefixes
 from rowtide import ledger as ledgers
+from rowtide.agent import RowAt
 from rowtide.catalogue import Model, load_catalogue
 from rowtide.claude import api_schema
+from rowtide.connector import BETA, filled
 from rowtide.errors import UserMistake
 from rowtide.gates import Suite, load_suite
-from rowtide.job import SourceSpec
-from rowtide.job_folder import Job, changed_files, check_holes, check_key, load_job
+from rowtide.job import SkillsSpec, SourceSpec, ToolServerSpec
+from rowtide.job_folder import Job, changed_files, check_columns, check_holes, load_job, read_prompt
 from rowtide.ledger import Ledger, Run
-from rowtide.requests import shared_part
-from rowtide.sources import columns
+from rowtide.registry import Pinned, concrete
+from rowtide.requests import cache_warnings, cacheable_tokens, shared_part, with_skills
+from rowtide.self_check import Rubric, SecondLook
+from rowtide.sources import columns, describe
 from rowtide.tools import ToolPool
 
 SPOOL_PAGE = 5000
@@ -34,6 +41,39 @@ class Work:
     run: Run
     job: Job
     models: list[Model]
+    servers: dict[str, ToolServerSpec]
+    """The job's tool servers; where it asked for a capability, the one that was found for it."""
+    environment: Mapping[str, str]
+
+    @cached_property
+    def prefixes(self) -> dict[int, bytes]:
+        """What stands before a row's own message, by its prefix_no. Rows are in, so there will be no others."""
+        with self.ledger.view() as tx:
+            kept = ledger_prefixes.contents(tx, self.run)
+        return {
+            number: filled(content, self.environment) if self.betas else content for number, content in kept.items()
+        }
+
+    @property
+    def betas(self) -> list[str]:
+        """What the API must be told it is asked for, beyond what everybody may ask."""
+        return [BETA] if any(spec.placement == "connector" for spec in self.servers.values()) else []
+
+    @cached_property
+    def rubric(self) -> tuple[Rubric, bytes]:
+        """What the second look is told, and what all its requests share."""
+        rubric = rubric_of(self.job)
+        assert rubric is not None
+        return rubric, rubric.shared(api_schema(SecondLook))
+
+    def asked(self, row: RowAt) -> int:
+        """Which of the models the row's next request is for: its tier's, or the one that takes the second look."""
+        return len(self.job.spec.tiers) if row.checking else row.tier
+
+    @property
+    def top(self) -> Model:
+        """The ladder's highest rung."""
+        return self.models[len(self.job.spec.tiers) - 1]
 
     def spool(self, name: str) -> Path:
         """A file of this run's own: request bodies on their way out, results on their way in."""
@@ -55,7 +95,32 @@ class Plan:
     job: Job
     source: SourceSpec
     models: list[Model]
+    servers: dict[str, Pinned]
     request: bytes
+    """What every row's requests share, whatever its group."""
+    warnings: list[str]
+    """What is legal, and still likely not meant."""
+
+    @property
+    def skills(self) -> list[str]:
+        """The names of the skills in `request`."""
+        return [skill.name for skill in self.job.skills_for_all]
+
+    @property
+    def record(self) -> dict[str, object]:
+        """What a run remembers of its job, to know it again."""
+        return {
+            "job": self.job.name,
+            "job_folder": str(self.job.folder),
+            "job_version": self.job.version,
+            "job_files": orjson.dumps(self.job.files).decode(),
+            "tiers": orjson.dumps(tiers_of(self.job)).decode(),
+            "request": self.request,
+            "servers": orjson.dumps(
+                {name: _as_kept(each) for name, each in self.servers.items() if self.job.spec.tools[name].capability}
+            ).decode(),
+            "source": describe(self.source, self.job.folder),
+        }
 
 
 async def plan(folder: Path, source_path: str | None, environment: Mapping[str, str]) -> Plan:
@@ -63,24 +128,40 @@ async def plan(folder: Path, source_path: str | None, environment: Mapping[str, 
     job = load_job(folder)
     source = job.spec.source if source_path is None else SourceSpec(path=Path(source_path).resolve())
     known = columns(source, folder, environment)
-    check_key(job, known)
-    check_holes(job, known)
+    check_columns(job, known)
+    check_holes(folder / job.spec.prompt, known)
+    if look := job.spec.checks.self_check:
+        check_holes(folder / look.rubric, [*known, "answer"])
+        rubric_of(job)
     load_gate(job)
     models = models_of(job)
-    schema = api_schema(job.answer)
-    async with tool_pool(job, environment) as pool:
+    pinned = await concrete(job.spec.tools, registry=job.spec.registry, folder=folder, environment=environment)
+    servers = {name: each.spec for name, each in pinned.items()}
+    async with tool_pool(job, environment, servers) as pool:
         tools: list[dict[str, object]] = [
             {"name": tool.wire_name, "description": tool.description, "input_schema": tool.input_schema}
             for tool in await pool.catalogue()
         ]
-    return Plan(job, source, models, shared_part(job.instructions, tools, schema))
+    tools += connector.toolsets(servers)
+    request = shared_part(job.instructions, tools, api_schema(job.answer), job.skills_for_all)
+    if called_by_the_api := connector.servers(servers):
+        request += b',"mcp_servers":' + orjson.dumps(called_by_the_api)
+    return Plan(job, source, models, pinned, request, _warnings(job, models, request))
 
 
-def open_work(ledger: Ledger, home: Path, run_id: str) -> Work:
+def open_work(ledger: Ledger, home: Path, run_id: str, environment: Mapping[str, str]) -> Work:
     """Open a run. Raises UserMistake when its job has changed in a way that decides answers."""
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
     job = load_job(Path(run.job_folder))
+    check_unchanged(job, run)
+    found: dict[str, dict[str, Any]] = orjson.loads(run.servers)
+    pinned = {name: ToolServerSpec.model_validate(each["spec"]) for name, each in found.items()}
+    return Work(ledger, home, run, job, models_of(job), {**job.spec.tools, **pinned}, environment)
+
+
+def check_unchanged(job: Job, run: Run) -> None:
+    """The job must be as it was when the run began. Raises UserMistake naming the files that are not."""
     if job.version != run.job_version:
         changed = ", ".join(changed_files(orjson.loads(run.job_files), job.files))
         raise UserMistake(
@@ -88,17 +169,29 @@ def open_work(ledger: Ledger, home: Path, run_id: str) -> Work:
             "put it back to resume, or start a new run",
             file=job.folder,
         )
-    return Work(ledger, home, run, job, models_of(job))
 
 
 def models_of(job: Job) -> list[Model]:
-    """The ladder's models, lowest rung first."""
+    """The ladder's models, lowest rung first; after them the one that takes the second look, if there is one."""
     catalogue = load_catalogue()
-    return [catalogue.tier(alias) for alias in job.spec.tiers]
+    look = job.spec.checks.self_check
+    return [catalogue.tier(alias) for alias in [*job.spec.tiers, *([look.tier] if look else [])]]
 
 
-def tool_pool(job: Job, environment: Mapping[str, str]) -> ToolPool:
-    return ToolPool(job.spec.tools, job.folder, environment, job.spec.limits.tool_output_chars)
+def tiers_of(job: Job) -> list[str]:
+    """What those models are called in reports."""
+    look = job.spec.checks.self_check
+    return [*job.spec.tiers, *([f"{look.tier} (check)"] if look else [])]
+
+
+def rubric_of(job: Job) -> Rubric | None:
+    """What the second look is told, or None when nobody takes one."""
+    look = job.spec.checks.self_check
+    return Rubric(*read_prompt(job.folder / look.rubric)) if look else None
+
+
+def tool_pool(job: Job, environment: Mapping[str, str], servers: Mapping[str, ToolServerSpec]) -> ToolPool:
+    return ToolPool(servers, job.folder, environment, job.spec.limits.tool_output_chars)
 
 
 def load_gate(job: Job) -> Suite | None:
@@ -111,3 +204,18 @@ def load_gate(job: Job) -> Suite | None:
 def fields_of(answer: type[BaseModel]) -> list[str]:
     """The answer's columns."""
     return list(answer.model_fields)
+
+
+def _as_kept(pinned: Pinned) -> dict[str, object]:
+    return {"server": pinned.name, "version": pinned.version, "spec": pinned.spec.model_dump(mode="json")}
+
+
+def _warnings(job: Job, models: list[Model], request: bytes) -> list[str]:
+    """What can be said before the rows are read: even a group that is taught everything may share too little."""
+    longest = cacheable_tokens(with_skills(request, job.instructions, job.skills))
+    absent = [
+        f"skills.folders: {folder} does not exist, so it holds no skills"
+        for folder in job.spec.skills.folders
+        if folder not in SkillsSpec().folders and not (job.folder / folder).exists()
+    ]
+    return absent + cache_warnings([longest], {model.alias: model.cache_minimum_tokens for model in models})

@@ -5,19 +5,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
 from prefect.runtime import flow_run
 
 from blocks.ledger_database import LedgerDatabase
 from rowtide import ledger as ledgers
-from rowtide import ledger_rows
+from rowtide import ledger_prefixes, ledger_rows
 from rowtide.admission import admissions, keys_of
 from rowtide.job_folder import find_job
 from rowtide.ledger import Ledger, Run
 from rowtide.pricing import MICRO
 from rowtide.rows import BadRow, SourceRow
-from rowtide.sources import describe, read_pages
-from rowtide.work import SPOOL_PAGE, Plan, plan
+from rowtide.sources import read_pages
+from rowtide.work import SPOOL_PAGE, Plan, check_unchanged, plan
 from tasks.durable import durable
 
 
@@ -41,6 +40,7 @@ async def extract(
         if run is None or not run.extracted_at:
             found = await plan(folder, run.source_path if run else source, os.environ)
             run = run or _begin(ledger, found, name, source, row_limit=limit, lane=lane, budget=budget)
+            check_unchanged(found.job, run)
             _admit_all(ledger, run, found)
         return run.run_id
 
@@ -56,20 +56,17 @@ def _go_on(ledger: Ledger, run_id: str, budget: float | None) -> Run | None:
 
 def _begin(ledger: Ledger, found: Plan, run_id: str, source: str | None, *, budget: float | None, **asked: Any) -> Run:
     wall = found.job.spec.limits.budget_usd if budget is None else budget
-    values = asked | {
+    values = {
+        **asked,
+        **found.record,
         "run_id": run_id,
-        "job": found.job.name,
-        "job_folder": str(found.job.folder),
-        "job_version": found.job.version,
-        "job_files": orjson.dumps(found.job.files).decode(),
-        "tiers": orjson.dumps(found.job.spec.tiers).decode(),
-        "request": found.request,
-        "source": describe(found.source, found.job.folder),
         "source_path": str(Path(source).resolve()) if source else None,
         "budget_micro": None if wall is None else round(wall * MICRO),
     }
     with ledger.page() as tx:
-        return ledgers.begin_run(tx, values, now=datetime.now(UTC))
+        run = ledgers.begin_run(tx, values, now=datetime.now(UTC))
+        ledger_prefixes.begin(tx, run, found.skills)
+        return run
 
 
 def _admit_all(ledger: Ledger, run: Run, found: Plan) -> None:
@@ -87,11 +84,15 @@ def _admit_all(ledger: Ledger, run: Run, found: Plan) -> None:
 
 
 def _admit(ledger: Ledger, run: Run, found: Plan, page: list[SourceRow | BadRow], position: int) -> None:
-    keys = keys_of(page, found.job.spec.key_columns)
-    first = run.first_row_no + position + 1
+    spec = found.job.spec
+    keys = keys_of(page, spec.key_columns)
+    first, after = run.first_row_no + position + 1, position + len(page)
     with ledger.page() as tx:
         present = ledger_rows.keys_present(tx, run, [key for key in keys if key is not None])
-        rows = admissions(page, keys, present=present, first_row_no=first, row_bytes=found.job.spec.limits.row_bytes)
-        after = position + len(page)
+        rows = admissions(page, keys, present=present, first_row_no=first, row_bytes=spec.limits.row_bytes)
         if ledger_rows.admit(tx, run, rows, read_before=position, read_after=after, now=datetime.now(UTC)):
             ledger_rows.leave_unchanged(tx, run, first, first + len(page) - 1)
+            if spec.skills.group_by is not None:
+                read = [(row_no, row) for row_no, row in enumerate(page, first) if isinstance(row, SourceRow)]
+                groups = {row_no: found.job.group_of(row.values) for row_no, row in read}
+                ledger_prefixes.assign(tx, run, found.job, groups)

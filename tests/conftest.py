@@ -29,6 +29,13 @@ from rowtide.ledger import Ledger, Run, begin_run, ledger_url
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever needs a Prefect server is slow: `make check` leaves it out."""
+    for item in items:
+        if "prefect_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def ledger(tmp_path: Path) -> Generator[Ledger]:
     opened = Ledger(ledger_url(None, tmp_path))
@@ -46,6 +53,7 @@ def make_run(ledger: Ledger, run_id: str = "run-1", **values: object) -> Run:
         "job_files": "{}",
         "tiers": '["haiku","sonnet"]',
         "request": b'"tools":[]',
+        "servers": "{}",
         "source": "rows.csv",
         "lane": "auto",
     }

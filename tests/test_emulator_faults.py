@@ -27,6 +27,8 @@ HEADERS = {"x-api-key": "key", "anthropic-version": "2026-10-21"}
 HELLO: Any = [{"role": "user", "content": "hello"}]
 LONG_RULES = [{"type": "text", "text": "rules " * 600, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def running() -> Generator[Emulator]:

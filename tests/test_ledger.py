@@ -13,8 +13,8 @@ from rowtide import ledger as ledgers
 from rowtide import ledger_batches, ledger_loads, ledger_rows, ledger_turns
 from rowtide.errors import IllegalMove, UserMistake
 from rowtide.ledger import Ledger, Run
+from rowtide.ledger_migrations import MIGRATIONS
 from rowtide.ledger_rows import Remark
-from rowtide.ledger_tables import MIGRATIONS
 from rowtide.ledger_turns import Reply, ToolRecord
 from rowtide.states import MOVES, RowState
 

@@ -15,8 +15,10 @@ from uuid import UUID
 import pytest
 from conftest import make_job
 from prefect.client.orchestration import get_client
+from prefect.input.run_input import keyset_from_paused_state
 from prefect.settings import get_current_settings
 from prefect.states import AwaitingRetry
+from test_agents import calls, desk_job
 
 from flows.run_job import run_job
 from rowtide import ledger as ledgers
@@ -50,6 +52,38 @@ async def fail_then_retry(job: Path, mend: Any) -> tuple[str, str]:
         mend()
         await client.set_flow_run_state(made.id, AwaitingRetry(), force=True)
         return first, await execute(client, made.id)
+
+
+@pytest.mark.parametrize(("decision", "opened"), [("allow", 9), ("deny", 0)])
+def test_a_form_on_the_flow_runs_page_allows_or_denies_the_calls_it_shows(
+    api: Any, tmp_path: Path, decision: str, opened: int
+) -> None:
+    """With a deployment the run suspends, and its worker is free; who answers the form lets it go on."""
+    job = desk_job(tmp_path / "job", ask=["open_ticket"])
+    states, form = asyncio.run(suspend_and_answer(job, {"decision": decision, "why": "as I please", "who": "Ada"}))
+    assert states == ["Suspended", "Completed"]
+    assert "desk.open_ticket(" in form
+    assert (calls(tmp_path / "job")["open_ticket"], loaded(tmp_path / "home")) == (opened, 9)
+
+
+async def suspend_and_answer(job: Path, answer: dict[str, str]) -> tuple[list[str], str]:
+    deployment = await run_job.ato_deployment(name="form-test")  # pyright: ignore[reportGeneralTypeIssues] # a coroutine
+    deployment_id: UUID = await deployment.aapply()
+    async with get_client() as client:
+        made = await client.create_flow_run_from_deployment(deployment_id, parameters={"job": str(job)})
+        first = await execute(client, made.id)
+        keyset = keyset_from_paused_state((await client.read_flow_run(made.id)).state)
+        form = await client.read_flow_run_input(flow_run_id=made.id, key=keyset["description"])
+        await client.resume_flow_run(made.id, run_input=answer)
+        return [first, await execute(client, made.id)], str(form)
+
+
+def loaded(home: Path) -> int:
+    ledger = Ledger(ledger_url(None, home))
+    with ledger.view() as tx:
+        count = tx.exec_driver_sql("SELECT count(*) FROM row WHERE state = 'loaded'").scalar()
+    ledger.close()
+    return int(count or 0)
 
 
 async def execute(client: Any, flow_run_id: UUID) -> str:

@@ -1,0 +1,39 @@
+"""Working out the rows of a batch that use MCP servers. What they say is kept at once: no call is made twice for it."""
+
+from typing import Any
+
+from emulator.batches import Batch
+from emulator.connector import Talk, converse_all
+from emulator.minds import Thought
+from emulator.models import BY_NAME
+from emulator.problems import Problem
+from emulator.results import identity_of, row_result
+from emulator.shelf import Shelf
+
+
+def settle(batch: Batch, shelf: Shelf) -> list[int]:
+    """Do what the finished rows want of their servers. The rows that failed, now or before a death cut this short."""
+    rows, kept = shelf.rows(batch), shelf.kept_results(batch)
+    connected = set(batch.connected)
+    finished, _ = batch.finished_rows()
+    due = [row for row in batch.order()[:finished] if row in connected and row not in kept]
+    requests = {row: rows[row] for row in due}
+    row_of = {identity_of(batch, request): row for row, request in requests.items()}
+
+    def tell(talk: Talk, outcome: Thought | Problem) -> None:
+        row = row_of[talk.identity]
+        if isinstance(outcome, Problem):
+            result = {"type": "errored", "error": outcome.row_error()}
+        else:
+            result = row_result(batch, row, requests[row], thought=outcome)
+        kept[row] = result
+        shelf.keep_result(batch, row, result)
+
+    if due:
+        converse_all([_talk(batch, request) for request in requests.values()], tell)
+    return sorted(row for row, result in kept.items() if result["type"] == "errored")
+
+
+def _talk(batch: Batch, request: dict[str, Any]) -> Talk:
+    params = request["params"]
+    return Talk(params, BY_NAME[params["model"]].tier, identity_of(batch, request))
