@@ -81,7 +81,8 @@ def _tools(found: Story, turn: int, width: int | None) -> list[str]:
             arguments = orjson.loads(call["arguments"])
             asked = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             lines.append(f"  it called {call['tool']}({_cut(asked, width)})")
-            lines.append(f"    which {outcome} ({call['milliseconds']} ms): {_cut(call['output'], width)}")
+            when = "when an earlier row asked" if call["remembered"] else f"{call['milliseconds']} ms"
+            lines.append(f"    which {outcome} ({when}): {_cut(call['output'], width)}")
     return lines
 
 

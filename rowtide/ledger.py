@@ -5,12 +5,13 @@ The moves of rows, batches and loads are in `ledger_rows`, `ledger_batches` and 
 is in `ledger_story`. This is the one place that says anything only SQLite understands.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import orjson
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, text
 from sqlalchemy.engine import make_url
 
@@ -115,6 +116,18 @@ def timestamp(moment: datetime) -> str:
 def moment(stamp: str) -> datetime:
     """The aware moment a ledger's timestamp names."""
     return datetime.fromisoformat(stamp)
+
+
+def one_of(tx: Connection, name: str, *, kind: str = "bigint") -> str:
+    """`IN`, for a list of any length in one parameter: thousands of them cost more than the query (see `as_list`)."""
+    if tx.dialect.name == "sqlite":
+        return f"IN (SELECT value FROM json_each(:{name}))"
+    return f"IN (SELECT value::{kind} FROM json_array_elements_text(CAST(:{name} AS json)))"
+
+
+def as_list(values: Collection[int] | Collection[str]) -> str:
+    """A list as `one_of` takes it."""
+    return orjson.dumps(list(values)).decode()
 
 
 def begin_run(tx: Connection, values: Mapping[str, object], *, now: datetime) -> Run:

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 
 from rowtide.errors import IllegalMove
-from rowtide.ledger import Run, timestamp
+from rowtide.ledger import Run, as_list, one_of, timestamp
 
 Place = tuple[int, int, int]  # (row_no, turn, position): where a call stands in its row's conversation
 
@@ -51,10 +51,8 @@ COLUMNS = ", ".join(f"a.{name}" for name in Approval.__dataclass_fields__)
 
 def remembered(tx: Connection, run: Run, hashes: Collection[str]) -> dict[str, str]:
     """What earlier calls of this run heard: hash → output."""
-    query = text("SELECT call_hash, output FROM memo WHERE run_no = :run AND call_hash IN :hashes")
-    found = tx.execute(
-        query.bindparams(bindparam("hashes", expanding=True)), {"run": run.run_no, "hashes": list(hashes)}
-    )
+    query = f"SELECT call_hash, output FROM memo WHERE run_no = :run AND call_hash {one_of(tx, 'hashes', kind='text')}"
+    found = tx.execute(text(query), {"run": run.run_no, "hashes": as_list(hashes)})
     return dict(found.tuples().all())
 
 
@@ -69,8 +67,8 @@ def remember(tx: Connection, run: Run, outputs: Mapping[str, str]) -> None:
 
 def approvals(tx: Connection, row_nos: Sequence[int]) -> dict[Place, Approval]:
     """What is known of the rows' calls that change something."""
-    query = text(f"SELECT {COLUMNS} FROM approval a WHERE a.row_no IN :rows")
-    found = tx.execute(query.bindparams(bindparam("rows", expanding=True)), {"rows": list(row_nos)})
+    query = text(f"SELECT {COLUMNS} FROM approval a WHERE a.row_no {one_of(tx, 'rows')}")
+    found = tx.execute(query, {"rows": as_list(row_nos)})
     return {approval.place: approval for approval in (Approval(*each) for each in found)}
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 
 from rowtide.admission import Admission
 from rowtide.agent import RowAt
 from rowtide.errors import IllegalMove
-from rowtide.ledger import Run, timestamp
+from rowtide.ledger import Run, as_list, one_of, timestamp
 from rowtide.states import RowState, sources_of, target_of
 
 
@@ -90,8 +90,8 @@ def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
 
 def keys_present(tx: Connection, run: Run, keys: Sequence[str]) -> set[str]:
     """Those of `keys` that this run has already admitted."""
-    query = text("SELECT row_key FROM row WHERE run_no = :run AND row_key IN :keys")
-    found = tx.execute(query.bindparams(bindparam("keys", expanding=True)), {"run": run.run_no, "keys": list(keys)})
+    query = text(f"SELECT row_key FROM row WHERE run_no = :run AND row_key {one_of(tx, 'keys', kind='text')}")
+    found = tx.execute(query, {"run": run.run_no, "keys": as_list(keys)})
     return set(found.scalars())
 
 
@@ -120,7 +120,7 @@ def page_of(
         f"AND r.tier IS NOT NULL {only}ORDER BY r.row_no LIMIT :limit"
     )
     found = tx.execute(query, {"run": run.run_no, "state": state.value, "after": after, "limit": limit})
-    return [RowAt(*each) for each in found]
+    return [RowAt(*each) for each in found.all()]
 
 
 def spent_micro(tx: Connection, run: Run) -> int:
@@ -132,10 +132,11 @@ def spent_micro(tx: Connection, run: Run) -> int:
 def in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> dict[int, RowAt]:
     """Those of `row_nos` that still wait for this batch's reply."""
     query = text(
-        f"SELECT {COLUMNS} FROM row r WHERE r.row_no IN :rows AND r.batch_no = :batch AND r.state = 'in_flight'"
-    ).bindparams(bindparam("rows", expanding=True))
-    found = tx.execute(query, {"rows": list(row_nos), "batch": batch_no})
-    return {each[0]: RowAt(*each) for each in found}
+        f"SELECT {COLUMNS} FROM row r WHERE r.row_no {one_of(tx, 'rows')} AND r.batch_no = :batch "
+        "AND r.state = 'in_flight'"
+    )
+    found = tx.execute(query, {"rows": as_list(row_nos), "batch": batch_no})
+    return {each[0]: RowAt(*each) for each in found.all()}
 
 
 def waiting_for(tx: Connection, run: Run, batch_no: int) -> list[RowAt]:

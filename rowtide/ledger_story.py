@@ -73,6 +73,7 @@ def summary(tx: Connection, run: Run, *, now: datetime) -> dict[str, Any]:
         "tool_calls": calls["calls"],
         "tool_errors": calls["failed"],
         "tools_remembered": calls["remembered"],
+        "tools": tools(tx, run),
         "approvals": approvals(tx, run),
         "cost_usd": done["cost"] / MICRO,
         "baseline_cost_usd": baseline_micro(tx, run) / MICRO,
@@ -128,6 +129,23 @@ def bounces(tx: Connection, run: Run) -> dict[str, int]:
     """How often rows were sent again, by what the API had done to them."""
     query = "SELECT t.reason, count(*) times FROM note t WHERE {mine} AND t.move = 'bounce' GROUP BY t.reason"
     return {each["reason"]: each["times"] for each in _all(tx, run, query)}
+
+
+def tools(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
+    """What each tool was asked: calls, those that an earlier one had answered, those that failed, and how, for one."""
+    query = (
+        f"SELECT t.tool, count(*) calls, {CALLS}, max(CASE WHEN t.is_error = 1 THEN t.output END) example "
+        "FROM tool_call t WHERE {mine} GROUP BY t.tool ORDER BY t.tool"
+    )
+    return {
+        each["tool"]: {
+            "calls": each["calls"],
+            "remembered": each["remembered"],
+            "failed": each["failed"],
+            **({"example": each["example"][:300]} if each["failed"] else {}),
+        }
+        for each in _all(tx, run, query)
+    }
 
 
 def approvals(tx: Connection, run: Run) -> dict[str, int]:

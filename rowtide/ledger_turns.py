@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, RowMapping, TextClause, bindparam, text
+from sqlalchemy import Connection, TextClause, text
 
 from rowtide.agent import RowAt
-from rowtide.ledger import Run
+from rowtide.ledger import Run, as_list, one_of
 from rowtide.ledger_rows import COLUMNS, move
 from rowtide.states import RowState
 
@@ -54,11 +54,20 @@ class ToolRecord:
     remembered: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One turn of a conversation."""
+
+    turn: int
+    stop_reason: str
+    content: bytes
+
+
 @dataclass(slots=True)
 class Conversation:
     """A row's present conversation, oldest first."""
 
-    turns: list[RowMapping] = field(default_factory=list)
+    turns: list[Said] = field(default_factory=list)
     tool_records: dict[int, list[ToolRecord]] = field(default_factory=lambda: defaultdict(list))
     corrections: dict[int, str] = field(default_factory=dict)
 
@@ -92,17 +101,17 @@ def replied_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[tu
         "WHERE r.run_no = :run AND r.state = :state AND r.row_no > :after ORDER BY r.row_no LIMIT :limit"
     )
     values = {"run": run.run_no, "state": RowState.REPLIED.value, "after": after, "limit": limit}
-    return [(RowAt(*each[:-2]), each[-2], each[-1]) for each in tx.execute(query, values)]
+    return [(RowAt(*each[:-2]), each[-2], each[-1]) for each in tx.execute(query, values).all()]
 
 
 def contents(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
     """The rows themselves: row_no → canonical JSON."""
-    return dict(tx.execute(_of("row_content", "row_no, content"), _rows(row_nos)).tuples().all())
+    return dict(tx.execute(_of(tx, "row_content", "row_no, content"), _rows(row_nos)).tuples().all())
 
 
 def answers(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
     """The rows' answers: row_no → JSON."""
-    return dict(tx.execute(_of("answer", "row_no, content"), _rows(row_nos)).tuples().all())
+    return dict(tx.execute(_of(tx, "answer", "row_no, content"), _rows(row_nos)).tuples().all())
 
 
 def conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, Conversation]:
@@ -111,17 +120,15 @@ def conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, Conversati
     if not talking:
         return {}
     found: dict[int, Conversation] = defaultdict(Conversation)
-    here = "JOIN row r ON r.row_no = t.row_no WHERE t.row_no IN :rows AND t.turn > r.conversation_from"
+    here = f"JOIN row r ON r.row_no = t.row_no WHERE t.row_no {one_of(tx, 'rows')} AND t.turn > r.conversation_from"
     said = "AND t.kind = 'answer'"  # a second look is no part of what is said
-    for each in tx.execute(
-        _in(f"SELECT t.row_no, t.turn, t.stop_reason, t.content FROM turn t {here} {said} ORDER BY t.row_no, t.turn"),
-        _rows(talking),
-    ).mappings():
-        found[each["row_no"]].turns.append(each)
+    query = f"SELECT t.row_no, t.turn, t.stop_reason, t.content FROM turn t {here} {said} ORDER BY t.row_no, t.turn"
+    for row_no, *turn in tx.execute(text(query), _rows(talking)).all():
+        found[row_no].turns.append(Said(*turn))
     for record in _tool_records(tx, here, talking):
         found[record.row_no].tool_records[record.turn].append(record)
     for row_no, turn, detail in tx.execute(
-        _in(f"SELECT t.row_no, t.turn, t.detail FROM note t {here} AND t.move = 'correct'"), _rows(talking)
+        text(f"SELECT t.row_no, t.turn, t.detail FROM note t {here} AND t.move = 'correct'"), _rows(talking)
     ):
         found[row_no].corrections[turn] = detail
     return found
@@ -132,7 +139,7 @@ def tool_outputs(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[ToolRe
     talking = [row.row_no for row in rows if row.tool_calls]
     found: dict[int, list[ToolRecord]] = defaultdict(list)
     if talking:
-        here = "JOIN row r ON r.row_no = t.row_no WHERE t.row_no IN :rows AND t.turn > r.conversation_from"
+        here = f"JOIN row r ON r.row_no = t.row_no WHERE t.row_no {one_of(tx, 'rows')} AND t.turn > r.conversation_from"
         for record in _tool_records(tx, here, talking):
             found[record.row_no].append(record)
     return found
@@ -140,8 +147,8 @@ def tool_outputs(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[ToolRe
 
 def _tool_records(tx: Connection, where: str, row_nos: Sequence[int]) -> list[ToolRecord]:
     names = ", ".join(f"t.{name}" for name in TOOL_COLUMNS)
-    query = _in(f"SELECT {names} FROM tool_call t {where} ORDER BY t.row_no, t.turn, t.position")
-    return [ToolRecord(*each) for each in tx.execute(query, _rows(row_nos))]
+    query = text(f"SELECT {names} FROM tool_call t {where} ORDER BY t.row_no, t.turn, t.position")
+    return [ToolRecord(*each) for each in tx.execute(query, _rows(row_nos)).all()]
 
 
 def _append(tx: Connection, table: str, names: list[str], records: Sequence[Reply] | Sequence[ToolRecord]) -> None:
@@ -150,13 +157,9 @@ def _append(tx: Connection, table: str, names: list[str], records: Sequence[Repl
     tx.execute(text(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})"), values)
 
 
-def _of(table: str, names: str) -> TextClause:
-    return _in(f"SELECT {names} FROM {table} WHERE row_no IN :rows")
+def _of(tx: Connection, table: str, names: str) -> TextClause:
+    return text(f"SELECT {names} FROM {table} WHERE row_no {one_of(tx, 'rows')}")
 
 
-def _in(query: str) -> TextClause:
-    return text(query).bindparams(bindparam("rows", expanding=True))
-
-
-def _rows(row_nos: Sequence[int]) -> dict[str, list[int]]:
-    return {"rows": list(row_nos)}
+def _rows(row_nos: Sequence[int]) -> dict[str, str]:
+    return {"rows": as_list(row_nos)}

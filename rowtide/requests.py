@@ -32,7 +32,12 @@ class Taught(Protocol):
 class Said(Protocol):
     """A turn, as the ledger gives it back."""
 
-    def __getitem__(self, name: str, /) -> Any: ...
+    @property
+    def turn(self) -> int: ...
+    @property
+    def stop_reason(self) -> str: ...
+    @property
+    def content(self) -> bytes: ...
 
 
 class Heard(Protocol):
@@ -128,14 +133,14 @@ def messages(first: str, talk: Talk | None) -> bytes:
     spoken: list[dict[str, object]] = [{"role": "user", "content": first}]
     for said in talk.turns if talk else ():
         assert talk is not None
-        if policy_of(STOPS, said["stop_reason"]).do is Do.LENGTHEN:
+        if policy_of(STOPS, said.stop_reason).do is Do.LENGTHEN:
             continue  # a reply that was cut is asked for again as if it had never been
-        if said["content"] != b"[]":  # the API takes no empty message
-            spoken.append({"role": "assistant", "content": orjson.Fragment(said["content"])})
-        records = talk.tool_records.get(said["turn"], ())
+        if said.content != b"[]":  # the API takes no empty message
+            spoken.append({"role": "assistant", "content": orjson.Fragment(said.content)})
+        records = talk.tool_records.get(said.turn, ())
         if heard := [each for each in records if not each.call_id.startswith(BY_THE_API)]:
             spoken.append({"role": "user", "content": [_tool_result(each) for each in heard]})
-        elif told := talk.corrections.get(said["turn"]):
+        elif told := talk.corrections.get(said.turn):
             spoken.append({"role": "user", "content": told})
     return orjson.dumps(spoken)
 

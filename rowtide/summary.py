@@ -23,6 +23,11 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"set aside  {before:,} of the unchanged wait in an earlier run's quarantine")
     if found["reasons"]:
         lines.append("set aside  " + ", ".join(f"{count:,} {reason}" for reason, count in found["reasons"].items()))
+    lines += [
+        f"tools    {each['failed']:,} of {each['calls']:,} calls of {tool} failed, such as: {each['example'][:120]}"
+        for tool, each in found["tools"].items()
+        if each["failed"]
+    ]
     if found["bounces"]:
         lines.append("sent again " + ", ".join(f"{count:,} {reason}" for reason, count in found["bounces"].items()))
     return lines

@@ -124,6 +124,34 @@ def test_a_death_while_a_tool_writes_never_makes_the_call_twice(
     assert len(keys(tmp_path / "job")) == len(set(keys(tmp_path / "job")))
 
 
+def test_rows_settle_whatever_their_tool_server_does_and_the_report_says_what_it_did(api: Any, tmp_path: Path) -> None:
+    """It dies at every 50th call, never answers every 70th, and talks nonsense at every 90th."""
+    rows = "id,number\n" + "".join(f"m{n},{n}\n" for n in range(300))
+    answer = "from pydantic import BaseModel\n\n\nclass Answer(BaseModel):\n    twice: int\n"
+    broken = [
+        str(Path("tests/servers/broken.py").resolve()),
+        str(tmp_path / "tally"),
+        "crash=50",
+        "hang=70",
+        "garble=90",
+    ]
+    server = {"command": "python", "args": broken, "tools": ["double"], "timeout_seconds": 1}
+    job = make_job(
+        tmp_path / "job",
+        rows=rows,
+        answer=answer,
+        prompt="Double the number.\n---\nn: {{ number }}\n",
+        tiers=["opus"],
+        tools={"broken": server},
+        checks={"grounding": [{"field": "twice", "tool": "broken.double"}]},
+    )
+    found = run(job)
+    assert found["loaded"] + found["quarantined"] == 300
+    assert found["loaded"] > 280
+    told = found["tools"]["broken.double"]
+    assert (told["calls"] >= 300, told["failed"] > 0, bool(told["example"])) == (True, True, True)
+
+
 def test_a_row_that_makes_the_same_call_over_and_over_is_broken_off(api: Any, tmp_path: Path) -> None:
     rows = "id,order,message\nm1,A-1,the parcel is late [emulator:loop]\nm2,A-2,the parcel is late\n"
     found = run(desk_job(tmp_path / "job", rows=rows, tools=["find_order"]))

@@ -117,7 +117,7 @@ def test_a_conversation_is_read_back_as_it_was_held(ledger: Ledger) -> None:
         ledger_rows.go_on(tx, {row: 1})
         (at,) = ledger_rows.page_of(tx, run, RowState.READY, after=0, limit=10)
         talk = ledger_turns.conversations(tx, [at])[row]
-    assert [turn["stop_reason"] for turn in talk.turns] == ["tool_use"]
+    assert [turn.stop_reason for turn in talk.turns] == ["tool_use"]
     assert [record.output for record in talk.tool_records[1]] == ["out"]
 
 

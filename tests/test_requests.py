@@ -1,13 +1,12 @@
 """A request is what the API expects, byte for byte the same for what rows share."""
 
 import re
-from typing import Any
 
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowtide.ledger_turns import Conversation, ToolRecord
+from rowtide.ledger_turns import Conversation, Said, ToolRecord
 from rowtide.requests import custom_id, head, messages, request, row_no_of, shared_part
 
 TOOL = {"name": "a__b", "description": "d", "input_schema": {"type": "object"}}
@@ -20,9 +19,8 @@ def build(talk: Conversation | None = None) -> dict:
     )
 
 
-def turn(number: int, stop_reason: str, content: bytes) -> Any:
-    """A turn as the ledger gives it back: a row mapping, which is like a dict."""
-    return {"turn": number, "stop_reason": stop_reason, "content": content}
+def turn(number: int, stop_reason: str, content: bytes) -> Said:
+    return Said(number, stop_reason, content)
 
 
 def test_a_first_request_holds_the_row_the_instructions_the_tools_and_the_schema() -> None:
