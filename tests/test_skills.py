@@ -167,7 +167,7 @@ def test_show_says_which_skills_a_row_had(api: Any, tmp_path: Path) -> None:
 def test_a_job_without_groups_has_one_prefix_with_every_skill(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path / "home"))
     extracted(skilled_job(tmp_path / "job", skills={}), "r1")
-    skills, rows, content = prefixes_of(tmp_path / "home", "r1", {})
+    skills, rows, content = prefixes_of(tmp_path / "home", "r1")
     assert skills == {0: ("money", "parcels", "tone")}
     assert set(rows.values()) == {0}
     with Ledger(ledger_url(None, tmp_path / "home")).view() as tx:
@@ -179,7 +179,7 @@ def test_a_shared_folder_of_skills_is_named_from_the_jobs_own(tmp_path: Path, mo
     make_skill(tmp_path / "skills", "dates", "How to write dates.")
     job = make_job(tmp_path / "jobs" / "job", skills={"folders": ["../../skills"]})
     extracted(job, "r1")
-    assert prefixes_of(tmp_path / "home", "r1", {})[0] == {0: ("dates",)}
+    assert prefixes_of(tmp_path / "home", "r1")[0] == {0: ("dates",)}
     assert "../../skills/dates/SKILL.md" in asyncio.run(plan(job, None, {})).job.files
 
 
@@ -228,10 +228,10 @@ def test_a_run_that_died_between_pages_ends_with_the_same_prefixes(
     job = pages_job(tmp_path / "job", is_broken=True)
     with pytest.raises(UserMistake, match="the query failed"):
         extracted(job, "r1")
-    assert list(prefixes_of(tmp_path / "home", "r1", {})[0]) == [0, 1]
+    assert list(prefixes_of(tmp_path / "home", "r1")[0]) == [0, 1]
     mend(job)
     extracted(job, "r1")
-    assert prefixes_of(tmp_path / "home", "r1", {}) == undisturbed
+    assert prefixes_of(tmp_path / "home", "r1") == undisturbed
     skills, rows, _ = undisturbed
     assert skills == {0: ("tone",), 1: ("money", "tone"), 2: ("parcels", "tone")}
     assert [rows[key] for key in ("1", "3000", "6000", "9000")] == [0, 1, 0, 2]
