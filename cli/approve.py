@@ -71,10 +71,9 @@ def _chosen(waiting: list[Pending], keys: tuple[str, ...], tool: str | None) -> 
     for key in keys:
         if key not in known:
             raise UserMistake(f"no call of row {key!r} waits for a person", meant=nearest(key, known))
-    wire = tool.replace(".", "__", 1) if tool else None
-    chosen = [each for each in waiting if (not keys or each.row_key in keys) and wire in (None, each.tool)]
+    chosen = [each for each in waiting if (not keys or each.row_key in keys) and tool in (None, each.tool)]
     if not chosen:
-        tools = sorted({each.tool.replace("__", ".", 1) for each in waiting})
+        tools = sorted({each.tool for each in waiting})
         raise UserMistake(f"no such call waits; tools that do: {', '.join(tools) or 'none'}")
     return chosen
 
@@ -83,7 +82,7 @@ def _list(waiting: list[Pending], *, as_json: bool) -> None:
     calls: list[dict[str, Any]] = [
         {
             "row_key": each.row_key,
-            "tool": each.tool.replace("__", ".", 1),
+            "tool": each.tool,
             "arguments": orjson.loads(each.arguments),
             "why": each.why,
         }

@@ -33,6 +33,8 @@ class Call:
     row: RowAt
     position: int
     use: ToolUse
+    name: str
+    """`server.tool`, as people know it."""
 
     @property
     def place(self) -> Place:
@@ -58,16 +60,17 @@ class Heard:
 
 async def call_tools(work: Work, pool: ToolPool, page: Sequence[tuple[RowAt, Move]], *, clock: Clock) -> Heard:
     """Make the calls of a page. Nothing is made for a row that waits for a person."""
-    calls = [
-        Call(row, position, use)
-        for row, move in page
-        if isinstance(move, CallTools)
-        for position, use in enumerate(move.calls)
-    ]
+    asked = [(row, move.calls) for row, move in page if isinstance(move, CallTools) and move.calls]
     heard = Heard()
-    if not calls:
+    if not asked:
         return heard
     tools = {tool.wire_name: tool for tool in await pool.catalogue()}
+    names = {wire: tool.name for wire, tool in tools.items()}
+    calls = [
+        Call(row, position, use, names.get(use.tool, use.tool))
+        for row, uses in asked
+        for position, use in enumerate(uses)
+    ]
     writes = [call for call in calls if _writes(tools, call)]
     ready = _with_leave(work, tools, writes, heard, clock()) if writes else {}
     held = {remark.row_no for remark in heard.waiting}
@@ -115,10 +118,10 @@ def _with_leave(
     new = [call for call in calls if tools[call.use.tool].asks and call.place not in known]
     died = [call for call in calls if call.place in known and known[call.place].state == "sent"]
     with work.ledger.page() as tx:
-        ledger_calls.ask(tx, [(call.place, call.use.tool, call.arguments) for call in new], now=now)
+        ledger_calls.ask(tx, [(call.place, call.name, call.arguments) for call in new], now=now)
         ledger_calls.move_to(tx, [call.place for call in died], "asked", why=ON_THE_WIRE)
     for call in [*new, *died, *(call for call in calls if call.place in known and known[call.place].state == "asked")]:
-        detail = f"{call.use.tool}({call.arguments.decode()}) waits for a person"
+        detail = f"{call.name}({call.arguments.decode()}) waits for a person"
         if call.row.row_no not in {remark.row_no for remark in heard.waiting}:
             heard.waiting.append(Remark(call.row.row_no, call.row.turn, "approval", detail))
     return known
@@ -130,10 +133,10 @@ async def _write(work: Work, pool: ToolPool, call: Call, known: Approval | None,
         return None
     if known is not None and known.state == "denied":
         text = f"A person did not allow this call{f': {known.why}' if known.why else ''}. Go on without it."
-        return _record(call, ToolOutcome(call.use.tool, text, True, 0.0))
+        return _record(call, ToolOutcome(call.name, text, True, 0.0))
     with work.ledger.page() as tx:
         if known is None:
-            ledger_calls.send(tx, [(call.place, call.use.tool, call.arguments)], now=clock())
+            ledger_calls.send(tx, [(call.place, call.name, call.arguments)], now=clock())
         else:
             ledger_calls.move_to(tx, [call.place], "sent")
     key = f"{work.run.run_id}-{'-'.join(map(str, call.place))}"
@@ -145,8 +148,7 @@ async def _write(work: Work, pool: ToolPool, call: Call, known: Approval | None,
 
 
 def _remembered(call: Call, output: str) -> ToolRecord:
-    server, _, tool = call.use.tool.partition("__")
-    return _record(call, ToolOutcome(f"{server}.{tool}", output, False, 0.0), remembered=1)
+    return _record(call, ToolOutcome(call.name, output, False, 0.0), remembered=1)
 
 
 def _record(call: Call, outcome: ToolOutcome, *, remembered: int = 0) -> ToolRecord:

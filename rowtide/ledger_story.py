@@ -151,7 +151,7 @@ def tools(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
 def approvals(tx: Connection, run: Run) -> dict[str, int]:
     """How many calls of each tool wait for a person."""
     query = "SELECT t.tool, count(*) calls FROM approval t WHERE {mine} AND t.state = 'asked' GROUP BY t.tool"
-    return {each["tool"].replace("__", ".", 1): each["calls"] for each in _all(tx, run, query)}
+    return {each["tool"]: each["calls"] for each in _all(tx, run, query)}
 
 
 def unsettled(tx: Connection, run: Run) -> list[dict[str, Any]]:

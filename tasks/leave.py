@@ -52,7 +52,7 @@ async def _decide(run_id: str, waiting: Sequence[Pending], given: Leave) -> None
 def _in_words(run_id: str, waiting: Sequence[Pending]) -> str:
     lines = [f"**{len(waiting):,} calls of run `{run_id}` wait for leave.**", "", "| row | call | |", "|---|---|---|"]
     for each in waiting[:SHOWN]:
-        call = f"{each.tool.replace('__', '.', 1)}({each.arguments.decode()})".replace("|", "\\|").replace("`", "'")
+        call = f"{each.tool}({each.arguments.decode()})".replace("|", "\\|").replace("`", "'")
         lines.append(f"| {each.row_key} | `{call}` | {each.why or ''} |")
     if len(waiting) > SHOWN:
         lines += ["", f"and {len(waiting) - SHOWN:,} more: `rowtide approve {run_id}` lists all"]
