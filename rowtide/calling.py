@@ -120,10 +120,12 @@ def _with_leave(
     with work.ledger.page() as tx:
         ledger_calls.ask(tx, [(call.place, call.name, call.arguments) for call in new], now=now)
         ledger_calls.move_to(tx, [call.place for call in died], "asked", why=ON_THE_WIRE)
-    for call in [*new, *died, *(call for call in calls if call.place in known and known[call.place].state == "asked")]:
-        detail = f"{call.name}({call.arguments.decode()}) waits for a person"
-        if call.row.row_no not in {remark.row_no for remark in heard.waiting}:
-            heard.waiting.append(Remark(call.row.row_no, call.row.turn, "approval", detail))
+    asked = [call for call in calls if call.place in known and known[call.place].state == "asked"]
+    waiting = {call.row.row_no: call for call in reversed([*new, *died, *asked])}
+    heard.waiting += [
+        Remark(row_no, call.row.turn, "approval", f"{call.name}({call.arguments.decode()}) waits for a person")
+        for row_no, call in sorted(waiting.items())
+    ]
     return known
 
 
