@@ -17,11 +17,11 @@ demo: .venv/.run ## run the companies job against the emulator: no key, no money
 test: .venv/.test ## run every test
 	.venv/bin/python -m pytest
 
-check: .venv/.test ## lint, format, types and the quick tests, in under a minute; changes nothing
+check: .venv/.test ## lint, format, types and the quick tests, in about a minute; changes nothing
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/basedpyright
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python -m pytest -m "not slow" -n 2
 
 fix: .venv/.test ## format the code, mend what ruff can mend, write the generated parts of the documents
 	.venv/bin/ruff check --fix

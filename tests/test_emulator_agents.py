@@ -24,6 +24,8 @@ from emulator.mistakes import is_hard, mistakes_of
 from emulator.reading import read
 from emulator.server import Emulator, start
 
+pytestmark = pytest.mark.slow
+
 BETA = "mcp-client-2025-11-20"
 GLOSSARY = """Choose the sector:
 - AGRICULTURE: farms, crops, animals, dairy

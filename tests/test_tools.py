@@ -18,6 +18,8 @@ from rowtide.job import ToolServerSpec
 from rowtide.tool_rules import fenced
 from rowtide.tools import ToolOutcome, ToolPool
 
+pytestmark = pytest.mark.slow
+
 SERVERS = Path(__file__).parent / "servers"
 WORD = "open-sesame-4711"
 
