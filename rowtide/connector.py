@@ -4,18 +4,16 @@ Source: platform.claude.com, MCP connector, beta `mcp-client-2025-11-20`; public
 as `${NAME}` wherever it is kept, and filled in only in the body that goes out.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from rowtide.errors import UserMistake
 from rowtide.job import ToolServerSpec
+from rowtide.tool_rules import Filling
 
 BETA = "mcp-client-2025-11-20"
-HOLE = re.compile(rb"\$\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +38,12 @@ def toolsets(specs: Mapping[str, ToolServerSpec]) -> list[dict[str, object]]:
 
 
 def filled(shared: bytes, environment: Mapping[str, str]) -> bytes:
-    """The shared part with its tokens in place. Raises UserMistake for one that is not set."""
-
-    def value(hole: re.Match[bytes]) -> bytes:
-        name = hole[1].decode()
-        if name not in environment:
-            raise UserMistake(f"{name} is not set in the environment", file="job.yaml", key="tools")
-        return orjson.dumps(environment[name])[1:-1]
-
-    return HOLE.sub(value, shared)
+    """The shared part with its servers' tokens in place, and nothing else of it. Raises UserMistake for one not set."""
+    found = orjson.loads(b"{%b}" % shared)
+    for server in found["mcp_servers"]:
+        filling = Filling(server["name"], environment)
+        server |= {key: filling.fill(server[key], key=key) for key in ("url", "authorization_token") if key in server}
+    return orjson.dumps(found)[1:-1]
 
 
 def calls_in(blocks: Sequence[Mapping[str, Any]]) -> Iterator[ConnectorCall]:
