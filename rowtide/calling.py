@@ -7,7 +7,7 @@ it is made and after, one by one, with a key that the server can know it by: (ru
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,9 +19,7 @@ from rowtide.ledger_calls import Approval, Place
 from rowtide.ledger_rows import Remark
 from rowtide.ledger_turns import ToolRecord
 from rowtide.tools import Tool, ToolOutcome, ToolPool
-from rowtide.work import Work
-
-Clock = Callable[[], datetime]
+from rowtide.work import Clock, Work
 
 ON_THE_WIRE = "the process died while this call was on the wire: it may have taken place"
 

@@ -1,7 +1,6 @@
 """Looking after the batches at the API: which have ended, bringing their results in, noticing the lost ones."""
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from rowtide import ledger_batches
@@ -11,9 +10,7 @@ from rowtide.filing import file_results
 from rowtide.ledger import Ledger, Run, find_run
 from rowtide.ledger_batches import Batch
 from rowtide.settling import lose
-from rowtide.work import Work
-
-Clock = Callable[[], datetime]
+from rowtide.work import Clock, Work
 
 CANCELED = "canceled"  # why a run is stopped
 

@@ -11,6 +11,7 @@ from rowtide.checks import judge
 from rowtide.connector import calls_in
 from rowtide.ledger_turns import ToolRecord
 from rowtide.self_check import verdict_of
+from rowtide.tool_rules import BETWEEN
 from rowtide.work import Work
 
 FIRST_BY_THE_API = 1000
@@ -74,5 +75,5 @@ def _times_made(outputs: dict[int, list[ToolRecord]]) -> Made:
 
 
 def _times(made: Made, row_no: int, use: ToolUse) -> int:
-    name = use.tool.replace("__", ".", 1)
+    name = use.tool.replace(BETWEEN, ".", 1)
     return made[row_no][name, orjson.dumps(use.arguments, option=orjson.OPT_SORT_KEYS)] if row_no in made else 0

@@ -3,8 +3,7 @@
 The API's own dates say which batches are younger than the POST, so no clock is compared with another.
 """
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from rowtide import ledger_batches, ledger_rows
 from rowtide.claude import BatchStatus, Claude
@@ -14,11 +13,9 @@ from rowtide.ledger_batches import Batch
 from rowtide.policies import BATCHES
 from rowtide.requests import row_no_of
 from rowtide.results import parse_line
-from rowtide.work import Work
+from rowtide.work import Clock, Work
 
 PROOF_LINES = 20  # the first lines of results; one with our tag is proof
-
-Clock = Callable[[], datetime]
 
 
 def doubt_unanswered(work: Work, *, clock: Clock) -> None:

@@ -27,9 +27,7 @@ from rowtide.policies import BATCHES
 from rowtide.pricing import worst_case_micro
 from rowtide.requests import custom_id, head, messages, request
 from rowtide.states import RowState
-from rowtide.work import SPOOL_PAGE, Work
-
-Clock = Callable[[], datetime]
+from rowtide.work import SPOOL_PAGE, Clock, Work
 
 # A token is at least a byte, so a request's bytes bound its tokens; this much the API may add in words of its own.
 HIDDEN_TOKENS = 1000

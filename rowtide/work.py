@@ -3,8 +3,9 @@
 Every task starts here, so every task works on the same job or says what has changed.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from rowtide.sources import columns, describe
 from rowtide.tools import ToolPool
 
 SPOOL_PAGE = 5000
+
+Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from prefect.testing.utilities import prefect_test_harness
 from emulator.faults import Call, untroubled_call
 from emulator.server import start
 from emulator.world import workspace_of
+from flows.run_job import run_job
 from rowtide import ledger_rows
 from rowtide.admission import Admission
 from rowtide.ledger import Ledger, Run, begin_run, ledger_url
@@ -163,6 +164,20 @@ def make_job(
     (folder / "prompt.md").write_text(prompt)
     (folder / "job.yaml").write_text(yaml.safe_dump({**SPEC, **spec}, sort_keys=False))
     return folder
+
+
+def run(job: Path, **parameters: Any) -> dict[str, Any]:
+    """The whole flow over a job. Returns its summary."""
+    return asyncio.run(run_job(str(job), **parameters))
+
+
+def ask_ledger(home: Path, query: str) -> list[Any]:
+    """The rows of a query on the ledger under `home`."""
+    ledger = Ledger(ledger_url(None, home))
+    with ledger.view() as tx:
+        found = list(tx.exec_driver_sql(query).all())
+    ledger.close()
+    return found
 
 
 def answers_of(home: Path, results: str = "results") -> dict[str, dict[str, Any]]:

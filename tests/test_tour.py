@@ -1,6 +1,5 @@
 """Read this first: what Rowtide promises, one test each, in the README's order."""
 
-import asyncio
 import json
 import os
 import signal
@@ -10,18 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import answers_of, make_job
+from conftest import answers_of, make_job, run
 from sqlalchemy import text
 
-from flows.run_job import run_job
 from rowtide.ledger import Ledger, ledger_url
 
 COMPANIES = str(Path("jobs/companies").resolve())
 SAME = ("rows", "loaded", "quarantined", "reasons", "batches", "turns", "tool_calls", "cost_usd", "tiers")
-
-
-def run(job: Path, **parameters: Any) -> dict[str, Any]:
-    return asyncio.run(run_job(str(job), **parameters))
 
 
 def add_up(found: dict[str, Any]) -> bool:

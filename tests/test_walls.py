@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NOW, answers_of, batch_was_made, make_job, make_rows, make_run
+from conftest import NOW, answers_of, batch_was_made, make_job, make_rows, make_run, run
 
 from cli.main import app
 from flows.run_job import run_job
@@ -16,10 +16,6 @@ from rowtide import ledger_batches, ledger_leases, ledger_rows
 from rowtide.errors import LeaseLost, Stopped
 from rowtide.ledger import Ledger, ledger_url
 from rowtide.ledger_story import summary
-
-
-def run(job: Path, **parameters: Any) -> dict[str, Any]:
-    return asyncio.run(run_job(str(job), **parameters))
 
 
 def summary_of(home: Path, run_id: str) -> dict[str, Any]:
