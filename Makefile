@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Nothing here names a package index: pip and uv use the one you configured.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench chaos
+.PHONY: help demo test check fix bench money chaos pictures
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -30,6 +30,12 @@ fix: .venv/.test ## format the code, mend what ruff can mend, write the generate
 
 bench: .venv/.run ## print the benchmark table
 	.venv/bin/python -m benchmarks
+
+money: .venv/.run ## one model live, in batches, and the ladder: what the companies job costs and how often it is right
+	.venv/bin/python -m benchmarks.money
+
+pictures: .venv/.test ## photograph the report and the run's page in Prefect, for the documents
+	.venv/bin/python docs/pictures.py
 
 chaos: .venv/.test ## kill it at every effect, plan faults at random, and count what that cost: about ten minutes
 	.venv/bin/python -m chaos

@@ -142,7 +142,12 @@ def _json_of(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
 @contextlib.contextmanager
 def _servers(place: Path) -> Generator[dict[str, str]]:
     """An emulator and a Prefect server, for as long as the block lasts."""
-    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
+    quiet = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "ROWTIDE_PAGE": "0",
+    }
     environment = {**os.environ, **quiet, "PREFECT_HOME": str(place / "prefect"), "ANTHROPIC_API_KEY": "bench"}
     emulator = [sys.executable, "-m", "emulator", "--port", "0", "--data", str(place / "emulator")]
     port = "4299"

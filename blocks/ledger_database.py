@@ -14,6 +14,7 @@ from pathlib import Path
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from blocks.model_ladder import overrides_in_force
 from rowtide import ledger_leases
 from rowtide.errors import LeaseLost
 from rowtide.ledger import Ledger, ledger_url
@@ -57,9 +58,10 @@ class LedgerDatabase(Block):
     @asynccontextmanager
     async def get_work(self, run_id: str) -> AsyncGenerator[Work]:
         """A run of this ledger, opened for work by this process alone; waits while another works on it."""
+        overrides = await overrides_in_force()
         with self.get_ledger() as ledger:
             async with _leased(ledger, run_id):
-                yield open_work(ledger, self.home, run_id, os.environ)
+                yield open_work(ledger, self.home, run_id, os.environ, overrides)
 
 
 @asynccontextmanager

@@ -13,7 +13,17 @@ from rich.table import Table
 
 from chaos.endings import KINDS
 from chaos.faults import any_faults
-from chaos.kill import EVERY_SIDE, Result, ground, kill_everywhere, kill_twice, sigkill, to_stderr, two_workers
+from chaos.kill import (
+    EVERY_SIDE,
+    Result,
+    ground,
+    kill_everywhere,
+    kill_twice,
+    sigkill,
+    sigkill_live,
+    to_stderr,
+    two_workers,
+)
 
 MOST_SHOWN = 40
 WIDTH = 132
@@ -45,6 +55,7 @@ def _break(folder: Path, *, short: bool, seed: int) -> list[Result]:
             kill_everywhere(here, sides=EVERY_SIDE[1:] if short else EVERY_SIDE),
             kill_twice(here, twice, seed=seed),
             sigkill(here, runs, kills=kills, seed=seed),
+            sigkill_live(here, runs, kills=kills, seed=seed),
             two_workers(here, pairs, is_one_killed=True, seed=seed),
             two_workers(here, pairs, is_one_killed=False, seed=seed),
             any_faults(here, plans, seed=seed),

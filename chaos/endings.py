@@ -41,6 +41,8 @@ class Ending:
     billed_tokens: tuple[int, ...]
     billed_micro: int
     billed_requests: int
+    repeated: int = 0  # live calls that were on the wire when a process died
+    reserved_micro: int = 0  # what those may have cost
     report: dict[str, Any] = field(default_factory=dict)
     left_behind: tuple[str, ...] = ()
 
@@ -57,6 +59,8 @@ def ending_of(home: Home) -> Ending:
         rows = {key: (state, reason, answer) for key, state, reason, answer in ledger.execute(ROWS)}
         tokens = ledger.execute(TOKENS).fetchone()
         (cost,) = ledger.execute("SELECT coalesce(sum(cost_micro), 0) FROM turn").fetchone()
+        (repeated,) = ledger.execute("SELECT count(*) FROM note WHERE reason = 'on_the_wire'").fetchone()
+        (reserved,) = ledger.execute("SELECT coalesce(sum(reserved_micro), 0) FROM batch").fetchone()
     results, twice, manifest_is_true = _sink(home.folder / "results")
     batches = _batches(home)
     bill = _bill(home)
@@ -72,6 +76,8 @@ def ending_of(home: Home) -> Ending:
         billed_tokens=tuple(bill[name] for name in BILLED),
         billed_micro=bill["cost_micro"],
         billed_requests=bill["requests"],
+        repeated=repeated,
+        reserved_micro=reserved,
         report=_report(home.folder / "reports" / f"{RUN}.json"),
         left_behind=tuple(sorted(file.name for file in spool.rglob("*") if file.is_file())),
     )
@@ -82,15 +88,21 @@ def differences(calm: Ending, other: Ending) -> list[Difference]:
     return [Difference(kind, detail) for kind, detail in _differences(calm, other)]
 
 
+def live_differences(calm: Ending, other: Ending) -> list[Difference]:
+    """The same for live calls: those on the wire when a process died may have been paid for, and are made again."""
+    found = [Difference(kind, detail) for kind, detail in _lost_or_twice(calm, other)]
+    more = other.billed_requests - other.report["turns"]
+    if not 0 <= more <= other.repeated:
+        words = f"{more} more calls were billed than replies filed; {other.repeated} were noted as on the wire"
+        found.append(Difference("batch paid twice", words))
+    if not other.cost_micro <= other.billed_micro <= other.cost_micro + other.reserved_micro:
+        words = f"{other.billed_micro} micro-dollars were billed; the ledger says {other.cost_micro}"
+        found.append(Difference("money differs", f"{words} and up to {other.reserved_micro} more"))
+    return found
+
+
 def _differences(calm: Ending, other: Ending) -> Iterator[tuple[Kind, str]]:
-    for key in sorted(calm.rows.keys() | other.rows.keys()):
-        if calm.rows.get(key) != other.rows.get(key):
-            yield "row lost", f"{key}: {_brief(other.rows.get(key))} instead of {_brief(calm.rows.get(key))}"
-    for key in sorted(calm.results.keys() | other.results.keys()):
-        if calm.results.get(key) != other.results.get(key):
-            yield "row lost", f"{key} in the sink: {other.results.get(key)} instead of {calm.results.get(key)}"
-    if other.twice:
-        yield "row loaded twice", ", ".join(other.twice)
+    yield from _lost_or_twice(calm, other)
     if other.batches != calm.batches:
         yield "batch paid twice", f"{other.batches} batches at the API instead of {calm.batches}"
     if other.cost_micro != calm.cost_micro:
@@ -106,6 +118,17 @@ def _differences(calm: Ending, other: Ending) -> Iterator[tuple[Kind, str]]:
             yield "report differs", f"{name}: {other.report.get(name)} instead of {calm.report.get(name)}"
 
 
+def _lost_or_twice(calm: Ending, other: Ending) -> Iterator[tuple[Kind, str]]:
+    for key in sorted(calm.rows.keys() | other.rows.keys()):
+        if calm.rows.get(key) != other.rows.get(key):
+            yield "row lost", f"{key}: {_brief(other.rows.get(key))} instead of {_brief(calm.rows.get(key))}"
+    for key in sorted(calm.results.keys() | other.results.keys()):
+        if calm.results.get(key) != other.results.get(key):
+            yield "row lost", f"{key} in the sink: {other.results.get(key)} instead of {calm.results.get(key)}"
+    if other.twice:
+        yield "row loaded twice", ", ".join(other.twice)
+
+
 def _brief(row: object) -> str:
     return "nothing" if row is None else str(row)[:160]
 
@@ -117,7 +140,7 @@ def _sink(folder: Path) -> tuple[dict[str, str], list[str], bool]:
     rows = [row for part in parts.values() for row in part]
     times = Counter(row["row_key"] for row in rows)
     manifest = folder / "_manifest.json"
-    listed = json.loads(manifest.read_bytes()) if manifest.is_file() else {}
+    listed = json.loads(manifest.read_bytes())["files"] if manifest.is_file() else {}
     is_true = {name: len(part) for name, part in parts.items()} == {name: each["rows"] for name, each in listed.items()}
     results = {row["row_key"]: json.dumps(row, sort_keys=True) for row in rows}
     return results, [key for key, count in times.items() if count > 1], is_true

@@ -15,12 +15,12 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from chaos.effects import KILLED, Death, When
-from chaos.endings import Difference, Ending, Kind, differences, ending_of
+from chaos.endings import Difference, Ending, Kind, differences, ending_of, live_differences
 from chaos.lives import LONGEST_LIFE_SECONDS, Home, begin, emulator, end_of, ended, kill, live, warm_up
 
 HANDS = 2
@@ -147,6 +147,17 @@ def sigkill(here: Ground, times: int, *, kills: int = 6, seed: int = 0) -> Resul
     return here.try_all("SIGKILL at any time", trials)
 
 
+def sigkill_live(here: Ground, times: int, *, kills: int = 4, seed: int = 0) -> Result:
+    """The same with live calls: what was on the wire is made again, and noted."""
+    chance = random.Random(seed)
+    trials = []
+    for number in range(times):
+        moments = [chance.uniform(SOONEST_SECONDS, here.calm_seconds) for _ in range(kills)]
+        home = replace(here.home(f"live-{seed}-{number}", here.slow_url), lane="live")
+        trials.append(partial(_kill_and_resume, home, moments, here.calm))
+    return here.try_all("SIGKILL with live calls", trials)
+
+
 def two_workers(here: Ground, times: int, *, is_one_killed: bool, seed: int = 0) -> Result:
     """Let two processes work on one run at once; SIGKILL one of them, or none; compare."""
     chance = random.Random(seed)
@@ -230,7 +241,8 @@ def _finish(home: Home, after: str, calm: Ending, *, lives: int) -> Trial:
         found = ending_of(home)
     except Exception:  # noqa: BLE001 # an end that cannot even be read is a finding, not a reason to stop looking
         return Trial(after, lives, [Failure("did not end", after, traceback.format_exc(limit=-1))])
-    failures = [_failure(after, each) for each in differences(calm, found)]
+    compare = differences if home.lane == "batch" else live_differences
+    failures = [_failure(after, each) for each in compare(calm, found)]
     return Trial(after, lives, failures, found.left_behind)
 
 

@@ -47,6 +47,7 @@ class Home:
     api_url: str
     job: Path = SMALL
     budget: float | None = None
+    lane: str = "batch"
 
     @property
     def account(self) -> str:
@@ -140,6 +141,7 @@ def _live(home: Home, death: Death | None) -> NoReturn:
         os.environ |= {
             "ROWTIDE_HOME": str(home.folder),
             "ROWTIDE_SETTLE_SECONDS": SETTLE_SECONDS,
+            "ROWTIDE_PAGE": "0",
             "ANTHROPIC_API_KEY": home.account,
             "ANTHROPIC_BASE_URL": home.api_url,
         }
@@ -150,7 +152,7 @@ def _live(home: Home, death: Death | None) -> NoReturn:
         def on_stage(name: str) -> None:
             effects.stage = name
 
-        asyncio.run(pump(str(home.job), RUN, on_stage, home.budget))
+        asyncio.run(pump(str(home.job), RUN, on_stage, home.budget, home.lane))
         labels = list(effects.labels)
         (home.folder / "effects.json").write_text(json.dumps(labels))
         status = 0

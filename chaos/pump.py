@@ -11,6 +11,7 @@ from uuid import uuid4
 from prefect.artifacts import Artifact
 
 from rowtide.errors import StoppedByWorld, WorldError
+from tasks.converse import converse
 from tasks.extract import extract
 from tasks.follow_up import follow_up
 from tasks.load import load
@@ -25,7 +26,9 @@ TRIES = 5
 OnStage = Callable[[str], None]
 
 
-async def pump(job: str, run_id: str, on_stage: OnStage, budget: float | None = None) -> dict[str, Any]:
+async def pump(
+    job: str, run_id: str, on_stage: OnStage, budget: float | None = None, lane: str = "batch"
+) -> dict[str, Any]:
     """Take the job's rows from its source to its sink, as the flow does. `on_stage` hears each stage's name."""
 
     async def go(stage: Any, *args: Any) -> Any:
@@ -33,9 +36,10 @@ async def pump(job: str, run_id: str, on_stage: OnStage, budget: float | None = 
         return await _try(stage.fn, *args)
 
     Artifact.acreate = _nowhere
-    run = await go(extract, job, None, run_id, None, "auto", budget)
+    run = await go(extract, job, None, run_id, None, lane, budget)
     await go(route, run)
     while await go(submit, run):
+        await go(converse, run)
         await go(wait, run)
         await go(follow_up, run)
         await go(validate, run)

@@ -3,11 +3,20 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 from cli.say import home
 
 
-def emulator(*, port: int = 8787, data: Path | None = None, faults: Path | None = None) -> int:
+def emulator(
+    *,
+    port: int = 8787,
+    data: Path | None = None,
+    faults: Path | None = None,
+    limits: str | None = None,
+    reply_seconds: str | None = None,
+    hardness: Literal["text", "features"] | None = None,
+) -> int:
     """Serve a stand-in for the Claude API on this machine, for rehearsals without a key.
 
     Point any client at it with ANTHROPIC_BASE_URL and any ANTHROPIC_API_KEY. `python -m emulator --help` has more.
@@ -20,6 +29,14 @@ def emulator(*, port: int = 8787, data: Path | None = None, faults: Path | None 
         Where it keeps batches; by default under ROWTIDE_HOME.
     faults
         A plan of what goes wrong: which calls, rows and batches, and how (emulator/README.md has the language).
+    limits
+        Rates per minute, account and class of models: `requests=60,input-tokens=40000,output-tokens=8000`.
+    reply_seconds
+        How long a live reply takes, or a stream to be written: LOW..HIGH.
+    hardness
+        Which rows are hard: `features` are those with something missing, long, noisy, foreign or ambiguous.
     """
+    given = {"--faults": faults, "--limits": limits, "--reply-seconds": reply_seconds, "--hardness": hardness}
     command = [sys.executable, "-m", "emulator", "--port", str(port), "--data", str(data or home() / "emulator")]
-    return subprocess.run([*command, *(["--faults", str(faults)] if faults else [])], check=False).returncode
+    command += [part for name, value in given.items() if value is not None for part in (name, str(value))]
+    return subprocess.run(command, check=False).returncode

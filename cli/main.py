@@ -3,6 +3,7 @@
 Each command is a module that is loaded only when it is asked for: `show` and `runs` need no Prefect.
 """
 
+import atexit
 import os
 import sys
 
@@ -32,12 +33,22 @@ app = App(
     help_format="plaintext",
 )
 app.command("cli.run:run", name="run", help="Run a job over its rows.")
+app.command("cli.plan:plan_", name="plan", help="Say what a run would likely cost and take, and ask nothing.")
 app.command("cli.resume:resume", name="resume", help="Go on with a run, from the last committed row.")
 app.command("cli.runs:runs", name="runs", help="List runs, newest first.")
 app.command("cli.show:show", name="show", help="Tell the whole story of one row.")
+app.command(quarantine := App(name="quarantine", help="Look at what could not be verified; mend it, send it again."))
+quarantine.command("cli.quarantine:list_", name="list", help="List the reasons, with what can be done.")
+quarantine.command("cli.show:show", name="show", help="Tell the whole story of one row.")
+quarantine.command("cli.quarantine:export", name="export", help="Write the rows as a sheet, to be mended.")
+quarantine.command("cli.quarantine:fix", name="fix", help="Take the mended sheet back: all of it, or nothing.")
+quarantine.command("cli.quarantine:retry", name="retry", help="Send rows again, as part of the same run.")
+quarantine.command("cli.quarantine:drop", name="drop", help="Give rows up; they stay counted.")
+app.command("cli.report:report", name="report", help="Draw a run as one page of HTML, also while it goes on.")
 app.command("cli.approve:approve", name="approve", help="Allow or deny the tool calls that wait for a person.")
 app.command("cli.settle:settle", name="settle", help="Say what became of a batch that Rowtide will not guess about.")
 app.command("cli.cancel:cancel", name="cancel", help="Send nothing more for a run and cancel its open batches.")
+app.command("cli.fit_router:fit_router", name="fit-router", help="Learn from a job's history where its rows start.")
 app.command("cli.emulator:emulator", name="emulator", help="Serve a stand-in for the Claude API.")
 
 
@@ -46,6 +57,7 @@ def main() -> None:
 
     Exits 0, 1 (stopped, resumable), 2 (the user's mistake), 3 (rows held), 4 (at the budget), 130 (interrupted).
     """
+    atexit.register(_close_stderr)  # registered first, so it is called last
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)
     try:
@@ -62,3 +74,9 @@ def main() -> None:
         complain("interrupted; what was committed is kept: `rowtide resume RUN` goes on")
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(status or 0)
+
+
+def _close_stderr() -> None:
+    """DuckDB's bindings list what they take to be leaked while the interpreter is taken down: nobody can act on it."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -2,26 +2,49 @@
 
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from datetime import UTC, datetime
 
+from rich.console import Group
 from rich.live import Live
+from rich.panel import Panel
 from rich.text import Text
 
 from cli.say import err, existing_ledger, home
-from rowtide.ledger import Ledger, has_run
-from rowtide.ledger_story import progress
+from rowtide.ledger import Ledger, find_run, has_run
+from rowtide.ledger_glance import Glance, glance
+from rowtide.report_words import ago, shown
 from rowtide.states import RowState
 
 LOOK_EVERY_SECONDS = 1.0
+LINES_SHOWN = 6
+# Settled rows first, so that the bar fills from the left.
+COLOURS = {
+    RowState.LOADED: "green",
+    RowState.UNCHANGED: "bright_black",
+    RowState.QUARANTINED: "red",
+    RowState.HELD: "yellow",
+    RowState.ACCEPTED: "cyan",
+    RowState.ANSWERED: "cyan",
+    RowState.REPLIED: "magenta",
+    RowState.IN_FLIGHT: "blue",
+    RowState.READY: "white",
+}
+
+Lines = Callable[[], Sequence[str]]
+"""What else there is to show, newest last: words that are being streamed, for one."""
+
+
+def nothing_else() -> Sequence[str]:
+    return ()
 
 
 @contextmanager
-def watching(run_id: str) -> Generator[None]:
+def watching(run_id: str, lines: Lines = nothing_else) -> Generator[None]:
     """Show a run's progress until the block ends."""
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(run_id, stop), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(run_id, lines, stop), daemon=True)
     watcher.start()
     try:
         yield
@@ -30,7 +53,7 @@ def watching(run_id: str) -> Generator[None]:
         watcher.join()
 
 
-def _watch(run_id: str, stop: threading.Event) -> None:
+def _watch(run_id: str, lines: Lines, stop: threading.Event) -> None:
     while not (home() / "ledger.db").is_file() and "ROWTIDE_LEDGER" not in os.environ:
         if stop.wait(LOOK_EVERY_SECONDS):
             return
@@ -38,21 +61,41 @@ def _watch(run_id: str, stop: threading.Event) -> None:
         if err.is_terminal:
             with Live(console=err, refresh_per_second=4, transient=True) as live:
                 while not stop.wait(LOOK_EVERY_SECONDS):
-                    live.update(Text(_line(ledger, run_id)))
+                    if seen := _look(ledger, run_id):
+                        live.update(panel(seen, lines(), width=err.width, now=datetime.now(UTC)))
             return
         last = ""
         while not stop.wait(LOOK_EVERY_SECONDS):
-            if (line := _line(ledger, run_id)) != last:
+            if (seen := _look(ledger, run_id)) and (line := in_words(seen)) != last:
                 err.print(line, markup=False)
                 last = line
 
 
-def _line(ledger: Ledger, run_id: str) -> str:
-    """One line of progress, or nothing before the run is recorded."""
+def _look(ledger: Ledger, run_id: str) -> Glance | None:
+    """The run as it stands, or None before it is recorded."""
     with ledger.view() as tx:
-        return _in_words(progress(tx, run_id)) if has_run(tx, run_id) else ""
+        return glance(tx, find_run(tx, run_id)) if has_run(tx, run_id) else None
 
 
-def _in_words(found: dict[str, Any]) -> str:
-    states = " · ".join(f"{found['states'][state]:,} {state.value}" for state in RowState if found["states"][state])
-    return f"{states} | {found['batches']} batches, {found['batches_open']} at the API | ${found['cost_usd']:.4f}"
+def in_words(seen: Glance) -> str:
+    """One line, the same for as long as nothing changes."""
+    return f"{seen.standing} | {seen.at_api()} | {seen.money}"
+
+
+def panel(seen: Glance, lines: Sequence[str], *, width: int, now: datetime) -> Panel:
+    """The same for a terminal, with what else there is to show below."""
+    settled = f"reading rows: {seen.rows:,} so far" if seen.is_reading else f"{seen.settled:,} of {seen.rows:,} settled"
+    facts = [f"{settled} · {seen.money}", seen.standing, seen.at_api(now)]
+    also = [Text(shown(line, width - 4), style="dim", no_wrap=True) for line in lines[-LINES_SHOWN:]]
+    title = f"{seen.run_id} · {seen.lane} · {ago(now - seen.began_at)}"
+    return Panel(Group(bar(seen, width - 4), *(Text(each) for each in facts), *also), title=title, title_align="left")
+
+
+def bar(seen: Glance, width: int) -> Text:
+    """The rows by state, as a bar; a state that has any rows has at least one cell."""
+    drawn = Text(no_wrap=True)
+    for state, colour in COLOURS.items():
+        if rows := seen.states[state]:
+            drawn.append("█" * max(round(rows / seen.rows * width), 1), style=colour)
+    drawn.truncate(width)
+    return drawn

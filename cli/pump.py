@@ -15,6 +15,7 @@ from prefect.settings import get_current_settings
 
 from cli.progress import watching
 from cli.say import complain, err, existing_ledger, home, out, tilde
+from cli.written import written
 from flows.run_job import run_job
 from rowtide import ledger as ledgers
 from rowtide.errors import Stopped
@@ -33,7 +34,7 @@ def pump(run_id: str, *, as_json: bool, **parameters: Any) -> int:
             err.print(
                 "Prefect: starting its own server for this run, about ten seconds (set PREFECT_API_URL to use yours)"
             )
-        with watching(run_id):
+        with written(run_id) as lines, watching(run_id, lines):
             found = asyncio.run(_run(run_id, parameters))
     if found["stopped"]:
         complain(stop_words(found))
@@ -41,9 +42,9 @@ def pump(run_id: str, *, as_json: bool, **parameters: Any) -> int:
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
     else:
         out.print(as_text(found, results=results_of(run_id), ledger=tilde(home() / "ledger.db")), markup=False)
-        out.print(f"report   {tilde(home() / 'reports' / run_id)}.json · any row: rowtide show KEY", markup=False)
+        out.print(f"report   {tilde(report_of(run_id))} · any row: rowtide show KEY", markup=False)
     if found["stopped"]:
-        return EXIT_BUDGET if found["stopped"] == "budget" else EXIT_STOPPED
+        return EXIT_BUDGET if found["stopped"] in ("budget", "day_budget") else EXIT_STOPPED
     return EXIT_HELD if found["held"] else 0
 
 
@@ -80,6 +81,12 @@ def claude_server() -> Generator[None]:
             yield
         finally:
             process.stdin.close()
+
+
+def report_of(run_id: str) -> Path:
+    """The run's page; where none was drawn, its numbers."""
+    page = home() / "reports" / f"{run_id}.html"
+    return page if page.is_file() else page.with_suffix(".json")
 
 
 def results_of(run_id: str) -> str:

@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
+from blocks.model_ladder import overrides_in_force
 from cli.pump import pump
 from cli.say import err
 from rowtide.job_folder import find_job
-from rowtide.work import plan
+from rowtide.work import Plan, plan
 
 
 def run(
@@ -20,8 +21,9 @@ def run(
     *,
     source: Path | None = None,
     limit: int | None = None,
-    lane: Literal["auto", "batch"] = "auto",
+    lane: Literal["auto", "batch", "live", "stream", "sequential"] = "auto",
     budget: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
+    finish_within: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Run a job over its rows, from source to sink. Rows that an earlier run settled just so are left unchanged.
@@ -35,23 +37,35 @@ def run(
     limit
         Take only the first so many rows.
     lane
-        How turns reach the model; auto decides.
+        How turns reach the model: in batches at half price, or live; auto decides, and says why.
     budget
         What the run may cost at worst, in US dollars; what would cross it is not sent, and the command exits 4.
+    finish_within
+        Minutes from now until it should be done; with auto, rows that batches would make late go live.
     json
         Print one JSON object last on stdout.
     """
     folder = find_job(job, jobs=Path("jobs"))
-    found = asyncio.run(plan(folder, str(source) if source else None, os.environ))  # mistakes come before servers
-    said = [f"warning: {each}" for each in found.warnings]
-    run_id = f"{folder.name}-{datetime.now(UTC):%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    err.print("\n".join([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"]), markup=False)
     return pump(
-        run_id,
+        _begin(folder, source),
         as_json=json,
         job=str(folder),
         source=str(source.resolve()) if source else None,
         limit=limit,
         lane=lane,
         budget=budget,
+        finish_within_minutes=finish_within,
     )
+
+
+async def _plan(folder: Path, source: Path | None) -> Plan:
+    return await plan(folder, str(source) if source else None, os.environ, await overrides_in_force())
+
+
+def _begin(folder: Path, source: Path | None) -> str:
+    """Find the mistakes, before any server is started, and name the run."""
+    found = asyncio.run(_plan(folder, source))
+    said = [f"warning: {each}" for each in found.warnings]
+    run_id = f"{folder.name}-{datetime.now(UTC):%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    err.print("\n".join([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"]), markup=False)
+    return run_id

@@ -1,7 +1,9 @@
 """`rowtide runs`."""
 
+import os
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -9,9 +11,10 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from cli.say import existing_ledger, out
+from rowtide.catalogue import load_catalogue, read_overrides
 from rowtide.ledger import all_runs
 from rowtide.ledger_story import summary
-from rowtide.summary import doubts
+from rowtide.summary import doubts, ladder
 
 COLUMNS = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns")
 
@@ -26,9 +29,11 @@ def runs(*, limit: int = 20, json: Annotated[bool, Parameter(negative="")] = Fal
     json
         Print a JSON list on stdout.
     """
+    file = os.environ.get("ROWTIDE_MODELS")
+    catalogue = load_catalogue(read_overrides(Path(file))) if file else load_catalogue()
     with existing_ledger() as ledger, ledger.view() as tx:
         newest = all_runs(tx, limit=limit)
-        found = [(run, summary(tx, run, now=datetime.now(UTC))) for run in newest]
+        found = [(run, summary(tx, run, now=datetime.now(UTC), catalogue=catalogue)) for run in newest]
     if json:
         sys.stdout.write(orjson.dumps([each for _, each in found]).decode() + "\n")
         return 0
@@ -40,6 +45,8 @@ def runs(*, limit: int = 20, json: Annotated[bool, Parameter(negative="")] = Fal
         counts = [f"{each[name]:,}" for name in COLUMNS]
         table.add_row(run.run_id, run.started_at[:19], ended, *counts, f"${each['cost_usd']:.4f}")
     out.print(table)
+    for line in [f"{run.run_id}  {line}" for run, each in found for line in ladder(each)]:
+        out.print(line, markup=False)
     for line in [line for _, each in found for line in doubts(each)]:
         out.print(line, markup=False)
     return 0

@@ -1,10 +1,12 @@
 """`rowtide show ROW_KEY`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from cli.say import existing_ledger, out
+from rowtide.ladder import as_quoted
 from rowtide.ledger_batches import Batch
 from rowtide.ledger_story import Story, story
 from rowtide.pricing import MICRO
@@ -39,13 +41,14 @@ def tell(found: Story, *, width: int | None) -> list[str]:
         f"{row['row_key']}  {row['state']}" + (f": {row['reason']}" if row["reason"] else ""),
         f"run {found.run.run_id}, row {row['row_no'] - found.run.first_row_no:,} of {found.run.source}",
         *([f"skills   {', '.join(found.skills)}"] if found.skills else []),
+        *_start(found),
         "",
         "The row",
         *_fields(found.content, width),
     ]
     lines += _told(found, 0, width)
     for turn in found.turns:
-        model = tiers[turn["tier"]]
+        model = tiers[turn["tier"]] + (f" (answered by {turn['model']})" if turn["model"] else "")
         batch = f"batch {turn['api_id']} of {turn['batch_rows']:,} rows"
         lines += [
             "",
@@ -56,6 +59,24 @@ def tell(found: Story, *, width: int | None) -> list[str]:
             *_told(found, turn["turn"], width),
         ]
     return lines + _ending(found, width)
+
+
+def _start(found: Story) -> list[str]:
+    """What decided where it began, when something did."""
+    row, tiers = found.row, orjson.loads(found.run.tiers)
+    began = tiers[found.turns[0]["tier"] if found.turns else row["tier"] or 0]
+    if row["rule"]:
+        effort = f", effort {row['effort']}" if row["effort"] else ""
+        turns = f", at most {row['turn_limit']} turns a tier" if row["turn_limit"] else ""
+        return [f"start    on {began}, by rule {row['rule']} of `start`{effort}{turns}"]
+    if found.estimate is None:
+        return []
+    chances: dict[str, float] = orjson.loads(found.estimate["chances"])
+    given = ", ".join(f"{tier} {chance:.0%}" for tier, chance in chances.items())
+    return [
+        f"start    on {began}, by estimate; chance that it goes no higher: {given}",
+        *(f"         {each}" for each in orjson.loads(found.estimate["why"])),
+    ]
 
 
 def _tokens(turn: Any) -> str:
@@ -91,16 +112,30 @@ def _told(found: Story, turn: int, width: int | None) -> list[str]:
         "bounce": "the API sent it back",
         "correct": "it was told",
         "lengthen": "its reply was cut, so it was asked again with twice the room",
-        "escalate": "it went one tier up",
+        "escalate": "it went up the ladder",
+        "quote": "it was told there of what came before",
         "hold": "it was held for a person",
         "quarantine": "it was set aside",
+        "mend": "it was mended",
+        "vouch": "a person answered",
+        "retry": "it was sent again",
+        "drop": "it was given up",
     }
     return [
-        f"  {note['noted_at'][:19]} {words.get(note['move'], note['move'])} ({note['reason']}): "
-        + _cut(note["detail"].replace("\n", " "), width)
+        f"  {note['noted_at'][:19]} {words.get(note['move'], note['move'])}"
+        + (f" by {note['who']}" if note["who"] else "")
+        + f" ({note['reason']}): "
+        + _cut(_detail(note).replace("\n", " "), width)
         for note in found.notes
         if note["turn"] == turn
     ]
+
+
+def _detail(note: Mapping[Any, Any]) -> str:
+    if note["move"] != "quote":
+        return str(note["detail"])
+    tools = [each.tool for each in as_quoted(note["detail"]).outputs]
+    return "why it climbed" + "".join(f", what {tool} said" for tool in tools)
 
 
 def _ending(found: Story, width: int | None) -> list[str]:

@@ -12,6 +12,7 @@ from threading import Thread
 from emulator.clock import Clock
 from emulator.plan import PlanError
 from emulator.server import Emulator, World
+from emulator.settings import SettingsBook, SettingsError
 
 
 def main() -> None:
@@ -24,7 +25,12 @@ def main() -> None:
     # Told to end, it still clears its temporary folder away.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     clock = Clock(frozen_at=datetime.now(UTC)) if options.clock == "virtual" else Clock()
-    world = World(options.data, clock=clock, batch_seconds=options.batch_seconds, seed=options.seed)
+    given = {"limits": options.limits, "reply_seconds": options.reply_seconds, "hardness": options.hardness}
+    try:
+        book = SettingsBook(**given)
+    except SettingsError as error:
+        parser.error(str(error))
+    world = World(options.data, clock=clock, batch_seconds=options.batch_seconds, seed=options.seed, settings=book)
     try:
         if options.faults:
             world.faults.load(options.faults)
@@ -56,6 +62,26 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LOW..HIGH",
         help="how long a batch takes to end (default: 0.5..2)",
     )
+    parser.add_argument(
+        "--reply-seconds",
+        type=_seconds,
+        default=(0.0, 0.0),
+        metavar="LOW..HIGH",
+        help="how long a message takes to be answered, or a stream to be written (default: 0)",
+    )
+    parser.add_argument(
+        "--limits",
+        type=_limits,
+        default={},
+        metavar="NAME=N,...",
+        help="per minute, account and class of models: requests, input-tokens, output-tokens, count-tokens",
+    )
+    parser.add_argument(
+        "--hardness",
+        choices=("text", "features"),
+        default="text",
+        help="which rows are hard: features: those with something missing, long, noisy, foreign or ambiguous",
+    )
     parser.add_argument("--clock", choices=("real", "virtual"), default="real", help="virtual: set by /_emulator/clock")
     parser.add_argument("--seed", type=int, default=0, help="which latencies and orders are drawn (default: 0)")
     parser.add_argument("--faults", type=Path, metavar="PLAN", help="what goes wrong, in YAML (emulator/README.md)")
@@ -72,6 +98,16 @@ def _seconds(text: str) -> tuple[float, float]:
     if not 0 <= bounds[0] <= bounds[1]:
         raise argparse.ArgumentTypeError(f"{text!r}: LOW must be at least 0 and at most HIGH")
     return bounds
+
+
+def _limits(text: str) -> dict[str, int]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    try:
+        return {name.strip().replace("-", "_"): int(amount) for name, _, amount in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=N,..., such as requests=60,input-tokens=40000"
+        ) from None
 
 
 def _stop_at_end_of_stdin(emulator: Emulator) -> None:

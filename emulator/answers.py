@@ -150,6 +150,10 @@ class Answer:
         return ranked
 
     @cached_property
+    def _is_hard(self) -> bool:
+        return is_hard(self.reading.row_text, by_features=self.reading.by_features)
+
+    @cached_property
     def _telling(self) -> str:
         telling = [str(fact.value) for fact in self._facts if TELLING.intersection(words(fact.name))]
         return plain(" ".join(telling))
@@ -194,7 +198,7 @@ class Answer:
         if not is_estimate(name):
             return MISSING
         low, high = bounds or (0.0, 1.0)
-        share = (0.55 if is_hard(self.reading.row_text) else 0.8) + fingerprint(self.reading.row_text, name) % 18 / 100
+        share = (0.55 if self._is_hard else 0.8) + fingerprint(self.reading.row_text, name) % 18 / 100
         estimate = low + (high - low) * share
         return round(estimate) if schema["type"] == "integer" else round(estimate, 2)
 

@@ -40,6 +40,8 @@ class Batch:
     """Rows that fail validation; found at acceptance, told only at the end."""
     spoilt: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Results that were decided by fault injection, by row. `missing` is a row without a line."""
+    hardness: str = "text"
+    """What makes its rows hard: the account's setting when it was accepted."""
     twists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What fault injection does to rows that are answered all the same (twists.py)."""
     cache_creators: Mapping[str, int] = field(default_factory=dict)

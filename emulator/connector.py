@@ -31,6 +31,7 @@ class Talk:
     params: dict[str, Any]
     tier: str
     identity: str
+    hardness: str = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +81,21 @@ async def _converse(talk: Talk, links: Mapping["Address", "Link"]) -> Thought | 
     catalogue = _catalogue(talk.params, links)
     said: list[dict[str, Any]] = []
     prompts: list[dict[str, Any]] = []
+    thinking = 0
     while True:
         prompt = _prompt(talk.params, catalogue, said)
-        thought = think(prompt, talk.tier)
+        thought = think(prompt, talk.tier, talk.hardness)
+        thinking += thought.thinking
         asked = [_placed(block, catalogue) for block in thought.content]
         calls = [block for block in asked if block["type"] == "mcp_tool_use"]
         if calls and len(prompts) == MOST_ROUNDS:
-            return Thought(said, "pause_turn", prompts=prompts)
+            return Thought(said, "pause_turn", prompts=prompts, thinking=thinking)
         prompts.append(prompt)
         rest = [block for block in asked if block["type"] != "mcp_tool_use"]
         for call in calls:
             said += await _exchange(call, f"{talk.identity}/{len(said)}", catalogue)
         if rest or not calls:
-            return replace(thought, content=[*said, *rest], prompts=prompts)
+            return replace(thought, content=[*said, *rest], prompts=prompts, thinking=thinking)
 
 
 def _catalogue(params: dict[str, Any], links: Mapping["Address", "Link"]) -> Catalogue:

@@ -1,4 +1,4 @@
-"""The emulator's own doors, under /_emulator: its accounts, its clock, and what goes wrong."""
+"""The emulator's own doors, under /_emulator: its accounts, its clock, its settings, and what goes wrong."""
 
 from typing import Any
 
@@ -10,9 +10,10 @@ from starlette.routing import Route
 
 from emulator.clock import rfc3339
 from emulator.envelope import parse_json
-from emulator.identifiers import fresh_id
+from emulator.identifiers import fresh_id, workspace_of
 from emulator.plan import PlanError
 from emulator.problems import Problem, invalid
+from emulator.settings import SettingsError
 from emulator.world import World
 
 
@@ -24,6 +25,7 @@ class Controls:
         return [
             Route("/_emulator/ledger", self.ledger),
             Route("/_emulator/clock", self.clock, methods=["GET", "POST"]),
+            Route("/_emulator/settings", self.settings, methods=["GET", "PUT", "DELETE"]),
             Route("/_emulator/faults", self.faults, methods=["GET", "PUT", "DELETE"]),
         ]
 
@@ -41,6 +43,25 @@ class Controls:
                 return _refused(problem)
             self._world.clock.advance(seconds)
         return _json({"now": rfc3339(self._world.clock.now())})
+
+    async def settings(self, request: Request) -> Response:
+        """Rates, seconds a reply takes, and what is hard. PUT changes what it names, DELETE goes back to the defaults.
+
+        With `?api_key=` those of one account, and what is left of its rates.
+        """
+        book, api_key = self._world.settings, request.query_params.get("api_key")
+        try:
+            if request.method == "PUT":
+                book.change(api_key, **parse_json(await request.body()))
+            elif request.method == "DELETE":
+                book.reset(api_key)
+        except Problem as problem:
+            return _refused(problem)
+        except SettingsError as error:
+            return _refused(invalid(str(error)))
+        workspace = workspace_of(api_key) if api_key else None
+        rates = self._world.direct.limits.view(workspace) if workspace else {}
+        return _json({**book.of(workspace).model_dump(mode="json"), **rates})
 
     async def faults(self, request: Request) -> Response:
         """The plan, with how often each rule has struck. PUT replaces it, DELETE clears it."""

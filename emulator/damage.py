@@ -4,8 +4,8 @@ import random
 from collections.abc import Iterator
 from itertools import chain, islice
 
+from emulator.acts import Damage
 from emulator.faults import Drop
-from emulator.plan import Damage
 
 RUBBISH = b"<html><body>upstream connect error</body></html>"
 

@@ -18,18 +18,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from emulator.aim import Strike
+from emulator.aim import NOTHING_ASKED, Asked, Strike
 from emulator.clock import rfc3339
-from emulator.envelope import too_large
+from emulator.envelope import parse_json, too_large
 from emulator.faults import Call, Drop
 from emulator.identifiers import fresh_id
+from emulator.plan import NAMING_A_MODEL
 from emulator.problems import Problem, invalid
 from emulator.striking import moment_of, strike_after, strike_before
 from emulator.world import World, workspace_of
 
 VERSIONS = ("2023-01-01", "2023-06-01", "2026-10-21")
 BETAS = frozenset(yaml.safe_load(Path(__file__).with_name("betas.yaml").read_text()))
-BATCHES_PER_MINUTE, MESSAGES_PER_MINUTE = 4_000, 10_000
+# Told, and never enforced.
+BATCH_CALLS_PER_MINUTE = 4_000
+MESSAGE_BYTES = 32 * 1024 * 1024
 # What a plan of faults calls them.
 KINDS = {
     "POST /v1/messages/batches": "create",
@@ -41,7 +44,6 @@ KINDS = {
     "POST /v1/messages": "messages",
     "POST /v1/messages/count_tokens": "count_tokens",
 }
-TOKENS_PER_MINUTE = {"tokens": 12_000_000, "input-tokens": 10_000_000, "output-tokens": 2_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +91,43 @@ class Doorway:
     async def _struck(self, request: Request, caller: Caller, kind: str) -> Response | Problem | Drop:
         """The handler's answer, or what the plan of faults makes of the call."""
         aim = self._world.faults.aim
-        strike = aim.at_call(kind, caller.workspace)
+        asked = await _asked(request) if aim.reads_bodies and kind in NAMING_A_MODEL else NOTHING_ASKED
+        strike = aim.at_call(kind, caller.workspace, asked)
         if strike is None:
             return await self._handler(request, caller)
         if moment_of(strike.act) == "before":
             aim.record(strike)
-        if fault := await strike_before(strike.act, request):
+        if fault := await strike_before(strike, request):
             return fault
         response = await self._handler(request, replace(caller, strike=strike))
         if moment_of(strike.act) == "after":
             aim.record(strike)
-        return await strike_after(strike.act, request, response)
+        return await strike_after(strike, request, response)
 
     def _sign(self, response: Response, caller: Caller) -> Response:
-        """Add the headers of a success. The rates are those of the Scale tier; nobody is turned away by them."""
-        now = self._world.clock.now()
-        reset = rfc3339(now + timedelta(minutes=1))
-        is_batch = "batches" in self._route
-        limits = {"requests": BATCHES_PER_MINUTE if is_batch else MESSAGES_PER_MINUTE}
-        limits |= {} if is_batch else TOKENS_PER_MINUTE
-        for name, limit in limits.items():
-            response.headers[f"anthropic-ratelimit-{name}-limit"] = str(limit)
-            response.headers[f"anthropic-ratelimit-{name}-remaining"] = str(limit - 1)
-            response.headers[f"anthropic-ratelimit-{name}-reset"] = reset
+        """Add the headers of a success. Messages and counts tell their own rates; of other calls none is enforced."""
+        told = {
+            "limit": str(BATCH_CALLS_PER_MINUTE),
+            "remaining": str(BATCH_CALLS_PER_MINUTE - 1),
+            "reset": rfc3339(self._world.clock.now() + timedelta(minutes=1)),
+        }
+        for what, value in told.items():
+            response.headers.setdefault(f"anthropic-ratelimit-requests-{what}", value)
         response.headers["anthropic-organization-id"] = str(UUID(int=0x0E))
         response.headers["anthropic-workspace-id"] = caller.workspace
         return response
+
+
+async def _asked(request: Request) -> Asked:
+    """What the body of a call asks for; nothing, if it cannot be read: whoever handles the call says why."""
+    # Kept by the request, so that it can be read again.
+    await request.body()
+    try:
+        params = parse_json(await body_of(request, MESSAGE_BYTES))
+    except Problem:
+        return NOTHING_ASKED
+    model = params.get("model")
+    return Asked(model if isinstance(model, str) else None, params.get("stream") is True)
 
 
 def identify(request: Request) -> Caller:

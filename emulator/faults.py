@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emulator.aim import Aim
+from emulator.clock import Clock
 from emulator.plan import RowResult, read_plan
 from emulator.problems import TYPES, WORDS, Problem
 
@@ -52,10 +53,12 @@ class Faults:
     """A batch is not listed before it is so old."""
     aim: Aim = field(default_factory=Aim)
     """The plan that is loaded."""
+    clock: Clock = field(default_factory=Clock)
+    """A plan's windows go by it."""
 
     def load(self, plan: Path | str | bytes | Sequence[Any]) -> None:
         """Go by this plan from now on, counting from nothing; a plan with a mistake changes nothing."""
-        self.aim = Aim(read_plan(plan))
+        self.aim = Aim(read_plan(plan), self.clock)
 
     def clear(self) -> None:
         self.aim = Aim()
@@ -81,10 +84,12 @@ def expired() -> dict[str, Any]:
     return {"type": "expired"}
 
 
-def unanswered(planned: RowResult) -> dict[str, Any] | None:
+def unanswered(planned: RowResult, model: object) -> dict[str, Any] | None:
     """The `result` of a row that is not answered and not billed; None for one that is answered, in whatever way."""
     if planned.errored == "credit":
         return {"type": "errored", "error": Problem(400, NO_CREDIT).row_error()}
+    if planned.errored == "not_found_error":
+        return {"type": "errored", "error": Problem(404, f"model: {model}").row_error()}
     if planned.errored:
         return errored({kind: status for status, kind in reversed(TYPES.items())}[planned.errored])
     for kind in ("expired", "canceled", "missing"):

@@ -9,7 +9,7 @@ import orjson
 from emulator.faults import Faults, unanswered
 from emulator.models import Model
 from emulator.problems import Problem
-from emulator.thinking import check_thinking
+from emulator.thinking import heard
 from emulator.tokens import Prefix, cached_prefix
 from emulator.validation import check_row
 
@@ -53,7 +53,9 @@ class Intake:
 
     def _spoil(self, row: int, custom_id: str, params: dict[str, Any]) -> None:
         planned = self.faults.aim.at_row(self.workspace, row, params)
-        if result := self.faults.on_row(custom_id, params) or (unanswered(planned) if planned else None):
+        if result := self.faults.on_row(custom_id, params) or (
+            unanswered(planned, params.get("model")) if planned else None
+        ):
             self.spoilt[str(row)] = result
         elif planned:
             self.twists[str(row)] = planned.model_dump(exclude_none=True)
@@ -62,5 +64,5 @@ class Intake:
 def accepted_row(params: dict[str, Any], workspace: str, version: str, betas: tuple[str, ...]) -> Model:
     """The model that will answer a row, or the problem that makes it errored."""
     model = check_row(params, version, betas)
-    check_thinking(params, model.id, workspace, batch=True)
+    heard(params, model, workspace, batch=True)
     return model

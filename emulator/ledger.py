@@ -1,7 +1,7 @@
 """What was billed: the other side of the product's own accounts."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +53,27 @@ class Account:
     workspace: str
     batches_created: int
     batches: Mapping[str, Bill]
-    direct: Bill
+    whole: Bill
+    """Of direct calls that were answered in one piece."""
+    streamed: Bill
+
+    @property
+    def direct(self) -> Bill:
+        return sum_of([self.whole, self.streamed])
 
     def total(self) -> Bill:
         return sum_of([*self.batches.values(), self.direct])
 
     def view(self) -> dict[str, Any]:
         counted = {"batches_created": self.batches_created, "batches": len(self.batches)}
-        return {"workspace": self.workspace, **counted, **self.total().view()}
+        return {"workspace": self.workspace, **counted, **self.total().view(), "by_lane": by_lane([self])}
+
+
+def by_lane(accounts: Sequence[Account]) -> dict[str, Any]:
+    """The bills by how replies were asked for: in batches at half price, or directly, whole or streamed."""
+    lanes = {
+        "batch": sum_of(bill for account in accounts for bill in account.batches.values()),
+        "live": sum_of(account.whole for account in accounts),
+        "stream": sum_of(account.streamed for account in accounts),
+    }
+    return {lane: bill.view() for lane, bill in lanes.items()}

@@ -5,14 +5,15 @@ share of rows. Markers in the row's text make it stop for other reasons.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from emulator.answers import answer
+from emulator.effort import USUAL, thinking_tokens
 from emulator.judging import verdict, wants_verdict
-from emulator.mistakes import Mistake, mistakes_of
+from emulator.mistakes import Mistake, is_hard, mistakes_of
 from emulator.obedience import obeyed
 from emulator.reading import Reading, read
 from emulator.tool_choice import next_calls
@@ -27,11 +28,25 @@ class Thought:
     stop_details: Mapping[str, Any] | None = None
     prompts: Sequence[dict[str, Any]] = ()
     """What was read in each of several steps; empty when there was one, and it read the request."""
+    thinking: int = 0
+    """How many tokens were thought before it was said."""
 
 
-def think(params: dict[str, Any], tier: str) -> Thought:
-    """The reply to a request by a model of this tier."""
-    reading = read(params)
+def think(params: dict[str, Any], tier: str, hardness: str = "text") -> Thought:
+    """The reply to a request by a model of this tier.
+
+    What is thought is counted when the request names an effort, or hardness follows from features.
+    """
+    reading = read(params, hardness)
+    thought = _said(params, reading, tier)
+    effort = reading.effort or (USUAL[tier] if reading.by_features else None)
+    if effort is None:
+        return thought
+    is_a_hard_one = is_hard(reading.row_text, by_features=reading.by_features)
+    return replace(thought, thinking=thinking_tokens(reading.row_text, effort, is_hard=is_a_hard_one))
+
+
+def _said(params: dict[str, Any], reading: Reading, tier: str) -> Thought:
     is_marked = "[emulator:" in reading.row_text
     if is_marked and (marked := _marked(reading)):
         return marked

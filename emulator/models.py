@@ -26,6 +26,13 @@ class Model:
     price: Price
     price_above_100k: Price | None = None
     alias: str | None = None
+    binds_prefix: bool = False
+    reads: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """The class of models whose rates it shares: `haiku`."""
+        return self.id.split("-")[1]
 
     def thinks(self, thinking: object) -> bool:
         """Whether a reply opens with a thinking block, given the request's `thinking`."""
@@ -37,7 +44,10 @@ class Model:
 
 def _read_models() -> dict[str, Model]:
     rows = yaml.safe_load(Path(__file__).with_name("models.yaml").read_text())
-    return {model_id: Model(id=model_id, **row | _prices(row)) for model_id, row in rows.items()}
+    return {
+        model_id: Model(id=model_id, **row | _prices(row) | {"reads": tuple(row.get("reads", ()))})
+        for model_id, row in rows.items()
+    }
 
 
 def _prices(row: dict[str, Any]) -> dict[str, Price]:

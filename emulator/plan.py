@@ -9,108 +9,29 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-Moment = Literal["before", "after"]
+from emulator.acts import HEADS, TAGS, Break, Count, Damage, Lag, Seconds, Strict, Told
+
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(ge=0)]
 Places = Annotated[list[Count], BeforeValidator(lambda given: given if isinstance(given, list) else [given])]
+# The calls whose body asks for a model.
+NAMING_A_MODEL = ("messages", "count_tokens")
 
 
 class PlanError(ValueError):
     """A plan that cannot be read; says which rule, which key and what is wrong with it."""
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class Window(Strict):
+    """From when and for how long, by the emulator's clock, since the plan was loaded."""
+
+    after_seconds: Seconds = 0
+    for_seconds: Seconds | None = None
 
 
-class Refuse(Strict):
-    """Answer with an error. `before`: nothing took place. `after`: it did."""
-
-    status: Literal[400, 401, 402, 403, 404, 409, 413, 429, 500, 503, 504, 529]
-    retry_after: Seconds | None = None
-    error_code: str | None = None
-    message: str | None = None
-    moment: Moment = "before"
-
-
-class Cut(Strict):
-    """Cut the connection without a word."""
-
-    drop: Moment
-
-
-class Hang(Strict):
-    """Say nothing for so long, then go on or cut the connection."""
-
-    hang_seconds: Seconds
-    then: Literal["go_on", "drop"] = "go_on"
-    moment: Moment = "before"
-
-
-class Garble(Strict):
-    """200 with a body that is no JSON, after the effect took place: a page of HTML, or half of the true body."""
-
-    garbage: Literal[True, "html", "json"]
-
-
-class Slow(Strict):
-    """The body comes in ten pieces over so long."""
-
-    slow_seconds: Seconds
-
-
-class Lag(Strict):
-    """A batch is not listed before it is so old."""
-
-    lag_seconds: Seconds
-
-
-class Damage(Strict):
-    """What happens to a stream of results. Lines are counted from 1, as they would have been sent."""
-
-    shuffle: Literal[True] | None = None
-    repeat_lines: Literal[True] | None = None
-    garbage_line: Count | None = None
-    cut_after_lines: Annotated[int, Field(ge=0)] | None = None
-    cut_mid_line: Count | None = None
-    end_after_lines: Annotated[int, Field(ge=0)] | None = None
-    cut_mid_line_cleanly: Count | None = None
-    no_last_newline: Literal[True] | None = None
-
-    @model_validator(mode="after")
-    def _does_something(self) -> "Damage":
-        if not self.model_fields_set:
-            raise ValueError("says nothing to do")
-        ends = {"cut_after_lines", "cut_mid_line", "end_after_lines", "cut_mid_line_cleanly"} & self.model_fields_set
-        if len(ends) > 1:
-            raise ValueError(f"{' and '.join(sorted(ends))}: a stream ends once")
-        return self
-
-
-HEADS = {
-    "status": Refuse,
-    "drop": Cut,
-    "hang_seconds": Hang,
-    "garbage": Garble,
-    "slow_seconds": Slow,
-    "lag_seconds": Lag,
-}
-Act = Refuse | Cut | Hang | Garble | Slow | Lag | Damage
-
-
-def _head(given: Any) -> str:
-    # Whatever has no head is damage to results, or a mistake that its message explains.
-    named = [
-        head for head, kind in HEADS.items() if (head in given if isinstance(given, dict) else type(given) is kind)
-    ]
-    return named[0] if named else "damage"
-
-
-class Which(Strict):
-    """Counted from 1, per account, since the plan was loaded."""
+class Which(Window):
+    """Counted from 1, per account, since the plan was loaded; with a `model`, among what asks for that one."""
 
     nth: Places | None = None
     first: Count | None = None
@@ -122,32 +43,32 @@ class Which(Strict):
 
 class CallRule(Which):
     call: Literal["create", "list", "retrieve", "results", "cancel", "delete", "messages", "count_tokens"]
-    do: Annotated[
-        Annotated[Refuse, Tag("status")]
-        | Annotated[Cut, Tag("drop")]
-        | Annotated[Hang, Tag("hang_seconds")]
-        | Annotated[Garble, Tag("garbage")]
-        | Annotated[Slow, Tag("slow_seconds")]
-        | Annotated[Lag, Tag("lag_seconds")]
-        | Annotated[Damage, Tag("damage")],
-        Discriminator(_head),
-    ]
+    model: str | None = None
+    do: Told
 
     @model_validator(mode="after")
     def _fits(self) -> "CallRule":
-        for kind, call in ((Damage, "results"), (Lag, "list")):
+        for kind, call in ((Damage, "results"), (Lag, "list"), (Break, "messages")):
             if isinstance(self.do, kind) and self.call != call:
                 raise ValueError(f"{', '.join(sorted(self.do.model_fields_set))}: only for `call: {call}`")
+        if self.model and self.call not in NAMING_A_MODEL:
+            raise ValueError("model: only for `call: messages` and `call: count_tokens`")
         return self
 
 
-class Rows(Strict):
-    """`share` is drawn from the seed and the row's messages alone: the same row is struck in whatever batch it is."""
+class Rows(Window):
+    """`first` and `every` count an account's rows over all its batches, those of the `model` if there is one.
+
+    `share` is drawn from the seed and the row's messages alone: the same row is struck in whatever batch it is.
+    """
 
     share: Share | None = None
     seed: int = 0
     text: str | None = None
     nth: Places | None = None
+    first: Count | None = None
+    every: Count | None = None
+    model: str | None = None
     attempts: Count | None = None
     key: str | None = None
 
@@ -212,9 +133,9 @@ class BatchRule(Strict):
 
 Rule = CallRule | RowRule | BatchRule
 KINDS: dict[str, type[Rule]] = {"call": CallRule, "rows": RowRule, "batch": BatchRule}
-ACT_NAMES = {name for kind in (*HEADS.values(), Damage) for name in kind.model_fields}
+ACT_NAMES = {name for kind in {*HEADS.values(), Damage} for name in kind.model_fields}
 NAMES: dict[str, set[str]] = {
-    "call": {"call", "do", *Which.model_fields, *ACT_NAMES},
+    "call": {"call", "do", "model", *Which.model_fields, *ACT_NAMES},
     "rows": {"rows", "result", *Rows.model_fields, *RowResult.model_fields},
     "batch": {"batch", "do", *Which.model_fields, *Fate.model_fields},
 }  # fmt: skip
@@ -253,7 +174,7 @@ def _read_rule(place: int, given: Any) -> Rule:
 
 
 def _told(error: Any, kind: str) -> str:
-    tags = {*HEADS, "damage"} if kind == "call" else set()
+    tags: set[str] = TAGS if kind == "call" else set()
     path = [
         str(step) for at, step in enumerate(error["loc"]) if not (at == 1 and error["loc"][0] == "do" and step in tags)
     ]

@@ -30,6 +30,10 @@ class PromptCache:
         new.replace(file)
         return fresh
 
+    def holds(self, workspace: str, prefix: Prefix, now: datetime) -> bool:
+        until = self._read(workspace).get(prefix.key)
+        return until is not None and until >= now
+
     def _read(self, workspace: str) -> dict[str, datetime]:
         try:
             kept = orjson.loads(self._file(workspace).read_bytes())

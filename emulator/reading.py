@@ -1,5 +1,6 @@
 """A request as a mind reads it: the row, the instructions, what the tools said, and how often it was corrected."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +11,9 @@ import orjson
 from emulator.conversation import blocks
 from emulator.facts import Fact, facts_in, says_nothing
 from emulator.words import plain
+
+# A section in tags at the end of the first message is about the row, and is not the row: `<notes>` … `</notes>`.
+SECTION = re.compile(r"\s*^<([a-z]\w*)>\n.*^</\1>\s*\Z", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ class Reading:
     calls: list[ToolCall] = field(default_factory=list)
     corrections: int = 0
     was_paused: bool = False
+    effort: str | None = None
+    """As the request names it."""
+    by_features: bool = False
+    """Whether what is hard about a row follows from what can be seen of it."""
 
     @cached_property
     def row_facts(self) -> list[Fact]:
@@ -54,10 +62,13 @@ class Reading:
         return plain(" ".join((self.row_text, *self.outputs)))
 
 
-def read(params: dict[str, Any]) -> Reading:
-    messages = params["messages"]
-    form = (params.get("output_config") or {}).get("format")
-    reading = Reading(_text(params.get("system")), _text(messages[0]["content"]), form["schema"] if form else None)
+def read(params: dict[str, Any], hardness: str = "text") -> Reading:
+    messages, output = params["messages"], params.get("output_config") or {}
+    form = output.get("format")
+    first = _text(messages[0]["content"])
+    row_text = SECTION.sub("", first) if "</" in first else first
+    reading = Reading(_text(params.get("system")), row_text, form["schema"] if form else None)
+    reading.effort, reading.by_features = output.get("effort"), hardness == "features"
     asked: dict[str, tuple[str, bytes]] = {}
     for message in messages[1:]:
         for block in blocks(message):

@@ -1,6 +1,7 @@
 """From a request to the message that answers it: a mind's words, in the API's clothes, with what they cost."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -8,41 +9,54 @@ import orjson
 from emulator.identifiers import derived_id
 from emulator.minds import Thought, think
 from emulator.models import Model
-from emulator.thinking import thinking_block
+from emulator.thinking import Heard, thinking_block
 from emulator.tokens import Prefix, text_tokens, usage
 from emulator.twists import twisted
 
 CUT_SHORT = ("max_tokens", "model_context_window_exceeded")
+# With it, a reply says which thinking of the request its model did not hear.
+TELLS_WHAT_WAS_DROPPED = "thinking-binding-controls-2026-08-01"
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """Where a reply is given. `identity` makes its ids: the same one gives the same message."""
+
+    workspace: str
+    identity: str
+    is_batch: bool
+    hardness: str = "text"
+    betas: tuple[str, ...] = ()
 
 
 def reply(
     params: dict[str, Any],
     model: Model,
+    occasion: Occasion,
     *,
-    workspace: str,
-    identity: str,
+    seen: Heard,
     prefix: Prefix | None,
     creates_cache: bool,
-    batch: bool,
     twist: Mapping[str, Any] | None = None,
     thought: Thought | None = None,
 ) -> dict[str, Any]:
-    """The message. `identity` makes its ids: the same one gives the same message. `twist`: see twists.py.
+    """The message. `seen` is what the model hears of the request; `twist`: see twists.py.
 
     `thought` is what is to be said, when that had to be found out with the help of MCP servers.
     """
-    thought = twisted(thought or think(params, model.tier), twist or {})
-    content = [_with_id(block, identity, at) for at, block in enumerate(thought.content)]
-    stop_reason = thought.stop_reason
-    output = sum(text_tokens(block) for block in content if block["type"] != "mcp_tool_result")
-    if output > params["max_tokens"] or stop_reason in CUT_SHORT:
-        content = _cut(content, min(params["max_tokens"], max(1, output // 2)))
-        stop_reason = stop_reason if stop_reason in CUT_SHORT else "max_tokens"
-        output = min(params["max_tokens"], max(1, output // 2))
-    if model.thinks(params.get("thinking")):
-        content.insert(0, thinking_block(params, model.id, workspace))
-    return {
-        "id": derived_id("msg", identity),
+    thought = twisted(thought or think(params, model.tier, occasion.hardness), twist or {})
+    thinks = model.thinks(params.get("thinking"))
+    thinking = min(thought.thinking, params["max_tokens"]) if thinks else 0
+    content, output, stop_reason = _fitted(thought, occasion.identity, params["max_tokens"] - thinking)
+    if thinks:
+        content.insert(0, thinking_block(params, model.id, occasion.workspace))
+    used = usage(
+        thought.prompts or [seen.params], thinking + output, prefix, creates=creates_cache, batch=occasion.is_batch
+    )
+    if thinking:
+        used["output_tokens_details"] = {"thinking_tokens": thinking}
+    message = {
+        "id": derived_id("msg", occasion.identity),
         "type": "message",
         "role": "assistant",
         "model": model.id,
@@ -51,8 +65,22 @@ def reply(
         "stop_sequence": None,
         "stop_details": thought.stop_details,
         "container": None,
-        "usage": usage(thought.prompts or [params], output, prefix, creates=creates_cache, batch=batch),
+        "usage": used,
     }
+    return message | ({"input_transformations": seen.dropped} if TELLS_WHAT_WAS_DROPPED in occasion.betas else {})
+
+
+def _fitted(thought: Thought, identity: str, room: int) -> tuple[list[dict[str, Any]], int, str]:
+    """As much of what is to be said as there is room for, its tokens, and why it stops."""
+    content = [_with_id(block, identity, at) for at, block in enumerate(thought.content)]
+    output = sum(text_tokens(block) for block in content if block["type"] != "mcp_tool_result")
+    if output <= room and thought.stop_reason not in CUT_SHORT:
+        return content, output, thought.stop_reason
+    stop_reason = thought.stop_reason if thought.stop_reason in CUT_SHORT else "max_tokens"
+    if room == 0:
+        return [], 0, stop_reason
+    output = min(room, max(1, output // 2))
+    return _cut(content, output), output, stop_reason
 
 
 def _with_id(block: dict[str, Any], identity: str, at: int) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from emulator.ledger import Bill
 from emulator.minds import Thought
 from emulator.models import BY_NAME
 from emulator.problems import Problem
-from emulator.replies import reply
+from emulator.replies import Occasion, reply
 from emulator.shelf import Rows
+from emulator.thinking import heard
 from emulator.tokens import cached_prefix
 
 
@@ -49,14 +50,14 @@ def row_result(
         if is_errored:
             accepted_row(params, batch.workspace, batch.version, batch.betas)
         prefix = cached_prefix(params)
+        model = BY_NAME[params["model"]]
         message = reply(
             params,
-            BY_NAME[params["model"]],
-            workspace=batch.workspace,
-            identity=identity_of(batch, request),
+            model,
+            Occasion(batch.workspace, identity_of(batch, request), True, batch.hardness, batch.betas),
+            seen=heard(params, model, batch.workspace, batch=True),
             prefix=prefix,
             creates_cache=prefix is not None and batch.cache_creators.get(prefix.key) == row,
-            batch=True,
             twist=batch.twists.get(str(row), {}),
             thought=thought,
         )

@@ -5,26 +5,25 @@ from itertools import islice
 from typing import Any
 
 import orjson
-from anyio import sleep_forever, to_thread
+from anyio import sleep, sleep_forever, to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from emulator.acts import Break, Damage, Lag
 from emulator.controls import Controls
 from emulator.damage import damaged, whole
-from emulator.doorway import Caller, Doorway, body_of, close
+from emulator.doorway import MESSAGE_BYTES, Caller, Doorway, body_of, close
 from emulator.envelope import parse_json
 from emulator.faults import Drop
 from emulator.models import BY_NAME, MODELS, Model
-from emulator.plan import Damage, Lag
 from emulator.problems import Problem, invalid
 from emulator.server_events import events_of
-from emulator.tokens import input_tokens
-from emulator.validation import check_params
 from emulator.world import World
+from emulator.writing import written
 
-BATCH_BYTES, MESSAGE_BYTES = 256 * 1024 * 1024, 32 * 1024 * 1024
+BATCH_BYTES = 256 * 1024 * 1024
 # So many results are worked out in a thread before the others get a turn.
 ROWS_AT_ONCE = 100
 
@@ -77,15 +76,19 @@ class Routes:
 
     async def messages(self, request: Request, caller: Caller) -> Response:
         params = parse_json(await body_of(request, MESSAGE_BYTES))
-        message = await to_thread.run_sync(self.world.answer, caller.workspace, params, caller.version, caller.betas)
+        answer, given = self.world.direct.answer, (caller.workspace, params, caller.version, caller.betas)
+        message, seconds, headers = await to_thread.run_sync(answer, *given)
         if params.get("stream"):
-            return StreamingResponse(events_of(message), media_type="text/event-stream; charset=utf-8")
-        return _json(message)
+            broken = caller.strike.act if caller.strike and isinstance(caller.strike.act, Break) else None
+            events = written(events_of(message), seconds, request, broken)
+            return StreamingResponse(events, headers=headers, media_type="text/event-stream; charset=utf-8")
+        await sleep(seconds)
+        return _json(message, headers)
 
     async def count_tokens(self, request: Request, caller: Caller) -> Response:
         params = parse_json(await body_of(request, MESSAGE_BYTES))
-        check_params(params, caller.version, caller.betas, counting=True)
-        return _json({"input_tokens": input_tokens(params)})
+        counted, headers = self.world.direct.count(caller.workspace, params, caller.version, caller.betas)
+        return _json({"input_tokens": counted}, headers)
 
     async def list_models(self, request: Request, caller: Caller) -> Response:
         models = sorted(MODELS.values(), key=lambda model: model.released, reverse=True)

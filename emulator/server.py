@@ -12,6 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from emulator.clock import Clock
 from emulator.routes import create_app
+from emulator.settings import SettingsBook
 from emulator.world import World
 
 __all__ = ["Emulator", "World", "create_app", "start"]
@@ -85,10 +86,13 @@ def start(
     clock: Clock | None = None,
     queue_limit: int = 500_000,
     seed: int = 0,
+    **settings: Any,
 ) -> Emulator:
     """An emulator for a test: `with start() as emulator` (or `async with`) serves on a free port in a thread.
 
-    Batches end at once unless `batch_seconds` says otherwise; give a frozen `clock` to decide when.
+    Batches end at once unless `batch_seconds` says otherwise; give a frozen `clock` to decide when. The rest are
+    settings: `limits={"requests": 60}`, `reply_seconds=(0.1, 0.3)`, `hardness="features"`.
     """
-    world = World(data, clock=clock, batch_seconds=batch_seconds, queue_limit=queue_limit, seed=seed)
+    book = SettingsBook(**settings)
+    world = World(data, clock=clock, batch_seconds=batch_seconds, queue_limit=queue_limit, seed=seed, settings=book)
     return Emulator(world, host, port)

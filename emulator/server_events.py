@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-LETTERS_PER_DELTA = 48
+# A few tokens, as they are seen to arrive.
+LETTERS_PER_DELTA = 12
 OPENINGS: dict[str, dict[str, Any]] = {
     "text": {"text": ""},
     "tool_use": {"input": {}},
@@ -23,13 +24,17 @@ def events_of(message: dict[str, Any]) -> Iterator[bytes]:
         opened = block | OPENINGS.get(block["type"], {})
         yield _event({"type": "content_block_start", "index": index, "content_block": opened})
         if index == 0:
-            yield _event({"type": "ping"})
+            yield PING
         for delta in _deltas(block):
             yield _event({"type": "content_block_delta", "index": index, "delta": delta})
         yield _event({"type": "content_block_stop", "index": index})
     stop = {name: message[name] for name in ("stop_reason", "stop_sequence", "stop_details", "container")}
     yield _event({"type": "message_delta", "delta": stop, "usage": usage})
     yield _event({"type": "message_stop"})
+
+
+def is_delta(event: bytes) -> bool:
+    return event.startswith(b"event: content_block_delta")
 
 
 def _deltas(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -49,3 +54,6 @@ def _pieces(text: str) -> Iterator[str]:
 
 def _event(data: dict[str, Any]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (data["type"].encode(), orjson.dumps(data))
+
+
+PING = _event({"type": "ping"})

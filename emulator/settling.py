@@ -9,6 +9,7 @@ from emulator.models import BY_NAME
 from emulator.problems import Problem
 from emulator.results import identity_of, row_result
 from emulator.shelf import Shelf
+from emulator.thinking import heard
 
 
 def settle(batch: Batch, shelf: Shelf) -> list[int]:
@@ -36,4 +37,6 @@ def settle(batch: Batch, shelf: Shelf) -> list[int]:
 
 def _talk(batch: Batch, request: dict[str, Any]) -> Talk:
     params = request["params"]
-    return Talk(params, BY_NAME[params["model"]].tier, identity_of(batch, request))
+    model = BY_NAME[params["model"]]
+    seen = heard(params, model, batch.workspace, batch=True)
+    return Talk(seen.params, model.tier, identity_of(batch, request), batch.hardness)

@@ -58,9 +58,10 @@ class Shelf:
             return None
         return self._read(self._file(workspace, batch_id, "json"))
 
-    def keep_direct(self, workspace: str, message: Mapping[str, Any]) -> None:
+    def keep_direct(self, workspace: str, message: Mapping[str, Any], *, is_stream: bool) -> None:
         """Note what a direct call used. One short write: a death leaves no half of a line."""
-        line = orjson.dumps({"model": message["model"], "usage": message["usage"]}) + b"\n"
+        noted = {"model": message["model"], "usage": message["usage"], "is_stream": is_stream}
+        line = orjson.dumps(noted) + b"\n"
         with (self._folder / f"{workspace}.direct").open("ab") as notes:
             notes.write(line)
 

@@ -7,8 +7,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from emulator.acts import Act, Cut, Garble, Hang, Moment, Refuse, Slow
+from emulator.aim import Strike
 from emulator.faults import Drop
-from emulator.plan import Act, Cut, Garble, Hang, Moment, Refuse, Slow
 from emulator.problems import WORDS, Problem
 
 PAGE = b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>\n"
@@ -25,18 +26,19 @@ def moment_of(act: Act) -> Moment:
             return "after"
 
 
-async def strike_before(act: Act, request: Request) -> Problem | Drop | None:
+async def strike_before(strike: Strike, request: Request) -> Problem | Drop | None:
     """What a call meets before its effect; None lets it go on."""
-    if moment_of(act) == "after":
+    if moment_of(strike.act) == "after":
         return None
-    if isinstance(act, Hang):
+    if isinstance(strike.act, Hang):
         # What was asked has arrived, even if the client gives up waiting.
         await request.body()
-    return await _interrupt(act, request)
+    return await _interrupt(strike, request)
 
 
-async def strike_after(act: Act, request: Request, response: Response) -> Response | Problem | Drop:
+async def strike_after(strike: Strike, request: Request, response: Response) -> Response | Problem | Drop:
     """What a call is answered with after its effect, instead of or made from the true response."""
+    act = strike.act
     if moment_of(act) == "before":
         return response
     match act:
@@ -47,24 +49,25 @@ async def strike_after(act: Act, request: Request, response: Response) -> Respon
         case Slow():
             return _slowed(response, act.slow_seconds)
         case _:
-            return await _interrupt(act, request) or response
+            return await _interrupt(strike, request) or response
 
 
-async def _interrupt(act: Act, request: Request) -> Problem | Drop | None:
-    match act:
-        case Refuse():
-            return _refusal(act, request.path_params.get("id"))
+async def _interrupt(strike: Strike, request: Request) -> Problem | Drop | None:
+    match strike.act:
+        case Refuse() as refuse:
+            return _refusal(refuse, request.path_params.get("id"), strike.model)
         case Cut():
             return Drop()
-        case Hang():
-            await asyncio.sleep(act.hang_seconds)
-            return Drop() if act.then == "drop" else None
+        case Hang() as hang:
+            await asyncio.sleep(hang.hang_seconds)
+            return Drop() if hang.then == "drop" else None
         case _:
             return None
 
 
-def _refusal(act: Refuse, batch_id: str | None) -> Problem:
-    usual = f"Message Batch {batch_id} not found." if batch_id and act.status == 404 else WORDS[act.status]
+def _refusal(act: Refuse, batch_id: str | None, model: str | None) -> Problem:
+    missing = f"Message Batch {batch_id} not found." if batch_id else f"model: {model}" if model else WORDS[404]
+    usual = missing if act.status == 404 else WORDS[act.status]
     headers = {} if act.retry_after is None else {"retry-after": f"{act.retry_after:g}"}
     details = {"error_code": act.error_code} if act.error_code else None
     return Problem(act.status, act.message or usual, details=details, headers=headers)

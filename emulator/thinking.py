@@ -7,11 +7,12 @@ import re
 from base64 import b64decode, b64encode
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from emulator.conversation import blocks
+from emulator.models import Model
 from emulator.problems import Problem, invalid
 
 MODIFIED = (
@@ -26,30 +27,67 @@ OTHER_PREFIX = (
 CACHE_MARK = re.compile(rb',?"cache_control":\{[^{}]*\}')
 
 
+class Heard(NamedTuple):
+    """A request without the thinking that its model does not get to see, and where that stood and why."""
+
+    params: dict[str, Any]
+    dropped: list[dict[str, str]]
+
+
 def thinking_block(params: dict[str, Any], model_id: str, workspace: str) -> dict[str, str]:
     """The block that opens a reply to this request."""
     signature = _signature(model_id, workspace, _prefix(params, len(params["messages"])))
     return {"type": "thinking", "thinking": "", "signature": signature}
 
 
-def check_thinking(params: dict[str, Any], model_id: str, workspace: str, *, batch: bool) -> None:
-    """Refuse thinking that comes back changed, or after other words than it was thought after.
+def heard(params: dict[str, Any], model: Model, workspace: str, *, batch: bool) -> Heard:
+    """What the model hears of a request; refuses thinking that comes back changed, or after other words than before.
 
-    Only the latest assistant message is looked at. Blocks of other models or accounts are dropped without a word.
+    Blocks of other accounts, and of models it cannot read, are dropped without a word. So are, in a batch or if a call
+    asks for it, those that were thought after other words; a direct call is refused for them.
     """
     messages = params["messages"]
-    at = max((at for at, message in enumerate(messages) if message["role"] == "assistant"), default=0)
-    for place, block in enumerate(blocks(messages[at])):
-        if block["type"] != "thinking":
+    if len(messages) == 1:
+        return Heard(params, [])
+    latest = max((at for at, message in enumerate(messages) if message["role"] == "assistant"), default=0)
+    dropped: dict[tuple[int, int], str] = {}
+    for at, message in enumerate(messages):
+        if message["role"] != "assistant":
             continue
-        where = f"messages.{at}.content.{place}"
-        signer = _signer(block.get("signature"), where)
-        if block.get("thinking"):
-            raise invalid(MODIFIED.format(place=where))
-        if signer != (model_id, workspace) or not _must_match(params.get("thinking"), batch=batch):
-            continue
-        if block["signature"] != _signature(model_id, workspace, _prefix(params, at)):
-            raise invalid(OTHER_PREFIX.format(place=where))
+        for place, block in enumerate(blocks(message)):
+            if block["type"] != "thinking":
+                continue
+            if at == latest and block.get("thinking"):
+                raise invalid(MODIFIED.format(place=f"messages.{at}.content.{place}"))
+            if reason := _unfit(params, model, workspace, (at, place), batch=batch):
+                dropped[at, place] = reason
+    if not dropped:
+        return Heard(params, [])
+    kept = [
+        {**message, "content": [each for place, each in enumerate(blocks(message)) if (at, place) not in dropped]}
+        for at, message in enumerate(messages)
+    ]
+    told = [
+        {"type": "thinking_dropped", "path": f"messages.{at}.content.{place}", "reason": reason}
+        for (at, place), reason in dropped.items()
+    ]
+    return Heard({**params, "messages": kept}, told)
+
+
+def _unfit(params: dict[str, Any], model: Model, workspace: str, at: tuple[int, int], *, batch: bool) -> str | None:
+    """Why a block is dropped; None if it is heard."""
+    block = params["messages"][at[0]]["content"][at[1]]
+    place = f"messages.{at[0]}.content.{at[1]}"
+    signer, account = _signer(block.get("signature"), place)
+    if account != workspace:
+        return "organization_binding_mismatch"
+    if signer != model.id:
+        return None if signer in model.reads else "model_binding_mismatch"
+    if not model.binds_prefix or block["signature"] == _signature(signer, account, _prefix(params, at[0])):
+        return None
+    if _must_match(params.get("thinking"), batch=batch):
+        raise invalid(OTHER_PREFIX.format(place=place))
+    return "prefix_binding_mismatch"
 
 
 def _must_match(thinking: dict[str, Any] | None, *, batch: bool) -> bool:

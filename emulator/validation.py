@@ -6,6 +6,7 @@ A batch's row meets them when it is processed (it comes back errored), a direct 
 from typing import Any
 
 from emulator.conversation import check_messages
+from emulator.effort import EFFORTS
 from emulator.models import BY_NAME, Model
 from emulator.problems import Problem, invalid
 from emulator.schema_rules import check_output_schema
@@ -22,7 +23,11 @@ ALLOWED = {
     "stream", "system", "temperature", "thinking", "tool_choice", "tools", "top_k", "top_p", "user_profile_id",
     "workspace_id",
 }  # fmt: skip
-EFFORTS = ("low", "medium", "high", "xhigh", "max")
+# What has no bearing on the prompt is unknown where its tokens are counted.
+NOT_COUNTED = {
+    "container", "diagnostics", "inference_geo", "max_tokens", "metadata", "service_tier", "stop_sequences", "stream",
+    "temperature", "top_k", "top_p",
+}  # fmt: skip
 # Not part of a batch: threads, fast mode, cache hints.
 NOT_IN_BATCHES = ("previous_thread_event_id", "store", "cache_hint", "context_hint", "speed")
 LONG_OUTPUT_BETA, LONG_OUTPUT = "output-300k-2026-03-24", 300_000
@@ -76,7 +81,9 @@ def _check_fields(params: dict[str, Any], betas: tuple[str, ...], *, counting: b
         if field not in params and not (counting and field == "max_tokens"):
             raise invalid(f"{field}: Field required")
     for field in params:
-        if field not in ALLOWED or (field == "mcp_servers" and not may_connect(betas)):
+        if field not in ALLOWED or (counting and field in NOT_COUNTED):
+            raise invalid(f"{field}: Extra inputs are not permitted")
+        if field == "mcp_servers" and not may_connect(betas):
             raise invalid(f"{field}: Extra inputs are not permitted")
     if not isinstance(params["model"], str):
         raise invalid("model: Input should be a valid string")

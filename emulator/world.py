@@ -17,22 +17,19 @@ from typing import Any
 
 from emulator.batches import Batch
 from emulator.clock import Clock
-from emulator.connector import Talk, converse
+from emulator.direct import DirectCalls
 from emulator.envelope import parse_envelope
 from emulator.fates import fated
 from emulator.faults import Drop, Faults, once
-from emulator.identifiers import derived_id, fresh_id, workspace_of
+from emulator.identifiers import fresh_id, workspace_of
 from emulator.intake import Intake
-from emulator.ledger import Account, Bill, sum_of
+from emulator.ledger import Account, Bill, by_lane, sum_of
 from emulator.problems import Problem, invalid
 from emulator.prompt_cache import PromptCache
-from emulator.replies import reply
 from emulator.results import result_lines
+from emulator.settings import SettingsBook
 from emulator.settling import settle
 from emulator.shelf import Shelf
-from emulator.thinking import check_thinking
-from emulator.tokens import cached_prefix
-from emulator.validation import check_params
 
 
 class World:
@@ -44,19 +41,22 @@ class World:
         batch_seconds: tuple[float, float] = (0.5, 2.0),
         queue_limit: int = 500_000,
         seed: int = 0,
+        settings: SettingsBook | None = None,
     ) -> None:
         self._temporary = None if data else tempfile.TemporaryDirectory(prefix="emulator-")
         home = data or Path(self._temporary.name if self._temporary else "")
         home.mkdir(parents=True, exist_ok=True)
         self._shelf = Shelf(home)
         self.clock = clock or Clock()
-        self.faults = Faults()
+        self.faults = Faults(clock=self.clock)
+        self.settings = settings or SettingsBook()
         self.calls: Counter[str] = Counter()
         """How often each `METHOD path` was called; ids in paths are written as `{id}`."""
         self._batch_seconds, self._queue_limit = batch_seconds, queue_limit
         self._random = random.Random(seed)
         self._lock, self._settling = RLock(), Lock()
         self._cache = PromptCache(home)
+        self.direct = DirectCalls(self._shelf, self._cache, self.clock, self.settings, self._lock, seed)
         self._bills: dict[str, Bill] = {}
         self._accepted = 0
 
@@ -93,6 +93,7 @@ class World:
                 errored=intake.errored,
                 spoilt=intake.spoilt,
                 twists=intake.twists,
+                hardness=self.settings.of(intake.workspace).hardness,
                 connected=intake.connected,
                 cache_creators={key: row for key, (_, row) in intake.prefixes.items() if key in written},
             )
@@ -177,31 +178,6 @@ class World:
         """Accept the next batch made with a key, and cut the connection instead of saying so."""
         self.faults.on_call = once("POST /v1/messages/batches", workspace_of(api_key), "after", Drop())
 
-    # Direct calls
-
-    def answer(
-        self, workspace: str, params: dict[str, Any], version: str, betas: tuple[str, ...] = ()
-    ) -> dict[str, Any]:
-        """The message that answers a direct call."""
-        model = check_params(params, version, betas)
-        check_thinking(params, model.id, workspace, batch=False)
-        prefix = cached_prefix(params)
-        with self._lock:
-            creates = prefix is not None and bool(self._cache.touch(workspace, [prefix], self.clock.now()))
-        identity = derived_id("call", fresh_id("call"))
-        message = reply(
-            params,
-            model,
-            workspace=workspace,
-            identity=identity,
-            prefix=prefix,
-            creates_cache=creates,
-            batch=False,
-            thought=converse(Talk(params, model.tier, identity)) if params.get("mcp_servers") else None,
-        )
-        self._shelf.keep_direct(workspace, message)
-        return message
-
     # Accounts
 
     def ledger(self) -> dict[str, Any]:
@@ -213,6 +189,7 @@ class World:
             "direct": sum_of(account.direct for account in accounts).view(),
             "workspaces": {account.workspace: account.view() for account in accounts},
             "total": sum_of(account.total() for account in accounts).view(),
+            "by_lane": by_lane(accounts),
             "calls": dict(self.calls),
         }
 
@@ -226,10 +203,10 @@ class World:
         now = self.clock.now()
         batches = self._shelf.batches(workspace)
         bills = {batch.id: self._bill_of(batch) for batch in batches if batch.has_ended(now)}
-        direct = Bill()
+        whole, streamed = Bill(), Bill()
         for message in self._shelf.direct(workspace):
-            direct.enter(message)
-        return Account(workspace, len(batches), bills, direct)
+            (streamed if message.get("is_stream") else whole).enter(message)
+        return Account(workspace, len(batches), bills, whole, streamed)
 
     def _bill_of(self, batch: Batch) -> Bill:
         if batch.bill is not None:

@@ -1,9 +1,11 @@
 """The pump: a job's rows, from source to sink."""
 
+import gc
 from typing import Any, Literal
 
 from prefect import flow
 
+from tasks.converse import converse
 from tasks.extract import extract
 from tasks.follow_up import follow_up
 from tasks.leave import leave
@@ -21,8 +23,9 @@ async def run_job(
     source: str | None = None,
     run_id: str | None = None,
     limit: int | None = None,
-    lane: Literal["auto", "batch"] = "auto",
+    lane: Literal["auto", "batch", "live", "stream", "sequential"] = "auto",
     budget: float | None = None,
+    finish_within_minutes: float | None = None,
 ) -> dict[str, Any]:
     """Take a job's rows from its source to its sink.
 
@@ -34,13 +37,17 @@ async def run_job(
         source: A file to read instead of the job's own source.
         run_id: A run to go on with; by default a new one.
         limit: Take only the first so many rows.
-        lane: How turns reach the model; `auto` decides.
+        lane: How turns reach the model: in batches at half price, or live; `auto` decides.
         budget: What the run may cost at worst, in US dollars; by default the job's own limit. A run that is gone on
             with can be given more.
+        finish_within_minutes: How soon it should be done; with `auto`, rows that batches would make late go live.
     """
-    run = await extract(job, source, run_id, limit, lane, budget)  # rows in, once
-    await route(run)  # a first tier for each
+    if not gc.get_freeze_count():
+        gc.freeze()  # what is imported is never garbage: not to look at it again saves a fifth of the CPU
+    run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes)  # rows in, once
+    await route(run)  # a first tier for each, and a lane for all
     while await submit(run) or await leave(run):  # ready rows → batches; or a person's leave for those that wait
+        await converse(run)  # rows of a live lane, call by call
         await wait(run)  # until some batch has ended
         await follow_up(run)  # tools, checks, corrections: ready again, or answered, or held
         await validate(run)  # the answers gate: accepted, or set aside

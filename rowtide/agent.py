@@ -6,7 +6,7 @@ answer, judge it. There is no other resume logic.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rowtide.job import JobSpec
 from rowtide.policies import STOPS, Do, policy_of
@@ -17,8 +17,7 @@ Blocks = list[dict[str, Any]]
 LENGTHENINGS = 1  # a second cut at twice the room is no accident
 
 
-@dataclass(frozen=True, slots=True)
-class RowAt:
+class RowAt(NamedTuple):
     """Where a row is: what decisions need of it."""
 
     row_no: int
@@ -34,6 +33,8 @@ class RowAt:
     cost_micro: int = 0
     checking: int = 0
     prefix_no: int = 0
+    effort: str | None = None
+    turn_limit: int | None = None
 
     @property
     def turns_here(self) -> int:
@@ -87,7 +88,7 @@ class Lengthen:
 
 @dataclass(frozen=True, slots=True)
 class Escalate:
-    """Start afresh one tier up."""
+    """Start afresh further up the ladder."""
 
     reason: str
     detail: str
@@ -160,7 +161,7 @@ def _move(job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Jud
             return _climb(job, row, "unknown_block", f"the model waits for a tool, but said only {kinds}")
         case Do.GO_ON:
             return _after_tools(job, row, [], times_made)
-        case Do.LENGTHEN if row.longer < LENGTHENINGS and row.turns_here < job.limits.turns:
+        case Do.LENGTHEN if row.longer < LENGTHENINGS and not _out_of_turns(job, row):
             return Lengthen(policy.reason, f"the reply was cut at {room(job, row):,} tokens")
         case _:
             return _climb(job, row, policy.reason, f"stop_reason {stop_reason!r}: {policy.why}")
@@ -173,7 +174,8 @@ def room(job: JobSpec, row: RowAt) -> int:
 
 def after_gate(job: JobSpec, row: RowAt, failures: list[str]) -> Escalate | GiveUp:
     """Decide what follows an answer that the answers gate refused."""
-    return GiveUp("gate_failed", "; ".join(failures))
+    move = _climb(job, row, "gate_failed", "; ".join(failures))
+    return move if isinstance(move, GiveUp) else _at_its_limit(job, row) or move
 
 
 def text_of(blocks: Blocks) -> str:
@@ -182,7 +184,7 @@ def text_of(blocks: Blocks) -> str:
 
 
 def _after_tools(job: JobSpec, row: RowAt, calls: list[ToolUse], times_made: TimesMade) -> Move:
-    if row.turns_here >= job.limits.turns:
+    if _out_of_turns(job, row):
         return _climb(job, row, "turn_limit", f"{row.turns_here} turns without an answer")
     if row.tool_calls + len(calls) > job.limits.tool_calls:
         return _climb(job, row, "tool_call_limit", f"asked for more than {job.limits.tool_calls} tool calls")
@@ -196,7 +198,7 @@ def _after_tools(job: JobSpec, row: RowAt, calls: list[ToolUse], times_made: Tim
 def _after_answer(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
     if not verdict.problems:
         return Answer(verdict.content)
-    if row.corrections >= job.checks.corrections or row.turns_here >= job.limits.turns:
+    if row.corrections >= job.checks.corrections or _out_of_turns(job, row):
         return _climb(job, row, "not_verified", "; ".join(verdict.problems))
     told = "\n".join(["Your answer was not accepted:", *(f"- {each}" for each in verdict.problems)])
     return Correct("not_verified", told + "\nMend exactly this and answer again, in full.")
@@ -206,6 +208,10 @@ def _climb(job: JobSpec, row: RowAt, reason: str, detail: str) -> Escalate | Giv
     if row.tier + 1 < len(job.tiers):
         return Escalate(reason, detail)
     return GiveUp(reason, detail)
+
+
+def _out_of_turns(job: JobSpec, row: RowAt) -> bool:
+    return row.turns_here >= (row.turn_limit or job.limits.turns)
 
 
 def _tool_uses(blocks: Blocks) -> list[ToolUse]:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 import orjson
 
@@ -21,11 +22,11 @@ from rowtide.ledger_turns import ToolRecord
 from rowtide.tools import Tool, ToolOutcome, ToolPool
 from rowtide.work import Clock, Work
 
+BY_KEY = orjson.OPT_SORT_KEYS
 ON_THE_WIRE = "the process died while this call was on the wire: it may have taken place"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call a row's model asks for."""
 
     row: RowAt
@@ -33,14 +34,12 @@ class Call:
     use: ToolUse
     name: str
     """`server.tool`, as people know it."""
+    arguments: bytes
+    """JSON, its keys sorted."""
 
     @property
     def place(self) -> Place:
         return self.row.row_no, self.row.turn, self.position
-
-    @property
-    def arguments(self) -> bytes:
-        return orjson.dumps(self.use.arguments, option=orjson.OPT_SORT_KEYS)
 
     @property
     def hash(self) -> str:
@@ -65,7 +64,7 @@ async def call_tools(work: Work, pool: ToolPool, page: Sequence[tuple[RowAt, Mov
     tools = {tool.wire_name: tool for tool in await pool.catalogue()}
     names = {wire: tool.name for wire, tool in tools.items()}
     calls = [
-        Call(row, position, use, names.get(use.tool, use.tool))
+        Call(row, position, use, names.get(use.tool, use.tool), orjson.dumps(use.arguments, option=BY_KEY))
         for row, uses in asked
         for position, use in enumerate(uses)
     ]

@@ -32,7 +32,8 @@ def judge(
         claimed = answer.model_validate_json(text)
     except ValidationError as error:
         return Verdict(b"", [_in_words(each, text) for each in error.errors(include_url=False)[:5]])
-    problems = [problem for check in checks if (problem := check(claimed, row()))] if checks else []
+    values = row() if checks else {}
+    problems = [problem for check in checks if (problem := check(claimed, values))]
     if grounding:
         problems += ungrounded(claimed, grounding, list(outputs()))
     return Verdict(claimed.model_dump_json().encode(), problems)

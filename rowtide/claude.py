@@ -5,10 +5,11 @@ repeated here, because the API would take it twice.
 """
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,64 +18,25 @@ import httpx2
 import orjson
 from pydantic import BaseModel
 
+from rowtide.answer_schema import check_schema
+from rowtide.api_outcomes import NOT_SENT, BatchStatus, Created, Refused, Said, TurnedAway, Unknown
 from rowtide.errors import UserMistake, WorldError
+from rowtide.pace import allowance_from
 
-BATCHES = "/v1/messages/batches"
+MESSAGES = "/v1/messages"
+BATCHES = f"{MESSAGES}/batches"
 CHUNK_BYTES = 1 << 20
 LIST_PAGE = 100
 POST_SECONDS = 600
-NOT_SENT = 0  # in place of a status code: no connection, so nothing went out
 STREAMED = {"X-Stainless-Raw-Response": "stream"}  # the SDK's own way to say: do not read the body for me
-
-
-@dataclass(frozen=True, slots=True)
-class BatchStatus:
-    api_id: str
-    status: str
-    total: int
-    created_at: datetime
-    is_archived: bool
-
-    @property
-    def has_ended(self) -> bool:
-        return self.status == "ended"
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    status: BatchStatus
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The API certainly did not take the batch."""
-
-    status_code: int
-    message: str
-    retry_after_seconds: float | None = None
-
-    @property
-    def is_too_large(self) -> bool:
-        return self.status_code == 413
-
-    @property
-    def is_for_good(self) -> bool:
-        return self.status_code not in (NOT_SENT, 409, 425, 429)
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """No answer, or one that says nothing: the API may have the batch."""
-
-    detail: str
-    retry_after_seconds: float | None = None
 
 
 class Claude:
     """A client for as long as an `async with` lasts. It repeats no call: whoever asks knows whether that is safe."""
 
     def __init__(self, api_key: str, base_url: str) -> None:
-        self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0)
+        http = anthropic.DefaultAsyncHttpxClient(verify=_tls())
+        self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
 
     async def __aenter__(self) -> "Claude":
         return self
@@ -96,11 +58,58 @@ class Claude:
                 return Unknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
             return Refused(error.status_code, _words(error), _retry_after(error))
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-            if isinstance(error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+            if _never_left(error):
                 return Refused(NOT_SENT, f"no connection: {error.__cause__ or error}")
             return Unknown(f"{type(error).__name__}: {error}")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return Unknown(f"an answer that is no batch: {error!r}")
+
+    async def say(
+        self, request: bytes, betas: Sequence[str] = (), hear: Callable[[str], None] | None = None
+    ) -> Said | TurnedAway | Unknown:
+        """Ask for one live reply, once; `hear` is given its words as they are written. `request` is a JSON object."""
+        headers = {"anthropic-beta": ",".join(betas)} if betas else {}
+        try:
+            if hear is not None:
+                return await self._listen(orjson.loads(request), headers, hear)
+            options: Any = {"headers": {"content-type": "application/json", **headers}, "timeout": POST_SECONDS}
+            answer = await self._api.post(MESSAGES, cast_to=httpx2.Response, content=request, options=options)
+            return Said(orjson.loads(answer.content), allowance_from(answer.headers))
+        except anthropic.APIStatusError as error:
+            if error.status_code in (200, 408, 504):  # 200: the stream broke off with an error
+                return Unknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
+            return TurnedAway(error.status_code, _kind(error), _words(error), _retry_after(error))
+        except (anthropic.APIError, httpx2.HTTPError) as error:
+            if _never_left(error):
+                return TurnedAway(NOT_SENT, "timeout_error", f"no connection: {error.__cause__ or error}")
+            return Unknown(f"{type(error).__name__}: {error}")
+        except ValueError as error:
+            return Unknown(f"an answer that is no message: {error!r}")
+
+    async def _listen(
+        self, request: dict[str, Any], headers: dict[str, str], hear: Callable[[str], None]
+    ) -> Said | Unknown:
+        named = {name: request.pop(name) for name in ("model", "max_tokens", "messages")}
+        async with self._api.messages.stream(
+            **named, extra_body=request, extra_headers=headers, timeout=POST_SECONDS
+        ) as stream:
+            async for words in stream.text_stream:
+                hear(words)
+            message = await stream.get_final_message()
+            if message.stop_reason is None:
+                return Unknown("the stream ended before the reply did")
+            return Said(message.to_dict(), allowance_from(stream.response.headers))
+
+    async def count_tokens(self, request: bytes) -> int:
+        """How many tokens the API would read of a request. It is free. Raises WorldError."""
+        options: Any = {"headers": {"content-type": "application/json"}}
+        try:
+            answer = await self._api.post(
+                f"{MESSAGES}/count_tokens", cast_to=httpx2.Response, content=request, options=options
+            )
+            return int(orjson.loads(answer.content)["input_tokens"])
+        except (anthropic.APIError, httpx2.HTTPError, ValueError, KeyError) as error:
+            _raise(error)
 
     async def retrieve(self, api_id: str) -> BatchStatus | None:
         """A batch's status, or None when the API does not know it (yet, or any more)."""
@@ -199,34 +208,17 @@ class Claude:
             _raise(error)
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """The machine's certificates: reading them takes 20 ms, so once a process and not once a stage."""
+    return httpx2.create_ssl_context()
+
+
 def api_schema(answer: type[BaseModel]) -> dict[str, object]:
     """The answer model as the JSON schema the API takes. Raises UserMistake for what it cannot express."""
     original = answer.model_json_schema()
-    _refuse(original, original.get("$defs", {}), answer.__name__, ())
+    check_schema(original, answer.__name__)
     return dict(anthropic.transform_schema(original))
-
-
-def _refuse(schema: Any, defs: dict[str, Any], place: str, inside: tuple[str, ...]) -> None:
-    """Raise for recursion and open-ended objects, naming the field."""
-    if not isinstance(schema, dict):
-        return
-    if ref := schema.get("$ref"):
-        name = str(ref).rpartition("/")[2]
-        if name in inside:
-            raise UserMistake(
-                "a model cannot hold itself; the API's schemas do not recurse", file="answer.py", key=place
-            )
-        _refuse(defs[name], defs, place, (*inside, name))
-    if schema.get("additionalProperties"):
-        raise UserMistake(
-            "a dict with keys of its own is not expressible; use a list of objects with a name and a value",
-            file="answer.py",
-            key=place,
-        )
-    for name, each in schema.get("properties", {}).items():
-        _refuse(each, defs, f"{place}.{name}", inside)
-    for each in [schema.get("items"), *schema.get("anyOf", []), *schema.get("allOf", []), *schema.get("oneOf", [])]:
-        _refuse(each, defs, place, inside)
 
 
 async def _chunks(body: Path) -> AsyncIterator[bytes]:
@@ -236,14 +228,19 @@ async def _chunks(body: Path) -> AsyncIterator[bytes]:
 
 
 def _status(found: dict[str, Any]) -> BatchStatus:
-    created_at = datetime.fromisoformat(found["created_at"])
     return BatchStatus(
         api_id=str(found["id"]),
         status=found["processing_status"],
         total=sum(found["request_counts"].values()),
-        created_at=created_at if created_at.tzinfo else created_at.replace(tzinfo=UTC),
+        created_at=_moment(found["created_at"]),
+        ended_at=_moment(found["ended_at"]) if found.get("ended_at") else None,
         is_archived=bool(found.get("archived_at")),
     )
+
+
+def _moment(stamp: str) -> datetime:
+    moment = datetime.fromisoformat(stamp)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _raise(error: Exception) -> NoReturn:
@@ -254,6 +251,18 @@ def _raise(error: Exception) -> NoReturn:
     else:
         words, after = f"{type(error).__name__}: {error}", None
     raise WorldError(f"the API did not answer as it should: {words}", retry_after_seconds=after) from error
+
+
+def _never_left(error: Exception) -> bool:
+    """Whether there was no connection, so that nothing went out."""
+    return isinstance(error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+
+
+def _kind(error: anthropic.APIStatusError) -> str:
+    """The type of an error, as the API names it."""
+    body = error.body
+    inner: Any = body.get("error") if isinstance(body, dict) else None
+    return str(inner.get("type")) if isinstance(inner, dict) else "api_error"
 
 
 def _retry_after(error: anthropic.APIStatusError) -> float | None:

@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 from rowtide import ledger_batches
+from rowtide.choosing import is_overdue
 from rowtide.claude import Claude
 from rowtide.errors import IllegalMove
 from rowtide.filing import file_results
@@ -28,7 +29,7 @@ class Collector:
         work = self._work
         with work.ledger.view() as tx:
             is_canceled = find_run(tx, work.run.run_id).stopped == CANCELED
-        if is_canceled:
+        if is_canceled or is_overdue(work, now=self._clock()):
             await cancel_open(work.ledger, work.run, self._claude, clock=self._clock)
         for batch in open_batches(self._work):
             done += await self._look(batch)
@@ -46,8 +47,9 @@ class Collector:
                 return Counter()
             if not await self._claude.spool_results(batch.api_id, spool):
                 return self._not_there(batch, "archived" if status.is_archived else "deleted")
+            took = None if batch.cancel_asked_at else status.took_seconds  # how long it would have taken, nobody knows
             with self._work.ledger.page() as tx:
-                ledger_batches.ended(tx, batch.batch_no, now=self._clock())
+                ledger_batches.ended(tx, batch.batch_no, took_seconds=took, now=self._clock())
         done = file_results(self._work, batch, spool, now=self._clock())
         spool.unlink()
         return done
@@ -62,7 +64,7 @@ class Collector:
 
 
 async def cancel_open(ledger: Ledger, run: Run, claude: Claude, *, clock: Clock) -> int:
-    """Cancel the open batches of a run that a person has stopped. Returns how many could still be canceled."""
+    """Cancel a run's open batches: a person has stopped it, or they would be late. Returns how many could still be."""
     with ledger.view() as tx:
         batches = ledger_batches.batches_in(tx, run, ["open"])
     return sum([await _cancel(ledger, claude, batch, clock()) for batch in batches if not batch.cancel_asked_at])

@@ -1,18 +1,15 @@
-"""What to do with a row: `job.yaml`, read strictly.
+"""What to do with a row: the keys of `job.yaml`.
 
-Every field is followed by its sentence; `docs/job_yaml.md` is generated from those sentences. Loading a job
-touches nothing but its folder. A mistake names the file, the line, the key and the nearest legal name.
+Every field is followed by its sentence; `docs/job_yaml.md` is generated from those sentences.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rowtide.errors import UserMistake, nearest
-
-JOB_FILE = "job.yaml"
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+Lane = Literal["batch", "live", "stream", "sequential"]
 
 
 class Spec(BaseModel):
@@ -44,9 +41,15 @@ class SinkSpec(Spec):
     path: Path | None = None
     """A folder of parts (parquet, csv, jsonl), relative to ROWTIDE_HOME."""
     url: str | None = None
-    """Any SQLAlchemy URL, with `table`. `${NAME}` is taken from the environment."""
+    """A SQLAlchemy URL of SQLite, PostgreSQL or DuckDB, with `table`. `${NAME}` is taken from the environment."""
     table: str | None = None
-    """The table to upsert into; made from the answer model when absent."""
+    """The table to upsert into, or `schema.table`; made from the answer model when absent."""
+    partition_by: str | None = None
+    """A field of the answer: Parquet parts go into a folder for each of its values (`field=value/`)."""
+    lineage: bool = False
+    """Whether each row says where it comes from: `_run`, `_tier`, `_turns`, `_cost_usd`, `_loaded_at`."""
+    part_rows: int = Field(default=50_000, ge=1)
+    """The most rows in a part: one file (or one a partition), or one transaction."""
 
     @model_validator(mode="after")
     def _one_place(self) -> "SinkSpec":
@@ -54,6 +57,8 @@ class SinkSpec(Spec):
             raise ValueError("a sql sink needs `url` and `table`")
         if self.kind != "sql" and self.path is None:
             raise ValueError(f"a {self.kind} sink needs `path`")
+        if self.kind != "parquet" and self.partition_by is not None:
+            raise ValueError("only a parquet sink has partitions")
         return self
 
 
@@ -137,6 +142,44 @@ class GatesSpec(Spec):
     """Great Expectations over answers, in GX's own words (type, kwargs, severity)."""
 
 
+class StartSpec(Spec):
+    when: str
+    """An SQL condition over the row's columns, in DuckDB's words; text stays text: `TRY_CAST(price AS DOUBLE) > 9`."""
+    tier: str | None = None
+    """The rung these rows start on; by default the lowest."""
+    effort: Effort | None = None
+    """How hard the model thinks about them; by default what the model does unasked."""
+    turns: int | None = Field(default=None, ge=1)
+    """Instead of `limits.turns`, for these rows."""
+
+
+class DifficultySpec(Spec):
+    columns: list[str] = []
+    """The columns the estimate looks at; by default all."""
+    lookup: str | None = None
+    """The column a tool looks up: a value made of common words is the harder to find."""
+    accuracy: float = Field(default=0.95, gt=0, lt=1)
+    """The share of golden rows that must come out right when `fit-router` chooses where rows start."""
+
+
+class EscalationSpec(Spec):
+    quote: bool = True
+    """Whether the next tier reads what tools told the one before, and why it failed."""
+    yield_floor: float = Field(default=0.05, ge=0, le=1)
+    """A tier that gets a smaller share of its rows accepted is skipped by those that climb."""
+    yield_after: int = Field(default=50, ge=1)
+    """How many rows of a run a tier must have had before its yield counts."""
+
+
+class LiveSpec(Spec):
+    concurrency: int = Field(default=16, ge=1)
+    """The most live calls at once; fewer when the API's rate limits say so."""
+    tail_rows: int = Field(default=20, ge=0)
+    """With `lane: auto`: the last so many rows, where they are under 2% of the run, do not wait for a batch."""
+    earlier_rows: int = Field(default=20, ge=0)
+    """How many earlier rows a row of the sequential lane sees, with their answers."""
+
+
 class LimitsSpec(Spec):
     turns: int = Field(default=8, ge=1)
     """Model replies a row may take at one tier."""
@@ -150,6 +193,8 @@ class LimitsSpec(Spec):
     """What one row may cost in all, in US dollars; no limit by default."""
     budget_usd: float | None = Field(default=None, gt=0)
     """What a run may cost at worst, in US dollars; what would cross it is not sent. `--budget` says otherwise."""
+    day_usd: float | None = Field(default=None, gt=0)
+    """What this job's runs may cost at worst in one day (UTC) together, in US dollars."""
     bounces: int = Field(default=3, ge=0)
     """How often a row is sent again after the API errored, expired or canceled it."""
     max_tokens: int = Field(default=4096, ge=1)
@@ -186,6 +231,12 @@ class JobSpec(Spec):
     """The pydantic model in `answer.py`."""
     tiers: Tiers
     """The ladder, cheapest first: names from the model catalogue."""
+    start: list[StartSpec] = []
+    """Which rows start higher, think harder or may take longer: the first condition that holds decides."""
+    difficulty: DifficultySpec = DifficultySpec()
+    """What `rowtide fit-router` learns from; the rows no rule of `start` speaks of start where it says."""
+    escalation: EscalationSpec = EscalationSpec()
+    """What happens when a row goes up the ladder."""
     tools: dict[str, ToolServerSpec] = {}
     """MCP servers by the name this job gives them."""
     registry: str = "registry.yaml"
@@ -196,8 +247,14 @@ class JobSpec(Spec):
     """What an answer must pass by itself."""
     gates: GatesSpec = GatesSpec()
     """What answers must pass together."""
-    lane: Literal["auto", "batch"] = "auto"
-    """How turns reach the model."""
+    lane: Literal["auto"] | Lane = "auto"
+    """How turns reach the model: in batches at half price, or live; `auto` decides and says why."""
+    live: LiveSpec = LiveSpec()
+    """How live calls are made."""
+    after: str | None = None
+    """The column that names the key of the row this one comes after: it then sees that one's answer."""
+    finish_within_minutes: float | None = Field(default=None, gt=0)
+    """How soon a run should be done; rows that batches would make late go live. `--finish-within` says otherwise."""
     limits: LimitsSpec = LimitsSpec()
     """Where a row, a batch or a run must stop."""
     sink: SinkSpec
@@ -206,77 +263,3 @@ class JobSpec(Spec):
     @property
     def key_columns(self) -> list[str]:
         return [self.key] if isinstance(self.key, str) else self.key
-
-
-def read_spec(folder: Path) -> JobSpec:
-    """Read `folder/job.yaml`. Raises UserMistake naming file, line, key and the nearest legal name."""
-    file = folder / JOB_FILE
-    if not file.is_file():
-        raise UserMistake("no such file; a job is a folder with a job.yaml", file=file)
-    text = file.read_text(encoding="utf-8")
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UserMistake(f"not YAML: {error}", file=file, line=mark.line + 1 if mark else None) from None
-    if not isinstance(values, dict) or node is None:
-        raise UserMistake("a job is a mapping of keys to values", file=file)
-    try:
-        spec = JobSpec.model_validate({"job": folder.resolve().name, **values})
-    except ValidationError as error:
-        raise _first_mistake(error, file, node) from None
-    return spec
-
-
-def _first_mistake(error: ValidationError, file: Path, node: yaml.Node) -> UserMistake:
-    first = error.errors()[0]
-    path = [part for part in first["loc"] if not _is_union_branch(part)]
-    key = ".".join(str(part) for part in path)
-    line = _line_of(node, path)
-    if first["type"] == "extra_forbidden":
-        legal = _legal_keys(JobSpec, path[:-1])
-        meant = nearest(str(path[-1]), legal)
-        return UserMistake(f"unknown key; legal here: {', '.join(legal)}", file=file, line=line, key=key, meant=meant)
-    if first["type"] == "missing":
-        return UserMistake("this key is required", file=file, line=line, key=key)
-    return UserMistake(f"{first['msg']} (got {_short(first['input'])})", file=file, line=line, key=key)
-
-
-def _is_union_branch(part: Any) -> bool:
-    return isinstance(part, str) and (part in {"str"} or part.startswith(("list[", "function-")))
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _line_of(node: yaml.Node, path: list[Any]) -> int:
-    """The 1-based line of the deepest node on `path` that exists."""
-    line = node.start_mark.line + 1
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
-                return line
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line
-
-
-def _legal_keys(model: type[BaseModel], path: list[Any]) -> list[str]:
-    """The keys legal in the mapping at `path`."""
-    for part in path:
-        if isinstance(part, str) and part in model.model_fields:
-            model = _model_in(model.model_fields[part].annotation) or model
-    return sorted(model.model_fields)
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The spec model inside an annotation such as dict[str, ToolServerSpec]."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for arg in getattr(annotation, "__args__", ()) if (found := _model_in(arg))), None)

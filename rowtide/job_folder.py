@@ -22,13 +22,16 @@ from pydantic import BaseModel
 
 from rowtide.checks import Check
 from rowtide.errors import UserMistake, nearest
-from rowtide.job import JOB_FILE, JobSpec, read_spec
+from rowtide.job import JobSpec
+from rowtide.job_file import JOB_FILE, read_spec
 from rowtide.skills import Skill, matching, read_skills
 
 ANSWER_FILE = "answer.py"
 # What does not decide an answer may change under a run, and does not make loaded rows stale.
-UNDECIDING = {"description", "source", "sink", "lane"}
-UNDECIDING_LIMITS = {"budget_usd", "bounces", "batch_rows", "batch_bytes", "enough_rows", "row_bytes"}
+UNDECIDING = {
+    "description", "source", "sink", "lane", "live", "finish_within_minutes", "start", "difficulty", "escalation",
+}  # fmt: skip
+UNDECIDING_LIMITS = {"budget_usd", "day_usd", "bounces", "batch_rows", "batch_bytes", "enough_rows", "row_bytes"}
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,10 @@ def check_holes(file: Path, columns: Collection[str]) -> None:
 
 
 def check_columns(job: Job, columns: Collection[str]) -> None:
-    """The key must be made of columns, and so must the groups."""
+    """The key must be made of columns, and so must the groups and what the estimate looks at."""
     named = [("key", column) for column in job.spec.key_columns]
+    named += [("difficulty.columns", column) for column in job.spec.difficulty.columns]
+    named += [("difficulty.lookup", column) for column in [job.spec.difficulty.lookup] if column is not None]
     if job.spec.skills.group_by is not None:
         named.append(("skills.group_by", job.spec.skills.group_by))
     for key, column in named:
@@ -149,7 +154,9 @@ def read_prompt(file: Path) -> tuple[str, jinja2.Template]:
         if holes:
             raise UserMistake(f"above the --- line all rows are alike: no hole {sorted(holes)[0]!r} there", file=file)
         # Parsed with the lines above it, so that a mistake is reported at its place in the file.
-        return shared.strip(), _ENVIRONMENT.from_string("\n" * (shared + line).count("\n") + own.strip())
+        message = _ENVIRONMENT.from_string("\n" * (shared + line).count("\n") + own.strip())
+        message.globals = dict(message.globals)  # a ChainMap, copied for every row, costs half the rendering
+        return shared.strip(), message
     except jinja2.TemplateSyntaxError as error:
         raise UserMistake(error.message or "not a Jinja2 template", file=file, line=error.lineno) from None
 
@@ -193,8 +200,10 @@ def _check_grounding(spec: JobSpec, answer: type[BaseModel], folder: Path) -> No
 
 def _deciding_files(folder: Path, spec: JobSpec, skills: list[Skill]) -> dict[str, str]:
     """Hashes of what decides an answer: the spec's deciding keys, and every file that is sent, checked with or run."""
-    deciding = spec.model_dump(mode="json", exclude=UNDECIDING)
-    deciding["limits"] = {k: v for k, v in deciding["limits"].items() if k not in UNDECIDING_LIMITS}
+    # Only what the job says: a key that a newer Rowtide knows must not make every loaded row stale.
+    deciding = spec.model_dump(mode="json", exclude=UNDECIDING, exclude_unset=True)
+    limits = {key: value for key, value in deciding.pop("limits", {}).items() if key not in UNDECIDING_LIMITS}
+    deciding |= {"limits": limits} if limits else {}
     files = [spec.prompt, Path(ANSWER_FILE), *([spec.gates.answers] if spec.gates.answers else [])]
     files += [Path(arg) for server in spec.tools.values() for arg in server.args if (folder / arg).is_file()]
     files += [server.stub for server in spec.tools.values() if server.stub]

@@ -21,6 +21,7 @@ class Batch:
     batch_no: int
     tag: str
     state: str
+    lane: str
     api_id: str | None
     adopted: int
     candidates: str
@@ -104,9 +105,10 @@ def ask_to_cancel(tx: Connection, batch_no: int, *, now: datetime) -> None:
     _move(tx, batch_no, "open", "open", "cancel_asked_at = :now", {"now": timestamp(now)})
 
 
-def ended(tx: Connection, batch_no: int, *, now: datetime) -> None:
-    """Its results are on our disk, as far as the API sent them."""
-    _move(tx, batch_no, "open", "open", "ended_at = :now, fetches = fetches + 1", {"now": timestamp(now)})
+def ended(tx: Connection, batch_no: int, *, took_seconds: float | None, now: datetime) -> None:
+    """Its results are on our disk, as far as the API sent them; by its own clock it took so long."""
+    changes = "ended_at = :now, fetches = fetches + 1, took_seconds = :took"
+    _move(tx, batch_no, "open", "open", changes, {"now": timestamp(now), "took": took_seconds})
 
 
 def fetch_again(tx: Connection, batch_no: int) -> None:
@@ -141,10 +143,10 @@ def write_off(tx: Connection, batch: Batch, detail: str) -> None:
 
 
 def batches_in(tx: Connection, run: Run, states: Iterable[str]) -> list[Batch]:
-    """This run's batches in any of `states`, oldest first."""
-    query = text(f"SELECT {COLUMNS} FROM batch WHERE run_no = :run AND state IN :states ORDER BY batch_no").bindparams(
-        bindparam("states", expanding=True)
-    )
+    """This run's batches at the API in any of `states`, oldest first; live calls are none."""
+    query = text(
+        f"SELECT {COLUMNS} FROM batch WHERE run_no = :run AND lane = 'batch' AND state IN :states ORDER BY batch_no"
+    ).bindparams(bindparam("states", expanding=True))
     return [Batch(*each) for each in tx.execute(query, {"run": run.run_no, "states": list(states)})]
 
 
@@ -163,6 +165,30 @@ def claimed(tx: Connection, api_ids: Collection[str]) -> set[str]:
 def counts_in_doubt(tx: Connection) -> set[int]:
     """The row counts of every batch of this ledger, of any run, that may be at the API without our knowing its id."""
     return set(tx.execute(text("SELECT rows FROM batch WHERE state IN ('packed', 'posting')")).scalars())
+
+
+def count_cost(tx: Connection, batch_no: int, micro: int) -> None:
+    """Replies that were filed cost so much, in micro-dollars."""
+    tx.execute(
+        text("UPDATE batch SET cost_micro = cost_micro + :micro WHERE batch_no = :batch"),
+        {"micro": micro, "batch": batch_no},
+    )
+
+
+def spent_micro(tx: Connection, run: Run) -> int:
+    """What the run's replies have cost so far, in micro-dollars."""
+    query = text("SELECT coalesce(sum(cost_micro), 0) FROM batch WHERE run_no = :run")
+    return int(tx.execute(query, {"run": run.run_no}).scalar_one())
+
+
+def since_micro(tx: Connection, job: str, since: datetime) -> int:
+    """What a job's runs have spent since then, and what they may yet spend at worst, in micro-dollars."""
+    query = text(
+        "SELECT coalesce(sum(b.cost_micro + b.reserved_micro), 0) FROM batch b JOIN run r ON r.run_no = b.run_no "
+        "WHERE r.job = :job AND (coalesce(b.filed_at, b.posted_at, b.packed_at) >= :since "
+        "OR b.state IN ('packed', 'posting', 'open'))"
+    )
+    return int(tx.execute(query, {"job": job, "since": timestamp(since)}).scalar_one())
 
 
 def reserved_micro(tx: Connection, run: Run) -> int:

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from rowtide.errors import IllegalMove
-from rowtide.ledger import Run, as_list, one_of, timestamp
+from rowtide.ledger import Run, as_list, insert, one_of, timestamp
 
 Place = tuple[int, int, int]  # (row_no, turn, position): where a call stands in its row's conversation
 
@@ -58,11 +58,8 @@ def remembered(tx: Connection, run: Run, hashes: Collection[str]) -> dict[str, s
 
 def remember(tx: Connection, run: Run, outputs: Mapping[str, str]) -> None:
     """Keep what calls heard (hash → output) for whoever asks the same."""
-    if outputs:
-        tx.execute(
-            text("INSERT INTO memo (run_no, call_hash, output) VALUES (:run, :hash, :output) ON CONFLICT DO NOTHING"),
-            [{"run": run.run_no, "hash": key, "output": output} for key, output in outputs.items()],
-        )
+    heard = [(run.run_no, key, output) for key, output in outputs.items()]
+    insert(tx, "memo", ["run_no", "call_hash", "output"], heard, "ON CONFLICT DO NOTHING")
 
 
 def approvals(tx: Connection, row_nos: Sequence[int]) -> dict[Place, Approval]:
@@ -106,7 +103,7 @@ def pending(tx: Connection, run: Run, *, limit: int | None = None) -> list[Pendi
         "WHERE a.row_no BETWEEN :first AND :last AND a.state = 'asked' "
         "ORDER BY a.row_no, a.turn, a.position LIMIT :limit"
     )
-    found = tx.execute(query, {"first": run.first_row_no, "last": run.last_row_no, "limit": limit or -1})
+    found = tx.execute(query, {"first": run.first_row_no, "last": run.last_row_no, "limit": limit or 2**62})
     return [
         Pending(key, approval.tool, approval.arguments, approval.why, approval)
         for key, approval in ((each[0], Approval(*each[1:])) for each in found)

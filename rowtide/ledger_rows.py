@@ -4,16 +4,18 @@ Every move is compare-and-set: it names the states it may start from, and all th
 or none does. Each function is one or a few statements for the whole page.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from rowtide.admission import Admission
 from rowtide.agent import RowAt
 from rowtide.errors import IllegalMove
-from rowtide.ledger import Run, as_list, one_of, timestamp
+from rowtide.ledger import Run, as_list, insert, one_of, timestamp
 from rowtide.states import RowState, sources_of, target_of
 
 
@@ -27,7 +29,7 @@ class Remark:
     detail: str = ""
 
 
-COLUMNS = ", ".join(f"r.{name}" for name in RowAt.__dataclass_fields__)
+COLUMNS = ", ".join(f"r.{name}" for name in RowAt._fields)
 BATCHED = (RowState.IN_FLIGHT, RowState.HELD)  # states in which a row waits on its batch
 OF_BATCH = "r.run_no = :run AND r.state = '{state}' AND r.batch_no = :batch"
 
@@ -42,30 +44,13 @@ def admit(
     )
     if claimed.rowcount != 1:
         return False
-    if rows:
-        tx.execute(
-            text(
-                "INSERT INTO row (row_no, run_no, row_key, row_id, state, reason) "
-                "VALUES (:row_no, :run_no, :row_key, :row_id, :state, :reason)"
-            ),
-            [
-                {
-                    "row_no": row.row_no,
-                    "run_no": run.run_no,
-                    "row_key": row.row_key,
-                    "row_id": row.row_id,
-                    "state": (RowState.QUARANTINED if row.reason else RowState.READY).value,
-                    "reason": row.reason,
-                }
-                for row in rows
-            ],
-        )
-        tx.execute(
-            text("INSERT INTO row_content (row_no, content) VALUES (:row_no, :content)"),
-            [{"row_no": row.row_no, "content": row.content} for row in rows],
-        )
-        refused = [Remark(row.row_no, 0, row.reason, row.detail) for row in rows if row.reason]
-        _note(tx, "quarantine", refused, now)
+    admitted = [
+        (row.row_no, run.run_no, row.row_key, row.row_id, "quarantined" if row.reason else "ready", row.reason)
+        for row in rows
+    ]
+    insert(tx, "row", ["row_no", "run_no", "row_key", "row_id", "state", "reason"], admitted)
+    insert(tx, "row_content", ["row_no", "content"], [(row.row_no, row.content) for row in rows])
+    _note(tx, "quarantine", [Remark(row.row_no, 0, row.reason, row.detail) for row in rows if row.reason], now)
     return True
 
 
@@ -120,13 +105,7 @@ def page_of(
         f"AND r.tier IS NOT NULL {only}ORDER BY r.row_no LIMIT :limit"
     )
     found = tx.execute(query, {"run": run.run_no, "state": state.value, "after": after, "limit": limit})
-    return [RowAt(*each) for each in found.all()]
-
-
-def spent_micro(tx: Connection, run: Run) -> int:
-    """What the run's replies have cost so far, in micro-dollars."""
-    query = text("SELECT coalesce(sum(cost_micro), 0) FROM row WHERE run_no = :run")
-    return int(tx.execute(query, {"run": run.run_no}).scalar_one())
+    return list(map(RowAt._make, found.all()))
 
 
 def in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> dict[int, RowAt]:
@@ -136,7 +115,7 @@ def in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> dict[int,
         "AND r.state = 'in_flight'"
     )
     found = tx.execute(query, {"rows": as_list(row_nos), "batch": batch_no})
-    return {each[0]: RowAt(*each) for each in found.all()}
+    return {each[0]: RowAt._make(each) for each in found.all()}
 
 
 def waiting_for(tx: Connection, run: Run, batch_no: int) -> list[RowAt]:
@@ -145,14 +124,19 @@ def waiting_for(tx: Connection, run: Run, batch_no: int) -> list[RowAt]:
     return [RowAt(*each) for each in tx.execute(query, {"run": run.run_no, "batch": batch_no})]
 
 
-def submit(tx: Connection, batch_no: int, row_nos: Iterable[int]) -> None:
+def submit(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> None:
     """Put ready rows into a batch that is being packed."""
-    move(tx, "submit", [{"row_no": row_no, "batch": batch_no} for row_no in row_nos], "batch_no = :batch")
+    move_all(tx, "submit", row_nos, "batch_no = :batch", batch=batch_no)
 
 
-def recall(tx: Connection, row_nos: Iterable[int]) -> None:
+def recall(tx: Connection, row_nos: Sequence[int]) -> None:
     """Make rows ready again that the API never answered, through no fault of theirs."""
-    move(tx, "recall", [{"row_no": row_no} for row_no in row_nos], "batch_no = NULL, reason = NULL")
+    move_all(tx, "recall", row_nos, "batch_no = NULL, reason = NULL")
+
+
+def repeat(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
+    """Make rows ready again whose live call may have been answered, for all anybody knows."""
+    _move_remarked(tx, "recall", remarks, "batch_no = NULL, reason = NULL", now)
 
 
 def recall_batch(tx: Connection, run: Run, batch_no: int) -> int:
@@ -192,38 +176,34 @@ def give_up_batch(tx: Connection, run: Run, batch_no: int, remark: str, *, now: 
 
 def bounce(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
     """Send rows again that the API errored, expired or canceled."""
-    move(tx, "bounce", [{"row_no": r.row_no} for r in remarks], "bounces = bounces + 1")
-    _note(tx, "bounce", remarks, now)
+    _move_remarked(tx, "bounce", remarks, "bounces = bounces + 1", now)
 
 
 def go_on(tx: Connection, tool_calls: dict[int, int]) -> None:
     """Let rows whose tools have run (row_no → how many) speak again."""
-    rows = [{"row_no": row_no, "calls": calls} for row_no, calls in tool_calls.items()]
-    move(tx, "continue", rows, "tool_calls = tool_calls + :calls")
+    for calls, row_nos in _alike(tool_calls.items()).items():
+        move_all(tx, "continue", row_nos, "tool_calls = tool_calls + :calls", calls=calls)
 
 
 def correct(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
     """Tell rows what was wrong with their answer; the remark's detail is what the model reads."""
-    move(tx, "correct", [{"row_no": r.row_no} for r in remarks], "corrections = corrections + 1, checking = 0")
-    _note(tx, "correct", remarks, now)
+    _move_remarked(tx, "correct", remarks, "corrections = corrections + 1, checking = 0", now)
 
 
 def lengthen(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
     """Ask rows again whose reply was cut, with room for twice as much."""
-    move(tx, "lengthen", [{"row_no": r.row_no} for r in remarks], "longer = longer + 1")
-    _note(tx, "lengthen", remarks, now)
+    _move_remarked(tx, "lengthen", remarks, "longer = longer + 1", now)
 
 
 def hold(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
     """Keep rows for a person, with the reason."""
-    move(tx, "hold", [{"row_no": r.row_no, "reason": r.reason} for r in remarks], "reason = :reason")
-    _note(tx, "hold", remarks, now)
+    _move_remarked(tx, "hold", remarks, "reason = :reason", now)
 
 
-def escalate(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
-    """Start rows afresh one tier up."""
-    fresh = "tier = tier + 1, conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0, checking = 0"
-    move(tx, "escalate", [{"row_no": r.row_no} for r in remarks], fresh)
+def escalate(tx: Connection, remarks: Sequence[Remark], to: Mapping[int, int], *, now: datetime) -> None:
+    """Start rows afresh further up: `to` says on which tier (row_no → tier)."""
+    fresh = "tier = :tier, conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0, checking = 0"
+    move(tx, "escalate", [{"row_no": r.row_no, "tier": to[r.row_no]} for r in remarks], fresh)
     _note(tx, "escalate", remarks, now)
 
 
@@ -238,35 +218,47 @@ def answer(tx: Connection, answers: dict[int, bytes]) -> None:
 
 
 def _answer(tx: Connection, answers: dict[int, bytes], name: str, also: str) -> None:
-    rows = [{"row_no": row_no, "content": content} for row_no, content in answers.items()]
-    move(tx, name, [{"row_no": row_no} for row_no in answers], also)
-    if rows:
-        upsert = "ON CONFLICT (row_no) DO UPDATE SET content = excluded.content"
-        tx.execute(text(f"INSERT INTO answer (row_no, content) VALUES (:row_no, :content) {upsert}"), rows)
+    move_all(tx, name, list(answers), also)
+    upsert = "ON CONFLICT (row_no) DO UPDATE SET content = excluded.content"
+    insert(tx, "answer", ["row_no", "content"], list(answers.items()), upsert)
 
 
-def accept(tx: Connection, row_nos: Iterable[int]) -> None:
+def accept(tx: Connection, row_nos: Sequence[int]) -> None:
     """Declare rows verified."""
-    move(tx, "accept", [{"row_no": row_no} for row_no in row_nos])
+    move_all(tx, "accept", row_nos)
 
 
 def quarantine(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
     """Set rows aside for a person, with their reason."""
-    move(tx, "quarantine", [{"row_no": r.row_no, "reason": r.reason} for r in remarks], "reason = :reason")
-    _note(tx, "quarantine", remarks, now)
+    _move_remarked(tx, "quarantine", remarks, "reason = :reason", now)
 
 
 def move(tx: Connection, name: str, rows: Sequence[Mapping[str, object]], also: str = "") -> None:
-    """Apply the move `name` to every row, or raise IllegalMove naming one that cannot make it."""
-    if not rows:
-        return
-    legal = ", ".join(f"'{state.value}'" for state in sources_of(name))
+    """Apply the move `name` to every row, each with values of its own, or raise IllegalMove."""
+    if rows:
+        moved = tx.execute(text(_moving(name, also, "= :row_no")), list(rows))
+        check_moved(name, moved.rowcount, [row["row_no"] for row in rows])
+
+
+def move_all(tx: Connection, name: str, row_nos: Sequence[int], also: str = "", **values: object) -> None:
+    """Apply the move `name` to every row alike, or raise IllegalMove: one statement for the whole page."""
+    if row_nos:
+        moved = tx.execute(text(_moving(name, also, one_of(tx, "rows"))), {**values, "rows": as_list(row_nos)})
+        check_moved(name, moved.rowcount, row_nos)
+
+
+def _moving(name: str, also: str, which: str) -> str:
     changes = f"state = '{target_of(name).value}'" + (f", {also}" if also else "")
-    moved = tx.execute(text(f"UPDATE row SET {changes} WHERE row_no = :row_no AND state IN ({legal})"), list(rows))
-    if moved.rowcount != len(rows):
+    legal = ", ".join(f"'{state.value}'" for state in sources_of(name))
+    return f"UPDATE row SET {changes} WHERE row_no {which} AND state IN ({legal})"
+
+
+def check_moved(name: str, moved: int, row_nos: Sequence[object]) -> None:
+    """Raise IllegalMove, so that nothing of the page is committed, unless every row was moved."""
+    if moved != len(row_nos):
         raise IllegalMove(
-            f"{name!r}: {len(rows) - moved.rowcount} of {len(rows)} rows from row {rows[0]['row_no']} on were not "
-            f"in {legal}; another process may be working on this run"
+            f"{name!r}: {len(row_nos) - moved} of {len(row_nos)} rows from row {row_nos[0]} on were not "
+            f"in {', '.join(sources_of(name))}; another process may be working on this run"
         )
 
 
@@ -281,12 +273,22 @@ def _move_batch(tx: Connection, run: Run, batch_no: int, name: str, also: str, r
     )
 
 
+def _move_remarked(tx: Connection, name: str, remarks: Sequence[Remark], also: str, now: datetime) -> None:
+    """Apply a move to rows, each for its own reason, and note it."""
+    for reason, row_nos in _alike((remark.row_no, remark.reason) for remark in remarks).items():
+        move_all(tx, name, row_nos, also, reason=reason)
+    _note(tx, name, remarks, now)
+
+
 def _note(tx: Connection, name: str, remarks: Sequence[Remark], now: datetime) -> None:
-    if remarks:
-        tx.execute(
-            text(
-                "INSERT INTO note (row_no, turn, move, reason, detail, noted_at) "
-                "VALUES (:row_no, :turn, :move, :reason, :detail, :now)"
-            ),
-            [{**asdict(remark), "move": name, "now": timestamp(now)} for remark in remarks],
-        )
+    columns = ["move", "noted_at", "row_no", "turn", "reason", "detail"]
+    at = timestamp(now)
+    insert(tx, "note", columns, [(name, at, r.row_no, r.turn, r.reason, r.detail) for r in remarks])
+
+
+def _alike(values: Iterable[tuple[int, Any]]) -> dict[Any, list[int]]:
+    """(row_no, value) → the rows with each value."""
+    found: dict[Any, list[int]] = defaultdict(list)
+    for row_no, value in values:
+        found[value].append(row_no)
+    return found

@@ -8,11 +8,13 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, RowMapping, text
 
-from rowtide import ledger_prefixes
-from rowtide.catalogue import load_catalogue
+from rowtide import ledger_costs, ledger_ladder, ledger_prefixes
+from rowtide.catalogue import Catalogue, load_catalogue
 from rowtide.errors import UserMistake
+from rowtide.ladder import skips, who_answers
 from rowtide.ledger import Run, find_run, moment
 from rowtide.ledger_batches import Batch, batch_of, batches_in, reserved_micro
+from rowtide.ledger_costs import Spent
 from rowtide.ledger_rows import counts
 from rowtide.pricing import MICRO
 from rowtide.requests import cache_warnings, cacheable_tokens
@@ -20,16 +22,6 @@ from rowtide.states import RowState
 
 ENOUGH_TURNS = 100  # after so many without a single hit, the cache is not merely cold
 WAITING = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED, RowState.ACCEPTED)
-
-SUMS = ", ".join(
-    f"coalesce(sum(t.{column}), 0) {name}"
-    for column, name in {
-        "cost_micro": "cost",
-        "input_tokens": "input",
-        "cache_read_tokens": "cached",
-        "cache_write_tokens": "cache_written",
-    }.items()
-)
 
 CALLS = "coalesce(sum(t.is_error), 0) failed, coalesce(sum(t.remembered), 0) remembered"
 
@@ -49,13 +41,16 @@ class Story:
     """The one it waits for, while it does."""
     load: RowMapping | None
     skills: list[str]
+    estimate: RowMapping | None
+    """What chances it was given, and why, where they decided which tier it started on."""
 
 
-def summary(tx: Connection, run: Run, *, now: datetime) -> dict[str, Any]:
+def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | None = None) -> dict[str, Any]:
     """The run in numbers: rows by how they ended, work done, money in US dollars, reasons of the quarantined."""
+    catalogue = catalogue or load_catalogue()
     states = counts(tx, run)
     until = moment(run.finished_at) if run.finished_at else now
-    done = _one(tx, run, f"SELECT count(*) turns, {SUMS} FROM turn t WHERE {{mine}}")
+    groups = ledger_costs.spent(tx, run, catalogue)
     calls = _one(tx, run, f"SELECT count(*) calls, {CALLS} FROM tool_call t WHERE {{mine}}")
     return {
         "run_id": run.run_id,
@@ -66,21 +61,23 @@ def summary(tx: Connection, run: Run, *, now: datetime) -> dict[str, Any]:
         "unchanged": states[RowState.UNCHANGED],
         "held": states[RowState.HELD],
         "waiting": sum(states[state] for state in WAITING),
+        "lane": run.chosen_lane or run.lane,
+        "lane_why": run.lane_why,
+        "repeated": _repeated(tx, run),
         "stopped": run.stopped,
         "next_row_usd": (run.next_micro or 0) / MICRO,
-        "turns": done["turns"],
         "batches": _batches(tx, run),
         "tool_calls": calls["calls"],
         "tool_errors": calls["failed"],
         "tools_remembered": calls["remembered"],
         "tools": tools(tx, run),
         "approvals": approvals(tx, run),
-        "cost_usd": done["cost"] / MICRO,
-        "baseline_cost_usd": baseline_micro(tx, run) / MICRO,
+        **ledger_costs.money(tx, run, groups, catalogue),
         "budget_usd": None if run.budget_micro is None else run.budget_micro / MICRO,
         "at_stake_usd": reserved_micro(tx, run) / MICRO,
-        "tiers": tiers(tx, run),
-        "cache": _cache(tx, run, done),
+        "skips": skips(orjson.loads(run.tiers), ledger_ladder.stays(tx, run)),
+        "outages": outages(tx, run, catalogue),
+        "cache": _cache(tx, run, groups, catalogue),
         "set_aside_before": _set_aside_before(tx, run),
         "reasons": reasons(tx, run),
         "bounces": bounces(tx, run),
@@ -89,31 +86,23 @@ def summary(tx: Connection, run: Run, *, now: datetime) -> dict[str, Any]:
     }
 
 
-def baseline_micro(tx: Connection, run: Run) -> int:
-    """What each row's last conversation would have cost live on the ladder's top rung, in micro-dollars."""
-    query = (
-        "SELECT coalesce(sum(t.baseline_micro), 0) micro FROM turn t JOIN row r ON r.row_no = t.row_no "
-        "WHERE {mine} AND t.turn > r.conversation_from"
-    )
-    return int(_one(tx, run, query)["micro"])
-
-
-def tiers(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
-    """What each rung of the ladder did: replies, rows that ended there, US dollars."""
-    names: list[str] = orjson.loads(run.tiers)
-    said = _all(
-        tx, run, "SELECT t.tier, count(*) turns, sum(t.cost_micro) cost FROM turn t WHERE {mine} GROUP BY t.tier"
-    )
-    query = text("SELECT tier, count(*) FROM row WHERE run_no = :run AND turn > 0 GROUP BY tier")
-    ended = dict(tx.execute(query, {"run": run.run_no}).tuples().all())
-    return {
-        names[each["tier"]]: {
-            "turns": each["turns"],
-            "rows": ended.get(each["tier"], 0),
-            "cost_usd": each["cost"] / MICRO,
-        }
-        for each in said
-    }
+def outages(tx: Connection, run: Run, catalogue: Catalogue) -> list[dict[str, Any]]:
+    """The models that are out: since when, why, and who stands in for them, if anybody can."""
+    found = ledger_ladder.outages(tx, run)
+    out, by_id = {each.model_id for each in found}, {model.id: model for model in catalogue.models.values()}
+    told: list[dict[str, Any]] = []
+    for each in found:
+        own = by_id.get(each.model_id)
+        instead = who_answers(catalogue, own, out) if own else None
+        told.append(
+            {
+                "model": own.alias if own else each.model_id,
+                "since": each.since,
+                "why": each.why,
+                "instead": instead.alias if instead and instead is not own else None,
+            }
+        )
+    return told
 
 
 def reasons(tx: Connection, run: Run) -> dict[str, int]:
@@ -171,26 +160,27 @@ def unsettled(tx: Connection, run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _cache(tx: Connection, run: Run, done: RowMapping) -> dict[str, Any]:
+def _cache(tx: Connection, run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> dict[str, Any]:
     """How much of what the models read came from the prompt cache, and why it may be too little."""
-    read = done["cached"] + done["cache_written"] + done["input"]
-    warnings = _too_short_to_cache(tx, run) if done["turns"] else []
-    if done["turns"] > ENOUGH_TURNS and not done["cached"] and not warnings:
-        warnings = [f"nothing of what {done['turns']:,} turns read came from the cache: all was paid for in full"]
+    turns, read = sum(each.turns for each in groups), sum(each.prompt_tokens for each in groups)
+    cached = sum(each.cache_read_tokens for each in groups)
+    warnings = _too_short_to_cache(tx, run, catalogue) if turns else []
+    if turns > ENOUGH_TURNS and not cached and not warnings:
+        warnings = [f"nothing of what {turns:,} turns read came from the cache: all was paid for in full"]
     return {
-        "hit_rate": done["cached"] / read if read else 0.0,
-        "read_tokens": done["cached"],
-        "written_tokens": done["cache_written"],
+        "hit_rate": cached / read if read else 0.0,
+        "read_tokens": cached,
+        "written_tokens": sum(each.cache_write_tokens for each in groups),
         "warnings": warnings,
     }
 
 
-def _too_short_to_cache(tx: Connection, run: Run) -> list[str]:
+def _too_short_to_cache(tx: Connection, run: Run, catalogue: Catalogue) -> list[str]:
     """Judged by the prefixes that were sent, and by the tiers there still are."""
     query = "SELECT DISTINCT t.prefix_no FROM row t WHERE {mine} AND t.turn > 0"
     contents = ledger_prefixes.contents(tx, run)
     sent = [each["prefix_no"] for each in _all(tx, run, query)]
-    models = load_catalogue().models
+    models = catalogue.models
     minimums = {name: models[name].cache_minimum_tokens for name in orjson.loads(run.tiers) if name in models}
     return cache_warnings([cacheable_tokens(contents[each]) for each in sent if each in contents], minimums)
 
@@ -198,19 +188,6 @@ def _too_short_to_cache(tx: Connection, run: Run) -> list[str]:
 def _set_aside_before(tx: Connection, run: Run) -> int:
     query = text("SELECT count(*) FROM row WHERE run_no = :run AND state = 'unchanged' AND reason IS NOT NULL")
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
-
-
-def progress(tx: Connection, run_id: str) -> dict[str, Any]:
-    """What to show while a run goes on: rows by state, batches at the API, US dollars so far."""
-    run = find_run(tx, run_id)
-    money = text("SELECT coalesce(sum(cost_micro), 0) FROM row WHERE run_no = :run")
-    waiting = text("SELECT count(*) FROM batch WHERE run_no = :run AND state IN ('posting', 'open')")
-    return {
-        "states": counts(tx, run),
-        "batches": _batches(tx, run),
-        "batches_open": tx.execute(waiting, {"run": run.run_no}).scalar_one(),
-        "cost_usd": tx.execute(money, {"run": run.run_no}).scalar_one() / MICRO,
-    }
 
 
 def story(tx: Connection, row_key: str, run_id: str | None = None) -> Story:
@@ -237,6 +214,7 @@ def story(tx: Connection, row_key: str, run_id: str | None = None) -> Story:
         "JOIN batch b ON b.batch_no = t.batch_no WHERE t.row_no = :row ORDER BY t.turn"
     )
     loads = of_row("SELECT * FROM load WHERE load_no = :load")
+    estimates = of_row("SELECT * FROM estimate WHERE row_no = :row")
     run = find_run(tx, row["run_id"])
     return Story(
         run=run,
@@ -249,6 +227,7 @@ def story(tx: Connection, row_key: str, run_id: str | None = None) -> Story:
         batch=batch_of(tx, row["batch_no"]) if row["state"] in ("in_flight", "held") else None,
         load=loads[0] if loads else None,
         skills=list(ledger_prefixes.skills_by_prefix(tx, run).get(row["prefix_no"], ())),
+        estimate=estimates[0] if estimates else None,
     )
 
 
@@ -257,8 +236,15 @@ def _alike(tx: Connection, row_key: str) -> str | None:
     return tx.execute(query, {"like": f"%{row_key}%"}).scalar()
 
 
+def _repeated(tx: Connection, run: Run) -> int:
+    """How many live calls were on the wire when a process died, and were made again."""
+    query = "SELECT count(*) times FROM note t WHERE {mine} AND t.move = 'recall'"
+    return int(_one(tx, run, query)["times"])
+
+
 def _batches(tx: Connection, run: Run) -> int:
-    query = text("SELECT count(*) FROM batch WHERE run_no = :run AND state IN ('posting', 'open', 'filed', 'lost')")
+    sent = "lane = 'batch' AND state IN ('posting', 'open', 'filed', 'lost')"
+    query = text(f"SELECT count(*) FROM batch WHERE run_no = :run AND {sent}")
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 
 

@@ -10,14 +10,16 @@ conversation is read back from them. An *answer* that passed the row's checks wa
 accepted rows to the sink in parts, one *load* each, and remembers in *loaded* what is there under which key.
 `report` remembers in *set_aside* which rows could not be verified: to ask them the same again would cost the same.
 
-Nothing here is rewritten but a row's state, a batch's progress and the run's own dates. Money is integer
-micro-dollars. Times are UTC, ISO 8601 with six decimals, so they sort as text on every engine.
+Nothing here is rewritten but a row's state, what a person mends in it (the old is kept with the *note*), a batch's
+progress and the run's own dates. Money is integer micro-dollars. Times are UTC, ISO 8601: they sort as text anywhere.
 """
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     CheckConstraint,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.schema import SchemaItem
 
@@ -34,6 +37,9 @@ tables = MetaData()
 
 # SQLite only gives a table its own integer key when the column's type is exactly INTEGER.
 Number = BigInteger().with_variant(Integer(), "sqlite")
+Seconds = Double().with_variant(REAL(), "sqlite")  # the one name a STRICT table knows
+
+_IN_ORDER = text("after_no IS NOT NULL")  # only the sequential lane pays for that index
 
 
 def _table(name: str, *parts: SchemaItem, clustered: bool = False) -> Table:
@@ -54,7 +60,10 @@ run = _table(
     Column("source", Text, nullable=False),
     Column("source_path", Text),  # given by hand instead of the job's own
     Column("row_limit", Number),
-    Column("lane", Text, nullable=False),
+    Column("lane", Text, nullable=False),  # as asked for; `auto` is decided when the rows are in
+    Column("chosen_lane", Text),
+    Column("lane_why", Text),
+    Column("finish_by", Text),  # the deadline; null when there is none
     Column("budget_micro", Number),  # the wall; null when there is none
     Column("stopped", Text),  # why the pump ended with rows still to send; null while it goes on
     Column("next_micro", Number),  # what the next request could cost, when the budget stopped the run
@@ -87,15 +96,47 @@ row = _table(
     Column("tokens", Number, nullable=False, server_default="0"),  # read and written so far
     Column("checking", Integer, nullable=False, server_default="0"),  # its next reply judges its answer
     Column("prefix_no", Integer, nullable=False, server_default="0"),  # what comes before its own message
+    Column("effort", Text),  # as its rule says; null: the model's own
+    Column("turn_limit", Integer),  # as its rule says; null: the job's
+    Column("rule", Integer),  # which rule of `start` it met, from 1; 0: the estimate's; null: none
+    Column("after_no", Number),  # the row it comes after
     CheckConstraint(f"state in ({', '.join(repr(s.value) for s in RowState)})", name="row_state_is_known"),
     Index("row_by_state", "run_no", "state", "row_no"),  # every stage finds its work here
     Index("row_by_key", "run_no", "row_key", unique=True),  # one row a key in a run; `show` finds it here
+    Index("row_by_after", "after_no", sqlite_where=_IN_ORDER, postgresql_where=_IN_ORDER),  # who waits for whom
 )
 
 row_content = _table(
     "row_content",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("content", LargeBinary, nullable=False),  # canonical JSON
+)
+
+estimate = _table(
+    "estimate",
+    Column("row_no", Number, primary_key=True, autoincrement=False),
+    Column("chances", Text, nullable=False),  # JSON: tier → the chance that its answer is accepted
+    Column("why", Text, nullable=False),  # JSON: what of the row spoke for and against, to be shown
+)
+
+# A model that the API does not give us: its alternatives take its place for the rest of the run, or until a line of
+# config gives its name another id. One that is overloaded is watched first: until `why` says more than nothing.
+outage = _table(
+    "outage",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("model", Text, primary_key=True),  # its id at the API
+    Column("since", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    clustered=True,
+)
+
+# How the stays of rows on each rung ended: counted as it happens, because climbing rows are decided by it.
+stay = _table(
+    "stay",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("tier", Integer, primary_key=True, autoincrement=False),
+    *(Column(n, Number, nullable=False, server_default="0") for n in ("accepted", "climbed", "set_aside", "skipped")),
+    clustered=True,
 )
 
 prefix = _table(
@@ -117,7 +158,9 @@ batch = _table(
     Column("adopted", Integer, nullable=False, server_default="0"),  # found by listing, proven by its tag
     Column("candidates", Text, nullable=False, server_default="[]"),  # JSON: api_ids that may be it
     Column("not_ours", Text, nullable=False, server_default="[]"),  # JSON: api_ids that turned out to be others'
+    Column("lane", Text, nullable=False, server_default="batch"),  # live, stream, sequential: calls of one process
     Column("reserved_micro", Number, nullable=False, server_default="0"),  # the most it can yet cost
+    Column("cost_micro", Number, nullable=False, server_default="0"),  # what its replies cost
     Column("fetches", Integer, nullable=False, server_default="0"),  # times its results were read to their end
     Column("rows", Number, nullable=False, server_default="0"),
     Column("bytes", Number, nullable=False, server_default="0"),
@@ -126,6 +169,7 @@ batch = _table(
     Column("posted_at", Text),  # the moment before the POST: the intent
     Column("doubtful_at", Text),  # since when it is known that nobody will hear the POST's reply
     Column("opened_at", Text),
+    Column("took_seconds", Seconds),  # by the API's own clock; of live calls, what one took
     Column("cancel_asked_at", Text),  # by us: its unanswered rows did not bounce
     Column("ended_at", Text),
     Column("filed_at", Text),
@@ -152,6 +196,7 @@ turn = _table(
     Column("cost_micro", Number, nullable=False),
     Column("baseline_micro", Number, nullable=False),  # the same tokens, live, on the ladder's top rung
     Column("kind", Text, nullable=False, server_default="answer"),  # answer, or check: a second look at one
+    Column("model", Text),  # its name in the catalogue, where it was not the tier's own
     clustered=True,
 )
 
@@ -205,6 +250,9 @@ note = _table(
     Column("reason", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("noted_at", Text, nullable=False),
+    Column("who", Text),  # the person whose move it was; null when it was Rowtide's own
+    Column("was", LargeBinary),  # the content or the answer that a person's took the place of; JSON
+    Column("sheet", Text),  # hash of the sheet in which a person said so
     Index("note_by_row", "row_no", "turn"),
 )
 
@@ -220,6 +268,9 @@ load = _table(
     Column("run_no", Number, ForeignKey("run.run_no"), nullable=False),
     Column("part", Text, nullable=False, unique=True),
     Column("sink", Text, nullable=False),
+    Column("first_row", Number, nullable=False, server_default="0"),  # its rows are between these two
+    Column("last_row", Number, nullable=False, server_default="0"),
+    Column("rows", Number, nullable=False, server_default="0"),  # how many, fixed when it began
     Column("begun_at", Text, nullable=False),
     Column("done_at", Text),
 )
@@ -228,9 +279,9 @@ loaded = _table(
     "loaded",
     Column("job", Text, primary_key=True),
     Column("row_key", Text, primary_key=True),
+    Column("sink", Text, primary_key=True),
     Column("row_id", Text, nullable=False),
     Column("job_version", Text, nullable=False),
-    Column("sink", Text, nullable=False),
     Column("part", Text, nullable=False),
     Column("row_no", Number, nullable=False),
     clustered=True,
@@ -246,7 +297,4 @@ set_aside = _table(
     clustered=True,
 )
 
-migration = _table(
-    "migration",
-    Column("name", Text, primary_key=True),
-)
+migration = _table("migration", Column("name", Text, primary_key=True))

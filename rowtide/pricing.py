@@ -1,18 +1,16 @@
 """What a reply cost, in integer micro-dollars: exact until the last step, rounded half up once a reply."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from operator import mul
+from typing import Any, NamedTuple
 
-from rowtide.catalogue import Model, Price
+from rowtide.catalogue import Model
 
 MICRO = 1_000_000  # micro-dollars in a dollar
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one reply, as the API bills them."""
+class Usage(NamedTuple):
+    """Tokens of one reply, as the API bills them, in the order of a `Price`."""
 
     input_tokens: int
     output_tokens: int
@@ -42,30 +40,17 @@ def usage_from(usage: Mapping[str, Any]) -> Usage:
 
 def cost_micro(model: Model, usage: Usage, *, lane: str) -> int:
     """What a reply cost, in micro-dollars. A price per million tokens is a price in micro-dollars per token."""
-    price = model.price_at(usage.prompt_tokens)
-    live = (
-        usage.input_tokens * price.input
-        + usage.output_tokens * price.output
-        + usage.cache_write_5m * price.cache_write_5m
-        + usage.cache_write_1h * price.cache_write_1h
-        + usage.cache_read * price.cache_read
-    )
-    return _rounded(live * _share(model, lane))
+    *prices, per = model.price_at(usage.prompt_tokens).parts
+    return _rounded(sum(map(mul, usage, prices)), per, model, lane)
 
 
 def worst_case_micro(model: Model, prompt_tokens: int, max_tokens: int, *, lane: str) -> int:
     """The most a request can cost: its whole prompt written to the 1-hour cache, its reply as long as allowed."""
-    price = model.price_at(prompt_tokens)
-    return _rounded((prompt_tokens * _dearest_read(price) + max_tokens * price.output) * _share(model, lane))
+    read, output, *cached, per = model.price_at(prompt_tokens).parts
+    return _rounded(prompt_tokens * max(read, *cached) + max_tokens * output, per, model, lane)
 
 
-def _dearest_read(price: Price) -> Decimal:
-    return max(price.input, price.cache_write_5m, price.cache_write_1h, price.cache_read)
-
-
-def _share(model: Model, lane: str) -> Decimal:
-    return model.batch_share if lane == "batch" else Decimal(1)
-
-
-def _rounded(micro: Decimal) -> int:
-    return int(micro.to_integral_value(ROUND_HALF_UP))
+def _rounded(parts: int, per: int, model: Model, lane: str) -> int:
+    """Parts of a micro-dollar as whole micro-dollars, with the lane's discount: half of one is rounded up."""
+    share, of = model.batch_share.as_integer_ratio() if lane == "batch" else (1, 1)
+    return (2 * parts * share + per * of) // (2 * per * of)

@@ -5,7 +5,8 @@ because the API caches it and binds a conversation's thinking to it. A row adds 
 so far, verbatim.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import orjson
@@ -15,7 +16,12 @@ from rowtide.tool_rules import fenced
 
 BYTES_PER_TOKEN = 4
 MARK = "cache_control"
+OUTPUT = b'"output_config":{'
+THOUGHT = ("thinking", "redacted_thinking")
 BY_THE_API = "mcptoolu_"  # ids of calls the API makes itself: it has heard their results already
+
+
+Earlier = tuple[str, str]  # the message of a row that came before, and its answer as JSON
 
 
 class Taught(Protocol):
@@ -27,17 +33,6 @@ class Taught(Protocol):
     def description(self) -> str: ...
     @property
     def body(self) -> str: ...
-
-
-class Said(Protocol):
-    """A turn, as the ledger gives it back."""
-
-    @property
-    def turn(self) -> int: ...
-    @property
-    def stop_reason(self) -> str: ...
-    @property
-    def content(self) -> bytes: ...
 
 
 class Heard(Protocol):
@@ -53,15 +48,19 @@ class Heard(Protocol):
     def is_error(self) -> int: ...
 
 
-class Talk(Protocol):
-    """A row's present conversation."""
+class Said(Protocol):
+    """A turn, as the ledger gives it back, with what the model was told after it."""
 
     @property
-    def turns(self) -> Sequence[Said]: ...
+    def stop_reason(self) -> str: ...
     @property
-    def tool_records(self) -> Mapping[int, Sequence[Heard]]: ...
+    def content(self) -> bytes: ...
     @property
-    def corrections(self) -> Mapping[int, str]: ...
+    def model(self) -> str | None: ...
+    @property
+    def heard(self) -> Sequence[Heard]: ...
+    @property
+    def correction(self) -> str: ...
 
 
 def shared_part(
@@ -77,6 +76,14 @@ def shared_part(
 def with_skills(shared: bytes, instructions: str, skills: Sequence[Taught]) -> bytes:
     """The same shared part with other skills. Tools and schema are as they were frozen, not as they are now."""
     return _inside(orjson.loads(b"{%b}" % shared), instructions, skills)
+
+
+def with_effort(shared: bytes, effort: str | None) -> bytes:
+    """The same shared part for rows that are to be thought about so hard. It is no part of what the API caches."""
+    if effort is None:
+        return shared
+    assert shared.startswith(OUTPUT), "what a model is to put out comes first in a shared part"
+    return b'%b"effort":"%b",%b' % (OUTPUT, effort.encode(), shared.removeprefix(OUTPUT))
 
 
 def cacheable_tokens(shared: bytes) -> int:
@@ -118,31 +125,61 @@ def _lesson(skill: Taught) -> str:
     return f'<skill name="{skill.name}">\n{skill.description}\n\n{skill.body}\n</skill>'
 
 
-def request(custom_id: str, *, head: bytes, shared: bytes, messages: bytes) -> bytes:
+def request(custom_id: str, params: bytes) -> bytes:
     """One element of a batch's `requests`."""
-    return b'{"custom_id":"%b","params":{%b,%b,"messages":%b}}' % (custom_id.encode(), head, shared, messages)
+    return b'{"custom_id":"%b","params":%b}' % (custom_id.encode(), params)
 
 
-def head(model_id: str, max_tokens: int) -> bytes:
+def params(head: bytes, shared: bytes, messages: bytes) -> bytes:
+    """One request, as a live call sends it."""
+    return b'{%b,%b,"messages":%b}' % (head, shared, messages)
+
+
+@cache
+def head(model_id: str, max_tokens: int, thinking: str | None = None) -> bytes:
     """The keys that differ by tier."""
-    return orjson.dumps({"model": model_id, "max_tokens": max_tokens})[1:-1]
+    keys: dict[str, object] = {"model": model_id, "max_tokens": max_tokens}
+    return orjson.dumps(keys | ({"thinking": {"type": thinking}} if thinking else {}))[1:-1]
 
 
-def messages(first: str, talk: Talk | None) -> bytes:
-    """The row's own message, then its conversation so far."""
-    spoken: list[dict[str, object]] = [{"role": "user", "content": first}]
-    for said in talk.turns if talk else ():
-        assert talk is not None
+def messages(
+    first: str, talk: Iterable[Said] = (), speaker: str | None = None, earlier: Sequence[Earlier] = ()
+) -> bytes:
+    """The rows before it with their answers, the row's own message, then its conversation so far.
+
+    `speaker` is who is asked, where it is not the tier's own model: what another one thought is left out.
+    """
+    spoken = [*_rolling(earlier), _told(first)]
+    for said in talk:
         if policy_of(STOPS, said.stop_reason).do is Do.LENGTHEN:
             continue  # a reply that was cut is asked for again as if it had never been
-        if said.content != b"[]":  # the API takes no empty message
-            spoken.append({"role": "assistant", "content": orjson.Fragment(said.content)})
-        records = talk.tool_records.get(said.turn, ())
-        if heard := [each for each in records if not each.call_id.startswith(BY_THE_API)]:
-            spoken.append({"role": "user", "content": [_tool_result(each) for each in heard]})
-        elif told := talk.corrections.get(said.turn):
-            spoken.append({"role": "user", "content": told})
-    return orjson.dumps(spoken)
+        content = said.content if said.model == speaker else _without_thoughts(said.content)
+        if content != b"[]":  # the API takes no empty message
+            spoken.append(b'{"role":"assistant","content":%b}' % content)
+        if heard := [_tool_result(each) for each in said.heard if not each.call_id.startswith(BY_THE_API)]:
+            spoken.append(_told(heard))
+        elif said.correction:
+            spoken.append(_told(said.correction))
+    return b"[%b]" % b",".join(spoken)
+
+
+def _rolling(earlier: Sequence[Earlier]) -> list[bytes]:
+    """The conversation that rolls from row to row. Its end is marked: the next row finds it in the cache."""
+    spoken: list[bytes] = []
+    for number, (message, answer) in enumerate(earlier, 1):
+        block: dict[str, object] = {"type": "text", "text": answer}
+        if number == len(earlier):
+            block[MARK] = {"type": "ephemeral"}
+        spoken += [_told(message), orjson.dumps({"role": "assistant", "content": [block]})]
+    return spoken
+
+
+def _without_thoughts(content: bytes) -> bytes:
+    return orjson.dumps([block for block in orjson.loads(content) if block.get("type") not in THOUGHT])
+
+
+def _told(content: str | list[dict[str, object]]) -> bytes:
+    return b'{"role":"user","content":%b}' % orjson.dumps(content)
 
 
 def _tool_result(heard: Heard) -> dict[str, object]:

@@ -36,16 +36,24 @@ def parse_line(line: bytes) -> tuple[str, Outcome]:
         raise ValueError(f"not a result line: {error!r}") from None
 
 
+def replied(message: Mapping[str, Any]) -> Replied:
+    """A message, live or in a batch."""
+    return Replied(message["stop_reason"] or "end_turn", orjson.dumps(message["content"]), message["usage"])
+
+
+def refused(kind: str, message: str) -> Unanswered:
+    """An error of the API's, live or in a batch."""
+    return Unanswered(policy_of_error(kind, message), f"{kind}: {message}")
+
+
 def _outcome(result: Mapping[str, Any]) -> Outcome:
     match result["type"]:
         case "succeeded":
-            message = result["message"]
-            return Replied(message["stop_reason"] or "end_turn", orjson.dumps(message["content"]), message["usage"])
+            return replied(result["message"])
         case "errored":
             # {"type": "error", "error": {"type", "message"}}, or only the inner one.
             error = result["error"].get("error", result["error"])
-            kind, message = str(error.get("type")), str(error.get("message"))
-            return Unanswered(policy_of_error(kind, message), f"{kind}: {message}")
+            return refused(str(error.get("type")), str(error.get("message")))
         case kind:
             policy = policy_of(RESULTS, kind)
             return Unanswered(policy, policy.why if kind in RESULTS else f"the API called the outcome {kind!r}")

@@ -37,7 +37,7 @@ class Rubric:
 
     def messages(self, row: Mapping[str, object], answer: bytes) -> bytes:
         """The one message of a request: the rubric filled with the row and its answer."""
-        return messages(self.message.render({**row, "answer": answer.decode()}).strip(), None)
+        return messages(self.message.render({**row, "answer": answer.decode()}).strip())
 
 
 def verdict_of(words: str, answer: bytes) -> Verdict:

@@ -6,7 +6,8 @@ The API's own dates say which batches are younger than the POST, so no clock is 
 from datetime import timedelta
 
 from rowtide import ledger_batches, ledger_rows
-from rowtide.claude import BatchStatus, Claude
+from rowtide.api_outcomes import BatchStatus
+from rowtide.claude import Claude
 from rowtide.doubt import Found, NeverTaken, Unprovable, Verdict, Wait, verdict
 from rowtide.ledger import moment
 from rowtide.ledger_batches import Batch

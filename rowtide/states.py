@@ -6,7 +6,8 @@ Few states drive; many reasons report. The ledger applies moves and never sets a
       ↑               │ bounce          │ continue · correct · check · escalate      │ escalate
       └───────────────┴─────────────────┴────────────────────────────────────┘
     quarantine ends any row that cannot be verified; unchanged ends one that already was;
-    hold keeps one for a person, who releases it, finds its batch, recalls it or sets it aside.
+    hold keeps one for a person, who releases it, finds its batch, recalls it or sets it aside;
+    from quarantine, a person retries a row, mends it, vouches for an answer of his own, or drops it.
 """
 
 from enum import StrEnum
@@ -50,7 +51,11 @@ MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.ANSWERED, "escalate"): RowState.READY,
     (RowState.ANSWERED, "quarantine"): RowState.QUARANTINED,
     (RowState.ACCEPTED, "load"): RowState.LOADED,
-    (RowState.QUARANTINED, "retry"): RowState.READY,  # a person mended something
+    (RowState.ACCEPTED, "quarantine"): RowState.QUARANTINED,  # no sink can be trusted to hold it as it is
+    (RowState.QUARANTINED, "retry"): RowState.READY,  # a person sends it again
+    (RowState.QUARANTINED, "mend"): RowState.QUARANTINED,  # a person corrected its content
+    (RowState.QUARANTINED, "vouch"): RowState.ANSWERED,  # a person answers for it
+    (RowState.QUARANTINED, "drop"): RowState.QUARANTINED,  # a person gives it up; it stays counted
 }
 
 

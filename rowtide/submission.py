@@ -8,48 +8,26 @@ not sent again until `rowtide/settling.py` knows.
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-import jinja2
-import orjson
-
-from rowtide import ledger_batches, ledger_rows, ledger_turns
-from rowtide.agent import RowAt, room
-from rowtide.catalogue import Model
-from rowtide.claude import Claude, Created, Refused, Unknown
+from rowtide import ledger_batches, ledger_rows
+from rowtide.agent import RowAt
+from rowtide.api_outcomes import Created, Refused, Unknown
+from rowtide.claude import Claude
 from rowtide.ledger_batches import Batch
 from rowtide.ledger_rows import Remark
-from rowtide.packing import ENVELOPE_BYTES, Load, Room, distinct_count, how_many_fit, is_time_to_cut
+from rowtide.packing import COMMA_BYTES, ENVELOPE_BYTES, Load, Room, distinct_count, how_many_fit, is_time_to_cut
 from rowtide.policies import BATCHES
-from rowtide.pricing import worst_case_micro
-from rowtide.requests import custom_id, head, messages, request
+from rowtide.rendering import Rendered, render
+from rowtide.requests import custom_id, request
 from rowtide.states import RowState
+from rowtide.walls import Walled, left_micro
 from rowtide.work import SPOOL_PAGE, Clock, Work
 
-# A token is at least a byte, so a request's bytes bound its tokens; this much the API may add in words of its own.
-HIDDEN_TOKENS = 1000
 SHEDDABLE = 64  # the last requests of a body that can be taken off again
-
-
-@dataclass(frozen=True, slots=True)
-class Walled:
-    """Rows are ready, but the worst case of the next one does not fit under the budget."""
-
-    left_micro: int
-    next_micro: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A page of ready rows as requests with their worst cases, and the rows that cannot be rendered."""
-
-    rows: list[RowAt]
-    requests: list[bytes]
-    costs: list[int]
-    unfit: list[Remark]
 
 
 def unpack(work: Work, *, everything: bool = False) -> None:
@@ -79,7 +57,7 @@ def next_batch(work: Work, new_tag: Callable[[], str], *, clock: Clock) -> Batch
 
 def pack(work: Work, tag: str, *, clock: Clock) -> Batch | Walled | None:
     """Pack the next batch from ready rows. None when every row that was ready proved unfit."""
-    space = _space(work)
+    space = _space(work, clock())
     with work.ledger.page() as tx:
         batch_no = ledger_batches.begin(tx, work.run, tag, now=clock())
     with body_of(work, tag).open("wb") as file:
@@ -131,23 +109,26 @@ class _Body:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._ends: deque[tuple[int, Load]] = deque(maxlen=SHEDDABLE)
+        self._last: deque[tuple[int, int, int]] = deque(maxlen=SHEDDABLE)  # (row_no, bytes, micro-dollars)
         self.load = Load()
         file.write(b'{"requests":[')
 
     def add(self, rows: Sequence[RowAt], requests: Sequence[bytes], costs: Sequence[int]) -> None:
-        for row, each, cost in zip(rows, requests, costs, strict=True):
-            comma = b"," if self.load.rows else b""
-            self._file.write(comma + each)
-            held = self.load
-            self.load = Load(held.rows + 1, held.bytes + len(comma) + len(each), held.micro + cost)
-            self._ends.append((row.row_no, held))
+        if not rows:
+            return
+        written = b",".join([b"", *requests] if self.load.rows else requests)
+        self._file.write(written)
+        held = self.load
+        self.load = Load(held.rows + len(rows), held.bytes + len(written), held.micro + sum(costs))
+        self._last.extend((row.row_no, len(each), cost) for row, each, cost in zip(rows, requests, costs, strict=True))
 
     def shed_to(self, rows: int) -> list[int]:
         """Take the last requests off until so many are left. Returns the rows they were for."""
         shed: list[int] = []
-        while self.load.rows > rows and self._ends:
-            row_no, self.load = self._ends.pop()
+        while self.load.rows > rows and self._last:
+            row_no, size, micro = self._last.pop()
+            held, comma = self.load, COMMA_BYTES if self.load.rows > 1 else 0
+            self.load = Load(held.rows - 1, held.bytes - comma - size, held.micro - micro)
             shed.append(row_no)
         self._file.seek(self.load.bytes - len(b"]}"))
         self._file.truncate()
@@ -166,15 +147,18 @@ def _fill(work: Work, tag: str, body: _Body, batch_no: int, space: Room, clock: 
         after = 0
         while page := _ready_page(work, begun, after, space.rows - body.load.rows):
             after = page[-1].row_no
-            rendered = _render(work, tag, page)
-            sizes = [len(each) for each in rendered.requests]
+            rendered = render(work, page, lane="batch")
+            requests = [
+                request(custom_id(tag, row.row_no), of) for row, of in zip(rendered.rows, rendered.params, strict=True)
+            ]
+            sizes = [len(each) for each in requests]
             fits, walled = how_many_fit(sizes, rendered.costs, body.load, space), None
             if fits == 0 and body.load.rows == 0 and sizes:
                 fits, walled = _alone(work, rendered, sizes[0], space)
             with work.ledger.page() as tx:
                 ledger_rows.submit(tx, batch_no, [row.row_no for row in rendered.rows[:fits]])
                 ledger_rows.quarantine(tx, rendered.unfit, now=clock())
-            body.add(rendered.rows[:fits], rendered.requests[:fits], rendered.costs[:fits])
+            body.add(rendered.rows[:fits], requests[:fits], rendered.costs[:fits])
             if fits < len(sizes):
                 return walled
     return None
@@ -183,7 +167,7 @@ def _fill(work: Work, tag: str, body: _Body, batch_no: int, space: Room, clock: 
 def _alone(work: Work, rendered: Rendered, size: int, space: Room) -> tuple[int, Walled | None]:
     """How many of the first go, when not even it fits: too large for any body, too dear now, or worth a try alone."""
     if space.micro is not None and rendered.costs[0] > space.micro:
-        return 0, Walled(space.micro, rendered.costs[0])
+        return 0, Walled(rendered.costs[0])
     if size + ENVELOPE_BYTES > work.job.spec.limits.batch_bytes:
         row = rendered.rows[0]
         detail = f"its request is {size:,} bytes; limits.batch_bytes is {work.job.spec.limits.batch_bytes:,}"
@@ -192,16 +176,13 @@ def _alone(work: Work, rendered: Rendered, size: int, space: Room) -> tuple[int,
     return 1, None
 
 
-def _space(work: Work) -> Room:
+def _space(work: Work, now: datetime) -> Room:
     """What the next body may hold: the job's limits, what the API has called too large, the money left."""
     limits = work.job.spec.limits
     with work.ledger.view() as tx:
         refused = ledger_batches.smallest_refused(tx, work.run)
-        left = None
-        if work.run.budget_micro is not None:
-            reserved = ledger_batches.reserved_micro(tx, work.run)
-            left = work.run.budget_micro - ledger_rows.spent_micro(tx, work.run) - reserved
-    return Room(limits.batch_rows, min(limits.batch_bytes, refused // 2 if refused else limits.batch_bytes), left)
+    size = min(limits.batch_bytes, refused // 2 if refused else limits.batch_bytes)
+    return Room(limits.batch_rows, size, left_micro(work, now=now))
 
 
 def _lies_whole(work: Work, batch: Batch) -> bool:
@@ -230,36 +211,6 @@ def _ready_page(work: Work, begun: bool | None, after: int, space: int) -> list[
     with work.ledger.view() as tx:
         limit = min(SPOOL_PAGE, space)
         return ledger_rows.page_of(tx, work.run, RowState.READY, after=after, limit=limit, begun=begun)
-
-
-def _render(work: Work, tag: str, page: list[RowAt]) -> Rendered:
-    with work.ledger.view() as tx:
-        contents = ledger_turns.contents(tx, [row.row_no for row in page])
-        talks = ledger_turns.conversations(tx, [row for row in page if not row.checking])
-        answers = ledger_turns.answers(tx, [row.row_no for row in page if row.checking])
-    rendered = Rendered([], [], [], [])
-    for row in page:
-        values, model = orjson.loads(contents[row.row_no]), work.models[work.asked(row)]
-        try:
-            if row.checking:
-                rubric, shared = work.rubric
-                said = rubric.messages(values, answers[row.row_no])
-            else:
-                shared = work.prefixes[row.prefix_no]
-                said = messages(work.job.message_for(values), talks.get(row.row_no))
-        except jinja2.UndefinedError as error:
-            rendered.unfit.append(Remark(row.row_no, row.turn, "unfilled_hole", f"prompt: {error.message}"))
-            continue
-        tokens = min(room(work.job.spec, row), model.max_output_tokens)
-        body = request(custom_id(tag, row.row_no), head=head(model.id, tokens), shared=shared, messages=said)
-        rendered.rows.append(row)
-        rendered.requests.append(body)
-        rendered.costs.append(_worst_case(model, body, tokens))
-    return rendered
-
-
-def _worst_case(model: Model, body: bytes, tokens: int) -> int:
-    return worst_case_micro(model, len(body) + HIDDEN_TOKENS, tokens, lane="batch")
 
 
 def _take_back(work: Work, batch: Batch, refused: Refused, *, now: datetime) -> None:

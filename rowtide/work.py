@@ -4,7 +4,7 @@ Every task starts here, so every task works on the same job or says what has cha
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,24 +13,28 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from rowtide import connector, ledger_prefixes
+from rowtide import connector, ledger_ladder, ledger_prefixes
 from rowtide import ledger as ledgers
 from rowtide.agent import RowAt
-from rowtide.catalogue import Model, load_catalogue
+from rowtide.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
 from rowtide.claude import api_schema
 from rowtide.connector import BETA, filled
+from rowtide.difficulty import ROUTER_FILE, fits, read_router
 from rowtide.errors import UserMistake
 from rowtide.gates import Suite, load_suite
 from rowtide.job import SkillsSpec, SourceSpec, ToolServerSpec
 from rowtide.job_folder import Job, changed_files, check_columns, check_holes, load_job, read_prompt
+from rowtide.ladder import who_answers
 from rowtide.ledger import Ledger, Run
 from rowtide.registry import Pinned, concrete
-from rowtide.requests import cache_warnings, cacheable_tokens, shared_part, with_skills
+from rowtide.requests import cache_warnings, cacheable_tokens, shared_part, with_effort, with_skills
+from rowtide.routing import check_start
 from rowtide.self_check import Rubric, SecondLook
 from rowtide.sources import columns, describe
 from rowtide.tools import ToolPool
 
 SPOOL_PAGE = 5000
+WRITTEN = "written.jsonl"  # in the spool: the words of streams, while somebody watches
 
 Clock = Callable[[], datetime]
 
@@ -44,9 +48,11 @@ class Work:
     run: Run
     job: Job
     models: list[Model]
+    """One for each rung, lowest first, and the one that takes the second look: not what may stand in for them."""
     servers: dict[str, ToolServerSpec]
     """The job's tool servers; where it asked for a capability, the one that was found for it."""
     environment: Mapping[str, str]
+    catalogue: Catalogue = field(default_factory=load_catalogue)
 
     @cached_property
     def prefixes(self) -> dict[int, bytes]:
@@ -56,6 +62,17 @@ class Work:
         return {
             number: filled(content, self.environment) if self.betas else content for number, content in kept.items()
         }
+
+    def prefix(self, prefix_no: int, effort: str | None) -> bytes:
+        """What stands before a row's own message when it is to be thought about so hard."""
+        key = prefix_no, effort
+        if key not in self._with_effort:
+            self._with_effort[key] = with_effort(self.prefixes[prefix_no], effort)
+        return self._with_effort[key]
+
+    @cached_property
+    def _with_effort(self) -> dict[tuple[int, str | None], bytes]:
+        return {}
 
     @property
     def betas(self) -> list[str]:
@@ -73,6 +90,13 @@ class Work:
         """Which of the models the row's next request is for: its tier's, or the one that takes the second look."""
         return len(self.job.spec.tiers) if row.checking else row.tier
 
+    def standing(self, *, at: str | None = None) -> list[Model]:
+        """The models that answer for `models`: now, or at a time of the ledger's; where one is out, its alternative."""
+        with self.ledger.view() as tx:
+            outages = ledger_ladder.outages(tx, self.run)
+        out = {each.model_id for each in outages if at is None or each.since <= at}
+        return [who_answers(self.catalogue, model, out) for model in self.models]
+
     @property
     def top(self) -> Model:
         """The ladder's highest rung."""
@@ -85,9 +109,9 @@ class Work:
         return folder / name
 
     def sweep_spool(self, *, keep: Collection[str]) -> None:
-        """Delete the files of every tag but these."""
+        """Delete the files of every tag but these, and but for the words somebody watches."""
         for file in (self.home / "spool" / self.run.run_id).glob("*"):
-            if file.name.partition(".")[0] not in keep:
+            if file.name != WRITTEN and file.name.partition(".")[0] not in keep:
                 file.unlink()
 
 
@@ -126,9 +150,13 @@ class Plan:
         }
 
 
-async def plan(folder: Path, source_path: str | None, environment: Mapping[str, str]) -> Plan:
+async def plan(
+    folder: Path, source_path: str | None, environment: Mapping[str, str], overrides: Overrides = NOTHING
+) -> Plan:
     """Check all that can be checked before a cent is spent. Raises UserMistake."""
+    catalogue = load_catalogue(overrides)
     job = load_job(folder)
+    job = on_ladder(job, catalogue.ladder(job.name, job.spec.tiers))
     source = job.spec.source if source_path is None else SourceSpec(path=Path(source_path).resolve())
     known = columns(source, folder, environment)
     check_columns(job, known)
@@ -137,7 +165,8 @@ async def plan(folder: Path, source_path: str | None, environment: Mapping[str, 
         check_holes(folder / look.rubric, [*known, "answer"])
         rubric_of(job)
     load_gate(job)
-    models = models_of(job)
+    models = models_of(job, catalogue)
+    check_start(job.spec.start, models[: len(job.spec.tiers)], known, folder)
     pinned = await concrete(job.spec.tools, registry=job.spec.registry, folder=folder, environment=environment)
     servers = {name: each.spec for name, each in pinned.items()}
     async with tool_pool(job, environment, servers) as pool:
@@ -152,15 +181,24 @@ async def plan(folder: Path, source_path: str | None, environment: Mapping[str, 
     return Plan(job, source, models, pinned, request, _warnings(job, models, request))
 
 
-def open_work(ledger: Ledger, home: Path, run_id: str, environment: Mapping[str, str]) -> Work:
-    """Open a run. Raises UserMistake when its job has changed in a way that decides answers."""
+def open_work(
+    ledger: Ledger, home: Path, run_id: str, environment: Mapping[str, str], overrides: Overrides = NOTHING
+) -> Work:
+    """Open a run. Raises UserMistake when its job has changed in a way that decides answers.
+
+    Its rungs keep the names they began with; what stands behind the names is as the catalogue says today.
+    """
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
     job = load_job(Path(run.job_folder))
     check_unchanged(job, run)
+    names: list[str] = orjson.loads(run.tiers)
+    job = on_ladder(job, names[: len(names) - bool(job.spec.checks.self_check)])
+    catalogue = load_catalogue(overrides)
     found: dict[str, dict[str, Any]] = orjson.loads(run.servers)
     pinned = {name: ToolServerSpec.model_validate(each["spec"]) for name, each in found.items()}
-    return Work(ledger, home, run, job, models_of(job), {**job.spec.tools, **pinned}, environment)
+    servers = {**job.spec.tools, **pinned}
+    return Work(ledger, home, run, job, models_of(job, catalogue), servers, environment, catalogue)
 
 
 def check_unchanged(job: Job, run: Run) -> None:
@@ -174,9 +212,13 @@ def check_unchanged(job: Job, run: Run) -> None:
         )
 
 
-def models_of(job: Job) -> list[Model]:
+def on_ladder(job: Job, tiers: list[str]) -> Job:
+    """The job with these rungs instead of its own."""
+    return replace(job, spec=job.spec.model_copy(update={"tiers": tiers}))
+
+
+def models_of(job: Job, catalogue: Catalogue) -> list[Model]:
     """The ladder's models, lowest rung first; after them the one that takes the second look, if there is one."""
-    catalogue = load_catalogue()
     look = job.spec.checks.self_check
     return [catalogue.tier(alias) for alias in [*job.spec.tiers, *([look.tier] if look else [])]]
 
@@ -221,4 +263,6 @@ def _warnings(job: Job, models: list[Model], request: bytes) -> list[str]:
         for folder in job.spec.skills.folders
         if folder not in SkillsSpec().folders and not (job.folder / folder).exists()
     ]
+    if (router := read_router(job.folder)) and not fits(router, job.spec.tiers):
+        absent.append(f"{ROUTER_FILE} was fitted for the ladder {', '.join(router.tiers)}: `rowtide fit-router` again")
     return absent + cache_warnings([longest], {model.alias: model.cache_minimum_tokens for model in models})

@@ -3,18 +3,19 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from prefect.runtime import flow_run
 
 from blocks.ledger_database import LedgerDatabase
+from blocks.model_ladder import overrides_in_force
 from rowtide import ledger as ledgers
 from rowtide import ledger_prefixes, ledger_rows
 from rowtide.admission import admissions, keys_of
+from rowtide.beginning import Asked, begin, go_on
 from rowtide.job_folder import find_job
 from rowtide.ledger import Ledger, Run
-from rowtide.pricing import MICRO
 from rowtide.rows import BadRow, SourceRow
+from rowtide.sinks import open_sink
 from rowtide.sources import read_pages
 from rowtide.work import SPOOL_PAGE, Plan, check_unchanged, plan
 from tasks.durable import durable
@@ -28,45 +29,25 @@ async def extract(
     limit: int | None = None,
     lane: str = "auto",
     budget: float | None = None,
+    finish_within_minutes: float | None = None,
 ) -> str:
     """Begin the run, or find it, and admit the source's rows from where it stopped. Returns the run's id.
 
-    `budget` is in US dollars; a run that is found can only be given more.
+    `budget` is in US dollars; a run that is found can only be given more. A deadline counts from the run's beginning.
     """
-    with LedgerDatabase.from_environment().get_ledger() as ledger:
+    database = LedgerDatabase.from_environment()
+    with database.get_ledger() as ledger:
         folder = find_job(job, jobs=Path("jobs"))
         name = run_id or f"{folder.name}-{flow_run.name}-{str(flow_run.id)[:8]}"
-        run = _go_on(ledger, name, budget)
+        run = go_on(ledger, name, budget)
         if run is None or not run.extracted_at:
-            found = await plan(folder, run.source_path if run else source, os.environ)
-            run = run or _begin(ledger, found, name, source, row_limit=limit, lane=lane, budget=budget)
+            found = await plan(folder, run.source_path if run else source, os.environ, await overrides_in_force())
+            open_sink(found.job.spec.sink, database.home, found.job.answer, os.environ)[0].check()
+            asked = Asked(name, source, limit, lane, budget, finish_within_minutes)
+            run = run or begin(ledger, found, asked, now=datetime.now(UTC))
             check_unchanged(found.job, run)
             _admit_all(ledger, run, found)
         return run.run_id
-
-
-def _go_on(ledger: Ledger, run_id: str, budget: float | None) -> Run | None:
-    """The run, if there is one. Whatever stopped it before, it goes on now; with more money, if it is given any."""
-    with ledger.page() as tx:
-        if not ledgers.has_run(tx, run_id):
-            return None
-        ledgers.go_on(tx, run_id, None if budget is None else round(budget * MICRO))
-        return ledgers.find_run(tx, run_id)
-
-
-def _begin(ledger: Ledger, found: Plan, run_id: str, source: str | None, *, budget: float | None, **asked: Any) -> Run:
-    wall = found.job.spec.limits.budget_usd if budget is None else budget
-    values = {
-        **asked,
-        **found.record,
-        "run_id": run_id,
-        "source_path": str(Path(source).resolve()) if source else None,
-        "budget_micro": None if wall is None else round(wall * MICRO),
-    }
-    with ledger.page() as tx:
-        run = ledgers.begin_run(tx, values, now=datetime.now(UTC))
-        ledger_prefixes.begin(tx, run, found.skills)
-        return run
 
 
 def _admit_all(ledger: Ledger, run: Run, found: Plan) -> None:

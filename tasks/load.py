@@ -1,17 +1,23 @@
 """Accepted rows into the sink, exactly once."""
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import orjson
 
 from blocks.ledger_database import LedgerDatabase
 from rowtide import ledger_loads
-from rowtide.sinks import Sink, open_sink
+from rowtide.columns import LINEAGE, Column, Page, as_page, unfit, without_rows
+from rowtide.ledger_loads import Accepted, Load, Rivals
+from rowtide.ledger_rows import Remark
+from rowtide.pricing import MICRO
+from rowtide.sinks import Part, Sink, open_sink
 from rowtide.work import Work
 from tasks.durable import durable
 
-PART_ROWS = 10_000
+PART_BYTES = 64_000_000  # of answers: a part is in memory whole, once
+PAGE_ROWS = 10_000
 
 
 @durable
@@ -19,27 +25,64 @@ async def load(run_id: str) -> int:
     """Finish the parts an earlier life began, then write the rest. Returns how many rows were loaded."""
     total = 0
     async with LedgerDatabase.from_environment().get_work(run_id) as work:
-        sink = open_sink(work.job.spec.sink, work.home, work.job.answer, os.environ)
-        with work.ledger.view() as tx:
-            parts = ledger_loads.unfinished(tx, work.run)
+        sink, columns = open_sink(work.job.spec.sink, work.home, work.job.answer, os.environ)
+        with work.ledger.page() as tx:
+            parts = ledger_loads.unfinished(tx, work.run, sink.location)
         while parts or (parts := _next_part(work, sink)):
-            load_no, part = parts.pop(0)
-            total += _write(work, sink, load_no, part)
+            total += _write(work, sink, columns, parts.pop(0))
     return total
 
 
-def _next_part(work: Work, sink: Sink) -> list[tuple[int, str]]:
+def _next_part(work: Work, sink: Sink) -> list[Load]:
+    rows = work.job.spec.sink.part_rows
     with work.ledger.page() as tx:
-        begun = ledger_loads.begin(tx, work.run, sink.location, limit=PART_ROWS, now=datetime.now(UTC))
+        begun = ledger_loads.begin(tx, work.run, sink.location, rows=rows, size=PART_BYTES, now=datetime.now(UTC))
     return [begun] if begun else []
 
 
-def _write(work: Work, sink: Sink, load_no: int, part: str) -> int:
-    with work.ledger.view() as tx:
-        rows = ledger_loads.rows_of(tx, work.run, load_no)
-        superseded = ledger_loads.superseded(tx, work.run, load_no, sink.location)
-    records = [{"row_key": key, **orjson.loads(content)} for _, key, _, content in rows]
-    sink.write_part(part, records, superseded)
-    with work.ledger.page() as tx:
-        ledger_loads.finish(tx, work.run, load_no, part, sink.location, rows, now=datetime.now(UTC))
-    return len(rows)
+def _write(work: Work, sink: Sink, columns: list[Column], part: Load) -> int:
+    """One part, from the ledger to where it stands. Returns how many of its rows are loaded."""
+    refused: list[Remark] = []
+    with sink.writing(part.part) as out:
+        work.ledger.check()  # another process may have had the sink for longer than our lease lasts
+        with work.ledger.view() as tx:
+            rivals = ledger_loads.rivals(tx, work.run, part, sink.location)
+        superseded = _superseded(rivals, out)
+        for rows in _pages(work, part):
+            page = _as_page(work, columns, rows, part)
+            bad = unfit(columns, page, [row.content for row in rows])
+            refused += [Remark(rows[n].row_no, rows[n].turn, "unloadable", why) for n, why in bad.items()]
+            out.write(without_rows(page, {n for n, row in enumerate(rows) if n in bad or row.row_key in superseded}))
+        out.finish(rivals.older)
+        with work.ledger.page() as tx:
+            now, place = datetime.now(UTC), sink.location
+            ledger_loads.finish(tx, work.run, part, place, superseded=superseded, unfit=refused, now=now)
+    return part.rows - len(refused)
+
+
+def _superseded(rivals: Rivals, out: Part) -> set[str]:
+    """The keys that a later run has loaded: what it wrote stands."""
+    found = {key for keys in rivals.newer.values() for key in keys}
+    for part, keys in rivals.begun.items():
+        found |= out.holds(part, keys)
+    return found
+
+
+def _pages(work: Work, part: Load) -> Iterator[list[Accepted]]:
+    after = 0
+    while True:
+        with work.ledger.view() as tx:
+            rows = ledger_loads.page_of(tx, work.run, part, after=after, limit=PAGE_ROWS)
+        if not rows:
+            return
+        yield rows
+        after = rows[-1].row_no
+
+
+def _as_page(work: Work, columns: list[Column], rows: list[Accepted], part: Load) -> Page:
+    keys, contents = [row.row_key for row in rows], [row.content for row in rows]
+    if not work.job.spec.sink.lineage:
+        return as_page(columns, keys, contents)
+    tiers: list[str] = orjson.loads(work.run.tiers)
+    said = [(work.run.run_id, tiers[r.tier], r.turn, r.cost_micro / MICRO, part.begun_at) for r in rows]
+    return as_page(columns, keys, contents, **dict(zip(LINEAGE, map(list, zip(*said, strict=True)), strict=True)))

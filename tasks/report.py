@@ -1,10 +1,15 @@
-"""What happened, in counts and money."""
+"""What happened, in counts and money, as a picture and in words."""
 
+import asyncio
+import logging
+import os
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
-from prefect.artifacts import acreate_markdown_artifact
+from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
 from blocks.ledger_database import LedgerDatabase
 from rowtide import ledger as ledgers
@@ -13,11 +18,16 @@ from rowtide.errors import Stopped
 from rowtide.ledger_story import summary
 from rowtide.summary import as_markdown, stop_words
 from tasks.durable import durable
+from tasks.progress import progress
+
+DRAWING_SECONDS = 900.0  # a million rows take about fifteen, ten million ten times as long
+
+log = logging.getLogger(__name__)
 
 
 @durable
 async def report(run_id: str) -> dict[str, Any]:
-    """Close the run's accounts: a summary on disk, the same as a Prefect artifact. Returns the summary.
+    """Close the run's accounts: a summary and a page on disk, the same as Prefect artifacts. Returns the summary.
 
     Raises Stopped for a run that ended at a wall: it can be resumed, and Prefect shows it as failed.
     """
@@ -29,11 +39,47 @@ async def report(run_id: str) -> dict[str, Any]:
             if not work.run.stopped:
                 ledgers.finish_run(tx, work.run, now=now)
         with work.ledger.view() as tx:
-            found = summary(tx, ledgers.find_run(tx, run_id), now=now)
+            found = summary(tx, ledgers.find_run(tx, run_id), now=now, catalogue=work.catalogue)
         folder = work.home / "reports"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{run_id}.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
-    await acreate_markdown_artifact(as_markdown(found), key="run-report", description=f"Rowtide run {run_id}")
+        await progress(work)
+    if os.environ.get("ROWTIDE_PAGE") != "0":
+        await _draw(database, run_id, folder / f"{run_id}.html", now)
+    await _tell(found)
     if found["stopped"]:
         raise Stopped(stop_words(found))
     return found
+
+
+async def _draw(database: LedgerDatabase, run_id: str, file: Path, now: datetime) -> None:
+    """Draw the page in a process of its own: if that dies, hangs or fails, the run is done all the same."""
+    url = ledgers.ledger_url(database.url.get_secret_value() if database.url else None, database.home)
+    command = [sys.executable, "-m", "rowtide.drawing"]
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=nothing, stderr=pipe)
+    orders = {"ledger_url": url, "run_id": run_id, "file": str(file), "now": now}
+    try:
+        async with asyncio.timeout(DRAWING_SECONDS):
+            _, said = await process.communicate(orjson.dumps(orders))
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        said = f"nothing in {DRAWING_SECONDS:.0f} s".encode()
+    if process.returncode != 0:
+        last = said.decode(errors="replace").strip().rpartition("\n")[2]
+        log.warning("the page of run %s could not be drawn: %s; all else is done", run_id, last)
+
+
+async def _tell(found: dict[str, Any]) -> None:
+    """The same on the run's page in Prefect: one text, and tables of what a person sorts and searches."""
+    about = f"Rowtide run {found['run_id']}"
+    await acreate_markdown_artifact(as_markdown(found), key="run-report", description=about)
+    tables: dict[str, list[dict[str, Any]]] = {
+        "run-tiers": [{"tier": name, **each} for name, each in found["tiers"].items()],
+        "run-set-aside": [{"reason": reason, "rows": count} for reason, count in found["reasons"].items()],
+        "run-tools": [{"tool": name, **each} for name, each in found["tools"].items()],
+    }
+    for key, table in tables.items():
+        if table:
+            await acreate_table_artifact(table, key=key, description=f"{about}: {key.removeprefix('run-')}")

@@ -7,15 +7,18 @@ from datetime import UTC, datetime
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
 from rowtide import ledger as ledgers
-from rowtide import ledger_rows
-from rowtide.claude import Claude, Refused, Unknown
+from rowtide import ledger_lanes, ledger_rows
+from rowtide.api_outcomes import Refused, Unknown
+from rowtide.choosing import lane_now
+from rowtide.claude import Claude
 from rowtide.collecting import open_batches
 from rowtide.doubt import Wait
 from rowtide.errors import UserMistake, WorldError
 from rowtide.ledger_batches import Batch
 from rowtide.settling import doubt_unanswered, settle
 from rowtide.states import RowState
-from rowtide.submission import Walled, next_batch, post, unpack
+from rowtide.submission import next_batch, post, unpack
+from rowtide.walls import Walled, wall_in_the_way
 from rowtide.work import Work
 from tasks.durable import durable
 
@@ -30,17 +33,21 @@ UNDECIDED = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSW
 async def submit(run_id: str) -> int:
     """Settle what an earlier life left in doubt, then post the batches worth cutting, as far as the budget goes.
 
-    Returns how many rows are still undecided: while there are any, the pump goes on.
+    Rows of a live lane are left to `converse`. Returns how many rows are still undecided: while there are any, the
+    pump goes on.
     """
     credentials = ClaudeCredentials.from_environment()
     async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
         why, next_micro = work.run.stopped, None
-        unpack(work, everything=why is not None)
+        with work.ledger.page() as tx:
+            ledger_lanes.end_lives(tx, work.run, now=_now())
+        goes_live = lane_now(work, now=_now()) != "batch"
+        unpack(work, everything=goes_live or why is not None)
         doubt_unanswered(work, clock=_now)
         await _settle(work, claude, credentials)
-        while why is None and (batch := next_batch(work, _new_tag, clock=_now)) is not None:
+        while not (goes_live or why) and (batch := next_batch(work, _new_tag, clock=_now)) is not None:
             if isinstance(batch, Walled):
-                why, next_micro = "budget", batch.next_micro
+                why, next_micro = wall_in_the_way(work, batch.next_micro, now=_now()), batch.next_micro
             elif not await _post(work, claude, credentials, batch):
                 break
         return _undecided(work, why, next_micro)
@@ -73,15 +80,16 @@ async def _post(work: Work, claude: Claude, credentials: ClaudeCredentials, batc
 
 
 def _undecided(work: Work, why: str | None, next_micro: int | None) -> int:
-    """How many rows the pump must go on for. Under a wall, rows that cannot be sent are not among them."""
+    """How many rows the pump must go on for: not those that no budget bears, nor those that come after a held one."""
     with work.ledger.view() as tx:
         counts = ledger_rows.counts(tx, work.run)
+        blocked = ledger_lanes.blocked(tx, work.run) if counts[RowState.HELD] else 0
     moving = sum(counts[state] for state in UNDECIDED if state is not RowState.READY)
     if why and not moving:
         with work.ledger.page() as tx:
             ledgers.stop(tx, work.run, why, next_micro=next_micro)
         return 0
-    return moving + counts[RowState.READY]
+    return moving + counts[RowState.READY] - blocked
 
 
 def _new_tag() -> str:

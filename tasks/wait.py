@@ -13,9 +13,11 @@ from rowtide.errors import StoppedByWorld, WorldError
 from rowtide.settling import posting, settle
 from rowtide.work import Work
 from tasks.durable import durable
+from tasks.progress import progress
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 60.0
+LONGEST_WITH_A_DEADLINE = 5.0
 PAUSE_GROWS_BY = 1.5
 OUTAGE = timedelta(minutes=30)  # how long the API may be out of reach before the stage fails, to be tried again
 
@@ -28,6 +30,7 @@ async def wait(run_id: str) -> dict[str, int]:
     async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
         collector = Collector(work, claude, settle=credentials.settle, clock=_now)
         pause, reached_at = FIRST_PAUSE_SECONDS, _now()
+        longest = LONGEST_WITH_A_DEADLINE if work.run.finish_by else LONGEST_PAUSE_SECONDS
         while open_batches(work) or posting(work):
             try:
                 settled = await _settled(work, claude, credentials.settle)
@@ -41,8 +44,9 @@ async def wait(run_id: str) -> dict[str, int]:
                 settled, after = False, error.retry_after_seconds
             if settled or done.total():
                 break
+            await progress(work)
             await asyncio.sleep(after or pause)
-            pause = min(pause * PAUSE_GROWS_BY, LONGEST_PAUSE_SECONDS)
+            pause = min(pause * PAUSE_GROWS_BY, longest)
     return dict(done)
 
 

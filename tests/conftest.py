@@ -6,8 +6,10 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import orjson
+import postgres
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -76,6 +78,20 @@ def make_rows(ledger: Ledger, run: Run, count: int, *, tier: int | None = 0) -> 
 
 
 @pytest.fixture(scope="session")
+def postgres_server() -> Generator[Path]:
+    """A real PostgreSQL of the tests' own. Gives the folder of its socket."""
+    with postgres.server() as socket:
+        yield socket
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Path) -> Generator[str]:
+    """The URL of a database of this test's own."""
+    with postgres.database(postgres_server, f"test_{uuid4().hex}") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def prefect_server() -> Generator[str]:
     """A real Prefect server of the tests' own. Gives its URL, for child processes too."""
     quiet = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
@@ -97,6 +113,7 @@ def api(emulator_server: Any, prefect_server: str, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("ANTHROPIC_API_KEY", f"key-{tmp_path.name}")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", emulator_server.url)
     monkeypatch.setenv("ROWTIDE_SETTLE_SECONDS", "1")
+    monkeypatch.setenv("ROWTIDE_PAGE", "0")  # a report's page takes seconds to draw
     yield emulator_server
     emulator_server.world.faults.clear()
     emulator_server.world.faults.on_call = untroubled_call
@@ -147,6 +164,7 @@ SPEC: dict[str, Any] = {
     "source": {"path": "rows.csv"},
     "key": "id",
     "tiers": ["haiku", "sonnet"],
+    "lane": "batch",
     "sink": {"path": "results"},
 }
 

@@ -21,23 +21,35 @@ PRODUCT = [*LAYERS, "emulator"]
 
 # Decisions take values and give values back. Edges touch disk, network, database or other programs.
 DECISIONS = {
-    "admission", "agent", "checks", "connector", "doubt", "errors", "packing", "policies", "pricing", "requests",
-    "results", "rows", "self_check", "states", "summary", "tool_rules",
-    "catalogue", "job", "skills", "server_json", "stubs",  # each reads the one kind of file it defines, no more
+    "admission", "agent", "answer_schema", "api_outcomes", "catalogue", "charts", "checks", "columns", "connector",
+    "difficulty", "doubt", "errors", "features", "forecast", "job", "job_file", "ladder", "lanes", "mending", "pace",
+    "packing", "policies", "pricing", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page",
+    "report_times", "report_words", "requests", "results", "rows", "self_check", "server_json", "skills", "states",
+    "stays", "stubs", "summary", "thresholds", "tool_rules",
 }  # fmt: skip
 EDGES = {
-    "calling", "claude", "collecting", "filing", "following", "gates", "job_folder", "programs", "registry", "settling",
-    "sinks", "sources", "submission", "tool_servers", "tool_sessions", "tools", "work",
-    "ledger", "ledger_batches", "ledger_calls", "ledger_leases", "ledger_loads", "ledger_migrations", "ledger_prefixes",
-    "ledger_rows", "ledger_story", "ledger_tables", "ledger_turns",
+    "beginning", "calling", "choosing", "claude", "collecting", "drawing", "filing", "following", "gates",
+    "job_folder", "ledger", "ledger_batches", "ledger_calls", "ledger_costs", "ledger_glance", "ledger_history",
+    "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations", "ledger_outcomes",
+    "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_routes", "ledger_rows", "ledger_story",
+    "ledger_tables", "ledger_turns", "ordering", "outages", "programs", "quarantine", "registry", "rendering",
+    "router_fit", "routing", "settling", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks",
+    "sorting", "sources", "submission", "survey", "swarm", "tool_servers", "tool_sessions", "tools", "validating",
+    "walls", "work",
 }  # fmt: skip
 
 HEAVY = {
+    "altair": {"rowtide/charts.py"},
+    "vl_convert": {"rowtide/charts.py"},
     "anthropic": {"rowtide/claude.py"},
     "mcp": {"rowtide/tool_sessions.py"},
     "mcp_types": {"rowtide/tool_sessions.py"},
+    "duckdb": {"rowtide/routing.py", "rowtide/sink_duckdb.py"},
     "great_expectations": {"rowtide/gates.py"},
-    "sqlalchemy": {"rowtide/sources.py", "rowtide/sinks.py"} | {f"rowtide/{n}.py" for n in EDGES if "ledger" in n},
+    "sklearn": {"rowtide/router_fit.py"},
+    "scipy": {"rowtide/thresholds.py"},
+    "sqlalchemy": {f"rowtide/{n}.py" for n in EDGES if "ledger" in n}
+    | {"rowtide/sources.py", "rowtide/sinks.py", "rowtide/sink_tables.py", "rowtide/sink_duckdb.py"},
 }
 # What a decision has no use for: the machine, the network, the clock.
 OUTSIDE = {
@@ -49,10 +61,10 @@ FILE_LINES = {"flows": 80, "tasks": 100}
 PRODUCT_FILE_LINES = 300
 FUNCTION_LINES = 40
 LATE = {"rowtide/gates.py"}  # Great Expectations takes seconds to import: only a job with a gate pays for it
-ROWTIDE_MODULES = 50  # the ledger is eleven of them, the tools eight
+ROWTIDE_MODULES = 96  # docs/decisions/0009: too many to be flat, and how they will part
 
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "service", "handler"}
-MODEL_ID = re.compile(r"claude-(haiku|sonnet|opus|fable)-")
+MODEL_ID = re.compile(r"claude-(haiku|sonnet|opus|fable|mythos)-")
 MACHINE = re.compile(r"(?<![\w.}])/(root|opt|Users|srv|home|work)/\w|\b[A-Z]:\\\w")
 # Put together from pieces, so that no file holds what no file may hold, this one included.
 REGISTRY = re.compile(
@@ -351,8 +363,14 @@ def test_rowtide_reads_no_clock_and_no_environment() -> None:
 
 
 def test_a_model_is_a_line_of_config() -> None:
-    lines = ((path, n, line) for path in python_files(*LAYERS) for n, line in enumerate(text_of(path).splitlines(), 1))
-    found = [f"{path}:{number}" for path, number, line in lines if MODEL_ID.search(line)]
+    # The emulator is another's API: it has models of its own. Its tests, and those that call it by hand, name them.
+    found = [
+        f"{path}:{number}"
+        for path in tracked()
+        if path.parts[0] not in ("emulator", "tests") and path != Path("rowtide/models.yaml")
+        for number, line in enumerate(text_of(path).splitlines(), 1)
+        if MODEL_ID.search(line)
+    ]
     refuse("model ids stand in rowtide/models.yaml", found)
 
 

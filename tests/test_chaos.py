@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chaos.faults import RULES, Disturbance, endure
-from chaos.kill import Ground, Result, ground, kill_everywhere, kill_twice, sigkill, two_workers
+from chaos.kill import Ground, Result, ground, kill_everywhere, kill_twice, sigkill, sigkill_live, two_workers
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +37,11 @@ def test_it_may_die_at_two_of_them(here: Ground) -> None:
 def test_it_may_be_killed_at_any_time_and_often(here: Ground) -> None:
     """A hundred real SIGKILLs, give or take those that came when the run had ended."""
     assert failed(sigkill(here, 20, kills=6)) == []
+
+
+def test_it_may_be_killed_with_live_calls_on_the_wire(here: Ground) -> None:
+    """Only those are made again, each is noted, and what they may have cost stays reserved."""
+    assert failed(sigkill_live(here, 12, kills=4)) == []
 
 
 def test_two_may_work_on_one_run_and_one_may_be_killed(here: Ground) -> None:

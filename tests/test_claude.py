@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from emulator.clock import Clock
 from emulator.server import start
-from rowtide.claude import BatchStatus, Claude, Created, Refused, Unknown, api_schema
+from rowtide.api_outcomes import BatchStatus, Created, Refused, Unknown
+from rowtide.claude import Claude, api_schema
 from rowtide.errors import UserMistake
 
 

@@ -7,8 +7,11 @@ import pytest
 from anthropic import AsyncAnthropic
 from jsonschema import Draft202012Validator
 
+from emulator.effort import EFFORTS
+from emulator.hardness import features
 from emulator.minds import Thought, think
-from emulator.mistakes import WRONG_PER_HUNDRED, is_hard
+from emulator.mistakes import WRONG_PER_HUNDRED, is_hard, mistakes_of
+from emulator.reading import read
 from emulator.server import start
 
 GLOSSARY = """Choose one sector.
@@ -297,3 +300,78 @@ def test_a_correction_mends_about_half_of_what_was_wrong() -> None:
 def test_without_schema_or_tools_it_just_talks() -> None:
     thought = think({"model": "m", "messages": [{"role": "user", "content": "hello"}]}, "haiku")
     assert (thought.stop_reason, thought.content) == ("end_turn", [{"type": "text", "text": "Done."}])
+
+
+# Effort, and what makes a row hard
+
+
+def wrong_share(rows: list[str], tier: str, **options: Any) -> float:
+    """Of single questions without tools: how many are answered otherwise than they would be without a mistake."""
+    effort = {"effort": options.pop("effort")} if "effort" in options else {}
+    readings = [read(asking(row, output_config={**effort}), **options) for row in rows]
+    return sum(bool(mistakes_of(reading, tier)) for reading in readings) / len(rows)
+
+
+def test_more_effort_is_more_thinking_and_fewer_mistakes_in_the_same_rows() -> None:
+    rows = [f"company name: Acme {n}\ncountry: GB" for n in range(3000)]
+    wrong = [wrong_share(rows, "haiku", effort=effort) for effort in EFFORTS]
+    assert wrong == sorted(wrong, reverse=True)
+    assert wrong[1] == wrong_share(rows, "haiku")
+    assert wrong[0] > 1.15 * wrong[1] > 1.5 * wrong[4]
+    assert wrong_share(rows, "sonnet", effort="high") == wrong_share(rows, "sonnet")
+    thought = [think(asking(rows[0], output_config={"effort": effort}), "haiku").thinking for effort in EFFORTS]
+    assert thought == sorted(set(thought))
+    assert think(asking(rows[0]), "haiku").thinking == 0
+
+
+async def test_thinking_is_billed_as_output_and_takes_room_from_the_answer() -> None:
+    with start() as emulator:
+        claude = AsyncAnthropic(base_url=emulator.url, api_key="key", max_retries=0)
+        usages = {}
+        for effort in ("low", "max"):
+            params: Any = asking("hello", tools=[], output_config={"effort": effort}, max_tokens=4000)
+            usages[effort] = (await claude.messages.create(**params)).usage
+        details = {effort: usage.output_tokens_details.thinking_tokens for effort, usage in usages.items()}
+        assert usages["max"].output_tokens - usages["low"].output_tokens == details["max"] - details["low"] > 500
+        short: Any = asking("hello", tools=[], output_config={"effort": "max"}, max_tokens=100)
+        cut = await claude.messages.create(**short)
+        assert (cut.stop_reason, cut.usage.output_tokens) == ("max_tokens", 100)
+        assert [block.type for block in cut.content] == ["thinking"]
+
+
+PLAIN = "message: the invoice {} for my last order was sent to the wrong address\ncity: Leeds\ncustomer: Margaret Hill"
+HARDER = {
+    "missing": PLAIN.replace("Leeds", ""),
+    "long": PLAIN + "\nhistory: " + "we have written to you before about this. " * 20,
+    "noisy": PLAIN.replace("for my", "!!!! <b>for</b> ### my"),
+    "foreign": "message: die Rechnung {} für die letzte Bestellung ist nicht angekommen\ncity: Köln\ncustomer: Jürgen",
+    "ambiguous": PLAIN + "\ncompany: Global Group",
+}
+
+
+@pytest.mark.parametrize("feature", sorted(HARDER))
+def test_a_row_with_something_hard_about_it_is_wrong_more_often_the_weaker_the_model(feature: str) -> None:
+    plain = [PLAIN.format(n) for n in range(600)]
+    harder = [HARDER[feature].format(n) for n in range(600)]
+    assert (features(plain[0]), features(harder[0])) == (frozenset(), {feature})
+    shares = {tier: wrong_share(harder, tier, hardness="features") for tier in WRONG_PER_HUNDRED}
+    assert shares["haiku"] > 4 * wrong_share(plain, "haiku", hardness="features")
+    assert shares["haiku"] > 2 * shares["sonnet"] > 4 * shares["opus"]
+
+
+async def test_an_account_may_have_rows_that_are_hard_by_their_features_and_its_batches_keep_it() -> None:
+    row = next(
+        row for n in range(99) if is_hard(row := HARDER["foreign"].format(n), by_features=True) and not is_hard(row)
+    )
+    with start() as emulator:
+        emulator.world.settings.change("router", hardness="features")
+        said: dict[str, Any] = {}
+        for key in ("router", "plain"):
+            claude = AsyncAnthropic(base_url=emulator.url, api_key=key, max_retries=0)
+            params: Any = asking(row, tools=[])
+            batch = await claude.messages.batches.create(requests=[{"custom_id": "only", "params": params}])
+            emulator.world.settings.reset()
+            found = [line async for line in await claude.messages.batches.results(batch.id)]
+            result: Any = found[0].result
+            said[key] = result.message.content[-1].text
+    assert json.loads(said["router"])["confidence"] < 0.75 < json.loads(said["plain"])["confidence"]

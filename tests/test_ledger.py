@@ -117,8 +117,7 @@ def test_a_conversation_is_read_back_as_it_was_held(ledger: Ledger) -> None:
         ledger_rows.go_on(tx, {row: 1})
         (at,) = ledger_rows.page_of(tx, run, RowState.READY, after=0, limit=10)
         talk = ledger_turns.conversations(tx, [at])[row]
-    assert [turn.stop_reason for turn in talk.turns] == ["tool_use"]
-    assert [record.output for record in talk.tool_records[1]] == ["out"]
+    assert [(said.stop_reason, [heard.output for heard in said.heard]) for said in talk] == [("tool_use", ["out"])]
 
 
 def test_a_row_that_climbs_starts_a_fresh_conversation(ledger: Ledger) -> None:
@@ -127,7 +126,7 @@ def test_a_row_that_climbs_starts_a_fresh_conversation(ledger: Ledger) -> None:
     batch_no = batch_of(ledger, run, [row])
     with ledger.page() as tx:
         ledger_turns.reply(tx, [reply_to(row, batch_no)])
-        ledger_rows.escalate(tx, [Remark(row, 1, "not_verified", "because")], now=NOW)
+        ledger_rows.escalate(tx, [Remark(row, 1, "not_verified", "because")], {row: 1}, now=NOW)
         (at,) = ledger_rows.page_of(tx, run, RowState.READY, after=0, limit=10)
         assert ledger_turns.conversations(tx, [at]) == {}
     assert (at.tier, at.turn, at.turns_here, at.corrections) == (1, 1, 0, 0)
@@ -141,8 +140,9 @@ def test_a_row_loaded_once_is_unchanged_next_time_and_changed_content_is_not(led
         ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows])
         ledger_rows.answer(tx, dict.fromkeys(rows, b"{}"))
         ledger_rows.accept(tx, rows)
-        load_no, part = ledger_loads.begin(tx, run, "sink", limit=10, now=NOW) or (0, "")
-        ledger_loads.finish(tx, run, load_no, part, "sink", ledger_loads.rows_of(tx, run, load_no), now=NOW)
+        load = ledger_loads.begin(tx, run, "sink", rows=10, size=1000, now=NOW)
+        assert load
+        ledger_loads.finish(tx, run, load, "sink", now=NOW)
     again = make_run(ledger, "run-2")
     first, second = make_rows(ledger, again, 2, tier=None)
     with ledger.page() as tx:
@@ -159,10 +159,11 @@ def test_a_load_that_was_begun_names_the_same_rows_again(ledger: Ledger) -> None
         ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows])
         ledger_rows.answer(tx, dict.fromkeys(rows, b"{}"))
         ledger_rows.accept(tx, rows)
-        begun = ledger_loads.begin(tx, run, "sink", limit=3, now=NOW)
+        begun = ledger_loads.begin(tx, run, "sink", rows=3, size=1000, now=NOW)
+    assert begun
     with ledger.page() as tx:
-        assert ledger_loads.unfinished(tx, run) == [begun]
-        assert [row for row, *_ in ledger_loads.rows_of(tx, run, (begun or (0, ""))[0])] == rows[:3]
+        assert ledger_loads.unfinished(tx, run, "sink") == [begun]
+        assert [row.row_no for row in ledger_loads.page_of(tx, run, begun, after=0, limit=9)] == rows[:3]
 
 
 def test_an_unknown_run_is_named_with_the_nearest_one(ledger: Ledger) -> None:

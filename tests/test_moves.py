@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from rowtide import ledger_batches, ledger_loads, ledger_rows, ledger_turns
 from rowtide.errors import IllegalMove
 from rowtide.ledger import Ledger, ledger_url
+from rowtide.ledger_loads import Load
 from rowtide.ledger_rows import Remark
 from rowtide.ledger_turns import Reply
 from rowtide.states import MOVES, RowState
@@ -88,14 +89,20 @@ ASK: dict[str, Ask] = {
     "continue": lambda m, tx, rows: ledger_rows.go_on(tx, dict.fromkeys(rows, 1)),
     "correct": lambda m, tx, rows: ledger_rows.correct(tx, m.remarks(rows), now=NOW),
     "lengthen": lambda m, tx, rows: ledger_rows.lengthen(tx, m.remarks(rows), now=NOW),
-    "escalate": lambda m, tx, rows: ledger_rows.escalate(tx, m.remarks(rows), now=NOW),
+    "escalate": lambda m, tx, rows: ledger_rows.escalate(tx, m.remarks(rows), dict.fromkeys(rows, 1), now=NOW),
     "answer": lambda m, tx, rows: ledger_rows.answer(tx, dict.fromkeys(rows, b"{}")),
     "accept": lambda m, tx, rows: ledger_rows.accept(tx, rows),
     "quarantine": lambda m, tx, rows: ledger_rows.quarantine(tx, m.remarks(rows), now=NOW),
-    "load": lambda m, tx, rows: ledger_loads.finish(
-        tx, m.run_, 0, "part", "sink", [(row, f"key-{row}", "id", b"{}") for row in rows], now=NOW
-    ),
+    "load": lambda m, tx, rows: load(m, tx, rows),
 }
+
+
+def load(m: ALedger, tx: Connection, rows: list[int]) -> None:
+    """All of them as one part."""
+    for row in rows:
+        tx.execute(text("UPDATE row SET load_no = 1 WHERE row_no = :row"), {"row": row})
+    ledger_loads.finish(tx, m.run_, Load(1, "part", rows[0], rows[-1], len(rows), ""), "sink", now=NOW)
+
 
 TestMoves = ALedger.TestCase
 TestMoves.settings = settings(

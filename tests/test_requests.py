@@ -6,21 +6,15 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowtide.ledger_turns import Conversation, Said, ToolRecord
-from rowtide.requests import custom_id, head, messages, request, row_no_of, shared_part
+from rowtide.ledger_turns import Heard, Said
+from rowtide.requests import custom_id, head, messages, params, request, row_no_of, shared_part
 
 TOOL = {"name": "a__b", "description": "d", "input_schema": {"type": "object"}}
 
 
-def build(talk: Conversation | None = None) -> dict:
+def build(*talk: Said) -> dict:
     shared = shared_part("be good", [TOOL], {"type": "object"})
-    return orjson.loads(
-        request("tag-7", head=head("some-model", 99), shared=shared, messages=messages("row seven", talk))
-    )
-
-
-def turn(number: int, stop_reason: str, content: bytes) -> Said:
-    return Said(number, stop_reason, content)
+    return orjson.loads(request("tag-7", params(head("some-model", 99), shared, messages("row seven", talk))))
 
 
 def test_a_first_request_holds_the_row_the_instructions_the_tools_and_the_schema() -> None:
@@ -39,10 +33,8 @@ def test_what_the_model_said_goes_back_verbatim_with_every_tool_answered() -> No
     said = (
         b'[{"type":"thinking","thinking":"","signature":"x=="},{"type":"tool_use","id":"t1","name":"a__b","input":{}}]'
     )
-    talk = Conversation()
-    talk.turns.append(turn(1, "tool_use", said))
-    talk.tool_records[1].append(ToolRecord(7, 1, 0, "t1", "a.b", b"{}", "no such thing", 1, 4))
-    _, assistant, user = build(talk)["params"]["messages"]
+    heard = [Heard("t1", "a.b", "no such thing", 1), Heard("mcptoolu_2", "c.d", "the API has heard this itself", 0)]
+    _, assistant, user = build(Said("tool_use", said, heard=heard))["params"]["messages"]
     assert assistant["content"] == orjson.loads(said)
     (result,) = user["content"]
     assert (result["tool_use_id"], result["is_error"]) == ("t1", True)
@@ -50,16 +42,13 @@ def test_what_the_model_said_goes_back_verbatim_with_every_tool_answered() -> No
 
 
 def test_a_correction_follows_the_answer_it_is_about() -> None:
-    talk = Conversation()
-    talk.turns.append(turn(1, "end_turn", b"[]"))
-    talk.corrections[1] = "Your answer was not accepted: …"
-    assert build(talk)["params"]["messages"][-1] == {"role": "user", "content": "Your answer was not accepted: …"}
+    answered = Said("end_turn", b"[]", correction="Your answer was not accepted: …")
+    assert build(answered)["params"]["messages"][-1] == {"role": "user", "content": "Your answer was not accepted: …"}
 
 
 def test_a_reply_that_was_cut_is_asked_for_again_as_if_it_had_never_been() -> None:
-    talk = Conversation()
-    talk.turns.append(turn(1, "max_tokens", b'[{"type":"text","text":"The ans"}]'))
-    assert build(talk)["params"]["messages"] == [{"role": "user", "content": "row seven"}]
+    cut = Said("max_tokens", b'[{"type":"text","text":"The ans"}]')
+    assert build(cut)["params"]["messages"] == [{"role": "user", "content": "row seven"}]
 
 
 @given(row_no=st.integers(1, 2**62), tag=st.from_regex(r"[0-9a-f]{12}", fullmatch=True))

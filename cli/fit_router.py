@@ -1,0 +1,124 @@
+"""`rowtide fit-router JOB`."""
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from cyclopts import Parameter
+
+from blocks.model_ladder import overrides_in_force
+from cli.say import existing_ledger, out, tilde
+from rowtide.catalogue import load_catalogue
+from rowtide.difficulty import ROUTER_FILE, Router, Rung, words_of
+from rowtide.job_folder import find_job, load_job
+from rowtide.pricing import MICRO
+from rowtide.router_fit import fit_router as fit
+from rowtide.work import on_ladder
+
+STRONGEST = 5
+
+
+def fit_router(job: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Learn from a job's own history where its rows should start, and write it to router.json in the job's folder.
+
+    Parameters
+    ----------
+    job
+        A name under jobs/, or a folder.
+    json
+        Print one JSON object on stdout.
+    """
+    catalogue = load_catalogue(asyncio.run(overrides_in_force()))
+    found = load_job(find_job(job, jobs=Path("jobs")))
+    found = on_ladder(found, catalogue.ladder(found.name, found.spec.tiers))
+    prices = [float(catalogue.tier(tier).price_at(0).output) for tier in found.spec.tiers]
+    with existing_ledger() as ledger:
+        router = fit(ledger, found, prices, now=datetime.now(UTC))
+    file = found.folder / ROUTER_FILE
+    _write(file, router)
+    if json:
+        sys.stdout.write(orjson.dumps(_summary(router)).decode() + "\n")
+        return 0
+    for line in tell(router):
+        out.print(line, markup=False)
+    out.print(f"Written to {tilde(file)}: the job's next run starts rows by it.", markup=False)
+    return 0
+
+
+def tell(router: Router) -> list[str]:
+    """What was learnt, line by line."""
+    lines = [
+        f"Learnt from {router.rows:,} rows of {_count(router.runs, 'run')}: {router.climbed:,} climbed or failed, "
+        f"{router.quarantined:,} were set aside."
+    ]
+    for rung in router.rungs:
+        lines += ["", *_tell_rung(rung)]
+    return [*lines, "", *_tell_thresholds(router), _tell_golden(router)]
+
+
+def _tell_rung(rung: Rung) -> list[str]:
+    share = f"{rung.accepted / rung.rows:.1%}" if rung.rows else "nothing"
+    lines = [
+        f"{rung.tier}: would do for {share} of {rung.rows:,} rows; ${rung.accepted_micro / MICRO:.6f} for one that it "
+        f"does for, ${rung.failed_micro / MICRO:.6f} for one that goes on"
+    ]
+    if rung.brier is None or rung.brier_base is None:
+        return [*lines, "  too few of one kind to tell rows apart: the same chance for every row"]
+    lines.append(f"  Brier score {rung.brier:.4f} against {rung.brier_base:.4f} for the same chance for every row")
+    lines.append("  said → came true: " + ", ".join(f"{b.chance:.0%} → {b.accepted:.0%}" for b in rung.calibration))
+    lines += [f"  {'for' if weight > 0 else 'against'}: {words_of(name)}" for name, weight in strongest(rung)]
+    return lines
+
+
+def strongest(rung: Rung) -> list[tuple[str, float]]:
+    """The features that move the chance most, with the log-odds that one standard deviation adds."""
+    added = [(name, -rung.slope * each.weight) for name, each in rung.weights.items()]
+    return sorted(added, key=lambda each: -abs(each[1]))[:STRONGEST]
+
+
+def _tell_thresholds(router: Router) -> list[str]:
+    saving = router.saving
+    if not saving.started_higher:
+        return [f"All rows start on {router.tiers[0]}: nothing else is cheaper for certain."]
+    rungs = [
+        f"on {tier} with a chance of {least:.0%} or more"
+        for tier, least in zip(router.tiers, router.thresholds, strict=False)
+        if least <= 1
+    ]
+    words = ", else ".join([*rungs, f"on {router.tiers[-1]}"])
+    return [
+        f"A row starts {words}. {saving.started_higher:.1%} start above {router.tiers[0]}.",
+        f"Expected saving against starting all on {router.tiers[0]}: {saving.share:.1%} of the cost "
+        f"(95%: {saving.low:.1%} to {saving.high:.1%}), ${saving.micro_per_row / MICRO:.6f} a row.",
+    ]
+
+
+def _tell_golden(router: Router) -> str:
+    golden = router.golden
+    if not golden.rows:
+        return f"Golden rows: {golden.verdict}."
+    return (
+        f"Golden rows: {golden.right} of {golden.rows} right, at least {golden.lower_bound:.1%} with "
+        f"{golden.confidence:.0%} confidence (Clopper-Pearson); target {golden.target:.0%}. {golden.verdict}."
+    )
+
+
+def _summary(router: Router) -> dict[str, Any]:
+    kept = router.model_dump(mode="json", exclude={"vocabulary": {"words"}, "rungs": {"__all__": {"weights"}}})
+    for rung, shown in zip(router.rungs, kept["rungs"], strict=True):
+        shown["strongest"] = [{"feature": words_of(name), "log_odds": weight} for name, weight in strongest(rung)]
+    return kept
+
+
+def _write(file: Path, router: Router) -> None:
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside.write_text(router.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    beside.replace(file)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

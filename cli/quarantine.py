@@ -1,0 +1,215 @@
+"""`rowtide quarantine`: the rows that wait for a person, out to a sheet and back, sent again or given up."""
+
+import getpass
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import orjson
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from cli.say import err, existing_ledger, out
+from rowtide import ledger as ledgers
+from rowtide import ledger_quarantine, quarantine
+from rowtide.errors import UserMistake
+from rowtide.ledger import Ledger, Run
+from rowtide.ledger_quarantine import DROPPED, Signed
+from rowtide.ledger_rows import counts
+from rowtide.mending import advice
+from rowtide.quarantine_cells import LONGEST
+from rowtide.quarantine_sheet import KINDS
+
+Flag = Annotated[bool, Parameter(negative="")]
+Every = Annotated[bool, Parameter(name="--all", negative="")]
+
+
+def list_(run: str | None = None, *, json: Flag = False) -> int:
+    """List the reasons, how many rows have each, one of them, and what can be done.
+
+    Parameters
+    ----------
+    run
+        The run's id, as `rowtide runs` lists it; by default the newest.
+    json
+        Print one JSON object on stdout.
+    """
+    with existing_ledger() as ledger, ledger.view() as tx:
+        newest = ledgers.all_runs(tx, limit=1)
+        if run is None and not newest:
+            raise UserMistake("no run in this ledger yet")
+        found = ledgers.find_run(tx, run) if run else newest[0]
+        groups = ledger_quarantine.groups(tx, found)
+        rows = sum(counts(tx, found).values())
+    total = sum(each.rows for each in groups)
+    if json:
+        reasons = [
+            {
+                "reason": each.reason,
+                "rows": each.rows,
+                "example": {"row_key": each.row_key, "detail": each.detail},
+                "advice": advice(each.reason),
+            }
+            for each in groups
+        ]
+        said = {"run_id": found.run_id, "rows": rows, "quarantined": total, "reasons": reasons}
+        sys.stdout.write(orjson.dumps(said).decode() + "\n")
+        return 0
+    which = "" if run else " (the newest)"
+    out.print(f"run {found.run_id}{which}: {total:,} of {rows:,} rows are in quarantine", markup=False)
+    table = Table("reason", "rows", "such as", "what can be done", box=None, pad_edge=False)
+    for each in groups:
+        example = f"{each.row_key}: {each.detail}".replace("\n", " ")
+        table.add_row(each.reason, f"{each.rows:,}", Text(_cut(example, 90)), advice(each.reason))
+    if groups:
+        out.print(table)
+    return 0
+
+
+def export(run: str, *, reason: str | None = None, to: Path | None = None) -> int:
+    """Write the quarantine as a sheet, to be mended and read back by `rowtide quarantine fix`.
+
+    Parameters
+    ----------
+    run
+        The run's id, as `rowtide runs` lists it.
+    reason
+        Only rows with this reason. Without it, all that nobody has given up; `dropped` are those.
+    to
+        The file to write: .csv for a spreadsheet, .jsonl for a program; by default CSV on stdout. A line is a row:
+        row_key, reason and detail; every column of the source as in.NAME, to be corrected; every field of the last
+        answer as answer.NAME, to be answered by you; `do`, to be filled in: retry (send it again), accept (the answer
+        is right as it stands here), drop (give it up) or nothing; run and as_of, to be left alone. Text that a
+        spreadsheet would take for a formula, a number or a date has an apostrophe in front, to be left there.
+    """
+    kind = to.suffix.lower().removeprefix(".") if to else "csv"
+    if kind not in KINDS:
+        raise UserMistake("a sheet ends in .csv or .jsonl", file=to)
+    if to and to.exists():
+        raise UserMistake("is there already, and may be half mended: name another", file=to)
+    with existing_ledger() as ledger:
+        found, job = quarantine.open_run(ledger, run)
+        waiting = {each.reason: each.rows for each in _groups(ledger, found)}
+        ledger_quarantine.check_reason(reason, waiting)
+        with _opened(to) as file:
+            tally = quarantine.write_sheet(ledger, found, job, reason, kind, file)
+    given_up = f", {waiting[DROPPED]:,} of them given up" if DROPPED in waiting and reason != DROPPED else ""
+    left = sum(waiting.values()) - tally.rows
+    err.print(f"{tally.rows:,} rows written; {left:,} of the quarantine are not in it{given_up}", markup=False)
+    if kind == "csv" and tally.long:
+        told = f"{tally.long:,} cells are longer than the {LONGEST:,} characters a spreadsheet keeps: export .jsonl"
+        err.print(f"warning: {told}", markup=False)
+    return 0
+
+
+def fix(run: str, sheet: Path) -> int:
+    """Take back a sheet that `rowtide quarantine export` wrote: all of it, or, if anything is odd in it, nothing.
+
+    Parameters
+    ----------
+    run
+        The run's id, as `rowtide runs` lists it.
+    sheet
+        The file, .csv or .jsonl. A changed in.NAME mends the row, which keeps its key, and waits for `rowtide
+        quarantine retry` unless `do` says retry. A changed answer.NAME, or `do` accept, is your answer: it must pass
+        the answer model, the job's checks and the gate, but no grounding and no second look; it goes on under your
+        name. Lines and columns that are not there leave rows as they are. The same sheet twice changes nothing.
+    """
+    if not sheet.is_file():
+        raise UserMistake("no such file", file=sheet)
+    content = sheet.read_bytes()
+    with existing_ledger() as ledger:
+        found, job = quarantine.open_run(ledger, run)
+        taken = quarantine.take_back(ledger, found, job, str(sheet), content, _hand())
+        if isinstance(taken, quarantine.Before):
+            out.print(f"{taken.who} gave in this very sheet at {taken.taken_at[:19]}: nothing changes", markup=False)
+            return 0
+        what = f"{taken.mended:,} mended, {taken.answered:,} answered, {taken.retried:,} sent again"
+        rest = f"{taken.dropped:,} given up, {taken.rows - taken.touched:,} as they were"
+        out.print(f"{taken.rows:,} rows in {sheet.name}: {what}, {rest}", markup=False)
+        _tell(ledger, found, goes_on=bool(taken.retried or taken.answered))
+    return 0
+
+
+def retry(run: str, *keys: str, reason: str | None = None, tier: str | None = None, every: Every = False) -> int:
+    """Send rows again, as part of the same run: a fresh conversation with all its tries; what was spent stays spent.
+
+    Parameters
+    ----------
+    run
+        The run's id, as `rowtide runs` lists it.
+    keys
+        The rows that are meant.
+    reason
+        Rows with this reason.
+    tier
+        The tier to start at; by default where each began, or, if it was mended, where a new row would.
+    every
+        All rows that nobody has given up.
+    """
+    with existing_ledger() as ledger:
+        found, job = quarantine.open_run(ledger, run)
+        sent, stay = quarantine.send_again(ledger, found, job, keys, reason, tier, _hand(), every=every)
+        words = f"; {stay:,} were refused at the door and must be mended first" if stay else ""
+        out.print(f"{sent:,} rows are sent again{words}", markup=False)
+        _tell(ledger, found, goes_on=bool(sent))
+    return 0
+
+
+def drop(run: str, *keys: str, why: str, reason: str | None = None, every: Every = False) -> int:
+    """Give rows up. They stay in quarantine, counted as `dropped`, with your name and your reason.
+
+    Parameters
+    ----------
+    run
+        The run's id, as `rowtide runs` lists it.
+    keys
+        The rows that are meant.
+    why
+        Your reason.
+    reason
+        Rows with this reason.
+    every
+        All rows that nobody has given up.
+    """
+    with existing_ledger() as ledger:
+        with ledger.page() as tx:
+            found = ledgers.find_run(tx, run)
+            chosen = ledger_quarantine.chosen(tx, found, keys, reason, every=every)
+            given_up = ledger_quarantine.drop(tx, chosen, why, _hand())
+        out.print(f"{given_up:,} rows are given up", markup=False)
+        _tell(ledger, found, goes_on=False)
+    return 0
+
+
+@contextmanager
+def _opened(to: Path | None) -> Generator[TextIO]:
+    """The file to write a sheet to, or stdout: as UTF-8, with line ends as they are."""
+    target = sys.stdout.fileno() if to is None else to
+    with open(target, "w", encoding="utf-8", newline="", closefd=to is not None) as file:
+        yield file
+
+
+def _groups(ledger: Ledger, run: Run) -> list[ledger_quarantine.Group]:
+    with ledger.view() as tx:
+        return ledger_quarantine.groups(tx, run)
+
+
+def _tell(ledger: Ledger, run: Run, *, goes_on: bool) -> None:
+    """What is left in quarantine, and how to go on."""
+    left = ", ".join(f"{each.rows:,} {each.reason}" for each in _groups(ledger, run)) or "nothing"
+    out.print(f"in quarantine: {left}", markup=False)
+    if goes_on:
+        out.print(f"go on with: rowtide resume {run.run_id}", markup=False)
+
+
+def _hand() -> Signed:
+    return Signed(getpass.getuser(), datetime.now(UTC))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[:width]}…"

@@ -1,0 +1,44 @@
+"""`rowtide report [RUN]`."""
+
+import webbrowser
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cli.say import err, existing_ledger, home, out, tilde
+from rowtide.drawing import draw
+from rowtide.errors import UserMistake
+from rowtide.ledger import all_runs
+
+
+def report(
+    run: str | None = None,
+    *,
+    to: Path | None = None,
+    open_it: Annotated[bool, Parameter(name="--open", negative="")] = False,
+) -> None:
+    """Draw a run as one page of HTML, also while it goes on: what came of it, and what waits for a person.
+
+    Parameters
+    ----------
+    run
+        The run's id, as `rowtide runs` lists it; by default the newest.
+    to
+        Where to write the page; by default beside the run's summary.
+    open_it
+        Show it in a browser.
+    """
+    with existing_ledger() as ledger:
+        if run is None:
+            with ledger.view() as tx:
+                newest = all_runs(tx, limit=1)
+            if not newest:
+                raise UserMistake("no run in this ledger yet: `rowtide run JOB` makes one")
+            run = newest[0].run_id
+        file = (to or home() / "reports" / f"{run}.html").resolve()
+        draw(ledger, run, file, now=datetime.now(UTC))
+    out.print(tilde(file), markup=False)
+    if open_it and not webbrowser.open(file.as_uri()):
+        err.print("no browser could be opened here", markup=False)

@@ -1,0 +1,266 @@
+"""Where rows start by estimate: what is learnt of a history, how it is applied, and what is promised of it."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from conftest import NOW, ask_ledger, make_job
+
+from cli.fit_router import tell as tell_router
+from cli.show import tell
+from rowtide import ledger_batches, ledger_rows, ledger_turns
+from rowtide.admission import Admission
+from rowtide.beginning import Asked, begin
+from rowtide.difficulty import Outcome, Router, Rung, chance, estimate, expected_micro, read_router
+from rowtide.errors import UserMistake
+from rowtide.features import features_of, vocabulary
+from rowtide.job_folder import load_job
+from rowtide.ledger import Ledger, Run
+from rowtide.ledger_rows import Remark
+from rowtide.ledger_story import story
+from rowtide.ledger_turns import Reply
+from rowtide.router_fit import as_data, fit_router, new_model
+from rowtide.thresholds import choose, is_right, lower_bound
+from rowtide.work import plan
+from tasks.route import route
+
+PRICES = [0.5, 10.0]
+COST = [800, 1500]  # micro-dollars of a row's stay on each rung
+Row = dict[str, str]
+
+
+def planted(count: int, seed: int = 0) -> list[Row]:
+    """Rows whose city is missing now and then: those are the hard ones."""
+    pick = random.Random(seed)
+    return [
+        {"id": f"r{seed}-{n}", "name": f"company {pick.choice('abcdefgh') * pick.randint(1, 9)} {n}",
+         "city": "" if pick.random() < 0.3 else pick.choice(["Paris", "Oslo", "Rome"])}
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def true_chance(row: Row) -> float:
+    """That the lowest rung can do it."""
+    return 0.95 if row["city"] else 0.15
+
+
+def climbs_at_random(seed: int = 1) -> Callable[[Row], int | None]:
+    """On which rung a row is accepted; None for one that is set aside."""
+    pick = random.Random(seed)
+
+    def accepted_at(row: Row) -> int | None:
+        if pick.random() < true_chance(row):
+            return 0
+        return 1 if pick.random() < 0.9 else None
+
+    return accepted_at
+
+
+def job_in(tmp_path: Path, **spec: Any) -> Path:
+    return make_job(tmp_path / "job", rows="id,name,city\n", prompt="{{ name }} {{ city }}\n", **spec)
+
+
+def begun(ledger: Ledger, job: Path, run_id: str, rows: list[Row]) -> Run:
+    run = begin(ledger, asyncio.run(plan(job, None, {})), Asked(run_id, None, None, "batch", None, None), now=NOW)
+    admissions = [
+        Admission(run.first_row_no + n, row["id"], f"{n:032}", orjson.dumps(row)) for n, row in enumerate(rows, 1)
+    ]
+    with ledger.page() as tx:
+        ledger_rows.admit(tx, run, admissions, read_before=0, read_after=len(rows), now=NOW)
+    return run
+
+
+def live_through(
+    ledger: Ledger, job: Path, run_id: str, rows: list[Row], accepted_at: Callable[[Row], int | None], start: int = 0
+) -> None:
+    """A whole run, as the ledger would remember it: one reply a rung, from `start` to where the row ends."""
+    run = begun(ledger, job, run_id, rows)
+    with ledger.page() as tx:
+        ledger_rows.route(tx, run, start)
+        going = {run.first_row_no + n: accepted_at(row) for n, row in enumerate(rows, 1)}
+        for rung in range(start, 2):
+            batch = ledger_batches.begin(tx, run, f"{run_id}-{rung}", now=NOW)
+            ledger_rows.submit(tx, batch, list(going))
+            said = (b"[]", 10, 0, 0, 5, COST[rung], 70)
+            ledger_turns.reply(tx, [Reply(no, rung - start + 1, batch, rung, "end_turn", *said) for no in going])
+            done = [no for no, at in going.items() if at is not None and at <= rung]
+            ledger_rows.answer(tx, dict.fromkeys(done, b'{"topic":"billing"}'))
+            ledger_rows.accept(tx, done)
+            going = {no: at for no, at in going.items() if no not in done}
+            if rung == 0:
+                ledger_rows.move(tx, "escalate", [{"row_no": no} for no in going], "tier = 1, conversation_from = turn")
+        ledger_rows.quarantine(tx, [Remark(no, 1, "not_verified") for no in going], now=NOW)
+
+
+def fitted(ledger: Ledger, job: Path) -> Router:
+    return fit_router(ledger, load_job(job), PRICES, now=NOW)
+
+
+@pytest.fixture
+def learnt(ledger: Ledger, tmp_path: Path) -> tuple[Path, Router]:
+    job = job_in(tmp_path, difficulty={"lookup": "name"})
+    live_through(ledger, job, "past", planted(1200), climbs_at_random())
+    return job, fitted(ledger, job)
+
+
+def test_a_relation_that_was_planted_is_found_and_its_chances_come_true(learnt: tuple[Path, Router]) -> None:
+    _, router = learnt
+    rung = router.rungs[0]
+    assert rung.brier is not None
+    assert rung.brier_base is not None
+    assert rung.brier < 0.6 * rung.brier_base
+    assert all(abs(each.chance - each.accepted) < 0.08 for each in rung.calibration)
+    fresh = planted(600, seed=9)
+    said = [estimate(router, row).chances["haiku"] for row in fresh]
+    assert np.mean([abs(each - true_chance(row)) for each, row in zip(said, fresh, strict=True)]) < 0.05
+    strongest = max(rung.weights, key=lambda name: abs(rung.weights[name].weight))
+    assert strongest in {"missing", "something_missing", "missing:city", "length:city"}
+
+
+def test_rows_that_would_climb_start_higher_and_that_saves_what_it_says(learnt: tuple[Path, Router]) -> None:
+    """What it says is held against a history it has not seen."""
+    _, router = learnt
+    fresh, accepted_at = planted(4000, seed=7), climbs_at_random(seed=8)
+    ends = [accepted_at(row) for row in fresh]
+    starts = [estimate(router, row).rung for row in fresh]
+    assert {row["city"] == "" for row, start in zip(fresh, starts, strict=True) if start} == {True}
+    lowest = [COST[0] + (0 if end == 0 else COST[1]) for end in ends]
+    here = [COST[1] if start else cost for start, cost in zip(starts, lowest, strict=True)]
+    saved = 1 - sum(here) / sum(lowest)
+    assert 0 < router.saving.low < saved < router.saving.high
+
+
+def test_a_rung_is_not_thought_less_of_for_the_hard_rows_it_was_given(learnt: tuple[Path, Router]) -> None:
+    """Sonnet saw only what haiku had failed, nine in ten of which it could do. Of all rows it could do far more."""
+    _, router = learnt
+    share = router.rungs[1].accepted / router.rungs[1].rows
+    assert share > 0.94
+    assert router.rungs[1].rows == 1200
+
+
+def test_it_says_why_in_words(learnt: tuple[Path, Router]) -> None:
+    _, router = learnt
+    why = estimate(router, {"id": "x", "name": "company x", "city": ""}).why
+    assert "against haiku: city is empty (usually 2 characters)" in why
+    assert any("for haiku" in each for each in estimate(router, {"id": "x", "name": "company", "city": "Oslo"}).why)
+    told = "\n".join(tell_router(router))
+    assert "Brier score" in told
+    assert "A row starts on haiku with a chance of" in told
+    assert "Golden rows: 0 in the history cannot show 95%" in told
+
+
+def test_what_is_kept_gives_the_very_chances_that_were_fitted() -> None:
+    pick = np.random.default_rng(0)
+    matrix = pick.normal(3, 2, (400, 3))
+    labels = pick.random(400) < 1 / (1 + np.exp(3 - matrix[:, 0]))
+    model, names = new_model().fit(matrix, labels), ["a", "b", "c"]
+    costs = {"accepted_micro": 1.0, "failed_micro": 1.0}
+    rung = Rung(tier="t", rows=400, accepted=int(labels.sum()), **costs, **as_data(model, names))
+    again = Rung.model_validate_json(rung.model_dump_json())
+    ours = [chance(again, dict(zip(names, row, strict=True))) for row in matrix.tolist()]
+    assert np.allclose(ours, model.predict_proba(matrix)[:, 1], rtol=0, atol=1e-12)
+
+
+def test_the_same_row_has_the_same_features_and_they_say_what_they_are() -> None:
+    rows = [{"name": f"Acme group {n}", "city": "N/A" if n % 2 else "Oslo", "n": n} for n in range(10)]
+    usual = vocabulary(rows, [], "name")
+    found = features_of({"name": "Группа 7", "city": None}, usual)
+    assert found == features_of({"city": None, "name": "Группа 7"}, usual)
+    assert found["missing:city"] == found["missing:n"] == found["something_missing"] == 1
+    assert found["not_latin"] == 1
+    assert found["lookup_words"] == 2
+    assert features_of(rows[0], usual)["lookup_common"] > found["lookup_common"]
+
+
+def test_too_little_history_is_refused_with_what_there_is_and_what_it_takes(ledger: Ledger, tmp_path: Path) -> None:
+    job = job_in(tmp_path)
+    with pytest.raises(UserMistake, match="0 settled rows on the ladder haiku, sonnet, of which 0 climbed"):
+        fitted(ledger, job)
+    live_through(ledger, job, "past", planted(400), lambda _: 0)
+    with pytest.raises(UserMistake, match="400 settled rows .* 0 climbed or were set aside; it takes 200 rows, 30"):
+        fitted(ledger, job)
+
+
+def test_rows_that_no_rule_speaks_of_start_by_estimate_and_show_says_why(
+    learnt: tuple[Path, Router], ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path))
+    job, router = learnt
+    job_in(tmp_path, difficulty={"lookup": "name"}, start=[{"when": "id LIKE '%-7'", "effort": "low"}])
+    (job / "router.json").write_text(router.model_dump_json())
+    assert read_router(job) == router
+    rows = planted(40, seed=5)
+    run = begun(ledger, job, "now", rows)
+    assert asyncio.run(route.fn("now")) == 40  # pyright: ignore[reportFunctionMemberAccess] # a Prefect task's own
+    query = (
+        f"SELECT row_key, tier, rule, chances FROM row LEFT JOIN estimate USING (row_no) WHERE run_no = {run.run_no}"
+    )
+    found = {key: tuple(rest) for key, *rest in ask_ledger(tmp_path, query)}
+    assert found.pop("r5-7") == (0, 1, None)
+    for row in rows:
+        if row["id"] in found:
+            expected = estimate(router, row)
+            assert found[row["id"]][:2] == (expected.rung, 0)
+            assert orjson.loads(found[row["id"]][2]) == expected.chances
+    hard = next(row["id"] for row in rows if not row["city"])
+    with ledger.view() as tx:
+        told = "\n".join(tell(story(tx, hard, "now"), width=None))
+    assert "start    on sonnet, by estimate; chance that it goes no higher: haiku " in told
+    assert "against haiku: " in told
+
+
+def test_what_was_learnt_for_another_ladder_is_left_alone(
+    learnt: tuple[Path, Router], ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path))
+    job, router = learnt
+    job_in(tmp_path, tiers=["haiku", "opus"])
+    (job / "router.json").write_text(router.model_dump_json())
+    assert any("`rowtide fit-router` again" in each for each in asyncio.run(plan(job, None, {})).warnings)
+    run = begun(ledger, job, "now", planted(5, seed=5))
+    asyncio.run(route.fn("now"))  # pyright: ignore[reportFunctionMemberAccess] # a Prefect task's own
+    query = f"SELECT DISTINCT tier, rule FROM row WHERE run_no = {run.run_no}"
+    assert ask_ledger(tmp_path, query) == [(0, None)]
+
+
+RUNGS = [
+    Rung(tier="a", rows=9, accepted=9, weights={}, intercept=0, accepted_micro=10, failed_micro=30),
+    Rung(tier="b", rows=9, accepted=9, weights={}, intercept=0, accepted_micro=100, failed_micro=200),
+]
+
+
+def test_what_a_row_is_expected_to_cost_is_what_each_rung_costs_it_there_and_beyond() -> None:
+    assert expected_micro(RUNGS, [0.8, 0.9], 0) == pytest.approx(0.8 * 10 + 0.2 * 30 + 0.1 * 100 + 0.1 * 200)
+    assert expected_micro(RUNGS, [0.8, 0.9], 1) == pytest.approx(0.9 * 100 + 0.1 * 200)
+
+
+def test_golden_rows_raise_the_threshold_where_the_lowest_rung_is_accepted_but_wrong() -> None:
+    """Each was asked on both rungs, in two runs. The cheap one's answers pass all checks, and one in five is wrong."""
+    past = [Outcome(f"k{n}", 0, -1, {0: 10}) for n in range(300)]
+    chances = np.array([[0.55 if n % 5 == 0 else 0.95, 0.99] for n in range(300)])
+    right = {f"k{n}": {0: n % 5 != 0, 1: True} for n in range(300)}
+    chosen = choose(RUNGS, past, chances, right, 0.95)
+    assert 0.55 < chosen.thresholds[0] <= 0.95
+    assert (chosen.golden.right, chosen.golden.rows) == (300, 300)
+    assert chosen.golden.lower_bound >= 0.95
+    assert chosen.golden.verdict.startswith("shown")
+    assert chosen.saving.share < 0
+    few = choose(RUNGS, past[:40], chances[:40], {key: right[key] for key in list(right)[:40]}, 0.95)
+    assert few.thresholds == [0.0]
+    assert "40 in the history cannot show 95%" in few.golden.verdict
+
+
+def test_what_nobody_knows_of_a_golden_row_counts_as_wrong() -> None:
+    assert is_right({0: False}, 0) is False
+    assert is_right({0: False}, 1) is False
+    assert is_right({0: True}, 1) is True
+    assert is_right({1: True}, 0) is True
+    assert is_right({}, 0) is False
+    # Clopper and Pearson's own closed form where all are right.
+    assert lower_bound(59, 59, 0.95) == pytest.approx(0.05 ** (1 / 59))
+    assert lower_bound(0, 10, 0.95) == 0
