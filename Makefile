@@ -14,8 +14,8 @@ help: ## list these targets
 demo: .venv/.run ## run the companies job against the emulator: no key, no money
 	.venv/bin/rowtide run jobs/companies
 
-test: .venv/.test ## run every test
-	.venv/bin/python -m pytest
+test: .venv/.test ## run every test, two at a time
+	.venv/bin/python -m pytest -n 2
 
 check: .venv/.test ## lint, format, types and the quick tests, in about a minute; changes nothing
 	.venv/bin/ruff check

@@ -1,6 +1,7 @@
 """What the MCP client alone costs: so many calls of a job's tools, and nothing else."""
 
 import asyncio
+import gc
 import os
 import resource
 import sys
@@ -19,6 +20,7 @@ async def used(job: Path, calls: int) -> float:
     loaded = load_job(job)
     async with tool_pool(loaded, os.environ, loaded.spec.tools) as pool:
         await pool.catalogue()
+        gc.freeze()  # as the flow does
         began = _cpu_seconds()
         for first in range(0, calls, PAGE):
             numbers = range(first, min(first + PAGE, calls))

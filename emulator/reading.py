@@ -66,7 +66,7 @@ def read(params: dict[str, Any], hardness: str = "text") -> Reading:
     messages, output = params["messages"], params.get("output_config") or {}
     form = output.get("format")
     first = _text(messages[0]["content"])
-    row_text = SECTION.sub("", first) if "</" in first else first
+    row_text = _without_postscript(first) if "</" in first else first
     reading = Reading(_text(params.get("system")), row_text, form["schema"] if form else None)
     reading.effort, reading.by_features = output.get("effort"), hardness == "features"
     asked: dict[str, tuple[str, bytes]] = {}
@@ -88,6 +88,12 @@ def read(params: dict[str, Any], hardness: str = "text") -> Reading:
         if message["role"] == "user" and _is_correction(message):
             reading.corrections += 1
     return reading
+
+
+def _without_postscript(first: str) -> str:
+    """The message without a section at its end; one that is nothing but sections is read whole."""
+    before = SECTION.sub("", first)
+    return before if SECTION.sub("", before).strip() else first
 
 
 def server_tool(server: str, tool: str) -> str:

@@ -48,7 +48,7 @@ ERRORS: dict[str | None, Policy] = {
     "timeout_error": Policy(Do.SEND_AGAIN, "timeout_error", "the API's own fault"),
     "invalid_request_error": Policy(Do.SET_ASIDE, "rejected", "no repetition mends this request"),
     "request_too_large": Policy(Do.SET_ASIDE, "rejected", "no repetition mends this request"),
-    "not_found_error": Policy(Do.STOP_RUN, "not_found", "this account has no such model: every row would meet it"),
+    "not_found_error": Policy(Do.STOP_RUN, "not_found", "no such model, and no alternative to stand in for it"),
     "permission_error": Policy(Do.STOP_RUN, "forbidden", "this key may not do it: every row would meet it"),
     "authentication_error": Policy(Do.STOP_RUN, "unauthenticated", "the key was refused: every row would meet it"),
     "billing_error": Policy(Do.STOP_RUN, "no_credit", "the account cannot pay: every row would meet it"),

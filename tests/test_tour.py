@@ -60,7 +60,7 @@ def test_changed_content_is_asked_again_and_stands_once_in_the_sink(api: Any, tm
 def undisturbed(emulator_server: Any, prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a run of sixty companies comes to when nobody disturbs it."""
     home = tmp_path_factory.mktemp("calm")
-    found = cli(home, prefect_server, emulator_server.url, "run", COMPANIES, "--limit", "60")
+    found = cli(home, prefect_server, emulator_server.url, "run", COMPANIES, "--limit", "60", "--lane", "batch")
     return found, answers_of(home, "results/companies")
 
 
@@ -70,7 +70,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_end(
     emulator_server: Any, prefect_server: str, tmp_path: Path, undisturbed: Any, batches: int
 ) -> None:
     url, home = emulator_server.url, tmp_path / "killed"
-    process = start_cli(home, prefect_server, url, "run", COMPANIES, "--limit", "60", "--json")
+    process = start_cli(home, prefect_server, url, "run", COMPANIES, "--limit", "60", "--lane", "batch", "--json")
     wait_for_ledger(home, batches=batches, process=process)
     process.send_signal(signal.SIGKILL)
     process.wait()
