@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 import orjson
 
-from rowtide.catalogue import load_catalogue
+from rowtide.ladder.catalogue import load_catalogue
 
 HERE = Path(__file__).parent
 ONE_TURN, THREE_TRIPS = HERE / "jobs" / "one_turn", HERE / "jobs" / "three_trips"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from rowtide.job_folder import load_job
+from rowtide.job.job_folder import load_job
 from rowtide.work import tool_pool
 
 PAGE = 1000  # as many as a page of rows puts on the wire at once

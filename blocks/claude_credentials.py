@@ -6,7 +6,7 @@ from datetime import timedelta
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
-from rowtide.claude import Claude
+from rowtide.api.claude import Claude
 from rowtide.errors import UserMistake
 
 SETTLE_SECONDS = 30.0

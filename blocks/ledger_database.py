@@ -15,9 +15,9 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from blocks.model_ladder import overrides_in_force
-from rowtide import ledger_leases
 from rowtide.errors import LeaseLost
-from rowtide.ledger import Ledger, ledger_url
+from rowtide.ledger import ledger_leases
+from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.work import Work, open_work
 
 LOOK_AGAIN_SECONDS = 0.5

@@ -13,8 +13,8 @@ from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 from pydantic import Field, HttpUrl, model_validator
 
-from rowtide.catalogue import NOTHING, Overrides, load_catalogue, overrides_from, read_overrides
 from rowtide.errors import WorldError
+from rowtide.ladder.catalogue import NOTHING, Overrides, load_catalogue, overrides_from, read_overrides
 
 SLUG, NAME = "rowtide-ladder", "default"
 LOOK_AGAIN_SECONDS = 60.0

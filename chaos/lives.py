@@ -28,8 +28,8 @@ import pandas as pd
 from chaos.effects import Death, Effects
 from chaos.pump import pump
 from rowtide.errors import Stopped, StoppedByWorld
-from rowtide.gates import judge
-from rowtide.job_folder import load_job
+from rowtide.gates.gates import judge
+from rowtide.job.job_folder import load_job
 from rowtide.work import load_gate
 
 SMALL = Path(__file__).parent / "jobs" / "small"

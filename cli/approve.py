@@ -10,11 +10,11 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from cli.say import existing_ledger, out
-from rowtide import ledger as ledgers
-from rowtide import ledger_calls
 from rowtide.errors import UserMistake, nearest
-from rowtide.ledger import Ledger, Run
-from rowtide.ledger_calls import Pending
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_calls
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.ledger_calls import Pending
 
 Flag = Annotated[bool, Parameter(negative="")]
 SHOWN = 200

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 from blocks.claude_credentials import ClaudeCredentials
 from cli.say import existing_ledger, out
-from rowtide import ledger as ledgers
-from rowtide.collecting import CANCELED, cancel_open
-from rowtide.ledger import Ledger, Run
+from rowtide.api.collecting import CANCELED, cancel_open
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger.ledger import Ledger, Run
 
 
 def cancel(run: str) -> int:

@@ -12,11 +12,11 @@ from cyclopts import Parameter
 
 from blocks.model_ladder import overrides_in_force
 from cli.say import existing_ledger, out, tilde
-from rowtide.catalogue import load_catalogue
-from rowtide.difficulty import ROUTER_FILE, Router, Rung, words_of
-from rowtide.job_folder import find_job, load_job
-from rowtide.pricing import MICRO
-from rowtide.router_fit import fit_router as fit
+from rowtide.job.job_folder import find_job, load_job
+from rowtide.ladder.catalogue import load_catalogue
+from rowtide.ladder.pricing import MICRO
+from rowtide.routing.difficulty import ROUTER_FILE, Router, Rung, words_of
+from rowtide.routing.router_fit import fit_router as fit
 from rowtide.work import on_ladder
 
 STRONGEST = 5

@@ -19,14 +19,16 @@ from blocks.claude_credentials import ClaudeCredentials
 from blocks.model_ladder import overrides_in_force
 from cli.pump import claude_server
 from cli.say import home, out
-from rowtide import lanes, ledger_history, ledger_lanes
-from rowtide.forecast import Forecast, forecast
-from rowtide.job_folder import find_job
-from rowtide.lanes import Choice, Pasts, choose
-from rowtide.ledger import Ledger, ledger_url
-from rowtide.requests import cacheable_tokens
-from rowtide.stays import History, Prospect
-from rowtide.survey import Survey, first_tokens, survey
+from rowtide.agent.requests import cacheable_tokens
+from rowtide.forecast import forecast
+from rowtide.forecast.forecast import Forecast
+from rowtide.forecast.stays import History, Prospect
+from rowtide.forecast.survey import Survey, first_tokens, survey
+from rowtide.job.job_folder import find_job
+from rowtide.lanes import lanes
+from rowtide.lanes.lanes import Choice, Pasts, choose
+from rowtide.ledger import ledger_history, ledger_lanes
+from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.work import Plan, plan, tiers_of
 
 HISTORY_ROWS = 200

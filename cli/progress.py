@@ -12,10 +12,10 @@ from rich.panel import Panel
 from rich.text import Text
 
 from cli.say import err, existing_ledger, home
-from rowtide.ledger import Ledger, find_run, has_run
-from rowtide.ledger_glance import Glance, glance
-from rowtide.report_words import ago, shown
-from rowtide.states import RowState
+from rowtide.ledger.ledger import Ledger, find_run, has_run
+from rowtide.ledger.ledger_glance import Glance, glance
+from rowtide.ledger.states import RowState
+from rowtide.report.report_words import ago, shown
 
 LOOK_EVERY_SECONDS = 1.0
 LINES_SHOWN = 6

@@ -17,10 +17,10 @@ from cli.progress import watching
 from cli.say import complain, err, existing_ledger, home, out, tilde
 from cli.written import written
 from flows.run_job import run_job
-from rowtide import ledger as ledgers
 from rowtide.errors import Stopped
-from rowtide.ledger_story import summary
-from rowtide.summary import as_text, stop_words
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger.ledger_story import summary
+from rowtide.report.summary import as_text, stop_words
 
 EXIT_HELD = 3
 EXIT_BUDGET = 4

@@ -14,15 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.say import err, existing_ledger, out
-from rowtide import ledger as ledgers
-from rowtide import ledger_quarantine, quarantine
 from rowtide.errors import UserMistake
-from rowtide.ledger import Ledger, Run
-from rowtide.ledger_quarantine import DROPPED, Signed
-from rowtide.ledger_rows import counts
-from rowtide.mending import advice
-from rowtide.quarantine_cells import LONGEST
-from rowtide.quarantine_sheet import KINDS
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_quarantine
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.ledger_quarantine import DROPPED, Signed
+from rowtide.ledger.ledger_rows import counts
+from rowtide.quarantine import quarantine
+from rowtide.quarantine.mending import advice
+from rowtide.quarantine.quarantine_cells import LONGEST
+from rowtide.quarantine.quarantine_sheet import KINDS
 
 Flag = Annotated[bool, Parameter(negative="")]
 Every = Annotated[bool, Parameter(name="--all", negative="")]

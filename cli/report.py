@@ -8,9 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cli.say import err, existing_ledger, home, out, tilde
-from rowtide.drawing import draw
 from rowtide.errors import UserMistake
-from rowtide.ledger import all_runs
+from rowtide.ledger.ledger import all_runs
+from rowtide.report.drawing import draw
 
 
 def report(

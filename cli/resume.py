@@ -6,7 +6,7 @@ from cyclopts import Parameter, validators
 
 from cli.pump import pump
 from cli.say import existing_ledger
-from rowtide import ledger as ledgers
+from rowtide.ledger import ledger as ledgers
 
 
 def resume(

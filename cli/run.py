@@ -12,7 +12,7 @@ from cyclopts import Parameter, validators
 from blocks.model_ladder import overrides_in_force
 from cli.pump import pump
 from cli.say import err
-from rowtide.job_folder import find_job
+from rowtide.job.job_folder import find_job
 from rowtide.work import Plan, plan
 
 

@@ -11,10 +11,10 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from cli.say import existing_ledger, out
-from rowtide.catalogue import load_catalogue, read_overrides
-from rowtide.ledger import all_runs
-from rowtide.ledger_story import summary
-from rowtide.summary import doubts, ladder
+from rowtide.ladder.catalogue import load_catalogue, read_overrides
+from rowtide.ledger.ledger import all_runs
+from rowtide.ledger.ledger_story import summary
+from rowtide.report.summary import doubts, ladder
 
 COLUMNS = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rowtide.errors import UserMistake
-from rowtide.ledger import Ledger, ledger_url
+from rowtide.ledger.ledger import Ledger, ledger_url
 
 WIDE = 200  # characters, where there is no terminal to fit
 

@@ -7,12 +7,12 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from cli.say import existing_ledger, out
-from rowtide import ledger as ledgers
-from rowtide import ledger_batches, ledger_rows
 from rowtide.errors import UserMistake
-from rowtide.ledger import Ledger, Run
-from rowtide.ledger_batches import Batch
-from rowtide.ledger_story import unsettled
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_batches, ledger_rows
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.ledger_batches import Batch
+from rowtide.ledger.ledger_story import unsettled
 
 Flag = Annotated[bool, Parameter(negative="")]
 

@@ -6,10 +6,10 @@ from typing import Any
 import orjson
 
 from cli.say import existing_ledger, out
-from rowtide.ladder import as_quoted
-from rowtide.ledger_batches import Batch
-from rowtide.ledger_story import Story, story
-from rowtide.pricing import MICRO
+from rowtide.ladder.ladder import as_quoted
+from rowtide.ladder.pricing import MICRO
+from rowtide.ledger.ledger_batches import Batch
+from rowtide.ledger.ledger_story import Story, story
 
 WIDTH = 400  # characters of a tool's output before it is cut, unless --full
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from rowtide import states
-from rowtide.job import JobSpec
-from rowtide.policies import BATCHES, ERRORS, RESULTS, STOPS, Policy
+from rowtide.agent.policies import BATCHES, ERRORS, RESULTS, STOPS, Policy
+from rowtide.job.job import JobSpec
+from rowtide.ledger import states
 
 ROOT = Path(__file__).parent.parent
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -53,7 +53,8 @@ def moves() -> str:
 def modules() -> str:
     """Every module, with the first sentence of its docstring."""
     lines: list[str] = []
-    for folder in ("cli", "flows", "tasks", "blocks", "rowtide"):
+    parts = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("rowtide/*/__init__.py"))
+    for folder in ("cli", "flows", "tasks", "blocks", "rowtide", *parts):
         lines += [
             "",
             f"**{folder}/** {_says(ROOT / folder / '__init__.py')}",

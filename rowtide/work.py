@@ -13,25 +13,26 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from rowtide import connector, ledger_ladder, ledger_prefixes
-from rowtide import ledger as ledgers
-from rowtide.agent import RowAt
-from rowtide.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
-from rowtide.claude import api_schema
-from rowtide.connector import BETA, filled
-from rowtide.difficulty import ROUTER_FILE, fits, read_router
+from rowtide.agent.agent import RowAt
+from rowtide.agent.requests import cache_warnings, cacheable_tokens, shared_part, with_effort, with_skills
+from rowtide.agent.self_check import Rubric, SecondLook
+from rowtide.api.claude import api_schema
 from rowtide.errors import UserMistake
-from rowtide.gates import Suite, load_suite
-from rowtide.job import SkillsSpec, SourceSpec, ToolServerSpec
-from rowtide.job_folder import Job, changed_files, check_columns, check_holes, load_job, read_prompt
-from rowtide.ladder import who_answers
-from rowtide.ledger import Ledger, Run
-from rowtide.registry import Pinned, concrete
-from rowtide.requests import cache_warnings, cacheable_tokens, shared_part, with_effort, with_skills
-from rowtide.routing import check_start
-from rowtide.self_check import Rubric, SecondLook
-from rowtide.sources import columns, describe
-from rowtide.tools import ToolPool
+from rowtide.gates.gates import Suite, load_suite
+from rowtide.intake.sources import columns, describe
+from rowtide.job.job import SkillsSpec, SourceSpec, ToolServerSpec
+from rowtide.job.job_folder import Job, changed_files, check_columns, check_holes, load_job, read_prompt
+from rowtide.ladder.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
+from rowtide.ladder.ladder import who_answers
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_ladder, ledger_prefixes
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.routing.difficulty import ROUTER_FILE, fits, read_router
+from rowtide.routing.routing import check_start
+from rowtide.tools import connector
+from rowtide.tools.connector import BETA, filled
+from rowtide.tools.registry import Pinned, concrete
+from rowtide.tools.tools import ToolPool
 
 SPOOL_PAGE = 5000
 WRITTEN = "written.jsonl"  # in the spool: the words of streams, while somebody watches

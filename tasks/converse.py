@@ -8,14 +8,14 @@ import orjson
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
-from rowtide import ledger as ledgers
-from rowtide.choosing import lane_now
-from rowtide.following import follow
-from rowtide.job import Lane
-from rowtide.swarm import Hear, Swarm
-from rowtide.tools import ToolPool
-from rowtide.validating import judge_answers
-from rowtide.walls import wall_in_the_way
+from rowtide.agent.following import follow
+from rowtide.api.walls import wall_in_the_way
+from rowtide.gates.validating import judge_answers
+from rowtide.job.job import Lane
+from rowtide.lanes.choosing import lane_now
+from rowtide.lanes.swarm import Hear, Swarm
+from rowtide.ledger import ledger as ledgers
+from rowtide.tools.tools import ToolPool
 from rowtide.work import WRITTEN, Work, load_gate, tool_pool
 from tasks.durable import durable
 

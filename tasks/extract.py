@@ -8,15 +8,15 @@ from prefect.runtime import flow_run
 
 from blocks.ledger_database import LedgerDatabase
 from blocks.model_ladder import overrides_in_force
-from rowtide import ledger as ledgers
-from rowtide import ledger_prefixes, ledger_rows
-from rowtide.admission import admissions, keys_of
-from rowtide.beginning import Asked, begin, go_on
-from rowtide.job_folder import find_job
-from rowtide.ledger import Ledger, Run
-from rowtide.rows import BadRow, SourceRow
-from rowtide.sinks import open_sink
-from rowtide.sources import read_pages
+from rowtide.intake.admission import admissions, keys_of
+from rowtide.intake.beginning import Asked, begin, go_on
+from rowtide.intake.rows import BadRow, SourceRow
+from rowtide.intake.sources import read_pages
+from rowtide.job.job_folder import find_job
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_prefixes, ledger_rows
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.sinks.sinks import open_sink
 from rowtide.work import SPOOL_PAGE, Plan, check_unchanged, plan
 from tasks.durable import durable
 

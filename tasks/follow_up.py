@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from blocks.ledger_database import LedgerDatabase
-from rowtide.following import follow
+from rowtide.agent.following import follow
 from rowtide.work import tool_pool
 from tasks.durable import durable
 

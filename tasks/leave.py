@@ -9,8 +9,8 @@ from prefect.flow_runs import asuspend_flow_run
 
 from blocks.leave import Leave
 from blocks.ledger_database import LedgerDatabase
-from rowtide import ledger_calls
-from rowtide.ledger_calls import Pending
+from rowtide.ledger import ledger_calls
+from rowtide.ledger.ledger_calls import Pending
 from tasks.load import load
 
 SHOWN = 50

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import orjson
 
 from blocks.ledger_database import LedgerDatabase
-from rowtide import ledger_loads
-from rowtide.columns import LINEAGE, Column, Page, as_page, unfit, without_rows
-from rowtide.ledger_loads import Accepted, Load, Rivals
-from rowtide.ledger_rows import Remark
-from rowtide.pricing import MICRO
-from rowtide.sinks import Part, Sink, open_sink
+from rowtide.ladder.pricing import MICRO
+from rowtide.ledger import ledger_loads
+from rowtide.ledger.ledger_loads import Accepted, Load, Rivals
+from rowtide.ledger.ledger_rows import Remark
+from rowtide.sinks.columns import LINEAGE, Column, Page, as_page, unfit, without_rows
+from rowtide.sinks.sinks import Part, Sink, open_sink
 from rowtide.work import Work
 from tasks.durable import durable
 

@@ -9,8 +9,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
-from rowtide.ledger import find_run
-from rowtide.ledger_glance import Glance, glance
+from rowtide.ledger.ledger import find_run
+from rowtide.ledger.ledger_glance import Glance, glance
 from rowtide.work import Work
 
 KEY = "run-progress"

@@ -12,11 +12,11 @@ import orjson
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
 from blocks.ledger_database import LedgerDatabase
-from rowtide import ledger as ledgers
-from rowtide import ledger_loads
 from rowtide.errors import Stopped
-from rowtide.ledger_story import summary
-from rowtide.summary import as_markdown, stop_words
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_loads
+from rowtide.ledger.ledger_story import summary
+from rowtide.report.summary import as_markdown, stop_words
 from tasks.durable import durable
 from tasks.progress import progress
 
@@ -55,7 +55,7 @@ async def report(run_id: str) -> dict[str, Any]:
 async def _draw(database: LedgerDatabase, run_id: str, file: Path, now: datetime) -> None:
     """Draw the page in a process of its own: if that dies, hangs or fails, the run is done all the same."""
     url = ledgers.ledger_url(database.url.get_secret_value() if database.url else None, database.home)
-    command = [sys.executable, "-m", "rowtide.drawing"]
+    command = [sys.executable, "-m", "rowtide.report.drawing"]
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=nothing, stderr=pipe)
     orders = {"ledger_url": url, "run_id": run_id, "file": str(file), "now": now}

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import orjson
 
 from blocks.ledger_database import LedgerDatabase
-from rowtide import ledger_routes, ledger_rows
-from rowtide.choosing import choose_lane
-from rowtide.difficulty import Router, estimate, fits, read_router
-from rowtide.ledger_routes import Start
-from rowtide.ordering import put_in_order
-from rowtide.routing import Asker, asking, compile_rules, rung_of
+from rowtide.lanes.choosing import choose_lane
+from rowtide.lanes.ordering import put_in_order
+from rowtide.ledger import ledger_routes, ledger_rows
+from rowtide.ledger.ledger_routes import Start
+from rowtide.routing.difficulty import Router, estimate, fits, read_router
+from rowtide.routing.routing import Asker, asking, compile_rules, rung_of
 from rowtide.work import SPOOL_PAGE, Work
 from tasks.durable import durable
 

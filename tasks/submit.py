@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
-from rowtide import ledger as ledgers
-from rowtide import ledger_lanes, ledger_rows
-from rowtide.api_outcomes import Refused, Unknown
-from rowtide.choosing import lane_now
-from rowtide.claude import Claude
-from rowtide.collecting import open_batches
-from rowtide.doubt import Wait
+from rowtide.api.api_outcomes import Refused, Unknown
+from rowtide.api.claude import Claude
+from rowtide.api.collecting import open_batches
+from rowtide.api.doubt import Wait
+from rowtide.api.settling import doubt_unanswered, settle
+from rowtide.api.submission import next_batch, post, unpack
+from rowtide.api.walls import Walled, wall_in_the_way
 from rowtide.errors import UserMistake, WorldError
-from rowtide.ledger_batches import Batch
-from rowtide.settling import doubt_unanswered, settle
-from rowtide.states import RowState
-from rowtide.submission import next_batch, post, unpack
-from rowtide.walls import Walled, wall_in_the_way
+from rowtide.lanes.choosing import lane_now
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_lanes, ledger_rows
+from rowtide.ledger.ledger_batches import Batch
+from rowtide.ledger.states import RowState
 from rowtide.work import Work
 from tasks.durable import durable
 

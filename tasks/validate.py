@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from blocks.ledger_database import LedgerDatabase
-from rowtide.validating import judge_answers
+from rowtide.gates.validating import judge_answers
 from rowtide.work import load_gate
 from tasks.durable import durable
 

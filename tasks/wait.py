@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
-from rowtide.claude import Claude
-from rowtide.collecting import Collector, open_batches
-from rowtide.doubt import Wait
+from rowtide.api.claude import Claude
+from rowtide.api.collecting import Collector, open_batches
+from rowtide.api.doubt import Wait
+from rowtide.api.settling import posting, settle
 from rowtide.errors import StoppedByWorld, WorldError
-from rowtide.settling import posting, settle
 from rowtide.work import Work
 from tasks.durable import durable
 from tasks.progress import progress

@@ -25,9 +25,9 @@ from emulator.faults import Call, untroubled_call
 from emulator.server import start
 from emulator.world import workspace_of
 from flows.run_job import run_job
-from rowtide import ledger_rows
-from rowtide.admission import Admission
-from rowtide.ledger import Ledger, Run, begin_run, ledger_url
+from rowtide.intake.admission import Admission
+from rowtide.ledger import ledger_rows
+from rowtide.ledger.ledger import Ledger, Run, begin_run, ledger_url
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from rowtide.agent import Answer, CallTools, Correct, Escalate, GiveUp, Lengthen, RowAt, Verdict, next_move, room
-from rowtide.job import JobSpec
+from rowtide.agent.agent import Answer, CallTools, Correct, Escalate, GiveUp, Lengthen, RowAt, Verdict, next_move, room
+from rowtide.job.job import JobSpec
 
 JOB = JobSpec.model_validate(
     {
@@ -120,5 +120,5 @@ def test_a_cut_reply_is_never_taken_for_its_tool_calls() -> None:
 
 
 def test_the_decision_module_does_no_effects() -> None:
-    source = (Path(__file__).parent.parent / "rowtide" / "agent.py").read_text()
+    source = (Path(__file__).parent.parent / "rowtide" / "agent" / "agent.py").read_text()
     assert not any(word in source for word in ("open(", "sqlalchemy", "asyncio", "datetime"))

@@ -13,7 +13,7 @@ from test_tools import start_remote
 from test_tour import cli, cli_text, start_cli
 
 from cli.main import app
-from rowtide.connector import filled
+from rowtide.tools.connector import filled
 
 DESK = str(Path("tests/servers/desk.py").resolve())
 ROWS = "id,order,message\n" + "".join(f"m{n},A-{n % 3},the parcel {n} is late\n" for n in range(9))

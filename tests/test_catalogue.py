@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from rowtide.catalogue import load_catalogue, overrides_from, read_overrides
 from rowtide.errors import UserMistake
-from rowtide.pricing import Usage, cost_micro
+from rowtide.ladder.catalogue import load_catalogue, overrides_from, read_overrides
+from rowtide.ladder.pricing import Usage, cost_micro
 
 LONG = Usage(input_tokens=150_000, output_tokens=0)
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from emulator.clock import Clock
 from emulator.server import start
-from rowtide.api_outcomes import BatchStatus, Created, Refused, Unknown
-from rowtide.claude import Claude, api_schema
+from rowtide.api.api_outcomes import BatchStatus, Created, Refused, Unknown
+from rowtide.api.claude import Claude, api_schema
 from rowtide.errors import UserMistake
 
 

@@ -13,19 +13,19 @@ from conftest import NOW, ask_ledger, make_job
 
 from cli.fit_router import tell as tell_router
 from cli.show import tell
-from rowtide import ledger_batches, ledger_rows, ledger_turns
-from rowtide.admission import Admission
-from rowtide.beginning import Asked, begin
-from rowtide.difficulty import Outcome, Router, Rung, chance, estimate, expected_micro, read_router
 from rowtide.errors import UserMistake
-from rowtide.features import features_of, vocabulary
-from rowtide.job_folder import load_job
-from rowtide.ledger import Ledger, Run
-from rowtide.ledger_rows import Remark
-from rowtide.ledger_story import story
-from rowtide.ledger_turns import Reply
-from rowtide.router_fit import as_data, fit_router, new_model
-from rowtide.thresholds import choose, is_right, lower_bound
+from rowtide.intake.admission import Admission
+from rowtide.intake.beginning import Asked, begin
+from rowtide.job.job_folder import load_job
+from rowtide.ledger import ledger_batches, ledger_rows, ledger_turns
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.ledger_rows import Remark
+from rowtide.ledger.ledger_story import story
+from rowtide.ledger.ledger_turns import Reply
+from rowtide.routing.difficulty import Outcome, Router, Rung, chance, estimate, expected_micro, read_router
+from rowtide.routing.features import features_of, vocabulary
+from rowtide.routing.router_fit import as_data, fit_router, new_model
+from rowtide.routing.thresholds import choose, is_right, lower_bound
 from rowtide.work import plan
 from tasks.route import route
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rowtide.errors import UserMistake
-from rowtide.gates import Verdict, judge, load_suite
+from rowtide.gates.gates import Verdict, judge, load_suite
 
 COLUMNS = ["code", "share", "tags"]
 IN_SET = "- type: expect_column_values_to_be_in_set\n  kwargs: {column: code, value_set: [a, b]}\n"

@@ -16,17 +16,27 @@ from cli.main import app
 from emulator.identifiers import workspace_of
 from emulator.shelf import Shelf
 from flows.run_job import run_job
-from rowtide import ledger_turns
-from rowtide.agent import Answer, Correct
-from rowtide.catalogue import load_catalogue
+from rowtide.agent.agent import Answer, Correct
+from rowtide.agent.following import decide
+from rowtide.agent.requests import messages, shared_part, with_effort
 from rowtide.errors import StoppedByWorld
-from rowtide.following import decide
-from rowtide.job import EscalationSpec
-from rowtide.ladder import Output, Stays, as_kept, as_message, as_quoted, next_tier, quotation, skips, who_answers
-from rowtide.ledger import Ledger
-from rowtide.ledger_ladder import answered, count_stays, declare, outages, overloaded, stays
-from rowtide.ledger_turns import Said
-from rowtide.requests import messages, shared_part, with_effort
+from rowtide.job.job import EscalationSpec
+from rowtide.ladder.catalogue import load_catalogue
+from rowtide.ladder.ladder import (
+    Output,
+    Stays,
+    as_kept,
+    as_message,
+    as_quoted,
+    next_tier,
+    quotation,
+    skips,
+    who_answers,
+)
+from rowtide.ledger import ledger_turns
+from rowtide.ledger.ledger import Ledger
+from rowtide.ledger.ledger_ladder import answered, count_stays, declare, outages, overloaded, stays
+from rowtide.ledger.ledger_turns import Said
 from rowtide.work import open_work
 
 SPEC = EscalationSpec(yield_floor=0.05, yield_after=50)

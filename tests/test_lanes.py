@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rowtide.lanes import Ahead, Pasts, choose, is_tail, last_moment, must_hurry
-from rowtide.pace import Meter, Pace, allowance_from
+from rowtide.lanes.lanes import Ahead, Pasts, choose, is_tail, last_moment, must_hurry
+from rowtide.lanes.pace import Meter, Pace, allowance_from
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 

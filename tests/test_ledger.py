@@ -9,14 +9,14 @@ from conftest import NOW, make_rows, make_run
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from rowtide import ledger as ledgers
-from rowtide import ledger_batches, ledger_loads, ledger_rows, ledger_turns
 from rowtide.errors import IllegalMove, UserMistake
-from rowtide.ledger import Ledger, Run
-from rowtide.ledger_migrations import MIGRATIONS
-from rowtide.ledger_rows import Remark
-from rowtide.ledger_turns import Reply, ToolRecord
-from rowtide.states import MOVES, RowState
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_batches, ledger_loads, ledger_rows, ledger_turns
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.ledger_migrations import MIGRATIONS
+from rowtide.ledger.ledger_rows import Remark
+from rowtide.ledger.ledger_turns import Reply, ToolRecord
+from rowtide.ledger.states import MOVES, RowState
 
 
 def batch_of(ledger: Ledger, run: Run, rows: list[int], tag: str = "tag") -> int:

@@ -20,11 +20,11 @@ from conftest import NOW, ask_ledger, make_job, make_run
 from sqlalchemy import create_engine, text
 
 from chaos.effects import KILLED, Death, Effects
-from rowtide import ledger_rows
-from rowtide.admission import Admission
 from rowtide.errors import UserMistake
-from rowtide.job_folder import load_job
-from rowtide.ledger import Ledger, ledger_url
+from rowtide.intake.admission import Admission
+from rowtide.job.job_folder import load_job
+from rowtide.ledger import ledger_rows
+from rowtide.ledger.ledger import Ledger, ledger_url
 from tasks.load import load
 
 ANSWER = """

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import Connection, text
 
-from rowtide import ledger_batches, ledger_loads, ledger_rows, ledger_turns
 from rowtide.errors import IllegalMove
-from rowtide.ledger import Ledger, ledger_url
-from rowtide.ledger_loads import Load
-from rowtide.ledger_rows import Remark
-from rowtide.ledger_turns import Reply
-from rowtide.states import MOVES, RowState
+from rowtide.ledger import ledger_batches, ledger_loads, ledger_rows, ledger_turns
+from rowtide.ledger.ledger import Ledger, ledger_url
+from rowtide.ledger.ledger_loads import Load
+from rowtide.ledger.ledger_rows import Remark
+from rowtide.ledger.ledger_turns import Reply
+from rowtide.ledger.states import MOVES, RowState
 
 ROWS = 6
 

@@ -13,11 +13,12 @@ import pytest
 from conftest import ask_ledger, make_job, run
 
 from cli.main import app
-from rowtide.catalogue import load_catalogue
 from rowtide.errors import UserMistake
-from rowtide.forecast import Forecast, forecast
-from rowtide.lanes import Pasts
-from rowtide.stays import History, Prospect, Stay
+from rowtide.forecast import forecast
+from rowtide.forecast.forecast import Forecast
+from rowtide.forecast.stays import History, Prospect, Stay
+from rowtide.ladder.catalogue import load_catalogue
+from rowtide.lanes.lanes import Pasts
 
 COMPANIES = Path(__file__).parent.parent / "jobs" / "companies"
 CATALOGUE = load_catalogue()

@@ -22,9 +22,9 @@ from pydantic import BaseModel
 
 from cli.main import app
 from rowtide.errors import UserMistake
-from rowtide.mending import Rules, mends
-from rowtide.quarantine_cells import cell_of, kinds_of, unguarded
-from rowtide.quarantine_sheet import KINDS, Entry, Shape, read_sheet, record_of
+from rowtide.quarantine.mending import Rules, mends
+from rowtide.quarantine.quarantine_cells import cell_of, kinds_of, unguarded
+from rowtide.quarantine.quarantine_sheet import KINDS, Entry, Shape, read_sheet, record_of
 
 ANSWER = """
 from typing import Literal

@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from rowtide.errors import UserMistake, WorldError
-from rowtide.job import ToolServerSpec
-from rowtide.registry import Pinned, concrete
-from rowtide.tools import ToolPool
+from rowtide.job.job import ToolServerSpec
+from rowtide.tools.registry import Pinned, concrete
+from rowtide.tools.tools import ToolPool
 
 SERVERS = Path(__file__).parent / "servers"
 FILES = orjson.loads((SERVERS / "files.json").read_bytes())

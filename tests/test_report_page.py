@@ -18,17 +18,17 @@ from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import text
 
 from cli.main import app
-from rowtide import ledger_batches, ledger_rows
-from rowtide.drawing import draw
 from rowtide.errors import UserMistake
-from rowtide.ledger import Ledger, Run, find_run, finish_extract, ledger_url
-from rowtide.ledger_glance import glance
-from rowtide.ledger_picture import picture, quantile
-from rowtide.ledger_rows import Remark
-from rowtide.ledger_story import summary
-from rowtide.report_figures import wilson
-from rowtide.report_page import page
-from rowtide.report_words import shown
+from rowtide.ledger import ledger_batches, ledger_rows
+from rowtide.ledger.ledger import Ledger, Run, find_run, finish_extract, ledger_url
+from rowtide.ledger.ledger_glance import glance
+from rowtide.ledger.ledger_picture import picture, quantile
+from rowtide.ledger.ledger_rows import Remark
+from rowtide.ledger.ledger_story import summary
+from rowtide.report.drawing import draw
+from rowtide.report.report_figures import wilson
+from rowtide.report.report_page import page
+from rowtide.report.report_words import shown
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -199,7 +199,7 @@ def test_report_draws_the_newest_run_also_while_it_goes_on(
 
 def test_drawing_is_a_program_that_says_why_it_cannot(ledger: Ledger, tmp_path: Path) -> None:
     orders = {"ledger_url": ledger_url(None, tmp_path), "run_id": "nope", "file": "x.html", "now": NOW.isoformat()}
-    command = [sys.executable, "-m", "rowtide.drawing"]
+    command = [sys.executable, "-m", "rowtide.report.drawing"]
     done = subprocess.run(command, input=json.dumps(orders).encode(), capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (2, b"no run 'nope' in this ledger\n")
 

@@ -6,8 +6,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowtide.ledger_turns import Heard, Said
-from rowtide.requests import custom_id, head, messages, params, request, row_no_of, shared_part
+from rowtide.agent.requests import custom_id, head, messages, params, request, row_no_of, shared_part
+from rowtide.ledger.ledger_turns import Heard, Said
 
 TOOL = {"name": "a__b", "description": "d", "input_schema": {"type": "object"}}
 

@@ -21,8 +21,8 @@ from prefect.states import AwaitingRetry
 from test_agents import calls, desk_job
 
 from flows.run_job import run_job
-from rowtide import ledger as ledgers
-from rowtide.ledger import Ledger, ledger_url
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger.ledger import Ledger, ledger_url
 
 pytestmark = pytest.mark.slow
 

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cli.show import tell
-from rowtide import ledger_rows
-from rowtide.admission import Admission
-from rowtide.beginning import Asked, begin
 from rowtide.errors import UserMistake
-from rowtide.job import StartSpec
-from rowtide.ledger import Ledger, ledger_url
-from rowtide.ledger_story import story
-from rowtide.routing import FUNCTIONS, asking, compile_rules
+from rowtide.intake.admission import Admission
+from rowtide.intake.beginning import Asked, begin
+from rowtide.job.job import StartSpec
+from rowtide.ledger import ledger_rows
+from rowtide.ledger.ledger import Ledger, ledger_url
+from rowtide.ledger.ledger_story import story
+from rowtide.routing.routing import FUNCTIONS, asking, compile_rules
 from rowtide.work import plan
 from tasks.route import route
 

@@ -20,10 +20,10 @@ import pytest
 from pydantic import BaseModel, Field, computed_field
 from sqlalchemy import create_engine, text
 
-from rowtide.columns import as_page, columns_of, kind_of, unfit
 from rowtide.errors import UserMistake
-from rowtide.job import SinkSpec
-from rowtide.sinks import open_sink
+from rowtide.job.job import SinkSpec
+from rowtide.sinks.columns import as_page, columns_of, kind_of, unfit
+from rowtide.sinks.sinks import open_sink
 
 FOLDERS = ["parquet", "csv", "jsonl"]
 KINDS = [*FOLDERS, "sqlite", "postgresql", "duckdb"]

@@ -14,13 +14,13 @@ from sqlalchemy import create_engine, text
 
 from cli.show import tell
 from flows.run_job import run_job
+from rowtide.agent.requests import cache_warnings, shared_part, with_skills
 from rowtide.errors import UserMistake
-from rowtide.ledger import Ledger, find_run, ledger_url
-from rowtide.ledger_prefixes import contents, skills_by_prefix
-from rowtide.ledger_story import story
-from rowtide.requests import cache_warnings, shared_part, with_skills
-from rowtide.skills import Skill, matching, read_skills
-from rowtide.summary import as_text
+from rowtide.job.skills import Skill, matching, read_skills
+from rowtide.ledger.ledger import Ledger, find_run, ledger_url
+from rowtide.ledger.ledger_prefixes import contents, skills_by_prefix
+from rowtide.ledger.ledger_story import story
+from rowtide.report.summary import as_text
 from rowtide.work import open_work, plan
 from tasks.extract import extract
 

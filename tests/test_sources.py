@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from rowtide.errors import UserMistake
-from rowtide.job import SourceSpec
-from rowtide.rows import BadRow, SourceRow, canonical, row_id, row_key
-from rowtide.sources import columns, describe, read_pages
+from rowtide.intake.rows import BadRow, SourceRow, canonical, row_id, row_key
+from rowtide.intake.sources import columns, describe, read_pages
+from rowtide.job.job import SourceSpec
 
 
 def read(folder: Path, name: str, content: bytes | None = None, page_rows: int = 2) -> list[SourceRow | BadRow]:

@@ -14,9 +14,9 @@ import orjson
 import pytest
 
 from rowtide.errors import UserMistake
-from rowtide.job import ToolServerSpec
-from rowtide.tool_rules import fenced
-from rowtide.tools import ToolOutcome, ToolPool
+from rowtide.job.job import ToolServerSpec
+from rowtide.tools.tool_rules import fenced
+from rowtide.tools.tools import ToolOutcome, ToolPool
 
 pytestmark = pytest.mark.slow
 

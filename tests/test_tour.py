@@ -12,7 +12,7 @@ import pytest
 from conftest import answers_of, make_job, run
 from sqlalchemy import text
 
-from rowtide.ledger import Ledger, ledger_url
+from rowtide.ledger.ledger import Ledger, ledger_url
 
 COMPANIES = str(Path("jobs/companies").resolve())
 SAME = ("rows", "loaded", "quarantined", "reasons", "batches", "turns", "tool_calls", "cost_usd", "tiers")

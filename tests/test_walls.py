@@ -11,11 +11,11 @@ from conftest import NOW, answers_of, batch_was_made, make_job, make_rows, make_
 
 from cli.main import app
 from flows.run_job import run_job
-from rowtide import ledger as ledgers
-from rowtide import ledger_batches, ledger_leases, ledger_rows
 from rowtide.errors import LeaseLost, Stopped
-from rowtide.ledger import Ledger, ledger_url
-from rowtide.ledger_story import summary
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_batches, ledger_leases, ledger_rows
+from rowtide.ledger.ledger import Ledger, ledger_url
+from rowtide.ledger.ledger_story import summary
 
 
 def summary_of(home: Path, run_id: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""One small agent a row: what it is asked, what becomes of its reply."""

@@ -1,0 +1,222 @@
+"""What a row does next: a pure function of where it is and what the model just said.
+
+The conversation is the agent's only state. If it ends in unanswered tool calls, answer them; if it ends in an
+answer, judge it. There is no other resume logic.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from rowtide.agent.policies import STOPS, Do, policy_of
+from rowtide.job.job import JobSpec
+from rowtide.ladder.pricing import MICRO
+
+Blocks = list[dict[str, Any]]
+
+LENGTHENINGS = 1  # a second cut at twice the room is no accident
+
+
+class RowAt(NamedTuple):
+    """Where a row is: what decisions need of it."""
+
+    row_no: int
+    row_key: str
+    tier: int
+    turn: int
+    conversation_from: int
+    tool_calls: int
+    corrections: int
+    longer: int
+    bounces: int
+    tokens: int = 0
+    cost_micro: int = 0
+    checking: int = 0
+    prefix_no: int = 0
+    effort: str | None = None
+    turn_limit: int | None = None
+
+    @property
+    def turns_here(self) -> int:
+        """Replies so far in the present conversation."""
+        return self.turn - self.conversation_from
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    call_id: str
+    tool: str
+    arguments: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class CallTools:
+    """Run these, then ask again. None at all: the model only paused."""
+
+    calls: list[ToolUse]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer, as JSON, passed the row's own checks."""
+
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The answer, as JSON, passed all but the second look: have another model take it."""
+
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Correct:
+    """Tell the model what was wrong; `told` is what it reads."""
+
+    reason: str
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lengthen:
+    """The reply was cut: forget it and ask again, with room for twice as much."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Escalate:
+    """Start afresh further up the ladder."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nothing more can be tried: quarantine."""
+
+    reason: str
+    detail: str
+
+
+Move = CallTools | Answer | Check | Correct | Lengthen | Escalate | GiveUp
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the checks say of an answer: its JSON, or the problems in words a model can act on."""
+
+    content: bytes
+    problems: list[str]
+
+
+Judge = Callable[[str], Verdict]
+TimesMade = Callable[[ToolUse], int]  # how often the row has made this very call in its present conversation
+
+
+def next_move(
+    job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Judge, times_made: TimesMade = lambda _: 0
+) -> Move:
+    """Decide what follows the reply `blocks` that ended with `stop_reason`."""
+    move = _move(job, row, stop_reason, blocks, judge, times_made)
+    if isinstance(move, Answer | GiveUp):
+        return move
+    return _at_its_limit(job, row) or move
+
+
+def after_check(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
+    """Decide what follows the second look at an answer: `verdict` holds the answer and what was found wrong with it."""
+    move = _after_answer(job, row, verdict)
+    if isinstance(move, Answer | GiveUp):
+        return move
+    return _at_its_limit(job, row) or move
+
+
+def _at_its_limit(job: JobSpec, row: RowAt) -> GiveUp | None:
+    """A row that has used up what it may read, write or cost is not asked again, on any tier."""
+    limits = job.limits
+    if limits.tokens is not None and row.tokens >= limits.tokens:
+        return GiveUp(
+            "token_limit", f"{row.tokens:,} tokens without a verified answer; limits.tokens is {limits.tokens:,}"
+        )
+    if limits.row_usd is not None and row.cost_micro >= limits.row_usd * MICRO:
+        spent = f"${row.cost_micro / MICRO:.6f} without a verified answer"
+        return GiveUp("row_budget", f"{spent}; limits.row_usd is {limits.row_usd:g}")
+    return None
+
+
+def _move(job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Judge, times_made: TimesMade) -> Move:
+    policy = policy_of(STOPS, stop_reason)
+    match policy.do:
+        case Do.JUDGE:
+            move = _after_answer(job, row, judge(text_of(blocks)))
+            return Check(move.content) if isinstance(move, Answer) and job.checks.self_check else move
+        case Do.RUN_TOOLS if calls := _tool_uses(blocks):
+            return _after_tools(job, row, calls, times_made)
+        case Do.RUN_TOOLS:
+            kinds = ", ".join(sorted({str(block.get("type")) for block in blocks})) or "nothing"
+            return _climb(job, row, "unknown_block", f"the model waits for a tool, but said only {kinds}")
+        case Do.GO_ON:
+            return _after_tools(job, row, [], times_made)
+        case Do.LENGTHEN if row.longer < LENGTHENINGS and not _out_of_turns(job, row):
+            return Lengthen(policy.reason, f"the reply was cut at {room(job, row):,} tokens")
+        case _:
+            return _climb(job, row, policy.reason, f"stop_reason {stop_reason!r}: {policy.why}")
+
+
+def room(job: JobSpec, row: RowAt) -> int:
+    """The most tokens the row's next reply may have, before the model's own limit."""
+    return job.limits.max_tokens * 2**row.longer
+
+
+def after_gate(job: JobSpec, row: RowAt, failures: list[str]) -> Escalate | GiveUp:
+    """Decide what follows an answer that the answers gate refused."""
+    move = _climb(job, row, "gate_failed", "; ".join(failures))
+    return move if isinstance(move, GiveUp) else _at_its_limit(job, row) or move
+
+
+def text_of(blocks: Blocks) -> str:
+    """The text a reply ends in; thinking and tool blocks are left out."""
+    return "".join(block["text"] for block in blocks if block.get("type") == "text")
+
+
+def _after_tools(job: JobSpec, row: RowAt, calls: list[ToolUse], times_made: TimesMade) -> Move:
+    if _out_of_turns(job, row):
+        return _climb(job, row, "turn_limit", f"{row.turns_here} turns without an answer")
+    if row.tool_calls + len(calls) > job.limits.tool_calls:
+        return _climb(job, row, "tool_call_limit", f"asked for more than {job.limits.tool_calls} tool calls")
+    for number, call in enumerate(calls):
+        here = sum((call.tool, call.arguments) == (each.tool, each.arguments) for each in calls[:number])
+        if (times := times_made(call) + here) >= job.limits.repeats:
+            return _climb(job, row, "loop", f"{call.tool} was called {times} times with the same arguments")
+    return CallTools(calls)
+
+
+def _after_answer(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
+    if not verdict.problems:
+        return Answer(verdict.content)
+    if row.corrections >= job.checks.corrections or _out_of_turns(job, row):
+        return _climb(job, row, "not_verified", "; ".join(verdict.problems))
+    told = "\n".join(["Your answer was not accepted:", *(f"- {each}" for each in verdict.problems)])
+    return Correct("not_verified", told + "\nMend exactly this and answer again, in full.")
+
+
+def _climb(job: JobSpec, row: RowAt, reason: str, detail: str) -> Escalate | GiveUp:
+    if row.tier + 1 < len(job.tiers):
+        return Escalate(reason, detail)
+    return GiveUp(reason, detail)
+
+
+def _out_of_turns(job: JobSpec, row: RowAt) -> bool:
+    return row.turns_here >= (row.turn_limit or job.limits.turns)
+
+
+def _tool_uses(blocks: Blocks) -> list[ToolUse]:
+    return [
+        ToolUse(str(block["id"]), str(block["name"]), dict(block["input"]))
+        for block in blocks
+        if block.get("type") == "tool_use"
+    ]

@@ -1,0 +1,141 @@
+"""Reading a page of replies and deciding what each row does next."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import partial
+
+import orjson
+
+from rowtide.agent.agent import (
+    Answer,
+    Blocks,
+    CallTools,
+    Check,
+    Correct,
+    Escalate,
+    GiveUp,
+    Lengthen,
+    Move,
+    RowAt,
+    ToolUse,
+    after_check,
+    next_move,
+    text_of,
+)
+from rowtide.agent.checks import judge
+from rowtide.agent.policies import STOPS, Do, policy_of
+from rowtide.agent.self_check import verdict_of
+from rowtide.job.job import JobSpec
+from rowtide.ledger import ledger_calls, ledger_ladder, ledger_rows, ledger_turns
+from rowtide.ledger.ledger_rows import Remark
+from rowtide.ledger.ledger_turns import ToolRecord
+from rowtide.tools.calling import Heard, call_tools
+from rowtide.tools.connector import calls_in
+from rowtide.tools.tool_rules import BETWEEN
+from rowtide.tools.tools import ToolPool
+from rowtide.work import Clock, Work
+
+PAGE_ROWS = 1000  # a kill repeats at most the read-only calls of one page
+FIRST_BY_THE_API = 1000
+
+
+async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
+    """Take every replied row one move further, page by page. Returns how many moved."""
+    moved = after = 0
+    while True:
+        page, by_the_api = decide(work, after=after, limit=PAGE_ROWS)
+        if not page:
+            return moved
+        heard = await call_tools(work, pool, page, clock=clock)
+        heard.records += by_the_api
+        _apply(work, page, heard, now=clock())
+        after = page[-1][0].row_no
+        moved += len(page)
+
+
+def decide(work: Work, *, after: int, limit: int) -> tuple[list[tuple[RowAt, Move]], list[ToolRecord]]:
+    """The next replied rows, each with its move; and the calls that the API made for them itself."""
+    spec = work.job.spec
+    with work.ledger.view() as tx:
+        page = ledger_turns.replied_page(tx, work.run, after=after, limit=limit)
+        rows = [row for row, *_ in page]
+        contents = ledger_turns.contents(tx, [row.row_no for row in rows]) if work.job.checks else {}
+        telling = [row for row, stop_reason, _ in page if _needs_outputs(spec, row, stop_reason)]
+        outputs = ledger_turns.tool_outputs(tx, telling)
+        quoted = ledger_turns.quotations(tx, rows) if spec.checks.grounding else {}
+        answers = ledger_turns.answers(tx, [row.row_no for row in rows if row.checking])
+    by_the_api: list[ToolRecord] = []
+    judging = partial(judge, answer=work.job.answer, checks=work.job.checks, grounding=spec.checks.grounding)
+
+    def row_values(row_no: int) -> dict[str, object]:
+        return orjson.loads(contents[row_no])
+
+    def said(row_no: int) -> list[tuple[str, str]]:
+        told = [(each.tool, each.output) for each in quoted[row_no].outputs] if row_no in quoted else []
+        return told + [(record.tool, record.output) for record in outputs.get(row_no, []) if not record.is_error]
+
+    moves: list[tuple[RowAt, Move]] = []
+    for row, stop_reason, content in page:
+        blocks = orjson.loads(content)
+        if own := _made_by_the_api(row, blocks):
+            by_the_api += own
+            outputs[row.row_no] = [*outputs.get(row.row_no, []), *own]
+        if row.checking:
+            moves.append((row, after_check(spec, row, verdict_of(text_of(blocks), answers[row.row_no]))))
+            continue
+        judged = partial(judging, row=partial(row_values, row.row_no), outputs=partial(said, row.row_no))
+        times_made = partial(_times_made, outputs.get(row.row_no, ()))
+        moves.append((row, next_move(spec, row, stop_reason, blocks, judged, times_made)))
+    return moves, by_the_api
+
+
+def _apply(work: Work, page: Sequence[tuple[RowAt, Move]], heard: Heard, *, now: datetime) -> None:
+    """Commit a page: the tools' outcomes first, then every row's move."""
+    waiting = {remark.row_no for remark in heard.waiting}
+    calls = {row.row_no: len(move.calls) for row, move in page if isinstance(move, CallTools)}
+
+    def remarks(kind: type[Correct | Lengthen | GiveUp]) -> list[Remark]:
+        return [_remark(row, move) for row, move in page if isinstance(move, kind)]
+
+    with work.ledger.page() as tx:
+        ledger_turns.record_tools(tx, heard.records)
+        ledger_calls.remember(tx, work.run, heard.outputs)
+        ledger_rows.hold(tx, heard.waiting, now=now)
+        ledger_rows.go_on(tx, {row_no: count for row_no, count in calls.items() if row_no not in waiting})
+        ledger_rows.check(tx, {row.row_no: move.content for row, move in page if isinstance(move, Check)})
+        ledger_rows.answer(tx, {row.row_no: move.content for row, move in page if isinstance(move, Answer)})
+        ledger_rows.correct(tx, remarks(Correct), now=now)
+        ledger_rows.lengthen(tx, remarks(Lengthen), now=now)
+        climbing = [(row, move) for row, move in page if isinstance(move, Escalate)]
+        ledger_ladder.climb(tx, work.run, work.job.spec, climbing, now=now)
+        ledger_rows.quarantine(tx, remarks(GiveUp), now=now)
+        given_up = Counter(row.tier for row, move in page if isinstance(move, GiveUp))
+        ledger_ladder.count_stays(tx, work.run, set_aside=given_up)
+
+
+def _remark(row: RowAt, move: Move) -> Remark:
+    """Why a row makes its move; what a second look found is told after the answer it looked at."""
+    assert isinstance(move, Correct | Lengthen | GiveUp)
+    words = move.told if isinstance(move, Correct) else move.detail
+    return Remark(row.row_no, row.turn - row.checking, move.reason, words)
+
+
+def _needs_outputs(spec: JobSpec, row: RowAt, stop_reason: str) -> bool:
+    """Whether what the row's tools said decides its move: they may ground its answer, or it may call in circles."""
+    is_judged = spec.checks.grounding and policy_of(STOPS, stop_reason).do is Do.JUDGE
+    return bool(is_judged) or row.tool_calls >= spec.limits.repeats
+
+
+def _made_by_the_api(row: RowAt, blocks: Blocks) -> list[ToolRecord]:
+    return [
+        ToolRecord(
+            row.row_no, row.turn, position, call.call_id, call.tool, call.arguments, call.output, call.is_error, 0
+        )
+        for position, call in enumerate(calls_in(blocks), FIRST_BY_THE_API)
+    ]
+
+
+def _times_made(records: Iterable[ToolRecord], use: ToolUse) -> int:
+    asked = use.tool.replace(BETWEEN, ".", 1), orjson.dumps(use.arguments, option=orjson.OPT_SORT_KEYS)
+    return sum((record.tool, record.arguments) == asked for record in records)

@@ -1,0 +1,200 @@
+"""The requests themselves: what the model reads, as bytes.
+
+What rows share (system, tools, answer schema) is serialised once for each set of skills and frozen in the ledger,
+because the API caches it and binds a conversation's thinking to it. A row adds its own message, then its conversation
+so far, verbatim.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import orjson
+
+from rowtide.agent.policies import STOPS, Do, policy_of
+from rowtide.tools.tool_rules import fenced
+
+BYTES_PER_TOKEN = 4
+MARK = "cache_control"
+OUTPUT = b'"output_config":{'
+THOUGHT = ("thinking", "redacted_thinking")
+BY_THE_API = "mcptoolu_"  # ids of calls the API makes itself: it has heard their results already
+
+
+Earlier = tuple[str, str]  # the message of a row that came before, and its answer as JSON
+
+
+class Taught(Protocol):
+    """A skill."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def body(self) -> str: ...
+
+
+class Heard(Protocol):
+    """A tool's outcome, as the ledger gives it back."""
+
+    @property
+    def call_id(self) -> str: ...
+    @property
+    def tool(self) -> str: ...
+    @property
+    def output(self) -> str: ...
+    @property
+    def is_error(self) -> int: ...
+
+
+class Said(Protocol):
+    """A turn, as the ledger gives it back, with what the model was told after it."""
+
+    @property
+    def stop_reason(self) -> str: ...
+    @property
+    def content(self) -> bytes: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def heard(self) -> Sequence[Heard]: ...
+    @property
+    def correction(self) -> str: ...
+
+
+def shared_part(
+    instructions: str, tools: Sequence[dict[str, object]], schema: dict[str, object], skills: Sequence[Taught] = ()
+) -> bytes:
+    """The keys every request with these skills has in common, as the inside of a JSON object."""
+    shared: dict[str, Any] = {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
+    if tools:
+        shared["tools"] = list(tools)
+    return _inside(shared, instructions, skills)
+
+
+def with_skills(shared: bytes, instructions: str, skills: Sequence[Taught]) -> bytes:
+    """The same shared part with other skills. Tools and schema are as they were frozen, not as they are now."""
+    return _inside(orjson.loads(b"{%b}" % shared), instructions, skills)
+
+
+def with_effort(shared: bytes, effort: str | None) -> bytes:
+    """The same shared part for rows that are to be thought about so hard. It is no part of what the API caches."""
+    if effort is None:
+        return shared
+    assert shared.startswith(OUTPUT), "what a model is to put out comes first in a shared part"
+    return b'%b"effort":"%b",%b' % (OUTPUT, effort.encode(), shared.removeprefix(OUTPUT))
+
+
+def cacheable_tokens(shared: bytes) -> int:
+    """About how many tokens the API can cache of a shared part: its tools and system."""
+    found = orjson.loads(b"{%b}" % shared)
+    return sum(len(orjson.dumps(found[part])) for part in ("tools", "system") if part in found) // BYTES_PER_TOKEN
+
+
+def cache_warnings(lengths: Sequence[int], minimums: Mapping[str, int]) -> list[str]:
+    """What to say of shared parts of so many tokens, when tiers (name → fewest tokens) cannot cache the shortest."""
+    shortest = min(lengths, default=0)
+    short_for = {tier: least for tier, least in minimums.items() if shortest < least}
+    if not lengths or not short_for:
+        return []
+    short = sum(length < max(short_for.values()) for length in lengths)
+    where = f" in the shortest of {short:,} prefixes" if short > 1 else ""
+    tiers = ", ".join(f"{tier} ({least:,})" for tier, least in short_for.items())
+    what = f"what rows share is about {shortest:,} tokens{where}, fewer than can be cached by {tiers}"
+    return [f"{what}; it is paid for in full with every turn"]
+
+
+def _inside(shared: dict[str, Any], instructions: str, skills: Sequence[Taught]) -> bytes:
+    texts = [instructions] if instructions else []
+    if skills:
+        texts.append("\n\n".join(_lesson(skill) for skill in skills))
+    system: list[dict[str, object]] = [{"type": "text", "text": text} for text in texts]
+    tools: list[dict[str, object]] = [
+        {key: value for key, value in tool.items() if key != MARK} for tool in shared.get("tools", [])
+    ]
+    # The API reads tools first, then system: one mark at the very end covers them all.
+    if marked := system or tools:
+        marked[-1] = {**marked[-1], MARK: {"type": "ephemeral", "ttl": "1h"}}
+    parts = {"tools": tools, "system": system}
+    kept = {key: value for key, value in shared.items() if key not in parts}
+    return orjson.dumps(kept | {key: value for key, value in parts.items() if value})[1:-1]
+
+
+def _lesson(skill: Taught) -> str:
+    return f'<skill name="{skill.name}">\n{skill.description}\n\n{skill.body}\n</skill>'
+
+
+def request(custom_id: str, params: bytes) -> bytes:
+    """One element of a batch's `requests`."""
+    return b'{"custom_id":"%b","params":%b}' % (custom_id.encode(), params)
+
+
+def params(head: bytes, shared: bytes, messages: bytes) -> bytes:
+    """One request, as a live call sends it."""
+    return b'{%b,%b,"messages":%b}' % (head, shared, messages)
+
+
+@cache
+def head(model_id: str, max_tokens: int, thinking: str | None = None) -> bytes:
+    """The keys that differ by tier."""
+    keys: dict[str, object] = {"model": model_id, "max_tokens": max_tokens}
+    return orjson.dumps(keys | ({"thinking": {"type": thinking}} if thinking else {}))[1:-1]
+
+
+def messages(
+    first: str, talk: Iterable[Said] = (), speaker: str | None = None, earlier: Sequence[Earlier] = ()
+) -> bytes:
+    """The rows before it with their answers, the row's own message, then its conversation so far.
+
+    `speaker` is who is asked, where it is not the tier's own model: what another one thought is left out.
+    """
+    spoken = [*_rolling(earlier), _told(first)]
+    for said in talk:
+        if policy_of(STOPS, said.stop_reason).do is Do.LENGTHEN:
+            continue  # a reply that was cut is asked for again as if it had never been
+        content = said.content if said.model == speaker else _without_thoughts(said.content)
+        if content != b"[]":  # the API takes no empty message
+            spoken.append(b'{"role":"assistant","content":%b}' % content)
+        if heard := [_tool_result(each) for each in said.heard if not each.call_id.startswith(BY_THE_API)]:
+            spoken.append(_told(heard))
+        elif said.correction:
+            spoken.append(_told(said.correction))
+    return b"[%b]" % b",".join(spoken)
+
+
+def _rolling(earlier: Sequence[Earlier]) -> list[bytes]:
+    """The conversation that rolls from row to row. Its end is marked: the next row finds it in the cache."""
+    spoken: list[bytes] = []
+    for number, (message, answer) in enumerate(earlier, 1):
+        block: dict[str, object] = {"type": "text", "text": answer}
+        if number == len(earlier):
+            block[MARK] = {"type": "ephemeral"}
+        spoken += [_told(message), orjson.dumps({"role": "assistant", "content": [block]})]
+    return spoken
+
+
+def _without_thoughts(content: bytes) -> bytes:
+    return orjson.dumps([block for block in orjson.loads(content) if block.get("type") not in THOUGHT])
+
+
+def _told(content: str | list[dict[str, object]]) -> bytes:
+    return b'{"role":"user","content":%b}' % orjson.dumps(content)
+
+
+def _tool_result(heard: Heard) -> dict[str, object]:
+    # Between marks nobody can forge from inside: what a tool says is data, whatever it says.
+    said = fenced(heard.tool, heard.output)
+    result: dict[str, object] = {"type": "tool_result", "tool_use_id": heard.call_id, "content": said}
+    return result | {"is_error": True} if heard.is_error else result
+
+
+def custom_id(tag: str, row_no: int) -> str:
+    """At most 64 of [A-Za-z0-9_-]: the batch's tag proves whose it is, the number says which row."""
+    return f"{tag}-{row_no}"
+
+
+def row_no_of(custom_id: str, tag: str) -> int | None:
+    """The row a custom_id of this batch names, or None when it is not of this batch."""
+    head, _, number = custom_id.rpartition("-")
+    return int(number) if head == tag and number.isdigit() else None

@@ -1,0 +1,49 @@
+"""A second look at an answer, by a tier of the job's choice: what it is asked, and what its verdict means.
+
+It is a request of its own, in batches like any other: a rubric, the row, the answer. It sees neither the conversation
+nor the tools, so it cannot be talked round by them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jinja2
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rowtide.agent.agent import Verdict
+from rowtide.agent.requests import messages, shared_part
+
+
+class SecondLook(BaseModel):
+    """What the second look comes to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    passes: bool = Field(description="Whether the answer is right by the rubric.")
+    why: str = Field(description="What exactly is wrong with the answer, or why it is right.")
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """What the second look is told: a part all rows share, and a message for each."""
+
+    instructions: str
+    message: jinja2.Template
+
+    def shared(self, schema: dict[str, object]) -> bytes:
+        """What all its requests have in common, as the inside of a JSON object."""
+        return shared_part(self.instructions, [], schema)
+
+    def messages(self, row: Mapping[str, object], answer: bytes) -> bytes:
+        """The one message of a request: the rubric filled with the row and its answer."""
+        return messages(self.message.render({**row, "answer": answer.decode()}).strip())
+
+
+def verdict_of(words: str, answer: bytes) -> Verdict:
+    """What a reply says of the answer. One that says nothing readable does not let it pass."""
+    try:
+        look = SecondLook.model_validate(orjson.loads(words))
+    except (ValueError, ValidationError):
+        return Verdict(answer, ["a second look at this answer came to no verdict; make it plain and complete"])
+    return Verdict(answer, [] if look.passes else [f"a second look found: {look.why[:1000]}"])

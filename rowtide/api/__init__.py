@@ -1,0 +1,1 @@
+"""Rows to the API and their replies back: batches that are never paid for twice."""

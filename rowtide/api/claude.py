@@ -1,0 +1,277 @@
+"""The door to the API: the only module that imports `anthropic`, whose types stop here.
+
+Bodies go out and results come in as bytes, through disk: no object per row. A create POST is made once and never
+repeated here, because the API would take it twice.
+"""
+
+import os
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import anthropic
+import httpx2
+import orjson
+from pydantic import BaseModel
+
+from rowtide.api.api_outcomes import NOT_SENT, BatchStatus, Created, Refused, Said, TurnedAway, Unknown
+from rowtide.errors import UserMistake, WorldError
+from rowtide.job.answer_schema import check_schema
+from rowtide.lanes.pace import allowance_from
+
+MESSAGES = "/v1/messages"
+BATCHES = f"{MESSAGES}/batches"
+CHUNK_BYTES = 1 << 20
+LIST_PAGE = 100
+POST_SECONDS = 600
+STREAMED = {"X-Stainless-Raw-Response": "stream"}  # the SDK's own way to say: do not read the body for me
+
+
+class Claude:
+    """A client for as long as an `async with` lasts. It repeats no call: whoever asks knows whether that is safe."""
+
+    def __init__(self, api_key: str, base_url: str) -> None:
+        http = anthropic.DefaultAsyncHttpxClient(verify=_tls())
+        self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
+
+    async def __aenter__(self) -> "Claude":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._api.close()
+
+    async def create_batch(self, body: Path, betas: Sequence[str] = ()) -> Created | Refused | Unknown:
+        """Post a body from disk, once."""
+        headers = {"content-type": "application/json", "content-length": str(body.stat().st_size)}
+        if betas:
+            headers["anthropic-beta"] = ",".join(betas)
+        options: Any = {"headers": headers, "timeout": POST_SECONDS}
+        try:
+            answer = await self._api.post(BATCHES, cast_to=httpx2.Response, content=_chunks(body), options=options)
+            return Created(_status(orjson.loads(answer.content)))
+        except anthropic.APIStatusError as error:
+            if error.status_code >= 500 or error.status_code == 408:
+                return Unknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
+            return Refused(error.status_code, _words(error), _retry_after(error))
+        except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
+            if _never_left(error):
+                return Refused(NOT_SENT, f"no connection: {error.__cause__ or error}")
+            return Unknown(f"{type(error).__name__}: {error}")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return Unknown(f"an answer that is no batch: {error!r}")
+
+    async def say(
+        self, request: bytes, betas: Sequence[str] = (), hear: Callable[[str], None] | None = None
+    ) -> Said | TurnedAway | Unknown:
+        """Ask for one live reply, once; `hear` is given its words as they are written. `request` is a JSON object."""
+        headers = {"anthropic-beta": ",".join(betas)} if betas else {}
+        try:
+            if hear is not None:
+                return await self._listen(orjson.loads(request), headers, hear)
+            options: Any = {"headers": {"content-type": "application/json", **headers}, "timeout": POST_SECONDS}
+            answer = await self._api.post(MESSAGES, cast_to=httpx2.Response, content=request, options=options)
+            return Said(orjson.loads(answer.content), allowance_from(answer.headers))
+        except anthropic.APIStatusError as error:
+            if error.status_code in (200, 408, 504):  # 200: the stream broke off with an error
+                return Unknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
+            return TurnedAway(error.status_code, _kind(error), _words(error), _retry_after(error))
+        except (anthropic.APIError, httpx2.HTTPError) as error:
+            if _never_left(error):
+                return TurnedAway(NOT_SENT, "timeout_error", f"no connection: {error.__cause__ or error}")
+            return Unknown(f"{type(error).__name__}: {error}")
+        except ValueError as error:
+            return Unknown(f"an answer that is no message: {error!r}")
+
+    async def _listen(
+        self, request: dict[str, Any], headers: dict[str, str], hear: Callable[[str], None]
+    ) -> Said | Unknown:
+        named = {name: request.pop(name) for name in ("model", "max_tokens", "messages")}
+        async with self._api.messages.stream(
+            **named, extra_body=request, extra_headers=headers, timeout=POST_SECONDS
+        ) as stream:
+            async for words in stream.text_stream:
+                hear(words)
+            message = await stream.get_final_message()
+            if message.stop_reason is None:
+                return Unknown("the stream ended before the reply did")
+            return Said(message.to_dict(), allowance_from(stream.response.headers))
+
+    async def count_tokens(self, request: bytes) -> int:
+        """How many tokens the API would read of a request. It is free. Raises WorldError."""
+        options: Any = {"headers": {"content-type": "application/json"}}
+        try:
+            answer = await self._api.post(
+                f"{MESSAGES}/count_tokens", cast_to=httpx2.Response, content=request, options=options
+            )
+            return int(orjson.loads(answer.content)["input_tokens"])
+        except (anthropic.APIError, httpx2.HTTPError, ValueError, KeyError) as error:
+            _raise(error)
+
+    async def retrieve(self, api_id: str) -> BatchStatus | None:
+        """A batch's status, or None when the API does not know it (yet, or any more)."""
+        try:
+            return _status(await self._read(f"{BATCHES}/{api_id}"))
+        except anthropic.NotFoundError:
+            return None
+
+    async def newest(self) -> datetime | None:
+        """The API's own date of the newest batch it lists, or None when it lists none."""
+        page = await self._read(f"{BATCHES}?limit=1")
+        return max((_status(each).created_at for each in page["data"]), default=None)
+
+    async def list_since(self, moment: datetime | None) -> list[BatchStatus]:
+        """The workspace's batches not older than `moment` on the API's clock, newest first; all for None."""
+        found: list[BatchStatus] = []
+        after = ""
+        while True:
+            page = await self._read(f"{BATCHES}?limit={LIST_PAGE}{after}")
+            statuses = [_status(each) for each in page["data"]]
+            young = [each for each in statuses if moment is None or each.created_at >= moment]
+            found += young
+            if not page.get("has_more") or len(young) < len(statuses):
+                return found
+            after = f"&after_id={statuses[-1].api_id}"
+
+    async def first_lines(self, api_id: str, count: int) -> list[bytes] | None:
+        """The first lines of an ended batch's results, or None when the API has none (yet, or any more)."""
+        lines: list[bytes] = []
+        rest = b""
+        try:
+            async with aclosing(self._results(api_id)) as chunks:
+                async for chunk in chunks:
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    lines += whole
+                    if len(lines) >= count:
+                        break
+        except anthropic.NotFoundError:
+            return None
+        return [line for line in [*lines, rest] if line][:count]
+
+    async def spool_results(self, api_id: str, into: Path) -> bool:
+        """Bring a batch's results to disk. False when the API has none (yet, or any more).
+
+        Raises WorldError when the stream was cut; one that ends too soon without a word is found out by filing.
+        """
+        part = into.with_suffix(".part")
+        last = b"\n"
+        try:
+            with part.open("wb") as out:
+                async for chunk in self._results(api_id):
+                    out.write(chunk)
+                    last = chunk[-1:] or last
+                if last != b"\n":
+                    out.write(b"\n")  # servers differ; a line cut short is found out by filing
+                out.flush()
+                os.fsync(out.fileno())
+        except anthropic.NotFoundError:
+            return False
+        part.replace(into)
+        return True
+
+    async def cancel(self, api_id: str) -> None:
+        """Ask for a batch to be canceled. One that has ended already is left as it is."""
+        try:
+            await self._api.post(f"{BATCHES}/{api_id}/cancel", cast_to=httpx2.Response)
+        except (anthropic.BadRequestError, anthropic.NotFoundError, anthropic.ConflictError):
+            return
+        except (anthropic.APIError, httpx2.HTTPError) as error:
+            _raise(error)
+
+    async def _read(self, path: str) -> Any:
+        """GET some JSON. Lets NotFoundError pass: what it means depends on the question."""
+        try:
+            answer = await self._api.get(path, cast_to=httpx2.Response)
+            return orjson.loads(answer.content)
+        except anthropic.NotFoundError:
+            raise
+        except (anthropic.APIError, httpx2.HTTPError, orjson.JSONDecodeError) as error:
+            _raise(error)
+
+    async def _results(self, api_id: str) -> AsyncGenerator[bytes]:
+        """The bytes of a batch's results, as they come."""
+        try:
+            # Our own path, never the results_url of the reply: the key goes to the server we were told of.
+            options: Any = {"headers": STREAMED}
+            answer = await self._api.get(f"{BATCHES}/{api_id}/results", cast_to=httpx2.Response, options=options)
+            try:
+                async for chunk in answer.aiter_bytes(CHUNK_BYTES):
+                    yield chunk
+            finally:
+                await answer.aclose()
+        except anthropic.NotFoundError:
+            raise
+        except (anthropic.APIError, httpx2.HTTPError) as error:
+            _raise(error)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """The machine's certificates: reading them takes 20 ms, so once a process and not once a stage."""
+    return httpx2.create_ssl_context()
+
+
+def api_schema(answer: type[BaseModel]) -> dict[str, object]:
+    """The answer model as the JSON schema the API takes. Raises UserMistake for what it cannot express."""
+    original = answer.model_json_schema()
+    check_schema(original, answer.__name__)
+    return dict(anthropic.transform_schema(original))
+
+
+async def _chunks(body: Path) -> AsyncIterator[bytes]:
+    with body.open("rb") as source:
+        while chunk := source.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _status(found: dict[str, Any]) -> BatchStatus:
+    return BatchStatus(
+        api_id=str(found["id"]),
+        status=found["processing_status"],
+        total=sum(found["request_counts"].values()),
+        created_at=_moment(found["created_at"]),
+        ended_at=_moment(found["ended_at"]) if found.get("ended_at") else None,
+        is_archived=bool(found.get("archived_at")),
+    )
+
+
+def _moment(stamp: str) -> datetime:
+    moment = datetime.fromisoformat(stamp)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _raise(error: Exception) -> NoReturn:
+    if isinstance(error, anthropic.AuthenticationError | anthropic.PermissionDeniedError):
+        raise UserMistake(f"the API refused the key in ANTHROPIC_API_KEY: {_words(error)}") from None
+    if isinstance(error, anthropic.APIStatusError):
+        words, after = _words(error), _retry_after(error)
+    else:
+        words, after = f"{type(error).__name__}: {error}", None
+    raise WorldError(f"the API did not answer as it should: {words}", retry_after_seconds=after) from error
+
+
+def _never_left(error: Exception) -> bool:
+    """Whether there was no connection, so that nothing went out."""
+    return isinstance(error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+
+
+def _kind(error: anthropic.APIStatusError) -> str:
+    """The type of an error, as the API names it."""
+    body = error.body
+    inner: Any = body.get("error") if isinstance(body, dict) else None
+    return str(inner.get("type")) if isinstance(inner, dict) else "api_error"
+
+
+def _retry_after(error: anthropic.APIStatusError) -> float | None:
+    after = error.response.headers.get("retry-after", "")
+    return float(after) if after.replace(".", "", 1).isdigit() else None
+
+
+def _words(error: anthropic.APIStatusError) -> str:
+    body = error.body
+    if isinstance(body, dict) and isinstance(body.get("error"), dict):
+        return str(body["error"].get("message"))
+    return error.message

@@ -1,0 +1,88 @@
+"""Looking after the batches at the API: which have ended, bringing their results in, noticing the lost ones."""
+
+from collections import Counter
+from datetime import datetime, timedelta
+
+from rowtide.api.claude import Claude
+from rowtide.api.filing import file_results
+from rowtide.api.settling import lose
+from rowtide.errors import IllegalMove
+from rowtide.lanes.choosing import is_overdue
+from rowtide.ledger import ledger_batches
+from rowtide.ledger.ledger import Ledger, Run, find_run
+from rowtide.ledger.ledger_batches import Batch
+from rowtide.work import Clock, Work
+
+CANCELED = "canceled"  # why a run is stopped
+
+
+class Collector:
+    """One round after another over the open batches. It remembers since when the API has not known one."""
+
+    def __init__(self, work: Work, claude: Claude, *, settle: timedelta, clock: Clock) -> None:
+        self._work, self._claude, self._settle, self._clock = work, claude, settle, clock
+        self._unknown_since: dict[int, datetime] = {}
+
+    async def round(self) -> Counter[str]:
+        """Look at every open batch once; file those that have ended. Returns what became of rows."""
+        done: Counter[str] = Counter()
+        work = self._work
+        with work.ledger.view() as tx:
+            is_canceled = find_run(tx, work.run.run_id).stopped == CANCELED
+        if is_canceled or is_overdue(work, now=self._clock()):
+            await cancel_open(work.ledger, work.run, self._claude, clock=self._clock)
+        for batch in open_batches(self._work):
+            done += await self._look(batch)
+        return done
+
+    async def _look(self, batch: Batch) -> Counter[str]:
+        assert batch.api_id
+        spool = self._work.spool(f"{batch.tag}.results.jsonl")
+        if not (batch.ended_at and spool.is_file()):
+            status = await self._claude.retrieve(batch.api_id)
+            if status is None:
+                return self._not_there(batch, "deleted")
+            if not status.has_ended:
+                self._unknown_since.pop(batch.batch_no, None)
+                return Counter()
+            if not await self._claude.spool_results(batch.api_id, spool):
+                return self._not_there(batch, "archived" if status.is_archived else "deleted")
+            took = None if batch.cancel_asked_at else status.took_seconds  # how long it would have taken, nobody knows
+            with self._work.ledger.page() as tx:
+                ledger_batches.ended(tx, batch.batch_no, took_seconds=took, now=self._clock())
+        done = file_results(self._work, batch, spool, now=self._clock())
+        spool.unlink()
+        return done
+
+    def _not_there(self, batch: Batch, kind: str) -> Counter[str]:
+        """The API says 404. Shortly after a create or an end that passes; longer, nobody can read the results."""
+        since = self._unknown_since.setdefault(batch.batch_no, self._clock())
+        if self._clock() - since <= self._settle:
+            return Counter()
+        lose(self._work, batch, kind)
+        return Counter(held=batch.rows)
+
+
+async def cancel_open(ledger: Ledger, run: Run, claude: Claude, *, clock: Clock) -> int:
+    """Cancel a run's open batches: a person has stopped it, or they would be late. Returns how many could still be."""
+    with ledger.view() as tx:
+        batches = ledger_batches.batches_in(tx, run, ["open"])
+    return sum([await _cancel(ledger, claude, batch, clock()) for batch in batches if not batch.cancel_asked_at])
+
+
+async def _cancel(ledger: Ledger, claude: Claude, batch: Batch, now: datetime) -> bool:
+    """Whether the batch could still be canceled. That it was us is written down before it can take effect."""
+    assert batch.api_id
+    try:
+        with ledger.page() as tx:
+            ledger_batches.ask_to_cancel(tx, batch.batch_no, now=now)
+    except IllegalMove:
+        return False  # another process has just filed it
+    await claude.cancel(batch.api_id)
+    return True
+
+
+def open_batches(work: Work) -> list[Batch]:
+    """The batches that the API is known to have."""
+    with work.ledger.view() as tx:
+        return ledger_batches.batches_in(tx, work.run, ["open"])

@@ -1,0 +1,80 @@
+"""Filing a batch's results: every line moves one row, whatever order they come in and however often.
+
+The results lie on disk before the first is filed. A row moves only if it still waits for this very batch, so filing
+again after a kill, or from a second reading, files what was not filed yet.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+from rowtide.agent.requests import row_no_of
+from rowtide.agent.results import Outcome, parse_line
+from rowtide.api.settling import lose
+from rowtide.api.sorting import refused_by_all, sort
+from rowtide.ladder.outages import fall_back
+from rowtide.ledger import ledger_batches, ledger_rows
+from rowtide.ledger.ledger_batches import Batch
+from rowtide.ledger.ledger_outcomes import apply
+from rowtide.work import SPOOL_PAGE, Work
+
+FETCHES = 3  # readings of a batch's results before what they leave out is taken to be missing
+
+
+def file_results(work: Work, batch: Batch, spool: Path, *, now: datetime) -> Counter[str]:
+    """File every line of `spool`. Returns how many rows replied, bounced, were rejected, held and recalled.
+
+    Rows that the lines leave out keep the batch open, to be read again; after `FETCHES` readings they are held.
+    Raises StoppedByWorld, with the rows concerned ready again, for an error that every row would meet.
+    """
+    done: Counter[str] = Counter()
+    stop: str | None = None
+    models = work.standing(at=batch.packed_at)
+    for lines in _pages(spool, SPOOL_PAGE):
+        outcomes = dict(_ours(batch, lines))
+        with work.ledger.view() as tx:
+            waiting = ledger_rows.in_batch(tx, batch.batch_no, list(outcomes))
+        heard = [(row, outcomes[row.row_no]) for row in waiting.values()]
+        page = sort(work, batch, models, heard, fall_back(work, models, heard, now=now))
+        with work.ledger.page() as tx:
+            apply(tx, batch, page, now=now)
+        stop = stop or page.stop
+        done += page.counted
+    done += _close(work, batch, now=now)
+    if stop:
+        raise refused_by_all(stop)
+    return done
+
+
+def _close(work: Work, batch: Batch, *, now: datetime) -> Counter[str]:
+    """Declare the batch filed; or have its results read again while they leave rows out; or leave it to a person."""
+    with work.ledger.view() as tx:
+        left = ledger_rows.waiting_for(tx, work.run, batch.batch_no)
+    if left and batch.fetches + 1 < FETCHES:
+        with work.ledger.page() as tx:
+            ledger_batches.fetch_again(tx, batch.batch_no)
+        return Counter()
+    if left:
+        lose(work, batch, "missing")
+        return Counter(held=len(left))
+    with work.ledger.page() as tx:
+        ledger_batches.filed(tx, batch.batch_no, now=now)
+    return Counter()
+
+
+def _ours(batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, Outcome]]:
+    for line in lines:
+        try:
+            name, outcome = parse_line(line)
+        except ValueError:
+            continue  # a line cut short: its row is missing, and the results are read again
+        if (row_no := row_no_of(name, batch.tag)) is not None:
+            yield row_no, outcome
+
+
+def _pages(spool: Path, size: int) -> Iterator[list[bytes]]:
+    with spool.open("rb") as lines:
+        while page := list(islice(lines, size)):
+            yield page

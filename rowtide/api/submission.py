@@ -1,0 +1,227 @@
+"""Putting ready rows into batches, so that none is ever paid for twice.
+
+A create POST takes no label and no idempotency key. So the batch, its rows and a random tag that stands in every
+custom_id are committed before the POST. When the reply does not come the API may have the batch or not: its rows are
+not sent again until `rowtide/api/settling.py` knows.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from rowtide.agent.agent import RowAt
+from rowtide.agent.policies import BATCHES
+from rowtide.agent.requests import custom_id, request
+from rowtide.api.api_outcomes import Created, Refused, Unknown
+from rowtide.api.claude import Claude
+from rowtide.api.packing import COMMA_BYTES, ENVELOPE_BYTES, Load, Room, distinct_count, how_many_fit, is_time_to_cut
+from rowtide.api.rendering import Rendered, render
+from rowtide.api.walls import Walled, left_micro
+from rowtide.ledger import ledger_batches, ledger_rows
+from rowtide.ledger.ledger_batches import Batch
+from rowtide.ledger.ledger_rows import Remark
+from rowtide.ledger.states import RowState
+from rowtide.work import SPOOL_PAGE, Clock, Work
+
+SHEDDABLE = 64  # the last requests of a body that can be taken off again
+
+
+def unpack(work: Work, *, everything: bool = False) -> None:
+    """Void the batches whose body is unfinished or gone, or all unsent ones; their rows are ready again.
+
+    Bodies and results that no batch needs any more are deleted: they hold the customer's rows.
+    """
+    with work.ledger.page() as tx:
+        for batch in ledger_batches.batches_in(tx, work.run, ["packing", "packed"]):
+            if everything or batch.state == "packing" or not _lies_whole(work, batch):
+                ledger_batches.void(tx, batch, "never posted")
+                ledger_rows.recall_batch(tx, work.run, batch.batch_no)
+        ledger_rows.recall_strays(tx, work.run)
+        kept = ledger_batches.batches_in(tx, work.run, ["packed", "posting", "open"])
+    work.sweep_spool(keep={batch.tag for batch in kept})
+
+
+def next_batch(work: Work, new_tag: Callable[[], str], *, clock: Clock) -> Batch | Walled | None:
+    """The batch to post next: one that lies packed, or a new one when there are rows worth it."""
+    if (batch := _packed(work)) is not None:
+        return batch
+    while _is_time_to_cut(work):
+        if (batch := pack(work, new_tag(), clock=clock)) is not None:
+            return batch
+    return None
+
+
+def pack(work: Work, tag: str, *, clock: Clock) -> Batch | Walled | None:
+    """Pack the next batch from ready rows. None when every row that was ready proved unfit."""
+    space = _space(work, clock())
+    with work.ledger.page() as tx:
+        batch_no = ledger_batches.begin(tx, work.run, tag, now=clock())
+    with body_of(work, tag).open("wb") as file:
+        body = _Body(file)
+        walled = _fill(work, tag, body, batch_no, space, clock)
+        with work.ledger.page() as tx:
+            ledger_rows.recall(tx, body.shed_to(distinct_count(body.load.rows, ledger_batches.counts_in_doubt(tx))))
+        body.close()
+    if body.load.rows:
+        load = body.load
+        with work.ledger.page() as tx:
+            ledger_batches.packed(tx, batch_no, rows=load.rows, size=load.bytes, reserved_micro=load.micro)
+        return _packed(work)
+    unpack(work)
+    return walled
+
+
+async def post(work: Work, claude: Claude, batch: Batch, *, clock: Clock) -> Created | Refused | Unknown:
+    """Post a packed batch, once, and write down what is known of it. The intent is committed first."""
+    newest = await claude.newest()
+    with work.ledger.page() as tx:
+        ledger_batches.intend(tx, batch.batch_no, newest_before=newest, now=clock())
+    batch = replace(batch, state="posting")
+    work.ledger.check()  # a process that froze after its intent must not wake up and post
+    outcome = await claude.create_batch(body_of(work, batch.tag), work.betas)
+    match outcome:
+        case Created(status):
+            with work.ledger.page() as tx:
+                ledger_batches.opened(tx, batch.batch_no, status.api_id, adopted=False, now=clock())
+        case Unknown(detail):
+            with work.ledger.page() as tx:
+                ledger_batches.doubt(tx, batch.batch_no, detail, now=clock())
+        case Refused() if outcome.is_for_good:
+            _take_back(work, batch, outcome, now=clock())
+        case Refused():
+            with work.ledger.page() as tx:
+                ledger_batches.put_back(tx, batch.batch_no, outcome.message)
+    if isinstance(outcome, Created) or (isinstance(outcome, Refused) and outcome.is_for_good):
+        body_of(work, batch.tag).unlink(missing_ok=True)
+    return outcome
+
+
+def body_of(work: Work, tag: str) -> Path:
+    return work.spool(f"{tag}.requests.json")
+
+
+class _Body:
+    """A body on its way to disk: what it holds, and how to take the last requests off again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._last: deque[tuple[int, int, int]] = deque(maxlen=SHEDDABLE)  # (row_no, bytes, micro-dollars)
+        self.load = Load()
+        file.write(b'{"requests":[')
+
+    def add(self, rows: Sequence[RowAt], requests: Sequence[bytes], costs: Sequence[int]) -> None:
+        if not rows:
+            return
+        written = b",".join([b"", *requests] if self.load.rows else requests)
+        self._file.write(written)
+        held = self.load
+        self.load = Load(held.rows + len(rows), held.bytes + len(written), held.micro + sum(costs))
+        self._last.extend((row.row_no, len(each), cost) for row, each, cost in zip(rows, requests, costs, strict=True))
+
+    def shed_to(self, rows: int) -> list[int]:
+        """Take the last requests off until so many are left. Returns the rows they were for."""
+        shed: list[int] = []
+        while self.load.rows > rows and self._last:
+            row_no, size, micro = self._last.pop()
+            held, comma = self.load, COMMA_BYTES if self.load.rows > 1 else 0
+            self.load = Load(held.rows - 1, held.bytes - comma - size, held.micro - micro)
+            shed.append(row_no)
+        self._file.seek(self.load.bytes - len(b"]}"))
+        self._file.truncate()
+        return shed
+
+    def close(self) -> None:
+        self._file.write(b"]}")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _fill(work: Work, tag: str, body: _Body, batch_no: int, space: Room, clock: Clock) -> Walled | None:
+    """Render ready rows into the body until it is full. Returns the wall, when that is why it is empty."""
+    # Under a wall, rows that have begun come first: half a conversation is money spent for nothing.
+    for begun in (True, False) if space.micro is not None else (None,):
+        after = 0
+        while page := _ready_page(work, begun, after, space.rows - body.load.rows):
+            after = page[-1].row_no
+            rendered = render(work, page, lane="batch")
+            requests = [
+                request(custom_id(tag, row.row_no), of) for row, of in zip(rendered.rows, rendered.params, strict=True)
+            ]
+            sizes = [len(each) for each in requests]
+            fits, walled = how_many_fit(sizes, rendered.costs, body.load, space), None
+            if fits == 0 and body.load.rows == 0 and sizes:
+                fits, walled = _alone(work, rendered, sizes[0], space)
+            with work.ledger.page() as tx:
+                ledger_rows.submit(tx, batch_no, [row.row_no for row in rendered.rows[:fits]])
+                ledger_rows.quarantine(tx, rendered.unfit, now=clock())
+            body.add(rendered.rows[:fits], requests[:fits], rendered.costs[:fits])
+            if fits < len(sizes):
+                return walled
+    return None
+
+
+def _alone(work: Work, rendered: Rendered, size: int, space: Room) -> tuple[int, Walled | None]:
+    """How many of the first go, when not even it fits: too large for any body, too dear now, or worth a try alone."""
+    if space.micro is not None and rendered.costs[0] > space.micro:
+        return 0, Walled(rendered.costs[0])
+    if size + ENVELOPE_BYTES > work.job.spec.limits.batch_bytes:
+        row = rendered.rows[0]
+        detail = f"its request is {size:,} bytes; limits.batch_bytes is {work.job.spec.limits.batch_bytes:,}"
+        rendered.unfit.append(Remark(row.row_no, row.turn, "too_large", detail))
+        return 0, None
+    return 1, None
+
+
+def _space(work: Work, now: datetime) -> Room:
+    """What the next body may hold: the job's limits, what the API has called too large, the money left."""
+    limits = work.job.spec.limits
+    with work.ledger.view() as tx:
+        refused = ledger_batches.smallest_refused(tx, work.run)
+    size = min(limits.batch_bytes, refused // 2 if refused else limits.batch_bytes)
+    return Room(limits.batch_rows, size, left_micro(work, now=now))
+
+
+def _lies_whole(work: Work, batch: Batch) -> bool:
+    file = body_of(work, batch.tag)
+    return file.is_file() and file.stat().st_size == batch.bytes
+
+
+def _packed(work: Work) -> Batch | None:
+    with work.ledger.view() as tx:
+        return next(iter(ledger_batches.batches_in(tx, work.run, ["packed"])), None)
+
+
+def _is_time_to_cut(work: Work) -> bool:
+    with work.ledger.view() as tx:
+        counts = ledger_rows.counts(tx, work.run)
+    return is_time_to_cut(
+        ready=counts[RowState.READY],
+        in_flight=counts[RowState.IN_FLIGHT] + counts[RowState.REPLIED],
+        enough_rows=work.job.spec.limits.enough_rows,
+    )
+
+
+def _ready_page(work: Work, begun: bool | None, after: int, space: int) -> list[RowAt]:
+    if space <= 0:
+        return []
+    with work.ledger.view() as tx:
+        limit = min(SPOOL_PAGE, space)
+        return ledger_rows.page_of(tx, work.run, RowState.READY, after=after, limit=limit, begun=begun)
+
+
+def _take_back(work: Work, batch: Batch, refused: Refused, *, now: datetime) -> None:
+    """The API will never take this body. One that is too large is halved; a row too large alone is set aside."""
+    with work.ledger.view() as tx:
+        (only,) = ledger_rows.waiting_for(tx, work.run, batch.batch_no) if batch.rows == 1 else (None,)
+    with work.ledger.page() as tx:
+        if refused.is_too_large and only is not None:
+            ledger_batches.void(tx, batch, f"refused alone: {refused.message}")
+            ledger_rows.quarantine(tx, [Remark(only.row_no, only.turn, "too_large", refused.message)], now=now)
+        else:
+            halved = BATCHES["too_large"].reason
+            ledger_batches.void(tx, batch, halved if refused.is_too_large else f"refused: {refused.message}")
+            ledger_rows.recall_batch(tx, work.run, batch.batch_no)

@@ -1,0 +1,135 @@
+"""What rows' stays on the rungs of a ladder are like, and what they cost: as seen before, or as taken to be so.
+
+A *stay* is all that one row says on one rung, from its first request there to its answer, its climb or its end.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rowtide.job.job import Lane
+from rowtide.ladder.catalogue import Model
+
+# What is taken to be so until history says otherwise.
+TURNS_PLAIN = 1.1  # an answer, and now and then a correction
+TURNS_WITH_TOOLS = 3.0  # two trips to tools and an answer: what the companies job takes
+ADDED_TOKENS = 300.0  # what a turn adds to the next one's prompt: a reply and a tool's few lines
+OUTPUT_TOKENS = 200.0  # a reply: a small JSON object or a tool call; a model that thinks much writes more
+CLIMBS, STAYS = 0.5, 5  # one row in ten climbs, believed as firmly as five rows seen
+BATCH_HITS = (0.30, 0.98)  # platform.claude.com, batch processing: cache hit rates that users see
+LIVE_HITS = (0.90, 1.0)  # one prefix that is read all the time: only the first calls at once miss it
+SPREAD = math.log(1.5) / 1.645  # turns and tokens are within 1.5 times either way, nine times of ten
+LOOK_TOKENS = (500.0, 100.0)  # a second look: a rubric, the row, its answer; a verdict
+
+
+class Stay(NamedTuple):
+    """One row's replies on one rung, and their tokens."""
+
+    tier: int
+    turns: float
+    first_tokens: float
+    """The whole prompt of its first reply."""
+    prompt_tokens: float
+    """Of all its replies, cached or not."""
+    written_tokens: float
+    """Of those, what was written to the cache."""
+    read_tokens: float
+    """Of those, what was read from the cache."""
+    output_tokens: float
+    is_start: bool = True
+    """Whether its row began here."""
+    climbed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The stays of settled rows of the job's earlier runs."""
+
+    rows: int
+    runs: int
+    is_of_this_version: bool
+    stays: Sequence[Stay]
+    """Second looks are stays on the rung above the top one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What is to be done."""
+
+    models: Sequence[Model]
+    """One for each rung; and the one that takes the second look, if there is one."""
+    rungs: int
+    starts: Sequence[int]
+    """How many rows start on each rung."""
+    sample_tokens: Sequence[int]
+    """How long the first requests of sampled rows are."""
+    prefix_tokens: int
+    """How much of them can be cached."""
+    has_tools: bool
+    lane: Lane
+    concurrency: int
+
+    @property
+    def rows(self) -> int:
+        return sum(self.starts)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What stays on a rung are like. Two lists of stays are two beliefs: it lies somewhere between their means."""
+
+    low: Sequence[Stay]
+    high: Sequence[Stay]
+    climbs: int
+    seen: int
+
+    def mean(self, value: Callable[[Stay], float]) -> float:
+        """Of a stay, in the middle of what is believed."""
+        return (_mean(self.low, value) + _mean(self.high, value)) / 2
+
+
+def stay_micro(model: Model, stay: Stay, lane: Lane, shift: float = 0, *, is_cached: bool = True) -> float:
+    """What a stay would cost, in micro-dollars, were each of its prompts `shift` tokens longer."""
+    prompt = max(0.0, stay.prompt_tokens + shift * stay.turns)
+    written, read = (stay.written_tokens, stay.read_tokens) if is_cached else (0.0, 0.0)
+    price = model.price_at(round(prompt / stay.turns))
+    parts = (
+        (max(0.0, prompt - written - read), price.input),
+        (written, price.cache_write_1h),
+        (read, price.cache_read),
+        (stay.output_tokens, price.output),
+    )
+    return sum(tokens * float(each) for tokens, each in parts) * (float(model.batch_share) if lane == "batch" else 1)
+
+
+def profile_of(prospect: Prospect, stays: Sequence[Stay], tier: int, lane: Lane) -> Profile:
+    """What was seen on the rung; else on the nearest one, the lower first; else what is taken to be so."""
+    if own := [stay for stay in stays if stay.tier == tier]:
+        return Profile(own, own, sum(stay.climbed for stay in own), len(own))
+    others = {stay.tier for stay in stays if stay.tier < prospect.rungs}
+    if others and tier < prospect.rungs:
+        nearest = min(others, key=lambda other: (abs(other - tier), other))
+        borrowed = [stay for stay in stays if stay.tier == nearest]
+        return Profile(borrowed, borrowed, 0, 0)
+    hits = BATCH_HITS if lane == "batch" else LIVE_HITS
+    guess = _guess if tier < prospect.rungs else _guess_of_a_look
+    return Profile([guess(prospect, tier, hits[0])], [guess(prospect, tier, hits[1])], 0, 0)
+
+
+def _guess(prospect: Prospect, tier: int, hits: float) -> Stay:
+    turns, first = TURNS_WITH_TOOLS if prospect.has_tools else TURNS_PLAIN, statistics.fmean(prospect.sample_tokens)
+    cached = turns * prospect.prefix_tokens
+    prompt = turns * first + ADDED_TOKENS * turns * (turns - 1) / 2
+    return Stay(tier, turns, first, prompt, cached * (1 - hits), cached * hits, turns * OUTPUT_TOKENS)
+
+
+def _guess_of_a_look(prospect: Prospect, tier: int, hits: float) -> Stay:
+    row = max(0.0, statistics.fmean(prospect.sample_tokens) - prospect.prefix_tokens)
+    prompt, output = LOOK_TOKENS[0] + row, LOOK_TOKENS[1]
+    return Stay(tier, 1, prompt, prompt, 0, 0, output, is_start=False)
+
+
+def _mean(stays: Sequence[Stay], value: Callable[[Stay], float]) -> float:
+    return statistics.fmean(map(value, stays))

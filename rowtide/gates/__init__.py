@@ -1,0 +1,1 @@
+"""What rows and answers must pass together."""

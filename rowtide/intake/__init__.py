@@ -1,0 +1,1 @@
+"""How rows come in: read from a source, told apart, admitted to a run."""

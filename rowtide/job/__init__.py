@@ -1,0 +1,1 @@
+"""What to do with a row: a job's folder, read strictly."""

@@ -1,0 +1,92 @@
+"""Reading `job.yaml`: strictly, and a mistake names the file, the line, the key and the nearest legal name."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from rowtide.errors import UserMistake, nearest
+from rowtide.job.job import JobSpec
+
+JOB_FILE = "job.yaml"
+
+
+def read_spec(folder: Path) -> JobSpec:
+    """Read `folder/job.yaml`. Raises UserMistake naming file, line, key and the nearest legal name."""
+    file = folder / JOB_FILE
+    if not file.is_file():
+        raise UserMistake("no such file; a job is a folder with a job.yaml", file=file)
+    text = file.read_text(encoding="utf-8")
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UserMistake(f"not YAML: {error}", file=file, line=mark.line + 1 if mark else None) from None
+    if not isinstance(values, dict) or node is None:
+        raise UserMistake("a job is a mapping of keys to values", file=file)
+    try:
+        spec = JobSpec.model_validate({"job": folder.resolve().name, **values})
+    except ValidationError as error:
+        raise _first_mistake(error, file, node) from None
+    return spec
+
+
+def line_of(folder: Path, *path: str | int) -> int | None:
+    """The 1-based line of a key in `folder/job.yaml`, or None when the file cannot say."""
+    node = yaml.compose((folder / JOB_FILE).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    return _line_of(node, list(path)) if node else None
+
+
+def _first_mistake(error: ValidationError, file: Path, node: yaml.Node) -> UserMistake:
+    first = error.errors()[0]
+    path = [part for part in first["loc"] if not _is_union_branch(part)]
+    key = ".".join(str(part) for part in path)
+    line = _line_of(node, path)
+    if first["type"] == "extra_forbidden":
+        legal = _legal_keys(JobSpec, path[:-1])
+        meant = nearest(str(path[-1]), legal)
+        return UserMistake(f"unknown key; legal here: {', '.join(legal)}", file=file, line=line, key=key, meant=meant)
+    if first["type"] == "missing":
+        return UserMistake("this key is required", file=file, line=line, key=key)
+    return UserMistake(f"{first['msg']} (got {_short(first['input'])})", file=file, line=line, key=key)
+
+
+def _is_union_branch(part: Any) -> bool:
+    return isinstance(part, str) and (part in {"str"} or part.startswith(("list[", "function-")))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _line_of(node: yaml.Node, path: list[Any]) -> int:
+    """The 1-based line of the deepest node on `path` that exists."""
+    line = node.start_mark.line + 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if found is None:
+                return line
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _legal_keys(model: type[BaseModel], path: list[Any]) -> list[str]:
+    """The keys legal in the mapping at `path`."""
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+    return sorted(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The spec model inside an annotation such as dict[str, ToolServerSpec]."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in getattr(annotation, "__args__", ()) if (found := _model_in(arg))), None)

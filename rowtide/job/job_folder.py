@@ -1,0 +1,217 @@
+"""A job's folder, loaded and checked: spec, prompt, answer model, checks.
+
+Everything that can be known to be wrong before a cent is spent is found here, with file, line and key.
+"""
+
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+import jinja2
+import jinja2.meta
+import orjson
+from pydantic import BaseModel
+
+from rowtide.agent.checks import Check
+from rowtide.errors import UserMistake, nearest
+from rowtide.job.job import JobSpec
+from rowtide.job.job_file import JOB_FILE, read_spec
+from rowtide.job.skills import Skill, matching, read_skills
+
+ANSWER_FILE = "answer.py"
+# What does not decide an answer may change under a run, and does not make loaded rows stale.
+UNDECIDING = {
+    "description", "source", "sink", "lane", "live", "finish_within_minutes", "start", "difficulty", "escalation",
+}  # fmt: skip
+UNDECIDING_LIMITS = {"budget_usd", "day_usd", "bounces", "batch_rows", "batch_bytes", "enough_rows", "row_bytes"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, ready to work."""
+
+    folder: Path
+    spec: JobSpec
+    instructions: str
+    message: jinja2.Template
+    answer: type[BaseModel]
+    checks: list[Check]
+    skills: list[Skill]
+    files: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.spec.job or self.folder.name
+
+    @cached_property
+    def version(self) -> str:
+        """Changes when something that decides an answer does."""
+        return hashlib.blake2b(orjson.dumps(self.files, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
+
+    def message_for(self, row: Mapping[str, object]) -> str:
+        """The row's own message."""
+        return self.message.render(row).lstrip("\n")  # the lines above it keep their place in error messages only
+
+    def group_of(self, row: Mapping[str, object]) -> str | None:
+        """The name of the row's group, or None when the job has no groups. A row without a value has no name."""
+        column = self.spec.skills.group_by
+        return None if column is None else _name_of_group(row.get(column))
+
+    def skills_for(self, group: str | None) -> list[Skill]:
+        """What the rows of a group are taught."""
+        return matching(self.skills, group, self.spec.skills.always)
+
+    @property
+    def skills_for_all(self) -> list[Skill]:
+        """What every row is taught, whatever its group."""
+        return self.skills_for(None if self.spec.skills.group_by is None else "")
+
+
+def find_job(name: str, *, jobs: Path) -> Path:
+    """The folder of a job given by folder, or by its name under `jobs`."""
+    for folder in (Path(name), jobs / name):
+        if (folder / "job.yaml").is_file():
+            return folder.resolve()
+    if Path(name).is_dir():
+        raise UserMistake("this folder holds no job.yaml", file=name)
+    known = sorted(folder.parent.name for folder in jobs.glob("*/job.yaml"))
+    raise UserMistake(f"no job {name!r}: neither a folder nor a name under {jobs}/", meant=nearest(name, known))
+
+
+def load_job(folder: Path) -> Job:
+    """Load and check everything in a job's folder but its rows and its tool servers."""
+    spec = read_spec(folder)
+    instructions, message = read_prompt(folder / spec.prompt)
+    module = _module(folder / ANSWER_FILE)
+    answer = _answer_model(module, spec.answer, folder / ANSWER_FILE)
+    _check_grounding(spec, answer, folder)
+    checks: list[Check] = [cast(Check, value) for name, value in vars(module).items() if name.startswith("check_")]
+    folders = [Path(os.path.normpath(folder / each)) for each in spec.skills.folders]
+    skills = read_skills(folders, spec.skills.always, job_file=folder / JOB_FILE)
+    return Job(folder, spec, instructions, message, answer, checks, skills, _deciding_files(folder, spec, skills))
+
+
+def check_holes(file: Path, columns: Collection[str]) -> None:
+    """Every hole in a prompt must be a column. Raises UserMistake with file, line and the nearest column."""
+    text = file.read_text(encoding="utf-8")
+    for hole in sorted(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(text))):
+        if hole not in columns:
+            line = next((n for n, each in enumerate(text.splitlines(), 1) if re.search(rf"\b{hole}\b", each)), None)
+            raise UserMistake(
+                f"{{{{ {hole} }}}} is not a column of the source; columns: {', '.join(columns)}",
+                file=file,
+                line=line,
+                meant=nearest(hole, columns),
+            )
+
+
+def check_columns(job: Job, columns: Collection[str]) -> None:
+    """The key must be made of columns, and so must the groups and what the estimate looks at."""
+    named = [("key", column) for column in job.spec.key_columns]
+    named += [("difficulty.columns", column) for column in job.spec.difficulty.columns]
+    named += [("difficulty.lookup", column) for column in [job.spec.difficulty.lookup] if column is not None]
+    if job.spec.skills.group_by is not None:
+        named.append(("skills.group_by", job.spec.skills.group_by))
+    for key, column in named:
+        if column not in columns:
+            raise UserMistake(
+                f"{column!r} is not a column of the source; columns: {', '.join(columns)}",
+                file=job.folder / JOB_FILE,
+                key=key,
+                meant=nearest(column, columns),
+            )
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The files that differ between two versions of a job."""
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+
+
+def _name_of_group(value: object) -> str:
+    return "" if value is None else str(value).strip()
+
+
+_ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False)
+
+
+def read_prompt(file: Path) -> tuple[str, jinja2.Template]:
+    """What all rows are told, above the line `---`, and the message of each, below it. Raises UserMistake."""
+    if not file.is_file():
+        raise UserMistake("no such file; a job needs a prompt", file=file, key="prompt")
+    shared, line, own = file.read_text(encoding="utf-8").partition("\n---\n")
+    if not line:
+        shared, own = "", shared
+    try:
+        holes = jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(shared))
+        if holes:
+            raise UserMistake(f"above the --- line all rows are alike: no hole {sorted(holes)[0]!r} there", file=file)
+        # Parsed with the lines above it, so that a mistake is reported at its place in the file.
+        message = _ENVIRONMENT.from_string("\n" * (shared + line).count("\n") + own.strip())
+        message.globals = dict(message.globals)  # a ChainMap, copied for every row, costs half the rendering
+        return shared.strip(), message
+    except jinja2.TemplateSyntaxError as error:
+        raise UserMistake(error.message or "not a Jinja2 template", file=file, line=error.lineno) from None
+
+
+def _module(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise UserMistake("no such file; a job needs its answer as a pydantic model", file=file, key="answer")
+    name = f"rowtide_job_{hashlib.blake2b(os.fsencode(file.resolve()), digest_size=6).hexdigest()}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pydantic looks up annotations there
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserMistake(error.msg, file=file, line=error.lineno) from None
+    except (ImportError, NameError, TypeError, AttributeError) as error:
+        raise UserMistake(f"{type(error).__name__}: {error}", file=file) from None
+    return module
+
+
+def _answer_model(module: ModuleType, name: str, file: Path) -> type[BaseModel]:
+    models = {
+        key: value for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, BaseModel)
+    }
+    if name not in models:
+        raise UserMistake(f"no pydantic model called {name!r}", file=file, key="answer", meant=nearest(name, models))
+    return models[name]
+
+
+def _check_grounding(spec: JobSpec, answer: type[BaseModel], folder: Path) -> None:
+    for number, rule in enumerate(spec.checks.grounding):
+        file, key = folder / "job.yaml", f"checks.grounding.{number}"
+        if rule.field not in answer.model_fields:
+            meant = nearest(rule.field, answer.model_fields)
+            raise UserMistake(f"the answer has no field {rule.field!r}", file=file, key=key, meant=meant)
+        server = rule.tool.partition(".")[0]
+        if server not in spec.tools:
+            raise UserMistake(f"no tool server {server!r}", file=file, key=key, meant=nearest(server, spec.tools))
+
+
+def _deciding_files(folder: Path, spec: JobSpec, skills: list[Skill]) -> dict[str, str]:
+    """Hashes of what decides an answer: the spec's deciding keys, and every file that is sent, checked with or run."""
+    # Only what the job says: a key that a newer Rowtide knows must not make every loaded row stale.
+    deciding = spec.model_dump(mode="json", exclude=UNDECIDING, exclude_unset=True)
+    limits = {key: value for key, value in deciding.pop("limits", {}).items() if key not in UNDECIDING_LIMITS}
+    deciding |= {"limits": limits} if limits else {}
+    files = [spec.prompt, Path(ANSWER_FILE), *([spec.gates.answers] if spec.gates.answers else [])]
+    files += [Path(arg) for server in spec.tools.values() for arg in server.args if (folder / arg).is_file()]
+    files += [server.stub for server in spec.tools.values() if server.stub]
+    files += [spec.checks.self_check.rubric] if spec.checks.self_check else []
+    files += [Path(os.path.relpath(skill.file, folder)) for skill in skills]
+    hashes = {str(file): _hash((folder / file).read_bytes()) for file in files if (folder / file).is_file()}
+    return {"job.yaml": _hash(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS))} | hashes
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

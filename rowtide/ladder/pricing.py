@@ -1,0 +1,56 @@
+"""What a reply cost, in integer micro-dollars: exact until the last step, rounded half up once a reply."""
+
+from collections.abc import Mapping
+from operator import mul
+from typing import Any, NamedTuple
+
+from rowtide.ladder.catalogue import Model
+
+MICRO = 1_000_000  # micro-dollars in a dollar
+
+
+class Usage(NamedTuple):
+    """Tokens of one reply, as the API bills them, in the order of a `Price`."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    cache_read: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The whole prompt, cached or not."""
+        return self.input_tokens + self.cache_write_5m + self.cache_write_1h + self.cache_read
+
+
+def usage_from(usage: Mapping[str, Any]) -> Usage:
+    """Read a reply's `usage`. Cache writes without a split count as the dearer kind."""
+    written = usage.get("cache_creation_input_tokens") or 0
+    split = usage.get("cache_creation") or {}
+    short = split.get("ephemeral_5m_input_tokens") or 0
+    return Usage(
+        input_tokens=usage.get("input_tokens") or 0,
+        output_tokens=usage.get("output_tokens") or 0,
+        cache_write_5m=short,
+        cache_write_1h=max(written - short, split.get("ephemeral_1h_input_tokens") or 0),
+        cache_read=usage.get("cache_read_input_tokens") or 0,
+    )
+
+
+def cost_micro(model: Model, usage: Usage, *, lane: str) -> int:
+    """What a reply cost, in micro-dollars. A price per million tokens is a price in micro-dollars per token."""
+    *prices, per = model.price_at(usage.prompt_tokens).parts
+    return _rounded(sum(map(mul, usage, prices)), per, model, lane)
+
+
+def worst_case_micro(model: Model, prompt_tokens: int, max_tokens: int, *, lane: str) -> int:
+    """The most a request can cost: its whole prompt written to the 1-hour cache, its reply as long as allowed."""
+    read, output, *cached, per = model.price_at(prompt_tokens).parts
+    return _rounded(prompt_tokens * max(read, *cached) + max_tokens * output, per, model, lane)
+
+
+def _rounded(parts: int, per: int, model: Model, lane: str) -> int:
+    """Parts of a micro-dollar as whole micro-dollars, with the lane's discount: half of one is rounded up."""
+    share, of = model.batch_share.as_integer_ratio() if lane == "batch" else (1, 1)
+    return (2 * parts * share + per * of) // (2 * per * of)

@@ -1,0 +1,143 @@
+"""Which lane a turn goes by, and why: the decision of `lane: auto`, and what a deadline does to it.
+
+    1–5 rows       live, one at a time          rows that come after others   sequential
+    6–20           live, all at once            a deadline batches would miss live
+    21–100         stream                       a tail not worth a batch      live
+    more           batch, at half price
+
+A job or a command may say the lane instead. Then nothing moves a row to another.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from rowtide.job.job import Lane
+
+ONE_AT_A_TIME, ALL_AT_ONCE, WORTH_WATCHING = 5, 20, 100  # rows
+TAIL_SHARE = 0.02  # of a run: a larger tail costs more than the hour it saves
+SPARE = 1.5  # how much longer than foreseen the live calls may take before a deadline is missed
+FEWEST_LIVE = timedelta(seconds=5)  # what going live takes at least, canceling the batches included
+
+
+@dataclass(frozen=True, slots=True)
+class Pasts:
+    """What the ledger has seen, or what is taken to be so until it has."""
+
+    batch_p90: timedelta = timedelta(hours=1)
+    """How long nine of ten batches took. Most take less than an hour (platform.claude.com, batch processing)."""
+    batches: int = 0
+    """How many batches that is of; 0 when none was seen."""
+    call_seconds: float = 10.0
+    """How long one live reply takes."""
+    turns: float = 2.0
+    """Replies a row of this job takes."""
+    row_usd: float | None = None
+    """What a row of this job cost, mostly in batches; None when none was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is to be done, and by when."""
+
+    rows: int
+    has_after: bool
+    asked: str
+    """`auto`, or the lane that was asked for."""
+    concurrency: int
+    left_usd: float | None = None
+    """What may yet be spent; None when there is no wall."""
+    batch_share: float = 1.0
+    """What share of a live price a batch costs."""
+    finish_by: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    lane: Lane
+    why: str
+
+
+def choose(ahead: Ahead, pasts: Pasts, now: datetime) -> Choice:
+    """The lane of a run's rows, and why in one line."""
+    if ahead.asked != "auto":
+        return Choice(named(ahead.asked), "as asked")
+    if ahead.has_after:
+        return Choice("sequential", "rows come after others, whose answers they see")
+    if ahead.rows > WORTH_WATCHING:
+        return _hurry(ahead, pasts, now) or Choice("batch", f"{ahead.rows:,} rows and no hurry: half the price")
+    if too_dear := _too_dear(ahead, pasts):
+        return Choice("batch", too_dear)
+    if ahead.rows <= ONE_AT_A_TIME:
+        return Choice("live", f"{_rows(ahead.rows)}: live, one at a time, is done sooner than any batch")
+    if ahead.rows <= ALL_AT_ONCE:
+        return Choice("live", f"{ahead.rows} rows: live, all at once, is done sooner than any batch")
+    return Choice("stream", f"{ahead.rows} rows: live, up to {ahead.concurrency} at once, seen as they are written")
+
+
+def at_once(rows: int, concurrency: int) -> int:
+    """How many live calls are made at once for so many rows."""
+    return 1 if rows <= ONE_AT_A_TIME else min(rows, concurrency)
+
+
+def is_tail(ready: int, in_flight: int, rows: int, tail_rows: int) -> bool:
+    """Whether the rows that are ready are the last few of a run, and no batch could bring more."""
+    return 0 < ready <= min(tail_rows, rows * TAIL_SHARE) and in_flight == 0
+
+
+def must_hurry(rows: int, concurrency: int, pasts: Pasts, now: datetime, finish_by: datetime) -> bool:
+    """Whether so many rows would be late if they went by a batch now."""
+    return now + pasts.batch_p90 > finish_by or now >= last_moment(rows, concurrency, pasts, finish_by)
+
+
+def last_moment(rows: int, concurrency: int, pasts: Pasts, finish_by: datetime) -> datetime:
+    """When rows that wait in batches must go live to be done in time."""
+    return finish_by - max(live_time(rows, concurrency, pasts) * SPARE, FEWEST_LIVE)
+
+
+def live_time(rows: int, concurrency: int, pasts: Pasts) -> timedelta:
+    """How long so many rows take live."""
+    return timedelta(seconds=rows * pasts.turns * pasts.call_seconds / at_once(rows, concurrency))
+
+
+def _hurry(ahead: Ahead, pasts: Pasts, now: datetime) -> Choice | None:
+    if ahead.finish_by is None or not must_hurry(ahead.rows, ahead.concurrency, pasts, now, ahead.finish_by):
+        return None
+    seen = f"nine of ten of the last {pasts.batches} batches took" if pasts.batches else "a batch is taken to take"
+    took = f"{seen} up to {_in_words(pasts.batch_p90)}"
+    return Choice("live", f"{took}, and the deadline is in {_in_words(ahead.finish_by - now)}")
+
+
+def _too_dear(ahead: Ahead, pasts: Pasts) -> str | None:
+    """Why live calls would not be paid for by what is left; or None."""
+    if ahead.left_usd is None or pasts.row_usd is None:
+        return None
+    live = pasts.row_usd / ahead.batch_share * ahead.rows
+    if live <= ahead.left_usd:
+        return None
+    return f"live would cost about ${live:.4f}, and ${ahead.left_usd:.4f} is left: half the price"
+
+
+def named(lane: str) -> Lane:
+    """The lane of that name."""
+    match lane:
+        case "batch" | "live" | "stream" | "sequential":
+            return lane
+        case _:
+            raise AssertionError(f"no lane {lane!r}")
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def _in_words(span: timedelta) -> str:
+    minutes = span.total_seconds() / 60
+    if minutes < 0:
+        return "the past"
+    return (
+        f"{minutes / 60:.1f} hours"
+        if minutes >= 120
+        else f"{minutes:.0f} minutes"
+        if minutes >= 2
+        else f"{minutes * 60:.0f} seconds"
+    )

@@ -1,0 +1,219 @@
+"""Live calls: many rows at once, each in its own conversation, none waiting for another.
+
+A row is written down as in flight before its call is made, and its reply is filed before its next one is. So a process
+that dies repeats only the calls that were on the wire, and the ledger says which.
+"""
+
+import asyncio
+import statistics
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import accumulate
+from typing import assert_never
+
+from rowtide.agent.agent import RowAt
+from rowtide.agent.results import Outcome, refused, replied
+from rowtide.api.api_outcomes import NOT_SENT, Said, TurnedAway, Unknown
+from rowtide.api.claude import Claude
+from rowtide.api.rendering import render
+from rowtide.api.sorting import refused_by_all, sort
+from rowtide.api.walls import Walled, left_micro
+from rowtide.errors import WorldError
+from rowtide.job.job import Lane
+from rowtide.ladder.catalogue import Model
+from rowtide.ladder.outages import fall_back, no_room
+from rowtide.ladder.pricing import usage_from
+from rowtide.lanes.lanes import at_once
+from rowtide.lanes.pace import Pace
+from rowtide.ledger import ledger_batches, ledger_lanes, ledger_rows
+from rowtide.ledger.ledger_batches import Batch
+from rowtide.ledger.ledger_outcomes import apply
+from rowtide.ledger.states import RowState
+from rowtide.work import Clock, Work
+
+NO_ROOM = frozenset({NOT_SENT, 429, 503, 529})  # said to everybody, not of this row
+OUTAGE = timedelta(minutes=30)  # how long the API may turn everybody away before the stage fails, to be tried again
+NO_REPLY = "timeout_error"  # what a lost reply is filed as
+
+Hear = Callable[[str, str], None]  # is given a row's key and what the model has just written
+Follow = Callable[[], Awaitable[int]]
+Heard = Said | TurnedAway | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call on the wire."""
+
+    row: RowAt
+    models: Sequence[Model]
+    """Who answered for each rung when it was made."""
+    reserved_micro: int
+    started_at: datetime
+
+
+class Swarm:
+    """The live calls of one process, from the first to the last."""
+
+    def __init__(self, work: Work, claude: Claude, lane: Lane, *, tag: str, clock: Clock, hear: Hear | None) -> None:
+        self._work, self._claude, self._tag, self._clock, self._hear = work, claude, tag, clock, hear
+        self._lane: Lane = lane
+        with work.ledger.view() as tx:
+            ready = ledger_rows.counts(tx, work.run)[RowState.READY]
+        self._pace = Pace(at_once(ready, work.job.spec.live.concurrency))
+        self._calls: dict[asyncio.Future[Heard], Call] = {}
+        self._batch: Batch | None = None
+        self._took: list[float] = []
+        self._heard_at = clock()
+        self.walled: Walled | None = None
+
+    async def run(self, follow: Follow) -> int:
+        """Make calls while rows are ready or become so; `follow` takes the rows that were replied to one move further.
+
+        Returns how many replies were filed. Raises WorldError when the API has turned all calls away for too long.
+        """
+        filed, unfollowed = 0, True
+        following: asyncio.Future[int] | None = None
+        try:
+            while True:
+                if unfollowed and following is None:
+                    unfollowed, following = False, asyncio.ensure_future(follow())
+                pause = self._start()
+                if not (waiting := {*self._calls, *([following] if following else [])}):
+                    if pause is None:
+                        return filed
+                    await asyncio.sleep(pause)
+                    continue
+                done, _ = await asyncio.wait(waiting, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                if following is not None and following in done:
+                    following.result()
+                    following = None
+                if ended := [(self._calls.pop(task), task.result()) for task in list(self._calls) if task in done]:
+                    filed += self._file(ended)
+                    unfollowed = True
+        finally:
+            self._end(following)
+
+    def _start(self) -> float | None:
+        """Start as many calls as there is room for. Returns how long to wait when only time forbids the next one."""
+        now = self._clock()
+        if not (rows := self._ready(max(1, self._pace.room(len(self._calls), now)))):
+            return None
+        if pause := self._pace.pause_seconds(now):
+            return pause
+        if self._pace.room(len(self._calls), now):
+            self._call(rows, now)
+        return None
+
+    def _ready(self, limit: int) -> list[RowAt]:
+        work = self._work
+        if self._lane != "sequential":
+            with work.ledger.view() as tx:
+                return ledger_rows.page_of(tx, work.run, RowState.READY, after=0, limit=limit)
+        if work.job.spec.after is not None:
+            with work.ledger.page() as tx:
+                ledger_rows.quarantine(tx, ledger_lanes.after_the_quarantined(tx, work.run), now=self._clock())
+        with work.ledger.view() as tx:
+            return ledger_lanes.may_go(tx, work.run, limit=limit)
+
+    def _call(self, rows: list[RowAt], now: datetime) -> None:
+        work = self._work
+        rendered = render(work, rows, lane=self._lane)
+        fits = self._fits(rendered.costs, now)
+        starting = list(zip(rendered.rows, rendered.params, rendered.costs, strict=True))[:fits]
+        with work.ledger.page() as tx:
+            ledger_rows.quarantine(tx, rendered.unfit, now=now)
+            if starting and self._batch is None:
+                batch_no = ledger_lanes.begin(tx, work.run, self._lane, self._tag, now=now)
+                self._batch = ledger_batches.batch_of(tx, batch_no)
+            if self._batch is not None:
+                ledger_lanes.start(tx, self._batch.batch_no, {row.row_no: cost for row, _, cost in starting})
+        for row, params, cost in starting:
+            hear = partial(self._hear, row.row_key) if self._hear else None
+            call = asyncio.ensure_future(self._claude.say(params, work.betas, hear))
+            self._calls[call] = Call(row, rendered.models, cost, now)
+
+    def _fits(self, costs: list[int], now: datetime) -> int:
+        """How many of the next calls the budgets bear. When it is none, and none is on the wire, that is the end."""
+        left = left_micro(self._work, now=now)
+        fits = sum(reserved <= left for reserved in accumulate(costs)) if left is not None else len(costs)
+        self.walled = Walled(costs[0]) if costs and not fits and not self._calls else None
+        return fits
+
+    def _file(self, ended: list[tuple[Call, Heard]]) -> int:
+        """File what became of calls: replies, errors, and rows that were turned away and wait their turn again."""
+        assert self._batch is not None
+        now = self._clock()
+        away = [call for call, heard in ended if isinstance(heard, TurnedAway) and heard.status_code in NO_ROOM]
+        lost = [call for call, heard in ended if isinstance(heard, Unknown)]
+        outcomes = [(call, self._outcome(call, heard, now)) for call, heard in ended if call not in away]
+        with self._work.ledger.page() as tx:
+            ledger_lanes.turned_away(tx, self._batch.batch_no, {call.row.row_no: call.reserved_micro for call in away})
+        done = sum(self._apply(models, same, lost, now) for models, same in _by_models(outcomes))
+        for call, heard in ended:
+            if call in away and isinstance(heard, TurnedAway):
+                self._turned_away(call, heard, now)
+        return done
+
+    def _outcome(self, call: Call, heard: Heard, now: datetime) -> Outcome:
+        match heard:
+            case Said(message, allowance):
+                self._took.append((now - call.started_at).total_seconds())
+                self._heard_at = now
+                usage = usage_from(message["usage"])
+                used = {"requests": 1, "input-tokens": usage.input_tokens, "output-tokens": usage.output_tokens}
+                self._pace.heard(allowance, used, now)
+                return replied(message)
+            case TurnedAway():
+                if heard.status_code >= 500:
+                    self._pace.turned_away(heard.retry_after_seconds, now)
+                return refused(heard.kind, heard.message)
+            case Unknown():
+                self._pace.turned_away(heard.retry_after_seconds, now)
+                return refused(NO_REPLY, heard.detail)
+            case _:
+                assert_never(heard)
+
+    def _apply(
+        self, models: Sequence[Model], outcomes: list[tuple[Call, Outcome]], lost: list[Call], now: datetime
+    ) -> int:
+        work, batch = self._work, self._batch
+        assert batch is not None
+        rows = [(call.row, outcome) for call, outcome in outcomes]
+        page = sort(work, batch, models, rows, fall_back(work, models, rows, now=now))
+        known = sum(call.reserved_micro for call, _ in outcomes if call not in lost)
+        with work.ledger.page() as tx:
+            apply(tx, batch, page, now=now)
+            ledger_lanes.heard(tx, batch.batch_no, known)  # what a lost reply may have cost stays reserved
+        if page.stop:
+            raise refused_by_all(page.stop)
+        return len(page.replies)
+
+    def _turned_away(self, call: Call, heard: TurnedAway, now: datetime) -> None:
+        """Make fewer calls, and later; fall back on another model, or give up for now, when that does not help."""
+        self._pace.turned_away(heard.retry_after_seconds, now)
+        asked = self._work.asked(call.row)
+        falls_back = heard.status_code == 529 and no_room(self._work, asked, call.models[asked], now=now)
+        if not falls_back and now - self._heard_at > OUTAGE:
+            raise WorldError(
+                f"the API turns all calls away: {heard.message}", retry_after_seconds=heard.retry_after_seconds
+            )
+
+    def _end(self, following: asyncio.Future[int] | None) -> None:
+        """Let go of what goes on, and finish the record, unless calls are on the wire: the next life sees to those."""
+        for going in [*self._calls, *([following] if following else [])]:
+            going.cancel()
+        if self._batch is not None and not self._calls:
+            took = statistics.median(self._took) if self._took else None
+            with self._work.ledger.page() as tx:
+                ledger_lanes.close(tx, self._batch.batch_no, call_seconds=took, now=self._clock())
+
+
+def _by_models(outcomes: list[tuple[Call, Outcome]]) -> list[tuple[Sequence[Model], list[tuple[Call, Outcome]]]]:
+    """The outcomes of calls by who was asked: that changes when a model is out."""
+    found: dict[tuple[str, ...], tuple[Sequence[Model], list[tuple[Call, Outcome]]]] = {}
+    for call, outcome in outcomes:
+        key = tuple(model.id for model in call.models)
+        found.setdefault(key, (call.models, []))[1].append((call, outcome))
+    return list(found.values())

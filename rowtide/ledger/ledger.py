@@ -1,0 +1,236 @@
+"""The database that knows where each row is: opening it, and its runs.
+
+One transaction a page: `with ledger.page() as tx:` commits when the block ends and rolls back when it raises.
+The moves of rows, batches and loads are in `ledger_rows`, `ledger_batches` and `ledger_loads`; what people read
+is in `ledger_story`. This is the one place that says anything only SQLite understands.
+"""
+
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, text
+from sqlalchemy.engine import make_url
+
+from rowtide.errors import UserMistake, nearest
+from rowtide.ledger.ledger_migrations import migrate, missing_migrations
+
+ROWS_PER_RUN = 10_000_000_000  # row_no = run_no * this + the row's place in the source, from 1
+
+READS_ONLY = "rowtide_reads_only"
+
+SQLITE_SETTINGS = (
+    "PRAGMA journal_mode = WAL",  # readers (progress, `show`) never wait for the writer
+    "PRAGMA synchronous = NORMAL",  # a commit survives kill -9; a power cut may cost the last ones
+    "PRAGMA busy_timeout = 60000",  # a second process waits its turn
+    "PRAGMA cache_size = -65536",  # 64 MB, whatever the number of rows
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as its tasks need it."""
+
+    run_no: int
+    run_id: str
+    job: str
+    job_folder: str
+    job_version: str
+    job_files: str
+    tiers: str
+    request: bytes
+    servers: str
+    source: str
+    source_path: str | None
+    row_limit: int | None
+    lane: str
+    chosen_lane: str | None
+    lane_why: str | None
+    finish_by: str | None
+    budget_micro: int | None
+    stopped: str | None
+    next_micro: int | None
+    read_rows: int
+    started_at: str
+    extracted_at: str | None
+    finished_at: str | None
+
+    @property
+    def first_row_no(self) -> int:
+        return self.run_no * ROWS_PER_RUN
+
+    @property
+    def last_row_no(self) -> int:
+        return self.first_row_no + ROWS_PER_RUN - 1
+
+
+class Ledger:
+    """A ledger at a SQLAlchemy URL, migrated when opened."""
+
+    def __init__(self, url: str) -> None:
+        if url.startswith("sqlite:///"):
+            Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
+        self.engine = _engine(url)
+        self.guard: Callable[[Connection], None] | None = None
+        with self.view() as tx:
+            is_current = not missing_migrations(tx)
+        if not is_current:
+            with self.page() as tx:
+                migrate(tx)
+
+    @contextmanager
+    def page(self) -> Generator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises, refused by the guard."""
+        with self.engine.begin() as tx:
+            if self.guard:
+                self.guard(tx)
+            yield tx
+
+    @contextmanager
+    def view(self) -> Generator[Connection]:
+        """One consistent look that never makes a writer wait."""
+        with self.engine.connect().execution_options(**{READS_ONLY: True}) as tx:
+            yield tx
+
+    def check(self) -> None:
+        """Raise what the guard has to say, if it has."""
+        if self.guard:
+            with self.view() as tx:
+                self.guard(tx)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def ledger_url(url: str | None, home: Path) -> str:
+    """The URL given, or a SQLite file under `home`."""
+    return url or f"sqlite:///{home / 'ledger.db'}"
+
+
+def timestamp(moment: datetime) -> str:
+    """An aware moment as the ledger writes it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def moment(stamp: str) -> datetime:
+    """The aware moment a ledger's timestamp names."""
+    return datetime.fromisoformat(stamp)
+
+
+def one_of(tx: Connection, name: str, *, kind: str = "bigint") -> str:
+    """`IN`, for a list of any length in one parameter: thousands of them cost more than the query (see `as_list`)."""
+    if tx.dialect.name == "sqlite":
+        return f"IN (SELECT value FROM json_each(:{name}))"
+    return f"IN (SELECT value::{kind} FROM json_array_elements_text(CAST(:{name} AS json)))"
+
+
+def as_list(values: Collection[int] | Collection[str]) -> str:
+    """A list as `one_of` takes it."""
+    return orjson.dumps(list(values)).decode()
+
+
+def insert(
+    tx: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], when_there: str = ""
+) -> None:
+    """Insert rows of values, straight by the driver: SQLAlchemy spends more on each than the database does."""
+    if rows:
+        places = ", ".join(["?" if tx.dialect.name == "sqlite" else "%s"] * len(columns))
+        tx.exec_driver_sql(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) {when_there}", list(rows))
+
+
+def begin_run(tx: Connection, values: Mapping[str, object], *, now: datetime) -> Run:
+    """Record a run, or find it: beginning the same run_id twice is one run."""
+    names = [*values, "started_at"]
+    tx.execute(
+        text(
+            f"INSERT INTO run ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)}) "
+            "ON CONFLICT (run_id) DO NOTHING"
+        ),
+        {**values, "started_at": timestamp(now)},
+    )
+    return find_run(tx, str(values["run_id"]))
+
+
+def find_run(tx: Connection, run_id: str) -> Run:
+    """The run called `run_id`. Raises UserMistake with the nearest one there is."""
+    if (found := tx.execute(text("SELECT * FROM run WHERE run_id = :id"), {"id": run_id}).mappings().first()) is None:
+        known = tx.execute(text("SELECT run_id FROM run ORDER BY run_no DESC LIMIT 1000")).scalars().all()
+        raise UserMistake(f"no run {run_id!r} in this ledger", meant=nearest(run_id, known))
+    return _run(found)
+
+
+def has_run(tx: Connection, run_id: str) -> bool:
+    return tx.execute(text("SELECT 1 FROM run WHERE run_id = :id"), {"id": run_id}).first() is not None
+
+
+def all_runs(tx: Connection, *, limit: int) -> list[Run]:
+    """The newest runs first."""
+    found = tx.execute(text("SELECT * FROM run ORDER BY run_no DESC LIMIT :limit"), {"limit": limit}).mappings()
+    return [_run(each) for each in found]
+
+
+def finish_extract(tx: Connection, run: Run, *, now: datetime) -> None:
+    _stamp(tx, run, "extracted_at", now)
+
+
+def finish_run(tx: Connection, run: Run, *, now: datetime) -> None:
+    _stamp(tx, run, "finished_at", now)
+
+
+def go_on(tx: Connection, run_id: str, budget_micro: int | None) -> None:
+    """Let a stopped run go on. A larger budget replaces its own; a smaller one does not: money is spent already."""
+    tx.execute(
+        text(
+            "UPDATE run SET stopped = NULL, finished_at = CASE WHEN stopped IS NULL THEN finished_at END, "
+            "budget_micro = CASE WHEN :budget > budget_micro THEN :budget ELSE budget_micro END WHERE run_id = :run"
+        ),
+        {"budget": budget_micro, "run": run_id},
+    )
+
+
+def stop(tx: Connection, run: Run, why: str, *, next_micro: int | None = None) -> None:
+    """Say why the pump ends with rows still to send; at the budget, what the next of them could cost."""
+    tx.execute(
+        text("UPDATE run SET stopped = :why, next_micro = :next WHERE run_no = :run"),
+        {"why": why, "next": next_micro, "run": run.run_no},
+    )
+
+
+def sink_of(tx: Connection, run: Run) -> str | None:
+    """Where rows of the run's job were last loaded to, or None."""
+    query = text("SELECT sink FROM load JOIN run USING (run_no) WHERE run.job = :job ORDER BY load_no DESC LIMIT 1")
+    return tx.execute(query, {"job": run.job}).scalar()
+
+
+def _stamp(tx: Connection, run: Run, column: str, now: datetime) -> None:
+    tx.execute(
+        text(f"UPDATE run SET {column} = :now WHERE run_no = :run AND {column} IS NULL"),
+        {"now": timestamp(now), "run": run.run_no},
+    )
+
+
+def _run(found: RowMapping) -> Run:
+    return Run(**{name: found[name] for name in Run.__dataclass_fields__})
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _set_up(connection: object, _: object) -> None:
+            connection.isolation_level = None  # pyright: ignore[reportAttributeAccessIssue] # ours to begin
+            for setting in SQLITE_SETTINGS:
+                connection.execute(setting)  # pyright: ignore[reportAttributeAccessIssue] # sqlite3's
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            reads_only = connection.get_execution_options().get(READS_ONLY)
+            # A transaction that reads first and writes later would deadlock with another: claim the pen at once.
+            connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,148 @@
+"""Calls that are remembered, and calls that need leave: what tools were asked, beside what they said.
+
+A read-only call is made once a run; whoever asks the same hears the same. A call that changes something is written
+down as *sent* before it is made and as *done* with its outcome, so that a death in between is noticed: nobody knows
+whether it took place, and a person is asked before it is made again.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from rowtide.errors import IllegalMove
+from rowtide.ledger.ledger import Run, as_list, insert, one_of, timestamp
+
+Place = tuple[int, int, int]  # (row_no, turn, position): where a call stands in its row's conversation
+
+# before → after; a person decides, and may be asked again about a call of which nobody knows whether it took place.
+APPROVALS = {"asked": ("allowed", "denied"), "allowed": ("sent",), "sent": ("done", "asked")}
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    row_no: int
+    turn: int
+    position: int
+    tool: str
+    arguments: bytes
+    state: str
+    why: str | None
+
+    @property
+    def place(self) -> Place:
+        return self.row_no, self.turn, self.position
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A call that waits for a person, as the person sees it."""
+
+    row_key: str
+    tool: str
+    arguments: bytes
+    why: str | None
+    approval: Approval
+
+
+COLUMNS = ", ".join(f"a.{name}" for name in Approval.__dataclass_fields__)
+
+
+def remembered(tx: Connection, run: Run, hashes: Collection[str]) -> dict[str, str]:
+    """What earlier calls of this run heard: hash → output."""
+    query = f"SELECT call_hash, output FROM memo WHERE run_no = :run AND call_hash {one_of(tx, 'hashes', kind='text')}"
+    found = tx.execute(text(query), {"run": run.run_no, "hashes": as_list(hashes)})
+    return dict(found.tuples().all())
+
+
+def remember(tx: Connection, run: Run, outputs: Mapping[str, str]) -> None:
+    """Keep what calls heard (hash → output) for whoever asks the same."""
+    heard = [(run.run_no, key, output) for key, output in outputs.items()]
+    insert(tx, "memo", ["run_no", "call_hash", "output"], heard, "ON CONFLICT DO NOTHING")
+
+
+def approvals(tx: Connection, row_nos: Sequence[int]) -> dict[Place, Approval]:
+    """What is known of the rows' calls that change something."""
+    query = text(f"SELECT {COLUMNS} FROM approval a WHERE a.row_no {one_of(tx, 'rows')}")
+    found = tx.execute(query, {"rows": as_list(row_nos)})
+    return {approval.place: approval for approval in (Approval(*each) for each in found)}
+
+
+def ask(tx: Connection, calls: Iterable[tuple[Place, str, bytes]], *, now: datetime) -> None:
+    """Put calls before a person: (place, tool, arguments as JSON)."""
+    _write(tx, calls, "asked", now)
+
+
+def send(tx: Connection, calls: Iterable[tuple[Place, str, bytes]], *, now: datetime) -> None:
+    """Write down that calls the job allows are about to be made."""
+    _write(tx, calls, "sent", now)
+
+
+def move_to(tx: Connection, places: Iterable[Place], after: str, *, why: str | None = None) -> None:
+    """Let approvals go on to `after`, all of them or none."""
+    legal = ", ".join(f"'{before}'" for before, afters in APPROVALS.items() if after in afters)
+    values = [{"row": row, "turn": turn, "position": position, "why": why} for row, turn, position in places]
+    if not values:
+        return
+    moved = tx.execute(
+        text(
+            f"UPDATE approval SET state = '{after}', why = coalesce(:why, why) "
+            f"WHERE row_no = :row AND turn = :turn AND position = :position AND state IN ({legal})"
+        ),
+        values,
+    )
+    if moved.rowcount != len(values):
+        raise IllegalMove(f"{len(values) - moved.rowcount} of {len(values)} calls cannot become {after!r} from {legal}")
+
+
+def pending(tx: Connection, run: Run, *, limit: int | None = None) -> list[Pending]:
+    """The calls of a run that wait for a person, in the order of its rows."""
+    query = text(
+        f"SELECT r.row_key, {COLUMNS} FROM approval a JOIN row r ON r.row_no = a.row_no "
+        "WHERE a.row_no BETWEEN :first AND :last AND a.state = 'asked' "
+        "ORDER BY a.row_no, a.turn, a.position LIMIT :limit"
+    )
+    found = tx.execute(query, {"first": run.first_row_no, "last": run.last_row_no, "limit": limit or 2**62})
+    return [
+        Pending(key, approval.tool, approval.arguments, approval.why, approval)
+        for key, approval in ((each[0], Approval(*each[1:])) for each in found)
+    ]
+
+
+def decide(
+    tx: Connection, run: Run, places: Sequence[Place], decision: str, *, who: str, why: str | None, now: datetime
+) -> int:
+    """A person allows or denies calls; rows that wait for nothing else go on. Returns how many rows do."""
+    move_to(tx, places, decision, why=why)
+    tx.execute(
+        text(
+            "UPDATE approval SET decided_by = :who, decided_at = :now "
+            "WHERE row_no = :row AND turn = :turn AND position = :position"
+        ),
+        [{"who": who, "now": timestamp(now), "row": row, "turn": turn, "position": at} for row, turn, at in places],
+    )
+    released = tx.execute(
+        text(
+            "UPDATE row SET state = 'replied', reason = NULL WHERE run_no = :run AND state = 'held' "
+            "AND reason = 'approval' AND NOT EXISTS "
+            "(SELECT 1 FROM approval a WHERE a.row_no = row.row_no AND a.state = 'asked')"
+        ),
+        {"run": run.run_no},
+    )
+    return released.rowcount
+
+
+def _write(tx: Connection, calls: Iterable[tuple[Place, str, bytes]], state: str, now: datetime) -> None:
+    values = [
+        {"row": row, "turn": turn, "at": position, "tool": tool, "arguments": arguments, "now": timestamp(now)}
+        for (row, turn, position), tool, arguments in calls
+    ]
+    if values:
+        tx.execute(
+            text(
+                "INSERT INTO approval (row_no, turn, position, tool, arguments, state, asked_at) "
+                f"VALUES (:row, :turn, :at, :tool, :arguments, '{state}', :now)"
+            ),
+            values,
+        )

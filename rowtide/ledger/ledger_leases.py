@@ -1,0 +1,86 @@
+"""Who works on a run: one process at a time, for as long as its lease lasts.
+
+A lease is renewed while a stage works, and runs out when its process dies or freezes. On the machine of a dead
+process nobody waits for that. Whoever lost a lease cannot commit any more (`guard`).
+"""
+
+import os
+import socket
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import psutil
+from sqlalchemy import Connection, text
+
+from rowtide.errors import LeaseLost
+from rowtide.ledger.ledger import timestamp
+
+LEASE = timedelta(seconds=60)
+RENEW_EVERY_SECONDS = 15.0
+
+
+def holder(token: str) -> str:
+    """The name under which this process takes a lease: machine, pid, start, and a token for each taking."""
+    return f"{_machine()}:{os.getpid()}:{_started(os.getpid())}:{token}"
+
+
+def take(tx: Connection, run_id: str, me: str, *, now: datetime) -> str | None:
+    """Take the lease of a run. Returns who has it instead, or None when it is ours (or there is no such run yet)."""
+    query = text("SELECT lease_holder, lease_until FROM run WHERE run_id = :run")
+    other, until = tx.execute(query, {"run": run_id}).tuples().first() or (None, None)
+    if other and until and until > timestamp(now) and not _is_dead(other):
+        return str(other)
+    taken = tx.execute(
+        text(
+            "UPDATE run SET lease_holder = :me, lease_until = :until "
+            "WHERE run_id = :run AND coalesce(lease_holder, '') = :other"
+        ),
+        {"run": run_id, "me": me, "until": timestamp(now + LEASE), "other": other or ""},
+    )
+    return None if taken.rowcount or other is None else "another process"
+
+
+def renew(tx: Connection, run_id: str, me: str, *, now: datetime) -> None:
+    """Keep a lease that is still ours."""
+    tx.execute(
+        text("UPDATE run SET lease_until = :until WHERE run_id = :run AND lease_holder = :me"),
+        {"run": run_id, "me": me, "until": timestamp(now + LEASE)},
+    )
+
+
+def release(tx: Connection, run_id: str, me: str) -> None:
+    """Let the next one work at once."""
+    tx.execute(
+        text("UPDATE run SET lease_holder = NULL, lease_until = NULL WHERE run_id = :run AND lease_holder = :me"),
+        {"run": run_id, "me": me},
+    )
+
+
+def guard(tx: Connection, run_id: str, me: str) -> None:
+    """Raise LeaseLost unless the lease is ours: called at the start of every transaction that writes."""
+    query = text("SELECT lease_holder FROM run WHERE run_id = :run")
+    if (now := tx.execute(query, {"run": run_id}).scalar()) != me:
+        raise LeaseLost(f"run {run_id} was taken over by {now or 'another process'}, so this process stops")
+
+
+def _is_dead(other: str) -> bool:
+    """Whether a holder was a process of this machine that is no more. Of other machines' nothing is known."""
+    machine, pid, started, _ = other.rsplit(":", 3)
+    return machine == _machine() and _started(int(pid)) != started
+
+
+def _started(pid: int) -> str:
+    """When a process was started, or nothing when there is none: a pid alone may have been given again."""
+    try:
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+@cache
+def _machine() -> str:
+    """This machine; in a container, this container: pids mean something only inside one namespace."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{socket.gethostname()}{namespace.readlink() if namespace.exists() else ''}".replace(":", "")

@@ -1,0 +1,141 @@
+"""How an older ledger becomes one of today: numbered steps, each applied once and recorded."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, inspect, text
+
+from rowtide.ledger.ledger_tables import (
+    approval,
+    batch,
+    estimate,
+    loaded,
+    memo,
+    migration,
+    outage,
+    prefix,
+    stay,
+    tables,
+)
+
+
+def m001_initial(tx: Connection) -> None:
+    tables.create_all(tx)
+
+
+def m002_nothing_twice(tx: Connection) -> None:
+    """Doubt, reservations and leases. Only SQLite ledgers are older than this."""
+    for added in (
+        "run budget_micro INTEGER",
+        "run stopped TEXT",
+        "run next_micro INTEGER",
+        "run lease_holder TEXT",
+        "run lease_until TEXT",
+        "row longer INTEGER NOT NULL DEFAULT 0",
+    ):
+        _add(tx, added)
+    # A CHECK cannot be altered: the table is made anew.
+    kept = (
+        "batch_no, run_no, tag, state, api_id, not_ours, rows, bytes, packed_at, posted_at, opened_at, ended_at, "
+        "filed_at, detail"
+    )
+    tx.execute(text("ALTER TABLE batch RENAME TO batch_001"))
+    tx.execute(text("DROP INDEX batch_by_state"))
+    batch.create(tx)
+    tx.execute(text(f"INSERT INTO batch ({kept}) SELECT {kept} FROM batch_001"))
+    tx.execute(text("DROP TABLE batch_001"))
+
+
+def m003_tools_and_skills(tx: Connection) -> None:
+    """Remembered calls, approvals, self-checks and prefixes by group."""
+    for added in (
+        "run servers TEXT NOT NULL DEFAULT '{}'",
+        "row tokens INTEGER NOT NULL DEFAULT 0",
+        "row checking INTEGER NOT NULL DEFAULT 0",
+        "row prefix_no INTEGER NOT NULL DEFAULT 0",
+        "turn kind TEXT NOT NULL DEFAULT 'answer'",
+        "tool_call remembered INTEGER NOT NULL DEFAULT 0",
+    ):
+        _add(tx, added)
+    for made in (prefix, memo, approval):
+        made.create(tx)
+    tx.execute(text("INSERT INTO prefix SELECT run_no, 0, '[]', request FROM run"))
+
+
+def m004_lanes_and_routing(tx: Connection) -> None:
+    """Lanes, routing, fallbacks."""
+    for added in (
+        "run chosen_lane TEXT",
+        "run lane_why TEXT",
+        "run finish_by TEXT",
+        "row effort TEXT",
+        "row turn_limit INTEGER",
+        "row rule INTEGER",
+        "row after_no INTEGER",
+        "batch lane TEXT NOT NULL DEFAULT 'batch'",
+        "batch cost_micro INTEGER NOT NULL DEFAULT 0",
+        "batch took_seconds REAL",
+        "turn model TEXT",
+    ):
+        _add(tx, added)
+    for made in (estimate, outage, stay):
+        made.create(tx)
+    tx.execute(text("CREATE INDEX IF NOT EXISTS row_by_after ON row (after_no) WHERE after_no IS NOT NULL"))
+    spent = "SELECT coalesce(sum(t.cost_micro), 0) FROM turn t WHERE t.batch_no = batch.batch_no"
+    tx.execute(text(f"UPDATE batch SET cost_micro = ({spent})"))
+
+
+def m005_loads(tx: Connection) -> None:
+    """A load names its rows by number, and what is loaded is remembered for each sink."""
+    for name in ("first_row", "last_row", "rows"):
+        _add(tx, f"load {name} INTEGER NOT NULL DEFAULT 0")
+    for name, value in (("first_row", "min(row_no)"), ("last_row", "max(row_no)"), ("rows", "count(*)")):
+        counted = f"SELECT coalesce({value}, 0) FROM row WHERE row.load_no = load.load_no AND row.state = 'accepted'"
+        tx.execute(text(f"UPDATE load SET {name} = ({counted}) WHERE done_at IS NULL"))
+    names = ", ".join(column.name for column in loaded.columns)
+    tx.execute(text("ALTER TABLE loaded RENAME TO loaded_004"))
+    loaded.create(tx)
+    tx.execute(text(f"INSERT INTO loaded ({names}) SELECT {names} FROM loaded_004"))
+    tx.execute(text("DROP TABLE loaded_004"))
+
+
+def m006_quarantine(tx: Connection) -> None:
+    """Who made a move, what it replaced, and in which sheet he said so."""
+    for added in ("note who TEXT", f"note was {'BLOB' if tx.dialect.name == 'sqlite' else 'BYTEA'}", "note sheet TEXT"):
+        _add(tx, added)
+
+
+# Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
+# tables above say, with all of them recorded.
+MIGRATIONS = [
+    m001_initial,
+    m002_nothing_twice,
+    m003_tools_and_skills,
+    m004_lanes_and_routing,
+    m005_loads,
+    m006_quarantine,
+]
+
+
+def migrate(tx: Connection) -> list[str]:
+    """Bring the database to the present shape. Returns the names of the migrations that were missing."""
+    missing = missing_migrations(tx)
+    for apply in missing[:1] if missing == MIGRATIONS else missing:
+        apply(tx)
+    for each in missing:
+        tx.execute(migration.insert(), {"name": each.__name__})
+    return [m.__name__ for m in missing]
+
+
+def _add(tx: Connection, column: str) -> None:
+    """`row tier INTEGER`: add a column. A table that an earlier step made as it is today has it already."""
+    table, name, *_ = column.split()
+    if name not in {str(each["name"]) for each in inspect(tx).get_columns(table)}:
+        tx.execute(text(f"ALTER TABLE {table} ADD COLUMN {column.removeprefix(table)}"))
+
+
+def missing_migrations(tx: Connection) -> list[Callable[[Connection], None]]:
+    """Those this database has not seen, oldest first."""
+    applied: set[str] = set()
+    if inspect(tx).has_table("migration"):
+        applied = set(tx.execute(migration.select()).scalars())
+    return [m for m in MIGRATIONS if m.__name__ not in applied]

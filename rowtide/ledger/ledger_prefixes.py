@@ -1,0 +1,73 @@
+"""What stands before a row's own message: one prefix for each set of skills, and which row has which.
+
+Prefixes are numbered in the order in which the source's rows first need them, inside the transaction that admits the
+page. So the same source gives the same numbers, whoever admits it and however often he dies. Once written, a prefix
+never changes.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+from sqlalchemy import Connection, text
+
+from rowtide.agent.requests import with_skills
+from rowtide.job.job_folder import Job
+from rowtide.ledger.ledger import Run
+
+FOR_ALL = 0  # what a row has whose group is taught nothing of its own
+
+
+def begin(tx: Connection, run: Run, skills: Sequence[str]) -> None:
+    """Write the run's first prefix: what all its rows share. Doing so twice changes nothing."""
+    _add(tx, run, FOR_ALL, skills, run.request, " ON CONFLICT (run_no, prefix_no) DO NOTHING")
+
+
+def assign(tx: Connection, run: Run, job: Job, groups: Mapping[int, str | None]) -> None:
+    """Give each ready row among `groups` (row_no → group) its group's prefix, and write down those that are new.
+
+    Call it in the transaction that has just admitted these rows: it keeps other processes out.
+    """
+    if not groups:
+        return
+    ready = {row_no: groups[row_no] for row_no in _ready(tx, run, min(groups), max(groups))}
+    numbers = {skills: prefix_no for prefix_no, skills in skills_by_prefix(tx, run).items()}
+    prefix_of: dict[str | None, int] = {}
+    for group in dict.fromkeys(ready.values()):
+        skills = job.skills_for(group)
+        names = tuple(skill.name for skill in skills)
+        if names not in numbers:
+            numbers[names] = len(numbers)
+            _add(tx, run, numbers[names], names, with_skills(run.request, job.instructions, skills))
+        prefix_of[group] = numbers[names]
+    given = [
+        {"row": row_no, "prefix": prefix_of[group]} for row_no, group in ready.items() if prefix_of[group] != FOR_ALL
+    ]
+    if given:
+        tx.execute(text("UPDATE row SET prefix_no = :prefix WHERE row_no = :row"), given)
+
+
+def contents(tx: Connection, run: Run) -> dict[int, bytes]:
+    """Every prefix of the run: prefix_no → the inside of a JSON object."""
+    query = text("SELECT prefix_no, content FROM prefix WHERE run_no = :run")
+    return dict(tx.execute(query, {"run": run.run_no}).tuples().all())
+
+
+def skills_by_prefix(tx: Connection, run: Run) -> dict[int, tuple[str, ...]]:
+    """The names of the skills in every prefix of the run, by number."""
+    query = text("SELECT prefix_no, skills FROM prefix WHERE run_no = :run ORDER BY prefix_no")
+    found = tx.execute(query, {"run": run.run_no}).tuples()
+    return {prefix_no: tuple(orjson.loads(skills)) for prefix_no, skills in found}
+
+
+def _ready(tx: Connection, run: Run, first: int, last: int) -> list[int]:
+    query = text(
+        "SELECT row_no FROM row WHERE run_no = :run AND state = 'ready' AND row_no BETWEEN :first AND :last "
+        "ORDER BY row_no"
+    )
+    return list(tx.execute(query, {"run": run.run_no, "first": first, "last": last}).scalars())
+
+
+def _add(tx: Connection, run: Run, prefix_no: int, skills: Sequence[str], content: bytes, when_there: str = "") -> None:
+    insert = "INSERT INTO prefix (run_no, prefix_no, skills, content) VALUES (:run, :prefix, :skills, :content)"
+    values = {"run": run.run_no, "prefix": prefix_no, "skills": orjson.dumps(list(skills)).decode(), "content": content}
+    tx.execute(text(insert + when_there), values)

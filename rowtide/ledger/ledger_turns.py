@@ -1,0 +1,199 @@
+"""What was said: the turns of a row, what its tools answered, and what it was told.
+
+Appended, never rewritten. A row's conversation is read back from here, whatever process asks.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, TextClause, text
+
+from rowtide.agent.agent import RowAt
+from rowtide.ladder.ladder import Quotation, as_kept, as_quoted
+from rowtide.ledger.ledger import Run, as_list, insert, one_of, timestamp
+from rowtide.ledger.ledger_rows import COLUMNS, check_moved, move_all
+from rowtide.ledger.states import RowState
+
+
+class Reply(NamedTuple):
+    """One model reply, as it is filed. Token counts and micro-dollars."""
+
+    row_no: int
+    turn: int
+    batch_no: int
+    tier: int
+    stop_reason: str
+    content: bytes
+    input_tokens: int
+    cache_write_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    cost_micro: int
+    baseline_micro: int
+    kind: str = "answer"
+    model: str | None = None
+    """Its name in the catalogue, where it was not the tier's own."""
+
+
+class ToolRecord(NamedTuple):
+    """One tool call and its outcome."""
+
+    row_no: int
+    turn: int
+    position: int
+    call_id: str
+    tool: str
+    arguments: bytes
+    output: str
+    is_error: int
+    milliseconds: int
+    remembered: int = 0
+
+
+class Heard(NamedTuple):
+    """What a tool said, as the model reads it."""
+
+    call_id: str
+    tool: str
+    output: str
+    is_error: int
+
+
+@dataclass(slots=True)
+class Said:
+    """One turn of a conversation, and what the model was told after it: what its tools said, or a correction."""
+
+    stop_reason: str
+    content: bytes
+    model: str | None = None
+    heard: list[Heard] = field(default_factory=list)
+    correction: str = ""
+
+
+# The present conversation of each of some rows, in the table `t`.
+HERE = "JOIN row r ON r.row_no = t.row_no WHERE t.row_no {these} AND t.turn > r.conversation_from"
+
+
+def reply(tx: Connection, replies: Sequence[Reply]) -> None:
+    """File replies: each is appended and its row moves on, or none is."""
+    if not replies:
+        return
+    row_nos = [reply.row_no for reply in replies]
+    move_all(tx, "reply", row_nos, "turn = turn + 1")
+    insert(tx, "turn", Reply._fields, replies)
+    tokens = "t.input_tokens + t.cache_write_tokens + t.cache_read_tokens + t.output_tokens"
+    counted = tx.execute(
+        text(
+            f"UPDATE row SET cost_micro = row.cost_micro + t.cost_micro, tokens = tokens + {tokens} FROM turn t "
+            f"WHERE t.row_no = row.row_no AND t.turn = row.turn AND row.row_no {one_of(tx, 'rows')}"
+        ),
+        _rows(row_nos),
+    )
+    check_moved("reply", counted.rowcount, row_nos)
+
+
+def record_tools(tx: Connection, records: Sequence[ToolRecord]) -> None:
+    """Append tool outcomes."""
+    insert(tx, "tool_call", ToolRecord._fields, records)
+
+
+def replied_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[tuple[RowAt, str, bytes]]:
+    """The next rows whose reply nobody has acted on: (row, stop_reason, content)."""
+    query = text(
+        f"SELECT {COLUMNS}, t.stop_reason, t.content FROM row r "
+        "JOIN turn t ON t.row_no = r.row_no AND t.turn = r.turn "
+        "WHERE r.run_no = :run AND r.state = :state AND r.row_no > :after ORDER BY r.row_no LIMIT :limit"
+    )
+    values = {"run": run.run_no, "state": RowState.REPLIED.value, "after": after, "limit": limit}
+    return [(RowAt(*at), stop_reason, content) for *at, stop_reason, content in tx.execute(query, values).all()]
+
+
+def contents(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
+    """The rows themselves: row_no → canonical JSON."""
+    return dict(tx.execute(_of(tx, "row_content", "row_no, content"), _rows(row_nos)).tuples().all())
+
+
+def answers(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
+    """The rows' answers: row_no → JSON."""
+    return dict(tx.execute(_of(tx, "answer", "row_no, content"), _rows(row_nos)).tuples().all())
+
+
+def conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[Said]]:
+    """The present conversation of each row that has one, oldest turn first."""
+    talking = _rows([row.row_no for row in rows if row.turns_here])
+    here = HERE.format(these=one_of(tx, "rows"))
+    found: dict[int, list[Said]] = defaultdict(list)
+    at: dict[tuple[int, int], Said] = {}
+    spoken = "t.kind = 'answer'"  # a second look is no part of what is said
+    query = f"SELECT t.row_no, t.turn, t.stop_reason, t.content, t.model FROM turn t {here} AND {spoken} ORDER BY 1, 2"
+    for row_no, turn, *words in tx.execute(text(query), talking).all():
+        at[row_no, turn] = said = Said(*words)
+        found[row_no].append(said)
+    names = ", ".join(f"t.{name}" for name in Heard._fields)
+    query = f"SELECT t.row_no, t.turn, {names} FROM tool_call t {here} ORDER BY t.row_no, t.turn, t.position"
+    for row_no, turn, *heard in tx.execute(text(query), talking).all():
+        if said := at.get((row_no, turn)):
+            said.heard.append(Heard(*heard))
+    query = f"SELECT t.row_no, t.turn, t.detail FROM note t {here} AND t.move = 'correct'"
+    for row_no, turn, detail in tx.execute(text(query), talking).all():
+        if said := at.get((row_no, turn)):
+            said.correction = detail
+    return found
+
+
+def tool_outputs(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[ToolRecord]]:
+    """What the tools said in each row's present conversation."""
+    here = HERE.format(these=one_of(tx, "rows"))
+    names = ", ".join(f"t.{name}" for name in ToolRecord._fields)
+    query = text(f"SELECT {names} FROM tool_call t {here} ORDER BY t.row_no, t.turn, t.position")
+    found: dict[int, list[ToolRecord]] = defaultdict(list)
+    for record in map(ToolRecord._make, tx.execute(query, _rows([row.row_no for row in rows if row.tool_calls]))):
+        found[record.row_no].append(record)
+    return found
+
+
+def outputs_here(tx: Connection, row_nos: Sequence[int]) -> dict[int, list[tuple[str, str, str]]]:
+    """What tools said in rows' present conversations, whoever called them: (tool, arguments, output)."""
+    here = HERE.format(these=one_of(tx, "rows"))
+    query = f"SELECT t.row_no, t.tool, t.arguments, t.output FROM tool_call t {here} AND t.is_error = 0 ORDER BY 1, "
+    found: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
+    for row_no, tool, arguments, output in tx.execute(text(query + "t.turn, t.position"), _rows(row_nos)):
+        found[row_no].append((tool, arguments.decode(), output))
+    return found
+
+
+def quote(tx: Connection, quoted: Mapping[int, Quotation], *, now: datetime) -> None:
+    """Write down what the fresh conversations of rows begin with, of what came before them."""
+    query = text(
+        "INSERT INTO note (row_no, turn, move, reason, detail, noted_at) "
+        "SELECT row_no, conversation_from, 'quote', 'quoted', :kept, :now FROM row WHERE row_no = :row"
+    )
+    if quoted:
+        values = [{"row": row_no, "kept": as_kept(each), "now": timestamp(now)} for row_no, each in quoted.items()]
+        tx.execute(query, values)
+
+
+def quotations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, Quotation]:
+    """What was quoted to each row at the beginning of its present conversation, if anything was."""
+    climbed = [row.row_no for row in rows if row.conversation_from]
+    if not climbed:
+        return {}
+    query = text(
+        f"SELECT t.row_no, t.move, t.detail FROM note t JOIN row r ON r.row_no = t.row_no "
+        f"WHERE t.row_no {one_of(tx, 'rows')} AND t.turn = r.conversation_from "
+        "AND t.move IN ('quote', 'retry', 'mend') ORDER BY t.note_no"
+    )
+    # A row that a person has sent again since then begins without.
+    last = {row_no: (move, kept) for row_no, move, kept in tx.execute(query, _rows(climbed))}
+    return {row_no: as_quoted(kept) for row_no, (move, kept) in last.items() if move == "quote"}
+
+
+def _of(tx: Connection, table: str, names: str) -> TextClause:
+    return text(f"SELECT {names} FROM {table} WHERE row_no {one_of(tx, 'rows')}")
+
+
+def _rows(row_nos: Sequence[int]) -> dict[str, str]:
+    return {"rows": as_list(row_nos)}

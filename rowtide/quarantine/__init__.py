@@ -1,0 +1,1 @@
+"""Rows that wait for a person: taken out, mended, brought back."""

@@ -1,0 +1,164 @@
+"""Taking the quarantine out and bringing it back: a sheet written, a sheet taken in, rows sent again.
+
+Each is one transaction: all of it takes place, or nothing.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TextIO
+
+from rowtide.errors import UserMistake, nearest
+from rowtide.job.job_folder import Job, load_job
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_quarantine
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.ledger_quarantine import MENDED, Signed
+from rowtide.ledger.ledger_rows import Remark, keys_present
+from rowtide.quarantine.mending import Mend, Rules, check_keys, mends
+from rowtide.quarantine.quarantine_cells import LONGEST, cell_of
+from rowtide.quarantine.quarantine_sheet import KINDS, Shape, read_sheet, record_of
+from rowtide.work import check_unchanged, fields_of
+
+PAGE_ROWS = 5000
+
+
+@dataclass
+class Tally:
+    """What was written: rows, and cells that a spreadsheet would cut."""
+
+    rows: int = 0
+    long: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The same sheet was taken in before."""
+
+    who: str
+    taken_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a sheet asked for, in rows."""
+
+    rows: int
+    touched: int
+    mended: int
+    answered: int
+    retried: int
+    dropped: int
+
+
+def open_run(ledger: Ledger, run_id: str) -> tuple[Run, Job]:
+    """A run and its job. Raises UserMistake when the job has changed: the run could not go on."""
+    with ledger.view() as tx:
+        run = ledgers.find_run(tx, run_id)
+    job = load_job(Path(run.job_folder))
+    check_unchanged(job, run)
+    return run, job
+
+
+def write_sheet(ledger: Ledger, run: Run, job: Job, reason: str | None, kind: str, file: TextIO) -> Tally:
+    """Write the quarantined rows of a reason, or all that nobody has given up, page by page."""
+    tally = Tally()
+    with ledger.view() as tx:
+        shape = _shape(ledger, run, job)
+
+        def records() -> Iterator[dict[str, object]]:
+            after = 0
+            while page := ledger_quarantine.page_of(tx, run, reason, after=after, limit=PAGE_ROWS):
+                after = page[-1].row_no
+                for entry in page:
+                    record = record_of(entry, run.run_id, shape)
+                    tally.rows += 1
+                    tally.long += sum(len(cell_of(value)) > LONGEST for value in record.values())
+                    yield record
+
+        KINDS[kind][0](file, shape.columns, records())
+    return tally
+
+
+def take_back(ledger: Ledger, run: Run, job: Job, name: str, content: bytes, hand: Signed) -> Taken | Before:
+    """Do what a sheet says, whole, or raise UserMistake and do nothing."""
+    sheet = hashlib.blake2b(content, digest_size=16).hexdigest()
+    signed, shape = replace(hand, sheet=sheet), _shape(ledger, run, job)
+    with ledger.page() as tx:
+        if before := ledger_quarantine.taken_before(tx, run, sheet):
+            return Before(*before)
+        lines = read_sheet(content, name, run_id=run.run_id, shape=shape)
+        entries = ledger_quarantine.entries(tx, run, [line.row_key for line in lines])
+        rules = _rules(job, name, shape)
+        found = mends(lines, entries, rules, ledger_quarantine.keys_like(tx, run))
+        old_keys = {entry.row_no: entry.row_key for entry in entries.values()}
+        renamed = [mend for mend in found if mend.row_key != old_keys[mend.row_no]]
+        check_keys(renamed, rules, keys_present(tx, run, [mend.row_key for mend in renamed]))
+        ledger_quarantine.mend(tx, found, signed)
+        ledger_quarantine.vouch(tx, run, found, signed)
+        again = [_again(mend, name) for mend in found if mend.do == "retry"]
+        ledger_quarantine.retry(tx, run, job, again, None, signed)
+        dropped = [entries[mend.row_key] for mend in found if mend.do == "drop"]
+        given_up = ledger_quarantine.drop(tx, dropped, f"in {Path(name).name}", signed)
+    return Taken(
+        rows=len(lines),
+        touched=len(found),
+        mended=sum(mend.content is not None for mend in found),
+        answered=sum(mend.answer is not None for mend in found),
+        retried=len(again),
+        dropped=given_up,
+    )
+
+
+def send_again(
+    ledger: Ledger,
+    run: Run,
+    job: Job,
+    keys: Sequence[str],
+    reason: str | None,
+    tier: str | None,
+    hand: Signed,
+    *,
+    every: bool,
+) -> tuple[int, int]:
+    """Send the rows that are meant again. Returns how many; and how many cannot be sent before they are mended."""
+    rung = _rung(job, tier)
+    with ledger.page() as tx:
+        chosen = ledger_quarantine.chosen(tx, run, keys, reason, every=every)
+        refused = [entry for entry in chosen if entry.is_refused]
+        if keys and refused:
+            raise UserMistake(f"refused at the door, so mend it first: {refused[0].detail}", key=refused[0].row_key)
+        told = f"at {tier}" if tier else ""
+        remarks = [Remark(each.row_no, each.turn, each.reason, told) for each in chosen if not each.is_refused]
+        ledger_quarantine.retry(tx, run, job, remarks, rung, hand)
+    return len(remarks), len(refused)
+
+
+def _shape(ledger: Ledger, run: Run, job: Job) -> Shape:
+    with ledger.view() as tx:
+        return ledger_quarantine.shape_of(tx, run, job.spec.key_columns, fields_of(job.answer))
+
+
+def _rules(job: Job, name: str, shape: Shape) -> Rules:
+    return Rules(
+        file=name,
+        shape=shape,
+        key_columns=job.spec.key_columns,
+        row_bytes=job.spec.limits.row_bytes,
+        answer=job.answer,
+        checks=job.checks,
+    )
+
+
+def _again(mend: Mend, name: str) -> Remark:
+    return Remark(mend.row_no, mend.turn, MENDED if mend.content else mend.reason, f"in {Path(name).name}")
+
+
+def _rung(job: Job, tier: str | None) -> int | None:
+    if tier is None:
+        return None
+    if tier not in job.spec.tiers:
+        known = ", ".join(job.spec.tiers)
+        raise UserMistake(f"the job has no such tier; it has {known}", key=tier, meant=nearest(tier, job.spec.tiers))
+    return job.spec.tiers.index(tier)

@@ -1,0 +1,75 @@
+"""Drawing the page of a run, from the ledger to a file.
+
+As a program (`python -m rowtide.report.drawing`, its orders on stdin) it draws apart from whoever asks: charts take a
+second of somebody's time and a JavaScript engine in somebody's memory, and whatever becomes of that, the run is not
+touched.
+"""
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rowtide.errors import RowtideError, UserMistake
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger.ledger import Ledger
+from rowtide.ledger.ledger_picture import picture
+from rowtide.ledger.ledger_story import summary
+from rowtide.report.report_page import page
+
+EXIT_MISTAKE = 2
+MOST_GOLDEN = 20_000  # rows; more say nothing more
+
+
+def draw(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> None:
+    """Write the page of a run as it stands. Raises UserMistake for a run, or golden rows, that cannot be read."""
+    with ledger.view() as tx:
+        run = ledgers.find_run(tx, run_id)
+        found = summary(tx, run, now=now)
+        seen = picture(tx, run, golden=golden_rows(Path(run.job_folder) / "golden.jsonl"), now=now)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(f".{file.name}.half")
+    half.write_text(page(found, seen, now=now), encoding="utf-8")
+    half.replace(file)
+
+
+def golden_rows(file: Path) -> dict[str, Mapping[str, Any]]:
+    """The right answers that are known, by key; none when there is no such file."""
+    if not file.is_file():
+        return {}
+    known: dict[str, Mapping[str, Any]] = {}
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                each = orjson.loads(line)
+                known[str(each["key"])] = dict(each["answer"])
+            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+                raise UserMistake("not a JSON object with a `key` and an `answer`", file=file, line=number) from None
+            if len(known) == MOST_GOLDEN:
+                break
+    return known
+
+
+def main() -> None:
+    """Draw what stdin orders: a URL may hold a password, so it is no argument that others could list.
+
+    Exits 2, with a line on stderr, when it cannot be drawn for a reason that is known.
+    """
+    given = orjson.loads(sys.stdin.buffer.read())
+    ledger = Ledger(given["ledger_url"])
+    try:
+        draw(ledger, given["run_id"], Path(given["file"]), now=datetime.fromisoformat(given["now"]))
+    except RowtideError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_MISTAKE)
+    finally:
+        ledger.close()
+
+
+if __name__ == "__main__":
+    main()

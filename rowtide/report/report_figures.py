@@ -1,0 +1,209 @@
+"""The figures of a report: where rows, money and tokens went, and how good it was."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from rowtide.ladder.pricing import MICRO
+from rowtide.report import charts
+from rowtide.report.charts import Figure
+from rowtide.report.report_words import shown, usd
+
+Facts = Mapping[str, Any]
+
+TOKENS = {
+    "cache_read_tokens": ("read from cache", "var(--loaded)"),
+    "cache_write_tokens": ("written to cache", "var(--warm)"),
+    "input_tokens": ("read in full", "var(--api)"),
+    "output_tokens": ("written", "var(--tier-3)"),
+}
+BASELINES = {
+    "one_model_live": "top tier, live",
+    "one_model_batch": "top tier, batches",
+    "ladder_live": "ladder, live, no cache",
+}
+CALLS = {"made": "var(--api)", "remembered": "var(--loaded)", "failed": "var(--aside)"}
+ENDINGS = {
+    "loaded": ("loaded rows", "var(--loaded)"),
+    "quarantined": ("rows set aside", "var(--aside)"),
+    "held": ("rows held", "var(--warm)"),
+    "": ("rows on the way", "var(--api)"),
+}
+STEPS = {"read": "way", "asked": "way", "verified": "way", "loaded": "loaded", "waiting": "way"}
+
+
+def funnel(found: Facts, seen: Facts) -> Figure | None:
+    """How many rows came how far."""
+    if not (rows := found["rows"]):
+        return None
+    steps = {
+        "read": rows,
+        "asked": seen["asked"],
+        "verified": found["loaded"] + seen["over_time"][-1]["verified"],
+        "loaded": found["loaded"],
+        "set aside": found["quarantined"],
+        "unchanged": found["unchanged"],
+        "held": found["held"],
+        "waiting": found["waiting"],
+    }
+    kept = {name: count for name, count in steps.items() if count or name in ("read", "asked", "verified", "loaded")}
+    colours = {"way": "var(--api)", "loaded": "var(--loaded)", "unchanged": "var(--unchanged)", "rest": "var(--aside)"}
+    told = [
+        {
+            "name": name,
+            "amount": count,
+            "part": STEPS.get(name, name if name in colours else "rest"),
+            "label": f"{count:,} · {count / rows:.1%}",
+        }
+        for name, count in kept.items()
+    ]
+    chart = charts.bars(told, colours=colours, title="Rows by how far they came")
+    table = [(name, f"{count:,}", f"{count / rows:.1%}") for name, count in kept.items()]
+    return Figure("How far the rows came", chart, ("", "rows", "of all"), table)
+
+
+def cost(found: Facts) -> Figure | None:
+    """Cost by tier, against what the same would have cost otherwise."""
+    if not found["turns"]:
+        return None
+    paid, tiers = found["cost_usd"], found["tiers"]
+    colours = {name: f"var(--tier-{min(n, 4)})" for n, name in enumerate(tiers, 1)} | {"otherwise": "var(--unchanged)"}
+    told = [
+        {"name": "this run", "part": name, "amount": each["cost_usd"], "label": usd(paid)}
+        for name, each in tiers.items()
+    ]
+    for key, name in BASELINES.items():
+        if amount := found["baselines_usd"][key]:
+            times = f" · {amount / paid:,.1f}×" if paid else ""
+            told.append({"name": name, "part": "otherwise", "amount": amount, "label": usd(amount) + times})
+    table = [
+        (
+            name,
+            *(f"{each[count]:,}" for count in ("turns", "in", "accepted", "climbed", "quarantined")),
+            "" if each["yield"] is None else f"{each['yield']:.0%}",
+            usd(each["cost_usd"]),
+            "" if each["accepted_row_usd"] is None else usd(each["accepted_row_usd"]),
+        )
+        for name, each in tiers.items()
+    ]
+    note = "The others are worked out from the tokens that were really used: read as often from the cache, or never."
+    chart = charts.bars(told, colours=colours, title="US dollars by tier, and what it would have cost otherwise")
+    heads = ("", "replies", "rows", "accepted", "climbed", "set aside", "yield", "US$", "US$ a row accepted")
+    return Figure("Cost by tier, against the baselines", chart, heads, table, colours, note)
+
+
+def endings(found: Facts, seen: Facts) -> Figure | None:
+    """What the money went into, by how the rows ended."""
+    amounts: defaultdict[str, float] = defaultdict(float)
+    for state, micro in seen["spent"].items():
+        amounts[state if state in ENDINGS else ""] += micro / MICRO
+    amounts = defaultdict(float, {state: amounts[state] for state in ENDINGS if amounts[state]})
+    if not (total := sum(amounts.values())):
+        return None
+    told = [
+        {
+            "name": ENDINGS[state][0],
+            "part": ENDINGS[state][0],
+            "amount": amount,
+            "label": f"{usd(amount)} · {amount / total:.0%}",
+        }
+        for state, amount in amounts.items()
+    ]
+    colours = {name: colour for state, (name, colour) in ENDINGS.items() if state in amounts}
+    rows = {state: found.get(state, found["waiting"]) for state in amounts}
+    table = [
+        (ENDINGS[state][0], usd(amount), f"{rows[state]:,}", usd(amount / rows[state]) if rows[state] else "")
+        for state, amount in amounts.items()
+    ]
+    chart = charts.bars(told, colours=colours, title="US dollars by how the rows ended")
+    return Figure("What the money went into", chart, ("", "US$", "rows", "US$ a row"), table)
+
+
+def tokens(seen: Facts) -> Figure | None:
+    """What was read and written, turn by turn, and how much of it came from the cache."""
+    by_turn: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for each in seen["turns"]:
+        by_turn[each["turn"]].update({name: each[name] for name in (*TOKENS, "replies", "cost_micro")})
+    told = [
+        {"name": str(turn), "part": shown, "amount": sums[name]}
+        for turn, sums in by_turn.items()
+        for name, (shown, _) in TOKENS.items()
+    ]
+    if not told:
+        return None
+    chart = charts.columns(told, colours=dict(TOKENS.values()), title="Tokens by turn")
+    table = [
+        (
+            str(turn),
+            f"{sums['replies']:,}",
+            *(f"{sums[name]:,}" for name in TOKENS),
+            f"{_share(sums['cache_read_tokens'], sums['cache_write_tokens'] + sums['input_tokens']):.0%}",
+            usd(sums["cost_micro"] / MICRO),
+        )
+        for turn, sums in by_turn.items()
+    ]
+    heads = ("turn", "replies", *(shown for shown, _ in TOKENS.values()), "cache hits", "US$")
+    note = "Turn 1 is each row's first reply. A hit is a token that was read from the cache, of all that were read."
+    return Figure("Tokens, turn by turn", chart, heads, table, dict(TOKENS.values()), note)
+
+
+def tools(seen: Facts) -> Figure | None:
+    """What was asked of the tools, how often that failed, and how long it took."""
+    if not seen["tools"]:
+        return None
+    told: list[dict[str, Any]] = []
+    for tool, each in seen["tools"].items():
+        parts = {"made": each["calls"] - each["remembered"] - each["failed"], "remembered": each["remembered"]}
+        label = f"{each['calls']:,}" + (f" · {each['failed']:,} failed" if each["failed"] else "")
+        for part, amount in (parts | {"failed": each["failed"]}).items():
+            told.append({"name": shown(tool, 60), "part": part, "amount": max(amount, 0), "label": label})
+    table = [
+        (
+            tool,
+            *(f"{each[name]:,}" for name in ("calls", "remembered", "failed")),
+            f"{each['failed'] / each['calls']:.1%}",
+            *("" if each[name] is None else f"{each[name]:,}" for name in ("p50_ms", "p95_ms", "slowest_ms")),
+        )
+        for tool, each in seen["tools"].items()
+    ]
+    chart = charts.bars(told, colours=CALLS, title="Tool calls")
+    heads = ("tool", "calls", "remembered", "failed", "of all", "p50 ms", "p95 ms", "slowest ms")
+    note = "A remembered call was answered by an identical earlier one."
+    return Figure("Tool calls", chart, heads, table, CALLS, note)
+
+
+def golden(seen: Facts) -> Figure | None:
+    """How many of the rows whose answer is known came out right."""
+    if not (known := seen["golden"]) or not known["fields"]:
+        return None
+    told: list[dict[str, Any]] = [
+        {"name": name, "share": each["right"] / each["rows"], **dict(zip(("low", "high"), wilson(**each), strict=True))}
+        for name, each in known["fields"].items()
+    ]
+    table = [
+        (
+            each["name"],
+            f"{known['fields'][each['name']]['right']:,} of {known['fields'][each['name']]['rows']:,}",
+            f"{each['share']:.1%}",
+            f"{each['low']:.1%} to {each['high']:.1%}",
+        )
+        for each in told
+    ]
+    note = (
+        f"{known['rows']:,} rows of this run stand in golden.jsonl; {known['verified']:,} of them were verified and "
+        f"are judged here, {known['set_aside']:,} were set aside."
+    )
+    chart = charts.intervals(told, title="Share of golden rows that came out right, with its 95 % interval")
+    return Figure("Accuracy on golden rows", chart, ("field", "right", "share", "95 % interval"), table, note=note)
+
+
+def wilson(right: int, rows: int) -> tuple[float, float]:
+    """Between which shares the true one lies, with 95 % confidence (Wilson's score interval)."""
+    z = 1.96
+    share, middle = right / rows, (right + z * z / 2) / (rows + z * z)
+    half = z * (share * (1 - share) / rows + z * z / (4 * rows * rows)) ** 0.5 / (1 + z * z / rows)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _share(part: int, rest: int) -> float:
+    return part / (part + rest) if part + rest else 0.0

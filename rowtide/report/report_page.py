@@ -1,0 +1,71 @@
+"""A run as one page of HTML: what came of it, what waits for a person, where rows, money and time went.
+
+Nothing is loaded from anywhere and nothing runs in it. Rows, remarks and tools' words are other people's text: the
+template escapes them, after they have been cut and what would hide or turn them around has been written out.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from rowtide.report import report_figures as figures
+from rowtide.report import report_times as times
+from rowtide.report.report_words import asks, cost_line, headline, shown, standing, took, usd, warnings
+
+MOVES = {
+    "bounce": "sent back by the API",
+    "correct": "told what was wrong",
+    "lengthen": "cut, asked again with more room",
+    "escalate": "sent one tier up",
+    "hold": "held for a person",
+    "recall": "asked again",
+    "quarantine": "set aside",
+}
+
+Facts = Mapping[str, Any]
+
+
+def page(found: Facts, seen: Facts, *, gates: Sequence[Mapping[str, str]] = (), now: datetime) -> str:
+    """The page. `found` is the run's summary, `seen` its picture, `gates` what each gate said and where that stands."""
+    drawn = {
+        "funnel": figures.funnel(found, seen),
+        "cost": figures.cost(found),
+        "endings": figures.endings(found, seen),
+        "over_time": times.over_time(seen),
+        "timeline": times.timeline(seen, now=now),
+        "tokens": figures.tokens(seen),
+        "tools": figures.tools(seen),
+        "golden": figures.golden(seen),
+    }
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            found=found,
+            seen=seen,
+            gates=gates,
+            drawn=drawn,
+            moves=MOVES,
+            standing=standing(found, seen),
+            headline=headline(found),
+            cost_line=cost_line(found),
+            asks=asks(found, seen),
+            warnings=warnings(found, seen),
+            drawn_at=f"{now:%Y-%m-%d %H:%M:%S}",
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"shown": shown, "usd": usd, "took": took, "number": "{:,}".format}
+    return environment

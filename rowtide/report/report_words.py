@@ -1,0 +1,138 @@
+"""What a report says in words: how the run stands, what came of it, and what waits for a person."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from rowtide.report.summary import stop_words
+
+TOOLS_NAMED = 5
+MUCH = 0.2  # of the money, in rows that came to nothing
+CUT = 400  # characters of other people's text
+# Control characters, and those that turn text around or take no room: a browser would obey them.
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+Facts = Mapping[str, Any]
+
+
+def standing(found: Facts, seen: Facts) -> str:
+    """One word for the run: done, held, stopped, going on, or idle when nobody works on it and it is not done."""
+    if found["stopped"]:
+        return "stopped"
+    if not seen["finished_at"]:
+        return "going on" if seen["is_at_work"] else "idle"
+    return "held" if found["held"] else "done"
+
+
+def headline(found: Facts) -> str:
+    """What came of the rows, in a sentence."""
+    rows, loaded = found["rows"], found["loaded"]
+    if not rows:
+        return "There are no rows."
+    if found["unchanged"] == rows:
+        return f"Nothing to do: all {rows:,} rows are as an earlier run settled them."
+    said = [f"{loaded:,} of {rows:,} rows are loaded"]
+    said += [
+        f"{found[name]:,} {words}"
+        for name, words in {
+            "quarantined": "set aside",
+            "held": "held for a person",
+            "waiting": "not settled yet",
+            "unchanged": "unchanged",
+        }.items()
+        if found[name]
+    ]
+    return ", ".join(said) + "."
+
+
+def cost_line(found: Facts) -> str:
+    """What it cost, and what that is of the same work done otherwise."""
+    cost, baseline = found["cost_usd"], found["baseline_cost_usd"]
+    if not found["turns"]:
+        return "Nothing was paid for."
+    less = f", {1 - cost / baseline:.0%} less than live on the top tier alone ({usd(baseline)})" if baseline else ""
+    budget = f" of a budget of {usd(found['budget_usd'])}" if found["budget_usd"] is not None else ""
+    return f"It cost {usd(cost)}{budget}{less}."
+
+
+def asks(found: Facts, seen: Facts) -> list[dict[str, str]]:
+    """What waits for a person, most pressing first: what, why, and the command that deals with it."""
+    run_id = found["run_id"]
+    asked = [
+        {
+            "what": f"Batch {each['batch']} of {each['rows']:,} rows: nobody can say what became of it",
+            "why": f"{each['why']}; {usd(each['at_stake_usd'])} at stake",
+            "command": f"rowtide settle {run_id} {each['batch']} --help",
+        }
+        for each in found["unsettled"]
+        if each["needs_a_person"]
+    ]
+    if found["approvals"]:
+        calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())
+        why = f"{found['held']:,} rows are held until somebody allows or denies them"
+        asked.append({"what": f"Calls wait for leave: {calls}", "why": why, "command": f"rowtide approve {run_id}"})
+    elif found["held"] and not asked:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in seen["held"].items())
+        asked.append({"what": f"{found['held']:,} rows are held", "why": reasons, "command": ""})
+    if found["stopped"]:
+        words, _, command = stop_words(found).partition("`")
+        command = command.partition("`")[0]
+        asked.append({"what": "The run stopped", "why": words.rstrip("; "), "command": command})
+    elif standing(found, seen) == "idle":
+        why = "no process is at work on it; one that waits its turn, or a schedule, may yet go on"
+        asked.append({"what": "The run is not done", "why": why, "command": f"rowtide resume {run_id}"})
+    return asked
+
+
+def warnings(found: Facts, seen: Facts) -> list[str]:
+    """What nobody must act on now, and somebody should know."""
+    told = [*found["skips"], *found["cache"]["warnings"]]
+    for each in found["outages"]:
+        instead = f": {each['instead']} stands in for it" if each["instead"] else ""
+        told.append(f"{each['model']} is out since {each['since'][:19]} ({each['why']}){instead}")
+    aside, total = seen["spent"].get("quarantined", 0), sum(seen["spent"].values())
+    if total and aside / total > MUCH:
+        told.append(f"{aside / total:.0%} of the money went into rows that were set aside")
+    failing = [(tool, each) for tool, each in found["tools"].items() if each["failed"] > 0.1 * each["calls"]]
+    told += [
+        f"{each['failed']:,} of {each['calls']:,} calls of {shown(tool, 60)} failed, such as: {each['example']}"
+        for tool, each in failing[:TOOLS_NAMED]
+    ]
+    told += [f"rows were sent again {count:,} times: {reason}" for reason, count in found["bounces"].items()]
+    looked_for = [each for each in found["unsettled"] if not each["needs_a_person"]]
+    told += [f"batch {each['batch']} is looked for at the API: {each['why']}" for each in looked_for]
+    if found["set_aside_before"]:
+        told.append(f"{found['set_aside_before']:,} of the unchanged rows wait in an earlier run's quarantine")
+    return told
+
+
+def usd(amount: float) -> str:
+    """US dollars, to the cent when that says enough, else to two digits that do."""
+    if amount == 0:
+        return "$0"
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    return f"${amount:.4f}" if amount >= 0.0001 else f"${amount:.6f}"
+
+
+def took(seconds: float) -> str:
+    """A length of time in words."""
+    return f"{seconds:.1f} s" if seconds < 60 else ago(timedelta(seconds=seconds))
+
+
+def shown(text: object, length: int = CUT) -> str:
+    """Other people's text, as it may be shown: cut, and nothing in it unseen."""
+    plain = UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
+    return plain if len(plain) <= length else f"{plain[:length]}… ({len(plain):,} characters)"
+
+
+def ago(span: timedelta) -> str:
+    """A length of time, to the two units that matter: 42 s, 7 min 5 s, 3 h 12 min, 2 d 4 h."""
+    seconds = max(int(span.total_seconds()), 0)
+    for long, short, unit in ((86400, 3600, "d h"), (3600, 60, "h min"), (60, 1, "min s")):
+        if seconds >= long:
+            first, second = unit.split()
+            rest = seconds % long // short
+            return f"{seconds // long} {first}" + (f" {rest} {second}" if rest else "")
+    return f"{seconds} s"

@@ -1,0 +1,174 @@
+"""A run's summary, in words: for a terminal, for a page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def as_text(found: Mapping[str, Any], *, results: str, ledger: str) -> str:
+    """The last lines a person reads."""
+    lines = [*funnel(found), *money(found), *tiers(found), *cache(found), *ladder(found), *leave(found), *doubts(found)]
+    return "\n".join([*lines, f"results  {results}", f"ledger   {ledger}"])
+
+
+def funnel(found: Mapping[str, Any]) -> list[str]:
+    """Where the rows went, and the work it took."""
+    ended = ("loaded", "quarantined", "unchanged", "held", "waiting")
+    counts = " + ".join(f"{found[name]:,} {name}" for name in ended if found[name] or name in ("loaded", "quarantined"))
+    lines = [
+        f"rows     {found['rows']:,} = {counts}",
+        f"work     {found['batches']:,} batches · {found['turns']:,} turns · {found['tool_calls']:,} tool calls"
+        f"{_remembered(found)} · {found['seconds']:,.1f} s",
+    ]
+    lines += lane(found)
+    if before := found["set_aside_before"]:
+        lines.append(f"set aside  {before:,} of the unchanged wait in an earlier run's quarantine")
+    if found["reasons"]:
+        lines.append("set aside  " + ", ".join(f"{count:,} {reason}" for reason, count in found["reasons"].items()))
+    lines += [
+        f"tools    {each['failed']:,} of {each['calls']:,} calls of {tool} failed, such as: {each['example'][:120]}"
+        for tool, each in found["tools"].items()
+        if each["failed"]
+    ]
+    if found["bounces"]:
+        lines.append("sent again " + ", ".join(f"{count:,} {reason}" for reason, count in found["bounces"].items()))
+    return lines
+
+
+def lane(found: Mapping[str, Any]) -> list[str]:
+    """By which lane the rows went, why, and what going live cost more."""
+    lines = [f"lane     {found['lane']}: {found['lane_why']}"] if found["lane_why"] else []
+    if more := found["hurry_usd"]:
+        turns = sum(each["turns"] for name, each in found["lanes"].items() if name != "batch")
+        lines.append(f"live     {turns:,} turns, for ${more:.4f} more than in batches")
+    if found["repeated"]:
+        stake = f"up to ${found['at_stake_usd']:.4f} may be paid twice"
+        lines.append(f"repeated {found['repeated']:,} live calls were on the wire when a process died: {stake}")
+    return lines
+
+
+def _remembered(found: Mapping[str, Any]) -> str:
+    """What share of the tool calls an earlier one had already answered."""
+    if not found["tools_remembered"]:
+        return ""
+    return f" ({found['tools_remembered'] / found['tool_calls']:.0%} of them remembered)"
+
+
+def leave(found: Mapping[str, Any]) -> list[str]:
+    """The calls that wait for a person, and who says so."""
+    if not found["approvals"]:
+        return []
+    calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())
+    return [f"held     {calls} wait for your leave: rowtide approve {found['run_id']}"]
+
+
+def doubts(found: Mapping[str, Any]) -> list[str]:
+    """The batches that a person must settle, and how."""
+    return [
+        f"unsettled  batch {each['batch']} of {each['rows']:,} rows: {each['why']}; "
+        f"${each['at_stake_usd']:.4f} at stake: rowtide settle {found['run_id']} {each['batch']} --help"
+        for each in found["unsettled"]
+        if each["needs_a_person"]
+    ]
+
+
+def stop_words(found: Mapping[str, Any]) -> str:
+    """Why a run ended with rows still to send, and how to go on."""
+    rest = f"{found['waiting']:,} rows wait; what was verified is loaded"
+    if found["stopped"] == "budget":
+        budget, next_row = found["budget_usd"], found["next_row_usd"]
+        more = max(2 * budget, round(budget + 2 * next_row, 2))
+        return (
+            f"stopped at the budget: ${found['cost_usd']:.4f} of ${budget:.4f} is spent and the next row could cost "
+            f"${next_row:.4f}; {rest}; `rowtide resume {found['run_id']} --budget {more:g}` goes on"
+        )
+    if found["stopped"] == "day_budget":
+        return (
+            f"stopped at the job's budget for today (limits.day_usd): the next row could cost "
+            f"${found['next_row_usd']:.4f}; {rest}; `rowtide resume {found['run_id']}` goes on after midnight, UTC"
+        )
+    return f"stopped: {found['stopped']}; {rest}; `rowtide resume {found['run_id']}` goes on"
+
+
+def money(found: Mapping[str, Any]) -> list[str]:
+    """What it cost, against what it might have: rowtide/ledger/ledger_costs.py says what is assumed."""
+    if not found["turns"]:
+        stake = found["at_stake_usd"]
+        return [f"cost     $0, and up to ${stake:.4f} at stake" if stake else "cost     $0: nothing was paid for"]
+    cost, otherwise = found["cost_usd"], found["baselines_usd"]
+    baseline = otherwise["one_model_live"]
+    saving = f", {1 - cost / baseline:.0%} less" if baseline else ""
+    lines = [f"cost     ${cost:.4f} against ${baseline:.4f} live on the top tier alone{saving}"]
+    others = {"one_model_batch": "in batches on it alone", "ladder_live": "live on this ladder, nothing cached"}
+    told = [f"${otherwise[name]:.4f} {words}" for name, words in others.items() if otherwise[name] is not None]
+    return [*lines, f"         ({', '.join(told)})"] if told else lines
+
+
+def tiers(found: Mapping[str, Any]) -> list[str]:
+    """How each rung of the ladder fared, and what an accepted row cost there."""
+    longest = max((len(name) for name in found["tiers"]), default=0)
+    return [f"tier     {name:<{longest}}  {_fared(each)}" for name, each in found["tiers"].items()]
+
+
+def _fared(tier: Mapping[str, Any]) -> str:
+    if not tier["in"]:
+        return f"{tier['turns']:,} turns · ${tier['cost_usd']:.4f}"
+    counts = {"accepted": tier["accepted"], "climbed": tier["climbed"], "set aside": tier["quarantined"]}
+    words = [f"{tier['in']:,} rows", *(f"{count:,} {name}" for name, count in counts.items() if count)]
+    if tier["yield"] is not None:
+        words.append(f"yield {tier['yield']:.0%}")
+    each = f", ${tier['accepted_row_usd']:.6f} a row accepted" if tier["accepted"] else ""
+    return " · ".join([*words, f"${tier['cost_usd']:.4f}{each}"])
+
+
+def ladder(found: Mapping[str, Any]) -> list[str]:
+    """What went wrong with rungs and models."""
+    lines = [f"warning  {each}" for each in found["skips"]]
+    for each in found["outages"]:
+        instead = f": {each['instead']} stands in for it" if each["instead"] else ""
+        lines.append(f"warning  {each['model']} is out since {each['since'][:19]} ({each['why']}){instead}")
+    return lines
+
+
+def cache(found: Mapping[str, Any]) -> list[str]:
+    """How much of what was read came from the cache, and what is likely wrong when it is little."""
+    if not found["turns"]:
+        return []
+    rate = f"cache    {found['cache']['hit_rate']:.0%} of what was read came from the cache"
+    return [rate, *(f"warning  {each}" for each in found["cache"]["warnings"])]
+
+
+def as_markdown(found: Mapping[str, Any]) -> str:
+    """The run's page in Prefect's UI."""
+    head = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns", "tool_calls")
+    lines = [
+        f"# {found['job']} · `{found['run_id']}`",
+        "| " + " | ".join(name.replace("_", " ") for name in head) + " |",
+        "|" + "---:|" * len(head),
+        "| " + " | ".join(f"{found[name]:,}" for name in head) + " |",
+        "",
+        *money(found),
+        "",
+        *_tier_table(found),
+        "",
+        *cache(found),
+    ]
+    if warned := ladder(found):
+        lines += ["", *warned]
+    if asks := [*leave(found), *doubts(found)]:
+        lines += ["", *asks]
+    if found["stopped"]:
+        lines += ["", stop_words(found)]
+    if found["reasons"]:
+        lines += ["", "| set aside because | rows |", "|---|---:|"]
+        lines += [f"| {reason} | {count:,} |" for reason, count in found["reasons"].items()]
+    return "\n".join(lines)
+
+
+def _tier_table(found: Mapping[str, Any]) -> list[str]:
+    lines = ["| tier | rows | accepted | climbed | set aside | yield | cost | a row accepted |", "|---|" + "---:|" * 7]
+    for name, each in found["tiers"].items():
+        counts = " | ".join(f"{each[column]:,}" for column in ("in", "accepted", "climbed", "quarantined"))
+        share = "" if each["yield"] is None else f"{each['yield']:.0%}"
+        price = f"${each['accepted_row_usd']:.6f}" if each["accepted"] else ""
+        lines.append(f"| {name} | {counts} | {share} | ${each['cost_usd']:.4f} | {price} |")
+    return lines

@@ -1,0 +1,256 @@
+"""Where a row should start, from what can be told of it: a fitted model as data, applied with plain arithmetic.
+
+`rowtide fit-router` writes it to `router.json` in the job's folder. It decides what a row costs, never what is
+accepted. A row that a tier would answer, a higher tier is taken to answer too: so chances only grow up the ladder.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rowtide.errors import UserMistake
+from rowtide.routing.features import Features, Values, Vocabulary, features_of
+
+ROUTER_FILE = "router.json"
+SPOKE = 3  # how many features are named as speaking for or against
+LEAST_SAID = 0.1  # log-odds; what moves the chance less is not worth a word
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Weight(Part):
+    """One feature: how far a row is from the average, in standard deviations, times `weight`, is what it says."""
+
+    mean: float
+    scale: float
+    weight: float
+
+
+class Bin(Part):
+    """Rows that were given about the same chance, and what came of them."""
+
+    rows: int
+    chance: float
+    accepted: float
+
+
+class Rung(Part):
+    """One tier: the chance that it, or one below, gives an answer that is accepted."""
+
+    tier: str
+    rows: int
+    """Rows of which that is known."""
+    accepted: int
+    weights: dict[str, Weight]
+    """Empty where there was too little to learn from: then every row has the tier's usual chance."""
+    intercept: float
+    slope: float = -1
+    offset: float = 0
+    """Platt's map: the chance is 1 / (1 + exp(slope · score + offset))."""
+    brier: float | None = None
+    """Mean squared error of the chances, each given by a model that had not seen the row."""
+    brier_base: float | None = None
+    """The same, if every row were given the average."""
+    calibration: list[Bin] = []
+    accepted_micro: float
+    """What a row costs here when its answer is accepted, in micro-dollars."""
+    failed_micro: float
+    """What it costs when it has to go on."""
+
+
+class Golden(Part):
+    """What rows whose right answer is known say of the thresholds."""
+
+    rows: int
+    right: int
+    lower_bound: float
+    """Of the share that comes out right; Clopper-Pearson, one-sided."""
+    confidence: float
+    target: float
+    verdict: str
+
+
+class Saving(Part):
+    """What starting where the model says saves, against starting every row on the lowest rung: shares of the cost."""
+
+    share: float
+    low: float
+    high: float
+    micro_per_row: float
+    started_higher: float
+    """The share of rows that would not have started on the lowest rung."""
+
+
+class Router(Part):
+    """All that was learnt of a job's rows."""
+
+    version: int = 1
+    fitted_at: str
+    runs: int
+    rows: int
+    climbed: int
+    quarantined: int
+    tiers: list[str]
+    vocabulary: Vocabulary
+    rungs: list[Rung]
+    thresholds: list[float]
+    """For each rung but the highest, the least chance with which a row starts there."""
+    golden: Golden
+    saving: Saving
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a row of an earlier run fared."""
+
+    row_key: str
+    accepted_at: int | None
+    failed_at: int
+    """The highest rung that could not do it; -1 when none failed."""
+    cost_micro: Mapping[int, int]
+    """What its turns cost on each rung it visited."""
+
+    def stays_on(self, rung: int) -> bool | None:
+        """Whether it would have gone no higher, had it started there; None where nobody knows."""
+        if rung <= self.failed_at:
+            return False
+        return True if self.accepted_at is not None and rung >= self.accepted_at else None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Where a row starts, and why."""
+
+    rung: int
+    chances: dict[str, float]
+    why: list[str]
+
+
+def read_router(folder: Path) -> Router | None:
+    """What was learnt for the job in `folder`, or None. Raises UserMistake."""
+    file = folder / ROUTER_FILE
+    if not file.is_file():
+        return None
+    try:
+        return Router.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserMistake(f"{first['msg']}; `rowtide fit-router` writes it anew", file=file, key=key) from None
+
+
+def fits(router: Router | None, tiers: Sequence[str]) -> bool:
+    """Whether it was fitted for this ladder."""
+    return router is not None and router.tiers == list(tiers)
+
+
+def estimate(router: Router, values: Values) -> Estimate:
+    """Where a row starts, and what of it spoke for and against the rung it would have started on otherwise."""
+    found = features_of(values, router.vocabulary)
+    chances = chances_of(router.rungs, found)
+    rung = first_rung(chances, router.thresholds)
+    named = {tier: round(chance, 4) for tier, chance in zip(router.tiers, chances, strict=True)}
+    return Estimate(rung, named, why(router.rungs[max(0, rung - 1)], found))
+
+
+def chances_of(rungs: Sequence[Rung], found: Features) -> list[float]:
+    """For each rung, the chance that a row which starts there goes no higher."""
+    chances: list[float] = []
+    for rung in rungs:
+        chances.append(max([chance(rung, found), *chances[-1:]]))
+    return chances
+
+
+def chance(rung: Rung, found: Features) -> float:
+    """The chance that the rung, by itself, says."""
+    score = rung.intercept + sum(_said(found, rung.weights).values())
+    return 1 / (1 + math.exp(min(700.0, rung.slope * score + rung.offset)))
+
+
+def first_rung(chances: Sequence[float], thresholds: Sequence[float]) -> int:
+    """The lowest rung with chance enough; the highest when there is none."""
+    return next((n for n, least in enumerate(thresholds) if chances[n] >= least), len(thresholds))
+
+
+def expected_micro(rungs: Sequence[Rung], chances: Sequence[float], start: int) -> float:
+    """What a row is expected to cost that starts on rung `start`, and climbs as far as it must."""
+    cost, reached = 0.0, 1.0
+    for rung, ends_here in list(zip(rungs, chances, strict=True))[start:]:
+        fails = 1 - ends_here
+        # Given that the row came so far: those that the rungs below would have ended are no longer among them.
+        cost += (reached - min(reached, fails)) * rung.accepted_micro + min(reached, fails) * rung.failed_micro
+        reached = min(reached, fails)
+    return cost
+
+
+def why(rung: Rung, found: Features) -> list[str]:
+    """The features that spoke most for and against the rung, strongest first, in words."""
+    said = sorted(_said(found, rung.weights).items(), key=lambda each: -abs(each[1] * rung.slope))
+    return [
+        f"{'for' if weight * -rung.slope > 0 else 'against'} {rung.tier}: {_in_words(name, found, rung.weights[name])}"
+        for name, weight in said[:SPOKE]
+        if abs(weight * rung.slope) >= LEAST_SAID
+    ]
+
+
+def _said(found: Features, weights: Mapping[str, Weight]) -> dict[str, float]:
+    """What each feature adds to the score."""
+    return {name: each.weight * (found.get(name, each.mean) - each.mean) / each.scale for name, each in weights.items()}
+
+
+def _in_words(name: str, found: Features, usual: Weight) -> str:
+    kind, column = _kind_of(name)
+    here, average = found.get(name, usual.mean), usual.mean
+    if kind in YES_OR_NO:
+        yes, no = YES_OR_NO[kind]
+        return f"{(yes if here else no).format(column)} (so are {average if here else 1 - average:.0%} of rows)"
+    if kind == "length:" and not here:
+        return f"{column} is empty (usually {_as_number(kind, average)} characters)"
+    return f"{NUMBERS[kind].format(column)}: {_as_number(kind, here)} (usually {_as_number(kind, average)})"
+
+
+def words_of(name: str) -> str:
+    """A feature's name for people."""
+    kind, column = _kind_of(name)
+    return (YES_OR_NO[kind][0] if kind in YES_OR_NO else NUMBERS[kind]).format(column)
+
+
+def _kind_of(name: str) -> tuple[str, str]:
+    """`missing:city` → `missing:`, `city`; `missing` → itself, and nothing."""
+    kind, colon, column = name.partition(":")
+    return kind + colon, column
+
+
+def _as_number(kind: str, value: float) -> str:
+    if kind in ("length", "length:", "lookup_length"):
+        return f"{math.expm1(value):,.0f}"
+    if kind in ("lookup_common", "lookup_rarest"):
+        return f"{math.exp(value):.1%}"
+    return f"{value:.1f}" if kind == "lookup_words" else f"{value:.0%}"
+
+
+YES_OR_NO = {
+    "long": ("it is longer than most", "it is not longer than most"),
+    "something_missing": ("something is missing", "nothing is missing"),
+    "missing:": ("{} is missing", "{} is not missing"),
+    "language:": ("its language is {}", "its language is not {}"),
+    "lookup_short": ("what is looked up has four characters at most", "what is looked up has five characters or more"),
+}
+NUMBERS = {
+    "length": "characters",
+    "length:": "characters in {}",
+    "missing": "columns that are empty",
+    "digits": "digits among its characters",
+    "odd": "odd characters",
+    "not_ascii": "letters beyond ASCII",
+    "not_latin": "letters that are not Latin",
+    "lookup_words": "words looked up",
+    "lookup_length": "characters looked up",
+    "lookup_common": "rows that share a word looked up, on average",
+    "lookup_rarest": "rows that share the rarest word looked up",
+}

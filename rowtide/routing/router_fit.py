@@ -1,0 +1,229 @@
+"""Learning where rows should start, from how those of earlier runs fared: the only module that imports `sklearn`.
+
+A rung only ever saw rows that those below had failed, or that were started on it, so its own share of accepted answers
+says nothing of a row that would start there. What is learnt instead is how far each row had to climb: a row accepted on
+a rung is taken to be one that every higher rung would answer, a row that failed on one is taken to fail on all below,
+and what is known of neither is left out.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from rowtide.errors import UserMistake
+from rowtide.job.job_folder import Job
+from rowtide.ledger import ledger_routes
+from rowtide.ledger.ledger import Ledger, timestamp
+from rowtide.ledger.ledger_routes import Past
+from rowtide.routing.difficulty import Bin, Outcome, Router, Rung, Weight, chance
+from rowtide.routing.features import Features, features_of, vocabulary
+from rowtide.routing.thresholds import Floats, Right, choose
+
+GOLDEN_FILE = "golden.jsonl"
+HISTORY_ROWS = 50_000  # the newest
+PAGE_ROWS = 5000
+NEEDED_ROWS = 200  # before anything is believed
+NEEDED_OF_EACH = 30  # rows that stay on a rung, and rows that do not, before its features are believed
+FOLDS = 5
+BINS = 5
+REGULARISATION = 0.1  # as scikit-learn's C
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The settled rows of a job's earlier runs."""
+
+    runs: int
+    past: list[Outcome]
+    found: list[Features]
+    right: dict[str, Right]
+    """Of golden rows, by key."""
+
+
+def fit_router(ledger: Ledger, job: Job, output_prices: Sequence[float], *, now: datetime) -> Router:
+    """Learn from the ledger. `output_prices` compare rungs that no row has been on.
+
+    Raises UserMistake when there is too little to learn from.
+    """
+    tiers = job.spec.tiers
+    with ledger.view() as tx:
+        run_nos = ledger_routes.past_runs(tx, job.name, tiers, rows=HISTORY_ROWS)
+    pages = _Pages(ledger, run_nos)
+    usual = vocabulary(
+        (orjson.loads(each.content) for each in pages), job.spec.difficulty.columns, job.spec.difficulty.lookup
+    )
+    golden = read_golden(job.folder)
+    history = History(len(run_nos), [], [], defaultdict(dict))
+    for each in pages:
+        history.past.append(each.outcome)
+        history.found.append(features_of(orjson.loads(each.content), usual))
+        if each.row_key in golden and each.outcome.accepted_at is not None and each.answer is not None:
+            is_right = _agrees(orjson.loads(each.answer), golden[each.row_key])
+            history.right[each.row_key] = {**history.right[each.row_key], each.outcome.accepted_at: is_right}
+    _check_enough(history, job)
+    rungs, chances = _fit_rungs(tiers, history, output_prices)
+    # A golden row of which nothing was accepted came out wrong.
+    right = {each.row_key: history.right.get(each.row_key, {}) for each in history.past if each.row_key in golden}
+    choice = choose(rungs, history.past, chances, right, job.spec.difficulty.accuracy)
+    return Router(
+        fitted_at=timestamp(now),
+        runs=history.runs,
+        rows=len(history.past),
+        climbed=_climbed(history.past),
+        quarantined=sum(each.accepted_at is None for each in history.past),
+        tiers=tiers,
+        vocabulary=usual,
+        rungs=rungs,
+        thresholds=choice.thresholds,
+        golden=choice.golden,
+        saving=choice.saving,
+    )
+
+
+def read_golden(folder: Path) -> dict[str, dict[str, Any]]:
+    """The rows whose right answer is known: key → the fields that must agree. Raises UserMistake."""
+    file = folder / GOLDEN_FILE
+    if not file.is_file():
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        if line.strip():
+            try:
+                case = orjson.loads(line)
+                found[str(case["key"])] = dict(case["answer"])
+            except (ValueError, KeyError, TypeError):
+                words = 'a golden row is {"key": …, "answer": {…}} on one line'
+                raise UserMistake(words, file=file, line=number) from None
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """The history, read anew each time it is gone through: memory holds a page."""
+
+    ledger: Ledger
+    run_nos: Sequence[int]
+
+    def __iter__(self) -> Iterator[Past]:
+        for run_no in self.run_nos:
+            with self.ledger.view() as tx:
+                yield from ledger_routes.past_rows(tx, run_no, page_rows=PAGE_ROWS)
+
+
+def _check_enough(history: History, job: Job) -> None:
+    climbed, rows = _climbed(history.past), len(history.past)
+    if rows < NEEDED_ROWS or climbed < NEEDED_OF_EACH or rows - climbed < NEEDED_OF_EACH:
+        ladder = ", ".join(job.spec.tiers)
+        raise UserMistake(
+            f"too little to learn from: {rows:,} settled rows on the ladder {ladder}, of which {climbed:,} climbed or "
+            f"were set aside; it takes {NEEDED_ROWS} rows, {NEEDED_OF_EACH} that did and {NEEDED_OF_EACH} that did not",
+            file=job.folder,
+        )
+
+
+def _climbed(past: Sequence[Outcome]) -> int:
+    return sum(each.failed_at >= 0 for each in past)
+
+
+def _fit_rungs(tiers: Sequence[str], history: History, output_prices: Sequence[float]) -> tuple[list[Rung], Floats]:
+    fitted = [_fit_rung(tier, rung, history) for rung, tier in enumerate(tiers)]
+    rungs = [rung for rung, _ in fitted]
+    known = [n for n, rung in enumerate(rungs) if rung.accepted_micro]
+    for n, rung in enumerate(rungs):
+        if not rung.accepted_micro:
+            like = min(known, key=lambda other: abs(other - n))
+            times = output_prices[n] / output_prices[like]
+            costs = {name: getattr(rungs[like], name) * times for name in ("accepted_micro", "failed_micro")}
+            rungs[n] = rung.model_copy(update=costs)
+    return rungs, np.column_stack([unseen for _, unseen in fitted])
+
+
+def _fit_rung(tier: str, number: int, history: History) -> tuple[Rung, Floats]:
+    """What is learnt of one rung; and for each row, the chance that a model gives it which has not seen it."""
+    past, found = history.past, history.found
+    stays = [each.stays_on(number) for each in past]
+    known = [n for n, stayed in enumerate(stays) if stayed is not None]
+    labels = np.array([bool(stays[n]) for n in known], bool)
+    accepted_micro, failed_micro = _costs(past, number)
+    rung = Rung(
+        tier=tier, rows=len(known), accepted=int(labels.sum()), weights={}, intercept=0,
+        accepted_micro=accepted_micro, failed_micro=failed_micro,
+    )  # fmt: skip
+    if min(int(labels.sum()), int((~labels).sum())) < NEEDED_OF_EACH:
+        usual = (rung.accepted + 1) / (rung.rows + 2)
+        return rung.model_copy(update={"intercept": float(np.log(usual / (1 - usual)))}), np.full(len(past), usual)
+    names = sorted(name for name in found[0] if len({found[n][name] for n in known}) > 1)
+    matrix = np.array([[found[n][name] for name in names] for n in known])
+    unseen: Floats = np.asarray(cross_val_predict(new_model(), matrix, labels, cv=_folds(), method="predict_proba"))[
+        :, 1
+    ]
+    rung = rung.model_copy(update=as_data(new_model().fit(matrix, labels), names) | _quality(unseen, labels))
+    chances = np.array([chance(rung, each) for each in found])
+    chances[known] = unseen
+    return rung, chances
+
+
+def new_model() -> CalibratedClassifierCV:
+    """A logistic regression on standardised features, and Platt's map fitted to unseen folds' scores.
+
+    Its penalty is the sum of the weights (L1): of features that say the same, one speaks, and can be named.
+    """
+    regression = LogisticRegression(l1_ratio=1, solver="liblinear", C=REGULARISATION, random_state=0)
+    line = make_pipeline(StandardScaler(), regression)
+    never: Any = False  # its stubs know "auto" only
+    return CalibratedClassifierCV(line, method="sigmoid", ensemble=never, cv=_folds())
+
+
+def as_data(model: Any, names: Sequence[str]) -> dict[str, Any]:
+    """A fitted `new_model` as the numbers it comes to."""
+    (calibrated,) = model.calibrated_classifiers_
+    (platt,) = calibrated.calibrators
+    scaler, regression = (step for _, step in calibrated.estimator.steps)
+    numbers = zip(names, scaler.mean_.tolist(), scaler.scale_.tolist(), regression.coef_[0].tolist(), strict=True)
+    return {
+        "weights": {name: Weight(mean=mean, scale=scale, weight=each) for name, mean, scale, each in numbers if each},
+        "intercept": float(regression.intercept_[0]),
+        "slope": float(platt.a_),
+        "offset": float(platt.b_),
+    }
+
+
+def _folds() -> StratifiedKFold:
+    return StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+
+
+def _quality(unseen: Floats, labels: Any) -> dict[str, Any]:
+    base = float(labels.mean())
+    parts = np.array_split(np.argsort(unseen, kind="stable"), BINS)
+    return {
+        "brier": float(((unseen - labels) ** 2).mean()),
+        "brier_base": base * (1 - base),
+        "calibration": [
+            Bin(rows=len(part), chance=float(unseen[part].mean()), accepted=float(labels[part].mean()))
+            for part in parts
+        ],
+    }
+
+
+def _costs(past: Sequence[Outcome], rung: int) -> tuple[float, float]:
+    """What a row costs on a rung on average, in micro-dollars: when it ends there, and when it goes on."""
+    here = [each for each in past if rung in each.cost_micro]
+    ended = [each.cost_micro[rung] for each in here if each.accepted_at == rung]
+    went_on = [each.cost_micro[rung] for each in here if each.failed_at >= rung]
+    either = ended + went_on or [0]
+    return float(np.mean(ended or either)), float(np.mean(went_on or either))
+
+
+def _agrees(answer: Mapping[str, Any], golden: Mapping[str, Any]) -> bool:
+    return all(answer.get(field) == value for field, value in golden.items())

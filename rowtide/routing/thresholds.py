@@ -1,0 +1,147 @@
+"""Where rows of which chance should start: the least expected cost with which golden rows come out right often enough.
+
+Thresholds are chosen by what rows are expected to cost. What they save is then measured by what rows did cost: from
+another rung, what they cost where they went that way, else what is expected of them there. Whether a golden row would
+have come out right is what it did where it went that way; what nobody knows counts as wrong.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta
+
+from rowtide.routing.difficulty import Golden, Outcome, Rung, Saving, expected_micro
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Right = Mapping[int, bool]  # rung where an answer was accepted → whether it was right
+
+STEPS = [step / 20 for step in range(20)] + [1.01]
+FINE_RUNGS = 3  # on a longer ladder all rungs share a threshold: there would be too many combinations
+CONFIDENCE = 0.95
+DEVIATIONS = 1.96  # either side of the mean, for 95%
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The thresholds that were chosen, and what they come to."""
+
+    thresholds: list[float]
+    golden: Golden
+    saving: Saving
+
+
+def choose(
+    rungs: Sequence[Rung], past: Sequence[Outcome], chances: Floats, right: Mapping[str, Right], target: float
+) -> Choice:
+    """Try every combination of thresholds on the rows of `past`, whose chances (row × rung) nobody learnt from them."""
+    chances = np.maximum.accumulate(chances, axis=1)
+    costs = np.array([_costs_from(each, rungs, row) for each, row in zip(past, chances, strict=True)])
+    tried = _tried(chances)
+    golden_rows = {each.row_key: n for n, each in enumerate(past) if each.row_key in right}
+    evidence = np.array([[is_right(right[key], rung) for rung in range(len(rungs))] for key in golden_rows])
+    places = list(golden_rows.values())
+    hits = [evidence[np.arange(len(places)), starts[places]] if places else np.zeros(0, bool) for _, starts in tried]
+    # The bound must hold for whichever is chosen: those that differ share the chance of a mistake among them.
+    confidence = 1 - (1 - CONFIDENCE) / len({each.tobytes() for each in hits})
+    counts = [int(each.sum()) for each in hits]
+    eligible, verdict = _eligible(counts, len(places), target, confidence)
+    expected = np.array([[expected_micro(rungs, row, n) for n in range(len(rungs))] for row in chances.tolist()])
+    best = _cheapest(expected, costs, [starts for _, starts in tried], eligible)
+    thresholds, starts = tried[best]
+    bound = lower_bound(counts[best], len(places), confidence)
+    golden = Golden(
+        rows=len(places), right=counts[best], lower_bound=bound, confidence=CONFIDENCE, target=target, verdict=verdict
+    )
+    return Choice(thresholds, golden, saving(costs, starts))
+
+
+def is_right(seen: Right, start: int) -> bool:
+    """Whether a golden row that starts on `start` is known to come out right.
+
+    By the answer accepted there or above it; or, where there was none, by a right one from below.
+    """
+    above = [rung for rung in seen if rung >= start]
+    return seen[min(above)] if above else any(seen.values())
+
+
+def lower_bound(right: int, rows: int, confidence: float) -> float:
+    """Clopper and Pearson's, one-sided: the least share that would still give so many right with some likelihood."""
+    return float(beta.ppf(1 - confidence, right, rows - right + 1)) if right else 0.0
+
+
+def saving(costs: Floats, starts: Ints) -> Saving:
+    """What is saved against starting all rows on the lowest rung, and between what for 95 in 100 such histories."""
+    lowest, here = costs[:, 0], costs[np.arange(len(costs)), starts]
+    usual = max(float(lowest.mean()), 1e-9)
+    share = float(here.mean()) / usual
+    # The error of a ratio of two means, of which every row adds to both.
+    error = float((here - share * lowest).std()) / (math.sqrt(len(costs)) * usual)
+    return Saving(
+        share=1 - share,
+        low=1 - share - DEVIATIONS * error,
+        high=1 - share + DEVIATIONS * error,
+        micro_per_row=float((lowest - here).mean()),
+        started_higher=float((starts > 0).mean()),
+    )
+
+
+def _tried(chances: Floats) -> list[tuple[list[float], Ints]]:
+    """Thresholds that differ in where some row starts, with where each does; first of all, every row on the lowest.
+
+    Of those that do not differ, the middle: a row like none that was seen starts as the nearest ones do.
+    """
+    alike: dict[bytes, list[list[float]]] = {np.zeros(len(chances), np.int64).tobytes(): []}
+    for thresholds in _grid(chances.shape[1]):
+        enough = np.column_stack([chances[:, :-1] >= np.array(thresholds), np.ones(len(chances), bool)])
+        alike.setdefault(enough.argmax(axis=1).tobytes(), []).append(thresholds)
+    tried = [(np.mean(each, axis=0).tolist(), np.frombuffer(starts, np.int64)) for starts, each in alike.items()]
+    return [([0.0] * (chances.shape[1] - 1), tried[0][1]), *tried[1:]]
+
+
+def _grid(rungs: int) -> Iterator[list[float]]:
+    if rungs <= FINE_RUNGS:
+        yield from (list(each) for each in product(STEPS, repeat=rungs - 1))
+    else:
+        yield from ([step] * (rungs - 1) for step in STEPS)
+
+
+def _costs_from(past: Outcome, rungs: Sequence[Rung], chances: Floats) -> list[float]:
+    return [_cost_from(past, rungs, chances, start) for start in range(len(rungs))]
+
+
+def _cost_from(past: Outcome, rungs: Sequence[Rung], chances: Floats, start: int) -> float:
+    above = sum(cost for rung, cost in past.cost_micro.items() if rung >= start)
+    if start in past.cost_micro:
+        return above
+    if past.accepted_at is not None and start > past.accepted_at:
+        return rungs[start].accepted_micro
+    if start <= past.failed_at:  # it would have failed here, though it never was here
+        between = range(start, min(rung for rung in past.cost_micro if rung >= start))
+        return above + sum(rungs[rung].failed_micro for rung in between)
+    return expected_micro(rungs, chances.tolist(), start)
+
+
+def _eligible(counts: Sequence[int], rows: int, target: float, confidence: float) -> tuple[list[int], str]:
+    """Which combinations golden rows allow, and why."""
+    needed = math.ceil(math.log(1 - confidence) / math.log(target))
+    if rows < needed:
+        words = f"{rows} in the history cannot show {target:.0%}, even if all are right; {needed} could"
+        return list(range(len(counts))), f"{words}. Chosen by cost: what is accepted has passed the same checks"
+    shown = [n for n, count in enumerate(counts) if lower_bound(count, rows, confidence) >= target]
+    if shown:
+        return shown, f"shown: at least {target:.0%} of golden rows come out right"
+    most = max(counts)
+    words = f"not shown: nothing that was tried gets more than {most} of {rows} golden rows right for certain"
+    return [n for n, count in enumerate(counts) if count == most], words
+
+
+def _cheapest(expected: Floats, costs: Floats, starts: Sequence[Ints], eligible: Sequence[int]) -> int:
+    """The cheapest; the first of all, every row on the lowest rung, unless the other did cost less for certain."""
+    rows = np.arange(len(costs))
+    best = min(eligible, key=lambda n: float(expected[rows, starts[n]].mean()))
+    return 0 if 0 in eligible and saving(costs, starts[best]).low <= 0 else best

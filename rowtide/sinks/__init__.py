@@ -1,0 +1,1 @@
+"""Where accepted rows go, so that writing again changes nothing."""

@@ -1,0 +1,152 @@
+"""A table in a DuckDB file: upserted by key, each part in one transaction with the record of its load.
+
+Lists are lists there, and objects JSON. One process at a time has the file open.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import orjson
+from sqlalchemy.engine import URL
+
+from rowtide.errors import UserMistake, WorldError, nearest
+from rowtide.sinks.columns import KEY, LIST_OF, Column, Page, added
+from rowtide.sinks.sink_formats import arrow_table
+
+TYPES = {
+    "text": "VARCHAR",
+    "integer": "BIGINT",
+    "number": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "datetime": "TIMESTAMP WITH TIME ZONE",
+    "decimal": "VARCHAR",  # of any size, so no type is wide enough
+    "json": "JSON",
+}
+LOADS = "(sink_table VARCHAR, part VARCHAR, rows BIGINT, columns VARCHAR, PRIMARY KEY (sink_table, part))"
+PAGE = "rowtide_page"
+
+
+class DuckTable:
+    """A table, upserted by key."""
+
+    def __init__(self, url: URL, table: str, columns: Sequence[Column]) -> None:
+        schema, _, name = table.rpartition(".")
+        self.location = f"{url.render_as_string(hide_password=True)}#{table}"
+        self.columns, self.schema, self.table = columns, schema or "main", name
+        self.name = f"{quoted(self.schema)}.{quoted(name)}"
+        self.loads = f"{quoted(self.schema)}.rowtide_loads"
+        self._file = Path(url.database or "")
+
+    def check(self) -> None:
+        """Raise UserMistake when the table and what would be loaded do not go together."""
+        if self._file.is_file():
+            with self._connect() as tx:
+                self._missing(tx)
+
+    @contextmanager
+    def writing(self, part: str) -> Generator["DuckPart"]:
+        """One transaction; nobody else can have the file open meanwhile."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._connect() as tx:
+            tx.execute("BEGIN")
+            self._prepare(tx)
+            yield DuckPart(self, tx, part)
+
+    @contextmanager
+    def _connect(self) -> Generator[duckdb.DuckDBPyConnection]:
+        try:
+            with duckdb.connect(str(self._file)) as connection:
+                connection.execute("SET TimeZone = 'UTC'")
+                yield connection
+        except duckdb.IOException as error:  # another process has the file open
+            raise WorldError(f"{self.location}: {error}") from None
+        except duckdb.Error as error:
+            raise UserMistake(str(error).partition("\n")[0], file=self.location) from None
+
+    def _prepare(self, tx: duckdb.DuckDBPyConnection) -> None:
+        """Make the table, or give it the columns it lacks."""
+        missing = self._missing(tx)
+        tx.execute(f"CREATE TABLE IF NOT EXISTS {self.loads} {LOADS}")
+        if missing is None:
+            tx.execute(f"DELETE FROM {self.loads} WHERE sink_table = ?", [self.table])
+            defined = [f"{quoted(each.name)} {duck_type(each.kind)}" for each in self.columns]
+            tx.execute(f"CREATE TABLE {self.name} ({', '.join(defined)}, PRIMARY KEY ({KEY}))")
+        for each in missing or []:
+            tx.execute(f"ALTER TABLE {self.name} ADD COLUMN {quoted(each.name)} {duck_type(each.kind)}")
+
+    def _missing(self, tx: duckdb.DuckDBPyConnection) -> list[Column] | None:
+        """The columns the table must get; None when there is no table. Raises UserMistake for what cannot be."""
+        schemas = {str(name) for (name,) in tx.execute("SELECT schema_name FROM duckdb_schemas()").fetchall()}
+        if self.schema not in schemas:
+            meant = nearest(self.schema, schemas)
+            raise UserMistake(f"no schema {self.schema!r}", file=self.location, key="sink.table", meant=meant)
+        present = self._columns(tx, self.table)
+        if not present:
+            return None
+        before: dict[str, str] = {}
+        if self._columns(tx, "rowtide_loads"):
+            query = f"SELECT DISTINCT columns FROM {self.loads} WHERE sink_table = ?"
+            for (columns,) in tx.execute(query, [self.table]).fetchall():
+                before |= orjson.loads(columns)
+        new = added(before, self.columns, sink=self.location) if before else []  # somebody else made the table
+        for name in (each.name for each in self.columns if each not in new):
+            if name not in present:
+                words = f"the table has no column {name!r}; it has {', '.join(present)}"
+                raise UserMistake(words, file=self.location, meant=nearest(name, present))
+        return new
+
+    def _columns(self, tx: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+        query = (
+            "SELECT column_name FROM duckdb_columns() WHERE schema_name = ? AND table_name = ? ORDER BY column_index"
+        )
+        return [str(name) for (name,) in tx.execute(query, [self.schema, table]).fetchall()]
+
+
+class DuckPart:
+    """A part that is being written."""
+
+    def __init__(self, sink: DuckTable, tx: duckdb.DuckDBPyConnection, part: str) -> None:
+        self._sink, self._tx, self._part, self._rows = sink, tx, part, 0
+        self._is_loaded = self._stands(part)
+
+    def holds(self, part: str, keys: set[str]) -> set[str]:
+        """All or none of the keys: a part stands whole or not at all."""
+        return keys if self._stands(part) else set()
+
+    def write(self, page: Page) -> None:
+        if not page or self._is_loaded:
+            return
+        self._rows += len(page)
+        names = ", ".join(quoted(each.name) for each in self._sink.columns)
+        changes = ", ".join(
+            f"{quoted(e.name)} = excluded.{quoted(e.name)}" for e in self._sink.columns if e.name != KEY
+        )
+        self._tx.register(PAGE, arrow_table(self._sink.columns, page))
+        insert = f"INSERT INTO {self._sink.name} ({names}) SELECT {names} FROM {PAGE}"
+        self._tx.execute(f"{insert} ON CONFLICT ({KEY}) DO UPDATE SET {changes}")
+        self._tx.unregister(PAGE)
+
+    def finish(self, _: Mapping[str, set[str]]) -> None:
+        """Commit. The upserts have taken the place of older rows already."""
+        if not self._is_loaded:
+            columns = orjson.dumps({each.name: each.kind for each in self._sink.columns}).decode()
+            place = [self._sink.table, self._part, self._rows, columns]
+            self._tx.execute(f"INSERT INTO {self._sink.loads} VALUES (?, ?, ?, ?)", place)
+        self._tx.execute("COMMIT")
+
+    def _stands(self, part: str) -> bool:
+        query = f"SELECT 1 FROM {self._sink.loads} WHERE sink_table = ? AND part = ?"
+        return self._tx.execute(query, [self._sink.table, part]).fetchone() is not None
+
+
+def duck_type(kind: str) -> str:
+    if kind.startswith(LIST_OF):
+        return f"{duck_type(kind.removeprefix(LIST_OF))}[]"
+    return TYPES.get(kind) or kind.upper()
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,157 @@
+"""A folder of parts: each appears whole, by a rename, under a name that is always the same, or not at all.
+
+One process at a time writes to a folder (`.lock`; a dead one holds nothing). Rows that a part replaces are taken out of
+older parts after it stands, so a key is never missing; the manifest is replaced last, and lists what stands.
+"""
+
+import fcntl
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+import pyarrow as pa
+
+from rowtide.errors import UserMistake
+from rowtide.sinks.columns import Column, Page, added
+from rowtide.sinks.sink_formats import FORMATS, keys_in, split, without
+
+MANIFEST = "_manifest.json"
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+LONGEST_FOLDER = 255  # bytes; what file systems take
+
+
+class FolderSink:
+    """Parts in one format, in folders by a column's value if that is wanted."""
+
+    def __init__(self, folder: Path, kind: str, columns: Sequence[Column], partition_by: str | None) -> None:
+        self.folder, self.kind, self.columns, self.partition_by = folder, kind, columns, partition_by
+        self.format = FORMATS[kind]
+
+    @property
+    def location(self) -> str:
+        return str(self.folder)
+
+    def check(self) -> None:
+        """Raise UserMistake when what stands there and what would be loaded do not go together."""
+        manifest = self.manifest()
+        if manifest["files"] and "columns" in manifest:
+            added(manifest["columns"], self.columns, sink=self.location)
+            if manifest["partition_by"] != self.partition_by:
+                words = f"is {manifest['partition_by']!r} there and {self.partition_by!r} now; load into another folder"
+                raise UserMistake(words, file=self.location, key="sink.partition_by")
+
+    @contextmanager
+    def writing(self, part: str) -> Generator["FolderPart"]:
+        """The folder is this process's alone until the block ends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left_behind in self.folder.glob("**/.*.part"):
+                left_behind.unlink()
+            self.check()
+            yield FolderPart(self, part)
+        finally:
+            os.close(lock)
+
+    def files(self, part: str) -> list[Path]:
+        """What stands of a part."""
+        return sorted(self.folder.glob(f"{'*/' if self.partition_by else ''}{part}.{self.kind}"))
+
+    def manifest(self) -> dict[str, Any]:
+        file = self.folder / MANIFEST
+        found: dict[str, Any] = orjson.loads(file.read_bytes()) if file.is_file() else {}
+        return found if "files" in found else {"files": found}  # the first manifests were the list of files alone
+
+
+class FolderPart:
+    """A part that is being written."""
+
+    def __init__(self, sink: FolderSink, part: str) -> None:
+        self._sink, self._part = sink, part
+        self._pages: list[pa.Table] = []
+        self._files: dict[str, Any] = sink.manifest()["files"]
+
+    def holds(self, part: str, keys: set[str]) -> set[str]:
+        """Those of the keys that stand in another part, were it only half written."""
+        return {key for file in self._sink.files(part) for key in keys_in(self._read(file))} & keys
+
+    def write(self, page: Page) -> None:
+        if page:
+            self._pages.append(self._sink.format.table(self._sink.columns, page))
+
+    def finish(self, replaced: Mapping[str, set[str]]) -> None:
+        """Let the part stand; take what it replaces (older part → keys) out of where that stood."""
+        stood = set(self._sink.files(self._part))
+        for file, table in self._by_file().items():
+            self._put(file, table)
+            stood.discard(file)
+        for file in stood:
+            self._remove(file)
+        for older, keys in replaced.items():
+            for file in self._sink.files(older):
+                table = self._read(file)
+                if (kept := without(table, keys)).num_rows < table.num_rows:
+                    self._put(file, kept)
+        columns = {column.name: column.kind for column in self._sink.columns}
+        manifest = {
+            "columns": columns,
+            "partition_by": self._sink.partition_by,
+            "files": dict(sorted(self._files.items())),
+        }
+        _replace(self._sink.folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+
+    def _by_file(self) -> dict[Path, pa.Table]:
+        if not self._pages:
+            return {}
+        name, table, column = f"{self._part}.{self._sink.kind}", pa.concat_tables(self._pages), self._sink.partition_by
+        if column is None:
+            return {self._sink.folder / name: table}
+        here, place = self._sink.folder, self._sink.location
+        return {here / _folder(column, value, place) / name: rows for value, rows in split(table, column).items()}
+
+    def _put(self, file: Path, table: pa.Table) -> None:
+        """Replace one file whole; an empty one goes."""
+        if not table.num_rows:
+            self._remove(file)
+            return
+        file.parent.mkdir(exist_ok=True)
+        content = self._sink.format.encode(table)
+        _replace(file, content)
+        self._files[self._name(file)] = {"rows": table.num_rows, "bytes": len(content)}
+
+    def _remove(self, file: Path) -> None:
+        """Remove a file, and its folder with the last one."""
+        file.unlink(missing_ok=True)
+        self._files.pop(self._name(file), None)
+        if self._sink.partition_by:
+            with suppress(OSError):
+                file.parent.rmdir()
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self._sink.folder).as_posix()
+
+    def _read(self, file: Path) -> pa.Table:
+        return self._sink.format.read(self._sink.columns, file)
+
+
+def _folder(column: str, value: Any, sink: str) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    name = f"{quote(column, safe='')}={NO_VALUE if value is None else quote(text, safe='')}"
+    if len(name) > LONGEST_FOLDER:
+        raise UserMistake(f"{text[:60]!r}… is too long to name a folder", file=sink, key="sink.partition_by")
+    return name
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Make the file hold `content`, at once or not at all."""
+    part = file.with_name(f".{file.name}.part")
+    with part.open("wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    part.replace(file)

@@ -1,0 +1,130 @@
+"""The formats of parts: Parquet, CSV, JSONL. Rows become a table, a table a file's bytes, a file a table again."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from rowtide.sinks.columns import DECIMAL, KEY, LIST_OF, Column, Page, flat, native
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "text": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "datetime": pa.timestamp("us", tz="UTC"),
+    "decimal": pa.string(),  # of any size, so no type is wide enough
+    "json": pa.string(),
+}
+FLAT_TYPES = {kind: ARROW_TYPES[kind] for kind in ("integer", "number", "boolean")}
+
+LINE = "line"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How one kind of file is written and read. Its tables have a column for the key, whatever else they have."""
+
+    table: Callable[[Sequence[Column], Page], pa.Table]
+    encode: Callable[[pa.Table], bytes]
+    read: Callable[[Sequence[Column], Path], pa.Table]
+
+
+def arrow_table(columns: Sequence[Column], page: Page) -> pa.Table:
+    """A page with lists as lists, dates as dates, decimals as decimals."""
+    values = {each.name: pa.array(native(each.kind, page.values[each.name]), arrow_type(each.kind)) for each in columns}
+    return pa.table(values)
+
+
+def flat_table(columns: Sequence[Column], page: Page) -> pa.Table:
+    """A page with numbers, booleans and text only."""
+    return pa.table(
+        {each.name: pa.array(flat(each.kind, page.values[each.name]), flat_type(each.kind)) for each in columns}
+    )
+
+
+def arrow_type(kind: str) -> pa.DataType:
+    if kind.startswith(LIST_OF):
+        return pa.list_(arrow_type(kind.removeprefix(LIST_OF)))
+    if found := DECIMAL.fullmatch(kind):
+        return pa.decimal128(int(found[1]), int(found[2]))
+    return ARROW_TYPES[kind]
+
+
+def flat_type(kind: str) -> pa.DataType:
+    return FLAT_TYPES.get(kind, pa.string())
+
+
+def to_csv(table: pa.Table, *, header: bool) -> bytes:
+    """Text is quoted and a null is not, so that a null and an empty text differ."""
+    out = io.BytesIO()
+    pa_csv.write_csv(table, out, pa_csv.WriteOptions(include_header=header))
+    return out.getvalue()
+
+
+def keys_in(table: pa.Table) -> set[str]:
+    return set(table[KEY].to_pylist())
+
+
+def without(table: pa.Table, keys: set[str]) -> pa.Table:
+    """The table without the rows of these keys."""
+    return table.filter(pa.array([key not in keys for key in table[KEY].to_pylist()], pa.bool_()))
+
+
+def split(table: pa.Table, column: str) -> dict[Any, pa.Table]:
+    """The rows of each value of a column, without the column: where it stands says it."""
+    places: dict[Any, list[int]] = {}
+    for place, value in enumerate(table[column].to_pylist()):
+        places.setdefault(value, []).append(place)
+    rest = table.drop_columns([column])
+    return {value: rest.take(pa.array(rows)) for value, rows in places.items()}
+
+
+def _to_parquet(table: pa.Table) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd")
+    return out.getvalue()
+
+
+def _from_parquet(_: Sequence[Column], file: Path) -> pa.Table:
+    return pq.ParquetFile(file).read()  # not read_table, which takes a folder called a=b for a column
+
+
+def _from_csv(columns: Sequence[Column], file: Path) -> pa.Table:
+    convert = pa_csv.ConvertOptions(
+        column_types={each.name: flat_type(each.kind) for each in columns},
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    return pa_csv.read_csv(file, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert)
+
+
+def _to_lines(columns: Sequence[Column], page: Page) -> pa.Table:
+    """Each row's line beside its key; in a table, because so many small objects would not be given back."""
+    names = [each.name for each in columns]
+    rows = zip(*(page.values[name] for name in names), strict=True)
+    return _lines([orjson.dumps(dict(zip(names, row, strict=True)), option=orjson.OPT_APPEND_NEWLINE) for row in rows])
+
+
+def _from_lines(_: Sequence[Column], file: Path) -> pa.Table:
+    return _lines(file.read_bytes().splitlines(keepends=True))
+
+
+def _lines(lines: Sequence[bytes]) -> pa.Table:
+    keys = [orjson.loads(line)[KEY] for line in lines]
+    return pa.table({KEY: pa.array(keys, pa.string()), LINE: pa.array(lines, pa.large_binary())})
+
+
+FORMATS: Mapping[str, Format] = {
+    "parquet": Format(arrow_table, _to_parquet, _from_parquet),
+    "csv": Format(flat_table, lambda table: to_csv(table, header=True), _from_csv),
+    "jsonl": Format(_to_lines, lambda table: b"".join(table[LINE].to_pylist()), _from_lines),
+}

@@ -1,0 +1,288 @@
+"""A table in SQLite or PostgreSQL: upserted by key, each part in one transaction with the record of its load.
+
+The record (`rowtide_loads`, beside the table) makes a part that is loaded again change nothing, and says which columns
+the table was given, of what kind.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Connection,
+    Date,
+    DateTime,
+    Double,
+    Engine,
+    Integer,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Text,
+    column,
+    create_engine,
+    delete,
+    event,
+    insert,
+    inspect,
+    literal_column,
+    select,
+    table,
+    text,
+)
+from sqlalchemy import Column as TableColumn
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.types import JSON, NullType, TypeEngine
+
+from rowtide.errors import UserMistake, WorldError, nearest
+from rowtide.sinks.columns import KEY, LIST_OF, Column, Page, added, flat
+from rowtide.sinks.sink_formats import flat_table, to_csv
+
+Types = Mapping[str, TypeEngine[Any]]
+
+COMMON: Types = {"text": Text(), "boolean": Boolean(), "date": Date()}
+TYPES: Mapping[str, Types] = {
+    "sqlite": {
+        **COMMON,
+        "integer": Integer(),
+        "number": Double(),
+        "datetime": DateTime(),
+        "decimal": Text(),  # its NUMERIC is a float
+        "json": Text(),
+    },
+    "postgresql": {
+        **COMMON,
+        "integer": BigInteger(),
+        "number": Double(),
+        "datetime": DateTime(timezone=True),
+        "decimal": Numeric(),
+        "json": postgresql.JSONB(),
+    },
+}
+# What a table that somebody else made may have for each kind.
+TAKES: Mapping[str, tuple[type[TypeEngine[Any]], ...]] = {
+    "text": (String,),
+    "integer": (Integer, Numeric),
+    "number": (Numeric,),
+    "boolean": (Boolean,),
+    "date": (Date,),
+    "datetime": (DateTime,),
+    "decimal": (Numeric, String),
+    "json": (JSON, String),
+}
+PAGE = "rowtide_page"
+
+
+class TableSink:
+    """A table, upserted by key."""
+
+    def __init__(self, url: URL, table: str, columns: Sequence[Column]) -> None:
+        if url.get_backend_name() not in TYPES:
+            words = f"{url.get_backend_name()!r} is no sink; a sql sink is sqlite, postgresql or duckdb"
+            raise UserMistake(words, key="sink.url")
+        schema, _, name = table.rpartition(".")
+        self.location = f"{url.render_as_string(hide_password=True)}#{table}"
+        self.columns = columns
+        self._file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+        self.engine = _engine(url)
+        types = TYPES[self.engine.dialect.name]
+        metadata = MetaData(schema=schema or None)
+        self.table = Table(name, metadata)
+        for each in columns:
+            kind = types[_plain(each.kind)]
+            self.table.append_column(TableColumn(each.name, kind, primary_key=each.name == KEY, autoincrement=False))
+        self.loads = Table(
+            "rowtide_loads",
+            metadata,
+            TableColumn("sink_table", Text, primary_key=True),
+            TableColumn("part", Text, primary_key=True),
+            TableColumn("rows", Integer, nullable=False),
+            TableColumn("columns", Text, nullable=False),  # JSON: name → kind
+        )
+
+    def check(self) -> None:
+        """Raise UserMistake when the table and what would be loaded do not go together, or it is out of reach."""
+        if self._file and not self._file.exists():
+            return
+        try:
+            with self.in_words(), self.engine.connect() as tx:
+                self._missing(tx)
+        except WorldError as error:
+            raise UserMistake(str(error)) from None
+
+    @contextmanager
+    def writing(self, part: str) -> Generator["TablePart"]:
+        """One transaction; nobody else loads into this table meanwhile."""
+        if self._file:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self.in_words(), self.engine.connect() as tx:
+            if tx.dialect.name == "postgresql":
+                lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))")
+                tx.execute(lock, {"table": f"rowtide {self.table.fullname}"})
+            self._prepare(tx)
+            yield TablePart(self, tx, part)
+
+    @contextmanager
+    def in_words(self) -> Generator[None]:
+        """What the database objects to, in words without secrets."""
+        try:
+            yield
+        except OperationalError as error:
+            raise WorldError(f"{self.location}: {_first_line(error.orig)}") from None
+        except DBAPIError as error:
+            raise UserMistake(_first_line(error.orig), file=self.location) from None
+        except self.engine.dialect.loaded_dbapi.Error as error:  # from COPY, which is the driver's own
+            raise UserMistake(_first_line(error), file=self.location) from None
+
+    def _prepare(self, tx: Connection) -> None:
+        """Make the table, or give it the columns it lacks."""
+        missing = self._missing(tx)
+        self.loads.create(tx, checkfirst=True)
+        if missing is None:
+            tx.execute(delete(self.loads).where(self.loads.c.sink_table == self.table.fullname))
+            self.table.create(tx)
+            return
+        quote = tx.dialect.identifier_preparer
+        for each in missing:
+            kind = self.table.c[each.name].type.compile(tx.dialect)
+            tx.exec_driver_sql(
+                f"ALTER TABLE {quote.format_table(self.table)} ADD COLUMN {quote.quote(each.name)} {kind}"
+            )
+
+    def _missing(self, tx: Connection) -> list[Column] | None:
+        """The columns the table must get; None when there is no table. Raises UserMistake for what cannot be."""
+        found, schema = inspect(tx), self.table.schema
+        if schema is not None and not found.has_schema(schema):
+            known = found.get_schema_names()
+            raise UserMistake(
+                f"no schema {schema!r}", file=self.location, key="sink.table", meant=nearest(schema, known)
+            )
+        if not found.has_table(self.table.name, schema):
+            return None
+        present = {str(each["name"]): each["type"] for each in found.get_columns(self.table.name, schema)}
+        before = self._recorded(tx)
+        new = added(before, self.columns, sink=self.location) if before else []  # somebody else made the table
+        for each in self.columns:
+            if each not in new:
+                self._check_column(each, present)
+        self._try_upsert(tx)
+        return new
+
+    def _try_upsert(self, tx: Connection) -> None:
+        """Upsert no row at all. Raises UserMistake when the key is not unique, or we may not write there."""
+        key = self.table.c[KEY]
+        nothing = select(key).where(literal_column("1 = 0"))
+        dialect = {"sqlite": sqlite, "postgresql": postgresql}[tx.dialect.name]
+        try:
+            tx.execute(
+                dialect.insert(self.table).from_select([KEY], nothing).on_conflict_do_nothing(index_elements=[KEY])
+            )
+        except DBAPIError as error:
+            words = f"rows cannot be upserted by {KEY}, its primary key: {_first_line(error.orig)}"
+            raise UserMistake(words, file=self.location) from None
+
+    def _recorded(self, tx: Connection) -> dict[str, str]:
+        """The columns that were ever loaded into this table: name → kind."""
+        if not inspect(tx).has_table(self.loads.name, self.table.schema):
+            return {}
+        query = select(self.loads.c.columns).where(self.loads.c.sink_table == self.table.fullname).distinct()
+        return {name: kind for columns in tx.scalars(query) for name, kind in orjson.loads(columns).items()}
+
+    def _check_column(self, column: Column, present: Mapping[str, TypeEngine[Any]]) -> None:
+        name = column.name
+        if name not in present:
+            words = f"the table has no column {name!r}; it has {', '.join(present)}"
+            raise UserMistake(words, file=self.location, meant=nearest(name, present))
+        kind = present[name]
+        if not isinstance(kind, (*TAKES[_plain(column.kind)], NullType)):
+            words = f"is {kind} there and {column.kind} in the answer, which it cannot hold: load into another table"
+            raise UserMistake(words, file=self.location, key=name)
+
+
+class TablePart:
+    """A part that is being written."""
+
+    def __init__(self, sink: TableSink, tx: Connection, part: str) -> None:
+        self._sink, self._tx, self._part, self._rows = sink, tx, part, 0
+        self._is_loaded = self._stands(part)
+        self._write = {"sqlite": self._write_many, "postgresql": self._copy}[tx.dialect.name]
+        if not self._is_loaded and tx.dialect.name == "postgresql":
+            like = select(sink.table).where(literal_column("1 = 0")).compile(dialect=tx.dialect)
+            tx.exec_driver_sql(f"CREATE TEMP TABLE {PAGE} ON COMMIT DROP AS {like}")
+
+    def holds(self, part: str, keys: set[str]) -> set[str]:
+        """All or none of the keys: a part stands whole or not at all."""
+        return keys if self._stands(part) else set()
+
+    def write(self, page: Page) -> None:
+        if page and not self._is_loaded:
+            self._rows += len(page)
+            self._write(page)
+
+    def finish(self, _: Mapping[str, set[str]]) -> None:
+        """Commit. The upserts have taken the place of older rows already."""
+        if not self._is_loaded:
+            columns = orjson.dumps({each.name: each.kind for each in self._sink.columns}).decode()
+            place = {"sink_table": self._sink.table.fullname, "part": self._part}
+            self._tx.execute(insert(self._sink.loads).values(**place, rows=self._rows, columns=columns))
+        self._tx.commit()
+
+    def _stands(self, part: str) -> bool:
+        loads = self._sink.loads.c
+        query = select(loads.rows).where(loads.sink_table == self._sink.table.fullname, loads.part == part)
+        return self._tx.execute(query).first() is not None
+
+    def _write_many(self, page: Page) -> None:
+        statement = sqlite.insert(self._sink.table)
+        changes = {name: statement.excluded[name] for name in page.values if name != KEY}
+        upsert = str(
+            statement.on_conflict_do_update(index_elements=[KEY], set_=changes).compile(dialect=self._tx.dialect)
+        )
+        values = [flat(each.kind, page.values[each.name]) for each in self._sink.columns]
+        self._tx.exec_driver_sql(upsert, list(zip(*values, strict=True)))
+
+    def _copy(self, page: Page) -> None:
+        """The page into a table of its own, by the fastest way there is; from there by upsert."""
+        names = [each.name for each in self._sink.columns]
+        quoted = ", ".join(map(self._tx.dialect.identifier_preparer.quote, names))
+        driver: Any = self._tx.connection.driver_connection
+        with driver.cursor() as cursor, cursor.copy(f"COPY {PAGE} ({quoted}) FROM STDIN (FORMAT csv)") as copy:
+            copy.write(to_csv(flat_table(self._sink.columns, page), header=False))
+        copied = select(table(PAGE, *map(column, names)))
+        statement = postgresql.insert(self._sink.table).from_select(names, copied)
+        changes = {name: statement.excluded[name] for name in names if name != KEY}
+        self._tx.execute(statement.on_conflict_do_update(index_elements=[KEY], set_=changes))
+        self._tx.execute(text(f"TRUNCATE {PAGE}"))
+
+
+def _plain(kind: str) -> str:
+    return "json" if kind.startswith(LIST_OF) else kind.partition("(")[0]
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        return create_engine(url.set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool)
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: object, _: object) -> None:
+        connection.isolation_level = None  # pyright: ignore[reportAttributeAccessIssue] # ours to begin
+        connection.execute("PRAGMA busy_timeout = 60000")  # pyright: ignore[reportAttributeAccessIssue] # sqlite3's
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # reads first and writes later: claim the pen at once
+
+    return engine

@@ -1,0 +1,67 @@
+"""Where accepted rows go: a folder of parts, or a table; written so that writing again changes nothing."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from rowtide.errors import UserMistake
+from rowtide.intake.sources import expand
+from rowtide.job.job import SinkSpec
+from rowtide.sinks.columns import Column, Page, check_partition, check_table_names, columns_of
+from rowtide.sinks.sink_duckdb import DuckTable
+from rowtide.sinks.sink_files import FolderSink
+from rowtide.sinks.sink_tables import TableSink
+
+
+class Part(Protocol):
+    """A part that is being written, while nobody else writes to the sink."""
+
+    def holds(self, part: str, keys: set[str]) -> set[str]:
+        """Those of the keys that stand in another part, which may be half written."""
+        ...
+
+    def write(self, page: Page) -> None: ...
+
+    def finish(self, replaced: Mapping[str, set[str]], /) -> None:
+        """Let the part stand; take what it replaces (older part → keys) out of where that stood."""
+        ...
+
+
+class Sink(Protocol):
+    """Somewhere accepted rows go."""
+
+    @property
+    def location(self) -> str:
+        """Where that is, for people and for the ledger; no secrets."""
+        ...
+
+    def check(self) -> None:
+        """Raise UserMistake when what stands there and what would be loaded do not go together."""
+        ...
+
+    def writing(self, part: str) -> AbstractContextManager[Part]:
+        """The sink is this process's alone until the block ends. A part that is not finished leaves no trace."""
+        ...
+
+
+def open_sink(
+    spec: SinkSpec, home: Path, answer: type[BaseModel], environment: Mapping[str, str]
+) -> tuple[Sink, list[Column]]:
+    """The sink a job names, and its columns. Relative folders are under `home`. Raises UserMistake."""
+    columns = columns_of(answer, lineage=spec.lineage)
+    if spec.kind != "sql":
+        if spec.partition_by is not None:
+            check_partition(columns, spec.partition_by)
+        return FolderSink(home / (spec.path or ""), spec.kind, columns, spec.partition_by), columns
+    check_table_names(columns)
+    try:
+        url = make_url(expand(spec.url or "", environment))
+    except ArgumentError:
+        raise UserMistake("not a URL such as postgresql://user@host/database", key="sink.url") from None
+    table = DuckTable if url.get_backend_name() == "duckdb" else TableSink
+    return table(url, spec.table or "", columns), columns

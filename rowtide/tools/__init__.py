@@ -1,0 +1,1 @@
+"""The tools a row may call: found, started, called, fenced."""

@@ -1,0 +1,165 @@
+"""Making the tool calls of a page of rows: which are made, which are remembered, which wait for a person.
+
+Read-only calls are made once for all rows of a run that ask alike. A call that changes something is committed before
+it is made and after, one by one, with a key that the server can know it by: (run, row, turn, call).
+"""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+import orjson
+
+from rowtide.agent.agent import CallTools, Move, RowAt, ToolUse
+from rowtide.ledger import ledger_calls, ledger_turns
+from rowtide.ledger.ledger_calls import Approval, Place
+from rowtide.ledger.ledger_rows import Remark
+from rowtide.ledger.ledger_turns import ToolRecord
+from rowtide.tools.tools import Tool, ToolOutcome, ToolPool
+from rowtide.work import Clock, Work
+
+BY_KEY = orjson.OPT_SORT_KEYS
+ON_THE_WIRE = "the process died while this call was on the wire: it may have taken place"
+
+
+class Call(NamedTuple):
+    """One call a row's model asks for."""
+
+    row: RowAt
+    position: int
+    use: ToolUse
+    name: str
+    """`server.tool`, as people know it."""
+    arguments: bytes
+    """JSON, its keys sorted."""
+
+    @property
+    def place(self) -> Place:
+        return self.row.row_no, self.row.turn, self.position
+
+    @property
+    def hash(self) -> str:
+        return hashlib.blake2b(self.use.tool.encode() + b"\0" + self.arguments, digest_size=16).hexdigest()
+
+
+@dataclass(slots=True)
+class Heard:
+    """What came of a page's calls: outcomes to file, outputs to remember, rows that wait for a person."""
+
+    records: list[ToolRecord] = field(default_factory=list)
+    outputs: dict[str, str] = field(default_factory=dict)
+    waiting: list[Remark] = field(default_factory=list)
+
+
+async def call_tools(work: Work, pool: ToolPool, page: Sequence[tuple[RowAt, Move]], *, clock: Clock) -> Heard:
+    """Make the calls of a page. Nothing is made for a row that waits for a person."""
+    asked = [(row, move.calls) for row, move in page if isinstance(move, CallTools) and move.calls]
+    heard = Heard()
+    if not asked:
+        return heard
+    tools = {tool.wire_name: tool for tool in await pool.catalogue()}
+    names = {wire: tool.name for wire, tool in tools.items()}
+    calls = [
+        Call(row, position, use, names.get(use.tool, use.tool), orjson.dumps(use.arguments, option=BY_KEY))
+        for row, uses in asked
+        for position, use in enumerate(uses)
+    ]
+    writes = [call for call in calls if _writes(tools, call)]
+    ready = _with_leave(work, tools, writes, heard, clock()) if writes else {}
+    held = {remark.row_no for remark in heard.waiting}
+    reads = [call for call in calls if not _writes(tools, call) and call.row.row_no not in held]
+    wanted = [call for call in writes if call.row.row_no not in held]
+    read, written = await asyncio.gather(
+        _read(work, pool, reads, heard),
+        asyncio.gather(*(_write(work, pool, call, ready.get(call.place), clock) for call in wanted)),
+    )
+    heard.records += read
+    heard.records += [record for record in written if record is not None]
+    return heard
+
+
+def _writes(tools: Mapping[str, Tool], call: Call) -> bool:
+    """Whether a call may change something. One of no tool at all is refused by the pool, and changes nothing."""
+    tool = tools.get(call.use.tool)
+    return tool is not None and tool.may_write
+
+
+async def _read(work: Work, pool: ToolPool, calls: Sequence[Call], heard: Heard) -> list[ToolRecord]:
+    alike: dict[str, list[Call]] = defaultdict(list)
+    for call in calls:
+        alike[call.hash].append(call)
+    with work.ledger.view() as tx:
+        known = ledger_calls.remembered(tx, work.run, list(alike)) if alike else {}
+    fresh = [(key, same[0]) for key, same in alike.items() if key not in known]
+    outcomes = await asyncio.gather(*(pool.call(call.use.tool, call.use.arguments) for _, call in fresh))
+    records = [_remembered(call, known[key]) for key, same in alike.items() if key in known for call in same]
+    for (key, _), outcome in zip(fresh, outcomes, strict=True):
+        first, *others = alike[key]
+        records.append(_record(first, outcome))
+        records += [_record(other, outcome, remembered=1) for other in others]
+        if not outcome.is_error:
+            heard.outputs[key] = outcome.text
+    return records
+
+
+def _with_leave(
+    work: Work, tools: Mapping[str, Tool], calls: Sequence[Call], heard: Heard, now: datetime
+) -> dict[Place, Approval]:
+    """Ask for leave where the job wants it. Returns what is known of each call; rows that wait are in `heard`."""
+    with work.ledger.view() as tx:
+        known = ledger_calls.approvals(tx, [call.row.row_no for call in calls])
+    new = [call for call in calls if tools[call.use.tool].asks and call.place not in known]
+    died = [call for call in calls if call.place in known and known[call.place].state == "sent"]
+    with work.ledger.page() as tx:
+        ledger_calls.ask(tx, [(call.place, call.name, call.arguments) for call in new], now=now)
+        ledger_calls.move_to(tx, [call.place for call in died], "asked", why=ON_THE_WIRE)
+    asked = [call for call in calls if call.place in known and known[call.place].state == "asked"]
+    waiting = {call.row.row_no: call for call in reversed([*new, *died, *asked])}
+    heard.waiting += [
+        Remark(row_no, call.row.turn, "approval", f"{call.name}({call.arguments.decode()}) waits for a person")
+        for row_no, call in sorted(waiting.items())
+    ]
+    return known
+
+
+async def _write(work: Work, pool: ToolPool, call: Call, known: Approval | None, clock: Clock) -> ToolRecord | None:
+    """Make a call that changes something, once. None when an earlier life has filed its outcome."""
+    if known is not None and known.state == "done":
+        return None
+    if known is not None and known.state == "denied":
+        text = f"A person did not allow this call{f': {known.why}' if known.why else ''}. Go on without it."
+        return _record(call, ToolOutcome(call.name, text, True, 0.0))
+    with work.ledger.page() as tx:
+        if known is None:
+            ledger_calls.send(tx, [(call.place, call.name, call.arguments)], now=clock())
+        else:
+            ledger_calls.move_to(tx, [call.place], "sent")
+    key = f"{work.run.run_id}-{'-'.join(map(str, call.place))}"
+    outcome = await pool.call(call.use.tool, call.use.arguments, idempotency_key=key)
+    with work.ledger.page() as tx:
+        ledger_turns.record_tools(tx, [_record(call, outcome)])
+        ledger_calls.move_to(tx, [call.place], "done")
+    return None
+
+
+def _remembered(call: Call, output: str) -> ToolRecord:
+    return _record(call, ToolOutcome(call.name, output, False, 0.0), remembered=1)
+
+
+def _record(call: Call, outcome: ToolOutcome, *, remembered: int = 0) -> ToolRecord:
+    return ToolRecord(
+        row_no=call.row.row_no,
+        turn=call.row.turn,
+        position=call.position,
+        call_id=call.use.call_id,
+        tool=outcome.tool,
+        arguments=call.arguments,
+        output=outcome.text,
+        is_error=int(outcome.is_error),
+        milliseconds=round(outcome.seconds * 1000),
+        remembered=remembered,
+    )

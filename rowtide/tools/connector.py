@@ -1,0 +1,81 @@
+"""Tools that the API calls itself: how its connector is told of MCP servers, and what their calls look like in a reply.
+
+Source: platform.claude.com, MCP connector, beta `mcp-client-2025-11-20`; public HTTPS servers only. A token is written
+as `${NAME}` wherever it is kept, and filled in only in the body that goes out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from rowtide.job.job import ToolServerSpec
+from rowtide.tools.tool_rules import Filling
+
+BETA = "mcp-client-2025-11-20"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorCall:
+    """One call the API made for a row, and what it heard."""
+
+    call_id: str
+    tool: str
+    arguments: bytes
+    output: str
+    is_error: bool
+
+
+def servers(specs: Mapping[str, ToolServerSpec]) -> list[dict[str, object]]:
+    """What a request says of the servers the API is to call."""
+    return [_server(name, spec) for name, spec in specs.items() if spec.placement == "connector"]
+
+
+def toolsets(specs: Mapping[str, ToolServerSpec]) -> list[dict[str, object]]:
+    """Their tools, as entries of a request's `tools`: all of a server's, or only those the job names."""
+    return [_toolset(name, spec) for name, spec in specs.items() if spec.placement == "connector"]
+
+
+def filled(shared: bytes, environment: Mapping[str, str]) -> bytes:
+    """The shared part with its servers' tokens in place, and nothing else of it. Raises UserMistake for one not set."""
+    found = orjson.loads(b"{%b}" % shared)
+    for server in found["mcp_servers"]:
+        filling = Filling(server["name"], environment)
+        server |= {key: filling.fill(server[key], key=key) for key in ("url", "authorization_token") if key in server}
+    return orjson.dumps(found)[1:-1]
+
+
+def calls_in(blocks: Sequence[Mapping[str, Any]]) -> Iterator[ConnectorCall]:
+    """The calls the API made in the course of a reply."""
+    heard = {block["tool_use_id"]: block for block in blocks if block.get("type") == "mcp_tool_result"}
+    for block in blocks:
+        if block.get("type") == "mcp_tool_use":
+            result = heard.get(block["id"], {})
+            yield ConnectorCall(
+                call_id=str(block["id"]),
+                tool=f"{block['server_name']}.{block['name']}",
+                arguments=orjson.dumps(block["input"], option=orjson.OPT_SORT_KEYS),
+                output=_text(result.get("content", "")),
+                is_error=bool(result.get("is_error", not result)),
+            )
+
+
+def _server(name: str, spec: ToolServerSpec) -> dict[str, object]:
+    told: dict[str, object] = {"type": "url", "name": name, "url": spec.url}
+    token = {key.lower(): value for key, value in spec.headers.items()}.get("authorization")
+    return told | ({"authorization_token": token.removeprefix("Bearer ")} if token else {})
+
+
+def _toolset(name: str, spec: ToolServerSpec) -> dict[str, object]:
+    told: dict[str, object] = {"type": "mcp_toolset", "mcp_server_name": name}
+    if spec.tools is None:
+        return told
+    chosen = {tool: {"enabled": True} for tool in sorted(spec.tools)}
+    return told | {"default_config": {"enabled": False}, "configs": chosen}
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(block.get("text", f"[{block.get('type')}]")) for block in content)

@@ -1,0 +1,183 @@
+"""What a row may do with a tool, and what of it a model reads: names, permission, arguments, the fence around output.
+
+A server's word about its own tools is a hint from a stranger: it can take a permission away, never give one that the
+job withholds.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, cast
+
+from jsonschema import SchemaError
+from jsonschema.validators import validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from rowtide.errors import UserMistake, nearest
+from rowtide.job.job import ToolServerSpec
+
+BETWEEN = "__"  # server.tool is server__tool on the wire, where dots are not allowed
+WIRE_CHARS = 128
+DESCRIPTION_CHARS = 4000
+SECRET_CHARS = 4  # a shorter value is no secret, and would tear holes into any text
+TOLD = 3  # so many misfits are told at once
+# Keywords that let properties stand elsewhere than in `properties`: closing such a schema would refuse good arguments.
+OPEN_KEYWORDS = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "if"}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A tool as its server lists it."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    says_read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool as a row may call it."""
+
+    name: str
+    wire_name: str
+    description: str
+    input_schema: dict[str, Any]
+    may_write: bool
+    asks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One of a server's tools, and whether this job offers it to its rows."""
+
+    listed: Listed
+    tool: Tool
+    is_allowed: bool
+    misfits: Callable[[Mapping[str, object]], list[str]]
+
+
+def offers(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]) -> dict[str, Offer]:
+    """The tools a job names, or all there are, by wire name and in a fixed order. Raises UserMistake."""
+    _check_names(server, spec, listed)
+    chosen = [_offer(server, spec, listed[name]) for name in sorted(listed) if spec.tools is None or name in spec.tools]
+    if chosen and not any(offer.is_allowed for offer in chosen):
+        raise UserMistake(
+            "none of its tools says that it only reads, and the job allows none that changes something; "
+            f"list what a row may call under `read_only`, `allow` or `ask`: {', '.join(sorted(listed))}",
+            file="job.yaml",
+            key=f"tools.{server}",
+        )
+    return {offer.tool.wire_name: offer for offer in chosen}
+
+
+def fenced(tool: str, text: str) -> str:
+    """A tool's words between marks that cannot be forged from inside: the mark is a hash of the words themselves."""
+    mark = blake2b(text.encode(), digest_size=8, key=b"rowtide").hexdigest()
+    source = re.sub(r"[^\w.-]", "_", tool)
+    return f'<tool_output from="{source}" mark="{mark}">\n{text}\n</tool_output mark="{mark}">'
+
+
+def cut(text: str, limit: int) -> str:
+    """The text as a model may read it and any database may store it."""
+    text = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    return text if len(text) <= limit else f"{text[:limit]}\n[cut: {len(text):,} characters, the first {limit:,} shown]"
+
+
+class Filling:
+    """`${NAME}` in a server's spec: filled in from the environment, and taken out of whatever is said of it."""
+
+    def __init__(self, server: str, environment: Mapping[str, str]) -> None:
+        self._server, self._environment = server, environment
+        self._used: dict[str, str] = {}
+
+    def fill(self, value: str, *, key: str) -> str:
+        """Fill in a value. Raises UserMistake for a name that is not set."""
+
+        def known(name: re.Match[str]) -> str:
+            if name[1] not in self._environment:
+                where = f"tools.{self._server}.{key}"
+                raise UserMistake(f"{name[1]} is not set in the environment", file="job.yaml", key=where)
+            self._used[name[1]] = self._environment[name[1]]
+            return self._used[name[1]]
+
+        return re.sub(r"\$\{(\w+)\}", known, value)
+
+    def hide(self, text: str) -> str:
+        """The text with every value that was filled in replaced by its name."""
+        for name, value in sorted(self._used.items(), key=lambda used: -len(used[1])):
+            if len(value) >= SECRET_CHARS:
+                text = text.replace(value, f"${{{name}}}")
+        return text
+
+
+def _check_names(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]) -> None:
+    for key, names in (
+        ("tools", spec.tools or []),
+        ("allow", spec.allow),
+        ("ask", spec.ask),
+        ("read_only", spec.read_only),
+    ):
+        for name in names:
+            if name not in listed:
+                raise UserMistake(
+                    f"the server has no tool {name!r}; it has {', '.join(sorted(listed))}",
+                    file="job.yaml",
+                    key=f"tools.{server}.{key}",
+                    meant=nearest(name, listed),
+                )
+
+
+def _offer(server: str, spec: ToolServerSpec, listed: Listed) -> Offer:
+    asks = listed.name in spec.ask
+    permitted = asks or listed.name in spec.allow
+    reads = not permitted and (listed.name in spec.read_only or listed.says_read_only)
+    schema = _closed(listed.input_schema)
+    tool = Tool(
+        name=f"{server}.{listed.name}",
+        wire_name=_wire_name(server, listed.name),
+        description=listed.description[:DESCRIPTION_CHARS],
+        input_schema=schema,
+        may_write=not reads,
+        asks=asks,
+    )
+    return Offer(listed, tool, permitted or reads, _misfits_of(schema))
+
+
+def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with an argument nobody declared made a mistake, where that can be said."""
+    whole = {"type": "object", **schema}
+    is_open = "properties" not in schema or OPEN_KEYWORDS & schema.keys()
+    return whole if is_open else {"additionalProperties": False, **whole}
+
+
+def _wire_name(server: str, tool: str) -> str:
+    plain = f"{server}{BETWEEN}{tool}"
+    if re.fullmatch(rf"[A-Za-z0-9_-]{{1,{WIRE_CHARS}}}", plain):
+        return plain
+    told_apart = blake2b(plain.encode(), digest_size=4).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', plain)[: WIRE_CHARS - 9]}_{told_apart}"
+
+
+def _misfits_of(schema: dict[str, Any]) -> Callable[[Mapping[str, object]], list[str]]:
+    """A function that says what is wrong with a call's arguments; compiled once, for it is asked at every call."""
+    kind = validator_for(schema)
+    try:
+        kind.check_schema(schema)
+    except SchemaError:
+        return lambda _: []  # a server whose schema is no schema judges its arguments itself
+    validator = kind(schema, registry=Registry())  # what a `$ref` names elsewhere is never fetched
+
+    def misfits(arguments: Mapping[str, object]) -> list[str]:
+        try:
+            found = list(validator.iter_errors(cast(Any, arguments)))
+        except Unresolvable:
+            return []
+        return [
+            f"{'.'.join(str(part) for part in each.absolute_path) or 'arguments'}: {each.message[:300]}"
+            for each in found[:TOLD]
+        ]
+
+    return misfits

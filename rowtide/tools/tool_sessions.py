@@ -1,0 +1,279 @@
+"""One session with a server of tools, over stdio or HTTP: the only module that imports `mcp`, whose types stop here.
+
+Whatever the server does, hang, crash or talk nonsense, a call ends in a reply.
+"""
+
+import asyncio
+import logging
+import sys
+import traceback
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import orjson
+from mcp import Client, MCPError
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    CONNECTION_CLOSED,
+    PARSE_ERROR,
+    CallToolResult,
+    EmbeddedResource,
+    ErrorData,
+    JSONRPCError,
+    TextContent,
+    TextResourceContents,
+    jsonrpc_message_adapter,
+)
+
+from rowtide.job.job import ToolServerSpec
+from rowtide.tools.programs import LINE_BYTES, Program
+from rowtide.tools.tool_rules import Filling, Listed
+
+START_SECONDS = 30
+LIST_PAGES = 100
+ERROR_CHARS = 600
+INHERITED = ("HOME", "PATH", "LANG", "TMPDIR")
+SESSION_IS_GONE = "Session terminated"  # what `mcp` makes of a 404: the HTTP server has forgotten us
+TALKATIVE = ("httpx2", "mcp.client.streamable_http")  # loggers that write URLs
+
+
+class Fate(Enum):
+    """What a call says of the session it was made in."""
+
+    ANSWERED = "the server lives"
+    UNANSWERED = "perhaps it does not"
+    LOST = "perhaps it does not, and the call may not have arrived"
+    GONE = "it is over"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    text: str
+    is_error: bool
+    fate: Fate
+
+
+class Session:
+    """One life of a server. One task opens and closes it, as anyio demands; others only call."""
+
+    def __init__(self, name: str, transport: "Transport") -> None:
+        self._name = name
+        self.over = asyncio.Event()
+        self.is_closed = False
+        self.is_remote = False
+        self.noise = ""
+        self.last_words = ""
+        self.listed: dict[str, Listed] = {}
+        self._client: Client
+        self._ready = asyncio.Event()
+        self.owner = asyncio.create_task(self._live(transport))
+        self.owner.add_done_callback(lambda owner: owner.cancelled() or owner.exception())  # read, so never warned of
+
+    async def is_ready(self) -> bool:
+        """Wait until it can be called, or will never be."""
+        ready = asyncio.create_task(self._ready.wait())
+        try:
+            await asyncio.wait([ready, self.owner], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self.over.set()  # nobody waits for it any more
+            raise
+        finally:
+            ready.cancel()
+        return self._ready.is_set() and not self.owner.done()
+
+    async def call(
+        self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, timeout_seconds: float
+    ) -> Reply:
+        """Call a tool, whatever comes of it."""
+        name = f"{self._name}.{tool}"
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                result = await self._client.call_tool(tool, arguments, meta=_open_map(meta))
+        except TimeoutError:
+            noise = f" It wrote something that is not MCP: {self.noise!r}." if self.noise else ""
+            return _error(f"{name} did not answer within {timeout_seconds:g} seconds.{noise}", Fate.UNANSWERED)
+        except MCPError as error:
+            return self._refused(name, error)
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise  # somebody wants us to stop; otherwise it is only the transport, dying
+            return self._gone()
+        except Exception as error:  # noqa: BLE001 # a foreign program on the other side: anything may come back
+            return _error(f"{name} answered something that cannot be used: {_in_short(error)}", Fate.UNANSWERED)
+        return Reply(_text_of(result), bool(result.is_error), Fate.ANSWERED)
+
+    def _refused(self, name: str, error: MCPError) -> Reply:
+        """What a protocol error means: the session is over, or the server has answered after all."""
+        if self.is_closed or error.message == SESSION_IS_GONE:
+            return self._gone()
+        fate = Fate.ANSWERED
+        if self.is_remote:  # there these are often the transport's own words
+            fate = Fate.LOST if error.code == CONNECTION_CLOSED else Fate.UNANSWERED
+        return _error(f"{name} failed: {error.message[:ERROR_CHARS]}", fate)
+
+    def _gone(self) -> Reply:
+        return _error(f"The tool server {self._name!r} stopped while answering; it will be started again.", Fate.GONE)
+
+    def why(self) -> str:
+        """Why it never became ready."""
+        error = None if self.owner.cancelled() else self.owner.exception()
+        if isinstance(error, TimeoutError):
+            return f"it did not answer within {START_SECONDS} seconds. {self.last_words}".strip()
+        return self.last_words or (_in_short(error) if error else "it ended at once")
+
+    async def _live(self, transport: "Transport") -> None:
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(START_SECONDS):
+                self._client = await stack.enter_async_context(Client(transport(self)))
+                self.listed = await _listed(self._client)
+            self._ready.set()
+            await self.over.wait()
+
+
+Transport = Callable[[Session], AbstractAsyncContextManager[Any]]
+
+
+def transport_of(spec: ToolServerSpec, folder: Path, environment: Mapping[str, str], filling: Filling) -> Transport:
+    """How to reach a server, with every `${NAME}` filled in."""
+    if spec.url is not None:
+        url = filling.fill(spec.url, key="url")
+        headers = {key: filling.fill(value, key="headers") for key, value in spec.headers.items()}
+        return lambda session: _http(url, headers, session, filling)
+    assert spec.command is not None
+    command = [sys.executable if spec.command in ("python", "python3") else spec.command]
+    command += [filling.fill(arg, key="args") for arg in spec.args]
+    given = {each: environment[each] for each in INHERITED if each in environment}
+    given |= {key: filling.fill(value, key="env") for key, value in spec.env.items()}
+    return lambda session: _stdio(command, folder, given, session)
+
+
+@asynccontextmanager
+async def _http(url: str, headers: dict[str, str], session: Session, filling: Filling) -> AsyncGenerator[Any]:
+    session.is_remote = True
+    limits = httpx2.Timeout(START_SECONDS, read=None)  # how long a call may take is not the transport's to say
+    with _discreet(filling):
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=limits) as web,
+            streamable_http_client(url, http_client=web, max_sse_event_size=LINE_BYTES) as streams,
+        ):
+            yield streams
+
+
+@contextmanager
+def _discreet(filling: Filling) -> Generator[None]:
+    """Keep what was filled into a URL out of the logs of the libraries that write URLs there."""
+
+    def hide(record: logging.LogRecord) -> bool:
+        trouble = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+        record.msg, record.args = filling.hide(f"{record.getMessage()}\n{trouble}".strip()), ()
+        record.exc_info = record.exc_text = None
+        return True
+
+    loggers = [logging.getLogger(name) for name in TALKATIVE]
+    for logger in loggers:
+        logger.addFilter(hide)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(hide)
+
+
+@asynccontextmanager
+async def _stdio(
+    command: list[str], folder: Path, environment: dict[str, str], session: Session
+) -> AsyncGenerator[Any]:
+    """Our own, for the library's reads lines without end, and drops an answer that is not quite JSON-RPC."""
+    program = await Program.start(command, folder=folder, environment=environment)
+    to_us, heard = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    said, from_us = anyio.create_memory_object_stream[SessionMessage](0)
+
+    async def listen() -> None:
+        async with to_us:
+            async for line in program.lines():
+                await to_us.send(_message_in(line, session))
+            session.is_closed, session.last_words = True, program.last_words
+
+    async def speak() -> None:
+        async for message in from_us:
+            await program.send(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+
+    tasks = [asyncio.create_task(listen()), asyncio.create_task(speak())]
+    try:
+        yield heard, said
+    finally:
+        await program.end()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _message_in(line: bytes, session: Session) -> SessionMessage | Exception:
+    """A line as a message. One that is not quite JSON-RPC but names the call it answers is that call's error."""
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+    except ValueError as error:
+        session.noise = line[:200].decode("utf-8", "replace").strip()
+        try:
+            broken = orjson.loads(line.decode("utf-8", "replace"))
+        except orjson.JSONDecodeError:
+            return error
+    if not isinstance(broken, dict) or "method" in broken or not isinstance(broken.get("id"), int | str):
+        return ValueError(session.noise)
+    words = ErrorData(code=PARSE_ERROR, message=f"its answer is not MCP: {session.noise!r}")
+    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=broken["id"], error=words))
+
+
+async def _listed(client: Client) -> dict[str, Listed]:
+    """All its tools, page by page."""
+    found: dict[str, Listed] = {}
+    cursor = None
+    for _ in range(LIST_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        for tool in page.tools:
+            hints = tool.annotations
+            reads = bool(hints and hints.read_only_hint and not hints.destructive_hint)
+            said = tool.description or tool.title or tool.name
+            found[tool.name] = Listed(tool.name, said, tool.input_schema, reads)
+        if (cursor := page.next_cursor) is None:
+            break
+    return found
+
+
+def _error(words: str, fate: Fate) -> Reply:
+    return Reply(words, True, fate)
+
+
+def _open_map(meta: dict[str, object]) -> Any:
+    """`_meta` takes any keys; the library's type for it names only its own."""
+    return meta or None
+
+
+def _text_of(result: CallToolResult) -> str:
+    if result.structured_content is not None and not result.is_error:
+        return orjson.dumps(result.structured_content).decode()
+    return "\n".join(map(_block, result.content)) or "[it said nothing]"
+
+
+def _block(block: Any) -> str:
+    match block:
+        case TextContent():
+            return block.text
+        case EmbeddedResource(resource=TextResourceContents() as resource):
+            return resource.text
+        case _:
+            return f"[{block.type} left out: rows read text only]"
+
+
+def _in_short(error: BaseException) -> str:
+    """The first real error in a group of groups, in a line."""
+    while isinstance(error, BaseExceptionGroup) and error.exceptions:
+        error = error.exceptions[0]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:ERROR_CHARS]

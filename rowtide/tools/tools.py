@@ -1,0 +1,128 @@
+"""The tools a row may call: what a job allows of what its servers offer, and what came of each call.
+
+Whatever a server does, a call ends in an outcome the model can read; the row is never lost.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rowtide.errors import UserMistake, nearest
+from rowtide.job.job import ToolServerSpec
+from rowtide.tools.stubs import Stub, load_stub
+from rowtide.tools.tool_rules import BETWEEN, Listed, Offer, Tool, cut, offers
+from rowtide.tools.tool_servers import Said, ToolServer
+
+# Servers of any make know a call made twice by this; the second name is for those that look for the plain word.
+KEY_NAMES = ("io.rowtide/idempotencyKey", "idempotencyKey")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """What came of a call; an error is words for the model."""
+
+    tool: str
+    text: str
+    is_error: bool
+    seconds: float
+
+
+class ToolPool:
+    """The tool servers of a job, for as long as an `async with` lasts."""
+
+    def __init__(
+        self, specs: Mapping[str, ToolServerSpec], folder: Path, environment: Mapping[str, str], output_chars: int
+    ) -> None:
+        # The API itself calls what stands behind a connector.
+        self._local = {name: spec for name, spec in specs.items() if spec.placement == "local"}
+        self._servers = {name: _server(name, spec, folder, environment) for name, spec in self._local.items()}
+        self._offers: dict[str, dict[str, Offer]] = {}
+        self._output_chars = output_chars
+
+    async def __aenter__(self) -> "ToolPool":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(server.stop() for server in self._servers.values()))
+
+    async def catalogue(self) -> list[Tool]:
+        """Every tool a row may call, in a fixed order. Raises UserMistake for a server that will not start."""
+        offered = await asyncio.gather(*(self._offered(name, is_patient=False) for name in self._servers))
+        return [offer.tool for server in offered for offer in server.values() if offer.is_allowed]
+
+    async def call(
+        self, wire_name: str, arguments: dict[str, object], *, idempotency_key: str | None = None
+    ) -> ToolOutcome:
+        """Call a tool by the name the model uses. Never raises for what the server does."""
+        # The longest name first: a server may be called `a` and another `a__b`.
+        servers = sorted((name for name in self._servers if wire_name.startswith(name + BETWEEN)), key=len)
+        if not servers:
+            return ToolOutcome(wire_name.replace(BETWEEN, ".", 1), f"There is no tool {wire_name!r}.", True, 0.0)
+        server = servers[-1]
+        try:
+            offered = await self._offered(server, is_patient=True)
+        except UserMistake as mistake:
+            return self._outcome(server, wire_name, f"The tool server {server!r} cannot be used now: {mistake.what}")
+        if (offer := offered.get(wire_name)) is None:
+            near = nearest(wire_name, [each for each in offered if offered[each].is_allowed])
+            hint = f" Did you mean {near!r}?" if near else ""
+            return self._outcome(server, wire_name, f"There is no tool {wire_name!r}.{hint}")
+        if refusal := _refusal(offer, arguments):
+            return self._outcome(server, wire_name, refusal)
+        meta: dict[str, object] = dict.fromkeys(KEY_NAMES, idempotency_key) if idempotency_key else {}
+        reads = not offer.tool.may_write
+        said = await self._servers[server].call(offer.listed.name, arguments, meta, may_repeat=reads)
+        return ToolOutcome(offer.tool.name, cut(said.text, self._output_chars), said.is_error, said.seconds)
+
+    async def _offered(self, name: str, *, is_patient: bool) -> dict[str, Offer]:
+        if name not in self._offers:
+            listed = await self._servers[name].listed(is_patient=is_patient)
+            self._offers[name] = offers(name, self._local[name], listed)
+        return self._offers[name]
+
+    def _outcome(self, server: str, wire_name: str, error: str) -> ToolOutcome:
+        tool = f"{server}.{wire_name.removeprefix(server + BETWEEN)}"
+        return ToolOutcome(tool, cut(error, self._output_chars), True, 0.0)
+
+
+class _Server(Protocol):
+    async def listed(self, *, is_patient: bool = True) -> dict[str, Listed]: ...
+    async def call(
+        self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool
+    ) -> Said: ...
+    async def stop(self) -> None: ...
+
+
+class _StubServer:
+    """A stub, called as a server is."""
+
+    def __init__(self, stub: Stub) -> None:
+        self._stub = stub
+
+    async def listed(self, *, is_patient: bool = True) -> dict[str, Listed]:
+        return self._stub.listed()
+
+    async def call(self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool) -> Said:
+        return Said(*self._stub.answer(tool, arguments))
+
+    async def stop(self) -> None:
+        """Nothing was started."""
+
+
+def _server(name: str, spec: ToolServerSpec, folder: Path, environment: Mapping[str, str]) -> _Server:
+    assert spec.capability is None, f"tools.{name}: a capability is made concrete by rowtide.tools.registry first"
+    if spec.stub is not None:
+        return _StubServer(load_stub(folder / spec.stub))
+    return ToolServer(name, spec, folder, environment)
+
+
+def _refusal(offer: Offer, arguments: dict[str, object]) -> str:
+    """Why a call is not even made; empty when it is."""
+    tool = offer.tool.name
+    if not offer.is_allowed:
+        return f"{tool} changes something, and this job does not allow it."
+    if misfits := offer.misfits(arguments):
+        return f"{tool} was not called, for its arguments do not fit. {'; '.join(misfits)}."
+    return ""
