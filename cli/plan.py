@@ -20,8 +20,7 @@ from blocks.model_ladder import overrides_in_force
 from cli.pump import claude_server
 from cli.say import home, out
 from rowtide.agent.requests import cacheable_tokens
-from rowtide.forecast import forecast
-from rowtide.forecast.forecast import Forecast
+from rowtide.forecast.forecast import Forecast, forecast
 from rowtide.forecast.stays import History, Prospect
 from rowtide.forecast.survey import Survey, first_tokens, survey
 from rowtide.job.job_folder import find_job

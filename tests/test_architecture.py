@@ -30,7 +30,8 @@ DECISIONS = {
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "drawing", "filing", "following", "gates",
-    "job_folder", "ledger", "ledger_batches", "ledger_calls", "ledger_costs", "ledger_glance", "ledger_history",
+    "job_folder", "ledger", "ledger_batches", "ledger_calls", "ledger_costs", "ledger_gate_tables", "ledger_glance",
+    "ledger_history",
     "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations", "ledger_outcomes",
     "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_routes", "ledger_rows", "ledger_story",
     "ledger_tables", "ledger_turns", "ordering", "outages", "programs", "quarantine", "registry", "rendering",

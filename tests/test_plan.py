@@ -14,8 +14,7 @@ from conftest import ask_ledger, make_job, run
 
 from cli.main import app
 from rowtide.errors import UserMistake
-from rowtide.forecast import forecast
-from rowtide.forecast.forecast import Forecast
+from rowtide.forecast.forecast import Forecast, forecast
 from rowtide.forecast.stays import History, Prospect, Stay
 from rowtide.ladder.catalogue import load_catalogue
 from rowtide.lanes.lanes import Pasts

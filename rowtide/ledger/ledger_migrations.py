@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, inspect, text
 
+from rowtide.ledger.ledger_gate_tables import hold, profile, verdict
 from rowtide.ledger.ledger_tables import (
     approval,
     batch,
@@ -104,6 +105,12 @@ def m006_quarantine(tx: Connection) -> None:
         _add(tx, added)
 
 
+def m007_gates(tx: Connection) -> None:
+    """What gates said, what they compare with, and what they hold."""
+    for made in (verdict, profile, hold):
+        made.create(tx)
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -113,6 +120,7 @@ MIGRATIONS = [
     m004_lanes_and_routing,
     m005_loads,
     m006_quarantine,
+    m007_gates,
 ]
 
 

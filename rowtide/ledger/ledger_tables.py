@@ -42,11 +42,11 @@ Seconds = Double().with_variant(REAL(), "sqlite")  # the one name a STRICT table
 _IN_ORDER = text("after_no IS NOT NULL")  # only the sequential lane pays for that index
 
 
-def _table(name: str, *parts: SchemaItem, clustered: bool = False) -> Table:
+def table(name: str, *parts: SchemaItem, clustered: bool = False) -> Table:
     return Table(name, tables, *parts, sqlite_strict=True, sqlite_with_rowid=not clustered)
 
 
-run = _table(
+run = table(
     "run",
     Column("run_no", Number, primary_key=True),
     Column("run_id", Text, nullable=False, unique=True),
@@ -75,7 +75,7 @@ run = _table(
     Column("finished_at", Text),
 )
 
-row = _table(
+row = table(
     "row",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("run_no", Number, ForeignKey("run.run_no"), nullable=False),
@@ -106,13 +106,13 @@ row = _table(
     Index("row_by_after", "after_no", sqlite_where=_IN_ORDER, postgresql_where=_IN_ORDER),  # who waits for whom
 )
 
-row_content = _table(
+row_content = table(
     "row_content",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("content", LargeBinary, nullable=False),  # canonical JSON
 )
 
-estimate = _table(
+estimate = table(
     "estimate",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("chances", Text, nullable=False),  # JSON: tier → the chance that its answer is accepted
@@ -121,7 +121,7 @@ estimate = _table(
 
 # A model that the API does not give us: its alternatives take its place for the rest of the run, or until a line of
 # config gives its name another id. One that is overloaded is watched first: until `why` says more than nothing.
-outage = _table(
+outage = table(
     "outage",
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("model", Text, primary_key=True),  # its id at the API
@@ -131,7 +131,7 @@ outage = _table(
 )
 
 # How the stays of rows on each rung ended: counted as it happens, because climbing rows are decided by it.
-stay = _table(
+stay = table(
     "stay",
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("tier", Integer, primary_key=True, autoincrement=False),
@@ -139,7 +139,7 @@ stay = _table(
     clustered=True,
 )
 
-prefix = _table(
+prefix = table(
     "prefix",
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("prefix_no", Integer, primary_key=True, autoincrement=False),
@@ -148,7 +148,7 @@ prefix = _table(
     clustered=True,
 )
 
-batch = _table(
+batch = table(
     "batch",
     Column("batch_no", Number, primary_key=True),
     Column("run_no", Number, ForeignKey("run.run_no"), nullable=False),
@@ -181,7 +181,7 @@ batch = _table(
     Index("batch_by_state", "run_no", "state"),
 )
 
-turn = _table(
+turn = table(
     "turn",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("turn", Integer, primary_key=True, autoincrement=False),
@@ -200,7 +200,7 @@ turn = _table(
     clustered=True,
 )
 
-tool_call = _table(
+tool_call = table(
     "tool_call",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("turn", Integer, primary_key=True, autoincrement=False),
@@ -215,7 +215,7 @@ tool_call = _table(
     clustered=True,
 )
 
-memo = _table(
+memo = table(
     "memo",
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("call_hash", Text, primary_key=True),  # of the tool and its arguments, as canonical JSON
@@ -224,7 +224,7 @@ memo = _table(
 )
 
 # A call that changes something: written down before it is made, so that it is never made twice.
-approval = _table(
+approval = table(
     "approval",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("turn", Integer, primary_key=True, autoincrement=False),
@@ -241,7 +241,7 @@ approval = _table(
     clustered=True,
 )
 
-note = _table(
+note = table(
     "note",
     Column("note_no", Number, primary_key=True),
     Column("row_no", Number, nullable=False),
@@ -256,13 +256,13 @@ note = _table(
     Index("note_by_row", "row_no", "turn"),
 )
 
-answer = _table(
+answer = table(
     "answer",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("content", LargeBinary, nullable=False),
 )
 
-load = _table(
+load = table(
     "load",
     Column("load_no", Number, primary_key=True),
     Column("run_no", Number, ForeignKey("run.run_no"), nullable=False),
@@ -275,7 +275,7 @@ load = _table(
     Column("done_at", Text),
 )
 
-loaded = _table(
+loaded = table(
     "loaded",
     Column("job", Text, primary_key=True),
     Column("row_key", Text, primary_key=True),
@@ -287,7 +287,7 @@ loaded = _table(
     clustered=True,
 )
 
-set_aside = _table(
+set_aside = table(
     "set_aside",
     Column("job", Text, primary_key=True),
     Column("row_key", Text, primary_key=True),
@@ -297,4 +297,4 @@ set_aside = _table(
     clustered=True,
 )
 
-migration = _table("migration", Column("name", Text, primary_key=True))
+migration = table("migration", Column("name", Text, primary_key=True))
