@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import orjson
 from cyclopts import Parameter
 from rich.table import Table
+from rich.text import Text
 
 from cli.say import existing_ledger, out
 from rowtide.errors import UserMistake, nearest
@@ -15,6 +16,7 @@ from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_calls
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_calls import Pending
+from rowtide.words import shown
 
 Flag = Annotated[bool, Parameter(negative="")]
 SHOWN = 200
@@ -97,7 +99,7 @@ def _list(waiting: list[Pending], *, as_json: bool) -> None:
     table = Table("row", "call", "", box=None, pad_edge=False)
     for each in calls[:SHOWN]:
         arguments = ", ".join(f"{name}={value!r}" for name, value in each["arguments"].items())
-        table.add_row(each["row_key"], f"{each['tool']}({arguments})", each["why"] or "")
+        table.add_row(Text(shown(each["row_key"])), Text(f"{each['tool']}({arguments})"), Text(each["why"] or ""))
     out.print(table)
     if len(calls) > SHOWN:
         out.print(f"and {len(calls) - SHOWN:,} more: --json prints all")

@@ -15,7 +15,7 @@ from cli.say import err, existing_ledger, home
 from rowtide.ledger.ledger import Ledger, find_run, has_run
 from rowtide.ledger.ledger_glance import Glance, glance
 from rowtide.ledger.states import RowState
-from rowtide.report.report_words import ago, shown
+from rowtide.words import ago, shown
 
 LOOK_EVERY_SECONDS = 1.0
 LINES_SHOWN = 6

@@ -24,6 +24,7 @@ from rowtide.quarantine import quarantine
 from rowtide.quarantine.mending import advice
 from rowtide.quarantine.quarantine_cells import LONGEST
 from rowtide.quarantine.quarantine_sheet import KINDS
+from rowtide.words import shown
 
 Flag = Annotated[bool, Parameter(negative="")]
 Every = Annotated[bool, Parameter(name="--all", negative="")]
@@ -65,7 +66,7 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
     table = Table("reason", "rows", "such as", "what can be done", box=None, pad_edge=False)
     for each in groups:
         example = f"{each.row_key}: {each.detail}".replace("\n", " ")
-        table.add_row(each.reason, f"{each.rows:,}", Text(_cut(example, 90)), advice(each.reason))
+        table.add_row(each.reason, f"{each.rows:,}", Text(shown(example, 90)), advice(each.reason))
     if groups:
         out.print(table)
     return 0
@@ -210,7 +211,3 @@ def _tell(ledger: Ledger, run: Run, *, goes_on: bool) -> None:
 
 def _hand() -> Signed:
     return Signed(getpass.getuser(), datetime.now(UTC))
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[:width]}…"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
+from rich.text import Text
 
 from cli.say import existing_ledger, out
 from rowtide.errors import UserMistake
@@ -67,7 +68,7 @@ def _list(ledger: Ledger, run: Run) -> None:
     for each in doubtful:
         why = each["why"] if each["needs_a_person"] else f"being looked for: {each['why']}"
         money, ids = f"${each['at_stake_usd']:.4f}", ", ".join(each["api_ids"]) or "not seen"
-        table.add_row(str(each["batch"]), f"{each['rows']:,}", money, str(each["since"])[:19], why, ids)
+        table.add_row(str(each["batch"]), f"{each['rows']:,}", money, str(each["since"])[:19], Text(why), Text(ids))
     out.print(table)
 
 

@@ -10,6 +10,7 @@ from rowtide.ladder.ladder import as_quoted
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger.ledger_batches import Batch
 from rowtide.ledger.ledger_story import Story, story
+from rowtide.words import shown
 
 WIDTH = 400  # characters of a tool's output before it is cut, unless --full
 
@@ -88,7 +89,7 @@ def _said(blocks: list[dict[str, Any]], width: int | None) -> list[str]:
     lines: list[str] = []
     for block in blocks:
         if block.get("type") == "text":
-            lines.append(f"  it said: {_cut(block['text'], width)}")
+            lines.append(f"  it said: {shown(block['text'], width)}")
         elif block.get("type") == "thinking":
             lines.append("  it thought (the API keeps the words)" if not block.get("thinking") else "  it thought")
     return lines
@@ -101,9 +102,9 @@ def _tools(found: Story, turn: int, width: int | None) -> list[str]:
             outcome = "failed" if call["is_error"] else "said"
             arguments = orjson.loads(call["arguments"])
             asked = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-            lines.append(f"  it called {call['tool']}({_cut(asked, width)})")
+            lines.append(f"  it called {call['tool']}({shown(asked, width)})")
             when = "when an earlier row asked" if call["remembered"] else f"{call['milliseconds']} ms"
-            lines.append(f"    which {outcome} ({when}): {_cut(call['output'], width)}")
+            lines.append(f"    which {outcome} ({when}): {shown(call['output'], width)}")
     return lines
 
 
@@ -125,7 +126,7 @@ def _told(found: Story, turn: int, width: int | None) -> list[str]:
         f"  {note['noted_at'][:19]} {words.get(note['move'], note['move'])}"
         + (f" by {note['who']}" if note["who"] else "")
         + f" ({note['reason']}): "
-        + _cut(_detail(note).replace("\n", " "), width)
+        + shown(_detail(note).replace("\n", " "), width)
         for note in found.notes
         if note["turn"] == turn
     ]
@@ -167,8 +168,4 @@ def _where(batch: Batch) -> str:
 
 def _fields(values: dict[str, Any], width: int | None) -> list[str]:
     longest = max((len(name) for name in values), default=0)
-    return [f"  {name:<{longest}}  {_cut(str(value), width)}" for name, value in values.items()]
-
-
-def _cut(text: str, width: int | None) -> str:
-    return text if width is None or len(text) <= width else f"{text[:width]}… ({len(text):,} characters; --full)"
+    return [f"  {name:<{longest}}  {shown(value, width)}" for name, value in values.items()]

@@ -26,7 +26,7 @@ DECISIONS = {
     "difficulty", "doubt", "errors", "features", "forecast", "job", "job_file", "ladder", "lanes", "mending", "pace",
     "packing", "policies", "pricing", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page",
     "report_times", "report_words", "requests", "results", "rows", "self_check", "server_json", "skills", "states",
-    "stays", "stubs", "summary", "thresholds", "tool_rules",
+    "stays", "stubs", "summary", "thresholds", "tool_rules", "words",
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "drawing", "filing", "following", "gates",

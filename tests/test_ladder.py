@@ -102,7 +102,7 @@ def test_a_model_is_out_when_it_only_bounced_rows_for_too_long_and_not_when_it_a
     with ledger.page() as tx:
         answered(tx, run, {HAIKU.id})  # a late reply of a batch that was sent before
         (out,) = outages(tx, run)
-    assert (out.model_id, out.why) == (HAIKU.id, "overloaded for 15 minutes")
+    assert (out.model_id, out.why) == (HAIKU.id, "overloaded for 15 min 1 s")
 
 
 def test_an_outage_is_told_once_with_its_last_reason(ledger: Ledger) -> None:

@@ -38,7 +38,7 @@ def test_a_deadline_that_batches_have_missed_before_sends_rows_live() -> None:
     slow, quick = Pasts(timedelta(hours=2), 12), Pasts(timedelta(minutes=20), 12)
     hurried = choose(ahead(500, finish_by=soon), slow, NOW)
     assert hurried.lane == "live"
-    assert "nine of ten of the last 12 batches took up to 2.0 hours, and the deadline is in 60 minutes" in hurried.why
+    assert "nine of ten of the last 12 batches took up to 2 h, and the deadline is in 1 h" in hurried.why
     assert choose(ahead(500, finish_by=soon), quick, NOW).lane == "batch"
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rowtide.job.job import Lane
+from rowtide.words import ago
 
 ONE_AT_A_TIME, ALL_AT_ONCE, WORTH_WATCHING = 5, 20, 100  # rows
 TAIL_SHARE = 0.02  # of a run: a larger tail costs more than the hour it saves
@@ -103,8 +104,8 @@ def _hurry(ahead: Ahead, pasts: Pasts, now: datetime) -> Choice | None:
     if ahead.finish_by is None or not must_hurry(ahead.rows, ahead.concurrency, pasts, now, ahead.finish_by):
         return None
     seen = f"nine of ten of the last {pasts.batches} batches took" if pasts.batches else "a batch is taken to take"
-    took = f"{seen} up to {_in_words(pasts.batch_p90)}"
-    return Choice("live", f"{took}, and the deadline is in {_in_words(ahead.finish_by - now)}")
+    due = f"is in {ago(ahead.finish_by - now)}" if ahead.finish_by > now else "has passed"
+    return Choice("live", f"{seen} up to {ago(pasts.batch_p90)}, and the deadline {due}")
 
 
 def _too_dear(ahead: Ahead, pasts: Pasts) -> str | None:
@@ -128,16 +129,3 @@ def named(lane: str) -> Lane:
 
 def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
-
-
-def _in_words(span: timedelta) -> str:
-    minutes = span.total_seconds() / 60
-    if minutes < 0:
-        return "the past"
-    return (
-        f"{minutes / 60:.1f} hours"
-        if minutes >= 120
-        else f"{minutes:.0f} minutes"
-        if minutes >= 2
-        else f"{minutes * 60:.0f} seconds"
-    )

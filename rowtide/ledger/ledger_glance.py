@@ -9,7 +9,7 @@ from rowtide.ladder.pricing import MICRO
 from rowtide.ledger.ledger import Run, moment
 from rowtide.ledger.ledger_rows import counts
 from rowtide.ledger.states import SETTLED, RowState
-from rowtide.report.report_words import ago
+from rowtide.words import ago
 
 WHEN = "%d %b %H:%M"
 

@@ -14,6 +14,7 @@ from rowtide.ladder.ladder import Output, Quotation, Stays, next_tier, quotation
 from rowtide.ledger import ledger_rows, ledger_turns
 from rowtide.ledger.ledger import Run, moment, timestamp
 from rowtide.ledger.ledger_rows import Remark
+from rowtide.words import took
 
 WATCHED = ""  # instead of a reason: overloaded, but not for long enough
 
@@ -117,7 +118,7 @@ def overloaded(tx: Connection, run: Run, model: Model, *, now: datetime) -> bool
     lasted = now - moment(since)
     if lasted <= timedelta(seconds=model.fall_back_after_seconds):
         return False
-    _write(tx, run, model, f"overloaded for {_in_words(lasted)}", now)
+    _write(tx, run, model, f"overloaded for {took(lasted.total_seconds())}", now)
     return True
 
 
@@ -138,8 +139,3 @@ def _write(tx: Connection, run: Run, model: Model, why: str, now: datetime) -> N
         ),
         {"run": run.run_no, "model": model.id, "now": timestamp(now), "why": why},
     )
-
-
-def _in_words(span: timedelta) -> str:
-    minutes = span.total_seconds() / 60
-    return f"{minutes:,.0f} minutes" if minutes >= 2 else f"{span.total_seconds():,.1f} seconds"

@@ -7,7 +7,7 @@ from typing import Any
 from rowtide.ladder.pricing import MICRO
 from rowtide.report import charts
 from rowtide.report.charts import Figure
-from rowtide.report.report_words import shown, usd
+from rowtide.words import shown, usd
 
 Facts = Mapping[str, Any]
 

@@ -13,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rowtide.report import report_figures as figures
 from rowtide.report import report_times as times
-from rowtide.report.report_words import asks, cost_line, headline, shown, standing, took, usd, warnings
+from rowtide.report.report_words import asks, cost_line, headline, standing, warnings
+from rowtide.words import shown, took, usd
 
 MOVES = {
     "bounce": "sent back by the API",

@@ -1,17 +1,13 @@
 """What a report says in words: how the run stands, what came of it, and what waits for a person."""
 
-import re
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from rowtide.report.summary import stop_words
+from rowtide.words import shown, usd
 
 TOOLS_NAMED = 5
 MUCH = 0.2  # of the money, in rows that came to nothing
-CUT = 400  # characters of other people's text
-# Control characters, and those that turn text around or take no room: a browser would obey them.
-UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 Facts = Mapping[str, Any]
 
@@ -105,34 +101,3 @@ def warnings(found: Facts, seen: Facts) -> list[str]:
     if found["set_aside_before"]:
         told.append(f"{found['set_aside_before']:,} of the unchanged rows wait in an earlier run's quarantine")
     return told
-
-
-def usd(amount: float) -> str:
-    """US dollars, to the cent when that says enough, else to two digits that do."""
-    if amount == 0:
-        return "$0"
-    if amount >= 1:
-        return f"${amount:,.2f}"
-    return f"${amount:.4f}" if amount >= 0.0001 else f"${amount:.6f}"
-
-
-def took(seconds: float) -> str:
-    """A length of time in words."""
-    return f"{seconds:.1f} s" if seconds < 60 else ago(timedelta(seconds=seconds))
-
-
-def shown(text: object, length: int = CUT) -> str:
-    """Other people's text, as it may be shown: cut, and nothing in it unseen."""
-    plain = UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
-    return plain if len(plain) <= length else f"{plain[:length]}… ({len(plain):,} characters)"
-
-
-def ago(span: timedelta) -> str:
-    """A length of time, to the two units that matter: 42 s, 7 min 5 s, 3 h 12 min, 2 d 4 h."""
-    seconds = max(int(span.total_seconds()), 0)
-    for long, short, unit in ((86400, 3600, "d h"), (3600, 60, "h min"), (60, 1, "min s")):
-        if seconds >= long:
-            first, second = unit.split()
-            rest = seconds % long // short
-            return f"{seconds // long} {first}" + (f" {rest} {second}" if rest else "")
-    return f"{seconds} s"

@@ -1,0 +1,39 @@
+"""Money, time and other people's text, as a person reads them."""
+
+import re
+from datetime import timedelta
+
+CUT = 400  # characters of other people's text
+# Control characters, and those that turn text around or take no room: a browser, or a terminal, would obey them.
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+
+def usd(amount: float) -> str:
+    """US dollars, to the cent when that says enough, else to two digits that do."""
+    if amount == 0:
+        return "$0"
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    return f"${amount:.4f}" if amount >= 0.0001 else f"${amount:.6f}"
+
+
+def took(seconds: float) -> str:
+    """A length of time, to a tenth of a second when it is short."""
+    return f"{seconds:.1f} s" if seconds < 60 else ago(timedelta(seconds=seconds))
+
+
+def ago(span: timedelta) -> str:
+    """A length of time, to the two units that matter: 42 s, 7 min 5 s, 3 h 12 min, 2 d 4 h."""
+    seconds = max(int(span.total_seconds()), 0)
+    for long, short, unit in ((86400, 3600, "d h"), (3600, 60, "h min"), (60, 1, "min s")):
+        if seconds >= long:
+            first, second = unit.split()
+            rest = seconds % long // short
+            return f"{seconds // long} {first}" + (f" {rest} {second}" if rest else "")
+    return f"{seconds} s"
+
+
+def shown(text: object, length: int | None = CUT) -> str:
+    """Other people's text, as it may be shown: cut, unless it has no length to keep to, and nothing in it unseen."""
+    plain = UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
+    return plain if length is None or len(plain) <= length else f"{plain[:length]}… ({len(plain):,} characters)"
