@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from prefect.settings import get_current_settings
 
+from blocks.ledger_database import LedgerDatabase
 from cli.progress import watching
 from cli.say import complain, err, existing_ledger, home, out, tilde
 from cli.written import written
@@ -21,6 +22,7 @@ from rowtide.errors import Stopped
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger_story import summary
 from rowtide.report.summary import as_text, stop_words
+from rowtide.work import Plan
 
 EXIT_HELD = 3
 EXIT_BUDGET = 4
@@ -54,6 +56,11 @@ async def _run(run_id: str, parameters: dict[str, Any]) -> dict[str, Any]:
     except Stopped:
         with existing_ledger() as ledger, ledger.view() as tx:
             return summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
+
+
+def planned(folder: Path, source: Path | None) -> Plan:
+    """The mistakes come before any server is started. Raises UserMistake."""
+    return asyncio.run(LedgerDatabase.from_environment().get_plan(folder, str(source) if source else None))
 
 
 @contextmanager
@@ -93,4 +100,6 @@ def results_of(run_id: str) -> str:
     """Where the run's rows were written, as a person would say it."""
     with existing_ledger() as ledger, ledger.view() as tx:
         sink = ledgers.sink_of(tx, ledgers.find_run(tx, run_id))
-    return tilde(Path(sink)) if sink else "nothing was loaded"
+    if sink is None:
+        return "nothing was loaded"
+    return sink if "://" in sink else tilde(Path(sink))

@@ -492,7 +492,7 @@ def test_a_table_may_be_in_a_schema_and_need_quotes(postgres_url: str, tmp_path:
 
 
 def test_a_database_out_of_reach_is_named_without_its_password(tmp_path: Path) -> None:
-    place = Place("postgresql", tmp_path, f"postgresql://me:secret@/nowhere?host={tmp_path}")
+    place = Place("postgresql", tmp_path, f"postgresql://me:secret@/nowhere?host={tmp_path}&sslpassword=secret")
     with pytest.raises(UserMistake) as caught:
         place.open()[0].check()
     assert "secret" not in str(caught.value)

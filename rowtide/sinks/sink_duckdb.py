@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL
 from rowtide.errors import UserMistake, WorldError, nearest
 from rowtide.sinks.columns import KEY, LIST_OF, Column, Page, added
 from rowtide.sinks.sink_formats import arrow_table
+from rowtide.sinks.sink_tables import location
 
 TYPES = {
     "text": "VARCHAR",
@@ -34,7 +35,7 @@ class DuckTable:
 
     def __init__(self, url: URL, table: str, columns: Sequence[Column]) -> None:
         schema, _, name = table.rpartition(".")
-        self.location = f"{url.render_as_string(hide_password=True)}#{table}"
+        self.location = location(url, table)
         self.columns, self.schema, self.table = columns, schema or "main", name
         self.name = f"{quoted(self.schema)}.{quoted(name)}"
         self.loads = f"{quoted(self.schema)}.rowtide_loads"

@@ -89,7 +89,7 @@ class TableSink:
             words = f"{url.get_backend_name()!r} is no sink; a sql sink is sqlite, postgresql or duckdb"
             raise UserMistake(words, key="sink.url")
         schema, _, name = table.rpartition(".")
-        self.location = f"{url.render_as_string(hide_password=True)}#{table}"
+        self.location = location(url, table)
         self.columns = columns
         self._file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
         self.engine = _engine(url)
@@ -261,6 +261,12 @@ class TablePart:
         changes = {name: statement.excluded[name] for name in names if name != KEY}
         self._tx.execute(statement.on_conflict_do_update(index_elements=[KEY], set_=changes))
         self._tx.execute(text(f"TRUNCATE {PAGE}"))
+
+
+def location(url: URL, table: str) -> str:
+    """Where a table is, for people and for the ledger: no password, wherever in its URL that stands."""
+    shown = url.difference_update_query([name for name in url.query if "password" in name])
+    return f"{shown.render_as_string(hide_password=True)}#{table}"
 
 
 def _plain(kind: str) -> str:
