@@ -18,7 +18,8 @@ from blocks.model_ladder import overrides_in_force
 from rowtide.errors import LeaseLost
 from rowtide.ledger import ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.work import Work, open_work
+from rowtide.sinks.sinks import open_sink
+from rowtide.work import Plan, Work, open_work, plan
 
 LOOK_AGAIN_SECONDS = 0.5
 
@@ -54,6 +55,12 @@ class LedgerDatabase(Block):
             yield ledger
         finally:
             ledger.close()
+
+    async def get_plan(self, folder: Path, source: str | None) -> Plan:
+        """The job in a folder, found fit to run and to load into its sink. Raises UserMistake."""
+        found = await plan(folder, source, os.environ, await overrides_in_force())
+        open_sink(found.job.spec.sink, self.home, found.job.answer, os.environ)[0].check()
+        return found
 
     @asynccontextmanager
     async def get_work(self, run_id: str) -> AsyncGenerator[Work]:

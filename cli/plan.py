@@ -16,8 +16,7 @@ from cyclopts import Parameter, validators
 from rich.table import Table
 
 from blocks.claude_credentials import ClaudeCredentials
-from blocks.model_ladder import overrides_in_force
-from cli.pump import claude_server
+from cli.pump import claude_server, planned
 from cli.say import home, out
 from rowtide.agent.requests import cacheable_tokens
 from rowtide.forecast.forecast import Forecast, forecast
@@ -28,7 +27,8 @@ from rowtide.lanes import lanes
 from rowtide.lanes.lanes import Choice, Pasts, choose
 from rowtide.ledger import ledger_history, ledger_lanes
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.work import Plan, plan, tiers_of
+from rowtide.words import took, usd
+from rowtide.work import Plan, tiers_of
 
 HISTORY_ROWS = 200
 SEED = 1  # the same plan twice says the same
@@ -72,7 +72,7 @@ def plan_(
     json
         Print one JSON object on stdout.
     """
-    found = asyncio.run(_plan(find_job(job, jobs=Path("jobs")), source))  # mistakes come before servers
+    found = planned(find_job(job, jobs=Path("jobs")), source)  # mistakes come before servers
     with _ledger_if_any() as ledger:
         seen = _see(found, ledger, limit, sample)
     warnings = warnings_of(seen)
@@ -86,10 +86,6 @@ def plan_(
     for each in warnings:
         out.print(f"\nwarning: {each}", markup=False, style="yellow")
     return 0
-
-
-async def _plan(folder: Path, source: Path | None) -> Plan:
-    return await plan(folder, str(source) if source else None, os.environ, await overrides_in_force())
 
 
 @contextmanager
@@ -165,8 +161,8 @@ def in_a_sentence(seen: Seen) -> str:
         return f"{name}: nothing to ask, {of}."
     return (
         f"{name}: {sum(rows.starts):,} rows to ask, {of}, by lane {seen.choice.lane} ({seen.choice.why}): likely "
-        f"{_usd(told.likely_usd)}, {_usd(told.low_usd)} to {_usd(told.high_usd)} in nine runs of ten, and done within "
-        f"{_span(told.seconds)}.\n{_basis(seen)}"
+        f"{usd(told.likely_usd)}, {usd(told.low_usd)} to {usd(told.high_usd)} in nine runs of ten, and done within "
+        f"{took(told.seconds)}.\n{_basis(seen)}"
     )
 
 
@@ -192,13 +188,13 @@ def tables(seen: Seen) -> list[Table]:
             f"{each.climbs:.1%}",
             f"{each.input_tokens:,.0f}",
             f"{each.output_tokens:,.0f}",
-            _usd(each.usd),
+            usd(each.usd),
             f"{each.seen:,} rows" if each.seen else "no",
         )
     ways = _table("the same work", "cost", "with nothing cached", "time")
     for way in seen.forecast.ways:
         name = f"{way.name} (this run)" if way.is_this else way.name
-        ways.add_row(name, _usd(way.usd), _usd(way.uncached_usd), _span(way.seconds))
+        ways.add_row(name, usd(way.usd), usd(way.uncached_usd), took(way.seconds))
     return [rungs, ways]
 
 
@@ -216,15 +212,15 @@ def warnings_of(seen: Seen) -> list[str]:
     if told is None:
         return found
     if seen.history is None:
-        cost = _usd(told.likely_usd * min(1, HISTORY_ROWS / sum(seen.rows.starts)))
+        cost = usd(told.likely_usd * min(1, HISTORY_ROWS / sum(seen.rows.starts)))
         found.append(
             f"no history: `rowtide run {seen.plan.job.name} --limit {HISTORY_ROWS}` makes some, for about {cost}"
         )
     if (budget := spec.limits.budget_usd) is not None and budget < told.high_usd:
         is_short = "less than the likely cost" if budget < told.likely_usd else "within the range: it may not suffice"
-        found.append(f"limits.budget_usd is {_usd(budget)}, {is_short}")
+        found.append(f"limits.budget_usd is {usd(budget)}, {is_short}")
     if (minutes := spec.finish_within_minutes) is not None and told.seconds > minutes * 60:
-        found.append(f"finish_within_minutes is {minutes:g}, and this would likely take up to {_span(told.seconds)}")
+        found.append(f"finish_within_minutes is {minutes:g}, and this would likely take up to {took(told.seconds)}")
     if seen.choice.lane == "sequential" and seen.history is None:
         found.append("the earlier rows that each row of the sequential lane sees are not counted")
     return found
@@ -249,13 +245,3 @@ def as_json(seen: Seen, warnings: Sequence[str]) -> dict[str, Any]:
         "forecast": seen.forecast,
         "warnings": warnings,
     }
-
-
-def _usd(dollars: float) -> str:
-    return f"${dollars:,.2f}" if dollars >= 10 else f"${dollars:.4f}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

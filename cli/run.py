@@ -1,7 +1,5 @@
 """`rowtide run JOB`."""
 
-import asyncio
-import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from blocks.model_ladder import overrides_in_force
-from cli.pump import pump
+from cli.pump import planned, pump
 from cli.say import err
 from rowtide.job.job_folder import find_job
-from rowtide.work import Plan, plan
 
 
 def run(
@@ -58,13 +54,9 @@ def run(
     )
 
 
-async def _plan(folder: Path, source: Path | None) -> Plan:
-    return await plan(folder, str(source) if source else None, os.environ, await overrides_in_force())
-
-
 def _begin(folder: Path, source: Path | None) -> str:
     """Find the mistakes, before any server is started, and name the run."""
-    found = asyncio.run(_plan(folder, source))
+    found = planned(folder, source)
     said = [f"warning: {each}" for each in found.warnings]
     run_id = f"{folder.name}-{datetime.now(UTC):%m%d-%H%M%S}-{secrets.token_hex(2)}"
     err.print("\n".join([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"]), markup=False)

@@ -7,7 +7,6 @@ from pathlib import Path
 from prefect.runtime import flow_run
 
 from blocks.ledger_database import LedgerDatabase
-from blocks.model_ladder import overrides_in_force
 from rowtide.intake.admission import admissions, keys_of
 from rowtide.intake.beginning import Asked, begin, go_on
 from rowtide.intake.rows import BadRow, SourceRow
@@ -16,8 +15,7 @@ from rowtide.job.job_folder import find_job
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_prefixes, ledger_rows
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.sinks.sinks import open_sink
-from rowtide.work import SPOOL_PAGE, Plan, check_unchanged, plan
+from rowtide.work import SPOOL_PAGE, Plan, check_unchanged
 from tasks.durable import durable
 
 
@@ -41,8 +39,7 @@ async def extract(
         name = run_id or f"{folder.name}-{flow_run.name}-{str(flow_run.id)[:8]}"
         run = go_on(ledger, name, budget)
         if run is None or not run.extracted_at:
-            found = await plan(folder, run.source_path if run else source, os.environ, await overrides_in_force())
-            open_sink(found.job.spec.sink, database.home, found.job.answer, os.environ)[0].check()
+            found = await database.get_plan(folder, run.source_path if run else source)
             asked = Asked(name, source, limit, lane, budget, finish_within_minutes)
             run = run or begin(ledger, found, asked, now=datetime.now(UTC))
             check_unchanged(found.job, run)
