@@ -22,6 +22,8 @@ import orjson
 import pyarrow.parquet as pq
 import yaml
 
+from rowtide.job.golden import read_golden
+
 JOB = Path(__file__).parent.parent / "jobs" / "companies"
 KEY = "company_id"
 LADDER = ["haiku", "sonnet", "opus"]
@@ -55,9 +57,7 @@ class Way:
 
 def main() -> int:
     """Run all four, print the table, leave the figures as JSON."""
-    golden = {
-        each["key"]: each["answer"] for each in map(orjson.loads, (JOB / "golden.jsonl").read_bytes().splitlines())
-    }
+    golden = read_golden(JOB)
     with tempfile.TemporaryDirectory() as folder:
         ways = [_run(Path(folder) / f"way-{n}", name, WAYS[name], golden) for n, name in enumerate(WAYS)]
     first, last = ways[0], ways[-1]

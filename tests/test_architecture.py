@@ -29,7 +29,7 @@ DECISIONS = {
     "stays", "stubs", "summary", "thresholds", "tool_rules", "words",
 }  # fmt: skip
 EDGES = {
-    "beginning", "calling", "choosing", "claude", "collecting", "drawing", "filing", "following", "gates",
+    "beginning", "calling", "choosing", "claude", "collecting", "drawing", "filing", "following", "gates", "golden",
     "job_folder", "ledger", "ledger_batches", "ledger_calls", "ledger_costs", "ledger_gate_tables", "ledger_glance",
     "ledger_history",
     "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations", "ledger_outcomes",

@@ -6,14 +6,13 @@ touched.
 """
 
 import sys
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import orjson
 
-from rowtide.errors import RowtideError, UserMistake
+from rowtide.errors import RowtideError
+from rowtide.job.golden import read_golden
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.ledger_picture import picture
@@ -21,7 +20,6 @@ from rowtide.ledger.ledger_story import summary
 from rowtide.report.report_page import page
 
 EXIT_MISTAKE = 2
-MOST_GOLDEN = 20_000  # rows; more say nothing more
 
 
 def draw(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> None:
@@ -29,30 +27,11 @@ def draw(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> None:
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
         found = summary(tx, run, now=now)
-        seen = picture(tx, run, golden=golden_rows(Path(run.job_folder) / "golden.jsonl"), now=now)
+        seen = picture(tx, run, golden=read_golden(Path(run.job_folder)), now=now)
     file.parent.mkdir(parents=True, exist_ok=True)
     half = file.with_name(f".{file.name}.half")
     half.write_text(page(found, seen, now=now), encoding="utf-8")
     half.replace(file)
-
-
-def golden_rows(file: Path) -> dict[str, Mapping[str, Any]]:
-    """The right answers that are known, by key; none when there is no such file."""
-    if not file.is_file():
-        return {}
-    known: dict[str, Mapping[str, Any]] = {}
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                each = orjson.loads(line)
-                known[str(each["key"])] = dict(each["answer"])
-            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-                raise UserMistake("not a JSON object with a `key` and an `answer`", file=file, line=number) from None
-            if len(known) == MOST_GOLDEN:
-                break
-    return known
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from rowtide.errors import UserMistake
+from rowtide.job.golden import read_golden
 from rowtide.job.job_folder import Job
 from rowtide.ledger import ledger_routes
 from rowtide.ledger.ledger import Ledger, timestamp
@@ -30,7 +30,6 @@ from rowtide.routing.difficulty import Bin, Outcome, Router, Rung, Weight, chanc
 from rowtide.routing.features import Features, features_of, vocabulary
 from rowtide.routing.thresholds import Floats, Right, choose
 
-GOLDEN_FILE = "golden.jsonl"
 HISTORY_ROWS = 50_000  # the newest
 PAGE_ROWS = 5000
 NEEDED_ROWS = 200  # before anything is believed
@@ -89,23 +88,6 @@ def fit_router(ledger: Ledger, job: Job, output_prices: Sequence[float], *, now:
         golden=choice.golden,
         saving=choice.saving,
     )
-
-
-def read_golden(folder: Path) -> dict[str, dict[str, Any]]:
-    """The rows whose right answer is known: key → the fields that must agree. Raises UserMistake."""
-    file = folder / GOLDEN_FILE
-    if not file.is_file():
-        return {}
-    found: dict[str, dict[str, Any]] = {}
-    for number, line in enumerate(file.read_bytes().splitlines(), 1):
-        if line.strip():
-            try:
-                case = orjson.loads(line)
-                found[str(case["key"])] = dict(case["answer"])
-            except (ValueError, KeyError, TypeError):
-                words = 'a golden row is {"key": …, "answer": {…}} on one line'
-                raise UserMistake(words, file=file, line=number) from None
-    return found
 
 
 @dataclass(frozen=True, slots=True)
