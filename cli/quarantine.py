@@ -41,10 +41,7 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
         Print one JSON object on stdout.
     """
     with existing_ledger() as ledger, ledger.view() as tx:
-        newest = ledgers.all_runs(tx, limit=1)
-        if run is None and not newest:
-            raise UserMistake("no run in this ledger yet")
-        found = ledgers.find_run(tx, run) if run else newest[0]
+        found = ledgers.find_run(tx, run)
         groups = ledger_quarantine.groups(tx, found)
         rows = sum(counts(tx, found).values())
     total = sum(each.rows for each in groups)

@@ -8,8 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cli.say import err, existing_ledger, home, out, tilde
-from rowtide.errors import UserMistake
-from rowtide.ledger.ledger import all_runs
+from rowtide.ledger.ledger import find_run
 from rowtide.report.drawing import draw
 
 
@@ -31,14 +30,10 @@ def report(
         Show it in a browser.
     """
     with existing_ledger() as ledger:
-        if run is None:
-            with ledger.view() as tx:
-                newest = all_runs(tx, limit=1)
-            if not newest:
-                raise UserMistake("no run in this ledger yet: `rowtide run JOB` makes one")
-            run = newest[0].run_id
-        file = (to or home() / "reports" / f"{run}.html").resolve()
-        draw(ledger, run, file, now=datetime.now(UTC))
+        with ledger.view() as tx:
+            run_id = find_run(tx, run).run_id
+        file = (to or home() / "reports" / f"{run_id}.html").resolve()
+        draw(ledger, run_id, file, now=datetime.now(UTC))
     out.print(tilde(file), markup=False)
     if open_it and not webbrowser.open(file.as_uri()):
         err.print("no browser could be opened here", markup=False)

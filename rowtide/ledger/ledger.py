@@ -155,8 +155,12 @@ def begin_run(tx: Connection, values: Mapping[str, object], *, now: datetime) ->
     return find_run(tx, str(values["run_id"]))
 
 
-def find_run(tx: Connection, run_id: str) -> Run:
-    """The run called `run_id`. Raises UserMistake with the nearest one there is."""
+def find_run(tx: Connection, run_id: str | None) -> Run:
+    """The run called `run_id`, or the newest. Raises UserMistake with the nearest one there is."""
+    if run_id is None:
+        if not (newest := all_runs(tx, limit=1)):
+            raise UserMistake("no run in this ledger yet: `rowtide run JOB` makes one")
+        return newest[0]
     if (found := tx.execute(text("SELECT * FROM run WHERE run_id = :id"), {"id": run_id}).mappings().first()) is None:
         known = tx.execute(text("SELECT run_id FROM run ORDER BY run_no DESC LIMIT 1000")).scalars().all()
         raise UserMistake(f"no run {run_id!r} in this ledger", meant=nearest(run_id, known))
