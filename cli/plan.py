@@ -6,7 +6,7 @@ import random
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from cyclopts import Parameter, validators
 from rich.table import Table
 
 from blocks.claude_credentials import ClaudeCredentials
-from cli.pump import claude_server, planned
+from cli.pump import Amount, AskedLane, claude_server, planned
 from cli.say import home, out
 from rowtide.agent.requests import cacheable_tokens
 from rowtide.forecast.forecast import Forecast, forecast
@@ -55,6 +55,9 @@ def plan_(
     source: Path | None = None,
     limit: Whole | None = None,
     sample: Whole = 50,
+    lane: AskedLane = "auto",
+    budget: Amount = None,
+    finish_within: Amount = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Say what a run would likely take and cost, before it is paid for. Nothing is asked and nothing is written.
@@ -69,10 +72,17 @@ def plan_(
         Take only the first so many rows.
     sample
         How many rows' tokens the API is asked to count, which is free.
+    lane
+        As for `rowtide run`.
+    budget
+        As for `rowtide run`, in US dollars.
+    finish_within
+        As for `rowtide run`, in minutes.
     json
         Print one JSON object on stdout.
     """
     found = planned(find_job(job, jobs=Path("jobs")), source)  # mistakes come before servers
+    found = _as_asked(found, lane, budget, finish_within)
     with _ledger_if_any() as ledger:
         seen = _see(found, ledger, limit, sample)
     warnings = warnings_of(seen)
@@ -86,6 +96,17 @@ def plan_(
     for each in warnings:
         out.print(f"\nwarning: {each}", markup=False, style="yellow")
     return 0
+
+
+def _as_asked(found: Plan, lane: AskedLane, budget: float | None, finish_within: float | None) -> Plan:
+    """The plan of a job that says itself what the command says."""
+    spec = found.job.spec
+    changes = {
+        "lane": spec.lane if lane == "auto" else lane,
+        "limits": spec.limits.model_copy(update={"budget_usd": budget or spec.limits.budget_usd}),
+        "finish_within_minutes": finish_within or spec.finish_within_minutes,
+    }
+    return replace(found, job=replace(found.job, spec=spec.model_copy(update=changes)))
 
 
 @contextmanager
@@ -116,6 +137,7 @@ def _see(found: Plan, ledger: Ledger | None, limit: int | None, size: int) -> Se
         asked=spec.lane,
         concurrency=spec.live.concurrency,
         left_usd=spec.limits.budget_usd,
+        batch_share=float(found.models[len(spec.tiers) - 1].batch_share),
         finish_by=now + timedelta(minutes=soon) if soon else None,
     )
     choice = choose(ahead, pasts, now)

@@ -8,9 +8,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import orjson
+from cyclopts import Parameter, validators
 from prefect.settings import get_current_settings
 
 from blocks.ledger_database import LedgerDatabase
@@ -23,6 +24,9 @@ from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger_story import summary
 from rowtide.report.summary import as_text, stop_words
 from rowtide.work import Plan
+
+AskedLane = Literal["auto", "batch", "live", "stream", "sequential"]
+Amount = Annotated[float | None, Parameter(validator=validators.Number(gt=0))]
 
 EXIT_HELD = 3
 EXIT_BUDGET = 4

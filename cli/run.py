@@ -3,11 +3,11 @@
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
-from cli.pump import planned, pump
+from cli.pump import Amount, AskedLane, planned, pump
 from cli.say import err
 from rowtide.job.job_folder import find_job
 
@@ -17,9 +17,9 @@ def run(
     *,
     source: Path | None = None,
     limit: int | None = None,
-    lane: Literal["auto", "batch", "live", "stream", "sequential"] = "auto",
-    budget: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
-    finish_within: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
+    lane: AskedLane = "auto",
+    budget: Amount = None,
+    finish_within: Amount = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Run a job over its rows, from source to sink. Rows that an earlier run settled just so are left unchanged.

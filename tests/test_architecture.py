@@ -36,8 +36,8 @@ EDGES = {
     "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_routes", "ledger_rows", "ledger_story",
     "ledger_tables", "ledger_turns", "ordering", "outages", "programs", "quarantine", "registry", "rendering",
     "router_fit", "routing", "settling", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks",
-    "sorting", "sources", "submission", "survey", "swarm", "tool_servers", "tool_sessions", "tools", "validating",
-    "walls", "work",
+    "sorting", "sources", "starting", "submission", "survey", "swarm", "tool_servers", "tool_sessions", "tools",
+    "validating", "walls", "work",
 }  # fmt: skip
 
 HEAVY = {

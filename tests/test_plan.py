@@ -117,6 +117,10 @@ def test_a_plan_reads_the_whole_source_as_a_run_would_and_leaves_no_ledger(
     text = capsys.readouterr().out
     assert "10 rows to ask, all that were read, by lane batch (as asked): likely $" in text
     assert "batch, ladder (this run)" in text
+    app(["plan", str(job), "--limit", "10", "--lane", "live", "--budget", "9"], result_action="return_value")
+    text = capsys.readouterr().out
+    assert "by lane live (as asked)" in text and "live swarm, ladder (this run)" in text
+    assert "budget_usd" not in text, "nine dollars would do"
     with pytest.raises(UserMistake, match="no job"):
         app(["plan", "no-such-job"], result_action="return_value")
 

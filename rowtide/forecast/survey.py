@@ -8,7 +8,6 @@ import asyncio
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import jinja2
@@ -21,13 +20,11 @@ from rowtide.intake.admission import admissions, keys_of
 from rowtide.intake.sources import read_pages
 from rowtide.ledger import ledger_history
 from rowtide.ledger.ledger import Ledger
-from rowtide.routing.difficulty import estimate, fits, read_router
-from rowtide.routing.routing import asking, compile_rules, rung_of
+from rowtide.routing.features import Values
+from rowtide.routing.starting import starting
 from rowtide.work import SPOOL_PAGE, Plan
 
 CALLS_AT_ONCE = 8
-
-Values = Mapping[str, object]
 
 
 @dataclass
@@ -51,8 +48,7 @@ def survey(
     """Read the source, or its first `limit` rows, and sample so many of those that would be asked."""
     spec, folder = plan.job.spec, plan.job.folder
     found, hashes = Survey([0] * len(spec.tiers)), array("q")
-    with ExitStack() as stack:
-        starting = _Starting(plan, stack)
+    with starting(plan.job) as starter:
         sampling = _Sampling(size)
         for page in read_pages(plan.source, folder, SPOOL_PAGE, environment):
             page = page[: None if limit is None else limit - found.read]
@@ -69,9 +65,9 @@ def survey(
             rows: list[Values] = [
                 orjson.loads(each.content) for each in judged if not each.reason and each.row_key not in settled
             ]
-            for rung, row in zip(starting.rungs(rows), rows, strict=True):
-                found.starts[rung] += 1
-                sampling.see(rung, row)
+            for start, row in zip(starter.starts(list(enumerate(rows))), rows, strict=True):
+                found.starts[start.tier] += 1
+                sampling.see(start.tier, row)
     _take_off(found, len(hashes) - np.unique(np.frombuffer(hashes, np.int64)).size)
     found.sample = sampling.taken()
     return found
@@ -119,27 +115,6 @@ def _take_off(found: Survey, duplicates: int) -> None:
     for rung, rows in enumerate(found.starts):
         found.starts[rung] = rows - round(rows * duplicates / asked) if asked else 0
     found.refused = +found.refused
-
-
-class _Starting:
-    """Where rows start: by the rules of `start`, else by estimate, else on the lowest rung."""
-
-    def __init__(self, plan: Plan, stack: ExitStack) -> None:
-        spec, folder = plan.job.spec, plan.job.folder
-        self._rungs = [rung_of(rule, number, spec.tiers, folder) for number, rule in enumerate(spec.start)]
-        rules = compile_rules(spec.start, None, folder) if spec.start else None
-        self._asker = stack.enter_context(asking(rules, folder)) if rules else None
-        router = read_router(folder)
-        self._router = router if fits(router, spec.tiers) else None
-
-    def rungs(self, rows: Sequence[Values]) -> list[int]:
-        matches = self._asker.first_matches(rows) if self._asker and rows else [None] * len(rows)
-        return [self._rung(row, match) for row, match in zip(rows, matches, strict=True)]
-
-    def _rung(self, row: Values, match: int | None) -> int:
-        if match is not None:
-            return self._rungs[match - 1]
-        return estimate(self._router, row).rung if self._router else 0
 
 
 class _Sampling:
