@@ -1,4 +1,4 @@
-"""The form on a flow run's page that gives or refuses leave."""
+"""The forms on a flow run's page that a person answers: leave for tool calls, and a gate that holds the run."""
 
 from typing import Literal
 
@@ -11,4 +11,12 @@ class Leave(RunInput):
 
     decision: Literal["allow", "deny"] = Field(description="What becomes of every call listed above.")
     why: str = Field(default="", description="Your reason; the model reads that of a denial.")
+    who: str = Field(default="", description="Your name, for the ledger.")
+
+
+class Verdict(RunInput):
+    """Approve of the run as it is, or reject the rows that wait: they are quarantined and nothing is lost."""
+
+    decision: Literal["approve", "reject"] = Field(description="Whether the run goes on past the gates above.")
+    why: str = Field(default="", description="Your reason, for whoever reads the run's story.")
     who: str = Field(default="", description="Your name, for the ledger.")

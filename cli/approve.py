@@ -1,4 +1,4 @@
-"""`rowtide approve RUN`."""
+"""`rowtide approve RUN` and `rowtide reject RUN`: what a person allows, and what not."""
 
 import getpass
 import sys
@@ -12,8 +12,9 @@ from rich.text import Text
 
 from cli.say import existing_ledger, out
 from rowtide.errors import UserMistake, nearest
+from rowtide.gates.holds import REJECTED, Hold
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_calls
+from rowtide.ledger import ledger_calls, ledger_holds
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_calls import Pending
 from rowtide.words import shown
@@ -27,11 +28,14 @@ def approve(
     *keys: str,
     tool: str | None = None,
     every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    gates: Flag = False,
     deny: Flag = False,
     why: str | None = None,
     json: Flag = False,
 ) -> int:
-    """Allow or deny the tool calls that wait for a person; without KEY, --tool or --all, list them.
+    """Let a run go on past the gates that hold it (--gates), or allow or deny the tool calls that wait for a person.
+
+    Without KEY, --tool, --all or --gates, list what waits.
 
     Parameters
     ----------
@@ -43,22 +47,69 @@ def approve(
         Only calls of this tool (server.tool).
     every
         All calls that wait.
+    gates
+        The gates that hold the run: it goes on as it is.
     deny
-        Deny them instead of allowing them.
+        Deny the calls instead of allowing them.
     why
-        Your reason; the model reads that of a denial.
+        Your reason, kept in the ledger; the model reads that of a denial.
     json
         Print the calls that wait as a JSON list on stdout.
     """
     with existing_ledger() as ledger:
         with ledger.view() as tx:
             found = ledgers.find_run(tx, run)
-            waiting = ledger_calls.pending(tx, found)
-        if not (keys or tool or every):
-            _list(waiting, as_json=json)
-        else:
+            waiting, holds = ledger_calls.pending(tx, found), ledger_holds.asked(tx, found)
+        if gates:
+            with ledger.page() as tx:
+                ledger_holds.approve(tx, found, _held(holds), who=getpass.getuser(), why=why, now=datetime.now(UTC))
+            out.print(f"approved; the run goes on: rowtide resume {found.run_id}", markup=False)
+        elif keys or tool or every:
             _decide(ledger, found, _chosen(waiting, keys, tool), "denied" if deny else "allowed", why)
+        else:
+            _list_holds(ledger, found, [] if json else holds)
+            _list(waiting, as_json=json)
     return 0
+
+
+def reject(run: str, *, why: str | None = None) -> int:
+    """Reject a run that a gate holds: the rows that wait are set aside, nothing is lost, and the sink stays as it is.
+
+    Parameters
+    ----------
+    run
+        The run's id, as `rowtide runs` lists it.
+    why
+        Your reason, kept in the ledger beside each row.
+    """
+    with existing_ledger() as ledger:
+        with ledger.view() as tx:
+            found = ledgers.find_run(tx, run)
+            holds = _held(ledger_holds.asked(tx, found))
+        with ledger.page() as tx:
+            rows = ledger_holds.reject(tx, found, holds, who=getpass.getuser(), why=why, now=datetime.now(UTC))
+    out.print(
+        f"rejected: {rows:,} rows set aside; rowtide resume {run} closes its accounts, "
+        f"rowtide quarantine retry {run} --reason {REJECTED} sends them again",
+        markup=False,
+    )
+    return 0
+
+
+def _held(holds: list[Hold]) -> list[Hold]:
+    if not holds:
+        raise UserMistake("no gate holds this run")
+    return holds
+
+
+def _list_holds(ledger: Ledger, run: Run, holds: list[Hold]) -> None:
+    for hold in holds:
+        for each in hold.failures:
+            out.print(f"the {hold.gate} gate holds the run: {each.in_words}", markup=False)
+    if holds:
+        with ledger.view() as tx:
+            out.print(ledger_holds.what_follows(tx, run, holds), markup=False)
+        out.print(f"rowtide approve {run.run_id} --gates, or rowtide reject {run.run_id}", markup=False)
 
 
 def _decide(ledger: Ledger, run: Run, chosen: list[Pending], decision: str, why: str | None) -> None:

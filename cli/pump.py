@@ -51,7 +51,7 @@ def pump(run_id: str, *, as_json: bool, **parameters: Any) -> int:
         out.print(f"report   {tilde(report_of(run_id))} · any row: rowtide show KEY", markup=False)
     if found["stopped"]:
         return EXIT_BUDGET if found["stopped"] in ("budget", "day_budget") else EXIT_STOPPED
-    return EXIT_HELD if found["held"] else 0
+    return EXIT_HELD if found["held"] or found["holds"] else 0
 
 
 async def _run(run_id: str, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect.runtime import flow_run
 
 from blocks.ledger_database import LedgerDatabase
+from rowtide.gates.holding import look_at_rows
 from rowtide.intake.admission import admissions, keys_of
 from rowtide.intake.beginning import Asked, begin, go_on
 from rowtide.intake.rows import BadRow, SourceRow
@@ -44,6 +45,11 @@ async def extract(
             run = run or begin(ledger, found, asked, now=datetime.now(UTC))
             check_unchanged(found.job, run)
             _admit_all(ledger, run, found)
+            if found.job.spec.gates.rows:
+                async with database.get_work(name) as work:
+                    look_at_rows(work, clock=lambda: datetime.now(UTC))
+            with ledger.page() as tx:
+                ledgers.finish_extract(tx, run, now=datetime.now(UTC))
         return run.run_id
 
 
@@ -57,8 +63,6 @@ def _admit_all(ledger: Ledger, run: Run, found: Plan) -> None:
         position += len(page)
         if not page:
             break
-    with ledger.page() as tx:
-        ledgers.finish_extract(tx, run, now=datetime.now(UTC))
 
 
 def _admit(ledger: Ledger, run: Run, found: Plan, page: list[SourceRow | BadRow], position: int) -> None:

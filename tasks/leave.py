@@ -1,65 +1,96 @@
-"""A person's leave for the calls that wait for it."""
+"""A person's leave: for the calls that wait for it, and to go on past a gate that holds the run."""
 
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from prefect.context import FlowRunContext
 from prefect.flow_runs import asuspend_flow_run
+from prefect.input import RunInput
 
-from blocks.leave import Leave
+from blocks.leave import Leave, Verdict
 from blocks.ledger_database import LedgerDatabase
-from rowtide.ledger import ledger_calls
+from rowtide.gates.holds import Hold
+from rowtide.ledger import ledger_calls, ledger_holds
 from rowtide.ledger.ledger_calls import Pending
+from rowtide.work import Work
 from tasks.load import load
 
 SHOWN = 50
+NAMELESS = "the Prefect UI"
+
+Form = TypeVar("Form", bound=RunInput)
 
 
 async def leave(run_id: str) -> bool:
-    """Ask for leave by a form on the flow run's page: the run loads what is verified and suspends until it is given.
+    """Ask for leave by a form on the flow run's page: the run loads what it may and suspends until it is given.
 
     Returns whether rows go on. Without a deployment there is no such form: `rowtide approve` is asked instead. No
     Prefect task: only a flow can suspend itself.
     """
     context = FlowRunContext.get()
-    waiting = await _pending(run_id)
-    if not waiting or context is None or context.flow_run is None or context.flow_run.deployment_id is None:
+    if context is None or context.flow_run is None or context.flow_run.deployment_id is None:
         return False
     await load(run_id)
-    form = Leave.with_initial_data(description=_in_words(run_id, waiting))
-    given = await asuspend_flow_run(wait_for_input=form, key=_key(waiting))
-    assert given is not None
-    await _decide(run_id, waiting, given)
-    return True
-
-
-async def _pending(run_id: str) -> list[Pending]:
-    async with LedgerDatabase.from_environment().get_work(run_id) as work:
+    database = LedgerDatabase.from_environment()
+    async with database.get_work(run_id) as work:
         with work.ledger.view() as tx:
-            return ledger_calls.pending(tx, work.run)
+            holds, calls = ledger_holds.asked(tx, work.run), ledger_calls.pending(tx, work.run)
+            follows = ledger_holds.what_follows(tx, work.run, holds)
+    if holds:
+        verdict = await _ask(Verdict, _about_holds(run_id, holds, follows), [hold.hold_no for hold in holds])
+        async with database.get_work(run_id) as work:
+            _decide_holds(work, holds, verdict)
+    elif calls:
+        # The same key for the same calls: a flow run that starts again finds its form answered.
+        given = await _ask(Leave, _about_calls(run_id, calls), [f"{each.approval.place}{each.why}" for each in calls])
+        async with database.get_work(run_id) as work:
+            _decide_calls(work, calls, given)
+    return bool(holds or calls)
 
 
-async def _decide(run_id: str, waiting: Sequence[Pending], given: Leave) -> None:
+async def _ask(kind: type[Form], words: str, about: Sequence[object]) -> Form:
+    key = hashlib.blake2b(";".join(map(str, about)).encode(), digest_size=8).hexdigest()
+    name = kind.__name__.lower()
+    given = await asuspend_flow_run(wait_for_input=kind.with_initial_data(description=words), key=f"{name}-{key}")
+    assert isinstance(given, kind)
+    return given
+
+
+def _decide_holds(work: Work, holds: Sequence[Hold], given: Verdict) -> None:
+    decide = ledger_holds.approve if given.decision == "approve" else ledger_holds.reject
+    with work.ledger.page() as tx:
+        decide(tx, work.run, holds, who=given.who or NAMELESS, why=given.why or None, now=datetime.now(UTC))
+
+
+def _decide_calls(work: Work, waiting: Sequence[Pending], given: Leave) -> None:
     decision = "allowed" if given.decision == "allow" else "denied"
-    async with LedgerDatabase.from_environment().get_work(run_id) as work:
-        with work.ledger.page() as tx:
-            places = [each.approval.place for each in waiting]
-            who, now = given.who or "the Prefect UI", datetime.now(UTC)
-            ledger_calls.decide(tx, work.run, places, decision, who=who, why=given.why or None, now=now)
+    with work.ledger.page() as tx:
+        places, now = [each.approval.place for each in waiting], datetime.now(UTC)
+        ledger_calls.decide(tx, work.run, places, decision, who=given.who or NAMELESS, why=given.why or None, now=now)
 
 
-def _in_words(run_id: str, waiting: Sequence[Pending]) -> str:
+def _about_holds(run_id: str, holds: Sequence[Hold], follows: str) -> str:
+    lines = [
+        f"**Run `{run_id}` is held by a gate.** {follows.capitalize()}.",
+        "",
+        "| gate | what failed |",
+        "|---|---|",
+    ]
+    lines += [f"| {hold.gate} | {_cell(each.in_words)} |" for hold in holds for each in hold.failures]
+    return "\n".join(lines)
+
+
+def _about_calls(run_id: str, waiting: Sequence[Pending]) -> str:
     lines = [f"**{len(waiting):,} calls of run `{run_id}` wait for leave.**", "", "| row | call | |", "|---|---|---|"]
     for each in waiting[:SHOWN]:
-        call = f"{each.tool}({each.arguments.decode()})".replace("|", "\\|").replace("`", "'")
-        lines.append(f"| {each.row_key} | `{call}` | {each.why or ''} |")
+        lines.append(f"| {each.row_key} | {_cell(f'{each.tool}({each.arguments.decode()})')} | {each.why or ''} |")
     if len(waiting) > SHOWN:
         lines += ["", f"and {len(waiting) - SHOWN:,} more: `rowtide approve {run_id}` lists all"]
     return "\n".join(lines)
 
 
-def _key(waiting: Sequence[Pending]) -> str:
-    """The same for the same calls, so that the flow run finds its form answered when it starts again; else another."""
-    places = ";".join(f"{each.approval.place}{each.why}" for each in waiting)
-    return f"leave-{hashlib.blake2b(places.encode(), digest_size=8).hexdigest()}"
+def _cell(words: str) -> str:
+    """Other people's text in a table of Markdown."""
+    return "`" + words.replace("|", "\\|").replace("`", "'").replace("\n", " ") + "`"

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 import orjson
 
 from blocks.ledger_database import LedgerDatabase
+from rowtide.gates.holding import may_load
+from rowtide.gates.judging import remember_spread
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_loads import Accepted, Load, Rivals
@@ -22,22 +24,23 @@ PAGE_ROWS = 10_000
 
 @durable
 async def load(run_id: str) -> int:
-    """Finish the parts an earlier life began, then write the rest. Returns how many rows were loaded."""
-    total = 0
+    """Finish the parts an earlier life began, then write the rest, if no gate holds it. Returns how many rows."""
     async with LedgerDatabase.from_environment().get_work(run_id) as work:
         sink, columns = open_sink(work.job.spec.sink, work.home, work.job.answer, os.environ)
         with work.ledger.page() as tx:
             parts = ledger_loads.unfinished(tx, work.run, sink.location)
-        while parts or (parts := _next_part(work, sink)):
-            total += _write(work, sink, columns, parts.pop(0))
+        total = sum(_write(work, sink, columns, part) for part in parts)
+        if may_load(work, clock=lambda: datetime.now(UTC)):
+            while part := _next_part(work, sink):
+                total += _write(work, sink, columns, part)
+            remember_spread(work)
     return total
 
 
-def _next_part(work: Work, sink: Sink) -> list[Load]:
+def _next_part(work: Work, sink: Sink) -> Load | None:
     rows = work.job.spec.sink.part_rows
     with work.ledger.page() as tx:
-        begun = ledger_loads.begin(tx, work.run, sink.location, rows=rows, size=PART_BYTES, now=datetime.now(UTC))
-    return [begun] if begun else []
+        return ledger_loads.begin(tx, work.run, sink.location, rows=rows, size=PART_BYTES, now=datetime.now(UTC))
 
 
 def _write(work: Work, sink: Sink, columns: list[Column], part: Load) -> int:

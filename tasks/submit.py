@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from datetime import UTC, datetime
+from functools import partial
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
@@ -14,6 +15,7 @@ from rowtide.api.settling import doubt_unanswered, settle
 from rowtide.api.submission import next_batch, post, unpack
 from rowtide.api.walls import Walled, wall_in_the_way
 from rowtide.errors import UserMistake, WorldError
+from rowtide.gates.holding import may_send
 from rowtide.lanes.choosing import lane_now
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_lanes, ledger_rows
@@ -25,6 +27,8 @@ from tasks.durable import durable
 LOOK_AGAIN_SECONDS = 1.0
 REFUSALS = 8  # in a row, before the stage fails, to be tried again
 LONGEST_PAUSE_SECONDS = 60.0
+
+_new_tag = partial(secrets.token_hex, 6)
 
 UNDECIDED = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED)
 
@@ -38,6 +42,8 @@ async def submit(run_id: str) -> int:
     """
     credentials = ClaudeCredentials.from_environment()
     async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
+        if not may_send(work):
+            return 0
         why, next_micro = work.run.stopped, None
         with work.ledger.page() as tx:
             ledger_lanes.end_lives(tx, work.run, now=_now())
@@ -90,10 +96,6 @@ def _undecided(work: Work, why: str | None, next_micro: int | None) -> int:
             ledgers.stop(tx, work.run, why, next_micro=next_micro)
         return 0
     return moving + counts[RowState.READY] - blocked
-
-
-def _new_tag() -> str:
-    return secrets.token_hex(6)
 
 
 def _now() -> datetime:

@@ -45,6 +45,6 @@ hold = table(
     Column("decided_by", Text),
     Column("decided_at", Text),
     Column("why", Text),  # the person's reason
-    CheckConstraint("state in ('asked', 'approved', 'rejected')", name="hold_state_is_known"),
+    CheckConstraint("state in ('asked', 'approved', 'rejected', 'lapsed')", name="hold_state_is_known"),
     Index("hold_by_run", "run_no", "state"),
 )

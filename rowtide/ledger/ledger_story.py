@@ -13,7 +13,7 @@ from rowtide.errors import UserMistake
 from rowtide.ladder.catalogue import Catalogue, load_catalogue
 from rowtide.ladder.ladder import skips, who_answers
 from rowtide.ladder.pricing import MICRO
-from rowtide.ledger import ledger_costs, ledger_ladder, ledger_prefixes
+from rowtide.ledger import ledger_costs, ledger_holds, ledger_ladder, ledger_prefixes
 from rowtide.ledger.ledger import Run, find_run, moment
 from rowtide.ledger.ledger_batches import Batch, batch_of, batches_in, reserved_micro
 from rowtide.ledger.ledger_costs import Spent
@@ -48,7 +48,8 @@ class Story:
 def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | None = None) -> dict[str, Any]:
     """The run in numbers: rows by how they ended, work done, money in US dollars, reasons of the quarantined."""
     catalogue = catalogue or load_catalogue()
-    states = counts(tx, run)
+    states, holds = counts(tx, run), ledger_holds.asked(tx, run)
+    held_up = {hold.waiting for hold in holds}
     until = moment(run.finished_at) if run.finished_at else now
     groups = ledger_costs.spent(tx, run, catalogue)
     calls = _one(tx, run, f"SELECT count(*) calls, {CALLS} FROM tool_call t WHERE {{mine}}")
@@ -59,8 +60,8 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
         "loaded": states[RowState.LOADED],
         "quarantined": states[RowState.QUARANTINED],
         "unchanged": states[RowState.UNCHANGED],
-        "held": states[RowState.HELD],
-        "waiting": sum(states[state] for state in WAITING),
+        "held": states[RowState.HELD] + sum(states[state] for state in held_up),
+        "waiting": sum(states[state] for state in WAITING if state not in held_up),
         "lane": run.chosen_lane or run.lane,
         "lane_why": run.lane_why,
         "repeated": _repeated(tx, run),
@@ -72,6 +73,8 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
         "tools_remembered": calls["remembered"],
         "tools": tools(tx, run),
         "approvals": approvals(tx, run),
+        "holds": {hold.gate: [each.in_words for each in hold.failures] for hold in holds},
+        "holds_say": ledger_holds.what_follows(tx, run, holds) if holds else None,
         **ledger_costs.money(tx, run, groups, catalogue),
         "budget_usd": None if run.budget_micro is None else run.budget_micro / MICRO,
         "at_stake_usd": reserved_micro(tx, run) / MICRO,

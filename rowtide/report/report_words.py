@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rowtide.report.summary import stop_words
+from rowtide.report.summary import decisions, stop_words
 from rowtide.words import shown, usd
 
 TOOLS_NAMED = 5
@@ -18,7 +18,7 @@ def standing(found: Facts, seen: Facts) -> str:
         return "stopped"
     if not seen["finished_at"]:
         return "going on" if seen["is_at_work"] else "idle"
-    return "held" if found["held"] else "done"
+    return "held" if found["held"] or found["holds"] else "done"
 
 
 def headline(found: Facts) -> str:
@@ -63,6 +63,14 @@ def asks(found: Facts, seen: Facts) -> list[dict[str, str]]:
         }
         for each in found["unsettled"]
         if each["needs_a_person"]
+    ]
+    asked += [
+        {
+            "what": f"The {gate} gate holds the run: {'; '.join(failures)}",
+            "why": found["holds_say"],
+            "command": decisions(found),
+        }
+        for gate, failures in found["holds"].items()
     ]
     if found["approvals"]:
         calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())

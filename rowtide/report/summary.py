@@ -54,11 +54,19 @@ def _remembered(found: Mapping[str, Any]) -> str:
 
 
 def leave(found: Mapping[str, Any]) -> list[str]:
-    """The calls that wait for a person, and who says so."""
-    if not found["approvals"]:
-        return []
-    calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())
-    return [f"held     {calls} wait for your leave: rowtide approve {found['run_id']}"]
+    """The gates and the calls that wait for a person, and who says so."""
+    lines = [f"held     at the {gate} gate: {each}" for gate, failures in found["holds"].items() for each in failures]
+    if found["holds"]:
+        lines.append(f"held     {found['holds_say']}: {decisions(found)}")
+    if found["approvals"]:
+        calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())
+        lines.append(f"held     {calls} wait for your leave: rowtide approve {found['run_id']}")
+    return lines
+
+
+def decisions(found: Mapping[str, Any]) -> str:
+    """The commands by which a person decides about a run that a gate holds."""
+    return f"rowtide approve {found['run_id']} --gates, or rowtide reject {found['run_id']}"
 
 
 def doubts(found: Mapping[str, Any]) -> list[str]:
