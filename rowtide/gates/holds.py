@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rowtide.ledger.states import RowState
+from rowtide.words import shown
 
 REJECTED = "rejected"  # the reason of rows that a person rejected with their run
 EXAMPLES_SHOWN = 5
@@ -23,9 +24,9 @@ class Failure:
     def in_words(self) -> str:
         """What was seen and, where it is about rows, how many and which."""
         if not self.rows:
-            return self.said
-        named = ", ".join(self.examples[:EXAMPLES_SHOWN])
-        return f"{self.said}: {self.rows:,} rows" + (f", such as {named}" if named else "")
+            return shown(self.said)
+        named = ", ".join(shown(each, 60) for each in self.examples[:EXAMPLES_SHOWN])
+        return f"{shown(self.said)}: {self.rows:,} rows" + (f", such as {named}" if named else "")
 
 
 @dataclass(frozen=True, slots=True)
