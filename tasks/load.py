@@ -33,7 +33,8 @@ async def load(run_id: str) -> int:
         if may_load(work, clock=lambda: datetime.now(UTC)):
             while part := _next_part(work, sink):
                 total += _write(work, sink, columns, part)
-            remember_spread(work)
+            if total and work.job.spec.gates.load:
+                remember_spread(work)
     return total
 
 
