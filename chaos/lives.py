@@ -12,6 +12,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Generator
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import httpx2
+from tqdm import tqdm
 
 from chaos.effects import Death, Effects
 from chaos.pump import pump
@@ -72,6 +74,8 @@ def warm_up() -> None:
         Pages(gate, gate.of("rows")).judge([(1, {"desk": "north desk", "topic": "billing"})])
     for name in ("anyio._backends._asyncio", "httpcore2", "pyarrow.pandas_compat"):
         import_module(name)
+    # GX counts with tqdm, whose lock forked processes share: a life killed while it held it would stop all later ones.
+    tqdm.set_lock(threading.RLock())
     ssl.create_default_context = cache(ssl.create_default_context)
     httpx2.AsyncClient()
     gc.collect()

@@ -33,9 +33,7 @@ def approve(
     why: str | None = None,
     json: Flag = False,
 ) -> int:
-    """Let a run go on past the gates that hold it (--gates), or allow or deny the tool calls that wait for a person.
-
-    Without KEY, --tool, --all or --gates, list what waits.
+    """Let a run past the gates that hold it, or allow or deny the tool calls that wait; with neither, list what waits.
 
     Parameters
     ----------
@@ -61,9 +59,7 @@ def approve(
             found = ledgers.find_run(tx, run)
             waiting, holds = ledger_calls.pending(tx, found), ledger_holds.asked(tx, found)
         if gates:
-            with ledger.page() as tx:
-                ledger_holds.approve(tx, found, _held(holds), who=getpass.getuser(), why=why, now=datetime.now(UTC))
-            out.print(f"approved; the run goes on: rowtide resume {found.run_id}", markup=False)
+            _approve(ledger, found, _held(holds), why)
         elif keys or tool or every:
             _decide(ledger, found, _chosen(waiting, keys, tool), "denied" if deny else "allowed", why)
         else:
@@ -94,6 +90,12 @@ def reject(run: str, *, why: str | None = None) -> int:
         markup=False,
     )
     return 0
+
+
+def _approve(ledger: Ledger, run: Run, holds: list[Hold], why: str | None) -> None:
+    with ledger.page() as tx:
+        ledger_holds.approve(tx, run, holds, who=getpass.getuser(), why=why, now=datetime.now(UTC))
+    out.print(f"approved; the run goes on: rowtide resume {run.run_id}", markup=False)
 
 
 def _held(holds: list[Hold]) -> list[Hold]:

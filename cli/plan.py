@@ -82,19 +82,12 @@ def plan_(
         Print one JSON object on stdout.
     """
     found = planned(find_job(job, jobs=Path("jobs")), source)  # mistakes come before servers
-    found = _as_asked(found, lane, budget, finish_within)
     with _ledger_if_any() as ledger:
-        seen = _see(found, ledger, limit, sample)
-    warnings = warnings_of(seen)
+        seen = _see(_as_asked(found, lane, budget, finish_within), ledger, limit, sample)
     if json:
-        sys.stdout.write(orjson.dumps(as_json(seen, warnings)).decode() + "\n")
-        return 0
-    out.print(in_a_sentence(seen), markup=False)
-    for table in tables(seen):
-        out.print()
-        out.print(table)
-    for each in warnings:
-        out.print(f"\nwarning: {each}", markup=False, style="yellow")
+        sys.stdout.write(orjson.dumps(as_json(seen, warnings_of(seen))).decode() + "\n")
+    else:
+        _tell(seen)
     return 0
 
 
@@ -159,6 +152,15 @@ def _see(found: Plan, ledger: Ledger | None, limit: int | None, size: int) -> Se
     return Seen(
         found, rows, tokens, counted_by, history, choice, forecast(prospect, history, pasts, random.Random(SEED))
     )
+
+
+def _tell(seen: Seen) -> None:
+    out.print(in_a_sentence(seen), markup=False)
+    for table in tables(seen):
+        out.print()
+        out.print(table)
+    for each in warnings_of(seen):
+        out.print(f"\nwarning: {each}", markup=False, style="yellow")
 
 
 async def _count(found: Plan, rows: Survey) -> list[int]:

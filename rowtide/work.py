@@ -25,8 +25,9 @@ from rowtide.job.job_folder import Job, changed_files, check_columns, check_hole
 from rowtide.ladder.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
 from rowtide.ladder.ladder import who_answers
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_ladder, ledger_prefixes
+from rowtide.ledger import ledger_batches, ledger_ladder, ledger_prefixes
 from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.ledger_batches import Batch
 from rowtide.routing.difficulty import ROUTER_FILE, fits, read_router
 from rowtide.routing.routing import check_start
 from rowtide.tools import connector
@@ -97,6 +98,11 @@ class Work:
             outages = ledger_ladder.outages(tx, self.run)
         out = {each.model_id for each in outages if at is None or each.since <= at}
         return [who_answers(self.catalogue, model, out) for model in self.models]
+
+    def batches(self, *states: str) -> list[Batch]:
+        """The run's batches in any of these states, oldest first."""
+        with self.ledger.view() as tx:
+            return ledger_batches.batches_in(tx, self.run, states)
 
     @property
     def top(self) -> Model:

@@ -9,7 +9,6 @@ from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
 from rowtide.api.api_outcomes import Refused, Unknown
 from rowtide.api.claude import Claude
-from rowtide.api.collecting import open_batches
 from rowtide.api.doubt import Wait
 from rowtide.api.settling import doubt_unanswered, settle
 from rowtide.api.submission import next_batch, post, unpack
@@ -27,10 +26,9 @@ from tasks.durable import durable
 LOOK_AGAIN_SECONDS = 1.0
 REFUSALS = 8  # in a row, before the stage fails, to be tried again
 LONGEST_PAUSE_SECONDS = 60.0
+UNDECIDED = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED)
 
 _new_tag = partial(secrets.token_hex, 6)
-
-UNDECIDED = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED)
 
 
 @durable
@@ -75,7 +73,7 @@ async def _post(work: Work, claude: Claude, credentials: ClaudeCredentials, batc
                 await _settle(work, claude, credentials)
                 return True
             case Refused() if not outcome.is_for_good:
-                if open_batches(work):
+                if work.batches("open"):
                     return False
                 await asyncio.sleep(outcome.retry_after_seconds or min(2**refusals, LONGEST_PAUSE_SECONDS))
             case Refused() if not outcome.is_too_large:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
 from rowtide.api.claude import Claude
-from rowtide.api.collecting import Collector, open_batches
+from rowtide.api.collecting import Collector
 from rowtide.api.doubt import Wait
-from rowtide.api.settling import posting, settle
+from rowtide.api.settling import settle
 from rowtide.errors import StoppedByWorld, WorldError
 from rowtide.work import Work
 from tasks.durable import durable
@@ -31,7 +31,7 @@ async def wait(run_id: str) -> dict[str, int]:
         collector = Collector(work, claude, settle=credentials.settle, clock=_now)
         pause, reached_at = FIRST_PAUSE_SECONDS, _now()
         longest = LONGEST_WITH_A_DEADLINE if work.run.finish_by else LONGEST_PAUSE_SECONDS
-        while open_batches(work) or posting(work):
+        while work.batches("open") or work.batches("posting"):
             try:
                 settled = await _settled(work, claude, credentials.settle)
                 done = await collector.round()

@@ -31,7 +31,7 @@ class Collector:
             is_canceled = find_run(tx, work.run.run_id).stopped == CANCELED
         if is_canceled or is_overdue(work, now=self._clock()):
             await cancel_open(work.ledger, work.run, self._claude, clock=self._clock)
-        for batch in open_batches(self._work):
+        for batch in self._work.batches("open"):
             done += await self._look(batch)
         return done
 
@@ -80,9 +80,3 @@ async def _cancel(ledger: Ledger, claude: Claude, batch: Batch, now: datetime) -
         return False  # another process has just filed it
     await claude.cancel(batch.api_id)
     return True
-
-
-def open_batches(work: Work) -> list[Batch]:
-    """The batches that the API is known to have."""
-    with work.ledger.view() as tx:
-        return ledger_batches.batches_in(tx, work.run, ["open"])

@@ -21,7 +21,7 @@ PROOF_LINES = 20  # the first lines of results; one with our tag is proof
 
 def doubt_unanswered(work: Work, *, clock: Clock) -> None:
     """Whoever sent these POSTs is dead: from now on it is known that nobody will hear the reply."""
-    for batch in posting(work):
+    for batch in work.batches("posting"):
         if batch.doubtful_at is None:
             with work.ledger.page() as tx:
                 ledger_batches.doubt(tx, batch.batch_no, "the process died before the reply came", now=clock())
@@ -29,7 +29,7 @@ def doubt_unanswered(work: Work, *, clock: Clock) -> None:
 
 async def settle(work: Work, claude: Claude, *, settle: timedelta, clock: Clock) -> list[Verdict]:
     """Look for every doubtful batch and act on what is found. Returns the verdicts."""
-    return [await _settle(work, claude, batch, settle, clock) for batch in posting(work)]
+    return [await _settle(work, claude, batch, settle, clock) for batch in work.batches("posting")]
 
 
 async def _settle(work: Work, claude: Claude, batch: Batch, settle: timedelta, clock: Clock) -> Verdict:
@@ -72,12 +72,6 @@ def lose(work: Work, batch: Batch, kind: str) -> None:
     with work.ledger.page() as tx:
         ledger_batches.lose(tx, batch, BATCHES[kind].reason)
         ledger_rows.hold_batch(tx, work.run, batch.batch_no, BATCHES[kind].reason)
-
-
-def posting(work: Work) -> list[Batch]:
-    """The batches that the API may have without our knowing under which id."""
-    with work.ledger.view() as tx:
-        return ledger_batches.batches_in(tx, work.run, ["posting"])
 
 
 def _alike(work: Work, batch: Batch, listed: list[BatchStatus]) -> list[BatchStatus]:

@@ -47,7 +47,7 @@ def unpack(work: Work, *, everything: bool = False) -> None:
 
 def next_batch(work: Work, new_tag: Callable[[], str], *, clock: Clock) -> Batch | Walled | None:
     """The batch to post next: one that lies packed, or a new one when there are rows worth it."""
-    if (batch := _packed(work)) is not None:
+    if (batch := next(iter(work.batches("packed")), None)) is not None:
         return batch
     while _is_time_to_cut(work):
         if (batch := pack(work, new_tag(), clock=clock)) is not None:
@@ -70,7 +70,7 @@ def pack(work: Work, tag: str, *, clock: Clock) -> Batch | Walled | None:
         load = body.load
         with work.ledger.page() as tx:
             ledger_batches.packed(tx, batch_no, rows=load.rows, size=load.bytes, reserved_micro=load.micro)
-        return _packed(work)
+        return next(iter(work.batches("packed")), None)
     unpack(work)
     return walled
 
@@ -188,11 +188,6 @@ def _space(work: Work, now: datetime) -> Room:
 def _lies_whole(work: Work, batch: Batch) -> bool:
     file = body_of(work, batch.tag)
     return file.is_file() and file.stat().st_size == batch.bytes
-
-
-def _packed(work: Work) -> Batch | None:
-    with work.ledger.view() as tx:
-        return next(iter(ledger_batches.batches_in(tx, work.run, ["packed"])), None)
 
 
 def _is_time_to_cut(work: Work) -> bool:

@@ -208,6 +208,15 @@ def taken_before(tx: Connection, run: Run, sheet: str) -> tuple[str, str] | None
     return (found[0], found[1]) if found else None
 
 
+def vouched(tx: Connection, row_nos: Sequence[int]) -> set[int]:
+    """Those of `row_nos` whose answer is a person's: no model is asked when a gate refuses it."""
+    query = text(
+        f"SELECT n.row_no FROM note n JOIN row r ON r.row_no = n.row_no AND n.turn = r.turn "
+        f"WHERE n.move = 'vouch' AND n.row_no {one_of(tx, 'rows')}"
+    )
+    return set(tx.execute(query, {"rows": as_list(row_nos)}).scalars())
+
+
 def _entries(tx: Connection, where: str, **values: Any) -> list[Entry]:
     """The rows `where`; `{rows}` and `{keys}` in it stand for lists."""
     lists = {name: as_list(value) for name, value in values.items() if name in ("rows", "keys")}
@@ -278,12 +287,3 @@ def _note(tx: Connection, name: str, remarks: Sequence[Remark], hand: Signed, *,
             ),
             [asdict(remark) | signed for remark in remarks],
         )
-
-
-def vouched(tx: Connection, row_nos: Sequence[int]) -> set[int]:
-    """Those of `row_nos` whose answer is a person's: no model is asked when a gate refuses it."""
-    query = text(
-        f"SELECT n.row_no FROM note n JOIN row r ON r.row_no = n.row_no AND n.turn = r.turn "
-        f"WHERE n.move = 'vouch' AND n.row_no {one_of(tx, 'rows')}"
-    )
-    return set(tx.execute(query, {"rows": as_list(row_nos)}).scalars())

@@ -1,6 +1,6 @@
 """What people read: a run in numbers, and the story of one row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -48,8 +48,7 @@ class Story:
 def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | None = None) -> dict[str, Any]:
     """The run in numbers: rows by how they ended, work done, money in US dollars, reasons of the quarantined."""
     catalogue = catalogue or load_catalogue()
-    states, holds = counts(tx, run), ledger_holds.asked(tx, run)
-    held_up = {hold.waiting for hold in holds}
+    states = counts(tx, run)
     until = moment(run.finished_at) if run.finished_at else now
     groups = ledger_costs.spent(tx, run, catalogue)
     calls = _one(tx, run, f"SELECT count(*) calls, {CALLS} FROM tool_call t WHERE {{mine}}")
@@ -60,8 +59,7 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
         "loaded": states[RowState.LOADED],
         "quarantined": states[RowState.QUARANTINED],
         "unchanged": states[RowState.UNCHANGED],
-        "held": states[RowState.HELD] + sum(states[state] for state in held_up),
-        "waiting": sum(states[state] for state in WAITING if state not in held_up),
+        **_waits(tx, run, states),
         "lane": run.chosen_lane or run.lane,
         "lane_why": run.lane_why,
         "repeated": _repeated(tx, run),
@@ -73,8 +71,6 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
         "tools_remembered": calls["remembered"],
         "tools": tools(tx, run),
         "approvals": approvals(tx, run),
-        "holds": {hold.gate: [each.in_words for each in hold.failures] for hold in holds},
-        "holds_say": ledger_holds.what_follows(tx, run, holds) if holds else None,
         **ledger_costs.money(tx, run, groups, catalogue),
         "budget_usd": None if run.budget_micro is None else run.budget_micro / MICRO,
         "at_stake_usd": reserved_micro(tx, run) / MICRO,
@@ -86,6 +82,18 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
         "bounces": bounces(tx, run),
         "unsettled": unsettled(tx, run),
         "seconds": round((until - moment(run.started_at)).total_seconds(), 1),
+    }
+
+
+def _waits(tx: Connection, run: Run, states: Mapping[RowState, int]) -> dict[str, Any]:
+    """How many rows a person holds up, by calls or at a gate; how many others are not settled yet."""
+    holds = ledger_holds.asked(tx, run)
+    held_up = {hold.waiting for hold in holds}
+    return {
+        "held": states[RowState.HELD] + sum(states[state] for state in held_up),
+        "waiting": sum(states[state] for state in WAITING if state not in held_up),
+        "holds": {hold.gate: [each.in_words for each in hold.failures] for hold in holds},
+        "holds_say": ledger_holds.what_follows(tx, run, holds) if holds else None,
     }
 
 
