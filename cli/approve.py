@@ -19,6 +19,7 @@ from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_calls import Pending
 from rowtide.words import shown
 
+Every = Annotated[bool, Parameter(name="--all", negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
 SHOWN = 200
 
@@ -27,7 +28,7 @@ def approve(
     run: str,
     *keys: str,
     tool: str | None = None,
-    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    every: Every = False,
     gates: Flag = False,
     deny: Flag = False,
     why: str | None = None,
@@ -55,16 +56,13 @@ def approve(
         Print the calls that wait as a JSON list on stdout.
     """
     with existing_ledger() as ledger:
-        with ledger.view() as tx:
-            found = ledgers.find_run(tx, run)
-            waiting, holds = ledger_calls.pending(tx, found), ledger_holds.asked(tx, found)
+        found, waiting, holds = _waiting(ledger, run)
         if gates:
             _approve(ledger, found, _held(holds), why)
         elif keys or tool or every:
             _decide(ledger, found, _chosen(waiting, keys, tool), "denied" if deny else "allowed", why)
         else:
-            _list_holds(ledger, found, [] if json else holds)
-            _list(waiting, as_json=json)
+            _list(ledger, found, waiting, holds, as_json=json)
     return 0
 
 
@@ -79,17 +77,21 @@ def reject(run: str, *, why: str | None = None) -> int:
         Your reason, kept in the ledger beside each row.
     """
     with existing_ledger() as ledger:
-        with ledger.view() as tx:
-            found = ledgers.find_run(tx, run)
-            holds = _held(ledger_holds.asked(tx, found))
+        found, _, holds = _waiting(ledger, run)
         with ledger.page() as tx:
-            rows = ledger_holds.reject(tx, found, holds, who=getpass.getuser(), why=why, now=datetime.now(UTC))
+            rows = ledger_holds.reject(tx, found, _held(holds), who=getpass.getuser(), why=why, now=datetime.now(UTC))
     out.print(
         f"rejected: {rows:,} rows set aside; rowtide resume {run} closes its accounts, "
         f"rowtide quarantine retry {run} --reason {REJECTED} sends them again",
         markup=False,
     )
     return 0
+
+
+def _waiting(ledger: Ledger, run_id: str) -> tuple[Run, list[Pending], list[Hold]]:
+    with ledger.view() as tx:
+        found = ledgers.find_run(tx, run_id)
+        return found, ledger_calls.pending(tx, found), ledger_holds.asked(tx, found)
 
 
 def _approve(ledger: Ledger, run: Run, holds: list[Hold], why: str | None) -> None:
@@ -102,16 +104,6 @@ def _held(holds: list[Hold]) -> list[Hold]:
     if not holds:
         raise UserMistake("no gate holds this run")
     return holds
-
-
-def _list_holds(ledger: Ledger, run: Run, holds: list[Hold]) -> None:
-    for hold in holds:
-        for each in hold.failures:
-            out.print(f"the {hold.gate} gate holds the run: {each.in_words}", markup=False)
-    if holds:
-        with ledger.view() as tx:
-            out.print(ledger_holds.what_follows(tx, run, holds), markup=False)
-        out.print(f"rowtide approve {run.run_id} --gates, or rowtide reject {run.run_id}", markup=False)
 
 
 def _decide(ledger: Ledger, run: Run, chosen: list[Pending], decision: str, why: str | None) -> None:
@@ -133,7 +125,7 @@ def _chosen(waiting: list[Pending], keys: tuple[str, ...], tool: str | None) -> 
     return chosen
 
 
-def _list(waiting: list[Pending], *, as_json: bool) -> None:
+def _list(ledger: Ledger, run: Run, waiting: list[Pending], holds: list[Hold], *, as_json: bool) -> None:
     calls: list[dict[str, Any]] = [
         {
             "row_key": each.row_key,
@@ -146,9 +138,24 @@ def _list(waiting: list[Pending], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(orjson.dumps(calls).decode() + "\n")
         return
-    if not calls:
-        out.print("no call waits for a person")
-        return
+    if not calls and not holds:
+        out.print("nothing waits for a person")
+    if holds:
+        _list_holds(ledger, run, holds)
+    if calls:
+        _list_calls(calls)
+
+
+def _list_holds(ledger: Ledger, run: Run, holds: list[Hold]) -> None:
+    for hold in holds:
+        for each in hold.failures:
+            out.print(f"the {hold.gate} gate holds the run: {each.in_words}", markup=False)
+    with ledger.view() as tx:
+        out.print(ledger_holds.what_follows(tx, run, holds), markup=False)
+    out.print(f"rowtide approve {run.run_id} --gates, or rowtide reject {run.run_id}", markup=False)
+
+
+def _list_calls(calls: list[dict[str, Any]]) -> None:
     table = Table("row", "call", "", box=None, pad_edge=False)
     for each in calls[:SHOWN]:
         arguments = ", ".join(f"{name}={value!r}" for name, value in each["arguments"].items())

@@ -11,11 +11,11 @@ from test_retry import suspend_and_answer
 
 from cli.main import app
 
-# A prompt that forgets to show the message: all rows are alike to the model, so all are sorted alike.
+# A prompt that forgets to show the message, so the model makes one up from what it sees.
 BLIND = PROMPT.replace("{{ message }}", "{{ id }}")
-NAMES_ALL_TOPICS = {
-    "type": "expect_column_distinct_values_to_contain_set",
-    "kwargs": {"column": "topic", "value_set": ["billing", "delivery", "product"]},
+REAL_MESSAGES = {
+    "type": "expect_column_value_lengths_to_be_between",
+    "kwargs": {"column": "message", "min_value": 10, "mostly": 0.9},
     "severity": "critical",
 }
 
@@ -37,23 +37,23 @@ def states(home: Path) -> dict[tuple[str, str | None], int]:
 
 
 def test_a_bad_prompt_holds_the_load_until_a_person_approves(api: Any, tmp_path: Path, capsys: Any) -> None:
-    job, home = gated(tmp_path / "job", "answers", NAMES_ALL_TOPICS, rows=30, prompt=BLIND), tmp_path / "home"
+    job, home = gated(tmp_path / "job", "answers", REAL_MESSAGES, rows=30, prompt=BLIND), tmp_path / "home"
     found = run(job, run_id="r1")
     assert (found["loaded"], found["held"], list(found["holds"])) == (0, 30, ["answers"])
     assert not list((home / "results").rglob("*.parquet"))
     assert command("approve", "r1") == 0
     said = capsys.readouterr().out
-    assert "expect_column_distinct_values_to_contain_set" in said
+    assert "expect_column_value_lengths_to_be_between" in said
     assert "30 rows are written (30 new, 0 in the place of earlier ones)" in said
     assert run(job, run_id="r1")["held"] == 30  # asking again is no approval
-    command("approve", "r1", "--gates", "--why", "topics do not matter today")
+    command("approve", "r1", "--gates", "--why", "it is a rehearsal")
     found = run(job, run_id="r1")
     assert (found["loaded"], found["held"], found["holds"]) == (30, 0, {})
-    assert ask_ledger(home, "SELECT state, why FROM hold") == [("approved", "topics do not matter today")]
+    assert ask_ledger(home, "SELECT state, why FROM hold") == [("approved", "it is a rehearsal")]
 
 
 def test_what_is_rejected_is_set_aside_and_can_be_sent_again(api: Any, tmp_path: Path) -> None:
-    job, home = gated(tmp_path / "job", "answers", NAMES_ALL_TOPICS, rows=30, prompt=BLIND), tmp_path / "home"
+    job, home = gated(tmp_path / "job", "answers", REAL_MESSAGES, rows=30, prompt=BLIND), tmp_path / "home"
     run(job, run_id="r1")
     assert command("reject", "r1", "--why", "the prompt is blind") == 0
     found = run(job, run_id="r1")
@@ -66,7 +66,7 @@ def test_what_is_rejected_is_set_aside_and_can_be_sent_again(api: Any, tmp_path:
 
 
 def test_more_rows_than_were_approved_of_are_asked_about_again(api: Any, faults: Any, tmp_path: Path) -> None:
-    job, home = gated(tmp_path / "job", "answers", NAMES_ALL_TOPICS, rows=30, prompt=BLIND), tmp_path / "home"
+    job, home = gated(tmp_path / "job", "answers", REAL_MESSAGES, rows=30, prompt=BLIND), tmp_path / "home"
     faults({"rows": {"share": 0.3}, "result": {"errored": "invalid_request"}})
     first = run(job, run_id="r1")
     assert 0 < first["quarantined"] < 30
@@ -105,7 +105,7 @@ def test_rows_are_asked_once_a_person_has_let_them_past_their_gate(api: Any, tmp
 def test_a_form_on_the_flow_runs_page_decides_about_a_held_run(
     api: Any, tmp_path: Path, decision: str, ends: tuple[str, str | None]
 ) -> None:
-    job = gated(tmp_path / "job", "answers", NAMES_ALL_TOPICS, rows=30, prompt=BLIND)
+    job = gated(tmp_path / "job", "answers", REAL_MESSAGES, rows=30, prompt=BLIND)
     answer = {"decision": decision, "why": "as I please", "who": "Ada"}
     seen, form = asyncio.run(suspend_and_answer(job, answer))
     assert seen == ["Suspended", "Completed"]
