@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import httpx2
-import pandas as pd
 
 from chaos.effects import Death, Effects
 from chaos.pump import pump
 from rowtide.errors import Stopped, StoppedByWorld
-from rowtide.gates.gates import judge
+from rowtide.gates.pages import Pages
 from rowtide.job.job_folder import load_job
 from rowtide.work import load_gate
 
@@ -70,7 +69,7 @@ class Home:
 def warm_up() -> None:
     """Do once what every life would do again: import what is imported late (GX: six seconds), read certificates."""
     if gate := load_gate(load_job(SMALL)):
-        judge(gate, pd.DataFrame({"row_no": [1], "desk": ["north desk"], "topic": ["billing"]}))
+        Pages(gate, gate.of("rows")).judge([(1, {"desk": "north desk", "topic": "billing"})])
     for name in ("anyio._backends._asyncio", "httpcore2", "pyarrow.pandas_compat"):
         import_module(name)
     ssl.create_default_context = cache(ssl.create_default_context)

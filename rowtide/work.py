@@ -18,7 +18,7 @@ from rowtide.agent.requests import cache_warnings, cacheable_tokens, shared_part
 from rowtide.agent.self_check import Rubric, SecondLook
 from rowtide.api.claude import api_schema
 from rowtide.errors import UserMistake
-from rowtide.gates.gates import Suite, load_suite
+from rowtide.gates.gates import Gate, Suite, load_suite
 from rowtide.intake.sources import columns, describe
 from rowtide.job.job import SkillsSpec, SourceSpec, ToolServerSpec
 from rowtide.job.job_folder import Job, changed_files, check_columns, check_holes, load_job, read_prompt
@@ -165,7 +165,7 @@ async def plan(
     if look := job.spec.checks.self_check:
         check_holes(folder / look.rubric, [*known, "answer"])
         rubric_of(job)
-    load_gate(job)
+    check_gates(job, known)
     models = models_of(job, catalogue)
     check_start(job.spec.start, models[: len(job.spec.tiers)], known, folder)
     pinned = await concrete(job.spec.tools, registry=job.spec.registry, folder=folder, environment=environment)
@@ -240,11 +240,21 @@ def tool_pool(job: Job, environment: Mapping[str, str], servers: Mapping[str, To
     return ToolPool(servers, job.folder, environment, job.spec.limits.tool_output_chars)
 
 
-def load_gate(job: Job) -> Suite | None:
-    """The answers gate, or None when the job has none."""
-    if job.spec.gates.answers is None:
-        return None
-    return load_suite(job.folder / job.spec.gates.answers, list(fields_of(job.answer)))
+def load_gate(job: Job, gate: Gate = "answers") -> Suite | None:
+    """A gate of a job whose gates were checked, or None when it has none."""
+    file = getattr(job.spec.gates, gate)
+    return None if file is None else load_suite(job.folder / file, gate, None)
+
+
+def check_gates(job: Job, known: Collection[str]) -> None:
+    """Every gate must be one, over columns that there are; `known` are the source's. Raises UserMistake."""
+    columns_of: dict[Gate, Collection[str]] = {
+        "rows": known,
+        **dict.fromkeys(("answers", "load"), fields_of(job.answer)),
+    }
+    for gate, named in columns_of.items():
+        if (file := getattr(job.spec.gates, gate)) is not None:
+            load_suite(job.folder / file, gate, named)
 
 
 def fields_of(answer: type[BaseModel]) -> list[str]:

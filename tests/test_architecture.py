@@ -23,21 +23,21 @@ PRODUCT = [*LAYERS, "emulator"]
 # Decisions take values and give values back. Edges touch disk, network, database or other programs.
 DECISIONS = {
     "admission", "agent", "answer_schema", "api_outcomes", "catalogue", "charts", "checks", "columns", "connector",
-    "difficulty", "doubt", "errors", "features", "forecast", "job", "job_file", "ladder", "lanes", "mending", "pace",
-    "packing", "policies", "pricing", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page",
-    "report_times", "report_words", "requests", "results", "rows", "self_check", "server_json", "skills", "states",
-    "stays", "stubs", "summary", "thresholds", "tool_rules", "words",
+    "difficulty", "doubt", "errors", "facts", "features", "forecast", "job", "job_file", "ladder", "lanes", "mending",
+    "pace", "packing", "policies", "pricing", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page",
+    "report_times", "report_words", "requests", "results", "rows", "self_check", "server_json", "skills", "spreads",
+    "states", "stays", "stubs", "summary", "thresholds", "tool_rules", "words",
 }  # fmt: skip
 EDGES = {
-    "beginning", "calling", "choosing", "claude", "collecting", "drawing", "filing", "following", "gates", "golden",
-    "job_folder", "ledger", "ledger_batches", "ledger_calls", "ledger_costs", "ledger_gate_tables", "ledger_glance",
-    "ledger_history",
-    "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations", "ledger_outcomes",
-    "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_routes", "ledger_rows", "ledger_story",
-    "ledger_tables", "ledger_turns", "ordering", "outages", "programs", "quarantine", "registry", "rendering",
-    "router_fit", "routing", "settling", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks",
-    "sorting", "sources", "starting", "submission", "survey", "swarm", "tool_servers", "tool_sessions", "tools",
-    "validating", "walls", "work",
+    "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
+    "gates", "golden", "job_folder", "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_costs",
+    "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_history", "ledger_ladder", "ledger_lanes",
+    "ledger_leases", "ledger_loads", "ledger_migrations", "ledger_outcomes", "ledger_picture", "ledger_prefixes",
+    "ledger_quarantine", "ledger_routes", "ledger_rows", "ledger_story", "ledger_tables", "ledger_turns", "ordering",
+    "outages", "pages", "programs", "quarantine", "registry", "rendering", "router_fit", "routing", "settling",
+    "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "sorting", "sources", "starting",
+    "submission", "survey", "swarm", "tallies", "tool_servers", "tool_sessions", "tools", "validating", "walls",
+    "whole", "work",
 }  # fmt: skip
 
 HEAVY = {

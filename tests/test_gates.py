@@ -1,51 +1,70 @@
 """A gate says which rows failed and why, in Great Expectations' own words."""
 
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import pytest
 
 from rowtide.errors import UserMistake
-from rowtide.gates.gates import Verdict, judge, load_suite
+from rowtide.gates.gates import Suite, load_suite
+from rowtide.gates.pages import Pages
+from rowtide.gates.spreads import Spread
+from rowtide.gates.tallies import failing_rows
 
 COLUMNS = ["code", "share", "tags"]
 IN_SET = "- type: expect_column_values_to_be_in_set\n  kwargs: {column: code, value_set: [a, b]}\n"
 
 
-def verdict(tmp_path: Path, suite: str, **columns: list[object]) -> Verdict:
-    (tmp_path / "gate.yaml").write_text(suite)
-    frame = pd.DataFrame({"row_no": range(10**10, 10**10 + len(next(iter(columns.values())))), **columns})
-    return judge(load_suite(tmp_path / "gate.yaml", COLUMNS), frame)
+def suite_of(tmp_path: Path, text: str, gate: Any = "answers") -> Suite:
+    (tmp_path / "gate.yaml").write_text(text)
+    return load_suite(tmp_path / "gate.yaml", gate, COLUMNS)
+
+
+def failures(tmp_path: Path, text: str, **columns: list[object]) -> dict[int, list[str]]:
+    suite = suite_of(tmp_path, text)
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return failing_rows(Pages(suite, suite.of("rows")).judge(list(enumerate(rows, 10**10))))
 
 
 def test_a_row_that_fails_is_named_by_number_with_its_value(tmp_path: Path) -> None:
-    found = verdict(tmp_path, IN_SET, code=["a", "zz", "b"])
-    assert list(found.failures) == [10**10 + 1]
-    assert "got 'zz'" in found.failures[10**10 + 1][0]
+    found = failures(tmp_path, IN_SET, code=["a", "zz", "b"])
+    assert list(found) == [10**10 + 1]
+    assert "got 'zz'" in found[10**10 + 1][0]
 
 
 def test_all_failing_rows_are_named_however_many(tmp_path: Path) -> None:
-    assert len(verdict(tmp_path, IN_SET, code=["zz"] * 500).failures) == 500
-
-
-def test_a_mostly_that_is_met_fails_no_row(tmp_path: Path) -> None:
-    suite = IN_SET.replace("value_set:", "mostly: 0.5, value_set:")
-    assert verdict(tmp_path, suite, code=["a", "zz", "b"]).failures == {}
+    assert len(failures(tmp_path, IN_SET, code=["zz"] * 500)) == 500
 
 
 def test_a_warning_fails_no_row(tmp_path: Path) -> None:
-    assert verdict(tmp_path, IN_SET + "  severity: warning\n", code=["zz"]).failures == {}
-
-
-def test_what_fails_over_the_whole_page_names_no_row(tmp_path: Path) -> None:
-    suite = "- type: expect_table_row_count_to_be_between\n  kwargs: {min_value: 5}\n"
-    found = verdict(tmp_path, suite, code=["a"])
-    assert found.failures == {}
-    assert "observed 1" in found.page_failures[0]
+    assert failures(tmp_path, IN_SET + "  severity: warning\n", code=["zz"]) == {}
 
 
 def test_lists_in_an_answer_do_not_trouble_a_gate(tmp_path: Path) -> None:
-    assert verdict(tmp_path, IN_SET, code=["a"], tags=[["x", "y"]]).failures == {}
+    about_tags = "- type: expect_column_value_lengths_to_be_between\n  kwargs: {column: tags, min_value: 3}\n"
+    assert failures(tmp_path, IN_SET + about_tags, code=["a"], tags=[["x", "y"]]) == {}
+
+
+@pytest.mark.parametrize(
+    ("gate", "words", "way"),
+    [
+        ("answers", IN_SET, "rows"),
+        ("answers", IN_SET.replace("value_set:", "mostly: 1.0, value_set:"), "rows"),
+        ("answers", IN_SET.replace("value_set:", "mostly: 0.5, value_set:"), "shares"),
+        ("load", IN_SET, "shares"),
+        ("rows", "- type: expect_column_values_to_be_unique\n  kwargs: {column: code}\n", "whole"),
+        ("answers", "- type: expect_table_row_count_to_be_between\n  kwargs: {min_value: 5}\n", "whole"),
+        ("load", "- type: expect_column_values_to_be_between\n  kwargs: {column: coverage, min_value: 0.9}\n", "facts"),
+    ],
+)
+def test_what_an_expectation_says_is_of_single_rows_or_of_the_run(
+    tmp_path: Path, gate: str, words: str, way: str
+) -> None:
+    assert [each.way for each in suite_of(tmp_path, words, gate).expectations] == [way]
+
+
+KL = "- type: expect_column_kl_divergence_to_be_less_than\n  kwargs: {column: code, threshold: 0.1, partition_object: "
+COVERAGE = "- type: expect_column_values_to_be_between\n  kwargs: {column: coverage, min_value: 0.9}\n"
 
 
 @pytest.mark.parametrize(
@@ -57,10 +76,41 @@ def test_lists_in_an_answer_do_not_trouble_a_gate(tmp_path: Path) -> None:
         ),
         (IN_SET.replace("code", "coda"), "no column 'coda'; did you mean 'code'"),
         (IN_SET + "  severety: info\n", "unknown key; did you mean 'severity'"),
+        (IN_SET + "  severity: criticle\n", "not a severity; did you mean 'critical'"),
         (IN_SET.replace("value_set", "values"), "Great Expectations refuses it"),
         ("just words", "list of expectations"),
+        (COVERAGE.replace("coverage", "coverige"), "no column 'coverige'; did you mean 'coverage'"),
+        (KL + "{$PARAMETER: last.cod}}\n", "nothing is called 'last.cod'.*did you mean 'last.code'"),
+        (COVERAGE.replace("0.9", "{$PARAMETER: last.coverag * 0.9}"), "did you mean 'last.coverage'"),
+        (IN_SET.replace("in_set", "increasing"), "cannot be a gate's: a run's rows have no order"),
     ],
 )
 def test_a_mistake_in_a_gate_is_named_before_anything_is_sent(tmp_path: Path, suite: str, words: str) -> None:
     with pytest.raises(UserMistake, match=words):
-        verdict(tmp_path, suite, code=["a"])
+        suite_of(tmp_path, suite, "load")
+
+
+def test_a_fact_and_a_column_of_one_name_are_told_apart_by_nobody(tmp_path: Path) -> None:
+    (tmp_path / "gate.yaml").write_text(COVERAGE)
+    with pytest.raises(UserMistake, match="a fact of the run and a column of the answer"):
+        load_suite(tmp_path / "gate.yaml", "load", ["coverage"])
+
+
+def test_a_parameter_of_the_last_run_is_taken_as_written(tmp_path: Path) -> None:
+    suite = KL + "{$PARAMETER: last.code}}\n" + COVERAGE.replace("0.9", "{$PARAMETER: last.coverage * 0.9}")
+    assert [each.way for each in suite_of(tmp_path, suite, "load").expectations] == ["whole", "facts"]
+
+
+def test_categories_are_kept_as_shares_and_numbers_in_bins_of_equal_weight() -> None:
+    texts, numbers, words = Spread(), Spread(), Spread()
+    for page in range(4):
+        texts.add(["a", "a", "b", None])
+        numbers.add([(page * 10_000 + n) / 40_000 for n in range(10_000)])
+        words.add([f"{page} {n}" for n in range(100)])
+    assert texts.partition() == {"values": ["a", "b"], "weights": [2 / 3, 1 / 3]}
+    found = numbers.partition()
+    assert found is not None
+    assert (found["bins"][0], found["bins"][-1]) == (0, 39_999 / 40_000)
+    assert all(0.05 < weight < 0.15 for weight in found["weights"])
+    assert sum(found["weights"]) == pytest.approx(1)
+    assert words.partition() is None

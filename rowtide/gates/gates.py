@@ -1,50 +1,108 @@
-"""What answers must pass together: the only module that imports Great Expectations, whose types stop here.
+"""Gates as files: what rows, answers and loads must pass, in Great Expectations' own words (type, kwargs, severity).
 
-A suite is a file in GX's own words (type, kwargs, severity). A row-level expectation of severity `critical` fails the
-rows it names, unless its `mostly` is met; a `warning` or `info` never fails a row.
+The only module that imports Great Expectations. An expectation is judged in one of four ways:
+
+    rows     one row at a time, in pages: when critical, it fails the rows it names
+    shares   one row at a time, in pages, and counted: `mostly` holds over the whole run
+    whole    over the whole run, by SQL: means, spreads, uniqueness, counts
+    facts    over the facts of the run (coverage, accepted_share, …); of the load gate only
 """
 
 import logging
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-import pandas as pd
 import yaml
 from pydantic.v1 import ValidationError as GXValidationError
 
-from rowtide.errors import RowtideError, UserMistake, nearest
+from rowtide.errors import UserMistake, nearest
+from rowtide.gates.facts import facts_of, names_in, parameters_of
 
-if TYPE_CHECKING:
-    import great_expectations as gx
-    from great_expectations.core.batch_definition import BatchDefinition
+Gate = Literal["rows", "answers", "load"]
+Way = Literal["rows", "shares", "whole", "facts"]
 
-ROW = "row_no"
+KEYS = ("type", "kwargs", "severity", "meta", "description")
+COLUMN_KEYS = ("column", "column_A", "column_B")
+SEVERITIES = ("critical", "warning", "info")
+PARAMETER = "$PARAMETER"
+MAPS = {"ColumnMapExpectation", "ColumnPairMapExpectation", "MulticolumnMapExpectation"}
+# What one of these says of a row hangs on all others.
+AMONG_ALL = {
+    "expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique",
+    "expect_column_value_z_scores_to_be_less_than", "expect_column_values_to_not_be_outliers",
+}  # fmt: skip
+NEEDLESS = {
+    "expect_column_values_to_be_increasing": "a run's rows have no order that would tell",
+    "expect_column_values_to_be_decreasing": "a run's rows have no order that would tell",
+    "expect_query_results_to_match_comparison": "a gate sees its run and no other database",
+    "expect_table_row_count_to_equal_other_table": "a gate sees its run and no other table",
+} | dict.fromkeys(
+    (
+        "expect_column_to_exist",
+        "expect_column_type_to_be",
+        "expect_table_column_count_to_be_between",
+        "expect_table_column_count_to_equal",
+        "expect_table_columns_to_match_ordered_list",
+        "expect_table_columns_to_match_set",
+    ),
+    "which columns there are, and of which type, is checked before anything is sent",
+)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One entry of a gate's file."""
+
+    place: int
+    type: str
+    kwargs: dict[str, Any]
+    severity: str
+    way: Way
+
+    @property
+    def is_critical(self) -> bool:
+        return self.severity == "critical"
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns it looks at; of a condition, every word that may be one."""
+        named = [self.kwargs[key] for key in COLUMN_KEYS if key in self.kwargs]
+        words = re.findall(r"\w+", str(self.kwargs.get("row_condition") or ""))
+        return list(dict.fromkeys([*named, *self.kwargs.get("column_list", []), *words]))
+
+    @property
+    def words(self) -> str:
+        """`confidence: expect_column_mean_to_be_between(min_value=0.6)`."""
+        column = self.kwargs.get("column") or ", ".join(self.columns) or "all rows"
+        told = {key: value for key, value in self.kwargs.items() if key not in ("column", "column_list")}
+        rule = ", ".join(f"{key}={_short(value)}" for key, value in told.items())
+        return f"{column}: {self.type}({rule})"
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A gate, ready to judge pages."""
+    """A gate's file, checked."""
 
-    expectations: "gx.ExpectationSuite"
-    pages: "BatchDefinition[Any]"
+    gate: Gate
+    file: Path
+    expectations: list[Expectation]
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """Rows that failed (row_no → reasons), and expectations over the whole page that did."""
-
-    failures: dict[int, list[str]]
-    page_failures: list[str]
+    def of(self, *ways: Way) -> list[Expectation]:
+        return [each for each in self.expectations if each.way in ways]
 
 
-def load_suite(file: Path, columns: Sequence[str]) -> Suite:
-    """Read a gate. Raises UserMistake for an unknown type, key or column, naming file, line and nearest legal name."""
+def load_suite(file: Path, gate: Gate, columns: Collection[str] | None) -> Suite:
+    """Read a gate's file; None for columns that were checked before.
+
+    Raises UserMistake for an unknown type, key, column or parameter, naming file, line and nearest legal name.
+    """
     if not file.is_file():
-        raise UserMistake("no such file", file=file, key="gates")
+        raise UserMistake("no such file", file=file, key=f"gates.{gate}")
     text = file.read_text(encoding="utf-8")
     try:
         found = yaml.safe_load(text)
@@ -53,86 +111,110 @@ def load_suite(file: Path, columns: Sequence[str]) -> Suite:
     entries = found.get("expectations", []) if isinstance(found, dict) else found
     if not isinstance(entries, list):
         raise UserMistake("a gate is a list of expectations", file=file)
-    gx = _great_expectations()
-    types = frozenset(_snake(name) for name in vars(gx.expectations) if name.startswith("Expect"))
-    for entry in entries:
-        _check(entry, file, text, columns, types)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    pages = (
-        context.data_sources.add_pandas("pages")
-        .add_dataframe_asset("answers")
-        .add_batch_definition_whole_dataframe("page")
-    )
+    gx = great_expectations()
+    read = [_expectation(gx, place, entry, file, text, gate) for place, entry in enumerate(entries)]
+    for each in read:
+        if columns is not None:
+            _check_names(each, gate, columns, file, _line(text, each.type))
+        as_suite(gx, [each], file)
+    return Suite(gate, file, read)
+
+
+def as_suite(gx: ModuleType, expectations: Sequence[Expectation], file: Path) -> Any:
+    """Great Expectations' own suite of some expectations, in their order. Raises UserMistake for one it refuses."""
+    entries = [
+        {"type": e.type, "kwargs": e.kwargs, "severity": e.severity, "meta": {"n": e.place}} for e in expectations
+    ]
     try:
-        suite = context.suites.add(gx.ExpectationSuite(name=file.stem, expectations=entries))
+        return gx.ExpectationSuite(name=file.stem, expectations=entries)
     except (gx.exceptions.GreatExpectationsError, GXValidationError, TypeError, ValueError) as error:
         raise UserMistake(f"Great Expectations refuses it: {error}", file=file) from None
-    return Suite(suite, pages)
 
 
-def judge(suite: Suite, frame: pd.DataFrame) -> Verdict:
-    """Judge one page: a frame with an integer `row_no` and the answers' columns."""
-    wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]}
-    batch = suite.pages.get_batch(batch_parameters={"dataframe": _plain(frame)})
-    found = batch.validate(suite.expectations, result_format=wanted)
-    verdict = Verdict({}, [])
-    for each in found.results:
-        config = each.expectation_config
-        assert config is not None
-        if each.exception_info and each.exception_info.get("raised_exception"):
-            raise RowtideError(f"gate: {config.type} could not be judged: {each.exception_info['exception_message']}")
-        if not each.success and str(config.severity or "critical").rpartition(".")[2].lower() == "critical":
-            _sort(verdict, config.type, config.kwargs, each.result)
-    return verdict
-
-
-def _great_expectations() -> ModuleType:
+def great_expectations() -> ModuleType:
     """Import GX: six seconds, so only where there is a gate. It reads its switch for telemetry when imported."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations  # noqa: PLC0415 # see above
 
     for name in ("great_expectations", "great_expectations.data_context.types.base"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it speaks of temporary folders
+    logging.getLogger("great_expectations.render").setLevel(logging.CRITICAL)  # and of what a page is short of
     return great_expectations
 
 
-def _sort(verdict: Verdict, kind: str, kwargs: dict[str, Any], result: dict[str, Any]) -> None:
-    rule = ", ".join(f"{key}={value!r}" for key, value in kwargs.items() if key not in ("column", "batch_id"))
-    column = kwargs.get("column", "page")
-    rows = result.get("unexpected_index_list")
-    if rows is None:
-        verdict.page_failures.append(f"{column}: {kind}({rule}), observed {result.get('observed_value')!r}")
-        return
-    for row in rows:
-        got = f", got {row[column]!r}" if column in row else ""
-        verdict.failures.setdefault(int(row[ROW]), []).append(f"{column}: {kind}({rule}){got}")
+def quiet_context(gx: ModuleType) -> Any:
+    """A context that lives in memory, and draws no bars."""
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    return context
 
 
-def _check(entry: Any, file: Path, text: str, columns: Sequence[str], types: frozenset[str]) -> None:
+def trouble_of(found: Any) -> str:
+    """Why an expectation could not be judged; nothing when it was."""
+    info = found.exception_info or {}
+    each = [info] if "raised_exception" in info else list(info.values())
+    return next((str(one["exception_message"]) for one in each if one.get("raised_exception")), "")
+
+
+def _expectation(gx: ModuleType, place: int, entry: Any, file: Path, text: str, gate: Gate) -> Expectation:
     if not isinstance(entry, dict) or "type" not in entry:
         raise UserMistake(f"an expectation has a `type` and `kwargs`, not {entry!r}", file=file)
-    kind = str(entry["type"])
-    line = next((n for n, each in enumerate(text.splitlines(), 1) if kind in each), None)
+    registry = gx.expectations.registry
+    kind, kwargs = str(entry["type"]), entry.get("kwargs") or {}
+    line = _line(text, kind)
     for key in entry:
-        if key not in ("type", "kwargs", "severity", "meta", "description"):
-            raise UserMistake(
-                "unknown key", file=file, line=line, key=key, meant=nearest(key, ["type", "kwargs", "severity"])
-            )
+        if key not in KEYS:
+            raise UserMistake("unknown key", file=file, line=line, key=key, meant=nearest(key, KEYS[:3]))
+    types = [each for each in registry.list_registered_expectation_implementations() if each.startswith("expect_")]
     if kind not in types:
         raise UserMistake(f"no expectation is called {kind!r}", file=file, line=line, meant=nearest(kind, types))
-    for key in ("column", "column_A", "column_B"):
-        column = entry.get("kwargs", {}).get(key)
-        if column is not None and column not in columns:
-            meant = nearest(column, columns)
-            raise UserMistake(f"the answer has no column {column!r}", file=file, line=line, key=key, meant=meant)
+    if kind in NEEDLESS:
+        raise UserMistake(f"{kind} cannot be a gate's: {NEEDLESS[kind]}", file=file, line=line)
+    severity = str(entry.get("severity") or "critical")
+    if severity not in SEVERITIES:
+        meant = nearest(severity, SEVERITIES)
+        raise UserMistake(f"{severity!r} is not a severity", file=file, line=line, key="severity", meant=meant)
+    if not isinstance(kwargs, dict):
+        raise UserMistake("`kwargs` is a mapping", file=file, line=line, key="kwargs")
+    families = {each.__name__ for each in registry.get_expectation_impl(kind).__mro__}
+    return Expectation(place, kind, kwargs, severity, _way(kind, kwargs, gate, is_map=bool(families & MAPS)))
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Lists and objects as text: GX compares cells, and these do not hash."""
-    nested = [name for name in frame.columns if any(isinstance(value, list | dict) for value in frame[name])]
-    return frame.assign(**{name: frame[name].map(str) for name in nested}) if nested else frame
+def _way(kind: str, kwargs: dict[str, Any], gate: Gate, *, is_map: bool) -> Way:
+    if {kwargs.get(key) for key in COLUMN_KEYS if isinstance(kwargs.get(key), str)} & set(facts_of(gate)):
+        return "facts"
+    if not is_map or kind in AMONG_ALL:
+        return "whole"
+    # A row that is about to be written was verified: what is wrong with some of them is wrong with the load.
+    is_share = gate == "load" or kwargs.get("mostly") not in (None, 1, 1.0)
+    return "shares" if is_share else "rows"
 
 
-def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+def _check_names(each: Expectation, gate: Gate, columns: Collection[str], file: Path, line: int | None) -> None:
+    known = facts_of(gate) if each.way == "facts" else columns
+    named = {key: each.kwargs[key] for key in COLUMN_KEYS if key in each.kwargs}
+    named |= {f"column_list.{n}": name for n, name in enumerate(each.kwargs.get("column_list", []))}
+    for key, column in named.items():
+        if column not in known:
+            thing = {"rows": "the source"}.get(gate, "the answer")
+            words = f"{thing} has no column {column!r}" if each.way != "facts" else f"{column!r} is no fact of the run"
+            meant = nearest(str(column), [*columns, *facts_of(gate)])
+            raise UserMistake(words, file=file, line=line, key=key, meant=meant)
+        if each.way == "facts" and column in columns:
+            words = f"{column!r} is a fact of the run and a column of the answer; call the column something else"
+            raise UserMistake(words, file=file, line=line, key=key)
+    for key, value in each.kwargs.items():
+        legal = parameters_of(gate, columns)
+        for name in names_in(str(value[PARAMETER])) if isinstance(value, dict) and PARAMETER in value else []:
+            if name not in legal:
+                words = f"nothing is called {name!r}; a parameter is one of {', '.join(legal)}"
+                raise UserMistake(words, file=file, line=line, key=key, meant=nearest(name, legal))
+
+
+def _line(text: str, kind: str) -> int | None:
+    return next((n for n, each in enumerate(text.splitlines(), 1) if kind in each), None)
+
+
+def _short(value: object) -> str:
+    said = repr(value)
+    return said if len(said) <= 80 else f"{said[:80]}…"

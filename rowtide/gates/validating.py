@@ -1,17 +1,20 @@
-"""Judging answered rows by the answers gate, page by page."""
+"""Judging answered rows by the answers gate, page by page: what it says of single rows."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
 import orjson
-import pandas as pd
 
 from rowtide.agent.agent import Escalate, GiveUp, RowAt, after_gate
-from rowtide.gates.gates import Suite, judge
-from rowtide.ledger import ledger_ladder, ledger_quarantine, ledger_rows, ledger_turns
+from rowtide.gates.gates import Suite
+from rowtide.gates.pages import Found, Pages
+from rowtide.gates.tallies import Tallies, as_verdicts, failing_rows
+from rowtide.ledger import ledger_gates, ledger_ladder, ledger_quarantine, ledger_rows, ledger_turns
+from rowtide.ledger.ledger_gates import Verdict
 from rowtide.ledger.ledger_rows import Remark
 from rowtide.ledger.states import RowState
-from rowtide.work import Clock, Work, fields_of
+from rowtide.work import Clock, Work
 
 PAGE_ROWS = 10_000
 
@@ -19,16 +22,21 @@ PAGE_ROWS = 10_000
 def judge_answers(work: Work, suite: Suite | None, *, clock: Clock) -> Counter[str]:
     """Judge every answered row. Returns how many were `accepted`, `climbed` a tier and were `set_aside`."""
     done: Counter[str] = Counter()
+    pages: Pages | None = None
     after = 0
     while page := _page(work, after):
         after = page[-1].row_no
-        failures = _failures(work, suite, page) if suite else {}
-        done += _apply(work, page, failures, now=clock())
+        pages = pages or (Pages(suite, suite.of("rows")) if suite else None)
+        found = _found(work, pages, page) if pages else []
+        verdicts = _verdicts(suite, found, page) if suite else []
+        done += _apply(work, page, failing_rows(found), verdicts, now=clock())
     return done
 
 
-def _apply(work: Work, page: list[RowAt], failures: dict[int, list[str]], *, now: datetime) -> Counter[str]:
-    """Commit a page's moves. Returns how many were accepted, climbed and were set aside."""
+def _apply(
+    work: Work, page: list[RowAt], failures: dict[int, list[str]], verdicts: Sequence[Verdict], *, now: datetime
+) -> Counter[str]:
+    """Commit a page's moves, and what was said of it. Returns how many were accepted, climbed and were set aside."""
     accepted = [row for row in page if row.row_no not in failures]
     with work.ledger.view() as tx:
         vouched = ledger_quarantine.vouched(tx, list(failures))
@@ -42,6 +50,7 @@ def _apply(work: Work, page: list[RowAt], failures: dict[int, list[str]], *, now
         ledger_rows.quarantine(tx, remarks, now=now)
         by_tier = Counter(row.tier for row in accepted), Counter(row.tier for row, _ in given_up)
         ledger_ladder.count_stays(tx, work.run, accepted=by_tier[0], set_aside=by_tier[1])
+        ledger_gates.add(tx, work.run, verdicts, now=now)
     return Counter(accepted=len(accepted), climbed=len(climbing), set_aside=len(given_up))
 
 
@@ -55,8 +64,13 @@ def _page(work: Work, after: int) -> list[RowAt]:
         return ledger_rows.page_of(tx, work.run, RowState.ANSWERED, after=after, limit=PAGE_ROWS)
 
 
-def _failures(work: Work, suite: Suite, page: list[RowAt]) -> dict[int, list[str]]:
+def _found(work: Work, pages: Pages, page: list[RowAt]) -> list[Found]:
     with work.ledger.view() as tx:
         answers = ledger_turns.answers(tx, [row.row_no for row in page])
-    records = [{"row_no": row.row_no, **orjson.loads(answers[row.row_no])} for row in page]
-    return judge(suite, pd.DataFrame.from_records(records, columns=["row_no", *fields_of(work.job.answer)])).failures
+    return pages.judge([(row.row_no, orjson.loads(answers[row.row_no])) for row in page])
+
+
+def _verdicts(suite: Suite, found: Sequence[Found], page: list[RowAt]) -> list[Verdict]:
+    tallies = Tallies(suite.of("rows"))
+    tallies.add(found, {row.row_no: row.row_key for row in page})
+    return as_verdicts(suite, tallies.outcomes(), {})

@@ -138,8 +138,12 @@ class SkillsSpec(Spec):
 
 
 class GatesSpec(Spec):
+    rows: Path | None = None
+    """Over the rows that came in, before a cent is spent; in Great Expectations' own words (type, kwargs, severity)."""
     answers: Path | None = None
-    """Great Expectations over answers, in GX's own words (type, kwargs, severity)."""
+    """Over the answers: a row that fails goes up the ladder; what fails over all of them holds the load."""
+    load: Path | None = None
+    """Over what is about to be written, the run's facts, and the last good run: what fails holds the load."""
 
 
 class StartSpec(Spec):
@@ -246,7 +250,7 @@ class JobSpec(Spec):
     checks: ChecksSpec = ChecksSpec()
     """What an answer must pass by itself."""
     gates: GatesSpec = GatesSpec()
-    """What answers must pass together."""
+    """What rows, answers and the load must pass together."""
     lane: Literal["auto"] | Lane = "auto"
     """How turns reach the model: in batches at half price, or live; `auto` decides and says why."""
     live: LiveSpec = LiveSpec()

@@ -202,6 +202,8 @@ def _deciding_files(folder: Path, spec: JobSpec, skills: list[Skill]) -> dict[st
     """Hashes of what decides an answer: the spec's deciding keys, and every file that is sent, checked with or run."""
     # Only what the job says: a key that a newer Rowtide knows must not make every loaded row stale.
     deciding = spec.model_dump(mode="json", exclude=UNDECIDING, exclude_unset=True)
+    gates = {key: value for key, value in deciding.pop("gates", {}).items() if key == "answers"}  # no other decides one
+    deciding |= {"gates": gates} if gates else {}
     limits = {key: value for key, value in deciding.pop("limits", {}).items() if key not in UNDECIDING_LIMITS}
     deciding |= {"limits": limits} if limits else {}
     files = [spec.prompt, Path(ANSWER_FILE), *([spec.gates.answers] if spec.gates.answers else [])]

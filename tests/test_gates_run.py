@@ -1,0 +1,203 @@
+"""What gates say of a run: rows quarantined, shares over all pages, drift from the last good run."""
+
+import asyncio
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from conftest import NOW, make_job
+from sqlalchemy import text
+
+from rowtide.gates.data_docs import docs_of
+from rowtide.gates.judging import judge_load, judge_rows, remember_spread
+from rowtide.gates.validating import judge_answers
+from rowtide.intake.admission import Admission
+from rowtide.intake.beginning import Asked, begin
+from rowtide.ledger import ledger_gates, ledger_loads, ledger_rows
+from rowtide.ledger.ledger import Ledger, ledger_url
+from rowtide.ledger.ledger_gates import Verdict
+from rowtide.work import Work, load_gate, open_work, plan
+
+BILLING, DELIVERY, PRODUCT = "billing", "delivery", "product"
+Begin = Callable[..., Work]
+
+
+def clock() -> Any:
+    return NOW
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Ledger]:
+    is_postgres = request.param == "postgres"
+    url = request.getfixturevalue("postgres_url") if is_postgres else ledger_url(None, tmp_path)
+    opened = Ledger(url)
+    yield opened
+    opened.close()
+
+
+def gated(ledger: Ledger, folder: Path, count: int = 6, run_id: str = "run-1", **gates: list[dict[str, Any]]) -> Work:
+    """A run of a job with these gates: that many rows are in, and none has been asked."""
+    for name, entries in gates.items():
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
+    job = make_job(folder, rows=3, gates={name: f"{name}.yaml" for name in gates})
+    found = asyncio.run(plan(job, None, {}))
+    run = begin(ledger, found, Asked(run_id, None, None, "batch", None, None), now=NOW)
+    contents = [orjson.dumps({"id": f"m{n}", "message": f"row {n % 100}"}) for n in range(1, count + 1)]
+    admitted = [Admission(run.first_row_no + n, f"m{n}", f"id-{n}", each) for n, each in enumerate(contents, 1)]
+    with ledger.page() as tx:
+        ledger_rows.admit(tx, run, admitted, read_before=0, read_after=count, now=NOW)
+        ledger_rows.route(tx, run, 0)
+    return open_work(ledger, folder / "home", run_id, {})
+
+
+def answer(work: Work, topics: list[str]) -> None:
+    """Let the first rows be answered, so many as there are topics."""
+    first = work.run.first_row_no + 1
+    found = [(first + n, orjson.dumps({"topic": topic, "message": f"row {n}"})) for n, topic in enumerate(topics)]
+    with work.ledger.page() as tx:
+        rows = {"first": first, "last": first + len(topics) - 1}
+        tx.execute(text("UPDATE row SET state = 'replied', turn = 1 WHERE row_no BETWEEN :first AND :last"), rows)
+        ledger_rows.answer(tx, dict(found))
+    judge_answers(work, load_gate(work.job), clock=clock)
+
+
+def load(work: Work) -> None:
+    with work.ledger.page() as tx:
+        part = ledger_loads.begin(tx, work.run, "sink", rows=10**6, size=10**9, now=NOW)
+        assert part is not None
+        ledger_loads.finish(tx, work.run, part, "sink", now=NOW)
+    remember_spread(work)
+
+
+def said(work: Work) -> list[Verdict]:
+    with work.ledger.view() as tx:
+        return ledger_gates.verdicts(tx, work.run)
+
+
+def states(work: Work) -> dict[str, int]:
+    with work.ledger.view() as tx:
+        return {state.value: count for state, count in ledger_rows.counts(tx, work.run).items() if count}
+
+
+def expect(kind: str, severity: str = "critical", **kwargs: object) -> dict[str, Any]:
+    return {"type": f"expect_{kind}", "kwargs": kwargs, "severity": severity}
+
+
+IN_SET = expect("column_values_to_be_in_set", column="topic", value_set=[BILLING, DELIVERY])
+
+
+def test_rows_that_fail_by_themselves_are_set_aside_before_a_cent_is_spent(both: Ledger, tmp_path: Path) -> None:
+    rule = expect("column_values_to_not_match_regex", column="message", regex="7$")
+    count = expect("table_row_count_to_be_between", min_value=50, max_value=90)
+    work = gated(both, tmp_path / "job", 100, rows=[rule, count])
+    first = judge_rows(work, clock=clock)
+    assert states(work) == {"ready": 90, "quarantined": 10}
+    assert [each.said for each in first] == [
+        "rows: all rows: expect_table_row_count_to_be_between(min_value=50, max_value=90), observed 100"
+    ]
+    assert judge_rows(work, clock=clock) == first, "judged again, as after a kill"
+    assert states(work) == {"ready": 90, "quarantined": 10}
+    rows, run = said(work)
+    assert (rows.passed, rows.judged, rows.failed, rows.examples[0]) == (False, 100, 10, "m7")
+    assert (run.passed, run.observed) == (False, 100)
+
+
+def test_mostly_and_uniqueness_hold_over_the_run_and_not_over_a_page(ledger: Ledger, tmp_path: Path) -> None:
+    mostly = expect("column_values_to_be_in_set", column="topic", value_set=[BILLING], mostly=0.6)
+    unique = expect("column_values_to_be_unique", column="message")
+    work = gated(ledger, tmp_path / "job", 12_000, answers=[mostly, unique])
+    answer(work, [BILLING] * 8_000 + [PRODUCT] * 4_000)  # the second page has no billing at all
+    with ledger.page() as tx:  # rows 1 and 12,000, in two pages, say the same
+        twin = {"row": work.run.first_row_no + 12_000, "said": orjson.dumps({"topic": PRODUCT, "message": "row 0"})}
+        tx.execute(text("UPDATE answer SET content = :said WHERE row_no = :row"), twin)
+    (failure,) = judge_load(work, clock=clock)
+    assert (failure.rows, failure.examples) == (2, ["m1", "m12000"])
+    assert failure.said == "answers: message: expect_column_values_to_be_unique(), 2 of 12,000 rows failed"
+    counted, _ = said(work)
+    assert (counted.passed, counted.judged, counted.failed) == (True, 12_000, 4_000)
+
+
+def test_an_answer_that_fails_by_itself_climbs_and_is_counted_once(both: Ledger, tmp_path: Path) -> None:
+    warning = expect("column_values_to_be_in_set", "warning", column="topic", value_set=[BILLING])
+    work = gated(both, tmp_path / "job", 6, answers=[IN_SET, warning])
+    answer(work, [BILLING, PRODUCT, DELIVERY])
+    answer(work, [])
+    assert states(work) == {"accepted": 2, "ready": 4}
+    assert [(each.judged, each.failed, each.examples) for each in said(work)] == [(3, 1, ["m2"]), (3, 2, ["m2", "m3"])]
+    assert judge_load(work, clock=clock) == []
+    assert [each.judged for each in said(work)] == [3, 3]
+
+
+def test_a_load_is_held_by_what_it_is_short_of_and_a_warning_is_only_written_down(both: Ledger, tmp_path: Path) -> None:
+    coverage = expect("column_values_to_be_between", column="coverage", min_value=0.9)
+    keys = expect("column_values_to_be_between", "warning", column="new_keys", min_value=5)
+    share = expect("column_values_to_be_between", "info", column="accepted_share", min_value=0.5)
+    work = gated(both, tmp_path / "job", 6, load=[coverage, keys, share])
+    answer(work, [BILLING] * 3)
+    (failure,) = judge_load(work, clock=clock)
+    assert failure.said == "load: coverage: expect_column_values_to_be_between(min_value=0.9), observed 0.5"
+    assert [(each.passed, each.observed) for each in said(work)] == [(False, 0.5), (False, 3), (True, 1.0)]
+
+
+DRIFT = expect(
+    "column_kl_divergence_to_be_less_than",
+    column="topic",
+    partition_object={"$PARAMETER": "last.topic"},
+    threshold=0.1,
+    tail_weight_holdout=0.01,
+)
+FEWER = expect("column_values_to_be_between", column="accepted", min_value={"$PARAMETER": "last.accepted * 0.5"})
+
+
+def test_drift_is_seen_against_the_last_good_run_and_not_asked_about_without_one(both: Ledger, tmp_path: Path) -> None:
+    first = gated(both, tmp_path / "job", 100, "run-1", load=[DRIFT, FEWER])
+    answer(first, [BILLING, DELIVERY] * 50)
+    assert judge_load(first, clock=clock) == []
+    assert [(each.passed, each.said) for each in said(first)] == [(None, "no earlier run to compare with")] * 2
+    load(first)
+    same = gated(both, tmp_path / "job", 100, "run-2", load=[DRIFT, FEWER])
+    answer(same, [BILLING, DELIVERY] * 30)
+    assert judge_load(same, clock=clock) == []
+    assert [each.passed for each in said(same)] == [True, True]
+    other = gated(both, tmp_path / "job", 100, "run-3", load=[DRIFT, FEWER])
+    answer(other, [BILLING] * 39 + [PRODUCT])
+    drifted, fewer = judge_load(other, clock=clock)
+    assert drifted.said.startswith("load: topic: expect_column_kl_divergence_to_be_less_than(")
+    assert fewer.said == "load: accepted: expect_column_values_to_be_between(min_value=50.0), observed 40"
+
+
+def test_a_run_that_a_gate_holds_is_no_run_to_compare_with(both: Ledger, tmp_path: Path) -> None:
+    first = gated(both, tmp_path / "job", 6, "run-1")
+    answer(first, [BILLING])
+    load(first)
+    second = gated(both, tmp_path / "job", 6, "run-2")
+    with both.page() as tx:
+        assert ledger_gates.last_good(tx, second.run) == first.run.run_no
+        hold = "INSERT INTO hold (run_no, gate, state, failures, rows, asked_at) VALUES "
+        tx.execute(text(hold + "(:run, 'load', 'rejected', '[]', 1, '')"), {"run": first.run.run_no})
+        assert ledger_gates.last_good(tx, second.run) is None
+
+
+def test_the_pages_of_a_gate_are_built_and_what_a_model_wrote_cannot_act_in_them(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    evil = "</script><script>alert(1)</script> $topic"
+    distinct = expect("column_distinct_values_to_be_in_set", "warning", column="message", value_set=["row 0"])
+    work = gated(ledger, tmp_path / "job", 6, load=[distinct, DRIFT])
+    answer(work, [BILLING])
+    with ledger.page() as tx:
+        tx.execute(text("UPDATE answer SET content = :said"), {"said": orjson.dumps({"topic": evil, "message": evil})})
+    load(work)
+    work = gated(ledger, tmp_path / "job", 6, "run-2", load=[distinct, DRIFT])
+    answer(work, [evil])
+    judge_load(work, clock=clock)
+    index = docs_of(work, "load")
+    assert index.is_file()
+    pages = "".join(page.read_text() for page in index.parent.rglob("*.html"))
+    assert "expect only values from" in pages or "message" in pages
+    assert "<script>alert" not in pages
+    assert "great-expectations-web-assets" not in pages, "no picture that tells who looks"
