@@ -8,9 +8,11 @@ The only module that imports Great Expectations. An expectation is judged in one
     facts    over the facts of the run (coverage, accepted_share, …); of the load gate only
 """
 
+import gc
 import logging
 import os
 import re
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +136,12 @@ def as_suite(gx: ModuleType, expectations: Sequence[Expectation], file: Path) ->
 def great_expectations() -> ModuleType:
     """Import GX: six seconds, so only where there is a gate. It reads its switch for telemetry when imported."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    is_new = "great_expectations" not in sys.modules
     import great_expectations  # noqa: PLC0415 # see above
 
+    if is_new:
+        gc.collect()
+        gc.freeze()  # a million objects that stay: the collector walked them all for every few pages
     for name in ("great_expectations", "great_expectations.data_context.types.base"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it speaks of temporary folders
     logging.getLogger("great_expectations.render").setLevel(logging.CRITICAL)  # and of what a page is short of
