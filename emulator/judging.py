@@ -12,7 +12,9 @@ import orjson
 
 from emulator.answers import answer
 from emulator.cases import Case, case_in
+from emulator.identifiers import fingerprint
 from emulator.inventions import is_estimate, range_of, within_limit
+from emulator.mistakes import WRONG_PER_HUNDRED
 from emulator.quotes import wants_quote
 from emulator.reading import Reading
 from emulator.schemas import FORMATS, branches
@@ -33,9 +35,12 @@ def wants_verdict(schema: Mapping[str, Any]) -> bool:
     return _is(properties["passes"], "boolean") and _is(properties.get("why"), "string")
 
 
-def verdict(reading: Reading, schema: dict[str, Any]) -> dict[str, Any]:
-    """The answer of a judge. It makes no mistakes of its own, and what else the schema asks for is filled as ever."""
-    objection = next(_objections(reading), None)
+def verdict(reading: Reading, schema: dict[str, Any], tier: str) -> dict[str, Any]:
+    """The answer of a judge. It objects to nothing that is right, and overlooks as many faults as it would make.
+
+    What else the schema asks for is filled as ever.
+    """
+    objection = next(_objections(reading, tier), None)
     description = str(schema["properties"]["why"].get("description", ""))
     why = within_limit(objection or NO_OPINION, description)
     return answer(reading, schema, ()) | {"passes": objection is None, "why": why}
@@ -46,11 +51,11 @@ def _is(schema: object, kind: str) -> bool:
     return kind in found if isinstance(found, list) else found == kind
 
 
-def _objections(reading: Reading) -> Iterator[str]:
+def _objections(reading: Reading, tier: str) -> Iterator[str]:
     case = case_in(reading.row_text, reading.instructions)
     if WRONG in (reading.row_text if case is None else orjson.dumps(case.answer).decode()):
         yield f"It says itself that it is wrong: {WRONG}."
-    if case is not None:
+    if case is not None and fingerprint(reading.row_text, "overlooks") % 100 >= WRONG_PER_HUNDRED[tier]:
         yield from _against(case.answer, case.schema, case)
 
 

@@ -55,7 +55,7 @@ def _said(params: dict[str, Any], reading: Reading, tier: str) -> Thought:
     if (is_marked or reading.calls) and (ordered := obeyed(reading, tools, choice)):
         return Thought([ordered], "tool_use" if ordered["type"] == "tool_use" else "end_turn")
     if reading.schema is not None and wants_verdict(reading.schema):
-        return Thought([{"type": "text", "text": orjson.dumps(verdict(reading, reading.schema)).decode()}])
+        return Thought([{"type": "text", "text": orjson.dumps(verdict(reading, reading.schema, tier)).decode()}])
     mistakes: Sequence[Mistake] = mistakes_of(reading, tier)
     if not tools:
         mistakes = [kind for kind in mistakes if kind != "skipped_tools"]

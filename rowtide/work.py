@@ -169,7 +169,7 @@ async def plan(
     check_columns(job, known)
     check_holes(folder / job.spec.prompt, known)
     if look := job.spec.checks.self_check:
-        check_holes(folder / look.rubric, [*known, "answer"])
+        check_holes(folder / look.rubric, [*known, "answer", "claimed"])
         rubric_of(job)
     check_gates(job, known)
     models = models_of(job, catalogue)

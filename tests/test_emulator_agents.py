@@ -434,6 +434,18 @@ def test_the_judge_catches_planted_mistakes_and_lets_the_rest_pass(shape: str) -
     assert alarms / good < 0.05
 
 
+def test_a_cheap_judge_overlooks_more_of_what_is_wrong_than_a_dear_one() -> None:
+    overlooked = dict.fromkeys(("haiku", "sonnet", "opus"), 0)
+    for n in range(300):
+        answer = json.loads(think(asking(described(n)), "opus").content[0]["text"]) | {"evidence": "it never said so"}
+        for tier in overlooked:
+            said = think(judging(described(n), answer, "lines"), tier).content[0]["text"]
+            overlooked[tier] += json.loads(said)["passes"]
+    assert 150 < overlooked["haiku"] < 210
+    assert 25 < overlooked["sonnet"] < 65
+    assert overlooked["opus"] < 20
+
+
 def test_the_judge_fails_what_says_it_is_wrong_and_is_the_same_every_time() -> None:
     row = described(0)
     answer = json.loads(think(asking(row), "opus").content[0]["text"])

@@ -37,7 +37,8 @@ class Rubric:
 
     def messages(self, row: Mapping[str, object], answer: bytes) -> bytes:
         """The one message of a request: the rubric filled with the row and its answer."""
-        return messages(self.message.render({**row, "answer": answer.decode()}).strip())
+        values = {**row, "answer": answer.decode(), "claimed": orjson.loads(answer)}
+        return messages(self.message.render(values).strip())
 
 
 def verdict_of(words: str, answer: bytes) -> Verdict:

@@ -116,7 +116,7 @@ class SelfCheckSpec(Spec):
     tier: str
     """Who takes the second look: a name from the model catalogue."""
     rubric: Path = Path("rubric.md")
-    """What it is told: Jinja2, strict; the row's columns, and `answer` as JSON."""
+    """What it is told: Jinja2, strict; the row's columns, `answer` as JSON, and its fields as `claimed.NAME`."""
 
 
 class ChecksSpec(Spec):
