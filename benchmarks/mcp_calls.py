@@ -1,6 +1,7 @@
 """What the MCP client alone costs: so many calls of a job's tools, and nothing else."""
 
 import asyncio
+import atexit
 import gc
 import os
 import resource
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import orjson
 
+from benchmarks.client import close_stderr
 from rowtide.job.job_folder import load_job
 from rowtide.work import tool_pool
 
@@ -34,5 +36,6 @@ def _cpu_seconds() -> float:
 
 
 if __name__ == "__main__":
+    atexit.register(close_stderr)
     job, calls = Path(sys.argv[1]), int(sys.argv[2])
     sys.stdout.write(orjson.dumps({"cpu_seconds": asyncio.run(used(job, calls)), "rows": calls}).decode() + "\n")

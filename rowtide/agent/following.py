@@ -76,9 +76,10 @@ def decide(work: Work, *, after: int, limit: int) -> tuple[list[tuple[RowAt, Mov
         return told + [(record.tool, record.output) for record in outputs.get(row_no, []) if not record.is_error]
 
     moves: list[tuple[RowAt, Move]] = []
+    calls_itself = bool(work.betas)
     for row, stop_reason, content in page:
         blocks = orjson.loads(content)
-        if own := _made_by_the_api(row, blocks):
+        if own := _made_by_the_api(row, blocks) if calls_itself else []:
             by_the_api += own
             outputs[row.row_no] = [*outputs.get(row.row_no, []), *own]
         if row.checking:

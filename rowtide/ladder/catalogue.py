@@ -93,7 +93,11 @@ class Model(Entry):
 
     def price_at(self, prompt_tokens: int) -> Price:
         """The price of a request whose whole prompt is so long."""
-        return self.prices[max(step for step in self.prices if step < max(prompt_tokens, 1))]
+        begins = 0  # where the price of the shortest prompts does
+        for step in self.prices:
+            if begins < step < prompt_tokens:
+                begins = step
+        return self.prices[begins]
 
     def effort(self, asked: str | None) -> str | None:
         """What a request says of effort when a row asks for `asked`: that, or the nearest below that is legal."""

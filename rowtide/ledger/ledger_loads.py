@@ -109,7 +109,7 @@ def page_of(tx: Connection, run: Run, load: Load, *, after: int, limit: int) -> 
         f"FROM row r JOIN answer a ON a.row_no = r.row_no WHERE {OF_LOAD} AND r.row_no > :after "
         "ORDER BY r.row_no LIMIT :limit"
     )
-    return [Accepted(*each) for each in tx.execute(query, {**load.of(run), "after": after, "limit": limit})]
+    return [Accepted(*each) for each in tx.execute(query, {**load.of(run), "after": after, "limit": limit}).all()]
 
 
 def rivals(tx: Connection, run: Run, load: Load, sink: str) -> Rivals:

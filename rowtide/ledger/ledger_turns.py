@@ -14,8 +14,8 @@ from sqlalchemy import Connection, TextClause, text
 from rowtide.agent.agent import RowAt
 from rowtide.ladder.ladder import Quotation, as_kept, as_quoted
 from rowtide.ledger.ledger import Run, as_list, insert, one_of, timestamp
-from rowtide.ledger.ledger_rows import COLUMNS, check_moved, move_all
-from rowtide.ledger.states import RowState
+from rowtide.ledger.ledger_rows import COLUMNS, check_moved
+from rowtide.ledger.states import RowState, sources_of, target_of
 
 
 class Reply(NamedTuple):
@@ -82,17 +82,19 @@ def reply(tx: Connection, replies: Sequence[Reply]) -> None:
     if not replies:
         return
     row_nos = [reply.row_no for reply in replies]
-    move_all(tx, "reply", row_nos, "turn = turn + 1")
-    insert(tx, "turn", Reply._fields, replies)
+    insert(tx, "turn", Reply._fields, replies, "ON CONFLICT DO NOTHING")  # its row has moved on: the move below fails
     tokens = "t.input_tokens + t.cache_write_tokens + t.cache_read_tokens + t.output_tokens"
-    counted = tx.execute(
+    legal = ", ".join(f"'{state.value}'" for state in sources_of("reply"))
+    moved = tx.execute(
         text(
-            f"UPDATE row SET cost_micro = row.cost_micro + t.cost_micro, tokens = tokens + {tokens} FROM turn t "
-            f"WHERE t.row_no = row.row_no AND t.turn = row.turn AND row.row_no {one_of(tx, 'rows')}"
+            f"UPDATE row SET state = '{target_of('reply').value}', turn = t.turn, "
+            f"cost_micro = row.cost_micro + t.cost_micro, tokens = row.tokens + {tokens} FROM turn t "
+            f"WHERE t.row_no = row.row_no AND t.turn = row.turn + 1 AND row.row_no {one_of(tx, 'rows')} "
+            f"AND row.state IN ({legal})"
         ),
         _rows(row_nos),
     )
-    check_moved("reply", counted.rowcount, row_nos)
+    check_moved("reply", moved.rowcount, row_nos)
 
 
 def record_tools(tx: Connection, records: Sequence[ToolRecord]) -> None:
@@ -150,7 +152,8 @@ def tool_outputs(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[ToolRe
     names = ", ".join(f"t.{name}" for name in ToolRecord._fields)
     query = text(f"SELECT {names} FROM tool_call t {here} ORDER BY t.row_no, t.turn, t.position")
     found: dict[int, list[ToolRecord]] = defaultdict(list)
-    for record in map(ToolRecord._make, tx.execute(query, _rows([row.row_no for row in rows if row.tool_calls]))):
+    for each in tx.execute(query, _rows([row.row_no for row in rows if row.tool_calls])).all():
+        record = ToolRecord._make(each)
         found[record.row_no].append(record)
     return found
 

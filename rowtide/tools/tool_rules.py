@@ -23,6 +23,7 @@ WIRE_CHARS = 128
 DESCRIPTION_CHARS = 4000
 SECRET_CHARS = 4  # a shorter value is no secret, and would tear holes into any text
 TOLD = 3  # so many misfits are told at once
+UNPLAIN = re.compile(r"[^\w.-]")  # what the name of a tool may not bring into a mark
 # Keywords that let properties stand elsewhere than in `properties`: closing such a schema would refuse good arguments.
 OPEN_KEYWORDS = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "if"}
 
@@ -76,7 +77,7 @@ def offers(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]) -> d
 def fenced(tool: str, text: str) -> str:
     """A tool's words between marks that cannot be forged from inside: the mark is a hash of the words themselves."""
     mark = blake2b(text.encode(), digest_size=8, key=b"rowtide").hexdigest()
-    source = re.sub(r"[^\w.-]", "_", tool)
+    source = UNPLAIN.sub("_", tool)
     return f'<tool_output from="{source}" mark="{mark}">\n{text}\n</tool_output mark="{mark}">'
 
 
