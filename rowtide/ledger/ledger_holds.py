@@ -30,15 +30,14 @@ def asked(tx: Connection, run: Run) -> list[Hold]:
 def judged(tx: Connection, run: Run, gate: str, failures: Sequence[Failure], *, rows: int, now: datetime) -> bool:
     """Note how the run fared at a gate over so many rows. Returns whether a person must decide before it goes on."""
     last = _newest(tx, run).get(gate)
-    is_asked = last is not None and last.state == "asked"
-    if not failures or (last is not None and last.state == "approved" and covers(last, failures, rows)):
-        if is_asked:
-            _move(tx, [last], "lapsed", now=now)
+    open_one = last if last and last.state == "asked" else None
+    if not failures or (last and last.state == "approved" and covers(last, failures, rows)):
+        _move(tx, [open_one] if open_one else [], "lapsed", now=now)
         return False
     told = {"failures": orjson.dumps([asdict(each) for each in failures]).decode(), "rows": rows}
-    if is_asked:
+    if open_one:
         changed = text("UPDATE hold SET failures = :failures, rows = :rows WHERE hold_no = :hold")
-        tx.execute(changed, {**told, "hold": last.hold_no})
+        tx.execute(changed, {**told, "hold": open_one.hold_no})
     else:
         made = text(
             "INSERT INTO hold (run_no, gate, state, failures, rows, asked_at) "
