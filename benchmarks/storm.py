@@ -15,6 +15,7 @@ import tempfile
 import time
 from asyncio import StreamReader, StreamWriter
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -86,8 +87,13 @@ def _job(place: Path) -> None:
 
 async def _storm(storm: Storm, place: Path, environment: dict[str, str]) -> float:
     """Send everything, killing all the while; then let the worker finish. Returns how long the sending took."""
-    receiver = asyncio.create_task(_keep_alive(RECEIVER, place, environment, KILLS_OF_RECEIVER, storm))
-    worker = asyncio.create_task(_keep_alive(WORKER, place, environment, KILLS_OF_WORKER, storm))
+    share = len(storm.letters) / (KILLS_OF_RECEIVER + 1)
+    receiver = asyncio.create_task(
+        _keep_alive(RECEIVER, place, environment, KILLS_OF_RECEIVER, lambda life: len(storm.took) > share * life)
+    )
+    worker = asyncio.create_task(
+        _keep_alive(WORKER, place, environment, KILLS_OF_WORKER, lambda life: _is_at_work(place / "home", life))
+    )
     sending = asyncio.create_task(_send(storm, place / "home"))
     await asyncio.wait([sending, receiver, worker], return_when=asyncio.FIRST_COMPLETED)
     for each in (receiver, worker):
@@ -109,19 +115,29 @@ RECEIVER = [sys.executable, "-m", "cli", "serve", "--port", str(PORT), "--per-se
 WORKER = [sys.executable, "-m", "benchmarks.storm_worker", "storm"]
 
 
-async def _keep_alive(command: list[str], place: Path, environment: dict[str, str], kills: int, storm: Storm) -> None:
-    """Start it, kill it each time a further share of the messages is out, start it again."""
+async def _keep_alive(
+    command: list[str], place: Path, environment: dict[str, str], kills: int, is_time: Callable[[int], bool]
+) -> None:
+    """Start it, kill it when it is time for the so many'th, start it again; so many times."""
     with (place / f"{command[3]}.log").open("ab") as log:
         for life in range(kills + 1):
             process = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)
             try:
-                while life == kills or storm.next < len(storm.letters) * (life + 1) / (kills + 1):
+                while life == kills or not is_time(life + 1):
                     await asyncio.sleep(0.05)
                     if process.poll() is not None:
                         raise SystemExit(Path(log.name).read_text())
             finally:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
+
+
+def _is_at_work(home: Path, life: int) -> bool:
+    """Whether a run goes on that has sent a batch, and rows of `life` runs have come in."""
+    with closing(Ledger(ledger_url(None, home))) as ledger, ledger.view() as tx:
+        begun = tx.exec_driver_sql("SELECT count(DISTINCT run_no) FROM batch").scalar()
+        at_work = tx.exec_driver_sql("SELECT count(*) FROM batch WHERE state IN ('posting', 'open')").scalar()
+    return bool(begun and begun >= life and at_work)
 
 
 async def _until_it_answers() -> None:
