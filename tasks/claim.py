@@ -1,20 +1,17 @@
 """The rows that wait in the inbox, given to a run, once."""
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect.runtime import flow_run
 
 from blocks.ledger_database import LedgerDatabase
-from blocks.model_ladder import overrides_in_force
 from rowtide.intake.beginning import Asked, NothingWaits, begin
 from rowtide.intake.sources import INBOX
 from rowtide.job.job_folder import find_job
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_inbox
 from rowtide.ledger.ledger import Ledger
-from rowtide.work import plan
 from tasks.durable import durable
 
 PLAIN_RUN_ID = 12  # the last digits of a flow run's id: the first are the time
@@ -26,7 +23,8 @@ async def claim(job: str | None, at_least: int, older_than_seconds: float | None
 
     None when too little waits. The same flow run, started again, finds the run it began.
     """
-    with LedgerDatabase.from_environment().get_ledger() as ledger:
+    database = LedgerDatabase.from_environment()
+    with database.get_ledger() as ledger:
         run_id = f"inbox-{str(flow_run.id)[-PLAIN_RUN_ID:]}"
         with ledger.view() as tx:
             if ledgers.has_run(tx, run_id):
@@ -34,7 +32,7 @@ async def claim(job: str | None, at_least: int, older_than_seconds: float | None
         folder = _due(ledger, job, at_least, older_than_seconds)
         if folder is None:
             return None
-        found = await plan(folder, INBOX, os.environ, await overrides_in_force())
+        found = await database.get_plan(folder, INBOX)
         try:
             begin(ledger, found, _asked(run_id, at_least), now=datetime.now(UTC))
         except NothingWaits:  # another flush has taken it meanwhile
