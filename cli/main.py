@@ -50,6 +50,7 @@ app.command("cli.approve:reject", name="reject", help="Reject a run that a gate 
 app.command("cli.settle:settle", name="settle", help="Say what became of a batch that Rowtide will not guess about.")
 app.command("cli.cancel:cancel", name="cancel", help="Send nothing more for a run and cancel its open batches.")
 app.command("cli.fit_router:fit_router", name="fit-router", help="Learn from a job's history where its rows start.")
+app.command("cli.serve:serve", name="serve", help="Receive rows by webhook, and keep them until a run takes them.")
 app.command("cli.emulator:emulator", name="emulator", help="Serve a stand-in for the Claude API.")
 
 

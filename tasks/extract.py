@@ -10,6 +10,7 @@ from blocks.ledger_database import LedgerDatabase
 from rowtide.gates.holding import look_at_rows
 from rowtide.intake.admission import admissions, keys_of
 from rowtide.intake.beginning import Asked, begin, go_on
+from rowtide.intake.inbox import claimed_pages
 from rowtide.intake.rows import BadRow, SourceRow
 from rowtide.intake.sources import read_pages
 from rowtide.job.job_folder import find_job
@@ -56,7 +57,10 @@ async def extract(
 def _admit_all(ledger: Ledger, run: Run, found: Plan) -> None:
     """Read the source from its start, pass over what was admitted, and admit the rest page by page."""
     position = 0
-    for page in read_pages(found.source, found.job.folder, SPOOL_PAGE, os.environ):
+    pages = read_pages(found.source, found.job.folder, SPOOL_PAGE, os.environ)
+    if found.source.inbox is not None:
+        pages = claimed_pages(ledger, run, SPOOL_PAGE)
+    for page in pages:
         page = page[: max(0, (run.row_limit or position + len(page)) - position)]
         if position + len(page) > run.read_rows:
             _admit(ledger, run, found, page, position)

@@ -22,22 +22,23 @@ PRODUCT = [*LAYERS, "emulator"]
 
 # Decisions take values and give values back. Edges touch disk, network, database or other programs.
 DECISIONS = {
-    "admission", "agent", "answer_schema", "api_outcomes", "catalogue", "charts", "checks", "columns", "connector",
-    "difficulty", "doubt", "errors", "facts", "features", "forecast", "holds", "job", "job_file", "ladder", "lanes",
-    "mending", "pace", "packing", "policies", "pricing", "quarantine_cells", "quarantine_sheet", "report_figures",
-    "report_page", "report_times", "report_words", "requests", "results", "rows", "self_check", "server_json", "skills",
-    "spreads", "states", "stays", "stubs", "summary", "thresholds", "tool_rules", "words",
+    "admission", "agent", "allowance", "answer_schema", "api_outcomes", "catalogue", "charts", "checks", "columns",
+    "connector", "difficulty", "doubt", "errors", "facts", "features", "forecast", "holds", "job", "job_file", "ladder",
+    "lanes", "mending", "messages", "pace", "packing", "policies", "pricing", "quarantine_cells", "quarantine_sheet",
+    "report_figures", "report_page", "report_times", "report_words", "requests", "results", "rows", "self_check",
+    "server_json", "signatures", "skills", "spreads", "states", "stays", "stubs", "summary", "thresholds", "tool_rules",
+    "wanted", "words",
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following", "gates",
-    "golden", "holding", "job_folder", "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_costs",
-    "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_history", "ledger_holds", "ledger_ladder",
-    "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations", "ledger_outcomes", "ledger_picture",
-    "ledger_prefixes", "ledger_quarantine", "ledger_routes", "ledger_rows", "ledger_story", "ledger_tables",
-    "ledger_turns", "ordering", "outages", "pages", "programs", "quarantine", "registry", "rendering", "router_fit",
-    "routing", "settling", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "sorting", "sources",
-    "starting", "submission", "survey", "swarm", "tallies", "tool_servers", "tool_sessions", "tools", "validating",
-    "walls", "whole", "work",
+    "golden", "holding", "inbox", "job_folder", "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_costs",
+    "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_history", "ledger_holds", "ledger_inbox",
+    "ledger_inbox_tables", "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations",
+    "ledger_outcomes", "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_routes", "ledger_rows",
+    "ledger_story", "ledger_tables", "ledger_turns", "ordering", "outages", "pages", "programs", "quarantine",
+    "registry", "rendering", "router_fit", "routing", "settling", "sink_duckdb", "sink_files", "sink_formats",
+    "sink_tables", "sinks", "sorting", "sources", "starting", "submission", "survey", "swarm", "tallies",
+    "tool_servers", "tool_sessions", "tools", "validating", "walls", "whole", "work",
 }  # fmt: skip
 
 HEAVY = {
@@ -48,6 +49,9 @@ HEAVY = {
     "mcp_types": {"rowtide/tools/tool_sessions.py"},
     "duckdb": {"rowtide/routing/routing.py", "rowtide/sinks/sink_duckdb.py"},
     "great_expectations": {"rowtide/gates/gates.py"},
+    "starlette": {"cli/receiver.py"},
+    "uvicorn": {"cli/serve.py"},
+    "standardwebhooks": {"rowtide/intake/signatures.py"},
     "sklearn": {"rowtide/routing/router_fit.py"},
     "scipy": {"rowtide/routing/thresholds.py"},
     "sqlalchemy": {f"rowtide/ledger/{n}.py" for n in EDGES if "ledger" in n}

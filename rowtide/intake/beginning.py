@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from rowtide.errors import RowtideError
+from rowtide.intake.sources import INBOX
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_prefixes
+from rowtide.ledger import ledger_inbox, ledger_prefixes
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.work import Plan
 
@@ -21,6 +23,12 @@ class Asked:
     lane: str
     budget_usd: float | None
     finish_within_minutes: float | None
+    at_least: int = 0
+    """Where its rows come from the inbox: it begins only if it gets so many."""
+
+
+class NothingWaits(RowtideError):
+    """The inbox holds fewer rows than a run was to begin with. Nothing was begun."""
 
 
 def go_on(ledger: Ledger, run_id: str, budget_usd: float | None) -> Run | None:
@@ -33,13 +41,16 @@ def go_on(ledger: Ledger, run_id: str, budget_usd: float | None) -> Run | None:
 
 
 def begin(ledger: Ledger, plan: Plan, asked: Asked, *, now: datetime) -> Run:
-    """Record a run as planned, or find it. A deadline counts from now."""
+    """Record a run as planned, or find it. A deadline counts from now.
+
+    A run over the inbox takes what waits there in the same transaction: it has its rows, or it has not begun.
+    """
     spec = plan.job.spec
     within = asked.finish_within_minutes or spec.finish_within_minutes
     values = {
         **plan.record,
         "run_id": asked.run_id,
-        "source_path": str(Path(asked.source).resolve()) if asked.source else None,
+        "source_path": asked.source if asked.source in (None, INBOX) else str(Path(asked.source).resolve()),
         "row_limit": asked.row_limit,
         "lane": asked.lane,
         "budget_micro": _micro(spec.limits.budget_usd if asked.budget_usd is None else asked.budget_usd),
@@ -48,6 +59,11 @@ def begin(ledger: Ledger, plan: Plan, asked: Asked, *, now: datetime) -> Run:
     with ledger.page() as tx:
         run = ledgers.begin_run(tx, values, now=now)
         ledger_prefixes.begin(tx, run, plan.skills)
+        # Only who made the record takes rows: what a run has taken must not grow while another reads it.
+        if plan.source.inbox is not None and run.started_at == ledgers.timestamp(now):
+            rows = ledger_inbox.claim(tx, plan.job.folder.name, run.run_id, limit=run.row_limit)
+            if rows < asked.at_least:
+                raise NothingWaits(f"{rows} rows wait for {plan.job.name}, not {asked.at_least}")
         return run
 
 

@@ -1,4 +1,4 @@
-"""Where rows come from: CSV, JSONL, Parquet, SQL, streamed in pages.
+"""Where rows come from: CSV, JSONL, Parquet, SQL, streamed in pages. What came by webhook is in the ledger.
 
 A record that cannot be read becomes a BadRow with its line and reason; the records around it are none the worse. A
 source that cannot be read at all is the user's mistake, named with its file.
@@ -26,11 +26,14 @@ Page = list[SourceRow | BadRow]
 
 # A cell may be as large as a file allows; the admission stage decides what is too large for a row.
 csv.field_size_limit(sys.maxsize)
+INBOX = "inbox:"  # a run's source, where that is not a file but what waits in the inbox
 UNDECODED = re.compile(r"[\udc80-\udcff]")  # what errors="surrogateescape" leaves of a byte that is not UTF-8
 
 
 def read_pages(spec: SourceSpec, folder: Path, page_rows: int, environment: Mapping[str, str]) -> Iterator[Page]:
     """The source's records in order, so many at a time. Memory holds one page."""
+    if spec.inbox is not None:
+        raise UserMistake("rows come by webhook, and none are there to be read before a run takes them", key="source")
     if spec.url is not None:
         records = _read_sql(spec, environment, page_rows)
     else:
@@ -42,6 +45,8 @@ def read_pages(spec: SourceSpec, folder: Path, page_rows: int, environment: Mapp
 
 def columns(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> list[str]:
     """The source's columns: a CSV's header, a table's fields, the keys of a JSONL file's first record."""
+    if spec.inbox is not None:
+        return spec.inbox
     if spec.url is None:
         file = _file(spec, folder)
         kind = _kind(spec, file)
@@ -58,6 +63,8 @@ def columns(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> l
 
 def describe(spec: SourceSpec, folder: Path) -> str:
     """The source's name for people; never a password."""
+    if spec.inbox is not None:
+        return "inbox"
     if spec.url is not None:
         return _without_password(spec.url)
     file = folder / (spec.path or "")

@@ -25,11 +25,13 @@ class SourceSpec(Spec):
     """Any SQLAlchemy URL, with `query`. `${NAME}` is taken from the environment."""
     query: str | None = None
     """The SELECT whose rows are read; give it an ORDER BY."""
+    inbox: list[str] | None = None
+    """Instead of a place: the columns that every row must have that comes by webhook (`rowtide serve`)."""
 
     @model_validator(mode="after")
     def _one_place(self) -> "SourceSpec":
-        if (self.path is None) == (self.url is None):
-            raise ValueError("give either `path` or `url` with `query`")
+        if [self.path, self.url, self.inbox].count(None) != 2:
+            raise ValueError("give one of `path`, `url` with `query`, or `inbox`")
         if self.url is not None and self.query is None:
             raise ValueError("`url` needs `query`")
         return self

@@ -29,6 +29,7 @@ SQLITE_SETTINGS = (
     "PRAGMA cache_size = -65536",  # 64 MB, whatever the number of rows
     "PRAGMA temp_store = MEMORY",
 )
+WAIT_FOR_THE_DISK = "PRAGMA synchronous = FULL"
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,15 @@ class Run:
 
 
 class Ledger:
-    """A ledger at a SQLAlchemy URL, migrated when opened."""
+    """A ledger at a SQLAlchemy URL, migrated when opened.
 
-    def __init__(self, url: str) -> None:
+    `outlives_power` makes a commit of SQLite's survive a power cut too: it waits for the disk.
+    """
+
+    def __init__(self, url: str, *, outlives_power: bool = False) -> None:
         if url.startswith("sqlite:///"):
             Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
-        self.engine = _engine(url)
+        self.engine = _engine(url, outlives_power=outlives_power)
         self.guard: Callable[[Connection], None] | None = None
         with self.view() as tx:
             is_current = not missing_migrations(tx)
@@ -221,14 +225,14 @@ def _run(found: RowMapping) -> Run:
     return Run(**{name: found[name] for name in Run.__dataclass_fields__})
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, *, outlives_power: bool) -> Engine:
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
         def _set_up(connection: object, _: object) -> None:
             connection.isolation_level = None  # pyright: ignore[reportAttributeAccessIssue] # ours to begin
-            for setting in SQLITE_SETTINGS:
+            for setting in (*SQLITE_SETTINGS, *([WAIT_FOR_THE_DISK] if outlives_power else [])):
                 connection.execute(setting)  # pyright: ignore[reportAttributeAccessIssue] # sqlite3's
 
         @event.listens_for(engine, "begin")

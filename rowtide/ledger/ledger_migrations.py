@@ -5,6 +5,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, inspect, text
 
 from rowtide.ledger.ledger_gate_tables import hold, profile, verdict
+from rowtide.ledger.ledger_inbox_tables import message, message_row
 from rowtide.ledger.ledger_tables import (
     approval,
     batch,
@@ -111,6 +112,12 @@ def m007_gates(tx: Connection) -> None:
         made.create(tx)
 
 
+def m008_inbox(tx: Connection) -> None:
+    """Messages that come by webhook."""
+    for made in (message, message_row):
+        made.create(tx)
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -121,6 +128,7 @@ MIGRATIONS = [
     m005_loads,
     m006_quarantine,
     m007_gates,
+    m008_inbox,
 ]
 
 

@@ -1,0 +1,29 @@
+"""A run over what has come by webhook."""
+
+from typing import Any
+
+from prefect import flow
+
+from flows.run_job import run_job
+from rowtide.intake.sources import INBOX
+from tasks.claim import claim
+
+
+@flow(name="flush_inbox", persist_result=False)
+async def flush_inbox(
+    job: str | None = None, at_least: int = 1, older_than_seconds: float | None = None
+) -> dict[str, Any] | None:
+    """Take the rows that wait in a job's inbox to its sink; ends quietly when too little waits.
+
+    No row is ever in two flushes, however many run at once. Started again, it goes on with the rows it took.
+
+    Args:
+        job: A name under jobs/, or a folder that holds a job.yaml; by default the job that has waited longest.
+        at_least: Do nothing for fewer rows.
+        older_than_seconds: Do nothing unless the oldest of them has waited so long.
+    """
+    claimed = await claim(job, at_least, older_than_seconds)
+    if claimed is None:
+        return None
+    folder, run_id = claimed
+    return await run_job.fn(folder, INBOX, run_id)  # a run within this one could not be parked

@@ -1,0 +1,135 @@
+"""What stands in a message: a row, a list of rows, or a CloudEvent that holds them; and why one is refused.
+
+Every refusal has a kind that a program can act on, an HTTP status, and words for a person (RFC 9457).
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from rowtide.errors import RowtideError
+from rowtide.intake.rows import canonical, row_id, row_key
+
+REFUSALS = {
+    "not_json": (400, "The body is not JSON"),
+    "not_rows": (400, "The body holds no rows"),
+    "no_message_id": (400, "The message has no id that can be kept"),
+    "not_signed": (401, "The message is not signed"),
+    "bad_signature": (401, "The signature is not one of ours"),
+    "stale": (401, "The message was signed too long ago"),
+    "from_the_future": (401, "The message was signed at a time that is still to come"),
+    "unknown_job": (404, "There is no such job"),
+    "unknown_message": (404, "There is no such message"),
+    "too_slow": (408, "The body took too long to come"),
+    "message_differs": (409, "Another message was received under this id"),
+    "too_large": (413, "The body is too large"),
+    "missing_columns": (422, "A row lacks columns that the job needs"),
+    "missing_key": (422, "A row has no key"),
+    "row_too_large": (422, "A row is too large"),
+    "bad_parameters": (422, "A run cannot be asked for like this"),
+    "too_many": (429, "Too many messages"),
+    "busy": (503, "More messages wait to be written than can be"),
+    "unavailable": (503, "This cannot be done now"),
+}
+CLOUD_EVENT = ("specversion", "id", "source", "type")  # what every CloudEvent has
+
+
+class Refused(RowtideError):
+    """A message is not taken, for a reason its sender can act on."""
+
+    def __init__(self, kind: str, detail: str, *, retry_after_seconds: float | None = None) -> None:
+        self.kind, self.detail, self.retry_after_seconds = kind, detail, retry_after_seconds
+        self.status, self.title = REFUSALS[kind]
+        super().__init__(f"{self.title}: {detail}")
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What a job asks of a row before it is let in."""
+
+    job: str
+    key: Sequence[str]
+    columns: Sequence[str]
+    row_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that can be kept: its rows as (key, canonical JSON)."""
+
+    job: str
+    message_id: str
+    body_hash: str
+    rows: list[tuple[str, bytes]]
+
+
+def parsed(body: bytes) -> object:
+    """The body as JSON. Raises Refused."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused("not_json", str(error) if body else "the body is empty") from None
+
+
+def message_of(door: Door, message_id: str, value: object) -> Message:
+    """The message, fit to be kept. Raises Refused, naming the row and the column: all of it is taken, or nothing."""
+    rows = rows_of(value)
+    kept = [_kept(door, row, f"row {n}" if len(rows) > 1 else "the row") for n, row in enumerate(rows, 1)]
+    return Message(door.job, message_id, row_id(b"\n".join(content for _, content in kept)), kept)
+
+
+def rows_of(value: object) -> list[Mapping[str, object]]:
+    """The rows of a body. A CloudEvent's data, or each of a batch of them, may itself be a row or a list of rows."""
+    if isinstance(value, list):
+        rows = [row for each in value for row in (rows_of(each) if _is_cloud_event(each) else [each])]
+    else:
+        rows = rows_of(_data_of(value)) if _is_cloud_event(value) else [value]
+    if not rows:
+        raise Refused("not_rows", "the list is empty")
+    for n, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise Refused("not_rows", f"row {n} is not a JSON object but {_name_of(row)}")
+    return rows
+
+
+def cloud_event_id(value: object) -> str | None:
+    """What a CloudEvent calls itself, which with its source is unique; None for anything else."""
+    return f"{value['source']}#{value['id']}" if isinstance(value, dict) and _is_cloud_event(value) else None
+
+
+def _is_cloud_event(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in CLOUD_EVENT)
+
+
+def _data_of(event: object) -> object:
+    assert isinstance(event, dict)
+    if "data_base64" in event:
+        try:
+            return parsed(base64.b64decode(str(event["data_base64"]), validate=True))
+        except binascii.Error as error:
+            raise Refused("not_rows", f"the CloudEvent's data_base64: {error}") from None
+    if _is_cloud_event(event.get("data")):
+        raise Refused("not_rows", "a CloudEvent within a CloudEvent")
+    return event.get("data")
+
+
+def _kept(door: Door, row: Mapping[str, object], name: str) -> tuple[str, bytes]:
+    if missing := [column for column in (*door.key, *door.columns) if column not in row]:
+        columns = ", ".join(repr(column) for column in dict.fromkeys(missing))
+        raise Refused("missing_columns", f"{name} lacks {columns}; job {door.job!r} needs {', '.join(door.columns)}")
+    key = row_key(row, door.key)
+    if key is None or "\0" in key:
+        raise Refused("missing_key", f"{name}: {', '.join(door.key)} is null or blank, or holds a NUL")
+    content = canonical(row)
+    if len(content) > door.row_bytes:
+        size = f"{len(content):,} bytes as JSON; limits.row_bytes is {door.row_bytes:,}"
+        raise Refused("row_too_large", f"{name} is {size}")
+    return key, content
+
+
+def _name_of(value: object) -> str:
+    names = {"list": "a list", "str": "text", "NoneType": "null", "bool": "a truth value"}
+    return names.get(type(value).__name__, "a number")

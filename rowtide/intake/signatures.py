@@ -1,0 +1,90 @@
+"""Whether a message is from whom it says: Standard Webhooks' signatures, and the time they are good for."""
+
+import binascii
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from standardwebhooks import Webhook
+
+from rowtide.errors import UserMistake
+from rowtide.intake.messages import Refused
+
+HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+SECRET_BYTES = 24  # the specification's least
+MESSAGE_ID = re.compile(r"[\x21-\x7e]{1,256}")
+SHAPE = "whsec_… or JOB=whsec_…, several with a space between them"
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Who may sign: for every job, or for one. A job that has secrets of its own takes no others."""
+
+    of_all: Sequence[Webhook]
+    of_job: Mapping[str, Sequence[Webhook]]
+
+    def of(self, job: str) -> Sequence[Webhook]:
+        return self.of_job.get(job) or self.of_all
+
+
+def read_secrets(words: str) -> Secrets:
+    """Secrets as an operator writes them. Raises UserMistake, which never repeats one."""
+    of_all: list[Webhook] = []
+    of_job: dict[str, list[Webhook]] = {}
+    for n, word in enumerate(words.split(), 1):
+        job, _, secret = word.rpartition("=whsec_") if "=whsec_" in word else ("", "", word.removeprefix("whsec_"))
+        (of_job.setdefault(job, []) if job else of_all).append(_webhook(secret, n))
+    if not of_all and not of_job:
+        raise UserMistake(f"holds no secret; write {SHAPE}", key="ROWTIDE_WEBHOOK_SECRETS")
+    return Secrets(of_all, of_job)
+
+
+def check_signature(
+    secrets: Sequence[Webhook], headers: Mapping[str, str], body: bytes, *, now: datetime, window: timedelta
+) -> str:
+    """The id of a message that one of the secrets signed within the window. Raises Refused.
+
+    Only who signed rightly hears that it was too long ago.
+    """
+    if missing := [name for name in HEADERS if not headers.get(name)]:
+        raise Refused("not_signed", f"no {', '.join(missing)}")
+    message_id, stamp, signatures = (headers[name] for name in HEADERS)
+    if not stamp.isascii() or not stamp.isdigit() or len(stamp) > 11:
+        raise Refused("bad_signature", "webhook-timestamp is not a number of seconds")
+    signed_at = datetime.fromtimestamp(int(stamp), UTC)
+    given = [each.encode() for each in signatures.split(" ")]
+    try:
+        expected = [secret.sign(message_id, signed_at, body.decode()).encode() for secret in secrets]
+    except UnicodeDecodeError as error:
+        raise Refused("not_json", f"not UTF-8: {error.reason} at byte {error.start}") from None
+    if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in given):
+        raise Refused("bad_signature", "no v1 signature in webhook-signature is one that a secret of this job makes")
+    if signed_at < now - window:
+        raise Refused("stale", f"{_seconds(now - signed_at)} s ago; at most {_seconds(window)} s")
+    if signed_at > now + window:
+        raise Refused("from_the_future", f"in {_seconds(signed_at - now)} s; at most {_seconds(window)} s")
+    return check_id(message_id)
+
+
+def check_id(message_id: str) -> str:
+    """The id, if it can be kept. Raises Refused."""
+    if not MESSAGE_ID.fullmatch(message_id):
+        raise Refused("no_message_id", "webhook-id: 1 to 256 visible ASCII characters")
+    return message_id
+
+
+def _webhook(secret: str, n: int) -> Webhook:
+    try:
+        decoded = binascii.a2b_base64(secret + "==")
+    except binascii.Error:
+        decoded = b""
+    if len(decoded) < SECRET_BYTES:
+        words = f"secret {n} is not base64 of at least {SECRET_BYTES} bytes; write {SHAPE}"
+        raise UserMistake(words, key="ROWTIDE_WEBHOOK_SECRETS")
+    return Webhook(decoded)
+
+
+def _seconds(span: timedelta) -> int:
+    return int(span.total_seconds())

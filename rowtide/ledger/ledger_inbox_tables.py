@@ -1,0 +1,35 @@
+"""The tables of the inbox: messages as they came by webhook, and their rows until a run takes them."""
+
+from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Text, UniqueConstraint, text
+
+from rowtide.ledger.ledger_tables import Number, table
+
+_WAITING, _TAKEN = text("run_id IS NULL"), text("run_id IS NOT NULL")
+
+# A message, once: what its sender calls it is remembered for ever, so that sending it again changes nothing.
+message = table(
+    "message",
+    Column("message_no", Number, primary_key=True),
+    Column("job", Text, nullable=False),  # the name of its folder
+    Column("message_id", Text, nullable=False),
+    Column("body_hash", Text, nullable=False),  # to tell a repetition from another message under the same id
+    Column("receipt", Text, nullable=False),  # of the commit that brought it: who inserted it knows it again
+    Column("rows", Integer, nullable=False),
+    Column("received_at", Text, nullable=False),
+    UniqueConstraint("message_id", "job", name="message_is_received_once"),
+)
+
+# A row of a message. It waits until a run takes it; `run_id` is set once and never changed.
+message_row = table(
+    "message_row",
+    Column("inbox_no", Number, primary_key=True),  # the order of arrival
+    Column("message_no", Number, ForeignKey("message.message_no"), nullable=False),
+    Column("job", Text, nullable=False),
+    Column("row_key", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # canonical JSON
+    Column("run_id", Text),
+    Column("superseded_by", Number),  # the later row of the same key that the same run took
+    Index("message_row_by_message", "message_no"),
+    Index("message_row_waiting", "job", "inbox_no", sqlite_where=_WAITING, postgresql_where=_WAITING),
+    Index("message_row_taken", "run_id", "row_key", "inbox_no", sqlite_where=_TAKEN, postgresql_where=_TAKEN),
+)

@@ -1,0 +1,63 @@
+"""The rows that wait in the inbox, given to a run, once."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect.runtime import flow_run
+
+from blocks.ledger_database import LedgerDatabase
+from rowtide.intake.beginning import Asked, NothingWaits, begin
+from rowtide.intake.sources import INBOX
+from rowtide.job.job_folder import find_job
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_inbox
+from rowtide.ledger.ledger import Ledger
+from tasks.durable import durable
+
+PLAIN_RUN_ID = 12  # the last digits of a flow run's id: the first are the time
+
+
+@durable
+async def claim(job: str | None, at_least: int, older_than_seconds: float | None) -> tuple[str, str] | None:
+    """Begin a run over what waits for the job, or for the one that has waited longest. Returns (job, run_id).
+
+    None when too little waits. The same flow run, started again, finds the run it began.
+    """
+    database = LedgerDatabase.from_environment()
+    with database.get_ledger() as ledger:
+        run_id = f"inbox-{str(flow_run.id)[-PLAIN_RUN_ID:]}"
+        with ledger.view() as tx:
+            if ledgers.has_run(tx, run_id):
+                return ledgers.find_run(tx, run_id).job_folder, run_id
+        folder = _due(ledger, job, at_least, older_than_seconds)
+        if folder is None:
+            return None
+        found = await database.get_plan(folder, INBOX)
+        try:
+            begin(ledger, found, _asked(run_id, at_least), now=datetime.now(UTC))
+        except NothingWaits:  # another flush has taken it meanwhile
+            return None
+        return str(folder), run_id
+
+
+def _due(ledger: Ledger, job: str | None, at_least: int, older_than_seconds: float | None) -> Path | None:
+    """The folder of the job whose rows are to be taken."""
+    asked = find_job(job, jobs=Path("jobs")) if job else None
+    now = datetime.now(UTC)
+    with ledger.view() as tx:
+        for waiting in ledger_inbox.waiting(tx):
+            if (asked is None or asked.name == waiting.job) and waiting.is_due(at_least, older_than_seconds, now):
+                return asked or find_job(waiting.job, jobs=Path("jobs"))
+    return None
+
+
+def _asked(run_id: str, at_least: int) -> Asked:
+    return Asked(
+        run_id,
+        source=INBOX,
+        row_limit=None,
+        lane="auto",
+        budget_usd=None,
+        finish_within_minutes=None,
+        at_least=max(1, at_least),
+    )
