@@ -67,7 +67,7 @@ def test_what_is_rejected_is_set_aside_and_can_be_sent_again(api: Any, tmp_path:
 
 def test_more_rows_than_were_approved_of_are_asked_about_again(api: Any, faults: Any, tmp_path: Path) -> None:
     job, home = gated(tmp_path / "job", "answers", REAL_MESSAGES, rows=30, prompt=BLIND), tmp_path / "home"
-    faults({"rows": {"share": 0.3}, "result": {"errored": "invalid_request"}})
+    faults({"rows": {"share": 0.3}, "result": {"errored": "invalid_request_error"}})
     first = run(job, run_id="r1")
     assert 0 < first["quarantined"] < 30
     command("approve", "r1", "--gates")

@@ -13,7 +13,7 @@ from rowtide.errors import UserMistake
 from rowtide.ladder.catalogue import Catalogue, load_catalogue
 from rowtide.ladder.ladder import skips, who_answers
 from rowtide.ladder.pricing import MICRO
-from rowtide.ledger import ledger_costs, ledger_holds, ledger_ladder, ledger_prefixes
+from rowtide.ledger import ledger_costs, ledger_gates, ledger_holds, ledger_ladder, ledger_prefixes
 from rowtide.ledger.ledger import Run, find_run, moment
 from rowtide.ledger.ledger_batches import Batch, batch_of, batches_in, reserved_micro
 from rowtide.ledger.ledger_costs import Spent
@@ -71,6 +71,7 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
         "tools_remembered": calls["remembered"],
         "tools": tools(tx, run),
         "approvals": approvals(tx, run),
+        "gates": gates(tx, run),
         **ledger_costs.money(tx, run, groups, catalogue),
         "budget_usd": None if run.budget_micro is None else run.budget_micro / MICRO,
         "at_stake_usd": reserved_micro(tx, run) / MICRO,
@@ -152,6 +153,18 @@ def approvals(tx: Connection, run: Run) -> dict[str, int]:
     """How many calls of each tool wait for a person."""
     query = "SELECT t.tool, count(*) calls FROM approval t WHERE {mine} AND t.state = 'asked' GROUP BY t.tool"
     return {each["tool"]: each["calls"] for each in _all(tx, run, query)}
+
+
+def gates(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
+    """What the run's gates said: how many expectations were met, and in words those that were not."""
+    told: dict[str, dict[str, Any]] = {}
+    for each in ledger_gates.verdicts(tx, run):
+        gate = told.setdefault(each.gate, {"met": 0, "not_asked": 0, "failed": [], "warned": []})
+        if each.passed is None or each.passed:
+            gate["not_asked" if each.passed is None else "met"] += 1
+        else:
+            gate["failed" if each.severity == "critical" else "warned"].append(each.said)
+    return told
 
 
 def unsettled(tx: Connection, run: Run) -> list[dict[str, Any]]:

@@ -6,8 +6,10 @@ touched.
 """
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -18,6 +20,7 @@ from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.ledger_picture import picture
 from rowtide.ledger.ledger_story import summary
 from rowtide.report.report_page import page
+from rowtide.report.summary import gates
 
 EXIT_MISTAKE = 2
 
@@ -30,8 +33,15 @@ def draw(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> None:
         seen = picture(tx, run, golden=read_golden(Path(run.job_folder)), now=now)
     file.parent.mkdir(parents=True, exist_ok=True)
     half = file.with_name(f".{file.name}.half")
-    half.write_text(page(found, seen, now=now), encoding="utf-8")
+    half.write_text(page(found, seen, gates=_gates(found, file), now=now), encoding="utf-8")
     half.replace(file)
+
+
+def _gates(found: Mapping[str, Any], file: Path) -> list[dict[str, str]]:
+    """What each gate said, and where its own page is, seen from the run's, if that was drawn."""
+    pages = {gate: Path(found["run_id"], gate, "index.html") for gate in found["gates"]}
+    links = {gate: page.as_posix() if (file.parent / page).is_file() else "" for gate, page in pages.items()}
+    return [{"name": gate, "said": said, "link": links[gate]} for gate, said in gates(found).items()]
 
 
 def main() -> None:

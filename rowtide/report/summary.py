@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rowtide.words import shown
+
 
 def as_text(found: Mapping[str, Any], *, results: str, ledger: str) -> str:
     """The last lines a person reads."""
-    lines = [*funnel(found), *money(found), *tiers(found), *cache(found), *ladder(found), *leave(found), *doubts(found)]
+    lines = [*funnel(found), *money(found), *tiers(found), *cache(found), *ladder(found)]
+    lines += [f"gate     {gate}: {said}" for gate, said in gates(found).items()] + leave(found) + doubts(found)
     return "\n".join([*lines, f"results  {results}", f"ledger   {ledger}"])
 
 
@@ -51,6 +54,17 @@ def _remembered(found: Mapping[str, Any]) -> str:
     if not found["tools_remembered"]:
         return ""
     return f" ({found['tools_remembered'] / found['tool_calls']:.0%} of them remembered)"
+
+
+def gates(found: Mapping[str, Any]) -> dict[str, str]:
+    """What each gate said, in a line."""
+    told: dict[str, str] = {}
+    for gate, each in found["gates"].items():
+        failed, warned = ([shown(said) for said in each[name]] for name in ("failed", "warned"))
+        words = [f"{each['met']} of {each['met'] + len(failed) + len(warned)} expectations met"]
+        words += [f"{each['not_asked']} not asked"] if each["not_asked"] else []
+        told[gate] = "; ".join([*words, *failed, *(f"warning: {said}" for said in warned)])
+    return told
 
 
 def leave(found: Mapping[str, Any]) -> list[str]:
@@ -162,6 +176,9 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     ]
     if warned := ladder(found):
         lines += ["", *warned]
+    if judged := gates(found):
+        lines += ["", "| gate | said |", "|---|---|"]
+        lines += [f"| {gate} | {said.replace('|', chr(92) + '|')} |" for gate, said in judged.items()]
     if asks := [*leave(found), *doubts(found)]:
         lines += ["", *asks]
     if found["stopped"]:
