@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx2
 import orjson
@@ -337,25 +336,3 @@ def test_a_flush_that_is_killed_goes_on_with_the_rows_it_took(api: Any, inbox: L
 
 def at_server() -> dict[str, str]:
     return {"PREFECT_API_URL": str(get_current_settings().api.url)}
-
-
-@pytest.mark.slow
-def test_prefect_deploy_installs_automations_that_flush_what_is_due_once(prefect_server: str) -> None:
-    """Events for two jobs, each said three times: one flush for each job."""
-    environment = {**os.environ, "PREFECT_API_URL": prefect_server, "PYTHONPATH": str(Path.cwd())}
-    for words in (["work-pool", "create", "rowtide", "--type", "process"], ["--no-prompt", "deploy", "--all"]):
-        command = [sys.executable, "-m", "prefect", *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-    event = {"event": "rowtide.inbox.due", "occurred": datetime.now(UTC).isoformat(), "payload": {}}
-    for job in ("sorting", "others"):
-        resource = {"prefect.resource.id": f"rowtide.inbox.{job}", "job": job, "rowtide.why": "size"}
-        said = [{**event, "id": str(uuid4()), "resource": resource} for _ in range(3)]
-        httpx2.post(f"{prefect_server}/events", json=said, timeout=60).raise_for_status()
-
-    wanted = {"deployments": {"name": {"any_": ["flush-inbox"]}}}
-    flushed = Counter[str | None]()
-    while sum(flushed.values()) < 2:
-        found = httpx2.post(f"{prefect_server}/flow_runs/filter", json=wanted, timeout=60)
-        flushed = Counter(each["parameters"].get("job") for each in found.json() if not each["auto_scheduled"])
-    assert flushed == {"sorting": 1, "others": 1}
