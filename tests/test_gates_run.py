@@ -97,7 +97,7 @@ def test_rows_that_fail_by_themselves_are_set_aside_before_a_cent_is_spent(both:
     first = judge_rows(work, clock=clock)
     assert states(work) == {"ready": 90, "quarantined": 10}
     assert [each.said for each in first] == [
-        "rows: all rows: expect_table_row_count_to_be_between(min_value=50, max_value=90), observed 100"
+        "all rows: expect_table_row_count_to_be_between(min_value=50, max_value=90), observed 100"
     ]
     assert judge_rows(work, clock=clock) == first, "judged again, as after a kill"
     assert states(work) == {"ready": 90, "quarantined": 10}
@@ -116,7 +116,7 @@ def test_mostly_and_uniqueness_hold_over_the_run_and_not_over_a_page(ledger: Led
         tx.execute(text("UPDATE answer SET content = :said WHERE row_no = :row"), twin)
     (failure,) = judge_load(work, clock=clock)
     assert (failure.rows, failure.examples) == (2, ["m1", "m12000"])
-    assert failure.said == "answers: message: expect_column_values_to_be_unique(), 2 of 12,000 rows failed"
+    assert failure.said == "message: expect_column_values_to_be_unique(), 2 of 12,000 rows failed"
     counted, _ = said(work)
     assert (counted.passed, counted.judged, counted.failed) == (True, 12_000, 4_000)
 
@@ -139,7 +139,7 @@ def test_a_load_is_held_by_what_it_is_short_of_and_a_warning_is_only_written_dow
     work = gated(both, tmp_path / "job", 6, load=[coverage, keys, share])
     answer(work, [BILLING] * 3)
     (failure,) = judge_load(work, clock=clock)
-    assert failure.said == "load: coverage: expect_column_values_to_be_between(min_value=0.9), observed 0.5"
+    assert failure.said == "coverage: expect_column_values_to_be_between(min_value=0.9), observed 0.5"
     assert [(each.passed, each.observed) for each in said(work)] == [(False, 0.5), (False, 3), (True, 1.0)]
 
 
@@ -166,8 +166,8 @@ def test_drift_is_seen_against_the_last_good_run_and_not_asked_about_without_one
     other = gated(both, tmp_path / "job", 100, "run-3", load=[DRIFT, FEWER])
     answer(other, [BILLING] * 39 + [PRODUCT])
     drifted, fewer = judge_load(other, clock=clock)
-    assert drifted.said.startswith("load: topic: expect_column_kl_divergence_to_be_less_than(")
-    assert fewer.said == "load: accepted: expect_column_values_to_be_between(min_value=50.0), observed 40"
+    assert drifted.said.startswith("topic: expect_column_kl_divergence_to_be_less_than(")
+    assert fewer.said == "accepted: expect_column_values_to_be_between(min_value=50.0), observed 40"
 
 
 def test_a_run_that_a_gate_holds_is_no_run_to_compare_with(both: Ledger, tmp_path: Path) -> None:
