@@ -56,9 +56,12 @@ class LedgerDatabase(Block):
         finally:
             ledger.close()
 
-    async def get_plan(self, folder: Path, source: str | None) -> Plan:
-        """The job in a folder, found fit to run and to load into its sink. Raises UserMistake."""
-        found = await plan(folder, source, os.environ, await overrides_in_force())
+    async def get_plan(self, folder: Path, source: str | None, tiers: list[str] | None = None) -> Plan:
+        """The job in a folder, found fit to run, maybe on another ladder, and to load into its sink.
+
+        Raises UserMistake.
+        """
+        found = await plan(folder, source, os.environ, await overrides_in_force(), tiers)
         open_sink(found.job.spec.sink, self.home, found.job.answer, os.environ)[0].check()
         return found
 

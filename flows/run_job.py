@@ -10,6 +10,7 @@ from tasks.extract import extract
 from tasks.follow_up import follow_up
 from tasks.leave import leave
 from tasks.load import load
+from tasks.park import park
 from tasks.report import report
 from tasks.route import route
 from tasks.submit import submit
@@ -48,7 +49,7 @@ async def run_job(
     await route(run)  # a first tier for each, and a lane for all
     while await submit(run) or await leave(run):  # ready rows → batches; or a person's leave for those that wait
         await converse(run)  # rows of a live lane, call by call
-        await wait(run)  # until some batch has ended
+        await wait(run) or await park(run)  # until some batch has ended; a run that outlives its patience is parked
         await follow_up(run)  # tools, checks, corrections: ready again, or answered, or held
         await validate(run)  # the answers gate: accepted, or set aside
     await load(run)  # accepted rows → the sink, exactly once
