@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from prefect import flow
 
+from tasks.cancel_batches import cancel_batches
 from tasks.converse import converse
 from tasks.extract import extract
 from tasks.follow_up import follow_up
@@ -18,7 +19,7 @@ from tasks.validate import validate
 from tasks.wait import wait
 
 
-@flow(name="run_job", persist_result=False)
+@flow(name="run_job", persist_result=False, on_cancellation=[cancel_batches])
 async def run_job(
     job: str,
     source: str | None = None,
@@ -27,6 +28,7 @@ async def run_job(
     lane: Literal["auto", "batch", "live", "stream", "sequential"] = "auto",
     budget: float | None = None,
     finish_within_minutes: float | None = None,
+    tiers: list[str] | None = None,
 ) -> dict[str, Any]:
     """Take a job's rows from its source to its sink.
 
@@ -42,10 +44,11 @@ async def run_job(
         budget: What the run may cost at worst, in US dollars; by default the job's own limit. A run that is gone on
             with can be given more.
         finish_within_minutes: How soon it should be done; with `auto`, rows that batches would make late go live.
+        tiers: A ladder for this run instead of the job's own, cheapest first: names from the model catalogue.
     """
     if not gc.get_freeze_count():
         gc.freeze()  # what is imported is never garbage: not to look at it again saves a fifth of the CPU
-    run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes)  # rows in, once
+    run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers)  # rows in, once
     await route(run)  # a first tier for each, and a lane for all
     while await submit(run) or await leave(run):  # ready rows → batches; or a person's leave for those that wait
         await converse(run)  # rows of a live lane, call by call
