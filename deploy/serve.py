@@ -3,7 +3,9 @@
 `make serve` runs it. It says where everything is, and ends all of it when it is interrupted or something of it ends.
 """
 
+import base64
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,7 +18,6 @@ from typing import Any
 
 import httpx
 
-from cli.main import app
 from cli.pump import claude_server
 from cli.say import complain, err, home
 
@@ -24,6 +25,7 @@ START_SECONDS = 180.0
 STOP_SECONDS = 20.0
 LOOK_SECONDS = 1.0
 POOL = "rowtide"
+SECRET_FILE = "webhook.secret"
 
 # Prefect's server as it comes records 50 task runs a second; so, three times as many. It forgets what nobody reads.
 SERVER = {
@@ -61,9 +63,11 @@ def main() -> int:
             _prefect(environment, "block", "register", "-m", "blocks")
             _prefect(environment, "--no-prompt", "deploy", "--all")
             parts["worker"] = _start(stack, logs, environment, "worker", "worker", "start", "--pool", POOL)
-            if "serve" in app:
-                parts["receiver"] = _part(stack, logs, environment, "receiver", [sys.executable, "-m", "cli", "serve"])
-            _say_where(port, logs, parts)
+            receiver_port = os.environ.get("ROWTIDE_RECEIVER_PORT", "8788")
+            environment["ROWTIDE_WEBHOOK_SECRETS"] = _webhook_secrets()
+            command = [sys.executable, "-m", "cli", "serve", "--port", receiver_port]
+            parts["receiver"] = _part(stack, logs, environment, "receiver", command)
+            _say_where(port, receiver_port, logs)
             return _wait(parts, logs)
         except KeyboardInterrupt:
             err.print("stopping")
@@ -117,12 +121,25 @@ def _prefect(environment: Mapping[str, str], *words: str) -> None:
         raise SystemExit(1)
 
 
-def _say_where(port: int, logs: Path, parts: Mapping[str, object]) -> None:
-    err.print(f"Prefect     http://127.0.0.1:{port}  (deployments: nightly, manual, resume-runs)", markup=False)
+def _webhook_secrets() -> str:
+    """As the environment says; else a secret of this place's own, made once, that its owner alone can read."""
+    if said := os.environ.get("ROWTIDE_WEBHOOK_SECRETS"):
+        return said
+    file = home() / SECRET_FILE
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}")
+    return file.read_text()
+
+
+def _say_where(port: int, receiver_port: str, logs: Path) -> None:
+    deployments = "manual, nightly, flush-inbox, resume-runs"
+    err.print(f"Prefect     http://127.0.0.1:{port}  (deployments: {deployments})", markup=False)
     err.print("a run       there: Deployments → manual → Run; from a terminal:")
     err.print(f"            PREFECT_API_URL=http://127.0.0.1:{port}/api rowtide run JOB")
-    has_receiver = "receiver" in parts
-    err.print(f"webhooks    {'its address is in logs/receiver.log' if has_receiver else 'no receiver here yet'}")
+    err.print(f"webhooks    http://127.0.0.1:{receiver_port}", markup=False)
+    if not os.environ.get("ROWTIDE_WEBHOOK_SECRETS"):
+        err.print(f"            signed with the secret in {home() / SECRET_FILE}", markup=False)
     err.print(f"ledger      {home()}", markup=False)
     err.print(f"logs        {logs}", markup=False)
     err.print("Ctrl-C stops all of it; runs go on where they were when it is started again")

@@ -30,9 +30,10 @@ DECISIONS = {
     "waking", "wanted", "words",
 }  # fmt: skip
 EDGES = {
-    "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following", "gates",
-    "golden", "holding", "inbox", "job_folder", "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_costs",
-    "ledger_flow_run_tables", "ledger_flow_runs", "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_history", "ledger_holds", "ledger_inbox",
+    "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
+    "forecast_words", "foreseeing", "gates", "golden", "holding", "inbox", "job_folder", "judging", "ledger",
+    "ledger_batches", "ledger_calls", "ledger_costs", "ledger_flow_run_tables", "ledger_flow_runs",
+    "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_history", "ledger_holds", "ledger_inbox",
     "ledger_inbox_tables", "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations",
     "ledger_outcomes", "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_routes", "ledger_rows",
     "ledger_story", "ledger_tables", "ledger_turns", "ordering", "outages", "pages", "programs", "quarantine",
