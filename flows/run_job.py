@@ -15,6 +15,7 @@ from tasks.park import park
 from tasks.report import report
 from tasks.route import route
 from tasks.submit import submit
+from tasks.tell_ahead import tell_ahead
 from tasks.validate import validate
 from tasks.wait import wait
 
@@ -29,6 +30,7 @@ async def run_job(
     budget: float | None = None,
     finish_within_minutes: float | None = None,
     tiers: list[str] | None = None,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Take a job's rows from its source to its sink.
 
@@ -45,7 +47,10 @@ async def run_job(
             with can be given more.
         finish_within_minutes: How soon it should be done; with `auto`, rows that batches would make late go live.
         tiers: A ladder for this run instead of the job's own, cheapest first: names from the model catalogue.
+        dry_run: Only say what the run would likely cost and take, as an artifact; nothing is asked and nothing written.
     """
+    if dry_run:
+        return await tell_ahead(job, source, limit, lane, budget, finish_within_minutes, tiers)
     if not gc.get_freeze_count():
         gc.freeze()  # what is imported is never garbage: not to look at it again saves a fifth of the CPU
     run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers)  # rows in, once
