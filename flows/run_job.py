@@ -34,8 +34,7 @@ async def run_job(
 ) -> dict[str, Any]:
     """Take a job's rows from its source to its sink.
 
-    Every stage finds its own work in the ledger, so a retry, a resume or a second worker goes on where the
-    last committed row is.
+    Every stage finds its own work in the ledger, so whoever starts it again goes on from the last committed row.
 
     Args:
         job: A name under jobs/, or a folder that holds a job.yaml.
@@ -57,7 +56,7 @@ async def run_job(
     await route(run)  # a first tier for each, and a lane for all
     while await submit(run) or await leave(run):  # ready rows → batches; or a person's leave for those that wait
         await converse(run)  # rows of a live lane, call by call
-        await wait(run) or await park(run)  # until some batch has ended; a run that outlives its patience is parked
+        await park(run, moved=await wait(run))  # until some batch has ended; who outlives its patience is parked
         await follow_up(run)  # tools, checks, corrections: ready again, or answered, or held
         await validate(run)  # the answers gate: accepted, or set aside
     await load(run)  # accepted rows → the sink, exactly once

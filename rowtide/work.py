@@ -164,10 +164,7 @@ async def plan(
     overrides: Overrides = NOTHING,
     tiers: list[str] | None = None,
 ) -> Plan:
-    """Check all that can be checked before a cent is spent. Raises UserMistake.
-
-    `tiers` is a ladder for one run, over all others.
-    """
+    """Check all that can be checked before a cent is spent; `tiers` is a ladder over all others. Raises UserMistake."""
     catalogue = load_catalogue(overrides)
     job = load_job(folder)
     job = on_ladder(job, tiers or catalogue.ladder(job.name, job.spec.tiers))
