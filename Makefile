@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Nothing here names a package index: pip and uv use the one you configured.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bench money chaos pictures
+.PHONY: help demo serve test check fix bench money chaos pictures
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -13,6 +13,9 @@ help: ## list these targets
 
 demo: .venv/.run ## run the companies job against the emulator: no key, no money
 	.venv/bin/rowtide run jobs/companies
+
+serve: .venv/.run ## Prefect's server, a worker, blocks, deployments and the webhook receiver, on this machine
+	.venv/bin/python -m deploy.serve
 
 test: .venv/.test ## run every test, two at a time
 	.venv/bin/python -m pytest -n 2

@@ -1,1 +1,9 @@
 """What an operator fills in."""
+
+# `prefect block register -m blocks` looks for blocks in this module and in no other.
+from blocks.claude_credentials import ClaudeCredentials
+from blocks.ledger_database import LedgerDatabase
+from blocks.model_ladder import ModelLadder
+from blocks.webhook_secrets import WebhookSecrets
+
+__all__ = ["ClaudeCredentials", "LedgerDatabase", "ModelLadder", "WebhookSecrets"]

@@ -4,7 +4,7 @@ import os
 from datetime import timedelta
 
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr
+from pydantic import Field, HttpUrl, SecretStr
 
 from rowtide.api.claude import Claude
 from rowtide.errors import UserMistake
@@ -13,11 +13,22 @@ SETTLE_SECONDS = 30.0
 
 
 class ClaudeCredentials(Block):
-    """An API key and the server it is for."""
+    """An API key and the server it is for.
+
+    Example:
+        Load the credentials and make a client:
+        ```python
+        from blocks.claude_credentials import ClaudeCredentials
+
+        credentials = ClaudeCredentials.load("BLOCK_NAME")
+        credentials.get_client()
+        ```
+    """
 
     _block_type_name = "Claude Credentials"
     _block_type_slug = "rowtide-claude"
     _description = "An API key for Claude and the server it is for."
+    _documentation_url = HttpUrl("https://docs.claude.com/en/api/overview")
 
     api_key: SecretStr = Field(description="An Anthropic API key; its workspace pays for the batches.")
     base_url: str = Field(default="https://api.anthropic.com", description="The server that speaks the API.")

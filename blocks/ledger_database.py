@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr
+from pydantic import Field, HttpUrl, SecretStr
 
 from blocks.model_ladder import overrides_in_force
 from rowtide.errors import LeaseLost
@@ -27,11 +27,22 @@ log = logging.getLogger(__name__)
 
 
 class LedgerDatabase(Block):
-    """The database that never forgets where each row is."""
+    """The database that never forgets where each row is.
+
+    Example:
+        Load the block and open the ledger:
+        ```python
+        from blocks.ledger_database import LedgerDatabase
+
+        database = LedgerDatabase.load("BLOCK_NAME")
+        database.get_ledger()
+        ```
+    """
 
     _block_type_name = "Rowtide Ledger"
     _block_type_slug = "rowtide-ledger"
     _description = "The database that never forgets where each row is, and the folder beside it."
+    _documentation_url = HttpUrl("https://docs.sqlalchemy.org/en/20/core/engines.html#database-urls")
 
     url: SecretStr | None = Field(
         default=None, description="SQLAlchemy URL; by default a SQLite file in the folder below."
@@ -56,9 +67,12 @@ class LedgerDatabase(Block):
         finally:
             ledger.close()
 
-    async def get_plan(self, folder: Path, source: str | None) -> Plan:
-        """The job in a folder, found fit to run and to load into its sink. Raises UserMistake."""
-        found = await plan(folder, source, os.environ, await overrides_in_force())
+    async def get_plan(self, folder: Path, source: str | None, tiers: list[str] | None = None) -> Plan:
+        """The job in a folder, found fit to run, maybe on another ladder, and to load into its sink.
+
+        Raises UserMistake.
+        """
+        found = await plan(folder, source, os.environ, await overrides_in_force(), tiers)
         open_sink(found.job.spec.sink, self.home, found.job.answer, os.environ)[0].check()
         return found
 

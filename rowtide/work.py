@@ -158,12 +158,16 @@ class Plan:
 
 
 async def plan(
-    folder: Path, source_path: str | None, environment: Mapping[str, str], overrides: Overrides = NOTHING
+    folder: Path,
+    source_path: str | None,
+    environment: Mapping[str, str],
+    overrides: Overrides = NOTHING,
+    tiers: list[str] | None = None,
 ) -> Plan:
-    """Check all that can be checked before a cent is spent. Raises UserMistake."""
+    """Check all that can be checked before a cent is spent; `tiers` is a ladder over all others. Raises UserMistake."""
     catalogue = load_catalogue(overrides)
     job = load_job(folder)
-    job = on_ladder(job, catalogue.ladder(job.name, job.spec.tiers))
+    job = on_ladder(job, tiers or catalogue.ladder(job.name, job.spec.tiers))
     source = _source(job, source_path, environment)
     known = columns(source, folder, environment)
     check_columns(job, known)

@@ -54,6 +54,7 @@ def _due(ledger: Ledger, job: str | None, at_least: int, older_than_seconds: flo
 def _asked(run_id: str, at_least: int) -> Asked:
     return Asked(
         run_id,
+        str(flow_run.id),
         source=INBOX,
         row_limit=None,
         lane="auto",

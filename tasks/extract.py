@@ -30,6 +30,7 @@ async def extract(
     lane: str = "auto",
     budget: float | None = None,
     finish_within_minutes: float | None = None,
+    tiers: list[str] | None = None,
 ) -> str:
     """Begin the run, or find it, and admit the source's rows from where it stopped. Returns the run's id.
 
@@ -39,11 +40,12 @@ async def extract(
     with database.get_ledger() as ledger:
         folder = find_job(job, jobs=Path("jobs"))
         name = run_id or f"{folder.name}-{flow_run.name}-{str(flow_run.id)[:8]}"
-        run = go_on(ledger, name, budget)
+        now, worked_by = datetime.now(UTC), str(flow_run.id)
+        run = go_on(ledger, name, budget, worked_by, now=now)
         if run is None or not run.extracted_at:
-            found = await database.get_plan(folder, run.source_path if run else source)
-            asked = Asked(name, source, limit, lane, budget, finish_within_minutes)
-            run = run or begin(ledger, found, asked, now=datetime.now(UTC))
+            found = await database.get_plan(folder, run.source_path if run else source, tiers)
+            asked = Asked(name, worked_by, source, limit, lane, budget, finish_within_minutes)
+            run = run or begin(ledger, found, asked, now=now)
             check_unchanged(found.job, run)
             _admit_all(ledger, run, found)
             if found.job.spec.gates.rows:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from prefect.context import FlowRunContext
 from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
 
@@ -15,6 +14,7 @@ from rowtide.gates.holds import Hold
 from rowtide.ledger import ledger_calls, ledger_holds
 from rowtide.ledger.ledger_calls import Pending
 from rowtide.work import Work
+from tasks.is_deployed import is_deployed
 from tasks.load import load
 
 SHOWN = 50
@@ -29,8 +29,7 @@ async def leave(run_id: str) -> bool:
     Returns whether rows go on. Without a deployment there is no such form: `rowtide approve` is asked instead. No
     Prefect task: only a flow can suspend itself.
     """
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None or context.flow_run.deployment_id is None:
+    if not is_deployed():
         return False
     await load(run_id)
     database = LedgerDatabase.from_environment()

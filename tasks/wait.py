@@ -13,41 +13,57 @@ from rowtide.api.settling import settle
 from rowtide.errors import StoppedByWorld, WorldError
 from rowtide.work import Work
 from tasks.durable import durable
+from tasks.is_deployed import is_deployed
 from tasks.progress import progress
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 60.0
 LONGEST_WITH_A_DEADLINE = 5.0
 PAUSE_GROWS_BY = 1.5
+FOR_EVER = timedelta(days=365)
 OUTAGE = timedelta(minutes=30)  # how long the API may be out of reach before the stage fails, to be tried again
 
 
 @durable
 async def wait(run_id: str) -> dict[str, int]:
-    """Poll until rows have moved or a doubtful batch is settled. Returns what became of rows."""
+    """Poll until rows have moved or a doubtful batch is settled, or the run's patience is at an end.
+
+    Returns what became of rows and of doubtful batches; nothing, when neither moved.
+    """
     done: Counter[str] = Counter()
     credentials = ClaudeCredentials.from_environment()
     async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
         collector = Collector(work, claude, settle=credentials.settle, clock=_now)
         pause, reached_at = FIRST_PAUSE_SECONDS, _now()
         longest = LONGEST_WITH_A_DEADLINE if work.run.finish_by else LONGEST_PAUSE_SECONDS
+        until = reached_at + _patience(work, credentials.settle)
         while work.batches("open") or work.batches("posting"):
             try:
                 settled = await _settled(work, claude, credentials.settle)
                 done = await collector.round()
                 reached_at, after = _now(), None
+                if settled:
+                    done["settled"] += 1
             except StoppedByWorld:
                 raise
             except WorldError as error:
                 if _now() - reached_at > OUTAGE:
                     raise
-                settled, after = False, error.retry_after_seconds
-            if settled or done.total():
+                after = error.retry_after_seconds
+            if done.total() or _now() >= until:
                 break
             await progress(work)
             await asyncio.sleep(after or pause)
             pause = min(pause * PAUSE_GROWS_BY, longest)
     return dict(done)
+
+
+def _patience(work: Work, settle: timedelta) -> timedelta:
+    """How long to wait here. For ever, where nothing could start the run again, or a deadline must be watched; and
+    long enough for a batch that the API does not know to be known as lost."""
+    if work.run.finish_by or not is_deployed():
+        return FOR_EVER
+    return max(timedelta(seconds=work.job.spec.limits.patience_seconds), 2 * settle)
 
 
 async def _settled(work: Work, claude: Claude, patience: timedelta) -> bool:

@@ -27,11 +27,12 @@ DECISIONS = {
     "lanes", "mending", "messages", "pace", "packing", "policies", "pricing", "quarantine_cells", "quarantine_sheet",
     "report_figures", "report_page", "report_times", "report_words", "requests", "results", "rows", "self_check",
     "server_json", "signatures", "skills", "spreads", "states", "stays", "stubs", "summary", "thresholds", "tool_rules",
-    "wanted", "words",
+    "waking", "wanted", "words",
 }  # fmt: skip
 EDGES = {
-    "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following", "gates",
-    "golden", "holding", "inbox", "job_folder", "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_costs",
+    "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
+    "forecast_words", "foreseeing", "gates", "golden", "holding", "inbox", "job_folder", "judging", "ledger",
+    "ledger_batches", "ledger_calls", "ledger_costs", "ledger_flow_run_tables", "ledger_flow_runs",
     "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_history", "ledger_holds", "ledger_inbox",
     "ledger_inbox_tables", "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations",
     "ledger_outcomes", "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_routes", "ledger_rows",
@@ -68,6 +69,7 @@ FILE_LINES = {"flows": 80, "tasks": 100}
 PRODUCT_FILE_LINES = 300
 FUNCTION_LINES = 40
 LATE = {"rowtide/gates/gates.py"}  # Great Expectations takes seconds to import: only a job with a gate pays for it
+EXPORTS = {Path("blocks/__init__.py")}  # `prefect block register -m blocks` looks nowhere else
 FOLDER_MODULES = 28  # of one folder of rowtide/: the ledger has most
 
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "service", "handler"}
@@ -284,7 +286,7 @@ def test_a_flow_or_task_file_has_the_name_of_its_one_public_function() -> None:
 
 
 def test_packages_export_nothing() -> None:
-    found = [path for path in python_files(*PRODUCT) if path.stem == "__init__"]
+    found = [path for path in python_files(*PRODUCT) if path.stem == "__init__" and path not in EXPORTS]
     refuse("an __init__.py is empty or a docstring", [str(p) for p in found if tree_of(p).body[1:] or list(imports(p))])
 
 

@@ -8,7 +8,7 @@ from rowtide.errors import RowtideError
 from rowtide.intake.sources import INBOX
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_inbox, ledger_prefixes
+from rowtide.ledger import ledger_flow_runs, ledger_inbox, ledger_prefixes
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.work import Plan
 
@@ -18,6 +18,8 @@ class Asked:
     """What a run was asked to be; what is None is as the job says."""
 
     run_id: str
+    flow_run_id: str
+    """Of Prefect: what works on it."""
     source: str | None
     row_limit: int | None
     lane: str
@@ -31,13 +33,15 @@ class NothingWaits(RowtideError):
     """The inbox holds fewer rows than a run was to begin with. Nothing was begun."""
 
 
-def go_on(ledger: Ledger, run_id: str, budget_usd: float | None) -> Run | None:
+def go_on(ledger: Ledger, run_id: str, budget_usd: float | None, flow_run_id: str, *, now: datetime) -> Run | None:
     """The run, if there is one. Whatever stopped it before, it goes on now; with more money, if it is given any."""
     with ledger.page() as tx:
         if not ledgers.has_run(tx, run_id):
             return None
         ledgers.go_on(tx, run_id, _micro(budget_usd))
-        return ledgers.find_run(tx, run_id)
+        run = ledgers.find_run(tx, run_id)
+        ledger_flow_runs.begin(tx, run, flow_run_id, now=now)
+        return run
 
 
 def begin(ledger: Ledger, plan: Plan, asked: Asked, *, now: datetime) -> Run:
@@ -58,6 +62,7 @@ def begin(ledger: Ledger, plan: Plan, asked: Asked, *, now: datetime) -> Run:
     }
     with ledger.page() as tx:
         run = ledgers.begin_run(tx, values, now=now)
+        ledger_flow_runs.begin(tx, run, asked.flow_run_id, now=now)
         ledger_prefixes.begin(tx, run, plan.skills)
         # Only who made the record takes rows: what a run has taken must not grow while another reads it.
         if plan.source.inbox is not None and run.started_at == ledgers.timestamp(now):

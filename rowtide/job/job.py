@@ -201,6 +201,8 @@ class LimitsSpec(Spec):
     """What a run may cost at worst, in US dollars; what would cross it is not sent. `--budget` says otherwise."""
     day_usd: float | None = Field(default=None, gt=0)
     """What this job's runs may cost at worst in one day (UTC) together, in US dollars."""
+    patience_seconds: float = Field(default=300, ge=0)
+    """How long a run of a deployment waits for its batches in a process; then it parks, and `resume_runs` wakes it."""
     bounces: int = Field(default=3, ge=0)
     """How often a row is sent again after the API errored, expired or canceled it."""
     max_tokens: int = Field(default=4096, ge=1)

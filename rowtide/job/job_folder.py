@@ -31,7 +31,9 @@ ANSWER_FILE = "answer.py"
 UNDECIDING = {
     "description", "source", "sink", "lane", "live", "finish_within_minutes", "start", "difficulty", "escalation",
 }  # fmt: skip
-UNDECIDING_LIMITS = {"budget_usd", "day_usd", "bounces", "batch_rows", "batch_bytes", "enough_rows", "row_bytes"}
+UNDECIDING_LIMITS = {
+    "budget_usd", "day_usd", "bounces", "batch_rows", "batch_bytes", "enough_rows", "row_bytes", "patience_seconds",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

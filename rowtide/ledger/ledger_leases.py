@@ -9,6 +9,7 @@ import socket
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from sqlalchemy import Connection, text
@@ -39,6 +40,17 @@ def take(tx: Connection, run_id: str, me: str, *, now: datetime) -> str | None:
         {"run": run_id, "me": me, "until": timestamp(now + LEASE), "other": other or ""},
     )
     return None if taken.rowcount or other is None else "another process"
+
+
+def standing(tx: Connection, run_id: str, *, now: datetime) -> Literal["free", "held", "expired", "dead"]:
+    """Whether some process holds the lease of a run; `dead` when it was one of this machine that is no more."""
+    query = text("SELECT lease_holder, lease_until FROM run WHERE run_id = :run")
+    other, until = tx.execute(query, {"run": run_id}).tuples().first() or (None, None)
+    if not other or not until:
+        return "free"
+    if _is_dead(other):
+        return "dead"
+    return "held" if until > timestamp(now) else "expired"
 
 
 def renew(tx: Connection, run_id: str, me: str, *, now: datetime) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, inspect, text
 
+from rowtide.ledger.ledger_flow_run_tables import flow_run
 from rowtide.ledger.ledger_gate_tables import hold, profile, verdict
 from rowtide.ledger.ledger_inbox_tables import message, message_row
 from rowtide.ledger.ledger_tables import (
@@ -118,6 +119,11 @@ def m008_inbox(tx: Connection) -> None:
         made.create(tx)
 
 
+def m009_flow_runs(tx: Connection) -> None:
+    """Which of Prefect's flow runs work on a run."""
+    flow_run.create(tx)
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -129,6 +135,7 @@ MIGRATIONS = [
     m006_quarantine,
     m007_gates,
     m008_inbox,
+    m009_flow_runs,
 ]
 
 

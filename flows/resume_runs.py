@@ -1,0 +1,20 @@
+"""The watch over runs that no process works on."""
+
+from prefect import flow
+
+from tasks.review import review
+from tasks.see_to import see_to
+from tasks.settle_doubts import settle_doubts
+
+
+@flow(name="resume_runs", persist_result=False)
+async def resume_runs() -> dict[str, int]:
+    """Wake parked runs whose batches have ended; start again those whose process died; cancel what was canceled.
+
+    For a schedule of a few minutes. It leaves alone whatever a live process works on, and starts a run again at most
+    five times a day.
+    """
+    steps = await review()  # what each run that is not over needs
+    if await settle_doubts(steps):  # batches whose POST was never answered
+        steps = await review()
+    return await see_to(steps)  # done, where all is still as it was seen

@@ -1,0 +1,66 @@
+"""Which of Prefect's flow runs work, or worked, on a run: one after another, the newest counts.
+
+It is how a run that no process works on is found again, so that it can be woken or started once more.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+from rowtide.ledger.ledger import Run, find_run, timestamp
+
+# Rows that a run still has to bring somewhere.
+UNDECIDED = "'ready', 'in_flight', 'replied', 'answered', 'accepted'"
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    run: Run
+    flow_run_id: str
+    restarts: int
+
+
+def begin(tx: Connection, run: Run, flow_run_id: str, *, now: datetime) -> None:
+    """From now on this flow run works on it."""
+    _append(tx, run, flow_run_id, None, now)
+
+
+def restart(tx: Connection, run: Run, flow_run_id: str, why: str, *, now: datetime) -> None:
+    """It is about to be started again."""
+    _append(tx, run, flow_run_id, why, now)
+
+
+def unfinished(tx: Connection, *, since: datetime, restarts_within: timedelta, now: datetime) -> list[Unfinished]:
+    """The runs that are not over and that some flow run worked on since then, with their restarts of late."""
+    query = text(
+        "SELECT r.run_id, f.flow_run_id, (SELECT count(*) FROM flow_run g WHERE g.run_no = r.run_no "
+        "AND g.restarted IS NOT NULL AND g.since >= :lately) AS restarts "
+        "FROM run r JOIN flow_run f ON f.run_no = r.run_no "
+        "AND f.since = (SELECT max(l.since) FROM flow_run l WHERE l.run_no = r.run_no) WHERE f.since >= :since "
+        f"AND (r.finished_at IS NULL OR EXISTS (SELECT 1 FROM row WHERE row.run_no = r.run_no AND row.state IN "
+        f"({UNDECIDED}))) ORDER BY r.run_no"
+    )
+    values = {"since": timestamp(since), "lately": timestamp(now - restarts_within)}
+    found = tx.execute(query, values).tuples().all()
+    return [Unfinished(find_run(tx, run_id), flow_run_id, int(count)) for run_id, flow_run_id, count in found]
+
+
+def run_of(tx: Connection, flow_run_id: str) -> Run | None:
+    """The run that this flow run worked on last, if it is the last that did."""
+    query = text(
+        "SELECT r.run_id FROM run r JOIN flow_run f ON f.run_no = r.run_no WHERE f.flow_run_id = :id "
+        "AND f.since = (SELECT max(l.since) FROM flow_run l WHERE l.run_no = r.run_no) ORDER BY f.since DESC"
+    )
+    run_id = tx.execute(query, {"id": flow_run_id}).scalar()
+    return None if run_id is None else find_run(tx, run_id)
+
+
+def _append(tx: Connection, run: Run, flow_run_id: str, why: str | None, now: datetime) -> None:
+    tx.execute(
+        text(
+            "INSERT INTO flow_run (run_no, since, flow_run_id, restarted) VALUES (:run, :now, :id, :why) "
+            "ON CONFLICT (run_no, since) DO NOTHING"
+        ),
+        {"run": run.run_no, "now": timestamp(now), "id": flow_run_id, "why": why},
+    )

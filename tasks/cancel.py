@@ -1,0 +1,21 @@
+"""Cancel a run: nothing more is sent, and what the API has not come to is not asked."""
+
+from datetime import UTC, datetime
+
+from blocks.claude_credentials import ClaudeCredentials
+from blocks.ledger_database import LedgerDatabase
+from rowtide.api.collecting import CANCELED, cancel_open
+from rowtide.ledger import ledger as ledgers
+
+
+async def cancel(run_id: str) -> int:
+    """Stop a run and cancel its open batches, as `rowtide cancel` does. Returns how many could still be canceled.
+
+    Finished rows are kept, and the run can be gone on with.
+    """
+    with LedgerDatabase.from_environment().get_ledger() as ledger:
+        with ledger.page() as tx:
+            run = ledgers.find_run(tx, run_id)
+            ledgers.stop(tx, run, CANCELED)
+        async with ClaudeCredentials.from_environment().get_client() as claude:
+            return await cancel_open(ledger, run, claude, clock=lambda: datetime.now(UTC))

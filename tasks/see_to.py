@@ -1,0 +1,82 @@
+"""Doing what runs need that nobody works on."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from httpx import HTTPError
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.events import emit_event
+from prefect.exceptions import PrefectException
+from prefect.states import AwaitingRetry, Cancelled, Crashed
+
+from blocks.ledger_database import LedgerDatabase
+from rowtide.errors import RowtideError
+from rowtide.ledger import ledger_flow_runs, ledger_leases
+from rowtide.ledger.ledger import Ledger, find_run
+from rowtide.parking.waking import Cancel, Restart, Settle, Standing, Step, Wake, Warn
+from tasks.cancel import cancel
+from tasks.durable import durable
+
+log = logging.getLogger(__name__)
+
+
+@durable
+async def see_to(steps: Sequence[Step]) -> dict[str, int]:
+    """Wake, restart, cancel and warn; each only where all is still as it was seen. Returns how many of each."""
+    done: list[tuple[Step, str]] = []
+    with LedgerDatabase.from_environment().get_ledger() as ledger:
+        async with get_client() as client:
+            for step in steps:
+                if isinstance(step, Settle):
+                    continue  # it was looked for
+                try:
+                    what = await _do(client, ledger, step)
+                except (RowtideError, HTTPError, PrefectException) as error:
+                    what = f"failed: {error}"
+                log.warning("run %s: %s (%s)", step.at.run_id, what, step.why)
+                done.append((step, what))
+    if done:
+        await acreate_markdown_artifact(_in_words(done), key="resume-runs", description="What became of idle runs")
+    return dict(Counter(what.partition(":")[0] for _, what in done))
+
+
+async def _do(client: PrefectClient, ledger: Ledger, step: Wake | Restart | Cancel | Warn) -> str:
+    at = step.at
+    if isinstance(step, Warn):
+        run = {"prefect.resource.id": f"rowtide.run.{at.run_id}", "prefect.resource.name": at.run_id}
+        emit_event("rowtide.run.needs-a-person", resource=run, payload={"why": step.why})
+        return "warned"
+    if not await _is_still_so(client, ledger, at):
+        return "left: it has moved meanwhile"
+    match step:
+        case Wake():
+            await client.resume_flow_run(at.flow_run_id)  # pyright: ignore[reportArgumentType] # text does as well
+            return "woken"
+        case Restart():
+            with ledger.page() as tx:
+                run, now = find_run(tx, at.run_id), datetime.now(UTC)
+                ledger_flow_runs.restart(tx, run, at.flow_run_id, step.why, now=now)
+            if at.flow_state != "CRASHED":
+                await client.set_flow_run_state(at.flow_run_id, Crashed(message=step.why), force=True)
+            await client.set_flow_run_state(at.flow_run_id, AwaitingRetry(message=step.why), force=True)
+            return "restarted"
+        case Cancel():
+            batches = await cancel(at.run_id)
+            if at.flow_state != "CANCELLED":
+                await client.set_flow_run_state(at.flow_run_id, Cancelled(message=step.why), force=True)
+            return f"canceled: {batches} batches"
+
+
+async def _is_still_so(client: PrefectClient, ledger: Ledger, at: Standing) -> bool:
+    flow_run = await client.read_flow_run(at.flow_run_id)  # pyright: ignore[reportArgumentType] # text does as well
+    with ledger.view() as tx:
+        lease = ledger_leases.standing(tx, at.run_id, now=datetime.now(UTC))
+    return flow_run.state is not None and str(flow_run.state.id) == at.flow_state_id and lease != "held"
+
+
+def _in_words(done: Sequence[tuple[Step, str]]) -> str:
+    lines = ["| run | what | because |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {step.at.run_id} | {what} | {step.why} |" for step, what in done)])

@@ -1,0 +1,43 @@
+"""What a run would cost, told and not run."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from prefect.artifacts import acreate_markdown_artifact
+
+from blocks.claude_credentials import ClaudeCredentials
+from blocks.ledger_database import LedgerDatabase
+from rowtide.forecast.forecast_words import as_json, as_markdown, warnings_of
+from rowtide.forecast.foreseeing import as_asked, foresee
+from rowtide.job.job_folder import find_job
+from tasks.durable import durable
+
+SAMPLE = 50  # rows whose tokens the API counts
+
+
+@durable
+async def tell_ahead(
+    job: str,
+    source: str | None,
+    limit: int | None,
+    lane: str,
+    budget: float | None,
+    finish_within_minutes: float | None,
+    tiers: list[str] | None,
+) -> dict[str, Any]:
+    """Leave a forecast as an artifact, as `rowtide plan` says it. Nothing is asked of a model, and no row is written.
+
+    Returns what `rowtide plan --json` prints.
+    """
+    database = LedgerDatabase.from_environment()
+    found = await database.get_plan(find_job(job, jobs=Path("jobs")), source, tiers)
+    found = as_asked(found, lane, budget, finish_within_minutes)
+    with database.get_ledger() as ledger:
+        async with ClaudeCredentials.from_environment().get_client() as claude:
+            asked: dict[str, Any] = {"limit": limit, "sample": SAMPLE, "counted_by": "the API"}
+            seen = await foresee(found, ledger, claude, os.environ, **asked, now=datetime.now(UTC))
+    await acreate_markdown_artifact(as_markdown(seen), key="run-plan", description=f"What {found.job.name} would cost")
+    return dict(orjson.loads(orjson.dumps(as_json(seen, warnings_of(seen)))))
