@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 from sqlalchemy import text
 
-from rowtide.gates.judging import judge_load, judge_rows, remember_spread
+from rowtide.gates.judging import judge_rows
 from rowtide.gates.validating import judge_answers
 from rowtide.intake.admission import Admission
 from rowtide.intake.beginning import Asked, begin
@@ -47,15 +47,13 @@ def _judge(home: Path, run_id: str, rows: int) -> None:
     found = asyncio.run(plan(JOB, None, os.environ))
     with ledger.page() as tx:
         tx.execute(text("DELETE FROM loaded"))  # so that the second run may load the same keys again
-    run = begin(ledger, found, Asked(run_id, None, None, "batch", None, None), now=_now())
+    run = begin(ledger, found, Asked(run_id, "", None, None, "batch", None, None), now=_now())
     _timed("admit (not counted)", rows, lambda: _admit(ledger, run, rows))
     work = open_work(ledger, home, run_id, os.environ)
     total = _timed("rows gate", rows, lambda: _said(judge_rows(work, clock=_now)))
     _timed("answer (not counted)", rows, lambda: _answer(work, rows))
     total += _timed("answers, row by row", rows, lambda: judge_answers(work, load_gate(work.job), clock=_now))
-    total += _timed("answers and load, whole", rows, lambda: _said(judge_load(work, clock=_now)))
-    total += _timed("load", rows, lambda: asyncio.run(load.fn(run_id)))
-    total += _timed("remember spreads", rows, lambda: remember_spread(work))
+    total += _timed("the whole run, and load", rows, lambda: asyncio.run(load.fn(run_id)))
     _say(f"{run_id}: {total:.1f} µs a row in all; peak {_peak_mb():.0f} MB")
     ledger.close()
 
