@@ -28,7 +28,7 @@ from rowtide.work import Work, load_gate, open_work, plan
 from tasks.load import load
 
 JOB = Path(__file__).parent.parent / "jobs" / "companies"
-PAGE = 10_000
+PAGE = 5000  # as rows are read
 SECTORS = ["Energy", "Financials", "Health Care", "Industrials", "Materials", "Utilities"]
 
 

@@ -19,7 +19,7 @@ from rowtide.work import Work
 from tasks.durable import durable
 
 PART_BYTES = 64_000_000  # of answers: a part is in memory whole, once
-PAGE_ROWS = 10_000
+PAGE_ROWS = 5000
 
 
 @durable

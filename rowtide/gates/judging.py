@@ -23,7 +23,7 @@ from rowtide.ledger.ledger_rows import Remark
 from rowtide.sinks.sinks import open_sink
 from rowtide.work import Clock, Work, fields_of, load_gate
 
-PAGE_ROWS = 10_000
+PAGE_ROWS = 5000
 
 Turner = Callable[[int], list[Judged]]  # the page after a row's number
 Parameters = Mapping[str, Any]

@@ -16,7 +16,7 @@ from rowtide.ledger.ledger_rows import Remark
 from rowtide.ledger.states import RowState
 from rowtide.work import Clock, Work
 
-PAGE_ROWS = 10_000
+PAGE_ROWS = 5000
 
 
 def judge_answers(work: Work, suite: Suite | None, *, clock: Clock) -> Counter[str]:
