@@ -8,7 +8,6 @@ import orjson
 
 from blocks.ledger_database import LedgerDatabase
 from rowtide.gates.holding import may_load
-from rowtide.gates.judging import remember_spread
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_loads import Accepted, Load, Rivals
@@ -33,8 +32,6 @@ async def load(run_id: str) -> int:
         if may_load(work, clock=lambda: datetime.now(UTC)):
             while part := _next_part(work, sink):
                 total += _write(work, sink, columns, part)
-            if total and work.job.spec.gates.load:
-                remember_spread(work)
     return total
 
 

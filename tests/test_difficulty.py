@@ -66,7 +66,7 @@ def job_in(tmp_path: Path, **spec: Any) -> Path:
 
 
 def begun(ledger: Ledger, job: Path, run_id: str, rows: list[Row]) -> Run:
-    run = begin(ledger, asyncio.run(plan(job, None, {})), Asked(run_id, None, None, "batch", None, None), now=NOW)
+    run = begin(ledger, asyncio.run(plan(job, None, {})), Asked(run_id, lane="batch"), now=NOW)
     admissions = [
         Admission(run.first_row_no + n, row["id"], f"{n:032}", orjson.dumps(row)) for n, row in enumerate(rows, 1)
     ]

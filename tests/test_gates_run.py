@@ -12,7 +12,7 @@ from conftest import NOW, make_job
 from sqlalchemy import text
 
 from rowtide.gates.data_docs import docs_of
-from rowtide.gates.judging import judge_load, judge_rows, remember_spread
+from rowtide.gates.judging import judge_load, judge_rows
 from rowtide.gates.validating import judge_answers
 from rowtide.intake.admission import Admission
 from rowtide.intake.beginning import Asked, begin
@@ -45,7 +45,7 @@ def gated(ledger: Ledger, folder: Path, count: int = 6, run_id: str = "run-1", *
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
     job = make_job(folder, rows=3, gates={name: f"{name}.yaml" for name in gates})
     found = asyncio.run(plan(job, None, {}))
-    run = begin(ledger, found, Asked(run_id, None, None, "batch", None, None), now=NOW)
+    run = begin(ledger, found, Asked(run_id, lane="batch"), now=NOW)
     contents = [orjson.dumps({"id": f"m{n}", "message": f"row {n % 100}"}) for n in range(1, count + 1)]
     admitted = [Admission(run.first_row_no + n, f"m{n}", f"id-{n}", each) for n, each in enumerate(contents, 1)]
     with ledger.page() as tx:
@@ -70,7 +70,6 @@ def load(work: Work) -> None:
         part = ledger_loads.begin(tx, work.run, "sink", rows=10**6, size=10**9, now=NOW)
         assert part is not None
         ledger_loads.finish(tx, work.run, part, "sink", now=NOW)
-    remember_spread(work)
 
 
 def said(work: Work) -> list[Verdict]:

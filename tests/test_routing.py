@@ -182,7 +182,7 @@ def admitted(folder: Path, home: Path, rows: int, **spec: Any) -> str:
     job = make_job(folder, rows="id,size\n" + lines, prompt="{{ size }}\n", **spec)
     ledger = Ledger(ledger_url(None, home))
     found = asyncio.run(plan(job, None, {}))
-    begun = begin(ledger, found, Asked("run-1", None, None, "batch", None, None), now=NOW)
+    begun = begin(ledger, found, Asked("run-1", lane="batch"), now=NOW)
     admissions = [
         Admission(begun.first_row_no + n, f"r{n}", f"{n:032}", orjson.dumps({"id": f"r{n}", "size": f"{n}"}))
         for n in range(1, rows + 1)

@@ -4,7 +4,8 @@ Row-level failures of the rows gate are quarantined here, those of the answers g
 whole run is returned: whoever asked decides what waits.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from rowtide.gates.holds import Failure
 from rowtide.gates.pages import Found, Pages
 from rowtide.gates.spreads import Spread, spreads_of
 from rowtide.gates.tallies import Tallies, as_verdicts, failing_rows, failures_in
-from rowtide.gates.whole import judge_whole, scratch
+from rowtide.gates.whole import Scratch, judge_whole, scratch
 from rowtide.ledger import ledger_gates, ledger_rows
 from rowtide.ledger.ledger_gates import Judged, Verdict
 from rowtide.ledger.ledger_rows import Remark
@@ -25,8 +26,34 @@ from rowtide.work import Clock, Work, fields_of, load_gate
 
 PAGE_ROWS = 5000
 
+Read = tuple[Judged, dict[str, Any]]  # a row, and its values
 Turner = Callable[[int], list[Judged]]  # the page after a row's number
 Parameters = Mapping[str, Any]
+
+
+class Judging:
+    """One gate over a run, page by page, and then as a whole."""
+
+    def __init__(self, suite: Suite, table: Scratch) -> None:
+        # The answers gate's row-level part is done already.
+        paged = suite.of("shares") if suite.gate == "answers" else suite.of("rows", "shares")
+        self.suite, self._table, self._pages, self._tallies = suite, table, Pages(suite, paged), Tallies(paged)
+        self._needs_all = bool(suite.of("whole"))
+
+    def add(self, page: Sequence[Read]) -> list[Found]:
+        """Judge one more page."""
+        found = self._pages.judge([(each.row_no, values) for each, values in page])
+        self._tallies.add(found, {each.row_no: each.row_key for each, _ in page})
+        if self._needs_all:
+            self._table.add([(each.row_key, values) for each, values in page])
+        return found
+
+    def verdicts(self, facts: Mapping[str, float], parameters: Parameters) -> list[Verdict]:
+        """What each expectation says, now that all rows are in."""
+        self._table.finish(facts)
+        whole = judge_whole(self.suite, self.suite.of("whole", "facts"), self._table, parameters)
+        outcomes = sorted(self._tallies.outcomes() + whole, key=lambda each: each.expectation.place)
+        return as_verdicts(self.suite, outcomes, facts)
 
 
 def judge_rows(work: Work, *, clock: Clock) -> list[Failure]:
@@ -37,63 +64,42 @@ def judge_rows(work: Work, *, clock: Clock) -> list[Failure]:
     suite = load_gate(work.job, "rows")
     if suite is None:
         return []
-
-    def set_aside(page: Sequence[Judged], found: Sequence[Found]) -> None:
-        _quarantine(work, page, failing_rows(found), clock)
-
-    verdicts = _judge(work, suite, _rows_of(work), {}, _parameters(work, {}), set_aside)
-    return _settle(work, suite, verdicts, clock)
+    with _judging(work, suite) as judging:
+        for page in _pages(_rows_of(work)):
+            _quarantine(work, page, failing_rows(judging.add(page)), clock)
+        return _settle(work, suite, judging.verdicts({}, _parameters(work, {})), clock)
 
 
 def judge_load(work: Work, *, clock: Clock) -> list[Failure]:
-    """Judge all answers that were accepted, and those about to be loaded. Returns what fails over all of them."""
-    failures: list[Failure] = []
-    if answers := load_gate(work.job, "answers"):
-        verdicts = _judge(work, answers, _answers_of(work, "accepted", "loaded"), {}, _parameters(work, {}))
-        failures += _settle(work, answers, verdicts, clock)
-    if load := load_gate(work.job, "load"):
-        facts = _facts(work)
-        verdicts = _judge(work, load, _answers_of(work, "accepted"), facts, _parameters(work, facts))
-        failures += _settle(work, load, verdicts, clock)
+    """Judge all answers that were accepted, and those about to be loaded. Returns what fails over all of them.
+
+    How their values are spread is kept, for later runs to be compared with.
+    """
+    answers, load = load_gate(work.job, "answers"), load_gate(work.job, "load")
+    facts = _facts(work) if load else {}
+    parameters, spreads = _parameters(work, facts), {name: Spread() for name in fields_of(work.job.answer)}
+    with ExitStack() as stack:
+        judgings = [stack.enter_context(_judging(work, suite)) for suite in (answers, load) if suite]
+        for page in _pages(_answers_of(work)):
+            for judging in judgings:
+                is_load = judging.suite is load
+                judging.add([read for read in page if not is_load or read[0].state == "accepted"])
+            if load:
+                for name, spread in spreads.items():
+                    spread.add([values.get(name) for _, values in page])
+        with work.ledger.page() as tx:
+            ledger_gates.remember_spreads(tx, work.run, spreads_of(spreads))
+        failures: list[Failure] = []
+        for judging in judgings:
+            its_facts = facts if judging.suite is load else {}
+            failures += _settle(work, judging.suite, judging.verdicts(its_facts, parameters), clock)
     return failures
 
 
-def remember_spread(work: Work) -> None:
-    """Keep how the values of the run's answers are spread, for later runs to be compared with."""
-    spreads = {name: Spread() for name in fields_of(work.job.answer)}
-    for page in _pages(_answers_of(work, "accepted", "loaded")):
-        answers = [orjson.loads(each.content) for each in page]
-        for name, spread in spreads.items():
-            spread.add([answer.get(name) for answer in answers])
-    with work.ledger.page() as tx:
-        ledger_gates.remember_spreads(tx, work.run, spreads_of(spreads))
-
-
-def _judge(
-    work: Work,
-    suite: Suite,
-    turner: Turner,
-    facts: Mapping[str, float],
-    parameters: Parameters,
-    each_page: Callable[[Sequence[Judged], Sequence[Found]], None] = lambda page, found: None,
-) -> list[Verdict]:
-    """Judge what a gate says of a run in one pass over its rows. The answers gate's row-level part is done already."""
-    paged = suite.of("shares") if suite.gate == "answers" else suite.of("rows", "shares")
-    whole = suite.of("whole")
-    tallies = Tallies(paged)
-    with scratch(work.spool(f"gate-{suite.gate}.db"), whole) as table:
-        if paged or whole:
-            pages = Pages(suite, paged)
-            for page in _pages(turner):
-                values = [orjson.loads(each.content) for each in page]
-                found = pages.judge([(each.row_no, value) for each, value in zip(page, values, strict=True)])
-                tallies.add(found, {each.row_no: each.row_key for each in page})
-                each_page(page, found)
-                if whole:
-                    table.add([(each.row_key, value) for each, value in zip(page, values, strict=True)])
-        table.finish(facts)
-        outcomes = tallies.outcomes() + judge_whole(suite, suite.of("whole", "facts"), table, parameters)
-    return as_verdicts(suite, sorted(outcomes, key=lambda each: each.expectation.place), facts)
+@contextmanager
+def _judging(work: Work, suite: Suite) -> Generator[Judging]:
+    with scratch(work.spool(f"gate-{suite.gate}.db"), suite.of("whole")) as table:
+        yield Judging(suite, table)
 
 
 def _settle(work: Work, suite: Suite, verdicts: Sequence[Verdict], clock: Clock) -> list[Failure]:
@@ -108,9 +114,9 @@ def _settle(work: Work, suite: Suite, verdicts: Sequence[Verdict], clock: Clock)
     return failures_in(suite, verdicts)
 
 
-def _quarantine(work: Work, page: Sequence[Judged], failures: Mapping[int, list[str]], clock: Clock) -> None:
+def _quarantine(work: Work, page: Sequence[Read], failures: Mapping[int, list[str]], clock: Clock) -> None:
     """Set aside the page's rows that fail and have not begun; not those that a person sent on in spite of it."""
-    waiting = [each for each in page if each.row_no in failures and (each.state, each.turn) == ("ready", 0)]
+    waiting = [each for each, _ in page if each.row_no in failures and (each.state, each.turn) == ("ready", 0)]
     if not waiting:
         return
     with work.ledger.page() as tx:
@@ -144,16 +150,16 @@ def _rows_of(work: Work) -> Turner:
     return turn
 
 
-def _answers_of(work: Work, *states: str) -> Turner:
+def _answers_of(work: Work) -> Turner:
     def turn(after: int) -> list[Judged]:
         with work.ledger.view() as tx:
-            return ledger_gates.answers_page(tx, work.run, states, after=after, limit=PAGE_ROWS)
+            return ledger_gates.answers_page(tx, work.run, after=after, limit=PAGE_ROWS)
 
     return turn
 
 
-def _pages(turner: Turner) -> Iterator[list[Judged]]:
+def _pages(turner: Turner) -> Iterator[list[Read]]:
     after = 0
     while page := turner(after):
-        yield page
+        yield [(each, orjson.loads(each.content)) for each in page]
         after = page[-1].row_no

@@ -18,13 +18,13 @@ class Asked:
     """What a run was asked to be; what is None is as the job says."""
 
     run_id: str
-    flow_run_id: str
+    flow_run_id: str = ""
     """Of Prefect: what works on it."""
-    source: str | None
-    row_limit: int | None
-    lane: str
-    budget_usd: float | None
-    finish_within_minutes: float | None
+    source: str | None = None
+    row_limit: int | None = None
+    lane: str = "auto"
+    budget_usd: float | None = None
+    finish_within_minutes: float | None = None
     at_least: int = 0
     """Where its rows come from the inbox: it begins only if it gets so many."""
 

@@ -91,10 +91,9 @@ def rows_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[Judge
     return _page(tx, run, "row_content", f"r.state <> 'unchanged' AND NOT ({refused})", after, limit)
 
 
-def answers_page(tx: Connection, run: Run, states: Sequence[str], *, after: int, limit: int) -> list[Judged]:
-    """The next answers of rows in these states."""
-    listed = ", ".join(f"'{state}'" for state in states)
-    return _page(tx, run, "answer", f"r.state IN ({listed})", after, limit)
+def answers_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[Judged]:
+    """The next answers that passed their rows' gate: loaded, or about to be."""
+    return _page(tx, run, "answer", "r.state IN ('accepted', 'loaded')", after, limit)
 
 
 def sent_again(tx: Connection, row_nos: Collection[int]) -> set[int]:
