@@ -48,7 +48,8 @@ class Scratch:
 
     def __init__(self, file: Path, columns: Sequence[str]) -> None:
         self.file, self.columns = file, list(columns)
-        self.close()
+        if file.exists():  # of a process that died
+            file.unlink()
         self._db = sqlite3.connect(file)
         self._db.execute("PRAGMA journal_mode = OFF")  # a dead one is made anew
         self._db.execute("PRAGMA synchronous = OFF")
