@@ -6,7 +6,7 @@ from rowtide.gates.holds import Failure
 from rowtide.gates.judging import judge_load, judge_rows
 from rowtide.ledger import ledger_holds, ledger_rows
 from rowtide.ledger.states import RowState
-from rowtide.work import Clock, Work
+from rowtide.work import Clock, Work, load_gate
 
 
 def look_at_rows(work: Work, *, clock: Clock) -> None:
@@ -23,8 +23,7 @@ def may_send(work: Work) -> bool:
 
 def may_load(work: Work, *, clock: Clock) -> bool:
     """Judge the run before its load. False while a person must decide, or decides about rows that it lacks yet."""
-    gates = work.job.spec.gates
-    if gates.answers is None and gates.load is None:
+    if not _judges_whole_runs(work):
         return True
     with work.ledger.view() as tx:
         counts = ledger_rows.counts(tx, work.run)
@@ -34,6 +33,12 @@ def may_load(work: Work, *, clock: Clock) -> bool:
         return True  # nothing to load; but that every row was set aside, somebody should hear
     failures = judge_load(work, clock=clock)
     return not _note(work, ["answers", "load"], failures, (RowState.ACCEPTED, RowState.LOADED), clock)
+
+
+def _judges_whole_runs(work: Work) -> bool:
+    """Whether there is anything to judge but row by row, which is done."""
+    answers = load_gate(work.job, "answers")
+    return work.job.spec.gates.load is not None or bool(answers and answers.of("shares", "whole"))
 
 
 def _note(
