@@ -1,23 +1,27 @@
-"""`make pictures`: run the companies job on the emulator and a Prefect server, and photograph what it leaves.
+"""`make pictures`: do in Prefect's UI what a person does there, on a service of our own, and photograph it.
 
-Writes docs/pictures/*.png. Needs Chromium; everything else is on this machine and in a folder that is deleted.
+The companies job on the emulator: the form of the `manual` deployment, a run that a gate holds and its form, the run's
+tasks and artifacts, a run that is killed and retried, and the report. Writes docs/pictures/*.png, and ends with an
+error when a click does not do what its button says. Needs Chromium; all else is on this machine, in a folder that is
+deleted.
 """
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import yaml
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures"
@@ -25,8 +29,8 @@ FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-START_SECONDS = 120.0
-UI_SETTLES_MS = 8000
+PATIENCE_SECONDS = 240.0
+UI_SETTLES_MS = 8_000
 STRICT = """- type: expect_column_values_to_be_between
   kwargs: {column: coverage, min_value: 0.999}
   severity: critical
@@ -41,75 +45,114 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     with TemporaryDirectory() as folder, ExitStack() as stack:
         home = Path(folder)
-        (home / "faults.yaml").write_text(FAULTS)
-        api = stack.enter_context(prefect_server(home))
-        claude = stack.enter_context(emulator(home))
-        report = run(home, api, claude)
+        environment = stack.enter_context(claude(home))
+        api = stack.enter_context(service(home, environment))
         browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        page.set_default_timeout(PATIENCE_SECONDS * 1000)
+        held_and_approved(page, api, home)
+        killed_and_retried(page, api)
+        (report,) = sorted((home / "rowtide" / "reports").glob("*.html"), key=lambda file: file.stat().st_mtime)[-1:]
         photograph_report(browser, report)
-        photograph_prefect(browser, api)
-        photograph_hold(browser, home, api, claude)
         browser.close()
     for picture in sorted(PICTURES.glob("*.png")):
         sys.stdout.write(f"{picture.relative_to(ROOT)}  {picture.stat().st_size / 1000:.0f} KB\n")
 
 
 @contextmanager
-def prefect_server(home: Path) -> Generator[str]:
-    """A Prefect server that keeps nothing. Gives its API's URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    url = f"http://127.0.0.1:{port}/api"
-    own = {
-        "PREFECT_HOME": str(home / "prefect"),
-        "PREFECT_SERVER_UI_API_URL": url,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
-    environment = {**os.environ, **own}
-    with ended(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)):
-        until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until:
-            try:
-                if httpx.get(f"{url}/health").is_success:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.5)
-        yield url
+def claude(home: Path) -> Generator[dict[str, str]]:
+    """A stand-in for the Claude API whose batches take a while, and some of whose rows fail.
 
-
-@contextmanager
-def emulator(home: Path) -> Generator[str]:
-    """A stand-in for the Claude API whose batches take a while, and some of whose rows fail. Gives its URL."""
+    Gives the environment in which it is asked.
+    """
+    (home / "faults.yaml").write_text(FAULTS)
     options = ["--port", "0", "--batch-seconds", "2..6", "--faults", str(home / "faults.yaml")]
-    command = [sys.executable, "-m", "emulator", *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    with ended(process):
+    with started([sys.executable, "-m", "emulator", *options], os.environ, stdout=subprocess.PIPE) as process:
         assert process.stdout
-        yield process.stdout.readline().rpartition(" ")[2].strip()
+        url = process.stdout.readline().decode().rpartition(" ")[2].strip()
+        yield {**os.environ, "ANTHROPIC_API_KEY": "pictures", "ANTHROPIC_BASE_URL": url, "PYTHONPATH": str(ROOT)}
 
 
 @contextmanager
-def ended(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> Generator[None]:
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+def service(home: Path, environment: Mapping[str, str]) -> Generator[str]:
+    """What `make serve` brings up. Gives the URL of Prefect's API."""
+    prefect, receiver = free_port(), free_port()
+    ports = {"ROWTIDE_PREFECT_PORT": str(prefect), "ROWTIDE_RECEIVER_PORT": str(receiver)}
+    own = {**environment, **ports, "ROWTIDE_HOME": str(home / "rowtide"), "PREFECT_HOME": str(home / "prefect")}
+    with started([sys.executable, "-m", "deploy.serve"], own):
+        until(lambda: is_up(f"http://127.0.0.1:{receiver}/health"))
+        yield f"http://127.0.0.1:{prefect}/api"
 
 
-def environment(home: Path, api: str, claude: str) -> dict[str, str]:
-    own = {"ROWTIDE_HOME": str(home / "rowtide"), "PREFECT_API_URL": api, "PREFECT_HOME": str(home / "prefect")}
-    return {**os.environ, **own, "ANTHROPIC_API_KEY": "pictures", "ANTHROPIC_BASE_URL": claude, "PYTHONPATH": str(ROOT)}
+def held_and_approved(page: Page, api: str, home: Path) -> None:
+    """A run begun by the form of `manual`; its load gate holds it, and the form on its page lets it go on."""
+    job = home / "companies"
+    shutil.copytree(ROOT / "jobs" / "companies", job)
+    (job / "gates" / "load.yaml").write_text(STRICT)
+    spec = yaml.safe_load((job / "job.yaml").read_text())
+    (job / "job.yaml").write_text(yaml.safe_dump({**spec, "gates": {**spec["gates"], "load": "gates/load.yaml"}}))
+    flow_run = run_by_form(page, api, {"job": str(job), "limit": "60"}, picture="prefect-manual")
+    until(lambda: state_of(api, flow_run) == "Suspended")
+    page.goto(page_of(api, flow_run))
+    page.get_by_role("button", name="Resume").first.click()
+    page.locator(".p-select-button__control").last.click()
+    page.locator(".p-select-option", has_text="approve").click()
+    page.locator(".p-textarea__control").first.fill("a small first run")
+    photograph(page, "prefect-hold")
+    page.get_by_role("button", name="Submit").click()
+    until(lambda: state_of(api, flow_run) == "Completed")
+    page.goto(page_of(api, flow_run))
+    for name, tab, height in (("prefect-run", "Task Runs", 900), ("prefect-artifacts", "Artifacts", 1500)):
+        page.set_viewport_size({"width": 1280, "height": height})
+        page.get_by_text(tab, exact=True).first.click()
+        photograph(page, name)
 
 
-def run(home: Path, api: str, claude: str) -> Path:
-    """The companies job. Returns the page it leaves."""
-    command = [sys.executable, "-m", "cli", "run", "jobs/companies", "--limit", "300", "--lane", "batch"]
-    subprocess.run(command, cwd=ROOT, env=environment(home, api, claude), check=True, stdout=sys.stderr)
-    (report,) = (home / "rowtide" / "reports").glob("*.html")
-    return report
+def killed_and_retried(page: Page, api: str) -> None:
+    """A run whose process dies as SIGKILL would have it; Retry goes on with it, and pays for nothing twice."""
+    page.set_viewport_size({"width": 1280, "height": 900})
+    flow_run = run_by_form(page, api, {"job": "jobs/companies", "limit": "200"})
+    until(lambda: len(task_runs(api, flow_run)) > 3)
+    for process in processes_of(flow_run):
+        os.kill(process, signal.SIGKILL)
+    until(lambda: state_of(api, flow_run) == "Crashed")
+    page.goto(page_of(api, flow_run))
+    page.get_by_role("button", name="Retry").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+    until(lambda: state_of(api, flow_run) == "Completed")
+    page.goto(page_of(api, flow_run))
+    page.get_by_text("Task Runs", exact=True).first.click()
+    photograph(page, "prefect-retried")
+
+
+def run_by_form(page: Page, api: str, values: Mapping[str, str], *, picture: str | None = None) -> str:
+    """Fill in the form of the `manual` deployment and send it off. Returns the id of the flow run."""
+    deployment = httpx.get(f"{api}/deployments/name/run_job/manual").raise_for_status().json()
+    known = {each["id"] for each in flow_runs(api, deployment["id"])}
+    page.goto(f"{api.removesuffix('/api')}/deployments/deployment/{deployment['id']}/run")
+    for name, value in values.items():
+        fill(field(page, name), value)
+    if picture:
+        photograph(page, picture)
+    page.get_by_role("button", name="Submit").click()
+    return until(lambda: [each["id"] for each in flow_runs(api, deployment["id"]) if each["id"] not in known])[0]
+
+
+def field(page: Page, name: str) -> Locator:
+    """A parameter's place in the form: the innermost that its label heads."""
+    return page.locator(".schema-form-property", has=page.get_by_text(name, exact=True)).last
+
+
+def fill(where: Locator, value: str) -> None:
+    if where.locator("textarea, input").count() == 0:
+        where.get_by_role("button").filter(has_not_text="None").last.click()
+    where.locator("textarea, input").first.fill(value)
+    expect(where.locator("textarea, input").first).to_have_value(value)
+
+
+def photograph(page: Page, name: str) -> None:
+    page.wait_for_timeout(UI_SETTLES_MS)  # it draws as its own calls come in, and says nothing when it is through
+    page.screenshot(path=PICTURES / f"{name}.png")
 
 
 def photograph_report(browser: Browser, report: Path) -> None:
@@ -122,57 +165,63 @@ def photograph_report(browser: Browser, report: Path) -> None:
         context.close()
 
 
-def photograph_prefect(browser: Browser, api: str) -> None:
-    """The run's page in Prefect's UI: its tasks over time, and its artifacts."""
-    (flow_run,) = httpx.post(f"{api}/flow_runs/filter", json={}).json()
-    address = f"{api.removesuffix('/api')}/runs/flow-run/{flow_run['id']}"
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.goto(address)
-    for name, tab, height in (("prefect-run", "Task Runs", 900), ("prefect-artifacts", "Artifacts", 1500)):
-        page.set_viewport_size({"width": 1280, "height": height})
-        page.get_by_text(tab, exact=True).first.click()
-        page.wait_for_timeout(UI_SETTLES_MS)  # it draws as its own calls come in, and says nothing when it is through
-        page.screenshot(path=PICTURES / f"{name}.png")
-    context.close()
+def page_of(api: str, flow_run: str) -> str:
+    return f"{api.removesuffix('/api')}/runs/flow-run/{flow_run}"
 
 
-def photograph_hold(browser: Browser, home: Path, api: str, claude: str) -> None:
-    """A run that its load gate holds, begun as from the UI; the form is filled in and the run goes on."""
-    job = home / "companies"
-    shutil.copytree(ROOT / "jobs" / "companies", job)
-    (job / "gates" / "load.yaml").write_text(STRICT)
-    spec = yaml.safe_load((job / "job.yaml").read_text())
-    (job / "job.yaml").write_text(yaml.safe_dump({**spec, "gates": {**spec["gates"], "load": "gates/load.yaml"}}))
-    command = [sys.executable, "-c", "from flows.run_job import run_job; run_job.serve(name='manual')"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with ended(subprocess.Popen(command, cwd=ROOT, env=environment(home, api, claude), **quiet)):
-        deployment = until(lambda: httpx.post(f"{api}/deployments/filter", json={}).json())[0]
-        asked = {"parameters": {"job": str(job), "limit": 60, "lane": "batch"}, "state": {"type": "SCHEDULED"}}
-        flow_run = httpx.post(f"{api}/deployments/{deployment['id']}/create_flow_run", json=asked).json()
-        until(lambda: name_of_state(api, flow_run) == "Suspended")
-        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-        page.goto(f"{api.removesuffix('/api')}/runs/flow-run/{flow_run['id']}")
-        page.get_by_role("button", name="Resume").first.click(timeout=UI_SETTLES_MS * 3)
-        page.locator(".p-select-button__control").last.click(timeout=UI_SETTLES_MS)
-        page.locator(".p-select-option", has_text="approve").click()
-        page.locator(".p-textarea__control").first.fill("a small first run")
-        page.screenshot(path=PICTURES / "prefect-hold.png")
-        page.get_by_role("button", name="Submit").click()
-        until(lambda: name_of_state(api, flow_run) == "Completed")
-        page.context.close()
+def flow_runs(api: str, deployment: str) -> list[dict[str, Any]]:
+    return httpx.post(f"{api}/flow_runs/filter", json={"deployments": {"id": {"any_": [deployment]}}}).json()
 
 
-def name_of_state(api: str, flow_run: dict[str, Any]) -> str:
-    name = httpx.get(f"{api}/flow_runs/{flow_run['id']}").json()["state"]["name"]
-    if name in ("Failed", "Crashed"):
-        sys.exit(f"the run ended as {name}")
-    return name
+def task_runs(api: str, flow_run: str) -> list[dict[str, Any]]:
+    return httpx.post(f"{api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [flow_run]}}}).json()
+
+
+def state_of(api: str, flow_run: str) -> str:
+    state = httpx.get(f"{api}/flow_runs/{flow_run}").json()["state"]
+    if state["type"] == "FAILED":
+        sys.exit(f"the run failed: {state['message']}")
+    return state["name"]
+
+
+def processes_of(flow_run: str) -> list[int]:
+    """The processes in which a flow run runs: Prefect leaves its id in their environment."""
+    mark, found = f"PREFECT__FLOW_RUN_ID={flow_run}".encode(), []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it ended, or is not ours to read
+            if mark in environment.read_bytes():
+                found.append(int(environment.parent.name))
+    return found
+
+
+@contextmanager
+def started(
+    command: list[str], environment: Mapping[str, str], stdout: int | None = None
+) -> Generator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdout=stdout)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def is_up(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def until(look: Callable[[], Any]) -> Any:
     """What `look` finds, once it finds anything."""
-    end = time.monotonic() + START_SECONDS
+    end = time.monotonic() + PATIENCE_SECONDS
     while not (found := look()):
         if time.monotonic() > end:
             sys.exit("it takes too long")
