@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -187,6 +188,12 @@ def make_job(
 def run(job: Path, **parameters: Any) -> dict[str, Any]:
     """The whole flow over a job. Returns its summary."""
     return asyncio.run(run_job(str(job), **parameters))
+
+
+def wait_until(seen: Callable[[], object]) -> None:
+    """Look until it is seen, and leave the processor to what is looked at."""
+    while not seen():
+        time.sleep(0.02)
 
 
 def ask_ledger(home: Path, query: str) -> list[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ANSWER, ask_ledger, make_job, run
+from conftest import ANSWER, ask_ledger, make_job, run, wait_until
 from test_tools import start_remote
 from test_tour import cli, cli_text, start_cli
 
@@ -81,8 +81,8 @@ def test_a_death_while_a_tool_writes_never_makes_the_call_twice(
     hang = tmp_path / "job.hang"
     hang.touch()
     process = start_cli(home, prefect_server, url, "run", str(job), "--json")
-    while process.poll() is None and calls(tmp_path / "job")["open_ticket"] < 8:  # as many as are called at once
-        pass
+    # as many as are called at once
+    wait_until(lambda: process.poll() is not None or calls(tmp_path / "job")["open_ticket"] >= 8)
     process.send_signal(signal.SIGKILL)
     process.wait()
     hang.unlink()

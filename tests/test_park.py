@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from conftest import ask_ledger, make_job
+from conftest import ask_ledger, make_job, wait_until
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.settings import get_current_settings
 from prefect.states import AwaitingRetry, Cancelling
@@ -196,7 +196,6 @@ async def test_cancel_in_the_ui_cancels_open_batches_and_retry_goes_on(slow: Emu
 
 def wait_for_a_batch(tmp_path: Path) -> None:
     """Until the ledger knows that the API has one."""
-    while not (tmp_path / "home" / "ledger.db").exists() or ask_ledger(
-        tmp_path / "home", "SELECT count(*) FROM batch WHERE state = 'open'"
-    ) == [(0,)]:
-        pass
+    home = tmp_path / "home"
+    wait_until(lambda: (home / "ledger.db").exists())
+    wait_until(lambda: ask_ledger(home, "SELECT count(*) FROM batch WHERE state = 'open'") != [(0,)])

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from conftest import make_job
+from conftest import make_job, wait_until
 from prefect.client.orchestration import get_client
 from prefect.input.run_input import keyset_from_paused_state
 from prefect.settings import get_current_settings
@@ -136,5 +136,4 @@ def emulator(port: int, data: Path, *options: str) -> Generator["subprocess.Pope
 
 
 def wait_for_a_batch(data: Path) -> None:
-    while not list(data.rglob("msgbatch_*.json")):
-        pass
+    wait_until(lambda: list(data.rglob("msgbatch_*.json")))

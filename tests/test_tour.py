@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import answers_of, make_job, run
+from conftest import answers_of, ask_ledger, make_job, run, wait_until
 from sqlalchemy import text
 
 from rowtide.ledger.ledger import Ledger, ledger_url
@@ -131,12 +131,11 @@ def cli(home: Path, prefect_server: str, api_url: str, *words: str) -> dict[str,
 
 def wait_for_ledger(home: Path, *, batches: int, process: "subprocess.Popen[str]") -> None:
     """Return as soon as the ledger knows so many batches (or, for none, is there at all)."""
-    while process.poll() is None:
-        if (home / "ledger.db").exists():
-            ledger = Ledger(ledger_url(None, home))
-            with ledger.view() as tx:
-                known = tx.execute(text("SELECT count(*) FROM batch")).scalar_one()
-                rows = tx.execute(text("SELECT count(*) FROM row")).scalar_one()
-            ledger.close()
-            if rows and known >= batches:
-                return
+
+    def is_there() -> bool:
+        if not (home / "ledger.db").exists():
+            return False
+        ((rows, known),) = ask_ledger(home, "SELECT (SELECT count(*) FROM row), (SELECT count(*) FROM batch)")
+        return rows > 0 and known >= batches
+
+    wait_until(lambda: process.poll() is not None or is_there())
