@@ -31,17 +31,17 @@ def test_it_may_die_at_any_effect(here: Ground) -> None:
 
 
 def test_it_may_die_at_two_of_them(here: Ground) -> None:
-    assert failed(kill_twice(here, 15)) == []
+    assert failed(kill_twice(here, 10)) == []
 
 
 def test_it_may_be_killed_at_any_time_and_often(here: Ground) -> None:
-    """A hundred real SIGKILLs, give or take those that came when the run had ended."""
-    assert failed(sigkill(here, 20, kills=6)) == []
+    """Sixty real SIGKILLs, less those that came when the run had ended."""
+    assert failed(sigkill(here, 10, kills=6)) == []
 
 
 def test_it_may_be_killed_with_live_calls_on_the_wire(here: Ground) -> None:
     """Only those are made again, each is noted, and what they may have cost stays reserved."""
-    assert failed(sigkill_live(here, 12, kills=4)) == []
+    assert failed(sigkill_live(here, 6, kills=4)) == []
 
 
 def test_two_may_work_on_one_run_and_one_may_be_killed(here: Ground) -> None:
@@ -49,7 +49,7 @@ def test_two_may_work_on_one_run_and_one_may_be_killed(here: Ground) -> None:
     assert failed(two_workers(here, 2, is_one_killed=False)) == []
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rules=st.lists(st.sampled_from(RULES), min_size=1, max_size=4, unique_by=str),
     rows=st.integers(1, 24),
