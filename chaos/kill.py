@@ -113,10 +113,15 @@ def ground(folder: Path, *, say: Say = lambda _: None) -> Generator[Ground]:
         yield Ground(pool, folder, prompt_url, slow_url, labels, calm, seconds, say)
 
 
-def kill_everywhere(here: Ground, *, sides: Sequence[When] = EVERY_SIDE) -> Result:
-    """Die before, and after, each effect of an undisturbed run; resume; compare."""
+def kill_everywhere(here: Ground, *, sides: Sequence[When] = EVERY_SIDE, repeats: bool = True) -> Result:
+    """Die before, and after, each effect of an undisturbed run; resume; compare.
+
+    Without `repeats`: of effects that are called alike, only the first and the last.
+    """
     trials = [partial(_undisturbed_again, here.home("again", here.prompt_url), here.calm)]
     for number, label in enumerate(here.labels, 1):
+        if not repeats and label in here.labels[: number - 1] and label in here.labels[number:]:
+            continue
         for side in sides:
             home = here.home(f"{number:03d}-{side}", here.prompt_url)
             after = f"died {side} effect {number}, {label}"

@@ -24,9 +24,9 @@ def failed(result: Result) -> list[str]:
 
 
 def test_it_may_die_at_any_effect(here: Ground) -> None:
-    """Commits, requests, tool calls, files: each is died at, just after it, while what is buffered is lost."""
-    result = kill_everywhere(here, sides=["after"])
-    assert len(result.trials) > 100
+    """Commits, requests, tool calls, files: each kind is died at, just after it, while what is buffered is lost."""
+    result = kill_everywhere(here, sides=["after"], repeats=False)
+    assert len(result.trials) > 60
     assert failed(result) == []
 
 
