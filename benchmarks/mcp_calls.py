@@ -2,7 +2,6 @@
 
 import asyncio
 import atexit
-import gc
 import os
 import resource
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks.client import close_stderr
+from rowtide import garbage
 from rowtide.job.job_folder import load_job
 from rowtide.work import tool_pool
 
@@ -22,7 +22,7 @@ async def used(job: Path, calls: int) -> float:
     loaded = load_job(job)
     async with tool_pool(loaded, os.environ, loaded.spec.tools) as pool:
         await pool.catalogue()
-        gc.freeze()  # as the flow does
+        garbage.settle()  # as the flow does
         began = _cpu_seconds()
         for first in range(0, calls, PAGE):
             numbers = range(first, min(first + PAGE, calls))

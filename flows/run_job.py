@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from prefect import flow
 
+from rowtide import garbage
 from tasks.cancel_batches import cancel_batches
 from tasks.converse import converse
 from tasks.extract import extract
@@ -51,7 +52,7 @@ async def run_job(
     if dry_run:
         return await tell_ahead(job, source, limit, lane, budget, finish_within_minutes, tiers)
     if not gc.get_freeze_count():
-        gc.freeze()  # what is imported is never garbage: not to look at it again saves a fifth of the CPU
+        garbage.settle()
     run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers)  # rows in, once
     await route(run)  # a first tier for each, and a lane for all
     while await submit(run) or await leave(run):  # ready rows → batches; or a person's leave for those that wait

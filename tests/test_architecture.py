@@ -31,7 +31,7 @@ DECISIONS = {
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
-    "forecast_words", "foreseeing", "gates", "golden", "holding", "inbox", "job_folder", "judging", "ledger",
+    "forecast_words", "foreseeing", "garbage", "gates", "golden", "holding", "inbox", "job_folder", "judging", "ledger",
     "ledger_batches", "ledger_calls", "ledger_costs", "ledger_flow_run_tables", "ledger_flow_runs",
     "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_history", "ledger_holds", "ledger_inbox",
     "ledger_inbox_tables", "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations",

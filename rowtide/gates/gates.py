@@ -8,7 +8,6 @@ The only module that imports Great Expectations. An expectation is judged in one
     facts    over the facts of the run (coverage, accepted_share, …); of the load gate only
 """
 
-import gc
 import logging
 import os
 import re
@@ -22,6 +21,7 @@ from typing import Any, Literal
 import yaml
 from pydantic.v1 import ValidationError as GXValidationError
 
+from rowtide import garbage
 from rowtide.errors import UserMistake, nearest
 from rowtide.gates.facts import facts_of, names_in, parameters_of
 
@@ -140,8 +140,7 @@ def great_expectations() -> ModuleType:
     import great_expectations  # noqa: PLC0415 # see above
 
     if is_new:
-        gc.collect()
-        gc.freeze()  # a million objects that stay: the collector walked them all for every few pages
+        garbage.settle()  # a million objects that stay: the collector walked them all for every few pages
     for name in ("great_expectations", "great_expectations.data_context.types.base"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it speaks of temporary folders
     logging.getLogger("great_expectations.render").setLevel(logging.CRITICAL)  # and of what a page is short of
