@@ -120,7 +120,8 @@ class _Body:
         self._file.write(written)
         held = self.load
         self.load = Load(held.rows + len(rows), held.bytes + len(written), held.micro + sum(costs))
-        self._last.extend((row.row_no, len(each), cost) for row, each, cost in zip(rows, requests, costs, strict=True))
+        last = zip(rows[-SHEDDABLE:], requests[-SHEDDABLE:], costs[-SHEDDABLE:], strict=True)
+        self._last.extend((row.row_no, len(each), cost) for row, each, cost in last)
 
     def shed_to(self, rows: int) -> list[int]:
         """Take the last requests off until so many are left. Returns the rows they were for."""
