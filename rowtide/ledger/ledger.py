@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, text
@@ -144,6 +145,13 @@ def insert(
     if rows:
         places = ", ".join(["?" if tx.dialect.name == "sqlite" else "%s"] * len(columns))
         tx.exec_driver_sql(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) {when_there}", list(rows))
+
+
+def fetch(tx: Connection, query: str, values: Mapping[str, object]) -> Sequence[Any]:
+    """All that a query finds, as the driver's own tuples: SQLAlchemy makes an object of each besides."""
+    with tx.execute(text(query), values) as found:
+        assert found.cursor is not None
+        return found.cursor.fetchall()
 
 
 def begin_run(tx: Connection, values: Mapping[str, object], *, now: datetime) -> Run:

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection, text
 
 from rowtide.ladder.pricing import MICRO
-from rowtide.ledger.ledger import Run, as_list, insert, one_of, timestamp
+from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, timestamp
 
 EXAMPLES = 20  # keys of failing rows that are kept for each expectation
 REASON = "gate"  # of rows that the rows gate set aside
@@ -159,12 +159,12 @@ def spreads(tx: Connection, run_no: int) -> dict[str, Any]:
 
 
 def _page(tx: Connection, run: Run, table: str, which: str, after: int, limit: int) -> list[Judged]:
-    query = text(
+    query = (
         f"SELECT r.row_no, r.row_key, r.state, r.turn, c.content FROM row r JOIN {table} c ON c.row_no = r.row_no "
         f"WHERE r.row_no > :after AND r.row_no <= :last AND {which} ORDER BY r.row_no LIMIT :limit"
     )
     values = {"after": max(after, run.first_row_no), "last": run.last_row_no, "limit": limit}
-    return [Judged(*each) for each in tx.execute(query, values)]
+    return [Judged(*each) for each in fetch(tx, query, values)]
 
 
 def _sum(before: Verdict | None, page: Verdict) -> Verdict:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, text
 
 from rowtide.errors import IllegalMove
-from rowtide.ledger.ledger import Run, as_list, one_of, timestamp
+from rowtide.ledger.ledger import Run, as_list, fetch, one_of, timestamp
 from rowtide.ledger.ledger_rows import Remark, quarantine
 from rowtide.ledger.states import sources_of, target_of
 
@@ -104,12 +104,12 @@ def begin(tx: Connection, run: Run, sink: str, *, rows: int, size: int, now: dat
 
 def page_of(tx: Connection, run: Run, load: Load, *, after: int, limit: int) -> list[Accepted]:
     """The next rows of a part, by number."""
-    query = text(
+    query = (
         "SELECT r.row_no, r.row_key, a.content, r.tier, r.turn, r.cost_micro "
         f"FROM row r JOIN answer a ON a.row_no = r.row_no WHERE {OF_LOAD} AND r.row_no > :after "
         "ORDER BY r.row_no LIMIT :limit"
     )
-    return [Accepted(*each) for each in tx.execute(query, {**load.of(run), "after": after, "limit": limit}).all()]
+    return [Accepted(*each) for each in fetch(tx, query, {**load.of(run), "after": after, "limit": limit})]
 
 
 def rivals(tx: Connection, run: Run, load: Load, sink: str) -> Rivals:

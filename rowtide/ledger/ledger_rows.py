@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from rowtide.agent.agent import RowAt
 from rowtide.errors import IllegalMove
 from rowtide.intake.admission import Admission
-from rowtide.ledger.ledger import Run, as_list, insert, one_of, timestamp
+from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, timestamp
 from rowtide.ledger.states import RowState, sources_of, target_of
 
 
@@ -100,22 +100,22 @@ def page_of(
 ) -> list[RowAt]:
     """The next rows in `state`, by number; only those that have had a turn, or have not, unless `begun` is None."""
     only = {None: "", True: "AND r.turn > 0 ", False: "AND r.turn = 0 "}[begun]
-    query = text(
+    query = (
         f"SELECT {COLUMNS} FROM row r WHERE r.run_no = :run AND r.state = :state AND r.row_no > :after "
         f"AND r.tier IS NOT NULL {only}ORDER BY r.row_no LIMIT :limit"
     )
-    found = tx.execute(query, {"run": run.run_no, "state": state.value, "after": after, "limit": limit})
-    return list(map(RowAt._make, found.all()))
+    found = fetch(tx, query, {"run": run.run_no, "state": state.value, "after": after, "limit": limit})
+    return list(map(RowAt._make, found))
 
 
 def in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> dict[int, RowAt]:
     """Those of `row_nos` that still wait for this batch's reply."""
-    query = text(
+    query = (
         f"SELECT {COLUMNS} FROM row r WHERE r.row_no {one_of(tx, 'rows')} AND r.batch_no = :batch "
         "AND r.state = 'in_flight'"
     )
-    found = tx.execute(query, {"rows": as_list(row_nos), "batch": batch_no})
-    return {each[0]: RowAt._make(each) for each in found.all()}
+    found = fetch(tx, query, {"rows": as_list(row_nos), "batch": batch_no})
+    return {each[0]: RowAt._make(each) for each in found}
 
 
 def waiting_for(tx: Connection, run: Run, batch_no: int) -> list[RowAt]:

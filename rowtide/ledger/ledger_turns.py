@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, text
 
 from rowtide.agent.agent import RowAt
 from rowtide.ladder.ladder import Quotation, as_kept, as_quoted
-from rowtide.ledger.ledger import Run, as_list, insert, one_of, timestamp
+from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, timestamp
 from rowtide.ledger.ledger_rows import COLUMNS, check_moved
 from rowtide.ledger.states import RowState, sources_of, target_of
 
@@ -104,23 +104,23 @@ def record_tools(tx: Connection, records: Sequence[ToolRecord]) -> None:
 
 def replied_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[tuple[RowAt, str, bytes]]:
     """The next rows whose reply nobody has acted on: (row, stop_reason, content)."""
-    query = text(
+    query = (
         f"SELECT {COLUMNS}, t.stop_reason, t.content FROM row r "
         "JOIN turn t ON t.row_no = r.row_no AND t.turn = r.turn "
         "WHERE r.run_no = :run AND r.state = :state AND r.row_no > :after ORDER BY r.row_no LIMIT :limit"
     )
     values = {"run": run.run_no, "state": RowState.REPLIED.value, "after": after, "limit": limit}
-    return [(RowAt(*at), stop_reason, content) for *at, stop_reason, content in tx.execute(query, values).all()]
+    return [(RowAt._make(each[:-2]), each[-2], each[-1]) for each in fetch(tx, query, values)]
 
 
 def contents(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
     """The rows themselves: row_no → canonical JSON."""
-    return dict(tx.execute(_of(tx, "row_content", "row_no, content"), _rows(row_nos)).tuples().all())
+    return dict(fetch(tx, _of(tx, "row_content", "row_no, content"), _rows(row_nos)))
 
 
 def answers(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
     """The rows' answers: row_no → JSON."""
-    return dict(tx.execute(_of(tx, "answer", "row_no, content"), _rows(row_nos)).tuples().all())
+    return dict(fetch(tx, _of(tx, "answer", "row_no, content"), _rows(row_nos)))
 
 
 def conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[Said]]:
@@ -130,17 +130,18 @@ def conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[Said]
     found: dict[int, list[Said]] = defaultdict(list)
     at: dict[tuple[int, int], Said] = {}
     spoken = "t.kind = 'answer'"  # a second look is no part of what is said
-    query = f"SELECT t.row_no, t.turn, t.stop_reason, t.content, t.model FROM turn t {here} AND {spoken} ORDER BY 1, 2"
-    for row_no, turn, *words in tx.execute(text(query), talking).all():
+    # Sorted here: the database would carry all that was said through a tree of its own.
+    query = f"SELECT t.row_no, t.turn, t.stop_reason, t.content, t.model FROM turn t {here} AND {spoken}"
+    for row_no, turn, *words in sorted(fetch(tx, query, talking)):
         at[row_no, turn] = said = Said(*words)
         found[row_no].append(said)
     names = ", ".join(f"t.{name}" for name in Heard._fields)
-    query = f"SELECT t.row_no, t.turn, {names} FROM tool_call t {here} ORDER BY t.row_no, t.turn, t.position"
-    for row_no, turn, *heard in tx.execute(text(query), talking).all():
-        if said := at.get((row_no, turn)):
-            said.heard.append(Heard(*heard))
+    query = f"SELECT t.row_no, t.turn, t.position, {names} FROM tool_call t {here}"
+    for each in sorted(fetch(tx, query, talking)):
+        if said := at.get(each[:2]):
+            said.heard.append(Heard._make(each[3:]))
     query = f"SELECT t.row_no, t.turn, t.detail FROM note t {here} AND t.move = 'correct'"
-    for row_no, turn, detail in tx.execute(text(query), talking).all():
+    for row_no, turn, detail in fetch(tx, query, talking):
         if said := at.get((row_no, turn)):
             said.correction = detail
     return found
@@ -150,11 +151,10 @@ def tool_outputs(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[ToolRe
     """What the tools said in each row's present conversation."""
     here = HERE.format(these=one_of(tx, "rows"))
     names = ", ".join(f"t.{name}" for name in ToolRecord._fields)
-    query = text(f"SELECT {names} FROM tool_call t {here} ORDER BY t.row_no, t.turn, t.position")
+    query = f"SELECT {names} FROM tool_call t {here}"
     found: dict[int, list[ToolRecord]] = defaultdict(list)
-    for each in tx.execute(query, _rows([row.row_no for row in rows if row.tool_calls])).all():
-        record = ToolRecord._make(each)
-        found[record.row_no].append(record)
+    for each in sorted(fetch(tx, query, _rows([row.row_no for row in rows if row.tool_calls]))):
+        found[each[0]].append(ToolRecord._make(each))
     return found
 
 
@@ -194,8 +194,8 @@ def quotations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, Quotation]:
     return {row_no: as_quoted(kept) for row_no, (move, kept) in last.items() if move == "quote"}
 
 
-def _of(tx: Connection, table: str, names: str) -> TextClause:
-    return text(f"SELECT {names} FROM {table} WHERE row_no {one_of(tx, 'rows')}")
+def _of(tx: Connection, table: str, names: str) -> str:
+    return f"SELECT {names} FROM {table} WHERE row_no {one_of(tx, 'rows')}"
 
 
 def _rows(row_nos: Sequence[int]) -> dict[str, str]:
