@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import time
+import threading
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,7 +193,7 @@ def run(job: Path, **parameters: Any) -> dict[str, Any]:
 def wait_until(seen: Callable[[], object]) -> None:
     """Look until it is seen, and leave the processor to what is looked at."""
     while not seen():
-        time.sleep(0.02)
+        threading.Event().wait(0.02)
 
 
 def ask_ledger(home: Path, query: str) -> list[Any]:
