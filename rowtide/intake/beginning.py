@@ -61,6 +61,8 @@ def begin(ledger: Ledger, plan: Plan, asked: Asked, *, now: datetime) -> Run:
         "finish_by": None if within is None else ledgers.timestamp(now + timedelta(minutes=within)),
     }
     with ledger.page() as tx:
+        if plan.source.inbox is not None:
+            ledger_inbox.take_turn_at(tx, plan.job.folder.name)
         run = ledgers.begin_run(tx, values, now=now)
         ledger_flow_runs.begin(tx, run, asked.flow_run_id, now=now)
         ledger_prefixes.begin(tx, run, plan.skills)

@@ -154,6 +154,12 @@ def fetch(tx: Connection, query: str, values: Mapping[str, object]) -> Sequence[
         return found.cursor.fetchall()
 
 
+def take_turn(tx: Connection, what: str) -> None:
+    """Let nobody else do `what` before this transaction ends. SQLite has one writer at a time, whatever he does."""
+    if tx.dialect.name != "sqlite":
+        tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": f"rowtide {what}"})
+
+
 def begin_run(tx: Connection, values: Mapping[str, object], *, now: datetime) -> Run:
     """Record a run, or find it: beginning the same run_id twice is one run."""
     names = [*values, "started_at"]

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from rowtide.errors import WorldError
 from rowtide.intake.messages import Message
-from rowtide.ledger.ledger import ROWS_PER_RUN, Ledger, as_list, insert, moment, one_of, timestamp
+from rowtide.ledger.ledger import ROWS_PER_RUN, Ledger, as_list, insert, moment, one_of, take_turn, timestamp
 
 
 class Receipt(StrEnum):
@@ -94,11 +94,21 @@ def waiting(tx: Connection) -> list[Waiting]:
     return [Waiting(job, rows, moment(at)) for job, rows, at in tx.execute(query)]
 
 
+def take_turn_at(tx: Connection, job: str) -> None:
+    """Let no other run take rows of this job before this transaction ends.
+
+    Two that take at once would lock rows in different orders, and wait for each other for ever; or the run that began
+    last would take the rows that came first, and its load would put an older row in a newer one's place.
+    """
+    take_turn(tx, f"inbox {job}")
+
+
 def claim(tx: Connection, job: str, run_id: str, *, limit: int | None) -> int:
     """Give the run what waits, the oldest first. Returns how many rows.
 
     Of rows with the same key the last to come is the run's; the others are superseded, and say by which.
     """
+    take_turn_at(tx, job)
     waits = "SELECT inbox_no FROM message_row WHERE job = :job AND run_id IS NULL ORDER BY inbox_no LIMIT :limit"
     claimed = tx.execute(
         text(f"UPDATE message_row SET run_id = :run WHERE run_id IS NULL AND inbox_no IN ({waits})"),
