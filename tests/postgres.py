@@ -38,10 +38,10 @@ def server() -> Generator[Path]:
 
 
 @contextmanager
-def database(socket: Path, name: str) -> Generator[str]:
-    """A database, empty. Gives its URL."""
+def database(socket: Path, name: str, *, template: str = "template1") -> Generator[str]:
+    """A database, as empty as its template. Gives its URL."""
     with psycopg.connect(f"host={socket} user=postgres dbname=postgres", autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         yield f"postgresql+psycopg://postgres@/{name}?host={socket}"
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 

@@ -102,10 +102,10 @@ def fitted(ledger: Ledger, job: Path) -> Router:
 
 
 @pytest.fixture
-def learnt(ledger: Ledger, tmp_path: Path) -> tuple[Path, Router]:
+def learnt(sqlite_ledger: Ledger, tmp_path: Path) -> tuple[Path, Router]:
     job = job_in(tmp_path, difficulty={"lookup": "name"})
-    live_through(ledger, job, "past", planted(1200), climbs_at_random())
-    return job, fitted(ledger, job)
+    live_through(sqlite_ledger, job, "past", planted(1200), climbs_at_random())
+    return job, fitted(sqlite_ledger, job)
 
 
 def test_a_relation_that_was_planted_is_found_and_its_chances_come_true(learnt: tuple[Path, Router]) -> None:
@@ -187,7 +187,7 @@ def test_too_little_history_is_refused_with_what_there_is_and_what_it_takes(ledg
 
 
 def test_rows_that_no_rule_speaks_of_start_by_estimate_and_show_says_why(
-    learnt: tuple[Path, Router], ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learnt: tuple[Path, Router], sqlite_ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path))
     job, router = learnt
@@ -195,7 +195,7 @@ def test_rows_that_no_rule_speaks_of_start_by_estimate_and_show_says_why(
     (job / "router.json").write_text(router.model_dump_json())
     assert read_router(job) == router
     rows = planted(40, seed=5)
-    run = begun(ledger, job, "now", rows)
+    run = begun(sqlite_ledger, job, "now", rows)
     assert asyncio.run(route.fn("now")) == 40  # pyright: ignore[reportFunctionMemberAccess] # a Prefect task's own
     query = (
         f"SELECT row_key, tier, rule, chances FROM row LEFT JOIN estimate USING (row_no) WHERE run_no = {run.run_no}"
@@ -208,21 +208,21 @@ def test_rows_that_no_rule_speaks_of_start_by_estimate_and_show_says_why(
             assert found[row["id"]][:2] == (expected.rung, 0)
             assert orjson.loads(found[row["id"]][2]) == expected.chances
     hard = next(row["id"] for row in rows if not row["city"])
-    with ledger.view() as tx:
+    with sqlite_ledger.view() as tx:
         told = "\n".join(tell(story(tx, hard, "now"), width=None))
     assert "start    on sonnet, by estimate; chance that it goes no higher: haiku " in told
     assert "against haiku: " in told
 
 
 def test_what_was_learnt_for_another_ladder_is_left_alone(
-    learnt: tuple[Path, Router], ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learnt: tuple[Path, Router], sqlite_ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path))
     job, router = learnt
     job_in(tmp_path, tiers=["haiku", "opus"])
     (job / "router.json").write_text(router.model_dump_json())
     assert any("`rowtide fit-router` again" in each for each in asyncio.run(plan(job, None, {})).warnings)
-    run = begun(ledger, job, "now", planted(5, seed=5))
+    run = begun(sqlite_ledger, job, "now", planted(5, seed=5))
     asyncio.run(route.fn("now"))  # pyright: ignore[reportFunctionMemberAccess] # a Prefect task's own
     query = f"SELECT DISTINCT tier, rule FROM row WHERE run_no = {run.run_no}"
     assert ask_ledger(tmp_path, query) == [(0, None)]

@@ -1,12 +1,11 @@
 """What gates say of a run: rows quarantined, shares over all pages, drift from the last good run."""
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 import yaml
 from conftest import NOW, make_job
 from sqlalchemy import text
@@ -17,7 +16,7 @@ from rowtide.gates.validating import judge_answers
 from rowtide.intake.admission import Admission
 from rowtide.intake.beginning import Asked, begin
 from rowtide.ledger import ledger_gates, ledger_loads, ledger_rows
-from rowtide.ledger.ledger import Ledger, ledger_url
+from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.ledger_gates import Verdict
 from rowtide.work import Work, load_gate, open_work, plan
 
@@ -27,15 +26,6 @@ Begin = Callable[..., Work]
 
 def clock() -> Any:
     return NOW
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def both(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Ledger]:
-    is_postgres = request.param == "postgres"
-    url = request.getfixturevalue("postgres_url") if is_postgres else ledger_url(None, tmp_path)
-    opened = Ledger(url)
-    yield opened
-    opened.close()
 
 
 def gated(ledger: Ledger, folder: Path, count: int = 6, run_id: str = "run-1", **gates: list[dict[str, Any]]) -> Work:
@@ -89,10 +79,10 @@ def expect(kind: str, severity: str = "critical", **kwargs: object) -> dict[str,
 IN_SET = expect("column_values_to_be_in_set", column="topic", value_set=[BILLING, DELIVERY])
 
 
-def test_rows_that_fail_by_themselves_are_set_aside_before_a_cent_is_spent(both: Ledger, tmp_path: Path) -> None:
+def test_rows_that_fail_by_themselves_are_set_aside_before_a_cent_is_spent(ledger: Ledger, tmp_path: Path) -> None:
     rule = expect("column_values_to_not_match_regex", column="message", regex="7$")
     count = expect("table_row_count_to_be_between", min_value=50, max_value=90)
-    work = gated(both, tmp_path / "job", 100, rows=[rule, count])
+    work = gated(ledger, tmp_path / "job", 100, rows=[rule, count])
     first = judge_rows(work, clock=clock)
     assert states(work) == {"ready": 90, "quarantined": 10}
     assert [each.said for each in first] == [
@@ -105,12 +95,12 @@ def test_rows_that_fail_by_themselves_are_set_aside_before_a_cent_is_spent(both:
     assert (run.passed, run.observed) == (False, 100)
 
 
-def test_mostly_and_uniqueness_hold_over_the_run_and_not_over_a_page(ledger: Ledger, tmp_path: Path) -> None:
+def test_mostly_and_uniqueness_hold_over_the_run_and_not_over_a_page(sqlite_ledger: Ledger, tmp_path: Path) -> None:
     mostly = expect("column_values_to_be_in_set", column="topic", value_set=[BILLING], mostly=0.6)
     unique = expect("column_values_to_be_unique", column="message")
-    work = gated(ledger, tmp_path / "job", 12_000, answers=[mostly, unique])
+    work = gated(sqlite_ledger, tmp_path / "job", 12_000, answers=[mostly, unique])
     answer(work, [BILLING] * 8_000 + [PRODUCT] * 4_000)  # the second page has no billing at all
-    with ledger.page() as tx:  # rows 1 and 12,000, in two pages, say the same
+    with sqlite_ledger.page() as tx:  # rows 1 and 12,000, in two pages, say the same
         twin = {"row": work.run.first_row_no + 12_000, "said": orjson.dumps({"topic": PRODUCT, "message": "row 0"})}
         tx.execute(text("UPDATE answer SET content = :said WHERE row_no = :row"), twin)
     (failure,) = judge_load(work, clock=clock)
@@ -120,9 +110,9 @@ def test_mostly_and_uniqueness_hold_over_the_run_and_not_over_a_page(ledger: Led
     assert (counted.passed, counted.judged, counted.failed) == (True, 12_000, 4_000)
 
 
-def test_an_answer_that_fails_by_itself_climbs_and_is_counted_once(both: Ledger, tmp_path: Path) -> None:
+def test_an_answer_that_fails_by_itself_climbs_and_is_counted_once(ledger: Ledger, tmp_path: Path) -> None:
     warning = expect("column_values_to_be_in_set", "warning", column="topic", value_set=[BILLING])
-    work = gated(both, tmp_path / "job", 6, answers=[IN_SET, warning])
+    work = gated(ledger, tmp_path / "job", 6, answers=[IN_SET, warning])
     answer(work, [BILLING, PRODUCT, DELIVERY])
     answer(work, [])
     assert states(work) == {"accepted": 2, "ready": 4}
@@ -131,11 +121,13 @@ def test_an_answer_that_fails_by_itself_climbs_and_is_counted_once(both: Ledger,
     assert [each.judged for each in said(work)] == [3, 3]
 
 
-def test_a_load_is_held_by_what_it_is_short_of_and_a_warning_is_only_written_down(both: Ledger, tmp_path: Path) -> None:
+def test_a_load_is_held_by_what_it_is_short_of_and_a_warning_is_only_written_down(
+    ledger: Ledger, tmp_path: Path
+) -> None:
     coverage = expect("column_values_to_be_between", column="coverage", min_value=0.9)
     keys = expect("column_values_to_be_between", "warning", column="new_keys", min_value=5)
     share = expect("column_values_to_be_between", "info", column="accepted_share", min_value=0.5)
-    work = gated(both, tmp_path / "job", 6, load=[coverage, keys, share])
+    work = gated(ledger, tmp_path / "job", 6, load=[coverage, keys, share])
     answer(work, [BILLING] * 3)
     (failure,) = judge_load(work, clock=clock)
     assert failure.said == "coverage: expect_column_values_to_be_between(min_value=0.9), observed 0.5"
@@ -152,29 +144,31 @@ DRIFT = expect(
 FEWER = expect("column_values_to_be_between", column="accepted", min_value={"$PARAMETER": "last.accepted * 0.5"})
 
 
-def test_drift_is_seen_against_the_last_good_run_and_not_asked_about_without_one(both: Ledger, tmp_path: Path) -> None:
-    first = gated(both, tmp_path / "job", 100, "run-1", load=[DRIFT, FEWER])
+def test_drift_is_seen_against_the_last_good_run_and_not_asked_about_without_one(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    first = gated(ledger, tmp_path / "job", 100, "run-1", load=[DRIFT, FEWER])
     answer(first, [BILLING, DELIVERY] * 50)
     assert judge_load(first, clock=clock) == []
     assert [(each.passed, each.said) for each in said(first)] == [(None, "no earlier run to compare with")] * 2
     load(first)
-    same = gated(both, tmp_path / "job", 100, "run-2", load=[DRIFT, FEWER])
+    same = gated(ledger, tmp_path / "job", 100, "run-2", load=[DRIFT, FEWER])
     answer(same, [BILLING, DELIVERY] * 30)
     assert judge_load(same, clock=clock) == []
     assert [each.passed for each in said(same)] == [True, True]
-    other = gated(both, tmp_path / "job", 100, "run-3", load=[DRIFT, FEWER])
+    other = gated(ledger, tmp_path / "job", 100, "run-3", load=[DRIFT, FEWER])
     answer(other, [BILLING] * 39 + [PRODUCT])
     drifted, fewer = judge_load(other, clock=clock)
     assert drifted.said.startswith("topic: expect_column_kl_divergence_to_be_less_than(")
     assert fewer.said == "accepted: expect_column_values_to_be_between(min_value=50.0), observed 40"
 
 
-def test_a_run_that_a_gate_holds_is_no_run_to_compare_with(both: Ledger, tmp_path: Path) -> None:
-    first = gated(both, tmp_path / "job", 6, "run-1")
+def test_a_run_that_a_gate_holds_is_no_run_to_compare_with(ledger: Ledger, tmp_path: Path) -> None:
+    first = gated(ledger, tmp_path / "job", 6, "run-1")
     answer(first, [BILLING])
     load(first)
-    second = gated(both, tmp_path / "job", 6, "run-2")
-    with both.page() as tx:
+    second = gated(ledger, tmp_path / "job", 6, "run-2")
+    with ledger.page() as tx:
         assert ledger_gates.last_good(tx, second.run) == first.run.run_no
         hold = "INSERT INTO hold (run_no, gate, state, failures, rows, asked_at) VALUES "
         tx.execute(text(hold + "(:run, 'load', 'rejected', '[]', 1, '')"), {"run": first.run.run_no})
@@ -182,16 +176,16 @@ def test_a_run_that_a_gate_holds_is_no_run_to_compare_with(both: Ledger, tmp_pat
 
 
 def test_the_pages_of_a_gate_are_built_and_what_a_model_wrote_cannot_act_in_them(
-    ledger: Ledger, tmp_path: Path
+    sqlite_ledger: Ledger, tmp_path: Path
 ) -> None:
     evil = "</script><script>alert(1)</script> $topic"
     distinct = expect("column_distinct_values_to_be_in_set", "warning", column="message", value_set=["row 0"])
-    work = gated(ledger, tmp_path / "job", 6, load=[distinct, DRIFT])
+    work = gated(sqlite_ledger, tmp_path / "job", 6, load=[distinct, DRIFT])
     answer(work, [BILLING])
-    with ledger.page() as tx:
+    with sqlite_ledger.page() as tx:
         tx.execute(text("UPDATE answer SET content = :said"), {"said": orjson.dumps({"topic": evil, "message": evil})})
     load(work)
-    work = gated(ledger, tmp_path / "job", 6, "run-2", load=[distinct, DRIFT])
+    work = gated(sqlite_ledger, tmp_path / "job", 6, "run-2", load=[distinct, DRIFT])
     answer(work, [evil])
     judge_load(work, clock=clock)
     index = docs_of(work, "load")

@@ -71,8 +71,8 @@ def hostile_run(ledger: Ledger) -> Run:
             content = {"content": orjson.dumps({"text": words}), "row": number}
             tx.execute(text("UPDATE row_content SET content = :content WHERE row_no = :row"), content)
             tx.execute(
-                text("INSERT INTO tool_call VALUES (:row, 1, 0, 'c', :words, x'7b7d', :words, 1, 7, 0)"),
-                {"row": number, "words": words},
+                text("INSERT INTO tool_call VALUES (:row, 1, 0, 'c', :words, :arguments, :words, 1, 7, 0)"),
+                {"row": number, "words": words, "arguments": b"{}"},
             )
         remarks = [Remark(number, 0, words, words) for number, words in zip(numbers, HOSTILE, strict=True)]
         ledger_rows.quarantine(tx, remarks, now=NOW + timedelta(minutes=2))
@@ -88,8 +88,8 @@ def chromium() -> Generator[Browser]:
         opened.close()
 
 
-def test_a_page_loads_nothing_and_runs_nothing(ledger: Ledger) -> None:
-    html = drawn(ledger, hostile_run(ledger))
+def test_a_page_loads_nothing_and_runs_nothing(sqlite_ledger: Ledger) -> None:
+    html = drawn(sqlite_ledger, hostile_run(sqlite_ledger))
     assert "default-src 'none'" in html
     assert not re.search(r"<(script|link|img|iframe|object|embed|base|form)\b", html, re.IGNORECASE)
     assert not re.search(r"(?i)<[a-z][^>]*[\s:](src|href|action)\s*=|url\(|@import", html)
@@ -176,20 +176,20 @@ def test_a_glance_says_what_is_at_the_api_and_that_nobody_knows_how_far(ledger: 
     assert (seen.settled, seen.rows, seen.share) == (6, 6, 1.0)
 
 
-def test_golden_rows_that_cannot_be_read_are_named_by_line(ledger: Ledger, tmp_path: Path) -> None:
+def test_golden_rows_that_cannot_be_read_are_named_by_line(sqlite_ledger: Ledger, tmp_path: Path) -> None:
     (tmp_path / "golden.jsonl").write_text('{"key": "a", "answer": {}}\n{"key": "b"}\n')
-    make_run(ledger, job_folder=str(tmp_path))
+    make_run(sqlite_ledger, job_folder=str(tmp_path))
     with pytest.raises(UserMistake, match=r"golden.jsonl:2"):
-        draw(ledger, "run-1", tmp_path / "page.html", now=NOW)
+        draw(sqlite_ledger, "run-1", tmp_path / "page.html", now=NOW)
     assert not (tmp_path / "page.html").exists()
 
 
 def test_report_draws_the_newest_run_also_while_it_goes_on(
-    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sqlite_ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path))
-    make_rows(ledger, make_run(ledger, "old"), 1)
-    make_rows(ledger, make_run(ledger, "new"), 2)
+    make_rows(sqlite_ledger, make_run(sqlite_ledger, "old"), 1)
+    make_rows(sqlite_ledger, make_run(sqlite_ledger, "new"), 2)
     app(["report"], exit_on_error=False, result_action="return_value")
     assert "0 of 2 rows are loaded" in (tmp_path / "reports" / "new.html").read_text()
     app(["report", "old", "--to", str(tmp_path / "x.html")], exit_on_error=False, result_action="return_value")
@@ -197,7 +197,7 @@ def test_report_draws_the_newest_run_also_while_it_goes_on(
     assert capsys.readouterr().out.count(".html") == 2
 
 
-def test_drawing_is_a_program_that_says_why_it_cannot(ledger: Ledger, tmp_path: Path) -> None:
+def test_drawing_is_a_program_that_says_why_it_cannot(sqlite_ledger: Ledger, tmp_path: Path) -> None:
     orders = {"ledger_url": ledger_url(None, tmp_path), "run_id": "nope", "file": "x.html", "now": NOW.isoformat()}
     command = [sys.executable, "-m", "rowtide.report.drawing"]
     done = subprocess.run(command, input=json.dumps(orders).encode(), capture_output=True, check=False)
@@ -207,9 +207,11 @@ def test_drawing_is_a_program_that_says_why_it_cannot(ledger: Ledger, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
-def test_a_browser_shows_it_whole_and_asks_for_nothing(ledger: Ledger, tmp_path: Path, scheme: Any, width: int) -> None:
+def test_a_browser_shows_it_whole_and_asks_for_nothing(
+    sqlite_ledger: Ledger, tmp_path: Path, scheme: Any, width: int
+) -> None:
     file = tmp_path / "page.html"
-    file.write_text(drawn(ledger, hostile_run(ledger)))
+    file.write_text(drawn(sqlite_ledger, hostile_run(sqlite_ledger)))
     asked: list[str] = []
     heard: list[str] = []
     with chromium() as browser:

@@ -233,16 +233,11 @@ def letter(number: int, *keys: str, job: str = "sorting") -> Message:
     return Message(job, f"letter-{number}", f"hash-{number}", rows)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return ledger_url(None, tmp_path) if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-
-
-def test_no_row_is_in_two_flushes_however_many_take_and_bring_at_once(url: str) -> None:
-    first = Ledger(url)
+def test_no_row_is_in_two_flushes_however_many_take_and_bring_at_once(address: str) -> None:
+    first = Ledger(address)
 
     def bring(sender: int) -> list[Receipt]:
-        ledger, brought = Ledger(url), list[Receipt]()
+        ledger, brought = Ledger(address), list[Receipt]()
         for start in range(0, 400, 50):
             letters = [letter(n, f"m{n}", "same") for n in range(start, start + 50)]
             brought += ledger_inbox.receive(ledger, letters, f"{sender}-{start}", now=NOW)
@@ -250,7 +245,7 @@ def test_no_row_is_in_two_flushes_however_many_take_and_bring_at_once(url: str) 
         return brought
 
     def take(flush: int) -> int:
-        ledger, taken = Ledger(url), 0
+        ledger, taken = Ledger(address), 0
         for n in range(20):
             with ledger.page() as tx:
                 taken += ledger_inbox.claim(tx, "sorting", f"run-{flush}-{n}", limit=None)

@@ -119,7 +119,10 @@ def test_a_person_finds_a_lost_batch_and_its_results_are_read(api: Any, faults: 
     assert round(found["cost_usd"] * 1e6) == billed_micro(api)
 
 
-def test_two_pumps_on_one_run_take_turns_and_do_no_harm(api: Any, tmp_path: Path) -> None:
+def test_two_pumps_on_one_run_take_turns_and_do_no_harm(
+    api: Any, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROWTIDE_LEDGER", address)
     job = make_job(tmp_path / "job", rows=60, limits={"batch_rows": 25})
 
     async def both() -> list[dict[str, Any]]:
