@@ -7,21 +7,25 @@ import secrets
 import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
 from blocks.model_ladder import overrides_in_force
-from rowtide.errors import LeaseLost
-from rowtide.ledger import ledger_leases
+from rowtide.ledger import ledger_claims, ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
+from rowtide.ledger.ledger_claims import Worker
 from rowtide.sinks.sinks import open_sink
 from rowtide.work import Plan, Work, open_work, plan
 
 LOOK_AGAIN_SECONDS = 0.5
+
+How = Literal["alone", "alone if free", "with others"]
 
 log = logging.getLogger(__name__)
 
@@ -78,46 +82,89 @@ class LedgerDatabase(Block):
 
     @asynccontextmanager
     async def get_work(self, run_id: str) -> AsyncGenerator[Work]:
-        """A run of this ledger, opened for work by this process alone; waits while another works on it."""
+        """A run of this ledger, opened for work by this process alone; waits while another works on it alone."""
+        async with self._opened(run_id, "alone") as work:
+            yield work
+
+    @asynccontextmanager
+    async def get_work_if_free(self, run_id: str) -> AsyncGenerator[Work]:
+        """The same without waiting: `work.is_alone` says whether nobody else works on it alone."""
+        async with self._opened(run_id, "alone if free") as work:
+            yield work
+
+    @asynccontextmanager
+    async def get_share(self, run_id: str) -> AsyncGenerator[Work]:
+        """A run of this ledger, opened for what many workers may do at a time, each with what it has claimed.
+
+        SQLite has one writer at a time: there they take turns.
+        """
+        async with self._opened(run_id, "with others") as work:
+            yield work
+
+    @asynccontextmanager
+    async def _opened(self, run_id: str, how: How) -> AsyncGenerator[Work]:
         overrides = await overrides_in_force()
         with self.get_ledger() as ledger:
-            async with _leased(ledger, run_id):
-                yield open_work(ledger, self.home, run_id, os.environ, overrides)
+            if how == "with others" and ledger.engine.dialect.name == "sqlite":
+                how = "alone"
+            async with _worker(ledger, run_id, how) as worker:
+                yield replace(open_work(ledger, self.home, run_id, os.environ, overrides), worker=worker)
 
 
 @asynccontextmanager
-async def _leased(ledger: Ledger, run_id: str) -> AsyncGenerator[None]:
+async def _worker(ledger: Ledger, run_id: str, how: How) -> AsyncGenerator[Worker]:
+    """Be a worker of a run for the length of the block."""
     me = ledger_leases.holder(secrets.token_hex(4))
-    waits_for = None
-    while other := _take(ledger, run_id, me):
-        if other != waits_for:
-            log.warning("run %s is being worked on by %s; this process waits its turn", run_id, other)
-        waits_for = other
-        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+    is_alone = await _join(ledger, run_id, me, how)
     over = threading.Event()
     # A thread, because a stage may keep the event loop busy for longer than a lease.
     renewing = threading.Thread(target=_renew, args=(ledger, run_id, me, over), daemon=True)
     renewing.start()
-    ledger.guard = partial(ledger_leases.guard, run_id=run_id, me=me)
+    guards = [ledger_claims.guard, *([ledger_leases.guard] if is_alone else [])]
+    ledger.guards += [partial(guard, run_id=run_id, me=me) for guard in guards]
     try:
-        yield
+        yield Worker(me, is_alone)
     finally:
         over.set()
         renewing.join()
-        ledger.guard = None
+        ledger.guards.clear()
         with ledger.page() as tx:
             ledger_leases.release(tx, run_id, me)
+            ledger_claims.leave(tx, me)
 
 
-def _take(ledger: Ledger, run_id: str, me: str) -> str | None:
-    with ledger.page() as tx:
-        return ledger_leases.take(tx, run_id, me, now=datetime.now(UTC))
+async def _join(ledger: Ledger, run_id: str, me: str, how: How) -> bool:
+    """Become a worker; waits where it must be alone. Returns whether it is."""
+    waits_for = None
+    while True:
+        bury_dead(ledger, run_id)
+        now = datetime.now(UTC)
+        with ledger.page() as tx:
+            other = None if how == "with others" else ledger_leases.take(tx, run_id, me, now=now)
+            if other is None or how != "alone":
+                ledger_claims.join(tx, run_id, me, now=now)
+                return how != "with others" and other is None
+        if other != waits_for:
+            log.warning("run %s is being worked on by %s; this process waits its turn", run_id, other)
+        waits_for = other
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+def bury_dead(ledger: Ledger, run_id: str) -> None:
+    """Let others have what dead workers of a run had in hand."""
+    now = datetime.now(UTC)
+    with ledger.view() as tx:
+        dead = ledger_claims.dead(tx, run_id, now=now)
+    for holder, until in dead:
+        with ledger.page(is_guarded=False) as tx:  # it may have to wait, so it holds on to nothing
+            if ledger_claims.bury(tx, holder, until):
+                log.warning("run %s: worker %s died; what it had in hand is free", run_id, holder)
 
 
 def _renew(ledger: Ledger, run_id: str, me: str, over: threading.Event) -> None:
     while not over.wait(ledger_leases.RENEW_EVERY_SECONDS):
-        try:
-            with ledger.page() as tx:
-                ledger_leases.renew(tx, run_id, me, now=datetime.now(UTC))
-        except LeaseLost:
-            return
+        now = datetime.now(UTC)
+        with ledger.page(is_guarded=False) as tx:
+            ledger_claims.renew(tx, me, now=now)
+            ledger_leases.renew(tx, run_id, me, now=now)
+        bury_dead(ledger, run_id)

@@ -63,7 +63,7 @@ def ending_of(home: Home) -> Ending:
         (reserved,) = ledger.execute("SELECT coalesce(sum(reserved_micro), 0) FROM batch").fetchone()
     results, twice, manifest_is_true = _sink(home.folder / "results")
     batches = _batches(home)
-    bill = _bill(home)
+    bill = bill_of(home)
     spool = home.folder / "spool"
     return Ending(
         rows=rows,
@@ -152,7 +152,7 @@ def _batches(home: Home) -> list[str]:
     return [batch["id"] for batch in found["data"]]
 
 
-def _bill(home: Home) -> dict[str, Any]:
+def bill_of(home: Home) -> dict[str, Any]:
     """What the API billed this account."""
     return _get(home, f"/_emulator/ledger?api_key={quote(home.account)}")["account"]
 

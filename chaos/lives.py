@@ -49,6 +49,7 @@ class Home:
     job: Path = SMALL
     budget: float | None = None
     lane: str = "batch"
+    ledger: str | None = None  # its URL; by default a SQLite file in the folder
 
     @property
     def account(self) -> str:
@@ -149,6 +150,7 @@ def _live(home: Home, death: Death | None) -> NoReturn:
             "ANTHROPIC_BASE_URL": home.api_url,
         }
         os.environ.pop("ROWTIDE_LEDGER", None)
+        os.environ |= {"ROWTIDE_LEDGER": home.ledger} if home.ledger else {}
         effects = Effects(home.folder, death)
         effects.install()
 

@@ -28,6 +28,7 @@ from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_batches, ledger_ladder, ledger_prefixes
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_batches import Batch
+from rowtide.ledger.ledger_claims import Worker
 from rowtide.routing.difficulty import ROUTER_FILE, fits, read_router
 from rowtide.routing.routing import check_start
 from rowtide.tools import connector
@@ -55,6 +56,7 @@ class Work:
     """The job's tool servers; where it asked for a capability, the one that was found for it."""
     environment: Mapping[str, str]
     catalogue: Catalogue = field(default_factory=load_catalogue)
+    worker: Worker = field(default_factory=Worker)
 
     @cached_property
     def prefixes(self) -> dict[int, bytes]:

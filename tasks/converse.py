@@ -27,7 +27,10 @@ async def converse(run_id: str) -> int:
     Rows of the batch lane are left to the other stages.
     """
     credentials = ClaudeCredentials.from_environment()
-    async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
+    database = LedgerDatabase.from_environment()
+    async with database.get_work_if_free(run_id) as work, credentials.get_client() as claude:
+        if not work.worker.is_alone:
+            return 0  # another worker sends
         if (lane := lane_now(work, now=_now())) == "batch" or work.run.stopped:
             return 0
         hear = _writer(work) if lane == "stream" else None

@@ -47,12 +47,15 @@ async def extract(
             asked = Asked(name, worked_by, source, limit, lane, budget, finish_within_minutes)
             run = run or begin(ledger, found, asked, now=now)
             check_unchanged(found.job, run)
-            _admit_all(ledger, run, found)
-            if found.job.spec.gates.rows:
-                async with database.get_work(name) as work:
-                    look_at_rows(work, clock=lambda: datetime.now(UTC))
-            with ledger.page() as tx:
-                ledgers.finish_extract(tx, run, now=datetime.now(UTC))
+            async with database.get_work(name) as work:  # of several workers the first lets the rows in; others wait
+                if not work.run.extracted_at:
+                    _admit_all(work.ledger, work.run, found)
+            async with database.get_work(name) as work:
+                if not work.run.extracted_at:
+                    if found.job.spec.gates.rows:
+                        look_at_rows(work, clock=lambda: datetime.now(UTC))
+                    with work.ledger.page() as tx:
+                        ledgers.finish_extract(tx, work.run, now=datetime.now(UTC))
         return run.run_id
 
 

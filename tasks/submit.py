@@ -35,13 +35,13 @@ _new_tag = partial(secrets.token_hex, 6)
 async def submit(run_id: str) -> int:
     """Settle what an earlier life left in doubt, then post the batches worth cutting, as far as the budget goes.
 
-    Rows of a live lane are left to `converse`. Returns how many rows are still undecided: while there are any, the
-    pump goes on.
+    Rows of a live lane are left to `converse`, and all rows to another worker that is sending already. Returns how many
+    are still undecided: while there are any, the pump goes on.
     """
-    credentials = ClaudeCredentials.from_environment()
-    async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
-        if not may_send(work):
-            return 0
+    database, credentials = LedgerDatabase.from_environment(), ClaudeCredentials.from_environment()
+    async with database.get_work_if_free(run_id) as work, credentials.get_client() as claude:
+        if not work.worker.is_alone or not may_send(work):
+            return 0 if work.worker.is_alone else _undecided(work, None, None)
         why, next_micro = work.run.stopped, None
         with work.ledger.page() as tx:
             ledger_lanes.end_lives(tx, work.run, now=_now())

@@ -10,6 +10,6 @@ from tasks.durable import durable
 
 @durable
 async def validate(run_id: str) -> dict[str, int]:
-    """Judge every answered row, page by page: accepted, one tier up, or set aside. Returns how many of each."""
-    async with LedgerDatabase.from_environment().get_work(run_id) as work:
+    """Judge answered rows, as far as no other worker does: accepted, one tier up, or set aside. Returns how many."""
+    async with LedgerDatabase.from_environment().get_share(run_id) as work:
         return dict(judge_answers(work, load_gate(work.job), clock=lambda: datetime.now(UTC)))

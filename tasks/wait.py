@@ -5,12 +5,13 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from blocks.claude_credentials import ClaudeCredentials
-from blocks.ledger_database import LedgerDatabase
+from blocks.ledger_database import LedgerDatabase, bury_dead
 from rowtide.api.claude import Claude
 from rowtide.api.collecting import Collector
 from rowtide.api.doubt import Wait
 from rowtide.api.settling import settle
 from rowtide.errors import StoppedByWorld, WorldError
+from rowtide.sharing import is_among_others, is_something_left, may_more_come
 from rowtide.work import Work
 from tasks.durable import durable
 from tasks.is_deployed import is_deployed
@@ -19,6 +20,7 @@ from tasks.progress import progress
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 60.0
 LONGEST_WITH_A_DEADLINE = 5.0
+LONGEST_AMONG_OTHERS = 1.0  # until the next look at the ledger, where other workers may leave rows to act on
 PAUSE_GROWS_BY = 1.5
 FOR_EVER = timedelta(days=365)
 OUTAGE = timedelta(minutes=30)  # how long the API may be out of reach before the stage fails, to be tried again
@@ -28,20 +30,24 @@ OUTAGE = timedelta(minutes=30)  # how long the API may be out of reach before th
 async def wait(run_id: str) -> dict[str, int]:
     """Poll until rows have moved or a doubtful batch is settled, or the run's patience is at an end.
 
-    Returns what became of rows and of doubtful batches; nothing, when neither moved.
+    Returns what became of rows and of doubtful batches; nothing, when neither moved. Among many workers one polls; the
+    others file what it finds, and go on as soon as somebody has left rows to act on.
     """
     done: Counter[str] = Counter()
     credentials = ClaudeCredentials.from_environment()
-    async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
+    async with LedgerDatabase.from_environment().get_share(run_id) as work, credentials.get_client() as claude:
         collector = Collector(work, claude, settle=credentials.settle, clock=_now)
-        pause, reached_at = FIRST_PAUSE_SECONDS, _now()
+        pause, reached_at, poll_at = FIRST_PAUSE_SECONDS, _now(), _now()
         longest = LONGEST_WITH_A_DEADLINE if work.run.finish_by else LONGEST_PAUSE_SECONDS
         until = reached_at + _patience(work, credentials.settle)
-        while work.batches("open") or work.batches("posting"):
+        while may_more_come(work):
             try:
-                settled = await _settled(work, claude, credentials.settle)
-                done = await collector.round()
-                reached_at, after = _now(), None
+                polls = _now() >= poll_at
+                settled = polls and await _settled(work, claude, credentials.settle)
+                done = await collector.round(polls=polls)
+                if polls:
+                    reached_at, poll_at = _now(), _now() + timedelta(seconds=pause)
+                    pause = min(pause * PAUSE_GROWS_BY, longest)
                 if settled:
                     done["settled"] += 1
             except StoppedByWorld:
@@ -49,13 +55,21 @@ async def wait(run_id: str) -> dict[str, int]:
             except WorldError as error:
                 if _now() - reached_at > OUTAGE:
                     raise
-                after = error.retry_after_seconds
+                poll_at = _now() + timedelta(seconds=error.retry_after_seconds or pause)
+            if is_something_left(work):
+                done["left"] += 1
             if done.total() or _now() >= until:
                 break
             await progress(work)
-            await asyncio.sleep(after or pause)
-            pause = min(pause * PAUSE_GROWS_BY, longest)
+            bury_dead(work.ledger, run_id)
+            await asyncio.sleep(_pause(work, poll_at))
     return dict(done)
+
+
+def _pause(work: Work, poll_at: datetime) -> float:
+    """Seconds until the next look."""
+    until_poll = max(0.0, (poll_at - _now()).total_seconds())
+    return min(until_poll, LONGEST_AMONG_OTHERS) if is_among_others(work) else until_poll
 
 
 def _patience(work: Work, settle: timedelta) -> timedelta:

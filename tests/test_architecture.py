@@ -32,14 +32,14 @@ DECISIONS = {
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
     "forecast_words", "foreseeing", "garbage", "gates", "golden", "holding", "inbox", "job_folder", "judging", "ledger",
-    "ledger_batches", "ledger_calls", "ledger_costs", "ledger_flow_run_tables", "ledger_flow_runs",
-    "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_history", "ledger_holds", "ledger_inbox",
-    "ledger_inbox_tables", "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations",
-    "ledger_outcomes", "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_routes", "ledger_rows",
-    "ledger_story", "ledger_tables", "ledger_turns", "ordering", "outages", "pages", "programs", "quarantine",
-    "registry", "rendering", "router_fit", "routing", "settling", "sink_duckdb", "sink_files", "sink_formats",
-    "sink_tables", "sinks", "sorting", "sources", "starting", "submission", "survey", "swarm", "tallies",
-    "tool_servers", "tool_sessions", "tools", "validating", "walls", "whole", "work",
+    "ledger_batches", "ledger_calls", "ledger_claims", "ledger_costs", "ledger_flow_runs", "ledger_gate_tables",
+    "ledger_gates", "ledger_glance", "ledger_history", "ledger_holds", "ledger_inbox", "ledger_ladder", "ledger_lanes",
+    "ledger_leases", "ledger_loads", "ledger_migrations", "ledger_outcomes", "ledger_picture", "ledger_prefixes",
+    "ledger_quarantine", "ledger_routes", "ledger_rows", "ledger_story", "ledger_tables", "ledger_turns",
+    "ledger_work_tables", "ordering", "outages", "pages", "programs", "quarantine", "registry", "rendering",
+    "router_fit", "routing", "settling", "sharing", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks",
+    "sorting", "sources", "starting", "submission", "survey", "swarm", "tallies", "tool_servers", "tool_sessions",
+    "tools", "validating", "walls", "whole", "work",
 }  # fmt: skip
 
 HEAVY = {

@@ -163,7 +163,7 @@ def test_whoever_lost_its_lease_can_commit_nothing(ledger: Ledger) -> None:
     rows = make_rows(ledger, run, 2)
     with ledger.page() as tx:
         ledger_leases.take(tx, "run-1", "elsewhere:1:1.0:b", now=NOW)
-    ledger.guard = lambda tx: ledger_leases.guard(tx, "run-1", ledger_leases.holder("a"))
+    ledger.guards.append(lambda tx: ledger_leases.guard(tx, "run-1", ledger_leases.holder("a")))
     with pytest.raises(LeaseLost), ledger.page() as tx:
         ledger_rows.submit(tx, ledger_batches.begin(tx, run, "tag", now=NOW), rows)
     with ledger.view() as tx:

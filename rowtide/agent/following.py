@@ -30,6 +30,8 @@ from rowtide.job.job import JobSpec
 from rowtide.ledger import ledger_calls, ledger_ladder, ledger_rows, ledger_turns
 from rowtide.ledger.ledger_rows import Remark
 from rowtide.ledger.ledger_turns import ToolRecord
+from rowtide.ledger.states import RowState
+from rowtide.sharing import shares
 from rowtide.tools.calling import Heard, call_tools
 from rowtide.tools.connector import calls_in
 from rowtide.tools.tool_rules import BETWEEN
@@ -41,24 +43,27 @@ FIRST_BY_THE_API = 1000
 
 
 async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
-    """Take every replied row one move further, page by page. Returns how many moved."""
-    moved = after = 0
-    while True:
-        page, by_the_api = decide(work, after=after, limit=PAGE_ROWS)
-        if not page:
-            return moved
-        heard = await call_tools(work, pool, page, clock=clock)
-        heard.records += by_the_api
-        _apply(work, page, heard, now=clock())
-        after = page[-1][0].row_no
-        moved += len(page)
+    """Take every replied row one move further, page by page of what this worker claims. Returns how many moved."""
+    moved = 0
+    for share in shares(work, RowState.REPLIED):
+        after = share.first - 1
+        while True:
+            page, by_the_api = decide(work, after=after, last=share.last, limit=PAGE_ROWS)
+            if not page:
+                break
+            heard = await call_tools(work, pool, page, clock=clock)
+            heard.records += by_the_api
+            _apply(work, page, heard, now=clock())
+            after = page[-1][0].row_no
+            moved += len(page)
+    return moved
 
 
-def decide(work: Work, *, after: int, limit: int) -> tuple[list[tuple[RowAt, Move]], list[ToolRecord]]:
+def decide(work: Work, *, after: int, last: int, limit: int) -> tuple[list[tuple[RowAt, Move]], list[ToolRecord]]:
     """The next replied rows, each with its move; and the calls that the API made for them itself."""
     spec = work.job.spec
     with work.ledger.view() as tx:
-        page = ledger_turns.replied_page(tx, work.run, after=after, limit=limit)
+        page = ledger_turns.replied_page(tx, work.run, after=after, last=last, limit=limit)
         rows = [row for row, *_ in page]
         contents = ledger_turns.contents(tx, [row.row_no for row in rows]) if work.job.checks else {}
         telling = [row for row, stop_reason, _ in page if _needs_outputs(spec, row, stop_reason)]

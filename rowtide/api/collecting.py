@@ -8,9 +8,10 @@ from rowtide.api.filing import file_results
 from rowtide.api.settling import lose
 from rowtide.errors import IllegalMove
 from rowtide.lanes.choosing import is_overdue
-from rowtide.ledger import ledger_batches
+from rowtide.ledger import ledger_batches, ledger_claims
 from rowtide.ledger.ledger import Ledger, Run, find_run
 from rowtide.ledger.ledger_batches import Batch
+from rowtide.sharing import polling
 from rowtide.work import Clock, Work
 
 CANCELED = "canceled"  # why a run is stopped
@@ -23,19 +24,57 @@ class Collector:
         self._work, self._claude, self._settle, self._clock = work, claude, settle, clock
         self._unknown_since: dict[int, datetime] = {}
 
-    async def round(self) -> Counter[str]:
-        """Look at every open batch once; file those that have ended. Returns what became of rows."""
-        done: Counter[str] = Counter()
-        work = self._work
-        with work.ledger.view() as tx:
-            is_canceled = find_run(tx, work.run.run_id).stopped == CANCELED
-        if is_canceled or is_overdue(work, now=self._clock()):
-            await cancel_open(work.ledger, work.run, self._claude, clock=self._clock)
-        for batch in self._work.batches("open"):
-            done += await self._look(batch)
+    async def round(self, *, polls: bool = True) -> Counter[str]:
+        """Ask which batches have ended, unless another worker does; file those that nobody else files. Returns what
+        became of rows."""
+        done = Counter[str]()
+        if polls:
+            with polling(self._work) as is_ours:
+                done += await self._poll() if is_ours else Counter[str]()
+        batch = self._next(None)
+        while batch is not None:
+            done += await self._collect(batch)
+            batch = self._next(batch)
         return done
 
-    async def _look(self, batch: Batch) -> Counter[str]:
+    async def _poll(self) -> Counter[str]:
+        """Look at every open batch once, and offer those that have ended to whoever files them."""
+        work, done = self._work, Counter[str]()
+        with work.ledger.view() as tx:
+            is_canceled = find_run(tx, work.run.run_id).stopped == CANCELED
+            ended = ledger_claims.offered(tx, work.run, "batch")
+        if is_canceled or is_overdue(work, now=self._clock()):
+            await cancel_open(work.ledger, work.run, self._claude, clock=self._clock)
+        for batch in work.batches("open"):
+            assert batch.api_id
+            if batch.batch_no in ended:
+                continue
+            status = await self._claude.retrieve(batch.api_id)
+            if status is None:
+                done += self._not_there(batch, "deleted")
+            elif status.has_ended:
+                with work.ledger.page() as tx:
+                    ledger_claims.offer(tx, work.run, "batch", [batch.batch_no])
+            else:
+                self._unknown_since.pop(batch.batch_no, None)
+        return done
+
+    def _next(self, done: Batch | None) -> Batch | None:
+        """Let go of a batch: for good when it is filed or lost, else to be looked at again. Claim the next."""
+        work, me = self._work, self._work.worker.name
+        with work.ledger.page() as tx:
+            number = done.batch_no if done else None
+            while True:
+                if number is not None:
+                    still = ledger_batches.batch_of(tx, number)
+                    let_go = ledger_claims.give_back if still and still.state == "open" else ledger_claims.withdraw
+                    let_go(tx, work.run, "batch", number, me)
+                number = ledger_claims.take(tx, work.run, "batch", me, after=number or 0)
+                batch = ledger_batches.batch_of(tx, number)
+                if batch is None or batch.state == "open":
+                    return batch
+
+    async def _collect(self, batch: Batch) -> Counter[str]:
         assert batch.api_id
         spool = self._work.spool(f"{batch.tag}.results.jsonl")
         if not (batch.ended_at and spool.is_file()):
@@ -51,7 +90,7 @@ class Collector:
             with self._work.ledger.page() as tx:
                 ledger_batches.ended(tx, batch.batch_no, took_seconds=took, now=self._clock())
         done = file_results(self._work, batch, spool, now=self._clock())
-        spool.unlink()
+        spool.unlink(missing_ok=True)  # whoever submits sweeps what no open batch needs
         return done
 
     def _not_there(self, batch: Batch, kind: str) -> Counter[str]:

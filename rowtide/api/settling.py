@@ -14,6 +14,7 @@ from rowtide.api.doubt import Found, NeverTaken, Unprovable, Verdict, Wait, verd
 from rowtide.ledger import ledger_batches, ledger_rows
 from rowtide.ledger.ledger import moment
 from rowtide.ledger.ledger_batches import Batch
+from rowtide.sharing import polling
 from rowtide.work import Clock, Work
 
 PROOF_LINES = 20  # the first lines of results; one with our tag is proof
@@ -28,8 +29,21 @@ def doubt_unanswered(work: Work, *, clock: Clock) -> None:
 
 
 async def settle(work: Work, claude: Claude, *, settle: timedelta, clock: Clock) -> list[Verdict]:
-    """Look for every doubtful batch and act on what is found. Returns the verdicts."""
-    return [await _settle(work, claude, batch, settle, clock) for batch in work.batches("posting")]
+    """Look for every doubtful batch and act on what is found. Returns the verdicts.
+
+    One worker at a time does: while another asks the API, it is too early to say. What somebody is posting at this
+    moment is in no doubt yet.
+    """
+    if not (doubtful := _doubtful(work)):
+        return []
+    with polling(work) as is_ours:
+        if not is_ours:
+            return [Wait(is_seen=False)] * len(doubtful)
+        return [await _settle(work, claude, batch, settle, clock) for batch in _doubtful(work)]
+
+
+def _doubtful(work: Work) -> list[Batch]:
+    return [batch for batch in work.batches("posting") if batch.doubtful_at is not None]
 
 
 async def _settle(work: Work, claude: Claude, batch: Batch, settle: timedelta, clock: Clock) -> Verdict:

@@ -65,11 +65,11 @@ def pack(work: Work, tag: str, *, clock: Clock) -> Batch | Walled | None:
         walled = _fill(work, tag, body, batch_no, space, clock)
         with work.ledger.page() as tx:
             ledger_rows.recall(tx, body.shed_to(distinct_count(body.load.rows, ledger_batches.counts_in_doubt(tx))))
-        body.close()
+            body.close()
+            if body.load.rows:
+                load = body.load
+                ledger_batches.packed(tx, batch_no, rows=load.rows, size=load.bytes, reserved_micro=load.micro)
     if body.load.rows:
-        load = body.load
-        with work.ledger.page() as tx:
-            ledger_batches.packed(tx, batch_no, rows=load.rows, size=load.bytes, reserved_micro=load.micro)
         return next(iter(work.batches("packed")), None)
     unpack(work)
     return walled

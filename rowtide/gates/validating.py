@@ -11,21 +11,21 @@ from rowtide.gates.gates import Suite
 from rowtide.gates.pages import Found, Pages
 from rowtide.gates.tallies import Tallies, as_verdicts, failing_rows
 from rowtide.ledger import ledger_gates, ledger_ladder, ledger_quarantine, ledger_rows, ledger_turns
+from rowtide.ledger.ledger_claims import SHARE_ROWS, Share
 from rowtide.ledger.ledger_gates import Verdict
 from rowtide.ledger.ledger_rows import Remark
 from rowtide.ledger.states import RowState
+from rowtide.sharing import shares
 from rowtide.work import Clock, Work
-
-PAGE_ROWS = 5000
 
 
 def judge_answers(work: Work, suite: Suite | None, *, clock: Clock) -> Counter[str]:
-    """Judge every answered row. Returns how many were `accepted`, `climbed` a tier and were `set_aside`."""
+    """Judge every answered row that this worker can claim. Returns how many were `accepted`, `climbed` a tier and
+    were `set_aside`."""
     done: Counter[str] = Counter()
     pages: Pages | None = None
-    after = 0
-    while page := _page(work, after):
-        after = page[-1].row_no
+    for share in shares(work, RowState.ANSWERED):
+        page = _page(work, share)
         pages = pages or (Pages(suite, suite.of("rows")) if suite else None)
         found = _found(work, pages, page) if pages else []
         verdicts = _verdicts(suite, found, page) if suite else []
@@ -59,9 +59,12 @@ def _refusal(work: Work, row: RowAt, failures: list[str], vouched: set[int]) -> 
     return GiveUp(move.reason, move.detail) if row.row_no in vouched else move  # a person answered: back to people
 
 
-def _page(work: Work, after: int) -> list[RowAt]:
+def _page(work: Work, share: Share) -> list[RowAt]:
+    """The answered rows of a share: as many as are judged at once."""
     with work.ledger.view() as tx:
-        return ledger_rows.page_of(tx, work.run, RowState.ANSWERED, after=after, limit=PAGE_ROWS)
+        return ledger_rows.page_of(
+            tx, work.run, RowState.ANSWERED, after=share.first - 1, last=share.last, limit=SHARE_ROWS
+        )
 
 
 def _found(work: Work, pages: Pages, page: list[RowAt]) -> list[Found]:

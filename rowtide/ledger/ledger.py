@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.ledger.ledger_migrations import migrate, missing_migrations
@@ -22,6 +23,8 @@ from rowtide.ledger.ledger_migrations import migrate, missing_migrations
 ROWS_PER_RUN = 10_000_000_000  # row_no = run_no * this + the row's place in the source, from 1
 
 READS_ONLY = "rowtide_reads_only"
+
+WORTH_A_COPY = 200  # rows
 
 SQLITE_SETTINGS = (
     "PRAGMA journal_mode = WAL",  # readers (progress, `show`) never wait for the writer
@@ -80,19 +83,20 @@ class Ledger:
         if url.startswith("sqlite:///"):
             Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
         self.engine = _engine(url, outlives_power=outlives_power)
-        self.guard: Callable[[Connection], None] | None = None
+        self.guards: list[Callable[[Connection], None]] = []
         with self.view() as tx:
             is_current = not missing_migrations(tx)
         if not is_current:
             with self.page() as tx:
+                take_turn(tx, "migrate")  # many workers may be the first to open it
                 migrate(tx)
 
     @contextmanager
-    def page(self) -> Generator[Connection]:
-        """One transaction: committed when the block ends, rolled back when it raises, refused by the guard."""
+    def page(self, *, is_guarded: bool = True) -> Generator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises, refused by a guard."""
         with self.engine.begin() as tx:
-            if self.guard:
-                self.guard(tx)
+            for guard in self.guards if is_guarded else ():
+                guard(tx)
             yield tx
 
     @contextmanager
@@ -102,10 +106,10 @@ class Ledger:
             yield tx
 
     def check(self) -> None:
-        """Raise what the guard has to say, if it has."""
-        if self.guard:
-            with self.view() as tx:
-                self.guard(tx)
+        """Raise what a guard has to say, if one has."""
+        with self.view() as tx:
+            for guard in self.guards:
+                guard(tx)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -142,7 +146,9 @@ def insert(
     tx: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], when_there: str = ""
 ) -> None:
     """Insert rows of values, straight by the driver: SQLAlchemy spends more on each than the database does."""
-    if rows:
+    if tx.dialect.name != "sqlite" and len(rows) >= WORTH_A_COPY:
+        _copy(tx, table, columns, rows, when_there)
+    elif rows:
         places = ", ".join(["?" if tx.dialect.name == "sqlite" else "%s"] * len(columns))
         tx.exec_driver_sql(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) {when_there}", list(rows))
 
@@ -152,6 +158,34 @@ def fetch(tx: Connection, query: str, values: Mapping[str, object]) -> Sequence[
     with tx.execute(text(query), values) as found:
         assert found.cursor is not None
         return found.cursor.fetchall()
+
+
+def _copy(
+    tx: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], when_there: str
+) -> None:
+    """The same by COPY. As that knows no ON CONFLICT, rows that may be there go by way of a table of the page's own."""
+    names, into = ", ".join(columns), f"incoming_{table}" if when_there else table
+    if when_there:
+        tx.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {into} (LIKE {table}) ON COMMIT DROP")
+    cursor: Any = tx.connection.cursor()
+    try:
+        with cursor, cursor.copy(f"COPY {into} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+    except tx.dialect.loaded_dbapi.Error as error:
+        raise DBAPIError(f"COPY {into}", None, error) from error
+    if when_there:
+        tx.exec_driver_sql(f"INSERT INTO {table} ({names}) SELECT {names} FROM {into} {when_there}")
+        tx.exec_driver_sql(f"TRUNCATE {into}")
+
+
+def take_stock(tx: Connection, *tables: str) -> None:
+    """Have PostgreSQL count tables that have grown by a page or a part: it plans for what it has last counted.
+
+    It does so by itself, some minutes too late: it takes them for empty, and reads one whole for each row of another.
+    """
+    if tx.dialect.name != "sqlite":
+        tx.execute(text(f"ANALYZE {', '.join(tables)}"))
 
 
 def take_turn(tx: Connection, what: str) -> None:

@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, text
 
 from rowtide.errors import IllegalMove
-from rowtide.ledger.ledger import Run, timestamp
+from rowtide.ledger.ledger import Run, take_turn, timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,11 @@ def claimed(tx: Connection, api_ids: Collection[str]) -> set[str]:
 
 
 def counts_in_doubt(tx: Connection) -> set[int]:
-    """The row counts of every batch of this ledger, of any run, that may be at the API without our knowing its id."""
+    """The row counts of every batch of this ledger, of any run, that may be at the API without our knowing its id.
+
+    Nobody else gives a batch its count before this transaction ends.
+    """
+    take_turn(tx, "counts")
     return set(tx.execute(text("SELECT rows FROM batch WHERE state IN ('packed', 'posting')")).scalars())
 
 

@@ -58,7 +58,8 @@ def remembered(tx: Connection, run: Run, hashes: Collection[str]) -> dict[str, s
 
 def remember(tx: Connection, run: Run, outputs: Mapping[str, str]) -> None:
     """Keep what calls heard (hash → output) for whoever asks the same."""
-    heard = [(run.run_no, key, output) for key, output in outputs.items()]
+    # In order: two workers that insert the same calls the other way round would wait for each other for ever.
+    heard = [(run.run_no, key, output) for key, output in sorted(outputs.items())]
     insert(tx, "memo", ["run_no", "call_hash", "output"], heard, "ON CONFLICT DO NOTHING")
 
 

@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import Connection, text
 
 from rowtide.ladder.pricing import MICRO
-from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, timestamp
+from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, take_turn, timestamp
 
 EXAMPLES = 20  # keys of failing rows that are kept for each expectation
 REASON = "gate"  # of rows that the rows gate set aside
@@ -67,6 +67,8 @@ def forget(tx: Connection, run: Run, gate: str) -> None:
 
 def add(tx: Connection, run: Run, found: Sequence[Verdict], *, now: datetime) -> None:
     """Add one more page to what expectations said of the pages before."""
+    if found:
+        take_turn(tx, f"verdicts {run.run_no}")
     before = {(each.gate, each.place): each for each in verdicts(tx, run)} if found else {}
     record(tx, run, [_sum(before.get((each.gate, each.place)), each) for each in found], now=now)
 

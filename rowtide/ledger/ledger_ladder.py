@@ -12,7 +12,7 @@ from rowtide.job.job import JobSpec
 from rowtide.ladder.catalogue import Model
 from rowtide.ladder.ladder import Output, Quotation, Stays, next_tier, quotation
 from rowtide.ledger import ledger_rows, ledger_turns
-from rowtide.ledger.ledger import Run, moment, timestamp
+from rowtide.ledger.ledger import Run, moment, take_turn, timestamp
 from rowtide.ledger.ledger_rows import Remark
 from rowtide.words import took
 
@@ -77,6 +77,7 @@ def count_stays(
     counts = {"accepted": accepted or {}, "climbed": climbed, "set_aside": set_aside or {}, "skipped": skipped}
     tiers = sorted({tier for each in counts.values() for tier in each})
     if tiers:
+        take_turn(tx, f"stays {run.run_no}")  # a page counts more than once, so no order keeps two from a deadlock
         added = ", ".join(f"{name} = stay.{name} + excluded.{name}" for name in counts)
         tx.execute(
             text(

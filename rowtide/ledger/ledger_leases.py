@@ -1,4 +1,4 @@
-"""Who works on a run: one process at a time, for as long as its lease lasts.
+"""Who works on a run alone: one process at a time, for as long as its lease lasts. `ledger_claims`: what many may do.
 
 A lease is renewed while a stage works, and runs out when its process dies or freezes. On the machine of a dead
 process nobody waits for that. Whoever lost a lease cannot commit any more (`guard`).
@@ -29,8 +29,10 @@ def holder(token: str) -> str:
 def take(tx: Connection, run_id: str, me: str, *, now: datetime) -> str | None:
     """Take the lease of a run. Returns who has it instead, or None when it is ours (or there is no such run yet)."""
     query = text("SELECT lease_holder, lease_until FROM run WHERE run_id = :run")
-    other, until = tx.execute(query, {"run": run_id}).tuples().first() or (None, None)
-    if other and until and until > timestamp(now) and not _is_dead(other):
+    if (found := tx.execute(query, {"run": run_id}).tuples().first()) is None:
+        return None
+    other, until = found
+    if other and until and until > timestamp(now) and not is_dead(other):
         return str(other)
     taken = tx.execute(
         text(
@@ -39,18 +41,22 @@ def take(tx: Connection, run_id: str, me: str, *, now: datetime) -> str | None:
         ),
         {"run": run_id, "me": me, "until": timestamp(now + LEASE), "other": other or ""},
     )
-    return None if taken.rowcount or other is None else "another process"
+    return None if taken.rowcount else "another process"
 
 
 def standing(tx: Connection, run_id: str, *, now: datetime) -> Literal["free", "held", "expired", "dead"]:
-    """Whether some process holds the lease of a run; `dead` when it was one of this machine that is no more."""
-    query = text("SELECT lease_holder, lease_until FROM run WHERE run_id = :run")
-    other, until = tx.execute(query, {"run": run_id}).tuples().first() or (None, None)
-    if not other or not until:
-        return "free"
-    if _is_dead(other):
+    """Whether some process works on a run, alone or not; `dead` when those of this machine are no more."""
+    query = text(
+        "SELECT lease_holder, lease_until FROM run WHERE run_id = :run AND lease_holder IS NOT NULL UNION "
+        "SELECT w.holder, w.until FROM worker w JOIN run USING (run_no) WHERE run_id = :run"
+    )
+    holders = tx.execute(query, {"run": run_id}).tuples().all()
+    living = [until for other, until in holders if not is_dead(other)]
+    if any(until > timestamp(now) for until in living):
+        return "held"
+    if len(living) < len(holders):
         return "dead"
-    return "held" if until > timestamp(now) else "expired"
+    return "expired" if living else "free"
 
 
 def renew(tx: Connection, run_id: str, me: str, *, now: datetime) -> None:
@@ -76,7 +82,7 @@ def guard(tx: Connection, run_id: str, me: str) -> None:
         raise LeaseLost(f"run {run_id} was taken over by {now or 'another process'}, so this process stops")
 
 
-def _is_dead(other: str) -> bool:
+def is_dead(other: str) -> bool:
     """Whether a holder was a process of this machine that is no more. Of other machines' nothing is known."""
     machine, pid, started, _ = other.rsplit(":", 3)
     return machine == _machine() and _started(int(pid)) != started

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, text
 
 from rowtide.errors import IllegalMove
-from rowtide.ledger.ledger import Run, as_list, fetch, one_of, timestamp
+from rowtide.ledger.ledger import Run, as_list, fetch, one_of, take_stock, timestamp
 from rowtide.ledger.ledger_rows import Remark, quarantine
 from rowtide.ledger.states import sources_of, target_of
 
@@ -99,6 +99,7 @@ def begin(tx: Connection, run: Run, sink: str, *, rows: int, size: int, now: dat
         ),
         load.of(run),
     )
+    take_stock(tx, "row", "answer", "loaded")
     return load
 
 

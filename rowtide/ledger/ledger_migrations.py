@@ -4,9 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, inspect, text
 
-from rowtide.ledger.ledger_flow_run_tables import flow_run
 from rowtide.ledger.ledger_gate_tables import hold, profile, verdict
-from rowtide.ledger.ledger_inbox_tables import message, message_row
 from rowtide.ledger.ledger_tables import (
     approval,
     batch,
@@ -19,6 +17,7 @@ from rowtide.ledger.ledger_tables import (
     stay,
     tables,
 )
+from rowtide.ledger.ledger_work_tables import claim, flow_run, message, message_row, worker
 
 
 def m001_initial(tx: Connection) -> None:
@@ -124,6 +123,12 @@ def m009_flow_runs(tx: Connection) -> None:
     flow_run.create(tx)
 
 
+def m010_workers(tx: Connection) -> None:
+    """Many workers on one run, and what each has in hand."""
+    for made in (worker, claim):
+        made.create(tx)
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -136,6 +141,7 @@ MIGRATIONS = [
     m007_gates,
     m008_inbox,
     m009_flow_runs,
+    m010_workers,
 ]
 
 

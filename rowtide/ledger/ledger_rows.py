@@ -96,16 +96,16 @@ def counts(tx: Connection, run: Run) -> dict[RowState, int]:
 
 
 def page_of(
-    tx: Connection, run: Run, state: RowState, *, after: int, limit: int, begun: bool | None = None
+    tx: Connection, run: Run, state: RowState, *, after: int, limit: int, last: int = 2**62, begun: bool | None = None
 ) -> list[RowAt]:
-    """The next rows in `state`, by number; only those that have had a turn, or have not, unless `begun` is None."""
+    """The next rows in `state`, up to `last`; only those that have had a turn, or have not, unless `begun` is None."""
     only = {None: "", True: "AND r.turn > 0 ", False: "AND r.turn = 0 "}[begun]
     query = (
         f"SELECT {COLUMNS} FROM row r WHERE r.run_no = :run AND r.state = :state AND r.row_no > :after "
-        f"AND r.tier IS NOT NULL {only}ORDER BY r.row_no LIMIT :limit"
+        f"AND r.row_no <= :last AND r.tier IS NOT NULL {only}ORDER BY r.row_no LIMIT :limit"
     )
-    found = fetch(tx, query, {"run": run.run_no, "state": state.value, "after": after, "limit": limit})
-    return list(map(RowAt._make, found))
+    values = {"run": run.run_no, "state": state.value, "after": after, "last": last, "limit": limit}
+    return list(map(RowAt._make, fetch(tx, query, values)))
 
 
 def in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> dict[int, RowAt]:

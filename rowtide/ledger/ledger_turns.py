@@ -102,14 +102,15 @@ def record_tools(tx: Connection, records: Sequence[ToolRecord]) -> None:
     insert(tx, "tool_call", ToolRecord._fields, records)
 
 
-def replied_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[tuple[RowAt, str, bytes]]:
-    """The next rows whose reply nobody has acted on: (row, stop_reason, content)."""
+def replied_page(tx: Connection, run: Run, *, after: int, last: int, limit: int) -> list[tuple[RowAt, str, bytes]]:
+    """The next rows, up to `last`, whose reply nobody has acted on: (row, stop_reason, content)."""
     query = (
         f"SELECT {COLUMNS}, t.stop_reason, t.content FROM row r "
         "JOIN turn t ON t.row_no = r.row_no AND t.turn = r.turn "
-        "WHERE r.run_no = :run AND r.state = :state AND r.row_no > :after ORDER BY r.row_no LIMIT :limit"
+        "WHERE r.run_no = :run AND r.state = :state AND r.row_no > :after AND r.row_no <= :last "
+        "ORDER BY r.row_no LIMIT :limit"
     )
-    values = {"run": run.run_no, "state": RowState.REPLIED.value, "after": after, "limit": limit}
+    values = {"run": run.run_no, "state": RowState.REPLIED.value, "after": after, "last": last, "limit": limit}
     return [(RowAt._make(each[:-2]), each[-2], each[-1]) for each in fetch(tx, query, values)]
 
 

@@ -1,4 +1,4 @@
-"""The tables of the inbox: messages as they came by webhook, and their rows until a run takes them."""
+"""The tables of work that waits and of who does it: messages until a run takes them; a run's flow runs and workers."""
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Text, UniqueConstraint, text
 
@@ -32,4 +32,32 @@ message_row = table(
     Index("message_row_by_message", "message_no"),
     Index("message_row_waiting", "job", "inbox_no", sqlite_where=_WAITING, postgresql_where=_WAITING),
     Index("message_row_taken", "run_id", "row_key", "inbox_no", sqlite_where=_TAKEN, postgresql_where=_TAKEN),
+)
+
+# Which of Prefect's flow runs work, or worked, on a run.
+flow_run = table(
+    "flow_run",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("since", Text, primary_key=True),
+    Column("flow_run_id", Text, nullable=False),
+    Column("restarted", Text),  # why it was started again without a person; null when it began by itself
+    clustered=True,
+)
+
+# A process at work on a run, for as long as it renews this; and what it has in hand.
+worker = table(
+    "worker",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("holder", Text, primary_key=True),  # machine:pid:started:token
+    Column("until", Text, nullable=False),
+    clustered=True,
+)
+
+claim = table(
+    "claim",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("what", Text, primary_key=True),
+    Column("number", Number, primary_key=True, autoincrement=False),  # a share's place, a batch's number; 0: the poll
+    Column("holder", Text),  # the worker that has it in hand; null: whoever comes first
+    clustered=True,
 )
