@@ -14,14 +14,18 @@ from pathlib import Path
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
+from blocks.documents import stored
 from blocks.model_ladder import overrides_in_force
+from blocks.tool_server import servers_in_force
 from rowtide.errors import LeaseLost
 from rowtide.ledger import ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.sinks.sinks import open_sink
 from rowtide.work import Plan, Work, open_work, plan
 
+SLUG = "rowtide-ledger"
 LOOK_AGAIN_SECONDS = 0.5
+ONLY_ENVIRONMENT = "ROWTIDE_LEDGER_FROM_ENVIRONMENT"  # set by the command line, for itself
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ class LedgerDatabase(Block):
     """
 
     _block_type_name = "Rowtide Ledger"
-    _block_type_slug = "rowtide-ledger"
+    _block_type_slug = SLUG
     _description = "The database that never forgets where each row is, and the folder beside it."
     _documentation_url = HttpUrl("https://docs.sqlalchemy.org/en/20/core/engines.html#database-urls")
 
@@ -58,6 +62,18 @@ class LedgerDatabase(Block):
         home = Path(os.environ.get("ROWTIDE_HOME", ".rowtide")).resolve()
         return cls(url=SecretStr(url) if url else None, home=home)
 
+    @classmethod
+    async def in_force(cls) -> "LedgerDatabase":
+        """As the environment says; what it leaves open, as the block `default` says. Raises WorldError.
+
+        A command of `rowtide` has its ledger from the environment alone: what it shows afterwards is in that one.
+        """
+        said = cls.from_environment()
+        if os.environ.get("ROWTIDE_LEDGER") or os.environ.get(ONLY_ENVIRONMENT) or not (found := await stored(SLUG)):
+            return said
+        block = cls.model_validate(found)
+        return cls(url=block.url, home=said.home if os.environ.get("ROWTIDE_HOME") else block.home.resolve())
+
     @contextmanager
     def get_ledger(self) -> Generator[Ledger]:
         """The ledger, open and migrated, for the length of the block."""
@@ -72,17 +88,20 @@ class LedgerDatabase(Block):
 
         Raises UserMistake.
         """
-        found = await plan(folder, source, os.environ, await overrides_in_force(), tiers)
+        provided = await servers_in_force()
+        environment = {**os.environ, **provided.secrets}
+        found = await plan(folder, source, environment, await overrides_in_force(), tiers, provided)
         open_sink(found.job.spec.sink, self.home, found.job.answer, os.environ)[0].check()
         return found
 
     @asynccontextmanager
     async def get_work(self, run_id: str) -> AsyncGenerator[Work]:
         """A run of this ledger, opened for work by this process alone; waits while another works on it."""
-        overrides = await overrides_in_force()
+        overrides, provided = await overrides_in_force(), await servers_in_force()
         with self.get_ledger() as ledger:
             async with _leased(ledger, run_id):
-                yield open_work(ledger, self.home, run_id, os.environ, overrides)
+                environment = {**os.environ, **provided.secrets}
+                yield open_work(ledger, self.home, run_id, environment, overrides, provided)
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ QUIET_PREFECT = {
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    "ROWTIDE_LEDGER_FROM_ENVIRONMENT": "1",  # whatever a block says: the next command must find the run
 }
 
 app = App(

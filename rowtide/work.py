@@ -32,6 +32,7 @@ from rowtide.routing.difficulty import ROUTER_FILE, fits, read_router
 from rowtide.routing.routing import check_start
 from rowtide.tools import connector
 from rowtide.tools.connector import BETA, filled
+from rowtide.tools.provided import NOTHING_PROVIDED, Provided, provide
 from rowtide.tools.registry import Pinned, concrete
 from rowtide.tools.tools import ToolPool
 
@@ -163,6 +164,7 @@ async def plan(
     environment: Mapping[str, str],
     overrides: Overrides = NOTHING,
     tiers: list[str] | None = None,
+    provided: Provided = NOTHING_PROVIDED,
 ) -> Plan:
     """Check all that can be checked before a cent is spent; `tiers` is a ladder over all others. Raises UserMistake."""
     catalogue = load_catalogue(overrides)
@@ -178,7 +180,8 @@ async def plan(
     check_gates(job, known)
     models = models_of(job, catalogue)
     check_start(job.spec.start, models[: len(job.spec.tiers)], known, folder)
-    pinned = await concrete(job.spec.tools, registry=job.spec.registry, folder=folder, environment=environment)
+    asked = provide(job.name, job.spec.tools, provided)
+    pinned = await concrete(asked, registry=job.spec.registry, folder=folder, environment=environment)
     servers = {name: each.spec for name, each in pinned.items()}
     async with tool_pool(job, environment, servers) as pool:
         tools: list[dict[str, object]] = [
@@ -193,7 +196,12 @@ async def plan(
 
 
 def open_work(
-    ledger: Ledger, home: Path, run_id: str, environment: Mapping[str, str], overrides: Overrides = NOTHING
+    ledger: Ledger,
+    home: Path,
+    run_id: str,
+    environment: Mapping[str, str],
+    overrides: Overrides = NOTHING,
+    provided: Provided = NOTHING_PROVIDED,
 ) -> Work:
     """Open a run. Raises UserMistake when its job has changed in a way that decides answers.
 
@@ -208,7 +216,7 @@ def open_work(
     catalogue = load_catalogue(overrides)
     found: dict[str, dict[str, Any]] = orjson.loads(run.servers)
     pinned = {name: ToolServerSpec.model_validate(each["spec"]) for name, each in found.items()}
-    servers = {**job.spec.tools, **pinned}
+    servers = provide(job.name, {**job.spec.tools, **pinned}, provided)
     return Work(ledger, home, run, job, models_of(job, catalogue), servers, environment, catalogue)
 
 

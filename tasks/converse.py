@@ -26,8 +26,8 @@ async def converse(run_id: str) -> int:
 
     Rows of the batch lane are left to the other stages.
     """
-    credentials = ClaudeCredentials.from_environment()
-    async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
+    credentials = await ClaudeCredentials.in_force()
+    async with (await LedgerDatabase.in_force()).get_work(run_id) as work, credentials.get_client() as claude:
         if (lane := lane_now(work, now=_now())) == "batch" or work.run.stopped:
             return 0
         hear = _writer(work) if lane == "stream" else None

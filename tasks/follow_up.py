@@ -12,7 +12,7 @@ from tasks.durable import durable
 async def follow_up(run_id: str) -> int:
     """Take every replied row one move further, page by page. Returns how many moved."""
     async with (
-        LedgerDatabase.from_environment().get_work(run_id) as work,
+        (await LedgerDatabase.in_force()).get_work(run_id) as work,
         tool_pool(work.job, work.environment, work.servers) as pool,
     ):
         return await follow(work, pool, clock=lambda: datetime.now(UTC))

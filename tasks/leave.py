@@ -32,7 +32,7 @@ async def leave(run_id: str) -> bool:
     if not is_deployed():
         return False
     await load(run_id)
-    database = LedgerDatabase.from_environment()
+    database = await LedgerDatabase.in_force()
     async with database.get_work(run_id) as work:
         with work.ledger.view() as tx:
             holds, calls = ledger_holds.asked(tx, work.run), ledger_calls.pending(tx, work.run)

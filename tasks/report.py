@@ -31,7 +31,7 @@ async def report(run_id: str) -> dict[str, Any]:
 
     Raises Stopped for a run that ended at a wall: it can be resumed, and Prefect shows it as failed.
     """
-    database = LedgerDatabase.from_environment()
+    database = await LedgerDatabase.in_force()
     async with database.get_work(run_id) as work:
         now = datetime.now(UTC)
         with work.ledger.page() as tx:

@@ -38,8 +38,8 @@ async def submit(run_id: str) -> int:
     Rows of a live lane are left to `converse`. Returns how many rows are still undecided: while there are any, the
     pump goes on.
     """
-    credentials = ClaudeCredentials.from_environment()
-    async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
+    credentials = await ClaudeCredentials.in_force()
+    async with (await LedgerDatabase.in_force()).get_work(run_id) as work, credentials.get_client() as claude:
         if not may_send(work):
             return 0
         why, next_micro = work.run.stopped, None

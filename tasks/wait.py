@@ -31,8 +31,8 @@ async def wait(run_id: str) -> dict[str, int]:
     Returns what became of rows and of doubtful batches; nothing, when neither moved.
     """
     done: Counter[str] = Counter()
-    credentials = ClaudeCredentials.from_environment()
-    async with LedgerDatabase.from_environment().get_work(run_id) as work, credentials.get_client() as claude:
+    credentials = await ClaudeCredentials.in_force()
+    async with (await LedgerDatabase.in_force()).get_work(run_id) as work, credentials.get_client() as claude:
         collector = Collector(work, claude, settle=credentials.settle, clock=_now)
         pause, reached_at = FIRST_PAUSE_SECONDS, _now()
         longest = LONGEST_WITH_A_DEADLINE if work.run.finish_by else LONGEST_PAUSE_SECONDS

@@ -24,10 +24,10 @@ PRODUCT = [*LAYERS, "emulator"]
 DECISIONS = {
     "admission", "agent", "allowance", "answer_schema", "api_outcomes", "catalogue", "charts", "checks", "columns",
     "connector", "difficulty", "doubt", "errors", "facts", "features", "forecast", "holds", "job", "job_file", "ladder",
-    "lanes", "mending", "messages", "pace", "packing", "policies", "pricing", "quarantine_cells", "quarantine_sheet",
-    "report_figures", "report_page", "report_times", "report_words", "requests", "results", "rows", "self_check",
-    "server_json", "signatures", "skills", "spreads", "states", "stays", "stubs", "summary", "thresholds", "tool_rules",
-    "waking", "wanted", "words",
+    "lanes", "mending", "messages", "pace", "packing", "policies", "pricing", "provided", "quarantine_cells",
+    "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words", "requests", "results", "rows",
+    "self_check", "server_json", "signatures", "skills", "spreads", "states", "stays", "stubs", "summary", "thresholds",
+    "tool_rules", "waking", "wanted", "words",
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",

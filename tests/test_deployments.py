@@ -10,6 +10,8 @@ from conftest import ask_ledger, make_job, run
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
+import blocks
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -26,8 +28,8 @@ async def test_everything_is_deployed_as_the_documents_say(prefect_server: str) 
     prefect("--no-prompt", "deploy", "--all")
     async with get_client() as client:
         found = {each.name: each for each in await client.read_deployments() if "rowtide" in each.tags}
-        for slug in ("rowtide-claude", "rowtide-ledger", "rowtide-ladder", "rowtide-webhook-secrets"):
-            assert (await client.read_block_type_by_slug(slug)).description
+        for block in blocks.__all__:
+            assert (await client.read_block_type_by_slug(getattr(blocks, block).get_block_type_slug())).description
     assert set(found) == {"manual", "nightly", "flush-inbox", "resume-runs"}
     assert all(each.description and each.work_pool_name == "rowtide" for each in found.values())
     (night,) = [schedule.schedule for schedule in found["nightly"].schedules]
