@@ -7,6 +7,7 @@ from sqlalchemy import Connection, inspect, text
 from rowtide.ledger.ledger_flow_run_tables import flow_run
 from rowtide.ledger.ledger_gate_tables import hold, profile, verdict
 from rowtide.ledger.ledger_inbox_tables import message, message_row
+from rowtide.ledger.ledger_slo_tables import breach, told
 from rowtide.ledger.ledger_tables import (
     approval,
     batch,
@@ -124,6 +125,12 @@ def m009_flow_runs(tx: Connection) -> None:
     flow_run.create(tx)
 
 
+def m010_objectives(tx: Connection) -> None:
+    """Since when objectives are breached, and what was told."""
+    for made in (breach, told):
+        made.create(tx)
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -136,6 +143,7 @@ MIGRATIONS = [
     m007_gates,
     m008_inbox,
     m009_flow_runs,
+    m010_objectives,
 ]
 
 
