@@ -34,7 +34,8 @@ def _log_in_json() -> None:
     handler.setFormatter(JsonFormatter(FIELDS, rename_fields=NAMES, datefmt="%Y-%m-%dT%H:%M:%S%z"))
     for name in OURS:
         logger = logging.getLogger(name)
-        # Prefect writes the same to the same place for people; what it keeps for the run's page stays.
+        # Prefect writes the same to the same place for people, here and at the root; what is for the run's page stays.
         logger.handlers = [each for each in logger.handlers if not isinstance(each, PrefectConsoleHandler)]
         logger.addHandler(handler)
+        logger.propagate = False
         logger.setLevel(logging.INFO)

@@ -29,7 +29,8 @@ def tell(
         payload=dict(payload),
         id=uuid5(NAMESPACE_URL, f"rowtide:{event}:{subject}:{occurrence}"),
     )
-    fields = {"job": job, **({"run_id": subject} if kind == "run" else {}), **payload}
+    figures = {key: value for key, value in payload.items() if key != "failures"}  # what a gate saw may be a row's text
+    fields = {"job": job, **({"run_id": subject} if kind == "run" else {}), **figures}
     happened(event.replace(".", "_"), f"{event.replace('.', ' ')}: {subject}", fields, is_trouble=True)
     with ledger.page() as tx:
         ledger_slo.note_told(tx, subject, occurrence, now=datetime.now(UTC))
