@@ -6,9 +6,11 @@ from datetime import timedelta
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
+from blocks.documents import NAME, stored
 from rowtide.api.claude import Claude
 from rowtide.errors import UserMistake
 
+SLUG = "rowtide-claude"
 SETTLE_SECONDS = 30.0
 
 
@@ -26,7 +28,7 @@ class ClaudeCredentials(Block):
     """
 
     _block_type_name = "Claude Credentials"
-    _block_type_slug = "rowtide-claude"
+    _block_type_slug = SLUG
     _description = "An API key for Claude and the server it is for."
     _documentation_url = HttpUrl("https://docs.claude.com/en/api/overview")
 
@@ -43,10 +45,17 @@ class ClaudeCredentials(Block):
         """As ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL say, as they do to the SDK; and ROWTIDE_SETTLE_SECONDS."""
         key = os.environ.get("ANTHROPIC_API_KEY")
         if not key:
-            raise UserMistake("ANTHROPIC_API_KEY is not set")
+            raise UserMistake(f"ANTHROPIC_API_KEY is not set, and there is no block {SLUG}/{NAME}")
         base_url = os.environ.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
         settle = os.environ.get("ROWTIDE_SETTLE_SECONDS") or SETTLE_SECONDS
         return cls(api_key=SecretStr(key), base_url=base_url, settle_seconds=float(settle))
+
+    @classmethod
+    async def in_force(cls) -> "ClaudeCredentials":
+        """As the environment says; where it names no key, the block `default`. Raises UserMistake, WorldError."""
+        if not os.environ.get("ANTHROPIC_API_KEY") and (found := await stored(SLUG)):
+            return cls.model_validate(found)
+        return cls.from_environment()
 
     @property
     def settle(self) -> timedelta:

@@ -16,14 +16,18 @@ from typing import Literal
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
+from blocks.documents import stored
 from blocks.model_ladder import overrides_in_force
+from blocks.tool_server import servers_in_force
 from rowtide.ledger import ledger_claims, ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.ledger_claims import Worker
 from rowtide.sinks.sinks import open_sink
 from rowtide.work import Plan, Work, open_work, plan
 
+SLUG = "rowtide-ledger"
 LOOK_AGAIN_SECONDS = 0.5
+ONLY_ENVIRONMENT = "ROWTIDE_LEDGER_FROM_ENVIRONMENT"  # set by the command line, for itself
 
 How = Literal["alone", "alone if free", "with others"]
 
@@ -44,7 +48,7 @@ class LedgerDatabase(Block):
     """
 
     _block_type_name = "Rowtide Ledger"
-    _block_type_slug = "rowtide-ledger"
+    _block_type_slug = SLUG
     _description = "The database that never forgets where each row is, and the folder beside it."
     _documentation_url = HttpUrl("https://docs.sqlalchemy.org/en/20/core/engines.html#database-urls")
 
@@ -62,6 +66,18 @@ class LedgerDatabase(Block):
         home = Path(os.environ.get("ROWTIDE_HOME", ".rowtide")).resolve()
         return cls(url=SecretStr(url) if url else None, home=home)
 
+    @classmethod
+    async def in_force(cls) -> "LedgerDatabase":
+        """As the environment says; what it leaves open, as the block `default` says. Raises WorldError.
+
+        A command of `rowtide` has its ledger from the environment alone: what it shows afterwards is in that one.
+        """
+        said = cls.from_environment()
+        if os.environ.get("ROWTIDE_LEDGER") or os.environ.get(ONLY_ENVIRONMENT) or not (found := await stored(SLUG)):
+            return said
+        block = cls.model_validate(found)
+        return cls(url=block.url, home=said.home if os.environ.get("ROWTIDE_HOME") else block.home.resolve())
+
     @contextmanager
     def get_ledger(self) -> Generator[Ledger]:
         """The ledger, open and migrated, for the length of the block."""
@@ -76,7 +92,9 @@ class LedgerDatabase(Block):
 
         Raises UserMistake.
         """
-        found = await plan(folder, source, os.environ, await overrides_in_force(), tiers)
+        provided = await servers_in_force()
+        environment = {**os.environ, **provided.secrets}
+        found = await plan(folder, source, environment, await overrides_in_force(), tiers, provided)
         open_sink(found.job.spec.sink, self.home, found.job.answer, os.environ)[0].check()
         return found
 
@@ -103,12 +121,14 @@ class LedgerDatabase(Block):
 
     @asynccontextmanager
     async def _opened(self, run_id: str, how: How) -> AsyncGenerator[Work]:
-        overrides = await overrides_in_force()
+        overrides, provided = await overrides_in_force(), await servers_in_force()
         with self.get_ledger() as ledger:
             if how == "with others" and ledger.engine.dialect.name == "sqlite":
                 how = "alone"
             async with _worker(ledger, run_id, how) as worker:
-                yield replace(open_work(ledger, self.home, run_id, os.environ, overrides), worker=worker)
+                environment = {**os.environ, **provided.secrets}
+                opened = open_work(ledger, self.home, run_id, environment, overrides, provided)
+                yield replace(opened, worker=worker)
 
 
 @asynccontextmanager

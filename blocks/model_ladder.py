@@ -1,23 +1,16 @@
 """Models, prices and ladders, changed without a deploy."""
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 from prefect.blocks.core import Block
-from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
-from prefect.runtime import flow_run
-from prefect.settings import get_current_settings
 from pydantic import Field, HttpUrl, model_validator
 
-from rowtide.errors import WorldError
+from blocks.documents import NAME, stored
 from rowtide.ladder.catalogue import NOTHING, Overrides, load_catalogue, overrides_from, read_overrides
 
-SLUG, NAME = "rowtide-ladder", "default"
-LOOK_AGAIN_SECONDS = 60.0
+SLUG = "rowtide-ladder"
 
 
 class ModelLadder(Block):
@@ -59,33 +52,9 @@ class ModelLadder(Block):
 async def overrides_in_force() -> Overrides:
     """What an operator says: the block where there is a Prefect API, else the file ROWTIDE_MODELS names, else nothing.
 
-    One call to the API; where it had no such block, none until it may have one again: in the next flow run, or after
-    a minute. Raises WorldError when the API does not say, and UserMistake.
+    Raises WorldError when the API does not say, and UserMistake.
     """
-    if (stored := await _stored()) is not None:
-        return ModelLadder.model_validate(stored).get_overrides()
+    if (found := await stored(SLUG)) is not None:
+        return ModelLadder.model_validate(found).get_overrides()
     file = os.environ.get("ROWTIDE_MODELS")
     return read_overrides(Path(file)) if file else NOTHING
-
-
-# Where, and in which flow run, there was no such block, and when that was seen.
-_absent: dict[tuple[str, str | None], float] = {}
-
-
-async def _stored() -> dict[str, Any] | None:
-    url = get_current_settings().api.url
-    if not url:
-        return None
-    here = (url, flow_run.id)
-    if time.monotonic() - _absent.get(here, float("-inf")) < LOOK_AGAIN_SECONDS:
-        return None
-    _absent.clear()
-    try:
-        async with get_client() as client:
-            document = await client.read_block_document_by_name(NAME, SLUG)
-    except ObjectNotFound:
-        _absent[here] = time.monotonic()
-        return None
-    except httpx.HTTPError as error:
-        raise WorldError(f"Prefect did not say whether there is a ladder: {type(error).__name__}: {error}") from error
-    return dict(document.data)

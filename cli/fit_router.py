@@ -17,7 +17,6 @@ from rowtide.ladder.catalogue import load_catalogue
 from rowtide.ladder.pricing import MICRO
 from rowtide.routing.difficulty import ROUTER_FILE, Router, Rung, words_of
 from rowtide.routing.router_fit import fit_router as fit
-from rowtide.work import on_ladder
 
 STRONGEST = 5
 
@@ -34,7 +33,7 @@ def fit_router(job: str, *, json: Annotated[bool, Parameter(negative="")] = Fals
     """
     catalogue = load_catalogue(asyncio.run(overrides_in_force()))
     found = load_job(find_job(job, jobs=Path("jobs")))
-    found = on_ladder(found, catalogue.ladder(found.name, found.spec.tiers))
+    found = found.on_ladder(catalogue.ladder(found.name, found.spec.tiers))
     prices = [float(catalogue.tier(tier).price_at(0).output) for tier in found.spec.tiers]
     with existing_ledger() as ledger:
         router = fit(ledger, found, prices, now=datetime.now(UTC))

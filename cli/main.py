@@ -25,6 +25,7 @@ QUIET_PREFECT = {
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    "ROWTIDE_LEDGER_FROM_ENVIRONMENT": "1",  # whatever a block says: the next command must find the run
 }
 
 app = App(
@@ -51,13 +52,15 @@ app.command("cli.settle:settle", name="settle", help="Say what became of a batch
 app.command("cli.cancel:cancel", name="cancel", help="Send nothing more for a run and cancel its open batches.")
 app.command("cli.fit_router:fit_router", name="fit-router", help="Learn from a job's history where its rows start.")
 app.command("cli.serve:serve", name="serve", help="Receive rows by webhook, and keep them until a run takes them.")
+app.command("cli.metrics:metrics", name="metrics", help="Serve figures of all runs for Prometheus.")
+app.command("cli.slo:slo", name="slo", help="Show what is promised of jobs, and how it is kept.")
 app.command("cli.emulator:emulator", name="emulator", help="Serve a stand-in for the Claude API.")
 
 
 def main() -> None:
     """Run the command line.
 
-    Exits 0, 1 (stopped, resumable), 2 (the user's mistake), 3 (rows held), 4 (at the budget), 130 (interrupted).
+    Exits 0, 1 (stopped, resumable), 2 (a mistake), 3 (held, or promises broken), 4 (at the budget), 130 (interrupted).
     """
     atexit.register(_close_stderr)  # registered first, so it is called last
     for name, value in QUIET_PREFECT.items():

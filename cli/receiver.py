@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cli.announcing import Announcer, ask_for_run
+from cli.measuring import CONTENT_TYPE, Meters
 from cli.say import complain
 from rowtide.errors import UserMistake
 from rowtide.intake.allowance import Allowance
@@ -56,6 +57,7 @@ class Receiver:
     """None: messages need no signature."""
     limits: Limits
     announcer: Announcer | None
+    meters: Meters
     doors: dict[str, Door] = field(default_factory=dict[str, Door])
     allowances: dict[str, Allowance] = field(default_factory=dict[str, Allowance])
 
@@ -78,6 +80,7 @@ def application(receiver: Receiver) -> Starlette:
             Route("/v1/inbox/{job}/{message_id:path}", _tell, methods=["GET"]),
             Route("/v1/runs/{job}", _run, methods=["POST"]),
             Route("/health", _health, methods=["GET"]),
+            Route("/metrics", _metrics, methods=["GET"]),
         ],
         exception_handlers={Refused: _refused, UserMistake: _broken, HTTPException: _no_route, ClientDisconnect: _gone},
     )
@@ -93,7 +96,9 @@ async def _take(request: Request) -> Response:
     value = parsed(body)
     message = message_of(door, message_id or check_id(cloud_event_id(value) or ""), value)
     receipt = await receiver.inbox.receive(message)
-    if receipt is Receipt.DIFFERENT:
+    if receipt is not Receipt.DIFFERENT:
+        receiver.meters.count(door.job, receipt.value)
+    else:
         raise Refused("message_differs", f"message {message.message_id!r} of job {door.job!r} had another body")
     if receipt is Receipt.ACCEPTED and receiver.announcer:
         receiver.announcer.accepted(door.job, message.message_id, len(message.rows))
@@ -133,6 +138,11 @@ async def _health(request: Request) -> Response:
         "oldest_seconds": round((datetime.now(UTC) - oldest).total_seconds(), 1) if oldest else None,
     }
     return _json(said, HTTPStatus.OK if receiver.inbox.is_open else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+async def _metrics(request: Request) -> Response:
+    receiver: Receiver = request.app.state.receiver
+    return Response(await asyncio.to_thread(receiver.meters.text), media_type=CONTENT_TYPE)
 
 
 async def _door(request: Request) -> tuple[Receiver, Door]:
@@ -200,8 +210,12 @@ def _problem(status: int, kind: str, title: str, detail: str, headers: dict[str,
     return Response(orjson.dumps(said), status, headers, media_type="application/problem+json")
 
 
-async def _refused(_: Request, why: Exception) -> Response:
+async def _refused(request: Request, why: Exception) -> Response:
     assert isinstance(why, Refused)
+    receiver: Receiver = request.app.state.receiver
+    job = request.path_params.get("job", "")
+    if request.method == "POST":
+        receiver.meters.count(job if job in receiver.doors else "", why.kind)
     after = {} if why.retry_after_seconds is None else {"retry-after": f"{max(1, round(why.retry_after_seconds))}"}
     return _problem(why.status, why.kind, why.title, why.detail, after)
 

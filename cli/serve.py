@@ -11,12 +11,14 @@ from cyclopts import Parameter, validators
 
 from blocks.webhook_secrets import secrets_in_force
 from cli.announcing import Announcer, has_prefect
+from cli.measuring import Meters
 from cli.receiver import Limits, Receiver, application
 from cli.say import err, home
 from rowtide.errors import UserMistake
 from rowtide.intake.inbox import Inbox
 from rowtide.intake.signatures import Secrets
 from rowtide.ledger.ledger import Ledger, ledger_url
+from tasks.observe import observe
 
 EXIT_STOPPED = 1
 
@@ -55,6 +57,7 @@ def serve(
     flush_seconds
         Rows of a job are due when the oldest has waited so long.
     """
+    observe()
     receiver = _receiver(_secrets(unsigned=unsigned), Limits(body_bytes, per_second), flush_rows, flush_seconds)
     config = uvicorn.Config(application(receiver), host=host, port=port, access_log=False, log_config=None)
     server = _Server(config)
@@ -81,7 +84,8 @@ def _receiver(secrets: Secrets | None, limits: Limits, flush_rows: int, flush_se
     announcer = Announcer(ledger, flush_rows, flush_seconds) if has_prefect() else None
     if announcer is None:
         err.print("no PREFECT_API_URL: rows are kept, but nobody is told, and no run can be asked for", markup=False)
-    return Receiver(ledger, Inbox(ledger, lambda: datetime.now(UTC)), Path("jobs"), secrets, limits, announcer)
+    inbox = Inbox(ledger, lambda: datetime.now(UTC))
+    return Receiver(ledger, inbox, Path("jobs"), secrets, limits, announcer, Meters(ledger))
 
 
 class _Server(uvicorn.Server):

@@ -5,6 +5,7 @@ from prefect import flow
 from tasks.review import review
 from tasks.see_to import see_to
 from tasks.settle_doubts import settle_doubts
+from tasks.watch_objectives import watch_objectives
 
 
 @flow(name="resume_runs", persist_result=False)
@@ -17,4 +18,5 @@ async def resume_runs() -> dict[str, int]:
     steps = await review()  # what each run that is not over needs
     if await settle_doubts(steps):  # batches whose POST was never answered
         steps = await review()
+    await watch_objectives()  # what is promised of jobs, also of those whose rows only wait
     return await see_to(steps)  # done, where all is still as it was seen

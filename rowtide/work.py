@@ -4,7 +4,7 @@ Every task starts here, so every task works on the same job or says what has cha
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ from rowtide.routing.difficulty import ROUTER_FILE, fits, read_router
 from rowtide.routing.routing import check_start
 from rowtide.tools import connector
 from rowtide.tools.connector import BETA, filled
+from rowtide.tools.provided import NOTHING_PROVIDED, Provided, provide
 from rowtide.tools.registry import Pinned, concrete
 from rowtide.tools.tools import ToolPool
 
@@ -150,7 +151,7 @@ class Plan:
             "job_folder": str(self.job.folder),
             "job_version": self.job.version,
             "job_files": orjson.dumps(self.job.files).decode(),
-            "tiers": orjson.dumps(tiers_of(self.job)).decode(),
+            "tiers": orjson.dumps(self.job.tiers).decode(),
             "request": self.request,
             "servers": orjson.dumps(
                 {name: _as_kept(each) for name, each in self.servers.items() if self.job.spec.tools[name].capability}
@@ -165,11 +166,12 @@ async def plan(
     environment: Mapping[str, str],
     overrides: Overrides = NOTHING,
     tiers: list[str] | None = None,
+    provided: Provided = NOTHING_PROVIDED,
 ) -> Plan:
     """Check all that can be checked before a cent is spent; `tiers` is a ladder over all others. Raises UserMistake."""
     catalogue = load_catalogue(overrides)
     job = load_job(folder)
-    job = on_ladder(job, tiers or catalogue.ladder(job.name, job.spec.tiers))
+    job = job.on_ladder(tiers or catalogue.ladder(job.name, job.spec.tiers))
     source = _source(job, source_path, environment)
     known = columns(source, folder, environment)
     check_columns(job, known)
@@ -180,7 +182,8 @@ async def plan(
     check_gates(job, known)
     models = models_of(job, catalogue)
     check_start(job.spec.start, models[: len(job.spec.tiers)], known, folder)
-    pinned = await concrete(job.spec.tools, registry=job.spec.registry, folder=folder, environment=environment)
+    asked = provide(job.name, job.spec.tools, provided)
+    pinned = await concrete(asked, registry=job.spec.registry, folder=folder, environment=environment)
     servers = {name: each.spec for name, each in pinned.items()}
     async with tool_pool(job, environment, servers) as pool:
         tools: list[dict[str, object]] = [
@@ -195,7 +198,12 @@ async def plan(
 
 
 def open_work(
-    ledger: Ledger, home: Path, run_id: str, environment: Mapping[str, str], overrides: Overrides = NOTHING
+    ledger: Ledger,
+    home: Path,
+    run_id: str,
+    environment: Mapping[str, str],
+    overrides: Overrides = NOTHING,
+    provided: Provided = NOTHING_PROVIDED,
 ) -> Work:
     """Open a run. Raises UserMistake when its job has changed in a way that decides answers.
 
@@ -206,11 +214,11 @@ def open_work(
     job = load_job(Path(run.job_folder))
     check_unchanged(job, run)
     names: list[str] = orjson.loads(run.tiers)
-    job = on_ladder(job, names[: len(names) - bool(job.spec.checks.self_check)])
+    job = job.on_ladder(names[: len(names) - bool(job.spec.checks.self_check)])
     catalogue = load_catalogue(overrides)
     found: dict[str, dict[str, Any]] = orjson.loads(run.servers)
     pinned = {name: ToolServerSpec.model_validate(each["spec"]) for name, each in found.items()}
-    servers = {**job.spec.tools, **pinned}
+    servers = provide(job.name, {**job.spec.tools, **pinned}, provided)
     return Work(ledger, home, run, job, models_of(job, catalogue), servers, environment, catalogue)
 
 
@@ -225,21 +233,10 @@ def check_unchanged(job: Job, run: Run) -> None:
         )
 
 
-def on_ladder(job: Job, tiers: list[str]) -> Job:
-    """The job with these rungs instead of its own."""
-    return replace(job, spec=job.spec.model_copy(update={"tiers": tiers}))
-
-
 def models_of(job: Job, catalogue: Catalogue) -> list[Model]:
     """The ladder's models, lowest rung first; after them the one that takes the second look, if there is one."""
     look = job.spec.checks.self_check
     return [catalogue.tier(alias) for alias in [*job.spec.tiers, *([look.tier] if look else [])]]
-
-
-def tiers_of(job: Job) -> list[str]:
-    """What those models are called in reports."""
-    look = job.spec.checks.self_check
-    return [*job.spec.tiers, *([f"{look.tier} (check)"] if look else [])]
 
 
 def rubric_of(job: Job) -> Rubric | None:

@@ -13,9 +13,9 @@ async def cancel(run_id: str) -> int:
 
     Finished rows are kept, and the run can be gone on with.
     """
-    with LedgerDatabase.from_environment().get_ledger() as ledger:
+    with (await LedgerDatabase.in_force()).get_ledger() as ledger:
         with ledger.page() as tx:
             run = ledgers.find_run(tx, run_id)
             ledgers.stop(tx, run, CANCELED)
-        async with ClaudeCredentials.from_environment().get_client() as claude:
+        async with (await ClaudeCredentials.in_force()).get_client() as claude:
             return await cancel_open(ledger, run, claude, clock=lambda: datetime.now(UTC))

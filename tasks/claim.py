@@ -23,7 +23,7 @@ async def claim(job: str | None, at_least: int, older_than_seconds: float | None
 
     None when too little waits. The same flow run, started again, finds the run it began.
     """
-    database = LedgerDatabase.from_environment()
+    database = await LedgerDatabase.in_force()
     with database.get_ledger() as ledger:
         run_id = f"inbox-{str(flow_run.id)[-PLAIN_RUN_ID:]}"
         with ledger.view() as tx:

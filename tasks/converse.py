@@ -26,8 +26,8 @@ async def converse(run_id: str) -> int:
 
     Rows of the batch lane are left to the other stages.
     """
-    credentials = ClaudeCredentials.from_environment()
-    database = LedgerDatabase.from_environment()
+    credentials = await ClaudeCredentials.in_force()
+    database = await LedgerDatabase.in_force()
     async with database.get_work_if_free(run_id) as work, credentials.get_client() as claude:
         if not work.worker.is_alone:
             return 0  # another worker sends

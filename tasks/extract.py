@@ -36,7 +36,7 @@ async def extract(
 
     `budget` is in US dollars; a run that is found can only be given more. A deadline counts from the run's beginning.
     """
-    database = LedgerDatabase.from_environment()
+    database = await LedgerDatabase.in_force()
     with database.get_ledger() as ledger:
         folder = find_job(job, jobs=Path("jobs"))
         name = run_id or f"{folder.name}-{flow_run.name}-{str(flow_run.id)[:8]}"

@@ -12,7 +12,7 @@ from tasks.durable import durable
 async def follow_up(run_id: str) -> int:
     """Take replied rows one move further, page by page, as far as no other worker does. Returns how many moved."""
     async with (
-        LedgerDatabase.from_environment().get_share(run_id) as work,
+        (await LedgerDatabase.in_force()).get_share(run_id) as work,
         tool_pool(work.job, work.environment, work.servers) as pool,
     ):
         return await follow(work, pool, clock=lambda: datetime.now(UTC))

@@ -16,6 +16,7 @@ from rowtide.ledger.ledger_calls import Pending
 from rowtide.work import Work
 from tasks.is_deployed import is_deployed
 from tasks.load import load
+from tasks.tell_of_stop import tell_of_stop
 
 SHOWN = 50
 NAMELESS = "the Prefect UI"
@@ -32,11 +33,12 @@ async def leave(run_id: str) -> bool:
     if not is_deployed():
         return False
     await load(run_id)
-    database = LedgerDatabase.from_environment()
+    database = await LedgerDatabase.in_force()
     async with database.get_work(run_id) as work:
         with work.ledger.view() as tx:
             holds, calls = ledger_holds.asked(tx, work.run), ledger_calls.pending(tx, work.run)
             follows = ledger_holds.what_follows(tx, work.run, holds)
+        tell_of_stop(work)
     if holds:
         verdict = await _ask(Verdict, _about_holds(run_id, holds, follows), [hold.hold_no for hold in holds])
         async with database.get_work(run_id) as work:

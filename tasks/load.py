@@ -24,7 +24,7 @@ PAGE_ROWS = 5000
 @durable
 async def load(run_id: str) -> int:
     """Finish the parts an earlier life began, then write the rest, if no gate holds it. Returns how many rows."""
-    async with LedgerDatabase.from_environment().get_work(run_id) as work:
+    async with (await LedgerDatabase.in_force()).get_work(run_id) as work:
         sink, columns = open_sink(work.job.spec.sink, work.home, work.job.answer, os.environ)
         with work.ledger.page() as tx:
             parts = ledger_loads.unfinished(tx, work.run, sink.location)

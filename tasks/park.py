@@ -17,7 +17,7 @@ async def park(run_id: str, *, moved: Mapping[str, int]) -> None:
     """
     if moved or not is_deployed():
         return
-    async with LedgerDatabase.from_environment().get_work(run_id) as work:
+    async with (await LedgerDatabase.in_force()).get_work(run_id) as work:
         if not work.batches("open", "posting"):
             return
     # Prefect passes over a suspension whose key it has seen, so each has its own.

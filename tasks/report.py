@@ -16,9 +16,12 @@ from rowtide.errors import Stopped
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_story import summary
+from rowtide.observing.happenings import happened
 from rowtide.report.summary import as_markdown, stop_words
 from tasks.durable import durable
 from tasks.progress import progress
+from tasks.tell_of_stop import tell_of_stop
+from tasks.watch_objectives import watch_objectives
 
 DRAWING_SECONDS = 900.0  # a million rows take about fifteen, ten million ten times as long
 
@@ -31,7 +34,7 @@ async def report(run_id: str) -> dict[str, Any]:
 
     Raises Stopped for a run that ended at a wall: it can be resumed, and Prefect shows it as failed.
     """
-    database = LedgerDatabase.from_environment()
+    database = await LedgerDatabase.in_force()
     async with database.get_work(run_id) as work:
         now = datetime.now(UTC)
         with work.ledger.page() as tx:
@@ -43,13 +46,25 @@ async def report(run_id: str) -> dict[str, Any]:
         folder = work.home / "reports"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{run_id}.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        tell_of_stop(work)
         await progress(work)
     if os.environ.get("ROWTIDE_PAGE") != "0":
         await _draw(database, run_id, folder / f"{run_id}.html", now)
     await _tell(found)
+    _say(found)
+    if not work.job.spec.slo.is_empty:
+        await watch_objectives([str(work.job.folder)])
     if found["stopped"]:
         raise Stopped(stop_words(found))
     return found
+
+
+def _say(found: dict[str, Any]) -> None:
+    """The same as a line of the log."""
+    names = ("job", "rows", "loaded", "quarantined", "unchanged", "held", "waiting", "cost_usd", "seconds", "reasons")
+    words = f"run {found['run_id']} is over" if not found["stopped"] else f"run {found['run_id']}: {stop_words(found)}"
+    figures = {name: found[name] for name in ("run_id", *names)}
+    happened("run_over", words, figures, is_trouble=bool(found["stopped"]))
 
 
 async def _draw(database: LedgerDatabase, run_id: str, file: Path, now: datetime) -> None:

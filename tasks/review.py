@@ -25,7 +25,7 @@ AT_ONCE = 100  # flow runs that Prefect is asked for in one call
 async def review() -> list[Step]:
     """Compare what the ledger, Prefect and the API say of every run that is not over. Changes nothing."""
     now = datetime.now(UTC)
-    with LedgerDatabase.from_environment().get_ledger() as ledger:
+    with (await LedgerDatabase.in_force()).get_ledger() as ledger:
         with ledger.view() as tx:
             found = ledger_flow_runs.unfinished(tx, since=now - LOOK_BACK, restarts_within=RESTARTS_WITHIN, now=now)
         async with get_client() as client:
@@ -93,6 +93,6 @@ async def _unended(ledger: Ledger, found: Sequence[Unfinished]) -> set[str]:
     with ledger.view() as tx:
         batches = [batch for each in found for batch in ledger_batches.batches_in(tx, each.run, ["open"])]
     oldest = None if any(each.newest_before is None for each in batches) else min(str(b.newest_before) for b in batches)
-    async with ClaudeCredentials.from_environment().get_client() as claude:
+    async with (await ClaudeCredentials.in_force()).get_client() as claude:
         listed = await claude.list_since(moment(oldest) if oldest else None)
     return {each.api_id for each in listed if not each.has_ended}

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 async def see_to(steps: Sequence[Step]) -> dict[str, int]:
     """Wake, restart, cancel and warn; each only where all is still as it was seen. Returns how many of each."""
     done: list[tuple[Step, str]] = []
-    with LedgerDatabase.from_environment().get_ledger() as ledger:
+    with (await LedgerDatabase.in_force()).get_ledger() as ledger:
         async with get_client() as client:
             for step in steps:
                 if isinstance(step, Settle):

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 @durable
 async def settle_doubts(steps: Sequence[Step]) -> int:
     """Look for the batches whose POST was never answered. Returns how many are doubtful no more."""
-    database = LedgerDatabase.from_environment()
+    database = await LedgerDatabase.in_force()
     settled = 0
     for run_id in [step.at.run_id for step in steps if isinstance(step, Settle)]:
         try:
@@ -34,7 +34,7 @@ async def settle_doubts(steps: Sequence[Step]) -> int:
 
 async def _settle(database: LedgerDatabase, run_id: str) -> int:
     """Whoever has the lease is alone at work on a run: a POST without a reply will never have one."""
-    credentials = ClaudeCredentials.from_environment()
+    credentials = await ClaudeCredentials.in_force()
     async with database.get_work(run_id) as work, credentials.get_client() as claude:
         doubt_unanswered(work, clock=_now)
         verdicts = await settle(work, claude, settle=credentials.settle, clock=_now)

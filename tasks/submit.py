@@ -38,7 +38,7 @@ async def submit(run_id: str) -> int:
     Rows of a live lane are left to `converse`, and all rows to another worker that is sending already. Returns how many
     are still undecided: while there are any, the pump goes on.
     """
-    database, credentials = LedgerDatabase.from_environment(), ClaudeCredentials.from_environment()
+    database, credentials = await LedgerDatabase.in_force(), await ClaudeCredentials.in_force()
     async with database.get_work_if_free(run_id) as work, credentials.get_client() as claude:
         if not work.worker.is_alone or not may_send(work):
             return 0 if work.worker.is_alone else _undecided(work, None, None)

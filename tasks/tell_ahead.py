@@ -32,11 +32,11 @@ async def tell_ahead(
 
     Returns what `rowtide plan --json` prints.
     """
-    database = LedgerDatabase.from_environment()
+    database = await LedgerDatabase.in_force()
     found = await database.get_plan(find_job(job, jobs=Path("jobs")), source, tiers)
     found = as_asked(found, lane, budget, finish_within_minutes)
     with database.get_ledger() as ledger:
-        async with ClaudeCredentials.from_environment().get_client() as claude:
+        async with (await ClaudeCredentials.in_force()).get_client() as claude:
             asked: dict[str, Any] = {"limit": limit, "sample": SAMPLE, "counted_by": "the API"}
             seen = await foresee(found, ledger, claude, os.environ, **asked, now=datetime.now(UTC))
     await acreate_markdown_artifact(as_markdown(seen), key="run-plan", description=f"What {found.job.name} would cost")

@@ -34,8 +34,8 @@ async def wait(run_id: str) -> dict[str, int]:
     others file what it finds, and go on as soon as somebody has left rows to act on.
     """
     done: Counter[str] = Counter()
-    credentials = ClaudeCredentials.from_environment()
-    async with LedgerDatabase.from_environment().get_share(run_id) as work, credentials.get_client() as claude:
+    credentials = await ClaudeCredentials.in_force()
+    async with (await LedgerDatabase.in_force()).get_share(run_id) as work, credentials.get_client() as claude:
         collector = Collector(work, claude, settle=credentials.settle, clock=_now)
         pause, reached_at, poll_at = FIRST_PAUSE_SECONDS, _now(), _now()
         longest = LONGEST_WITH_A_DEADLINE if work.run.finish_by else LONGEST_PAUSE_SECONDS

@@ -24,22 +24,23 @@ PRODUCT = [*LAYERS, "emulator"]
 DECISIONS = {
     "admission", "agent", "allowance", "answer_schema", "api_outcomes", "catalogue", "charts", "checks", "columns",
     "connector", "difficulty", "doubt", "errors", "facts", "features", "forecast", "holds", "job", "job_file", "ladder",
-    "lanes", "mending", "messages", "pace", "packing", "policies", "pricing", "quarantine_cells", "quarantine_sheet",
-    "report_figures", "report_page", "report_times", "report_words", "requests", "results", "rows", "self_check",
-    "server_json", "signatures", "skills", "spreads", "states", "stays", "stubs", "summary", "thresholds", "tool_rules",
-    "waking", "wanted", "words",
+    "lanes", "mending", "messages", "objectives", "pace", "packing", "policies", "pricing", "provided",
+    "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words", "requests",
+    "results", "rows", "self_check", "server_json", "signatures", "skills", "spreads", "states", "stays", "stubs",
+    "summary", "thresholds", "tool_rules", "waking", "wanted", "words",
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
-    "forecast_words", "foreseeing", "garbage", "gates", "golden", "holding", "inbox", "job_folder", "judging", "ledger",
-    "ledger_batches", "ledger_calls", "ledger_claims", "ledger_costs", "ledger_flow_runs", "ledger_gate_tables",
-    "ledger_gates", "ledger_glance", "ledger_history", "ledger_holds", "ledger_inbox", "ledger_ladder", "ledger_lanes",
-    "ledger_leases", "ledger_loads", "ledger_migrations", "ledger_outcomes", "ledger_picture", "ledger_prefixes",
-    "ledger_quarantine", "ledger_routes", "ledger_rows", "ledger_story", "ledger_tables", "ledger_turns",
-    "ledger_work_tables", "ordering", "outages", "pages", "programs", "quarantine", "registry", "rendering",
-    "router_fit", "routing", "settling", "sharing", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks",
-    "sorting", "sources", "starting", "submission", "survey", "swarm", "tallies", "tool_servers", "tool_sessions",
-    "tools", "validating", "walls", "whole", "work",
+    "forecast_words", "foreseeing", "garbage", "gates", "golden", "happenings", "holding", "inbox", "job_folder",
+    "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_claims", "ledger_costs", "ledger_flow_runs",
+    "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_health", "ledger_history", "ledger_holds",
+    "ledger_inbox", "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations",
+    "ledger_outcomes", "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_routes", "ledger_rows",
+    "ledger_slo", "ledger_story", "ledger_tables", "ledger_turns", "ledger_work_tables",
+    "ordering", "outages", "pages", "programs", "quarantine", "registry", "rendering", "router_fit", "routing",
+    "settling", "sharing", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "sorting",
+    "sources", "span_export", "starting", "submission", "survey", "swarm", "tallies", "tool_servers",
+    "tool_sessions", "tools", "tracing", "validating", "walls", "watching", "whole", "work",
 }  # fmt: skip
 
 HEAVY = {
@@ -53,6 +54,9 @@ HEAVY = {
     "starlette": {"cli/receiver.py"},
     "uvicorn": {"cli/serve.py"},
     "standardwebhooks": {"rowtide/intake/signatures.py"},
+    "opentelemetry": {"rowtide/observing/tracing.py", "rowtide/observing/span_export.py"},
+    "prometheus_client": {"cli/measuring.py"},
+    "pythonjsonlogger": {"tasks/observe.py"},
     "sklearn": {"rowtide/routing/router_fit.py"},
     "scipy": {"rowtide/routing/thresholds.py"},
     "sqlalchemy": {f"rowtide/ledger/{n}.py" for n in EDGES if "ledger" in n}
@@ -68,9 +72,12 @@ OUTSIDE = {
 FILE_LINES = {"flows": 80, "tasks": 100}
 PRODUCT_FILE_LINES = 300
 FUNCTION_LINES = 40
-LATE = {"rowtide/gates/gates.py"}  # Great Expectations takes seconds to import: only a job with a gate pays for it
+LATE = {
+    "rowtide/gates/gates.py",  # Great Expectations takes seconds to import: only a job with a gate pays for it
+    "rowtide/observing/tracing.py",  # OpenTelemetry's SDK is an extra: only who wants spans needs it
+}
 EXPORTS = {Path("blocks/__init__.py")}  # `prefect block register -m blocks` looks nowhere else
-FOLDER_MODULES = 28  # of one folder of rowtide/: the ledger has most
+FOLDER_MODULES = 32  # of one folder of rowtide/: the ledger has most
 
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "service", "handler"}
 MODEL_ID = re.compile(r"claude-(haiku|sonnet|opus|fable|mythos)-")

@@ -8,7 +8,12 @@ from typing import Any
 
 from conftest import ask_ledger, make_job, run
 from prefect.client.orchestration import get_client
+from prefect.events.actions import RunDeployment
+from prefect.events.schemas.automations import EventTrigger
 from prefect.settings import get_current_settings
+
+import blocks
+from cli.announcing import DUE, ask_for_run
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,15 +31,41 @@ async def test_everything_is_deployed_as_the_documents_say(prefect_server: str) 
     prefect("--no-prompt", "deploy", "--all")
     async with get_client() as client:
         found = {each.name: each for each in await client.read_deployments() if "rowtide" in each.tags}
-        for slug in ("rowtide-claude", "rowtide-ledger", "rowtide-ladder", "rowtide-webhook-secrets"):
-            assert (await client.read_block_type_by_slug(slug)).description
+        for block in blocks.__all__:
+            assert (await client.read_block_type_by_slug(getattr(blocks, block).get_block_type_slug())).description
     assert set(found) == {"manual", "nightly", "flush-inbox", "resume-runs"}
     assert all(each.description and each.work_pool_name == "rowtide" for each in found.values())
     (night,) = [schedule.schedule for schedule in found["nightly"].schedules]
     assert night.timezone == "Europe/Berlin"  # pyright: ignore[reportAttributeAccessIssue] # a cron schedule's
+    await _every_way_in_makes_a_run({name: str(each.id) for name, each in found.items()})
     form: dict[str, Any] = dict(found["manual"].parameter_openapi_schema or {})["properties"]
     assert {"job", "source", "limit", "lane", "tiers", "budget", "dry_run"} <= set(form)
     assert all(field.get("description") for field in form.values())
+
+
+async def _every_way_in_makes_a_run(deployments: dict[str, str]) -> None:
+    """As far as that goes without a worker: what is asked for over HTTP, and what the automations would start."""
+    parameters = {"job": "companies", "limit": 2}
+    asked = [await ask_for_run(parameters, "message-1") for _ in range(2)]
+    assert asked[0] == asked[1]  # one run, however often a message is repeated
+    async with get_client() as client:
+        made = await client.request(
+            "POST",
+            "/deployments/{id}/create_flow_run",
+            path_params={"id": deployments["manual"]},
+            json={"parameters": parameters},
+        )
+        for flow_run_id in (asked[0]["flow_run_id"], made.json()["id"]):
+            flow_run = await client.read_flow_run(flow_run_id)
+            assert (str(flow_run.deployment_id), flow_run.parameters) == (deployments["manual"], parameters)
+        automations = {each.name: each for each in await client.read_automations()}
+    for why in ("size", "age"):
+        found = automations[f"flush-inbox-by-{why}"]
+        (action,) = found.actions
+        assert found.enabled and isinstance(action, RunDeployment)
+        assert isinstance(found.trigger, EventTrigger)
+        assert (str(action.deployment_id), found.trigger.expect) == (deployments["flush-inbox"], {DUE})
+        assert found.trigger.match.matches({"rowtide.why": why})
 
 
 def test_a_dry_run_says_what_it_would_cost_and_asks_nothing(api: Any, tmp_path: Path) -> None:

@@ -189,6 +189,10 @@ def test_more_messages_than_allowed_are_told_when_to_come_again(place: Path) -> 
         assert [each.status_code for each in found][:2] == [202, 429]
         assert found[1].headers["retry-after"] == "1"
         assert httpx2.get(f"{url}/health").json()["status"] == "ok"
+        figures = httpx2.get(f"{url}/metrics").text
+        assert 'rowtide_messages_total{job="sorting",outcome="accepted"} 1.0' in figures
+        assert 'rowtide_messages_total{job="sorting",outcome="too_many"} 2.0' in figures
+        assert 'rowtide_inbox_rows{job="sorting"}' in figures
 
 
 def test_without_a_secret_it_does_not_start_and_a_bad_one_is_not_repeated() -> None:

@@ -11,6 +11,7 @@ from rowtide.lanes.choosing import is_overdue
 from rowtide.ledger import ledger_batches, ledger_claims
 from rowtide.ledger.ledger import Ledger, Run, find_run
 from rowtide.ledger.ledger_batches import Batch
+from rowtide.observing.happenings import happened
 from rowtide.sharing import polling
 from rowtide.work import Clock, Work
 
@@ -91,6 +92,9 @@ class Collector:
                 ledger_batches.ended(tx, batch.batch_no, took_seconds=took, now=self._clock())
         done = file_results(self._work, batch, spool, now=self._clock())
         spool.unlink(missing_ok=True)  # whoever submits sweeps what no open batch needs
+        counts = ", ".join(f"{count:,} {name}" for name, count in done.items())
+        known = {"run_id": self._work.run.run_id, "batch_id": batch.api_id, "rows": batch.rows, "outcomes": dict(done)}
+        happened("batch_filed", f"batch {batch.api_id} has ended and is filed: {counts}", known)
         return done
 
     def _not_there(self, batch: Batch, kind: str) -> Counter[str]:

@@ -14,6 +14,7 @@ from rowtide.api.doubt import Found, NeverTaken, Unprovable, Verdict, Wait, verd
 from rowtide.ledger import ledger_batches, ledger_rows
 from rowtide.ledger.ledger import moment
 from rowtide.ledger.ledger_batches import Batch
+from rowtide.observing.happenings import happened
 from rowtide.sharing import polling
 from rowtide.work import Clock, Work
 
@@ -86,6 +87,8 @@ def lose(work: Work, batch: Batch, kind: str) -> None:
     with work.ledger.page() as tx:
         ledger_batches.lose(tx, batch, BATCHES[kind].reason)
         ledger_rows.hold_batch(tx, work.run, batch.batch_no, BATCHES[kind].reason)
+    known = {"run_id": work.run.run_id, "batch_id": batch.api_id, "tag": batch.tag, "rows": batch.rows, "reason": kind}
+    happened("batch_lost", f"a batch of {batch.rows:,} rows is lost ({kind}): rowtide settle", known, is_trouble=True)
 
 
 def _alike(work: Work, batch: Batch, listed: list[BatchStatus]) -> list[BatchStatus]:

@@ -25,6 +25,8 @@ from rowtide.ledger import ledger_batches, ledger_rows
 from rowtide.ledger.ledger_batches import Batch
 from rowtide.ledger.ledger_rows import Remark
 from rowtide.ledger.states import RowState
+from rowtide.observing.happenings import happened
+from rowtide.observing.tracing import span
 from rowtide.work import SPOOL_PAGE, Clock, Work
 
 SHEDDABLE = 64  # the last requests of a body that can be taken off again
@@ -82,14 +84,22 @@ async def post(work: Work, claude: Claude, batch: Batch, *, clock: Clock) -> Cre
         ledger_batches.intend(tx, batch.batch_no, newest_before=newest, now=clock())
     batch = replace(batch, state="posting")
     work.ledger.check()  # a process that froze after its intent must not wake up and post
-    outcome = await claude.create_batch(body_of(work, batch.tag), work.betas)
+    with span(
+        "rowtide.post_batch", rowtide__run_id=work.run.run_id, rowtide__batch=batch.tag, rowtide__rows=batch.rows
+    ):
+        outcome = await claude.create_batch(body_of(work, batch.tag), work.betas)
     match outcome:
         case Created(status):
             with work.ledger.page() as tx:
                 ledger_batches.opened(tx, batch.batch_no, status.api_id, adopted=False, now=clock())
+            known = {"run_id": work.run.run_id, "batch_id": status.api_id, "rows": batch.rows}
+            happened("batch_sent", f"{batch.rows:,} rows sent in batch {status.api_id}", known)
         case Unknown(detail):
             with work.ledger.page() as tx:
                 ledger_batches.doubt(tx, batch.batch_no, detail, now=clock())
+            known = {"run_id": work.run.run_id, "tag": batch.tag, "rows": batch.rows}
+            words = f"nobody knows whether a batch of {batch.rows:,} rows was taken: it is looked for"
+            happened("batch_doubtful", words, known, is_trouble=True)
         case Refused() if outcome.is_for_good:
             _take_back(work, batch, outcome, now=clock())
         case Refused():

@@ -16,7 +16,7 @@ from rowtide.lanes import lanes
 from rowtide.lanes.lanes import Choice, Pasts, choose
 from rowtide.ledger import ledger_history, ledger_lanes
 from rowtide.ledger.ledger import Ledger
-from rowtide.work import Plan, tiers_of
+from rowtide.work import Plan
 
 SEED = 1  # the same plan twice says the same
 
@@ -83,7 +83,7 @@ def _past(found: Plan, ledger: Ledger | None) -> tuple[History | None, Pasts]:
         return None, Pasts()
     job = found.job
     with ledger.view() as tx:
-        history = ledger_history.history(tx, job.name, job.version, orjson.dumps(tiers_of(job)).decode())
+        history = ledger_history.history(tx, job.name, job.version, orjson.dumps(job.tiers).decode())
         return history, ledger_lanes.pasts(tx, job.name)
 
 

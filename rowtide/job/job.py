@@ -186,6 +186,24 @@ class LiveSpec(Spec):
     """How many earlier rows a row of the sequential lane sees, with their answers."""
 
 
+class SloSpec(Spec):
+    window_days: float = Field(default=28, gt=0)
+    """Over how many days, up to now, the objectives are measured: the runs that began in them."""
+    coverage: float | None = Field(default=None, gt=0, lt=1)
+    """Of the rows that came in and are settled, the share that must have a verified answer in the sink."""
+    accepted_share: float | None = Field(default=None, gt=0, lt=1)
+    """Of the rows that a model was asked about and that are settled, the share whose answer must be accepted."""
+    cost_per_accepted_row: float | None = Field(default=None, gt=0)
+    """What an accepted row may cost, in US dollars: all that was spent, over the rows that were accepted."""
+    oldest_waiting_seconds: float | None = Field(default=None, gt=0)
+    """How long a row may wait to be settled: in the inbox, or in a run that is not over."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is promised."""
+        return not self.model_dump(exclude={"window_days"}, exclude_none=True)
+
+
 class LimitsSpec(Spec):
     turns: int = Field(default=8, ge=1)
     """Model replies a row may take at one tier."""
@@ -267,6 +285,8 @@ class JobSpec(Spec):
     """Where a row, a batch or a run must stop."""
     sink: SinkSpec
     """Where accepted rows go."""
+    slo: SloSpec = SloSpec()
+    """What is promised of the job, watched by `rowtide slo` and after every run."""
 
     @property
     def key_columns(self) -> list[str]:

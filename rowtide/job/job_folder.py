@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +30,7 @@ ANSWER_FILE = "answer.py"
 # What does not decide an answer may change under a run, and does not make loaded rows stale.
 UNDECIDING = {
     "description", "source", "sink", "lane", "live", "finish_within_minutes", "start", "difficulty", "escalation",
+    "slo",
 }  # fmt: skip
 UNDECIDING_LIMITS = {
     "budget_usd", "day_usd", "bounces", "batch_rows", "batch_bytes", "enough_rows", "row_bytes", "patience_seconds",
@@ -57,6 +58,16 @@ class Job:
     def version(self) -> str:
         """Changes when something that decides an answer does."""
         return hashlib.blake2b(orjson.dumps(self.files, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
+
+    def on_ladder(self, tiers: list[str]) -> "Job":
+        """The job with these rungs instead of its own."""
+        return replace(self, spec=self.spec.model_copy(update={"tiers": tiers}))
+
+    @property
+    def tiers(self) -> list[str]:
+        """What the models of its ladder are called in reports."""
+        look = self.spec.checks.self_check
+        return [*self.spec.tiers, *([f"{look.tier} (check)"] if look else [])]
 
     def message_for(self, row: Mapping[str, object]) -> str:
         """The row's own message."""

@@ -17,7 +17,7 @@ from rowtide.ledger.ledger_tables import (
     stay,
     tables,
 )
-from rowtide.ledger.ledger_work_tables import claim, flow_run, message, message_row, worker
+from rowtide.ledger.ledger_work_tables import breach, claim, flow_run, message, message_row, told, worker
 
 
 def m001_initial(tx: Connection) -> None:
@@ -129,6 +129,12 @@ def m010_workers(tx: Connection) -> None:
         made.create(tx)
 
 
+def m011_objectives(tx: Connection) -> None:
+    """Since when objectives are breached, and what was told."""
+    for made in (breach, told):
+        made.create(tx)
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -142,6 +148,7 @@ MIGRATIONS = [
     m008_inbox,
     m009_flow_runs,
     m010_workers,
+    m011_objectives,
 ]
 
 

@@ -1,4 +1,7 @@
-"""The tables of work that waits and of who does it: messages until a run takes them; a run's flow runs and workers."""
+"""The tables of work that waits, of who does it, and of what people were told.
+
+Messages until a run takes them; a run's flow runs and workers; objectives that are breached, and events that were told.
+"""
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Text, UniqueConstraint, text
 
@@ -59,5 +62,24 @@ claim = table(
     Column("what", Text, primary_key=True),
     Column("number", Number, primary_key=True, autoincrement=False),  # a share's place, a batch's number; 0: the poll
     Column("holder", Text),  # the worker that has it in hand; null: whoever comes first
+    clustered=True,
+)
+
+# An objective of a job that was found breached: from when it was first seen until it was first seen met again.
+breach = table(
+    "breach",
+    Column("job", Text, primary_key=True),
+    Column("objective", Text, primary_key=True),
+    Column("since", Text, primary_key=True),
+    Column("ended_at", Text),  # null while it lasts
+    clustered=True,
+)
+
+# What Prefect was told of, so that it is told once: a run and what held it, a job and a breach.
+told = table(
+    "told",
+    Column("subject", Text, primary_key=True),
+    Column("occurrence", Text, primary_key=True),
+    Column("told_at", Text, nullable=False),
     clustered=True,
 )

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import ToolServerSpec
+from rowtide.observing.tracing import span
 from rowtide.tools.stubs import Stub, load_stub
 from rowtide.tools.tool_rules import BETWEEN, Listed, Offer, Tool, cut, offers
 from rowtide.tools.tool_servers import Said, ToolServer
@@ -73,7 +74,10 @@ class ToolPool:
             return self._outcome(server, wire_name, refusal)
         meta: dict[str, object] = dict.fromkeys(KEY_NAMES, idempotency_key) if idempotency_key else {}
         reads = not offer.tool.may_write
-        said = await self._servers[server].call(offer.listed.name, arguments, meta, may_repeat=reads)
+        with span(f"execute_tool {offer.tool.name}", **_as_traced(offer.tool.name)) as made:
+            said = await self._servers[server].call(offer.listed.name, arguments, meta, may_repeat=reads)
+            if made and said.is_error:
+                made.set_attribute("error.type", "tool_error")
         return ToolOutcome(offer.tool.name, cut(said.text, self._output_chars), said.is_error, said.seconds)
 
     async def _offered(self, name: str, *, is_patient: bool) -> dict[str, Offer]:
@@ -116,6 +120,11 @@ def _server(name: str, spec: ToolServerSpec, folder: Path, environment: Mapping[
     if spec.stub is not None:
         return _StubServer(load_stub(folder / spec.stub))
     return ToolServer(name, spec, folder, environment)
+
+
+def _as_traced(tool: str) -> dict[str, str]:
+    """As OpenTelemetry's conventions for generative AI name these things; the arguments may be private."""
+    return {"gen_ai__operation__name": "execute_tool", "gen_ai__tool__name": tool}
 
 
 def _refusal(offer: Offer, arguments: dict[str, object]) -> str:

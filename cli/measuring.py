@@ -1,0 +1,93 @@
+"""Figures for Prometheus, read from the ledger when they are asked for. The only module that imports its client."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from rowtide.ledger.ledger import Ledger
+from rowtide.ledger.ledger_health import Counted, Health, health
+
+KEPT_SECONDS = 10.0  # figures are read no more often, however often they are asked for
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class LedgerCollector(Collector):
+    """The ledger's figures. Several may ask at once; one reads."""
+
+    def __init__(self, ledger: Ledger, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ledger, self._monotonic, self._lock = ledger, monotonic, threading.Lock()
+        self._found: Health | None = None
+        self._found_at = 0.0
+
+    def describe(self) -> list[Metric]:
+        """Nothing: to be registered must not cost a look into the ledger."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        found, now = self._health(), datetime.now(UTC)
+        yield _gauge("rowtide_rows", "Rows of the runs that are not over.", ["job", "run_id", "state"], found.rows)
+        yield _gauge("rowtide_batches", "Batches at the API: open, doubtful, lost.", ["job", "state"], found.batches)
+        words = "Age of the oldest batch that is open or doubtful."
+        yield _gauge("rowtide_batch_oldest_seconds", words, ["job", "state"], found.batch_age)
+        yield _counter("rowtide_spent_usd", "What a job's runs have cost, in US dollars.", ["job"], found.spent_usd)
+        words = "What requests in flight cost at worst, in US dollars."
+        yield _gauge("rowtide_at_stake_usd", words, ["job"], found.at_stake_usd)
+        words = "Tool calls of the runs that are not over: answered, failed."
+        yield _gauge("rowtide_tool_calls", words, ["job", "tool", "outcome"], found.tool_calls)
+        yield _gauge("rowtide_holds", "Gates that wait for a person.", ["job", "gate"], found.holds)
+        waiting = [((each.job,), each.rows) for each in found.waiting]
+        yield _gauge("rowtide_inbox_rows", "Rows that came by webhook and wait for a run.", ["job"], waiting)
+        ages = [((each.job,), (now - each.oldest_at).total_seconds()) for each in found.waiting]
+        yield _gauge("rowtide_inbox_oldest_seconds", "Age of the oldest row that waits so.", ["job"], ages)
+
+    def _health(self) -> Health:
+        with self._lock:
+            now = self._monotonic()
+            if self._found is None or now - self._found_at > KEPT_SECONDS:
+                with self._ledger.view() as tx:
+                    self._found = health(tx, now=datetime.now(UTC))
+                self._found_at = now
+            return self._found
+
+
+class Meters:
+    """What a process offers to Prometheus: the ledger's figures, and what a receiver counts of its own."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(LedgerCollector(ledger))
+        words = "Messages by what became of them: accepted, repeated, or the reason of a refusal."
+        self._messages = Counter("rowtide_messages", words, ["job", "outcome"], registry=self._registry)
+
+    def count(self, job: str, outcome: str) -> None:
+        """Count a message. The job of one that is refused may be no job: what strangers write is no label."""
+        self._messages.labels(job, outcome).inc()
+
+    def text(self) -> bytes:
+        """All figures, as Prometheus reads them."""
+        return generate_latest(self._registry)
+
+    def serve(self, host: str, port: int) -> tuple[int, threading.Thread]:
+        """Serve them at /metrics, from a thread. Returns the port, and the thread."""
+        server, thread = start_http_server(port, host, self._registry)
+        return server.server_port, thread
+
+
+def _gauge(name: str, words: str, labels: list[str], counted: Counted) -> Metric:
+    family = GaugeMetricFamily(name, words, labels=labels)
+    for values, figure in counted:
+        family.add_metric(list(values), figure)
+    return family
+
+
+def _counter(name: str, words: str, labels: list[str], counted: Counted) -> Metric:
+    family = CounterMetricFamily(name, words, labels=labels)
+    for values, figure in counted:
+        family.add_metric(list(values), figure)
+    return family

@@ -1,0 +1,21 @@
+"""`rowtide metrics`."""
+
+from cli.measuring import Meters
+from cli.say import err, existing_ledger
+
+
+def metrics(*, host: str = "127.0.0.1", port: int = 9464) -> int:
+    """Serve figures of all runs for Prometheus, at /metrics, until interrupted. One for a ledger is enough.
+
+    Parameters
+    ----------
+    host
+        The address to listen on.
+    port
+        The port to listen on; 0 picks a free one.
+    """
+    with existing_ledger() as ledger:
+        taken, thread = Meters(ledger).serve(host, port)
+        err.print(f"metrics on http://{host}:{taken}/metrics", markup=False)
+        thread.join()
+    return 0

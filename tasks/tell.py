@@ -1,0 +1,37 @@
+"""Events for what a person must hear of, each said once: a run held, a budget reached, an objective breached."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from prefect.events import emit_event
+
+from rowtide.ledger import ledger_slo
+from rowtide.ledger.ledger import Ledger
+from rowtide.observing.happenings import happened
+
+
+def tell(
+    ledger: Ledger, event: str, kind: str, subject: str, occurrence: str, payload: Mapping[str, Any], job: str
+) -> bool:
+    """Emit `rowtide.EVENT` about a run or a job (`kind`), unless this was told of before. Returns whether it was not.
+
+    Who dies between the event and the note says it again, under the same id.
+    """
+    with ledger.view() as tx:
+        if ledger_slo.was_told(tx, subject, occurrence):
+            return False
+    emit_event(
+        f"rowtide.{event}",
+        {"prefect.resource.id": f"rowtide.{kind}.{subject}", "prefect.resource.name": subject, "job": job},
+        related=[{"prefect.resource.id": f"rowtide.job.{job}", "prefect.resource.role": "job"}],
+        payload=dict(payload),
+        id=uuid5(NAMESPACE_URL, f"rowtide:{event}:{subject}:{occurrence}"),
+    )
+    figures = {key: value for key, value in payload.items() if key != "failures"}  # what a gate saw may be a row's text
+    fields = {"job": job, **({"run_id": subject} if kind == "run" else {}), **figures}
+    happened(event.replace(".", "_"), f"{event.replace('.', ' ')}: {subject}", fields, is_trouble=True)
+    with ledger.page() as tx:
+        ledger_slo.note_told(tx, subject, occurrence, now=datetime.now(UTC))
+    return True

@@ -1,0 +1,47 @@
+"""What is promised of jobs, looked at: an artifact that shows it, and an event for each new breach."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect.artifacts import acreate_markdown_artifact
+
+from blocks.ledger_database import LedgerDatabase
+from rowtide.ledger.ledger import Ledger
+from rowtide.observing.objectives import HEADINGS, as_cells, as_json
+from rowtide.observing.watching import Watched, folders_of, watch
+from tasks.durable import durable
+from tasks.tell import tell
+
+
+@durable
+async def watch_objectives(folders: Sequence[str] | None = None) -> int:
+    """Measure the objectives of the jobs in these folders, or of all jobs. Returns how many are breached.
+
+    A job whose `job.yaml` cannot be read is left out: its own runs say so.
+    """
+    now = datetime.now(UTC)
+    with (await LedgerDatabase.in_force()).get_ledger() as ledger:
+        where = folders_of(ledger, Path("jobs")) if folders is None else [Path(each) for each in folders]
+        watched = watch(ledger, where, now=now)
+        for each in watched:
+            _tell(ledger, each)
+    if watched:
+        await acreate_markdown_artifact(_in_words(watched, now), key="slo", description="What is promised of jobs")
+    return sum(len(each.breached) for each in watched)
+
+
+def _tell(ledger: Ledger, seen: Watched) -> None:
+    for standing, said in zip(seen.found, as_json(seen.slo, seen.found, seen.since), strict=True):
+        if standing.is_breached:
+            since = said["breached_since"]
+            tell(ledger, "slo.breached", "job", seen.job, f"{standing.objective} {since}", said, seen.job)
+
+
+def _in_words(watched: Sequence[Watched], now: datetime) -> str:
+    lines: list[str] = []
+    for each in watched:
+        lines += ["", f"**{each.job}**, over {each.slo.window_days:g} days", "", f"| {' | '.join(HEADINGS)} |"]
+        lines += ["|---" * len(HEADINGS) + "|"]
+        lines += [f"| {' | '.join(cells)} |" for cells in as_cells(each.found, each.since, now)]
+    return "\n".join(lines).strip()
