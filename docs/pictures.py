@@ -7,6 +7,7 @@ deleted.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -95,7 +96,7 @@ def held_and_approved(page: Page, api: str, home: Path) -> None:
     until(lambda: state_of(api, flow_run) == "Suspended")
     page.goto(page_of(api, flow_run))
     page.get_by_role("button", name="Resume").first.click()
-    page.locator(".p-select-button__control").last.click()
+    page.locator(".p-select-button__control").last.press("Space")
     page.locator(".p-select-option", has_text="approve").click()
     page.locator(".p-textarea__control").first.fill("a small first run")
     photograph(page, "prefect-hold")
@@ -140,7 +141,8 @@ def run_by_form(page: Page, api: str, values: Mapping[str, str], *, picture: str
 
 def field(page: Page, name: str) -> Locator:
     """A parameter's place in the form: the innermost that its label heads."""
-    return page.locator(".schema-form-property", has=page.get_by_text(name, exact=True)).last
+    label = page.get_by_text(re.compile(rf"^{name}( \(Optional\))?$"))
+    return page.locator(".schema-form-property", has=label).last
 
 
 def fill(where: Locator, value: str) -> None:

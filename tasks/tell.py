@@ -6,6 +6,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from prefect.events import emit_event
+from prefect.runtime import flow_run
 
 from rowtide.ledger import ledger_slo
 from rowtide.ledger.ledger import Ledger
@@ -22,13 +23,14 @@ def tell(
     with ledger.view() as tx:
         if ledger_slo.was_told(tx, subject, occurrence):
             return False
-    emit_event(
-        f"rowtide.{event}",
-        {"prefect.resource.id": f"rowtide.{kind}.{subject}", "prefect.resource.name": subject, "job": job},
-        related=[{"prefect.resource.id": f"rowtide.job.{job}", "prefect.resource.role": "job"}],
-        payload=dict(payload),
-        id=uuid5(NAMESPACE_URL, f"rowtide:{event}:{subject}:{occurrence}"),
-    )
+    if flow_run.id is not None:  # elsewhere nobody listens, and Prefect would start a server to be told
+        emit_event(
+            f"rowtide.{event}",
+            {"prefect.resource.id": f"rowtide.{kind}.{subject}", "prefect.resource.name": subject, "job": job},
+            related=[{"prefect.resource.id": f"rowtide.job.{job}", "prefect.resource.role": "job"}],
+            payload=dict(payload),
+            id=uuid5(NAMESPACE_URL, f"rowtide:{event}:{subject}:{occurrence}"),
+        )
     figures = {key: value for key, value in payload.items() if key != "failures"}  # what a gate saw may be a row's text
     fields = {"job": job, **({"run_id": subject} if kind == "run" else {}), **figures}
     happened(event.replace(".", "_"), f"{event.replace('.', ' ')}: {subject}", fields, is_trouble=True)
