@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from rowtide.api.claude import Claude
 from rowtide.api.filing import file_results
 from rowtide.api.settling import lose
-from rowtide.errors import IllegalMove
+from rowtide.errors import IllegalMove, WorldError
 from rowtide.lanes.choosing import is_overdue
 from rowtide.ledger import ledger_batches, ledger_claims
 from rowtide.ledger.ledger import Ledger, Run, find_run
@@ -34,7 +34,12 @@ class Collector:
                 done += await self._poll() if is_ours else Counter[str]()
         batch = self._next(None)
         while batch is not None:
-            done += await self._collect(batch)
+            try:
+                done += await self._collect(batch)
+            except WorldError:
+                with self._work.ledger.page() as tx:
+                    ledger_claims.give_back(tx, self._work.run, "batch", batch.batch_no, self._work.worker.name)
+                raise
             batch = self._next(batch)
         return done
 
