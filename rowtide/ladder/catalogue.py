@@ -91,11 +91,6 @@ class Model(Entry):
             raise ValueError("prices: one must begin above 0 tokens")
         return self
 
-    @cached_property
-    def batch_parts(self) -> tuple[int, int]:
-        """The share of a price that a batch pays, as a fraction."""
-        return self.batch_share.as_integer_ratio()
-
     def price_at(self, prompt_tokens: int) -> Price:
         """The price of a request whose whole prompt is so long."""
         begins = 0  # where the price of the shortest prompts does

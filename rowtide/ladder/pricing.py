@@ -52,5 +52,5 @@ def worst_case_micro(model: Model, prompt_tokens: int, max_tokens: int, *, lane:
 
 def _rounded(parts: int, per: int, model: Model, lane: str) -> int:
     """Parts of a micro-dollar as whole micro-dollars, with the lane's discount: half of one is rounded up."""
-    share, of = model.batch_parts if lane == "batch" else (1, 1)
+    share, of = model.batch_share.as_integer_ratio() if lane == "batch" else (1, 1)
     return (2 * parts * share + per * of) // (2 * per * of)
