@@ -43,6 +43,9 @@ pictures: .venv/.test ## photograph the report and the run's page in Prefect, fo
 chaos: .venv/.test ## kill it at every effect, plan faults at random, and count what that cost: about ten minutes
 	.venv/bin/python -m chaos
 
+# Processes find the modules that earlier ones compiled: to compile them again takes each five seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The test stamp includes the run-time one, so a fresh `make test` installs once.
 .venv/.run: $(PINS) | .venv/bin/python
 	$(call install,.)
