@@ -106,7 +106,7 @@ class LedgerDatabase(Block):
 
     @asynccontextmanager
     async def get_work_if_free(self, run_id: str) -> AsyncGenerator[Work]:
-        """The same without waiting: `work.is_alone` says whether nobody else works on it alone."""
+        """The same without waiting: `work.worker.is_alone` says whether nobody else works on it alone."""
         async with self._opened(run_id, "alone if free") as work:
             yield work
 

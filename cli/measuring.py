@@ -80,14 +80,14 @@ class Meters:
 
 
 def _gauge(name: str, words: str, labels: list[str], counted: Counted) -> Metric:
-    family = GaugeMetricFamily(name, words, labels=labels)
-    for values, figure in counted:
-        family.add_metric(list(values), figure)
-    return family
+    return _filled(GaugeMetricFamily(name, words, labels=labels), counted)
 
 
 def _counter(name: str, words: str, labels: list[str], counted: Counted) -> Metric:
-    family = CounterMetricFamily(name, words, labels=labels)
+    return _filled(CounterMetricFamily(name, words, labels=labels), counted)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, counted: Counted) -> Metric:
     for values, figure in counted:
         family.add_metric(list(values), figure)
     return family

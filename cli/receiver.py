@@ -96,10 +96,9 @@ async def _take(request: Request) -> Response:
     value = parsed(body)
     message = message_of(door, message_id or check_id(cloud_event_id(value) or ""), value)
     receipt = await receiver.inbox.receive(message)
-    if receipt is not Receipt.DIFFERENT:
-        receiver.meters.count(door.job, receipt.value)
-    else:
+    if receipt is Receipt.DIFFERENT:
         raise Refused("message_differs", f"message {message.message_id!r} of job {door.job!r} had another body")
+    receiver.meters.count(door.job, receipt.value)
     if receipt is Receipt.ACCEPTED and receiver.announcer:
         receiver.announcer.accepted(door.job, message.message_id, len(message.rows))
     said = {"message_id": message.message_id, "job": door.job, "rows": len(message.rows), "receipt": receipt.value}

@@ -15,14 +15,14 @@ from rowtide.observing.happenings import happened
 
 def tell(
     ledger: Ledger, event: str, kind: str, subject: str, occurrence: str, payload: Mapping[str, Any], job: str
-) -> bool:
-    """Emit `rowtide.EVENT` about a run or a job (`kind`), unless this was told of before. Returns whether it was not.
+) -> None:
+    """Emit `rowtide.EVENT` about a run or a job (`kind`), unless this was told of before.
 
     Who dies between the event and the note says it again, under the same id.
     """
     with ledger.view() as tx:
         if ledger_slo.was_told(tx, subject, occurrence):
-            return False
+            return
     if flow_run.id is not None:  # elsewhere nobody listens, and Prefect would start a server to be told
         emit_event(
             f"rowtide.{event}",
@@ -36,4 +36,3 @@ def tell(
     happened(event.replace(".", "_"), f"{event.replace('.', ' ')}: {subject}", fields, is_trouble=True)
     with ledger.page() as tx:
         ledger_slo.note_told(tx, subject, occurrence, now=datetime.now(UTC))
-    return True

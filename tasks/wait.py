@@ -41,13 +41,12 @@ async def wait(run_id: str) -> dict[str, int]:
         longest = LONGEST_WITH_A_DEADLINE if work.run.finish_by else LONGEST_PAUSE_SECONDS
         until = reached_at + _patience(work, credentials.settle)
         while may_more_come(work):
+            polls, after = _now() >= poll_at, pause
             try:
-                polls = _now() >= poll_at
                 settled = polls and await _settled(work, claude, credentials.settle)
                 done = await collector.round(polls=polls)
                 if polls:
-                    reached_at, poll_at = _now(), _now() + timedelta(seconds=pause)
-                    pause = min(pause * PAUSE_GROWS_BY, longest)
+                    reached_at = _now()
                 if settled:
                     done["settled"] += 1
             except StoppedByWorld:
@@ -55,7 +54,10 @@ async def wait(run_id: str) -> dict[str, int]:
             except WorldError as error:
                 if _now() - reached_at > OUTAGE:
                     raise
-                poll_at = _now() + timedelta(seconds=error.retry_after_seconds or pause)
+                polls, after = True, error.retry_after_seconds or pause
+            if polls:
+                poll_at = _now() + timedelta(seconds=after)
+                pause = min(pause * PAUSE_GROWS_BY, longest)
             if is_something_left(work):
                 done["left"] += 1
             if done.total() or _now() >= until:

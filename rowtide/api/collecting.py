@@ -38,7 +38,7 @@ class Collector:
                 done += await self._collect(batch)
             except WorldError:
                 with self._work.ledger.page() as tx:
-                    ledger_claims.give_back(tx, self._work.run, "batch", batch.batch_no, self._work.worker.name)
+                    ledger_batches.let_go(tx, self._work.run, batch.batch_no, self._work.worker.name)
                 raise
             batch = self._next(batch)
         return done
@@ -66,15 +66,13 @@ class Collector:
         return done
 
     def _next(self, done: Batch | None) -> Batch | None:
-        """Let go of a batch: for good when it is filed or lost, else to be looked at again. Claim the next."""
+        """Let go of a batch, and claim the next."""
         work, me = self._work, self._work.worker.name
         with work.ledger.page() as tx:
             number = done.batch_no if done else None
             while True:
                 if number is not None:
-                    still = ledger_batches.batch_of(tx, number)
-                    let_go = ledger_claims.give_back if still and still.state == "open" else ledger_claims.withdraw
-                    let_go(tx, work.run, "batch", number, me)
+                    ledger_batches.let_go(tx, work.run, number, me)
                 number = ledger_claims.take(tx, work.run, "batch", me, after=number or 0)
                 batch = ledger_batches.batch_of(tx, number)
                 if batch is None or batch.state == "open":

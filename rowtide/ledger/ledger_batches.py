@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, text
 
 from rowtide.errors import IllegalMove
+from rowtide.ledger import ledger_claims
 from rowtide.ledger.ledger import Run, take_turn, timestamp
 
 
@@ -154,6 +155,13 @@ def batch_of(tx: Connection, batch_no: int | None) -> Batch | None:
     """The batch of that number, if there is one."""
     found = tx.execute(text(f"SELECT {COLUMNS} FROM batch WHERE batch_no = :batch"), {"batch": batch_no}).first()
     return None if found is None else Batch(*found)
+
+
+def let_go(tx: Connection, run: Run, batch_no: int, me: str) -> None:
+    """A worker has a batch in hand no more: for good when it is filed or lost, else to be looked at again."""
+    batch = batch_of(tx, batch_no)
+    release = ledger_claims.give_back if batch and batch.state == "open" else ledger_claims.withdraw
+    release(tx, run, "batch", batch_no, me)
 
 
 def claimed(tx: Connection, api_ids: Collection[str]) -> set[str]:
