@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import orjson
 from sqlalchemy import text
 
+from rowtide.compact import compact_json
 from rowtide.gates.judging import judge_rows
 from rowtide.gates.validating import judge_answers
 from rowtide.intake.admission import Admission
@@ -61,7 +61,7 @@ def _judge(home: Path, run_id: str, rows: int) -> None:
 def _admit(ledger: Ledger, run: ledgers.Run, rows: int) -> None:
     for first in range(1, rows + 1, PAGE):
         page = [
-            Admission(run.first_row_no + n, f"{run.run_id}-{n}", f"id-{n}", orjson.dumps(_row(n)))
+            Admission(run.first_row_no + n, f"{run.run_id}-{n}", f"id-{n}", compact_json(_row(n)))
             for n in range(first, min(first + PAGE, rows + 1))
         ]
         with ledger.page() as tx:
@@ -76,7 +76,7 @@ def _answer(work: Work, rows: int) -> None:
         with work.ledger.page() as tx:
             where = {"first": numbers[0], "last": numbers[-1]}
             tx.execute(text("UPDATE row SET state = 'replied', turn = 1 WHERE row_no BETWEEN :first AND :last"), where)
-            ledger_rows.answer(tx, {n: orjson.dumps(_reply(n, chance)) for n in numbers})
+            ledger_rows.answer(tx, {n: compact_json(_reply(n, chance)) for n in numbers})
 
 
 async def _load(run_id: str) -> int:

@@ -1,6 +1,5 @@
 """The garbage collector of a process that works on rows: what it need not look at, and how often it looks."""
 
-import atexit
 import gc
 
 # A page of rows is alive all at once: to look at it after every 700 new objects, as Python does by itself, finds
@@ -12,5 +11,4 @@ def settle() -> None:
     """Take all that is there now, which is mostly what was imported, to stay; look for garbage less often."""
     gc.collect()
     gc.freeze()
-    atexit.register(gc.unfreeze)  # at the end of the process it all goes, as libraries in C++ expect
     gc.set_threshold(NEW_OBJECTS)

@@ -23,11 +23,11 @@ PRODUCT = [*LAYERS, "emulator"]
 # Decisions take values and give values back. Edges touch disk, network, database or other programs.
 DECISIONS = {
     "admission", "agent", "allowance", "answer_schema", "api_outcomes", "catalogue", "charts", "checks", "columns",
-    "connector", "difficulty", "doubt", "errors", "facts", "features", "forecast", "holds", "job", "job_file", "ladder",
-    "lanes", "mending", "messages", "objectives", "pace", "packing", "policies", "pricing", "provided",
-    "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words", "requests",
-    "results", "rows", "self_check", "server_json", "signatures", "skills", "spreads", "states", "stays", "stubs",
-    "summary", "thresholds", "tool_rules", "waking", "wanted", "words",
+    "compact", "connector", "difficulty", "doubt", "errors", "facts", "features", "forecast", "holds", "job",
+    "job_file", "ladder", "lanes", "mending", "messages", "objectives", "pace", "packing", "policies", "pricing",
+    "provided", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words",
+    "requests", "results", "rows", "self_check", "server_json", "signatures", "skills", "spreads", "states", "stays",
+    "stubs", "summary", "thresholds", "tool_rules", "waking", "wanted", "words",
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",

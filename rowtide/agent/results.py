@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from rowtide.agent.policies import RESULTS, Policy, policy_of, policy_of_error
+from rowtide.compact import compact_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def parse_line(line: bytes) -> tuple[str, Outcome]:
 
 def replied(message: Mapping[str, Any]) -> Replied:
     """A message, live or in a batch."""
-    return Replied(message["stop_reason"] or "end_turn", orjson.dumps(message["content"]), message["usage"])
+    return Replied(message["stop_reason"] or "end_turn", compact_json(message["content"]), message["usage"])
 
 
 def refused(kind: str, message: str) -> Unanswered:

@@ -24,7 +24,7 @@ from rowtide.ledger.ledger_rows import Remark
 from rowtide.sinks.sinks import open_sink
 from rowtide.work import Clock, Work, fields_of, load_gate
 
-PAGE_ROWS = 5000
+PAGE_ROWS = 10_000  # Great Expectations takes a twentieth of a second for a page, whatever is in it
 
 Read = tuple[Judged, dict[str, Any]]  # a row, and its values
 Turner = Callable[[int], list[Judged]]  # the page after a row's number

@@ -8,6 +8,8 @@ from decimal import Decimal
 
 import orjson
 
+from rowtide.compact import compact_json
+
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
@@ -29,7 +31,7 @@ class BadRow:
 
 def canonical(values: Mapping[str, object]) -> bytes:
     """The row's content as JSON with sorted keys: equal rows give equal bytes."""
-    return orjson.dumps(values, default=_plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    return compact_json(values, orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY, _plain)
 
 
 def row_id(content: bytes) -> str:

@@ -30,7 +30,7 @@ SQLITE_SETTINGS = (
     "PRAGMA journal_mode = WAL",  # readers (progress, `show`) never wait for the writer
     "PRAGMA synchronous = NORMAL",  # a commit survives kill -9; a power cut may cost the last ones
     "PRAGMA busy_timeout = 60000",  # a second process waits its turn
-    "PRAGMA cache_size = -16384",  # 16 MB a connection, whatever the number of rows
+    "PRAGMA cache_size = -8192",  # 8 MB a connection, whatever the number of rows
     "PRAGMA temp_store = MEMORY",
 )
 WAIT_FOR_THE_DISK = "PRAGMA synchronous = FULL"

@@ -24,7 +24,7 @@ from rowtide.ledger.states import RowState
 
 What = Literal["share", "batch", "poll"]
 
-SHARE_ROWS = 5000
+SHARE_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)

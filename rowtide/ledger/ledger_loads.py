@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from urllib.parse import quote
 
 from sqlalchemy import Connection, text
@@ -38,8 +39,7 @@ class Load:
         return {"run": run.run_no, "load": self.load_no, "first": self.first_row, "last": self.last_row}
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A row of a part, with its answer as JSON."""
 
     row_no: int

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import orjson
 
 from rowtide.agent.agent import CallTools, Move, RowAt, ToolUse
+from rowtide.compact import compact_json
 from rowtide.ledger import ledger_calls, ledger_turns
 from rowtide.ledger.ledger_calls import Approval, Place
 from rowtide.ledger.ledger_rows import Remark
@@ -64,7 +65,7 @@ async def call_tools(work: Work, pool: ToolPool, page: Sequence[tuple[RowAt, Mov
     tools = {tool.wire_name: tool for tool in await pool.catalogue()}
     names = {wire: tool.name for wire, tool in tools.items()}
     calls = [
-        Call(row, position, use, names.get(use.tool, use.tool), orjson.dumps(use.arguments, option=BY_KEY))
+        Call(row, position, use, names.get(use.tool, use.tool), compact_json(use.arguments, BY_KEY))
         for row, uses in asked
         for position, use in enumerate(uses)
     ]
