@@ -50,7 +50,8 @@ def standing(**values: Any) -> Standing:
 
 
 RUNNING = {"flow_state": "RUNNING", "is_parked": False}
-CRASHED = {"flow_state": "CRASHED", "is_parked": False}
+JUST_CRASHED = {"flow_state": "CRASHED", "is_parked": False}
+CRASHED = {**JUST_CRASHED, "silent_for": timedelta(minutes=2)}
 DEAD = {"lease": "dead"}
 
 
@@ -72,6 +73,7 @@ DEAD = {"lease": "dead"}
         (standing(**RUNNING, silent_for=HOUR), {"b1"}, [Restart]),
         (standing(**RUNNING, lease="held", silent_for=HOUR), {"b1"}, []),
         (standing(**CRASHED), {"b1"}, [Restart]),
+        (standing(**JUST_CRASHED, silent_for=timedelta(seconds=10)), {"b1"}, []),  # its worker will say so again
         (standing(**CRASHED, can_start=False), {"b1"}, []),
         (standing(**CRASHED, is_canceled=True), {"b1"}, []),
         (standing(**CRASHED, restarts=RESTARTS - 1), {"b1"}, [Restart]),
