@@ -1,7 +1,8 @@
 """A storm of signed webhooks, with the receiver and the worker killed again and again: `python -m benchmarks.storm`.
 
 Senders do what senders do: what was not answered is signed afresh and sent again, under the same id. The worker goes
-on with the runs it began and flushes what waits. At the end everything is counted, from the ledger and from the sink.
+on with the runs it began and flushes what waits. At the end everything is counted, from the ledger and from the sink,
+and it ends with an error unless each good message is there once and each bad one was refused for what is wrong with it.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pyarrow.dataset as ds
 import yaml
@@ -37,6 +39,9 @@ SECRET, STRANGER = (f"whsec_{base64.b64encode(bytes([n]) * 32).decode()}" for n 
 OURS, THEIRS = Webhook(SECRET), Webhook(STRANGER)
 PORT = 8797
 
+# How what the receiver says to each kind of message begins.
+ANSWERS = ("good: 202 ", "repeated: 202 ", "forged: 401 bad_signature", "stale: 401 stale")
+
 
 @dataclass
 class Storm:
@@ -46,6 +51,7 @@ class Storm:
     """(message id, kind): good, repeated, forged, stale."""
     answers: Counter[str] = field(default_factory=Counter[str])
     unanswered: int = 0
+    kills: Counter[str] = field(default_factory=Counter[str])
     took: list[float] = field(default_factory=list[float])
     next: int = 0
 
@@ -65,7 +71,8 @@ def main() -> None:
             "PYTHONPATH": str(Path.cwd()),
         }
         seconds = asyncio.run(_storm(storm, place, environment))
-        _report(storm, seconds, place / "home", count)
+        account = httpx.get(f"{environment['ANTHROPIC_BASE_URL']}/_emulator/ledger", params={"api_key": "bench"}).json()
+        _report(storm, seconds, place / "home", count, billed=account["account"]["cost_micro"])
 
 
 def _letters(count: int) -> list[tuple[str, str]]:
@@ -89,10 +96,10 @@ async def _storm(storm: Storm, place: Path, environment: dict[str, str]) -> floa
     """Send everything, killing all the while; then let the worker finish. Returns how long the sending took."""
     share = len(storm.letters) / (KILLS_OF_RECEIVER + 1)
     receiver = asyncio.create_task(
-        _keep_alive(RECEIVER, place, environment, KILLS_OF_RECEIVER, lambda life: len(storm.took) > share * life)
+        _keep_alive(storm, RECEIVER, place, environment, KILLS_OF_RECEIVER, lambda life: len(storm.took) > share * life)
     )
     worker = asyncio.create_task(
-        _keep_alive(WORKER, place, environment, KILLS_OF_WORKER, lambda life: _is_at_work(place / "home", life))
+        _keep_alive(storm, WORKER, place, environment, KILLS_OF_WORKER, lambda life: _is_at_work(place / "home", life))
     )
     sending = asyncio.create_task(_send(storm, place / "home"))
     await asyncio.wait([sending, receiver, worker], return_when=asyncio.FIRST_COMPLETED)
@@ -116,7 +123,12 @@ WORKER = [sys.executable, "-m", "benchmarks.storm_worker", "storm"]
 
 
 async def _keep_alive(
-    command: list[str], place: Path, environment: dict[str, str], kills: int, is_time: Callable[[int], bool]
+    storm: Storm,
+    command: list[str],
+    place: Path,
+    environment: dict[str, str],
+    kills: int,
+    is_time: Callable[[int], bool],
 ) -> None:
     """Start it, kill it when it is time for the so many'th, start it again; so many times."""
     with (place / f"{command[3]}.log").open("ab") as log:
@@ -127,6 +139,7 @@ async def _keep_alive(
                     await asyncio.sleep(0.05)
                     if process.poll() is not None:
                         raise SystemExit(Path(log.name).read_text())
+                storm.kills[command[3]] += 1
             finally:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
@@ -200,13 +213,14 @@ async def _until_nothing_waits(home: Path) -> None:
             await asyncio.sleep(0.5)
 
 
-def _report(storm: Storm, seconds: float, home: Path, count: int) -> None:
+def _report(storm: Storm, seconds: float, home: Path, count: int, *, billed: int) -> None:
     good = {message_id for message_id, kind in storm.letters if kind == "good"}
     with closing(Ledger(ledger_url(None, home))) as ledger, ledger.view() as tx:
         kept = Counter(tx.exec_driver_sql("SELECT message_id FROM message").scalars())
         rows = Counter(tx.exec_driver_sql("SELECT row_key FROM row").scalars())
         states = dict(tx.exec_driver_sql("SELECT state, count(*) FROM row GROUP BY state").tuples().all())
         runs = tx.exec_driver_sql("SELECT count(*) FROM run").scalar()
+        filed = int(tx.exec_driver_sql("SELECT sum(cost_micro) FROM row").scalar() or 0)
     files = ds.dataset([str(file) for file in (home / "results").rglob("*.parquet")])
     written = Counter(files.to_table(columns=["row_key"])["row_key"].to_pylist())
     for name, answers in sorted(storm.answers.items()):
@@ -217,19 +231,28 @@ def _report(storm: Storm, seconds: float, home: Path, count: int) -> None:
     print(f"{'sent again, unanswered for a kill':<44}{storm.unanswered:>8,}")
     print(f"{'good messages':<44}{len(good):>8,}")
     print(f"{'good messages kept':<44}{len(good & kept.keys()):>8,}")
-    print(f"{'others kept':<44}{len(kept.keys() - good):>8,}")
     print(f"{'in runs':<44}{runs:>8,}")
     for name, rows_so in settled.items():
         print(f"{'rows ' + name:<44}{rows_so:>8,}")
-    print(f"{'lost':<44}{len(good - rows.keys()):>8,}")
-    print(f"{'doubled in runs':<44}{sum(n - 1 for n in rows.values()):>8,}")
-    print(f"{'doubled in the sink':<44}{sum(n - 1 for n in written.values()):>8,}")
-    print(f"{'loaded but not in the sink':<44}{settled['loaded'] - len(written):>8,}")
-    print(f"receiver killed {KILLS_OF_RECEIVER} times, worker {KILLS_OF_WORKER} times, {os.cpu_count()} cores")
+    faults = {
+        "answered otherwise": sum(n for name, n in storm.answers.items() if not name.startswith(ANSWERS)),
+        "others kept": len(kept.keys() - good),
+        "lost": len(good - rows.keys()),
+        "doubled in runs": sum(n - 1 for n in rows.values()),
+        "doubled in the sink": sum(n - 1 for n in written.values()),
+        "loaded but not in the sink": settled["loaded"] - len(written),
+        "micro-dollars billed and not filed": billed - filed,
+        "kills left out": KILLS_OF_RECEIVER + KILLS_OF_WORKER - sum(storm.kills.values()),
+    }
+    for name, found in faults.items():
+        print(f"{name:<44}{found:>8,}")
+    print(f"receiver killed {storm.kills['serve']} times, worker {storm.kills['storm']} times, {os.cpu_count()} cores")
     print(f"{count / seconds:,.0f} messages/s over {seconds:.0f} s, restarts included")
     print(
         f"a reply took {late[len(late) // 2] * 1000:.0f} ms (median), {late[int(len(late) * 0.99)] * 1000:.0f} ms (p99)"
     )
+    if any(faults.values()):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

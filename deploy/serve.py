@@ -14,9 +14,10 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+from cyclopts import App, Parameter
 
 from cli.pump import claude_server
 from cli.say import complain, err, home
@@ -41,9 +42,26 @@ SERVER = {
 }
 
 
-def main() -> int:
-    """Start all, wait, stop all. Returns the exit status."""
-    port = int(os.environ.get("ROWTIDE_PREFECT_PORT", "4200"))
+app = App(name="python -m deploy.serve", help_format="plaintext")
+
+
+@app.default
+def main(
+    *,
+    port: Annotated[int, Parameter(env_var="ROWTIDE_PREFECT_PORT")] = 4200,
+    receiver_port: Annotated[int, Parameter(env_var="ROWTIDE_RECEIVER_PORT")] = 8788,
+) -> int:
+    """Start all of Rowtide on this machine, until interrupted: Prefect's server, a worker, the receiver of webhooks.
+
+    Without ANTHROPIC_API_KEY the emulator answers. All files are under ROWTIDE_HOME.
+
+    Parameters
+    ----------
+    port
+        The port of Prefect's server and its UI.
+    receiver_port
+        The port of the receiver of webhooks.
+    """
     if _is_taken(port):
         complain(f"port {port} is taken: name another, make serve ROWTIDE_PREFECT_PORT=4300")
         return 2
@@ -63,9 +81,8 @@ def main() -> int:
             _prefect(environment, "block", "register", "-m", "blocks")
             _prefect(environment, "--no-prompt", "deploy", "--all")
             parts["worker"] = _start(stack, logs, environment, "worker", "worker", "start", "--pool", POOL)
-            receiver_port = os.environ.get("ROWTIDE_RECEIVER_PORT", "8788")
             environment["ROWTIDE_WEBHOOK_SECRETS"] = _webhook_secrets()
-            command = [sys.executable, "-m", "cli", "serve", "--port", receiver_port]
+            command = [sys.executable, "-m", "cli", "serve", "--port", str(receiver_port)]
             parts["receiver"] = _part(stack, logs, environment, "receiver", command)
             _say_where(port, receiver_port, logs)
             return _wait(parts, logs)
@@ -132,7 +149,7 @@ def _webhook_secrets() -> str:
     return file.read_text()
 
 
-def _say_where(port: int, receiver_port: str, logs: Path) -> None:
+def _say_where(port: int, receiver_port: int, logs: Path) -> None:
     deployments = "manual, nightly, flush-inbox, resume-runs"
     err.print(f"Prefect     http://127.0.0.1:{port}  (deployments: {deployments})", markup=False)
     err.print("a run       there: Deployments → manual → Run; from a terminal:")
@@ -156,4 +173,4 @@ def _wait(parts: Mapping[str, "subprocess.Popen[bytes]"], logs: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

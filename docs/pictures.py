@@ -11,11 +11,12 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +31,8 @@ FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 600.0
+CLICK_SECONDS = 30.0  # and its page says that something came of it
 UI_SETTLES_MS = 8_000
 STRICT = """- type: expect_column_values_to_be_between
   kwargs: {column: coverage, min_value: 0.999}
@@ -53,6 +55,7 @@ def main() -> None:
         page.set_default_timeout(PATIENCE_SECONDS * 1000)
         held_and_approved(page, api, home)
         killed_and_retried(page, api)
+        sys.stdout.write(f"killed and retried: {paid_once(home, environment)}\n")
         (report,) = sorted((home / "rowtide" / "reports").glob("*.html"), key=lambda file: file.stat().st_mtime)[-1:]
         photograph_report(browser, report)
         browser.close()
@@ -94,13 +97,7 @@ def held_and_approved(page: Page, api: str, home: Path) -> None:
     (job / "job.yaml").write_text(yaml.safe_dump({**spec, "gates": {**spec["gates"], "load": "gates/load.yaml"}}))
     flow_run = run_by_form(page, api, {"job": str(job), "limit": "60"}, picture="prefect-manual")
     until(lambda: state_of(api, flow_run) == "Suspended")
-    page.goto(page_of(api, flow_run))
-    page.get_by_role("button", name="Resume").first.click()
-    page.locator(".p-select-button__control").last.press("Space")
-    page.locator(".p-select-option", has_text="approve").click()
-    page.locator(".p-textarea__control").first.fill("a small first run")
-    photograph(page, "prefect-hold")
-    page.get_by_role("button", name="Submit").click()
+    do(lambda: approve(page, page_of(api, flow_run)), until_seen=lambda: state_of(api, flow_run) != "Suspended")
     until(lambda: state_of(api, flow_run) == "Completed")
     page.goto(page_of(api, flow_run))
     for name, tab, height in (("prefect-run", "Task Runs", 900), ("prefect-artifacts", "Artifacts", 1500)):
@@ -109,34 +106,51 @@ def held_and_approved(page: Page, api: str, home: Path) -> None:
         photograph(page, name)
 
 
+def approve(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_role("button", name="Resume").first.click()
+    page.locator(".p-select-button__control").last.press("Space")
+    page.locator(".p-select-option", has_text="approve").click()
+    page.locator(".p-textarea__control").first.fill("a small first run")
+    photograph(page, "prefect-hold")
+    page.get_by_role("button", name="Submit").click()
+
+
 def killed_and_retried(page: Page, api: str) -> None:
-    """A run whose process dies as SIGKILL would have it; Retry goes on with it, and pays for nothing twice."""
+    """A run whose process dies as SIGKILL would have it, and a person who does not wait for `resume-runs` to see it."""
     page.set_viewport_size({"width": 1280, "height": 900})
+    watch = deployment_of(api, "resume_runs/resume-runs")
+    httpx.patch(f"{api}/deployments/{watch}", json={"paused": True}).raise_for_status()
     flow_run = run_by_form(page, api, {"job": "jobs/companies", "limit": "200"})
     until(lambda: len(task_runs(api, flow_run)) > 3)
     for process in processes_of(flow_run):
         os.kill(process, signal.SIGKILL)
     until(lambda: state_of(api, flow_run) == "Crashed")
-    page.goto(page_of(api, flow_run))
-    page.get_by_role("button", name="Retry").first.click()
-    page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+    until(lambda: worker_is_through(api, flow_run))  # else its second report of the crash would crash the retry
+    do(lambda: retry(page, page_of(api, flow_run)), until_seen=lambda: state_of(api, flow_run) != "Crashed")
     until(lambda: state_of(api, flow_run) == "Completed")
     page.goto(page_of(api, flow_run))
     page.get_by_text("Task Runs", exact=True).first.click()
     photograph(page, "prefect-retried")
 
 
+def retry(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_role("button", name="Retry").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+
+
 def run_by_form(page: Page, api: str, values: Mapping[str, str], *, picture: str | None = None) -> str:
     """Fill in the form of the `manual` deployment and send it off. Returns the id of the flow run."""
-    deployment = httpx.get(f"{api}/deployments/name/run_job/manual").raise_for_status().json()
-    known = {each["id"] for each in flow_runs(api, deployment["id"])}
-    page.goto(f"{api.removesuffix('/api')}/deployments/deployment/{deployment['id']}/run")
+    deployment = deployment_of(api, "run_job/manual")
+    known = {each["id"] for each in flow_runs(api, deployment)}
+    page.goto(f"{api.removesuffix('/api')}/deployments/deployment/{deployment}/run")
     for name, value in values.items():
         fill(field(page, name), value)
     if picture:
         photograph(page, picture)
     page.get_by_role("button", name="Submit").click()
-    return until(lambda: [each["id"] for each in flow_runs(api, deployment["id"]) if each["id"] not in known])[0]
+    return until(lambda: [each["id"] for each in flow_runs(api, deployment) if each["id"] not in known])[0]
 
 
 def field(page: Page, name: str) -> Locator:
@@ -171,6 +185,10 @@ def page_of(api: str, flow_run: str) -> str:
     return f"{api.removesuffix('/api')}/runs/flow-run/{flow_run}"
 
 
+def deployment_of(api: str, name: str) -> str:
+    return httpx.get(f"{api}/deployments/name/{name}").raise_for_status().json()["id"]
+
+
 def flow_runs(api: str, deployment: str) -> list[dict[str, Any]]:
     return httpx.post(f"{api}/flow_runs/filter", json={"deployments": {"id": {"any_": [deployment]}}}).json()
 
@@ -194,6 +212,25 @@ def processes_of(flow_run: str) -> list[int]:
             if mark in environment.read_bytes():
                 found.append(int(environment.parent.name))
     return found
+
+
+def worker_is_through(api: str, flow_run: str) -> bool:
+    """Whether the worker has said its last word about a flow run's process."""
+    event, related = {"name": ["prefect.worker.executed-flow-run"]}, {"id": [f"prefect.flow-run.{flow_run}"]}
+    asked = {"filter": {"event": event, "related": related}}
+    return httpx.post(f"{api}/events/filter", json=asked).raise_for_status().json()["total"] > 0
+
+
+def paid_once(home: Path, environment: Mapping[str, str]) -> str:
+    """What the API billed, which must be what the ledger filed; and how many batches that were."""
+    asked = {"api_key": environment["ANTHROPIC_API_KEY"]}
+    account = httpx.get(f"{environment['ANTHROPIC_BASE_URL']}/_emulator/ledger", params=asked).json()["account"]
+    with closing(sqlite3.connect(home / "rowtide" / "ledger.db")) as ledger:
+        (filed,) = ledger.execute("SELECT sum(cost_micro) FROM row").fetchone()
+        (batches,) = ledger.execute("SELECT count(*) FROM batch WHERE lane = 'batch'").fetchone()
+    if (account["cost_micro"], account["batches_created"]) != (filed, batches):
+        sys.exit(f"billed {account['cost_micro']} in {account['batches_created']} batches, filed {filed} in {batches}")
+    return f"billed ${filed / 1e6:.4f} in {batches} batches, all of it filed once"
 
 
 @contextmanager
@@ -221,12 +258,26 @@ def is_up(url: str) -> bool:
         return False
 
 
+def do(click: Callable[[], None], *, until_seen: Callable[[], Any]) -> None:
+    """Click, and again when nothing comes of it: on SQLite Prefect refuses what meets another of its writes."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        click()
+        if seen(until_seen, CLICK_SECONDS):
+            return
+        sys.stdout.write("a click was refused, so: once more\n")
+    sys.exit("clicks are refused")
+
+
 def until(look: Callable[[], Any]) -> Any:
     """What `look` finds, once it finds anything."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not (found := look()):
-        if time.monotonic() > end:
-            sys.exit("it takes too long")
+    return seen(look, PATIENCE_SECONDS) or sys.exit("it takes too long")
+
+
+def seen(look: Callable[[], Any], seconds: float) -> Any:
+    """What `look` finds in this time."""
+    end = time.monotonic() + seconds
+    while not (found := look()) and time.monotonic() < end:
         time.sleep(1)
     return found
 

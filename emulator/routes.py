@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from anyio import sleep, sleep_forever, to_thread
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -126,7 +126,11 @@ def create_app(world: World) -> Starlette:
         method, path = name.split()
         table.append(Route(path, Doorway(world, handler, path), methods=[method]))
     table.append(Route("/{path:path}", Doorway(world, routes.nowhere, "/")))
-    return Starlette(routes=table)
+    return Starlette(routes=table, exception_handlers={ClientDisconnect: _gone})
+
+
+def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # nobody hears it
 
 
 def _page(everything: list[Any], request: Request) -> tuple[list[Any], bool]:

@@ -59,6 +59,7 @@ async def _standing(
         lease = ledger_leases.standing(tx, run.run_id, now=now)
     opened = {each.api_id: moment(each.opened_at) for each in batches if each.api_id and each.opened_at}
     is_doubtful = at.type.value in ("RUNNING", "CANCELLING") and lease in ("free", "expired")
+    silence_counts = is_doubtful or at.type.value == "CRASHED"
     return Standing(
         run_id=run.run_id,
         flow_run_id=unfinished.flow_run_id,
@@ -67,7 +68,7 @@ async def _standing(
         can_start=flow_run.deployment_id is not None,
         is_parked=(at.state_details.pause_key or "").startswith(PARKED),
         lease=lease,
-        silent_for=await _silent_for(client, flow_run, now) if is_doubtful else timedelta(),
+        silent_for=await _silent_for(client, flow_run, now) if silence_counts else timedelta(),
         opened=opened,
         doubtful=sum(each.state == "posting" for each in batches),
         is_canceled=run.stopped == CANCELED,

@@ -1,16 +1,22 @@
 """What `prefect.yaml` makes of a Prefect server, by Prefect's own commands."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from conftest import ask_ledger, make_job, run
+import httpx
+import pytest
+from conftest import answers_of, ask_ledger, make_job, run, wait_until
 from prefect.client.orchestration import get_client
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import EventTrigger
 from prefect.settings import get_current_settings
+from test_retry import execute
+from test_serve import post, receiver, row
 
 import blocks
 from cli.announcing import DUE, ask_for_run
@@ -25,10 +31,16 @@ def prefect(*words: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-async def test_everything_is_deployed_as_the_documents_say(prefect_server: str) -> None:
+@pytest.fixture(scope="module")
+def deployed(prefect_server: str) -> str:
+    """A server that knows our blocks, deployments and automations. Gives its URL."""
     prefect("work-pool", "create", "rowtide", "--type", "process", "--overwrite")
     prefect("block", "register", "-m", "blocks")
     prefect("--no-prompt", "deploy", "--all")
+    return prefect_server
+
+
+async def test_everything_is_deployed_as_the_documents_say(deployed: str) -> None:
     async with get_client() as client:
         found = {each.name: each for each in await client.read_deployments() if "rowtide" in each.tags}
         for block in blocks.__all__:
@@ -66,6 +78,36 @@ async def _every_way_in_makes_a_run(deployments: dict[str, str]) -> None:
         assert isinstance(found.trigger, EventTrigger)
         assert (str(action.deployment_id), found.trigger.expect) == (deployments["flush-inbox"], {DUE})
         assert found.trigger.match.matches({"rowtide.why": why})
+
+
+def test_rows_that_come_by_webhook_are_flushed_by_the_automations(
+    deployed: str, api: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a signed POST to the sink, with nobody's help: only the worker is the test itself."""
+    make_job(tmp_path / "jobs" / "sorting", source={"inbox": ["id", "message"]}, tiers=["opus"])
+    with receiver(tmp_path, "--flush-rows", "2", "--flush-seconds", "1", prefect=deployed) as (_, url):
+        post(url, "first", row(1))
+        wait_until(lambda: flushes(deployed).keys() == {"flush-inbox-by-age"})
+        post(url, "second", row(2))
+        wait_until(lambda: flushes(deployed).keys() == {"flush-inbox-by-age", "flush-inbox-by-size"})
+    found = flushes(deployed)
+    assert [each["parameters"] for each in found.values()] == [{"job": "sorting"}] * 2
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    assert asyncio.run(execute_by_id(found["flush-inbox-by-age"]["id"])) == "Completed"
+    assert answers_of(tmp_path / "home").keys() == {"m1", "m2"}
+
+
+def flushes(server: str) -> dict[str, dict[str, Any]]:
+    """The flow runs that automations have asked for, by the automation's name."""
+    asked = {"flows": {"name": {"any_": ["flush_inbox"]}}}
+    found = httpx.post(f"{server}/flow_runs/filter", json=asked).raise_for_status().json()
+    return {each["created_by"]["display_value"]: each for each in found if each["created_by"]["type"] == "AUTOMATION"}
+
+
+async def execute_by_id(flow_run_id: str) -> str:
+    async with get_client() as client:
+        return await execute(client, UUID(flow_run_id))
 
 
 def test_a_dry_run_says_what_it_would_cost_and_asks_nothing(api: Any, tmp_path: Path) -> None:

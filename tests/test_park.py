@@ -16,7 +16,7 @@ import pytest
 from conftest import ask_ledger, make_job, wait_until
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.settings import get_current_settings
-from prefect.states import AwaitingRetry, Cancelling
+from prefect.states import AwaitingRetry, Cancelling, Crashed
 
 from emulator.clock import Clock
 from emulator.server import Emulator, start
@@ -50,7 +50,8 @@ def standing(**values: Any) -> Standing:
 
 
 RUNNING = {"flow_state": "RUNNING", "is_parked": False}
-CRASHED = {"flow_state": "CRASHED", "is_parked": False}
+JUST_CRASHED = {"flow_state": "CRASHED", "is_parked": False}
+CRASHED = {**JUST_CRASHED, "silent_for": timedelta(minutes=2)}
 DEAD = {"lease": "dead"}
 
 
@@ -72,6 +73,7 @@ DEAD = {"lease": "dead"}
         (standing(**RUNNING, silent_for=HOUR), {"b1"}, [Restart]),
         (standing(**RUNNING, lease="held", silent_for=HOUR), {"b1"}, []),
         (standing(**CRASHED), {"b1"}, [Restart]),
+        (standing(**JUST_CRASHED, silent_for=timedelta(seconds=10)), {"b1"}, []),  # its worker will say so again
         (standing(**CRASHED, can_start=False), {"b1"}, []),
         (standing(**CRASHED, is_canceled=True), {"b1"}, []),
         (standing(**CRASHED, restarts=RESTARTS - 1), {"b1"}, [Restart]),
@@ -164,6 +166,9 @@ async def test_a_killed_process_is_noticed_and_its_run_started_again_once(slow: 
         assert await state_of(client, flow_run_id) == "Running"
         assert [await resume_runs(), await resume_runs()] == [{"restarted": 1}, {}]
         assert await state_of(client, flow_run_id) == "AwaitingRetry"
+        await client.set_flow_run_state(flow_run_id, Crashed())  # as its worker does, whose second report comes late
+        assert (await resume_runs(), await state_of(client, flow_run_id)) == ({}, "Crashed")
+        await client.set_flow_run_state(flow_run_id, AwaitingRetry(), force=True)  # as Retry does
         slow.world.clock.advance(3601)
         await (await engine(flow_run_id)).wait()
         assert (await state_of(client, flow_run_id), loaded(tmp_path)) == ("Completed", 40)

@@ -37,12 +37,15 @@ SECRET, OLD, OF_OTHERS = (f"whsec_{base64.b64encode(bytes([n]) * 32).decode()}" 
 
 
 @contextmanager
-def receiver(folder: Path, *words: str, secrets: str | None = SECRET) -> Generator[tuple[subprocess.Popen[str], str]]:
+def receiver(
+    folder: Path, *words: str, secrets: str | None = SECRET, prefect: str | None = None
+) -> Generator[tuple[subprocess.Popen[str], str]]:
     """`rowtide serve` in `folder`, on a port of its own. Gives the process and its URL."""
     known = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "ROWTIDE"))}
     environment = {**known, "ROWTIDE_HOME": str(folder / "home"), "PYTHONPATH": str(Path.cwd())}
     command = [sys.executable, "-m", "cli", "serve", "--port", "0", *words]
     environment |= {"ROWTIDE_WEBHOOK_SECRETS": secrets} if secrets else {}
+    environment |= {"PREFECT_API_URL": prefect} if prefect else {}
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         url = next(line.split()[-1] for line in process.stderr if line.startswith("receiving on"))

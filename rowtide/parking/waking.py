@@ -19,6 +19,10 @@ SILENCE = timedelta(minutes=10)
 DOUBTFUL = "a batch's POST was never answered"
 HEARTBEATS = 3  # of Prefect's, that may be missed
 
+# Prefect's worker reports a crash twice: at once, and when it has looked in the flow, loaded anew, for hooks. What was
+# started again in between is crashed by the second report. That took four to ten seconds on two cores.
+LAST_WORD = timedelta(minutes=1)
+
 Lease = Literal["free", "held", "expired", "dead"]
 
 
@@ -120,7 +124,7 @@ def _step(at: Standing, unended: Collection[str], silence: timedelta) -> Step | 
             return Settle(at, DOUBTFUL)
         case "CANCELLING" if _is_dead(at, silence):
             return Cancel(at, "its flow run was canceled, and its process is dead")
-        case "CRASHED":
+        case "CRASHED" if at.silent_for > LAST_WORD:
             return _restart(at, "its process died")
         case "RUNNING" if _is_dead(at, silence):
             return _restart(at, "its process and its worker died")
