@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -221,9 +222,11 @@ def run(job: Path, **parameters: Any) -> dict[str, Any]:
     return asyncio.run(run_job(str(job), **parameters))
 
 
-def wait_until(seen: Callable[[], object]) -> None:
-    """Look until it is seen, and leave the processor to what is looked at."""
+def wait_until(seen: Callable[[], object], *, within_seconds: float = 300) -> None:
+    """Look until it is seen, and leave the processor to what is looked at. What takes minutes has gone wrong."""
+    end = time.monotonic() + within_seconds
     while not seen():
+        assert time.monotonic() < end, "it takes too long"
         threading.Event().wait(0.02)
 
 
