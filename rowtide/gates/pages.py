@@ -46,8 +46,8 @@ class Pages:
         return [self._found(each, len(rows)) for each in found.results]
 
     def _frame(self, rows: Sequence[tuple[int, dict[str, Any]]]) -> pd.DataFrame:
-        values = {name: [_plain(values.get(name)) for _, values in rows] for name in self._columns}
-        return pd.DataFrame({ROW: [row_no for row_no, _ in rows], **values})
+        columns = {name: _plain([values.get(name) for _, values in rows]) for name in self._columns}
+        return pd.DataFrame({ROW: [row_no for row_no, _ in rows], **columns})
 
     def _found(self, each: Any, rows: int) -> Found:
         expectation = self._by_place[each.expectation_config.meta["n"]]
@@ -62,6 +62,8 @@ class Pages:
         return Found(expectation, asked, failed)
 
 
-def _plain(value: object) -> object:
+def _plain(column: list[object]) -> list[object]:
     """Lists and objects as text: GX compares cells, and these do not hash."""
-    return str(value) if isinstance(value, list | dict) else value
+    if {list, dict}.isdisjoint(map(type, column)):
+        return column
+    return [str(value) if isinstance(value, list | dict) else value for value in column]

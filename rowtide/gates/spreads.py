@@ -28,11 +28,12 @@ class Spread:
         """Count one more page."""
         if self._is_neither:
             return
-        kinds = {type(value) for value in values}
+        kinds = set(map(type, values))
+        known = [value for value in values if value is not None] if type(None) in kinds else values
         if kinds <= {str, type(None)}:
-            self._texts.update(value for value in values if value is not None)
+            self._texts.update(known)
         elif kinds <= {int, float, bool, type(None)}:
-            self._count([value for value in values if value is not None])
+            self._count(list(map(_plain, known)) if bool in kinds else known)
         else:
             self._is_neither = True
         self._is_neither |= len(self._texts) > CATEGORIES or bool(self._texts and self._numbers)
@@ -50,8 +51,8 @@ class Spread:
             return {"values": sorted(counts), "weights": [counts[value] / total for value in sorted(counts)]}
         return self._bins()
 
-    def _count(self, numbers: list[float]) -> None:
-        self._numbers.update(map(_plain, numbers))
+    def _count(self, numbers: Sequence[float]) -> None:
+        self._numbers.update(numbers)
         self._least, self._most = min([self._least, *numbers]), max([self._most, *numbers])
         if len(self._numbers) > MANY:
             rounded: Counter[float] = Counter()

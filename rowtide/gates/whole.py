@@ -27,6 +27,7 @@ from rowtide.gates.gates import (
 KEY = "row_key"
 EXAMPLES = 20
 WIDEST = 2**63  # what an integer of SQLite's is below
+KEPT = {str, float, bool, type(None)}  # what SQLite takes as it is
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Scratch:
 
     def add(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Add rows: (key, values)."""
-        cells = [(key, *(_cell(values.get(name)) for name in self.columns)) for key, values in rows]
-        self._db.executemany(self._insert, cells)
+        columns = [_cells([values.get(name) for _, values in rows]) for name in self.columns]
+        self._db.executemany(self._insert, zip([key for key, _ in rows], *columns, strict=True))
 
     def finish(self, facts: Mapping[str, float]) -> None:
         """No more rows will come."""
@@ -140,6 +141,10 @@ def _outcome(by_place: Mapping[int, Expectation], found: Any, file: Path) -> Out
     if each.way == "facts":
         return Outcome(each, bool(found.success), 1, int(not found.success), observed)
     return Outcome(each, bool(found.success), judged, failed, observed, examples)
+
+
+def _cells(column: list[Any]) -> list[Any]:
+    return column if KEPT.issuperset(map(type, column)) else list(map(_cell, column))
 
 
 def _cell(value: Any) -> Any:

@@ -25,6 +25,7 @@ LIST_OF = "list of "
 DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 WIDEST_DECIMAL = 38  # digits; what Parquet and DuckDB hold
 WIDEST_INTEGER = 2**63
+INTEGERS = ("integer", LIST_OF + "integer")
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts what is longer
 PARTITIONS = ("text", "integer", "boolean", "date")  # kinds that make good folders
 # What no table or reader can be trusted with; looked for in a whole page at once, and rarely found.
@@ -182,11 +183,12 @@ def _is_nullable(annotation: Any) -> bool:
 def unfit(columns: Sequence[Column], page: Page, contents: Sequence[bytes]) -> dict[int, str]:
     """Rows that no sink can be trusted to hold as they are: place in the page → why."""
     told = b"\n".join(contents)
-    if NUL not in told and LONG not in told.translate(DIGITS):
+    has_integers = any(column.kind in INTEGERS for column in columns)
+    if NUL not in told and not (has_integers and LONG in told.translate(DIGITS)):
         return {}
     found: dict[int, str] = {}
     for column in columns:
-        is_integer = column.kind in ("integer", LIST_OF + "integer")
+        is_integer = column.kind in INTEGERS
         for place, value in enumerate(page.values[column.name]):
             if is_integer and any(not _fits(each) for each in (value if isinstance(value, list) else [value])):
                 found.setdefault(place, f"{column.name}: does not fit a 64-bit integer")
