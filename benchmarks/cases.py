@@ -117,8 +117,8 @@ def _troubles() -> list[Case]:
 def _killed() -> list[Case]:
     what = "SIGKILL at 90% of the whole run's CPU; the second life, after an undisturbed run"
     return [
-        Case("killed", 20_000, what, kind="killed"),
-        Case("killed", 100_000, what, kind="killed", in_short=False),
+        Case("killed", 50_000, what, kind="killed"),
+        Case("killed", 200_000, what, kind="killed", in_short=False),
     ]
 
 

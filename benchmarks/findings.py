@@ -63,7 +63,7 @@ def _trips(figures: Figures) -> list[Finding | None]:
         made = (trips["tool_calls"] - trips["tools_remembered"]) / trips["rows"]
         ours = three - mcp * made
     batches = figures.get("two-turns-6k", {}).get("batches")
-    whole = figures.get("killed-100k", figures.get("killed-20k", {}))
+    whole = figures.get("killed-200k", figures.get("killed-50k", {}))
     again = whole["cpu_seconds"] / whole["whole"]["cpu_seconds"] if "whole" in whole else None
     return [
         _said("cpu_ms_per_row_one_trip", "client CPU a row, one tool trip, memoised", one, "ms", 0.4),

@@ -62,6 +62,8 @@ class Home:
 class Life:
     """A client's process, and the file it writes to."""
 
+    name: str
+    """Of its flow run."""
     process: subprocess.Popen[bytes]
     out: Path
 
@@ -92,9 +94,10 @@ def killed(ground: Ground, case: Case, say: Say) -> Measured:
     first = _begin(home, 0)
     _follow(home, [first], say, until=lambda: _cpu_of(first) >= at)
     assert first.process.poll() is None, "it was done before it could be killed: take more rows"
+    used = _cpu_of(first) - whole["import_cpu_seconds"]
     first.process.kill()
     first.process.wait()
-    in_stage = _stage_of(first)
+    death = {"killed_in": _stage_of(first), "killed_at": used / whole["cpu_seconds"]}
     found = _whole(home, [_begin(home, 1)], say)
     _check(ground, home, found)
     bills = [[ground.account(each.account)[name] for name in BILLED] for each in (calm, home)]
@@ -102,7 +105,7 @@ def killed(ground: Ground, case: Case, say: Say) -> Measured:
     found["ledger_bytes"] = _ledger_bytes(home)
     _clear(home)
     whole_seconds = {name: whole[name] for name in ("cpu_seconds", "wall_seconds")}
-    return {**found, "killed_in": in_stage, "whole": whole_seconds}
+    return {**found, **death, "whole": whole_seconds}
 
 
 def _home(ground: Ground, case: Case, name: str) -> Home:
@@ -119,10 +122,11 @@ def _home(ground: Ground, case: Case, name: str) -> Home:
 
 def _begin(home: Home, worker: int) -> Life:
     out = home.folder.parent / f"worker-{worker}.txt"
-    words = [str(home.job), str(home.source), home.name, f"{home.name}-{worker}"]
+    name = f"{home.name}-{worker}"
+    words = [str(home.job), str(home.source), home.name, name]
     with out.open("wb") as file:
         command = [sys.executable, "-m", "benchmarks.client", *words]
-        return Life(subprocess.Popen(command, env=home.environment, stdout=file), out)
+        return Life(name, subprocess.Popen(command, env=home.environment, stdout=file), out)
 
 
 def _whole(home: Home, lives: Sequence[Life], say: Say) -> Measured:
@@ -137,8 +141,14 @@ def _whole(home: Home, lives: Sequence[Life], say: Say) -> Measured:
     wall = found["wall_seconds"] if len(each) == 1 else time.perf_counter() - began
     kept = ("rows", "loaded", "quarantined", "batches", "turns", "tool_calls", "tools_remembered", "cost_usd")
     figures = {name: found[name] for name in kept}
-    names = [f"{home.name}-{n}" for n in range(len(each))]
-    return {**figures, **summed, "wall_seconds": wall, "peak_mb": peak, "stages": dict(stages), "flow_runs": names}
+    return {
+        **figures,
+        **summed,
+        "wall_seconds": wall,
+        "peak_mb": peak,
+        "stages": dict(stages),
+        "flow_runs": [life.name for life in lives],
+    }
 
 
 def _follow(home: Home, lives: Sequence[Life], say: Say, until: Callable[[], bool] = lambda: False) -> None:

@@ -11,7 +11,6 @@ Figures = Mapping[str, Mapping[str, Any]]
 HEADINGS = (
     f"{'':<26}{'CPU s':>8}{'ms a row':>10}{'wall s':>8}{'peak MB':>9}{'bytes a row':>13}{'batches':>9}{'task runs':>11}"
 )
-MS = 1_000
 STAGES = ("extract", "route", "submit", "converse", "wait", "follow_up", "validate", "load", "report", "between")
 
 
@@ -40,7 +39,7 @@ def stages(cases: Sequence[Case], figures: Figures) -> list[str]:
             continue
         small, large = figures[less.name], figures[case.name]
         each = {
-            name: slope(small, large, lambda one, name=name: one["stages"].get(name, 0.0)) * MS * MS for name in STAGES
+            name: slope(small, large, lambda one, name=name: one["stages"].get(name, 0.0)) * 1_000 for name in STAGES
         }
         lines.append(f"{case.name:<26}" + "".join(f"{micro:>10.0f}" for micro in each.values()))
     if not lines:
@@ -96,7 +95,9 @@ def _per_row(case: Case, figures: Figures) -> float | None:
 def _more(found: Mapping[str, Any]) -> str:
     words = [f"{found['quarantined']:,} set aside"] if found.get("quarantined") else []
     if whole := found.get("whole"):
-        words.append(f"killed in {found['killed_in']}; the whole run {whole['cpu_seconds']:.1f} s CPU")
+        words.append(
+            f"killed at {found['killed_at']:.0%}, in {found['killed_in']}; the whole: {whole['cpu_seconds']:.1f} s"
+        )
     return "  " + "; ".join(words) if words else ""
 
 
