@@ -9,10 +9,10 @@ what a run costs once does not hide in it.
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -89,7 +89,8 @@ def _measure(here: Ground, asked: Sequence[Case], record: Record, figures: dict[
         say(f"{case.name}: {case.what} ({number} of {len(asked)}, {(time.monotonic() - began) / 60:.0f} min so far)")
         try:
             found = MEASURE[case.kind](here, case, say)
-        except (AssertionError, OSError, LookupError, subprocess.SubprocessError) as error:
+        except Exception as error:  # noqa: BLE001 # whatever it is, the others are measured
+            traceback.print_exc()
             found = {"failed": " ".join(str(error).split())[:300] or type(error).__name__}
         figures[case.name] = record.add(case.name, found)
         say("")

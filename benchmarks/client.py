@@ -3,13 +3,13 @@
 import asyncio
 import atexit
 import os
-import resource
 import sys
 import time
 
 import orjson
 
-from benchmarks.stages import Stages, cpu_seconds
+from benchmarks.stages import Stages
+from benchmarks.used import cpu_seconds, peak_mb
 
 STAGE = "stage "
 
@@ -31,7 +31,7 @@ def main() -> None:
         "cpu_seconds": cpu,
         "import_cpu_seconds": imported,
         "wall_seconds": time.perf_counter() - started,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb(),
         "stages": {**in_stages, "between": cpu - sum(in_stages.values())},
         "task_runs": stages.task_runs,
     }

@@ -5,7 +5,6 @@ Read CSV, render, serialise, POST, stream the results, parse, validate, write Pa
 
 import csv
 import importlib.util
-import resource
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from benchmarks.stages import cpu_seconds
+from benchmarks.used import cpu_seconds, peak_mb
 
 HEADERS = {"x-api-key": "floor", "anthropic-version": "2026-10-21", "content-type": "application/json"}
 
@@ -60,8 +59,7 @@ def main() -> None:
                 said = next(block["text"] for block in message["content"] if block["type"] == "text")
                 answers.append(answer.model_validate_json(said).model_dump())
     pq.write_table(pa.Table.from_pylist(answers), out, compression="zstd")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = {"cpu_seconds": cpu_seconds() - began, "rows": len(answers), "peak_mb": peak}
+    figures = {"cpu_seconds": cpu_seconds() - began, "rows": len(answers), "peak_mb": peak_mb()}
     sys.stdout.write(orjson.dumps(figures).decode() + "\n")
 
 

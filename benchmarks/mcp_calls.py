@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks.client import close_stderr
-from benchmarks.stages import cpu_seconds
+from benchmarks.used import cpu_seconds
 from rowtide import garbage
 from rowtide.job.job_folder import load_job
 from rowtide.work import tool_pool

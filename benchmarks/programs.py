@@ -12,7 +12,7 @@ import orjson
 from benchmarks.cases import Case
 from benchmarks.peers.installing import interpreter
 from benchmarks.running import JOBS, Measured, Say
-from benchmarks.servers import Ground
+from benchmarks.servers import ROOT, Ground
 from benchmarks.sources import source
 from rowtide.ladder.catalogue import load_catalogue
 
@@ -47,8 +47,7 @@ def peer(ground: Ground, case: Case, say: Say) -> Measured:
     tier = "opus" if work == "one-trip" else "haiku"
     words = [work, load_catalogue().tier(tier).id, str(source(ground.place, case.source, case.rows)), str(home)]
     environment = {**ground.environment, "ANTHROPIC_API_KEY": f"key-{case.name}"}
-    environment.pop("PYTHONPATH", None)
-    environment |= {"PYTHONPATH": str(SCRIPTS), "HOME": str(home)}
+    environment |= {"PYTHONPATH": str(ROOT), "HOME": str(home)}
     found = _json_of([script, *words], environment, python=str(python))
     billed = ground.account(f"key-{case.name}")
     assert found["rows"] >= 0.98 * case.rows, f"{found['rows']:,} of {case.rows:,} rows came back"

@@ -3,7 +3,6 @@
 If it dies, all is lost; an answer is what the model wrote, parsed and validated, as in benchmarks/floor.py.
 """
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from anthropic.types.messages.batch_create_params import Request
 
 from benchmarks.floor import answer_model
 from benchmarks.sources import rows_of
-from benchmarks.stages import cpu_seconds
+from benchmarks.used import cpu_seconds, peak_mb
 
 
 def main() -> None:
@@ -49,8 +48,7 @@ def main() -> None:
         if line.result.type == "succeeded":
             said = next(block.text for block in line.result.message.content if block.type == "text")
             answers.append(answer.model_validate_json(said))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = {"cpu_seconds": cpu_seconds() - began, "rows": len(answers), "peak_mb": peak}
+    figures = {"cpu_seconds": cpu_seconds() - began, "rows": len(answers), "peak_mb": peak_mb()}
     sys.stdout.write(orjson.dumps(figures).decode() + "\n")
 
 

@@ -40,7 +40,10 @@ class Ground:
     def database(self, name: str) -> str:
         """A new, empty database. PostgreSQL is started for the first one."""
         if not self._postgres:
-            self._postgres.append(self.stack.enter_context(postgres().server()))
+            try:
+                self._postgres.append(self.stack.enter_context(postgres().server()))
+            except ValueError:
+                raise AssertionError("PostgreSQL's programs are not on this machine") from None
         return self.stack.enter_context(postgres().database(self._postgres[0], name))
 
     def account(self, api_key: str) -> dict[str, Any]:

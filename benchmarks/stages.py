@@ -1,12 +1,13 @@
 """CPU by stage of the flow, off the spans that the product makes anyway: `rowtide.extract`, `rowtide.submit`, …"""
 
-import resource
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import trace
+
+from benchmarks.used import cpu_seconds
 
 PREFIX = "rowtide."
 
@@ -53,9 +54,3 @@ class _Tracer(trace.Tracer):
             return
         with self._stages.measure(name.removeprefix(PREFIX)):
             yield trace.INVALID_SPAN
-
-
-def cpu_seconds() -> float:
-    """What this process has used so far, user and system."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime

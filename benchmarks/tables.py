@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.cases import PEERS, Case, smaller
+from benchmarks.cases import PEERS, Case, size, smaller
 from benchmarks.findings import Finding, per_row, slope
 
 Figures = Mapping[str, Mapping[str, Any]]
@@ -30,8 +30,8 @@ def line(case: Case, figures: Figures) -> str:
 
 def stages(cases: Sequence[Case], figures: Figures) -> list[str]:
     """Of each family the largest two sizes that were measured: microseconds of CPU that one more row costs a stage."""
-    found = {case.name: case for case in cases if "stages" in figures.get(case.name, {})}
-    largest = {case.family: case for case in sorted(found.values(), key=lambda each: each.rows)}
+    found = [case for case in cases if case.kind == "run" and "stages" in figures.get(case.name, {})]
+    largest = {case.family: case for case in sorted(found, key=lambda each: each.rows)}
     lines: list[str] = []
     for case in largest.values():
         less = smaller(case)
@@ -41,7 +41,7 @@ def stages(cases: Sequence[Case], figures: Figures) -> list[str]:
         each = {
             name: slope(small, large, lambda one, name=name: one["stages"].get(name, 0.0)) * 1_000 for name in STAGES
         }
-        lines.append(f"{case.name:<26}" + "".join(f"{micro:>10.0f}" for micro in each.values()))
+        lines.append(f"{case.name:<26}" + "".join(f"{round(micro):>10}" for micro in each.values()))
     if not lines:
         return []
     head = f"{'CPU µs a row, by stage':<26}" + "".join(f"{name:>10}" for name in STAGES)
@@ -62,7 +62,7 @@ def peers(figures: Figures) -> list[str]:
         for peer, works in PEERS.items():
             if work not in works:
                 continue
-            names = [f"{peer}-{work}-{_size(rows)}" for rows in works[work]]
+            names = [f"{peer}-{work}-{size(rows)}" for rows in works[work]]
             measured = [figures[name] for name in names if name in figures]
             if not measured:
                 continue
@@ -106,10 +106,6 @@ def _target(each: Finding) -> str:
         return each.note
     met = "met" if each.value <= each.most else "MISSED"
     return f"at most {each.most:g}: {met}" + (f"  {each.note}" if each.note else "")
-
-
-def _size(rows: int) -> str:
-    return Case("", rows, "").name.removeprefix("-")
 
 
 def _of(value: float | None, form: str) -> str:

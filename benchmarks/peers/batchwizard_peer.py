@@ -5,7 +5,9 @@ import sys
 from contextlib import suppress
 
 from batchwizard.cli import app
-from same_work import Work, asked, cpu_seconds, done
+
+from benchmarks.peers.same_work import Work, asked, done
+from benchmarks.used import cpu_seconds
 
 SCHEMA = {
     "type": "object",

@@ -9,8 +9,10 @@ from inspect_ai.solver import generate, system_message, use_tools
 from inspect_ai.tool import Tool, tool
 from inspect_ai.util import json_schema
 from pydantic import BaseModel
-from same_work import Work, asked, cpu_seconds, done
-from same_work import find_desk as desk_of
+
+from benchmarks.peers.same_work import Work, asked, done
+from benchmarks.peers.same_work import find_desk as desk_of
+from benchmarks.used import cpu_seconds
 
 MOST = 10_000
 

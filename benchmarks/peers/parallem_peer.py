@@ -5,7 +5,9 @@ import time
 
 import parallem as pllm
 from pydantic import BaseModel
-from same_work import Work, asked, cpu_seconds, done, find_desk
+
+from benchmarks.peers.same_work import Work, asked, done, find_desk
+from benchmarks.used import cpu_seconds
 
 ROUNDS = 200
 

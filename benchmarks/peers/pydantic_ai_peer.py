@@ -7,7 +7,9 @@ from typing import Literal
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.capabilities import BatchModelRequests
-from same_work import Work, asked, cpu_seconds, done, find_desk
+
+from benchmarks.peers.same_work import Work, asked, done, find_desk
+from benchmarks.used import cpu_seconds
 
 WAIT = timedelta(seconds=2)  # by default 30: it is idle meanwhile
 

@@ -1,15 +1,16 @@
 """What every peer is given: the rows, the words and the tool of our own jobs; and how it is measured.
 
-It runs in the peers' venvs, so it imports nothing but the standard library.
+It runs in the peers' venvs, so it imports nothing of ours that needs more than the standard library.
 """
 
 import csv
 import json
-import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.used import cpu_seconds, peak_mb
 
 JOBS = Path(__file__).parent.parent / "jobs"
 FOLDERS = {"one-turn": "one_turn", "one-trip": "one_trip"}
@@ -49,14 +50,7 @@ def find_desk(region_code: str) -> str:
     return json.dumps({"desk": f"desk {region_code}"})
 
 
-def cpu_seconds() -> float:
-    """What this process has used so far, user and system."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
 def done(answers: Sequence[object], since: float) -> None:
     """Print the figures."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = {"rows": len(answers), "cpu_seconds": cpu_seconds() - since, "peak_mb": peak}
+    figures = {"rows": len(answers), "cpu_seconds": cpu_seconds() - since, "peak_mb": peak_mb()}
     sys.stdout.write("\n" + json.dumps(figures) + "\n")
