@@ -20,6 +20,7 @@ class Case:
     what: str
     kind: Kind = "run"
     job: str = "one_turn"
+    """A folder of benchmarks/jobs; of another package, its name."""
     source: str = "messages"
     engine: Literal["sqlite", "postgres"] = "sqlite"
     workers: int = 1
@@ -138,7 +139,7 @@ def _postgres() -> list[Case]:
 PEERS: dict[str, dict[str, tuple[int, int]]] = {
     "pydantic-ai": {"one-turn": (200, 1_000), "one-trip": (200, 1_000)},
     "inspect-ai": {"one-turn": (200, 1_000), "one-trip": (200, 1_000)},
-    "parallem": {"one-turn": (200, 1_000), "one-trip": (200, 1_000)},
+    "parallem": {"one-turn": (500, 3_000), "one-trip": (500, 3_000)},
     "batchwizard": {"one-turn": (2_000, 10_000)},
 }
 """By peer and kind of work, two sizes that it bears in a few minutes. BatchWizard knows no tools."""

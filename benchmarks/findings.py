@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cases import size
+from benchmarks.cases import PEERS, size
 
 Figures = Mapping[str, Mapping[str, Any]]
 Of = Callable[[Mapping[str, Any]], float]
+
+OURS = {"one-turn": (10_000, 100_000), "one-trip": (1_000, 10_000)}
+"""The two sizes of ours that other packages are compared with: those of the short selection."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Finding:
 
 def findings(figures: Figures) -> list[Finding]:
     """All that can be said of what was measured."""
-    found = [*_one_turn(figures), *_trips(figures), *_a_million(figures), *_workers(figures)]
+    found = [*_one_turn(figures), *_trips(figures), *_a_million(figures), *_workers(figures), *_others(figures)]
     return [each for each in found if each]
 
 
@@ -100,6 +103,16 @@ def _workers(figures: Figures) -> list[Finding | None]:
             together = figures.get(f"workers-{workers}-{size(rows)}", {}).get("wall_seconds")
             what = f"{workers} workers on PostgreSQL, {rows:,} rows, speed-up"
             found.append(_said(f"speed_up_{workers}_workers_{size(rows)}", what, _ratio(alone, together), "×"))
+    return found
+
+
+def _others(figures: Figures) -> list[Finding | None]:
+    found: list[Finding | None] = []
+    for work, sizes in OURS.items():
+        measured = [per_row(figures, f"{peer}-{work}", *works[work]) for peer, works in PEERS.items() if work in works]
+        best = min((each for each in measured if each is not None), default=None)
+        ratio = _ratio(best, per_row(figures, work, *sizes))
+        found.append(_said(f"best_other_to_ours_{work}", f"{work}: the cheapest other package ÷ ours", ratio, "×"))
     return found
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.cases import PEERS, Case, size, smaller
-from benchmarks.findings import Finding, per_row, slope
+from benchmarks.findings import OURS, Finding, per_row, slope
 
 Figures = Mapping[str, Mapping[str, Any]]
 
@@ -57,8 +57,8 @@ def findings(found: Sequence[Finding]) -> list[str]:
 def peers(figures: Figures) -> list[str]:
     """What a row costs other packages, against ours in the same run."""
     lines: list[str] = []
-    for work in ("one-turn", "one-trip"):
-        ours = per_row(figures, work, *OURS[work])
+    for work, sizes in OURS.items():
+        ours = per_row(figures, work, *sizes)
         for peer, works in PEERS.items():
             if work not in works:
                 continue
@@ -69,10 +69,6 @@ def peers(figures: Figures) -> list[str]:
             lines.append(f"{peer + ', ' + work:<26}{_against(measured, ours)}")
     head = f"{'':<26}{'ms a row':>10}{'÷ ours':>9}{'peak MB':>9}{'batches':>9}"
     return ["", head, *lines] if lines else []
-
-
-OURS = {"one-turn": (10_000, 100_000), "one-trip": (1_000, 10_000)}
-"""The two sizes of ours that peers are compared with: those of the short selection."""
 
 
 def _against(measured: Sequence[Mapping[str, Any]], ours: float | None) -> str:

@@ -50,7 +50,7 @@ def test_stages_are_told_in_microseconds_a_row() -> None:
 
 
 def test_a_peer_that_cannot_be_measured_says_why() -> None:
-    figures = {"parallem-one-turn-200": {"failed": "cannot be installed here"}}
+    figures = {"parallem-one-turn-500": {"failed": "cannot be installed here"}}
     assert any("parallem, one-turn" in told and "cannot be installed here" in told for told in peers(figures))
 
 

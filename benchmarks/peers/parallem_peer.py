@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 
 import parallem as pllm
 from pydantic import BaseModel
@@ -27,21 +28,23 @@ class Desk(BaseModel):
 def run(work: Work) -> list[str]:
     answers: dict[str, str] = {}
     for _ in range(ROUNDS):
-        with pllm.resume_directory(
-            str(work.home / "parallem"),
-            provider="anthropic",
-            strategy="batch",
-            log_level=logging.ERROR,
-            tweaks={"batch_user_confirmation": False, "batch_max_size": 100_000},
-        ) as orchestrator:
-            for row in work.rows:
-                if row["id"] not in answers:
-                    with orchestrator.agent(row["id"]) as agent:
-                        answers[row["id"]] = answer(work, agent, row)
+        with suppress(SystemExit):  # as it does while a batch is on its way; to replay the rows would tell it nothing
+            replay(work, answers)
         if len(answers) == len(work.rows):
             break
         time.sleep(0.5)
     return list(answers.values())
+
+
+def replay(work: Work, answers: dict[str, str]) -> None:
+    tweaks = {"batch_user_confirmation": False, "batch_max_size": 100_000, "batch_wait_until_complete": True}
+    with pllm.resume_directory(
+        str(work.home / "parallem"), provider="anthropic", strategy="batch", log_level=logging.ERROR, tweaks=tweaks
+    ) as orchestrator:
+        for row in work.rows:
+            if row["id"] not in answers:
+                with orchestrator.agent(row["id"]) as agent:
+                    answers[row["id"]] = answer(work, agent, row)
 
 
 def answer(work: Work, agent: pllm.AgentContext, row: dict[str, str]) -> str:
