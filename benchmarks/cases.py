@@ -78,8 +78,8 @@ def chosen(patterns: Sequence[str], *, full: bool) -> list[Case]:
 
 
 def smaller(case: Case) -> Case | None:
-    """The next smaller size of the same family: what a slope is taken against."""
-    sizes = [each for each in cases() if each.family == case.family and each.rows < case.rows]
+    """The next smaller size of the same family: what a slope is taken against. What is left of a kill has none."""
+    sizes = [each for each in cases() if each.family == case.family and each.rows < case.rows and case.kind != "killed"]
     return max(sizes, key=lambda each: each.rows, default=None)
 
 

@@ -30,7 +30,7 @@ def line(case: Case, figures: Figures) -> str:
 
 def stages(cases: Sequence[Case], figures: Figures) -> list[str]:
     """Of each family the largest two sizes that were measured: microseconds of CPU that one more row costs a stage."""
-    found = [case for case in cases if case.kind == "run" and "stages" in figures.get(case.name, {})]
+    found = [case for case in cases if "stages" in figures.get(case.name, {})]
     largest = {case.family: case for case in sorted(found, key=lambda each: each.rows)}
     lines: list[str] = []
     for case in largest.values():
@@ -83,7 +83,7 @@ def _against(measured: Sequence[Mapping[str, Any]], ours: float | None) -> str:
 
 def _per_row(case: Case, figures: Figures) -> float | None:
     less = smaller(case)
-    if less is None or case.kind == "killed" or "cpu_seconds" not in figures.get(less.name, {}):
+    if less is None or "cpu_seconds" not in figures.get(less.name, {}):
         return None
     return slope(figures[less.name], figures[case.name])
 
