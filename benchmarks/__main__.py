@@ -59,7 +59,7 @@ def main() -> int:
     before = machine()
     print(in_words(before, record.commit), flush=True)
     with tempfile.TemporaryDirectory() as folder, ground(Path(folder)) as here:
-        _measure(here, [each for each in asked if each.name not in figures], record, figures)
+        _measure(here, asked, record, figures)
     _conclude(asked, record, figures)
     return int(any("failed" in each for each in figures.values()))
 
@@ -82,9 +82,13 @@ def _with_smaller(asked: Sequence[Case]) -> list[Case]:
 
 
 def _measure(here: Ground, asked: Sequence[Case], record: Record, figures: dict[str, Measured]) -> None:
-    """One after the other. A case that cannot be measured says why, and the others go on."""
+    """One after the other, but those there are figures of. One that cannot be measured says why; the others go on."""
     print(tables.HEADINGS, flush=True)
+    for case in asked:
+        if case.name in figures:
+            print(tables.line(case, figures), flush=True)
     began, say = time.monotonic(), _teller()
+    asked = [case for case in asked if case.name not in figures]
     for number, case in enumerate(asked, 1):
         say(f"{case.name}: {case.what} ({number} of {len(asked)}, {(time.monotonic() - began) / 60:.0f} min so far)")
         try:
