@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Nothing here names a package index: pip and uv use the one you configured.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check fix bench money chaos pictures
+.PHONY: help demo serve test check fix bench bench-full money chaos pictures
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PINS := pyproject.toml constraints.txt
 
 help: ## list these targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 demo: .venv/.run ## run the companies job against the emulator: no key, no money
 	.venv/bin/rowtide run jobs/companies
@@ -31,8 +31,11 @@ fix: .venv/.test ## format the code, mend what ruff can mend, write the generate
 	.venv/bin/ruff format
 	.venv/bin/python docs/generate.py
 
-bench: .venv/.run ## print the benchmark table
+bench: .venv/.run ## what a row costs, in tables and in benchmarks.json: under ten minutes
 	.venv/bin/python -m benchmarks
+
+bench-full: .venv/.run ## the same with a million rows, many workers and other packages: an hour, unattended
+	.venv/bin/python -m benchmarks --full
 
 money: .venv/.run ## one model live, in batches, and the ladder: what the companies job costs and how often it is right
 	.venv/bin/python -m benchmarks.money

@@ -3,29 +3,39 @@
 import asyncio
 import atexit
 import os
-import resource
 import sys
 import time
 
 import orjson
 
+from benchmarks.stages import Stages
+from benchmarks.used import cpu_seconds, peak_mb
+
+STAGE = "stage "
+
 
 def main() -> None:
-    """Run `JOB SOURCE RUN_ID` and print CPU seconds, peak megabytes and wall seconds as JSON."""
-    job, source, run_id = sys.argv[1:]
+    """Run `JOB SOURCE RUN_ID WORKER`. Prints each stage that begins, and last what was used, as JSON."""
+    job, source, run_id, worker = sys.argv[1:]
     atexit.register(close_stderr)  # registered first, so it is called last
     from flows.run_job import run_job  # noqa: PLC0415 # so that what importing costs can be told apart
+    from rowtide.observing import tracing  # noqa: PLC0415 # likewise
 
-    imported = _cpu_seconds()
+    stages = Stages(lambda name: _print(f"{STAGE}{name}"))
+    tracing.use(stages)
+    imported = cpu_seconds()
     started = time.perf_counter()
-    found = asyncio.run(run_job.with_options(flow_run_name=run_id)(job, source=source, run_id=run_id))
+    found = asyncio.run(run_job.with_options(flow_run_name=worker)(job, source=source, run_id=run_id))
+    cpu, in_stages = cpu_seconds() - imported, dict(stages.cpu_seconds)
     used = {
-        "cpu_seconds": _cpu_seconds() - imported,
+        "cpu_seconds": cpu,
         "import_cpu_seconds": imported,
         "wall_seconds": time.perf_counter() - started,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb(),
+        "stages": {**in_stages, "between": cpu - sum(in_stages.values())},
+        "task_runs": stages.task_runs,
     }
-    sys.stdout.write(orjson.dumps({**found, **used}).decode() + "\n")
+    _print(orjson.dumps({**found, **used}).decode())
 
 
 def close_stderr() -> None:
@@ -34,9 +44,9 @@ def close_stderr() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

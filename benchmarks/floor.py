@@ -5,7 +5,6 @@ Read CSV, render, serialise, POST, stream the results, parse, validate, write Pa
 
 import csv
 import importlib.util
-import resource
 import sys
 import time
 from pathlib import Path
@@ -14,18 +13,17 @@ import httpx2
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from benchmarks.used import cpu_seconds, peak_mb
 
 HEADERS = {"x-api-key": "floor", "anthropic-version": "2026-10-21", "content-type": "application/json"}
 
 
 def main() -> None:
-    """Run `BASE_URL JOB SOURCE OUT MODEL` and print CPU seconds and rows as JSON."""
+    """Run `BASE_URL JOB SOURCE OUT MODEL` and print CPU seconds, peak megabytes and rows as JSON."""
     base_url, job, source, out, model = sys.argv[1:]
-    spec = importlib.util.spec_from_file_location("answer", Path(job) / "answer.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    answer = module.Answer
+    answer = answer_model(Path(job))
     system, _, _ = (Path(job) / "prompt.md").read_text().partition("\n---\n")
     schema = {**answer.model_json_schema(), "additionalProperties": False}
     shared = {
@@ -34,7 +32,7 @@ def main() -> None:
         "system": system,
         "output_config": {"format": {"type": "json_schema", "schema": schema}},
     }
-    began = _cpu_seconds()
+    began = cpu_seconds()
     with Path(source).open(newline="") as rows:
         requests = [
             {
@@ -61,12 +59,17 @@ def main() -> None:
                 said = next(block["text"] for block in message["content"] if block["type"] == "text")
                 answers.append(answer.model_validate_json(said).model_dump())
     pq.write_table(pa.Table.from_pylist(answers), out, compression="zstd")
-    sys.stdout.write(orjson.dumps({"cpu_seconds": _cpu_seconds() - began, "rows": len(answers)}).decode() + "\n")
+    figures = {"cpu_seconds": cpu_seconds() - began, "rows": len(answers), "peak_mb": peak_mb()}
+    sys.stdout.write(orjson.dumps(figures).decode() + "\n")
 
 
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+def answer_model(job: Path) -> type[BaseModel]:
+    """The job's own."""
+    spec = importlib.util.spec_from_file_location("answer", job / "answer.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Answer
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 import asyncio
 import atexit
 import os
-import resource
 import sys
 from pathlib import Path
 
 import orjson
 
 from benchmarks.client import close_stderr
+from benchmarks.used import cpu_seconds
 from rowtide import garbage
 from rowtide.job.job_folder import load_job
 from rowtide.work import tool_pool
@@ -23,16 +23,11 @@ async def used(job: Path, calls: int) -> float:
     async with tool_pool(loaded, os.environ, loaded.spec.tools) as pool:
         await pool.catalogue()
         garbage.settle()  # as the flow does
-        began = _cpu_seconds()
+        began = cpu_seconds()
         for first in range(0, calls, PAGE):
             numbers = range(first, min(first + PAGE, calls))
             await asyncio.gather(*(pool.call("orders__find_order", {"order_number": str(n)}) for n in numbers))
-        return _cpu_seconds() - began
-
-
-def _cpu_seconds() -> float:
-    found = resource.getrusage(resource.RUSAGE_SELF)
-    return found.ru_utime + found.ru_stime
+        return cpu_seconds() - began
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ import pyarrow.dataset as ds
 import yaml
 from standardwebhooks import Webhook
 
-from benchmarks.__main__ import ONE_TURN, _servers
+from benchmarks.running import JOBS
+from benchmarks.servers import servers
 from rowtide.ledger.ledger import Ledger, ledger_url
 
 MESSAGES = 50_000
@@ -59,7 +60,7 @@ class Storm:
 def main() -> None:
     """Let it storm, and print what came of it."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else MESSAGES
-    with tempfile.TemporaryDirectory() as folder, _servers(Path(folder)) as environment:
+    with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as environment:
         place = Path(folder)
         _job(place)
         storm = Storm(_letters(count))
@@ -85,7 +86,7 @@ def _letters(count: int) -> list[tuple[str, str]]:
 def _job(place: Path) -> None:
     folder = place / "jobs" / "storm"
     folder.mkdir(parents=True)
-    for file in ONE_TURN.iterdir():
+    for file in (JOBS / "one_turn").iterdir():
         if file.is_file():
             (folder / file.name).write_bytes(file.read_bytes())
     spec = yaml.safe_load((folder / "job.yaml").read_text())

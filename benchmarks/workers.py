@@ -21,7 +21,9 @@ import psycopg
 import pyarrow.dataset as ds
 import yaml
 
-from benchmarks.__main__ import ONE_TURN, _source
+from benchmarks.running import JOBS
+from benchmarks.servers import postgres
+from benchmarks.sources import source
 from chaos.endings import bill_of
 from chaos.lives import Home, begin, emulator
 
@@ -49,20 +51,17 @@ class End:
 
 def main() -> None:
     """Let them race, and print what came of it."""
-    sys.path.insert(0, "tests")
-    import postgres  # noqa: PLC0415 # it lies beside the tests, which are no package
-
     rows, *workers = (int(word) for word in sys.argv[1:]) if len(sys.argv) > 1 else (ROWS, *WORKERS)
     workers = workers or list(WORKERS)
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        socket = stack.enter_context(postgres.server())
+        socket = stack.enter_context(postgres().server())
         api_url = stack.enter_context(emulator(place / "emulator", "0..0.2"))
         job = _job(place, rows)
         ends: dict[str, End] = {}
         for count, kills in _races(workers):
             name = f"{count} worker{'s' * (count > 1)}" + (f", {kills} killed" if kills else "")
-            with postgres.database(socket, f"race_{len(ends)}") as url:
+            with postgres().database(socket, f"race_{len(ends)}") as url:
                 home = Home(place / f"home-{len(ends)}", api_url, job, ledger=url)
                 ends[name] = _race(home, count, kills)
             first = next(iter(ends.values()))
@@ -78,8 +77,8 @@ def _races(workers: list[int]) -> list[tuple[int, int]]:
 
 
 def _job(place: Path, rows: int) -> Path:
-    job = Path(shutil.copytree(ONE_TURN, place / "job"))
-    shutil.copy(_source(place, rows), job / "rows.csv")
+    job = Path(shutil.copytree(JOBS / "one_turn", place / "job"))
+    shutil.copy(source(place, "messages", rows), job / "rows.csv")
     spec = yaml.safe_load((job / "job.yaml").read_text())
     size = max(1, rows // BATCHES)
     spec |= {"sink": {"path": "results"}, "limits": {"batch_rows": size, "enough_rows": size}}

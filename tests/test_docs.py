@@ -47,15 +47,15 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 def test_commands_in_documents_exist() -> None:
     shown = "\n".join(block for document in DOCUMENTS for block in SHELL.findall(text_of(document)))
-    targets = set(re.findall(r"^([a-z]+):.*##", text_of(ROOT / "Makefile"), re.MULTILINE))
-    assert set(re.findall(r"\bmake (\w+)", shown)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):.*##", text_of(ROOT / "Makefile"), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([\w-]+)", shown)) <= targets
     assert set(re.findall(r"\browtide (\w+)", shown)) <= set(app)
 
 
 def test_every_make_target_says_what_it_does() -> None:
     makefile = text_of(ROOT / "Makefile")
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
-    assert set(phony.split()) == set(re.findall(r"^([a-z]+):.*## \w", makefile, re.MULTILINE))
+    assert set(phony.split()) == set(re.findall(r"^([a-z-]+):.*## \w", makefile, re.MULTILINE))
 
 
 def test_every_deployment_names_a_flow_and_parameters_it_takes() -> None:

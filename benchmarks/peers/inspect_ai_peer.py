@@ -1,0 +1,70 @@
+"""Inspect AI: one sample for each row, in its batch mode."""
+
+import os
+
+from inspect_ai import Task, eval
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import BatchConfig, GenerateConfig, ResponseSchema
+from inspect_ai.solver import generate, system_message, use_tools
+from inspect_ai.tool import Tool, tool
+from inspect_ai.util import json_schema
+from pydantic import BaseModel
+
+from benchmarks.peers.same_work import Work, asked, done
+from benchmarks.peers.same_work import find_desk as desk_of
+from benchmarks.used import cpu_seconds
+
+MOST = 10_000
+
+
+class Sorted(BaseModel):
+    topic: str
+    customer: str
+    message: str
+    urgent: bool
+    confidence: float
+
+
+class Desk(BaseModel):
+    desk: str
+
+
+@tool
+def find_desk() -> Tool:
+    async def execute(region_code: str) -> str:
+        """Find the desk of a region.
+
+        Args:
+            region_code: The region.
+        """
+        return desk_of(region_code)
+
+    return execute
+
+
+def run(work: Work) -> list[str]:
+    answer = Desk if work.has_tool else Sorted
+    solvers = [system_message(work.system), *([use_tools(find_desk())] if work.has_tool else []), generate()]
+    config = GenerateConfig(
+        batch=BatchConfig(size=MOST, send_delay=2, tick=0.5),
+        max_connections=MOST,
+        max_tokens=4096,
+        response_schema=ResponseSchema(name="answer", json_schema=json_schema(answer)),
+    )
+    samples = [Sample(input=work.message(row), id=row["id"]) for row in work.rows]
+    (log,) = eval(
+        Task(dataset=MemoryDataset(samples), solver=solvers, config=config),
+        model=f"anthropic/{work.model}",
+        model_base_url=os.environ["ANTHROPIC_BASE_URL"],
+        max_samples=MOST,
+        display="none",
+        log_dir=str(work.home / "logs"),
+        score=False,
+    )
+    assert log.status == "success", log.error
+    return [each.output.completion for each in log.samples or [] if each.output.completion]
+
+
+if __name__ == "__main__":
+    given, began = asked(), cpu_seconds()
+    done(run(given), began)
