@@ -4,11 +4,12 @@ The results lie on disk before the first is filed. A row moves only if it still 
 again after a kill, or from a second reading, files what was not filed yet.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from rowtide.agent.requests import row_no_of
 from rowtide.agent.results import Outcome, parse_line
@@ -32,7 +33,7 @@ def file_results(work: Work, batch: Batch, spool: Path, *, now: datetime) -> Cou
     done: Counter[str] = Counter()
     stop: str | None = None
     models = work.standing(at=batch.packed_at)
-    for lines in _pages(spool, SPOOL_PAGE):
+    for lines in _pages(spool, batch, SPOOL_PAGE):
         outcomes = dict(_ours(batch, lines))
         with work.ledger.view() as tx:
             waiting = ledger_rows.in_batch(tx, batch.batch_no, list(outcomes))
@@ -74,7 +75,22 @@ def _ours(batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, Outcome]]:
             yield row_no, outcome
 
 
-def _pages(spool: Path, size: int) -> Iterator[list[bytes]]:
+def _pages(spool: Path, batch: Batch, size: int) -> Iterator[list[bytes]]:
+    """The lines, by the rows they are of. In the API's order, which is none, every page of a large batch would touch
+    every part of the ledger's tables."""
+    of_row = re.compile(rb"%b-(\d{1,18})" % batch.tag.encode())
     with spool.open("rb") as lines:
-        while page := list(islice(lines, size)):
-            yield page
+        places: list[tuple[int, int]] = []
+        at = 0
+        for line in lines:
+            row = of_row.search(line)
+            places.append((int(row[1]) if row else 0, at))
+            at += len(line)
+        places.sort()
+        for first in range(0, len(places), size):
+            yield [_line(lines, at) for _, at in places[first : first + size]]
+
+
+def _line(lines: BinaryIO, at: int) -> bytes:
+    lines.seek(at)
+    return lines.readline()
