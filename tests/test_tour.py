@@ -58,9 +58,9 @@ def test_changed_content_is_asked_again_and_stands_once_in_the_sink(api: Any, tm
 
 @pytest.fixture(scope="module")
 def undisturbed(emulator_server: Any, prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What a run of sixty companies comes to when nobody disturbs it."""
+    """What a run of thirty companies comes to when nobody disturbs it."""
     home = tmp_path_factory.mktemp("calm")
-    found = cli(home, prefect_server, emulator_server.url, "run", COMPANIES, "--limit", "60", "--lane", "batch")
+    found = cli(home, prefect_server, emulator_server.url, "run", COMPANIES, "--limit", "30", "--lane", "batch")
     return found, answers_of(home, "results/companies")
 
 
@@ -70,7 +70,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_end(
     emulator_server: Any, prefect_server: str, tmp_path: Path, undisturbed: Any, batches: int
 ) -> None:
     url, home = emulator_server.url, tmp_path / "killed"
-    process = start_cli(home, prefect_server, url, "run", COMPANIES, "--limit", "60", "--lane", "batch", "--json")
+    process = start_cli(home, prefect_server, url, "run", COMPANIES, "--limit", "30", "--lane", "batch", "--json")
     wait_for_ledger(home, batches=batches, process=process)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -104,7 +104,8 @@ def extra_batches(tmp_path: Path) -> int:
 def environment(home: Path, prefect_server: str, api_url: str) -> dict[str, str]:
     """An account of its own: a shared one would share its prompt cache, and the bills would differ."""
     claude = {"ANTHROPIC_API_KEY": f"key-{home}", "ANTHROPIC_BASE_URL": api_url}
-    return {**os.environ, **claude, "ROWTIDE_HOME": str(home), "PREFECT_API_URL": prefect_server}
+    quiet = {"ROWTIDE_PAGE": "0"}  # a report's page takes seconds to draw
+    return {**os.environ, **claude, **quiet, "ROWTIDE_HOME": str(home), "PREFECT_API_URL": prefect_server}
 
 
 def start_cli(home: Path, prefect_server: str, api_url: str, *words: str) -> "subprocess.Popen[str]":
