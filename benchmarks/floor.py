@@ -3,7 +3,6 @@
 Read CSV, render, serialise, POST, stream the results, parse, validate, write Parquet. If it dies, all is lost.
 """
 
-import csv
 import importlib.util
 import sys
 import time
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from benchmarks.sources import rows_of
 from benchmarks.used import cpu_seconds, peak_mb
 
 HEADERS = {"x-api-key": "floor", "anthropic-version": "2026-10-21", "content-type": "application/json"}
@@ -33,19 +33,16 @@ def main() -> None:
         "output_config": {"format": {"type": "json_schema", "schema": schema}},
     }
     began = cpu_seconds()
-    with Path(source).open(newline="") as rows:
-        requests = [
-            {
-                "custom_id": f"row-{n}",
-                "params": {
-                    **shared,
-                    "messages": [
-                        {"role": "user", "content": f"message: {row['message']}\ncustomer: {row['customer']}"}
-                    ],
-                },
-            }
-            for n, row in enumerate(csv.DictReader(rows))
-        ]
+    requests = [
+        {
+            "custom_id": f"row-{n}",
+            "params": {
+                **shared,
+                "messages": [{"role": "user", "content": f"message: {row['message']}\ncustomer: {row['customer']}"}],
+            },
+        }
+        for n, row in enumerate(rows_of(Path(source)))
+    ]
     with httpx2.Client(base_url=base_url, headers=HEADERS, timeout=600) as http:
         body = orjson.dumps({"requests": requests})
         batch = http.post("/v1/messages/batches", content=body).raise_for_status().json()

@@ -6,7 +6,6 @@
 import asyncio
 import os
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from benchmarks.used import peak_mb
 from rowtide.compact import compact_json
 from rowtide.gates.judging import judge_rows
 from rowtide.gates.validating import judge_answers
@@ -37,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         os.environ["ROWTIDE_HOME"] = folder
-        _say(f"{rows:,} rows; imports: {_peak_mb():.0f} MB")
+        _say(f"{rows:,} rows; imports: {peak_mb():.0f} MB")
         for run_id in ("first", "second"):  # the second is compared with the first
             _judge(home, run_id, rows)
 
@@ -54,7 +54,7 @@ def _judge(home: Path, run_id: str, rows: int) -> None:
     _timed("answer (not counted)", rows, lambda: _answer(work, rows))
     total += _timed("answers, row by row", rows, lambda: judge_answers(work, load_gate(work.job), clock=_now))
     total += _timed("the whole run, and load", rows, lambda: asyncio.run(_load(run_id)))
-    _say(f"{run_id}: {total:.1f} µs a row in all; peak {_peak_mb():.0f} MB")
+    _say(f"{run_id}: {total:.1f} µs a row in all; peak {peak_mb():.0f} MB")
     ledger.close()
 
 
@@ -104,7 +104,7 @@ def _timed(name: str, rows: int, step: Callable[[], object]) -> float:
     began, cpu = time.perf_counter(), time.process_time()
     step()
     each = (time.process_time() - cpu) / rows * 1e6
-    _say(f"  {name:<26}{each:>8.1f} µs a row{time.perf_counter() - began:>9.1f} s wall{_peak_mb():>8.0f} MB peak")
+    _say(f"  {name:<26}{each:>8.1f} µs a row{time.perf_counter() - began:>9.1f} s wall{peak_mb():>8.0f} MB peak")
     return each
 
 
@@ -115,10 +115,6 @@ def _said(failures: Sequence[object]) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _say(line: str) -> None:

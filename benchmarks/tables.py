@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.cases import PEERS, Case, size, smaller
-from benchmarks.findings import OURS, Finding, per_row, slope
-
-Figures = Mapping[str, Mapping[str, Any]]
+from benchmarks.findings import OURS, Figures, Finding, per_row, slope
 
 HEADINGS = (
     f"{'':<26}{'CPU s':>8}{'ms a row':>10}{'wall s':>8}{'peak MB':>9}{'bytes a row':>13}{'batches':>9}{'task runs':>11}"

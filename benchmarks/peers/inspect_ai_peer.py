@@ -8,25 +8,13 @@ from inspect_ai.model import BatchConfig, GenerateConfig, ResponseSchema
 from inspect_ai.solver import generate, system_message, use_tools
 from inspect_ai.tool import Tool, tool
 from inspect_ai.util import json_schema
-from pydantic import BaseModel
 
+from benchmarks.peers.answers import Desk, Sorted
 from benchmarks.peers.same_work import Work, asked, done
 from benchmarks.peers.same_work import find_desk as desk_of
 from benchmarks.used import cpu_seconds
 
 MOST = 10_000
-
-
-class Sorted(BaseModel):
-    topic: str
-    customer: str
-    message: str
-    urgent: bool
-    confidence: float
-
-
-class Desk(BaseModel):
-    desk: str
 
 
 @tool

@@ -5,24 +5,12 @@ import time
 from contextlib import suppress
 
 import parallem as pllm
-from pydantic import BaseModel
 
+from benchmarks.peers.answers import Desk, Sorted
 from benchmarks.peers.same_work import Work, asked, done, find_desk
 from benchmarks.used import cpu_seconds
 
 ROUNDS = 200
-
-
-class Sorted(BaseModel):
-    topic: str
-    customer: str
-    message: str
-    urgent: bool
-    confidence: float
-
-
-class Desk(BaseModel):
-    desk: str
 
 
 def run(work: Work) -> list[str]:

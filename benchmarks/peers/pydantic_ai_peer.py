@@ -8,22 +8,15 @@ from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.capabilities import BatchModelRequests
 
+from benchmarks.peers import answers
 from benchmarks.peers.same_work import Work, asked, done, find_desk
 from benchmarks.used import cpu_seconds
 
 WAIT = timedelta(seconds=2)  # by default 30: it is idle meanwhile
 
 
-class Sorted(BaseModel):
+class Sorted(answers.Sorted):
     topic: Literal["billing", "delivery", "product"]
-    customer: str
-    message: str
-    urgent: bool
-    confidence: float
-
-
-class Desk(BaseModel):
-    desk: str
 
 
 async def run(work: Work) -> list[BaseModel]:
@@ -31,7 +24,7 @@ async def run(work: Work) -> list[BaseModel]:
     agent = Agent(
         f"anthropic:{work.model}",
         system_prompt=work.system,
-        output_type=NativeOutput(Desk if work.has_tool else Sorted),
+        output_type=NativeOutput(answers.Desk if work.has_tool else Sorted),
         tools=[find_desk] if work.has_tool else [],
         capabilities=[batching],
         retries=2,

@@ -3,13 +3,13 @@
 It runs in the peers' venvs, so it imports nothing of ours that needs more than the standard library.
 """
 
-import csv
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.sources import rows_of
 from benchmarks.used import cpu_seconds, peak_mb
 
 JOBS = Path(__file__).parent.parent / "jobs"
@@ -39,8 +39,7 @@ class Work:
 def asked() -> Work:
     """The work this process was given."""
     kind, model, source, home = sys.argv[1:]
-    with Path(source).open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(rows_of(Path(source)))
     system = (JOBS / FOLDERS[kind] / "prompt.md").read_text().partition("\n---\n")[0]
     return Work(kind, model, rows, Path(home), system)
 

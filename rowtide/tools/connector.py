@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from rowtide.compact import compact_json
 from rowtide.job.job import ToolServerSpec
 from rowtide.tools.tool_rules import Filling
 
@@ -55,7 +56,7 @@ def calls_in(blocks: Sequence[Mapping[str, Any]]) -> Iterator[ConnectorCall]:
             yield ConnectorCall(
                 call_id=str(block["id"]),
                 tool=f"{block['server_name']}.{block['name']}",
-                arguments=orjson.dumps(block["input"], option=orjson.OPT_SORT_KEYS),
+                arguments=compact_json(block["input"], orjson.OPT_SORT_KEYS),
                 output=_text(result.get("content", "")),
                 is_error=bool(result.get("is_error", not result)),
             )
