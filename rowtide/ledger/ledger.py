@@ -32,6 +32,7 @@ SQLITE_SETTINGS = (
     "PRAGMA busy_timeout = 60000",  # a second process waits its turn
     "PRAGMA cache_size = -8192",  # 8 MB a connection, whatever the number of rows
     "PRAGMA temp_store = MEMORY",
+    "PRAGMA secure_delete = OFF",  # Debian's writes zeros over what a row or an index entry leaves
 )
 WAIT_FOR_THE_DISK = "PRAGMA synchronous = FULL"
 

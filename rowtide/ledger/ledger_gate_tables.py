@@ -1,8 +1,8 @@
 """The tables that gates fill: what they said of a run, what later runs are compared with, what they hold."""
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, Text
+from sqlalchemy import Column, ForeignKey, Index, Integer, Text
 
-from rowtide.ledger.ledger_tables import Number, table
+from rowtide.ledger.ledger_tables import Number, known_states, table
 
 # What each expectation of a gate said of the run, at its last judging.
 verdict = table(
@@ -45,6 +45,6 @@ hold = table(
     Column("decided_by", Text),
     Column("decided_at", Text),
     Column("why", Text),  # the person's reason
-    CheckConstraint("state in ('asked', 'approved', 'rejected', 'lapsed')", name="hold_state_is_known"),
+    known_states("hold", "asked", "approved", "rejected", "lapsed"),
     Index("hold_by_run", "run_no", "state"),
 )
