@@ -10,6 +10,7 @@ import sys
 from cyclopts import App, CycloptsError
 
 from cli.say import complain
+from rowtide import garbage
 from rowtide.errors import RowtideError, UserMistake
 
 EXIT_MISTAKE = 2
@@ -63,6 +64,7 @@ def main() -> None:
     Exits 0, 1 (stopped, resumable), 2 (a mistake), 3 (held, or promises broken), 4 (at the budget), 130 (interrupted).
     """
     atexit.register(_close_stderr)  # registered first, so it is called last
+    garbage.look_rarely()
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)
     try:

@@ -105,8 +105,7 @@ class GiveUp:
 Move = CallTools | Answer | Check | Correct | Lengthen | Escalate | GiveUp
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the checks say of an answer: its JSON, or the problems in words a model can act on."""
 
     content: bytes

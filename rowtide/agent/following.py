@@ -129,8 +129,13 @@ def _remark(row: RowAt, move: Move) -> Remark:
 
 def _needs_outputs(spec: JobSpec, row: RowAt, stop_reason: str) -> bool:
     """Whether what the row's tools said decides its move: they may ground its answer, or it may call in circles."""
-    is_judged = spec.checks.grounding and policy_of(STOPS, stop_reason).do is Do.JUDGE
-    return bool(is_judged) or row.tool_calls >= spec.limits.repeats
+    match policy_of(STOPS, stop_reason).do:
+        case Do.JUDGE:
+            return bool(spec.checks.grounding)
+        case Do.RUN_TOOLS:
+            return row.tool_calls >= spec.limits.repeats
+        case _:
+            return False
 
 
 def _made_by_the_api(row: RowAt, blocks: Blocks) -> list[ToolRecord]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -10,8 +10,9 @@ from rowtide.agent.policies import RESULTS, Policy, policy_of, policy_of_error
 from rowtide.compact import compact_json
 
 
-@dataclass(frozen=True, slots=True)
-class Replied:
+class Replied(NamedTuple):
+    """What the model said."""
+
     stop_reason: str
     content: bytes
     usage: Mapping[str, Any]

@@ -4,12 +4,12 @@ The results lie on disk before the first is filed. A row moves only if it still 
 again after a kill, or from a second reading, files what was not filed yet.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
 
 from rowtide.agent.requests import row_no_of
 from rowtide.agent.results import Outcome, parse_line
@@ -80,17 +80,12 @@ def _pages(spool: Path, batch: Batch, size: int) -> Iterator[list[bytes]]:
     every part of the ledger's tables."""
     of_row = re.compile(rb"%b-(\d{1,18})" % batch.tag.encode())
     with spool.open("rb") as lines:
-        places: list[tuple[int, int]] = []
+        places: list[tuple[int, int, int]] = []  # row, where its line begins, how long it is
         at = 0
         for line in lines:
             row = of_row.search(line)
-            places.append((int(row[1]) if row else 0, at))
+            places.append((int(row[1]) if row else 0, at, len(line)))
             at += len(line)
         places.sort()
         for first in range(0, len(places), size):
-            yield [_line(lines, at) for _, at in places[first : first + size]]
-
-
-def _line(lines: BinaryIO, at: int) -> bytes:
-    lines.seek(at)
-    return lines.readline()
+            yield [os.pread(lines.fileno(), length, at) for _, at, length in places[first : first + size]]

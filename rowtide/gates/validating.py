@@ -25,12 +25,22 @@ def judge_answers(work: Work, suite: Suite | None, *, clock: Clock) -> Counter[s
     done: Counter[str] = Counter()
     pages: Pages | None = None
     for share in shares(work, RowState.ANSWERED):
+        if suite is None:
+            done += _accept(work, share)
+            continue
+        pages = pages or Pages(suite, suite.of("rows"))
         page = _page(work, share)
-        pages = pages or (Pages(suite, suite.of("rows")) if suite else None)
-        found = _found(work, pages, page) if pages else []
-        verdicts = _verdicts(suite, found, page) if suite else []
-        done += _apply(work, page, failing_rows(found), verdicts, now=clock())
+        found = _found(work, pages, page)
+        done += _apply(work, page, failing_rows(found), _verdicts(suite, found, page), now=clock())
     return done
+
+
+def _accept(work: Work, share: Share) -> Counter[str]:
+    """Without a gate there is nothing to ask."""
+    with work.ledger.page() as tx:
+        by_tier = ledger_gates.pass_all(tx, share.first, share.last)
+        ledger_ladder.count_stays(tx, work.run, accepted=by_tier)
+    return Counter(accepted=sum(by_tier.values()))
 
 
 def _apply(

@@ -192,10 +192,7 @@ turn = table(
     Column("tier", Integer, nullable=False),
     Column("stop_reason", Text, nullable=False),
     Column("content", LargeBinary, nullable=False),  # the assistant's content blocks, verbatim
-    Column("input_tokens", Number, nullable=False),
-    Column("cache_write_tokens", Number, nullable=False),
-    Column("cache_read_tokens", Number, nullable=False),
-    Column("output_tokens", Number, nullable=False),
+    *(Column(f"{kind}_tokens", Number, nullable=False) for kind in ("input", "cache_write", "cache_read", "output")),
     Column("cost_micro", Number, nullable=False),
     Column("baseline_micro", Number, nullable=False),  # the same tokens, live, on the ladder's top rung
     Column("kind", Text, nullable=False, server_default="answer"),  # answer, or check: a second look at one
