@@ -40,7 +40,6 @@ MEASURE: dict[Kind, Callable[[Ground, Case, Say], Measured]] = {
     "killed": running.killed,
     "floor": programs.floor,
     "sdk_loop": programs.sdk_loop,
-    "mcp_calls": programs.mcp_calls,
     "peer": programs.peer,
 }
 

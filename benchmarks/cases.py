@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from rowtide.ladder.catalogue import load_catalogue
 
-Kind = Literal["run", "killed", "floor", "sdk_loop", "mcp_calls", "peer"]
+Kind = Literal["run", "killed", "floor", "sdk_loop", "peer"]
 BATCHES = 20  # of a run that several workers share
 
 
@@ -97,7 +97,6 @@ def _trips() -> list[Case]:
         Case("one-trip", 100_000, "one tool call a row, of which fifty differ", in_short=False, **memoised),
         *_sizes("two-turns", "one tool call a row, each another; two batches", (600, 6_000), **each),
         *_sizes("three-trips", "three tool calls a row, each needing the one before", (500, 5_000), **three),
-        Case("mcp-calls", 5_000, "what the MCP client alone costs", kind="mcp_calls", job="three_trips"),
     ]
 
 

@@ -8,7 +8,8 @@ import time
 
 import orjson
 
-from benchmarks.stages import Stages
+from benchmarks.mcp_meter import Meter
+from benchmarks.stages import Stages, process
 from benchmarks.used import cpu_seconds, peak_mb
 
 STAGE = "stage "
@@ -21,14 +22,17 @@ def main() -> None:
     from flows.run_job import run_job  # noqa: PLC0415 # so that what importing costs can be told apart
     from rowtide.observing import tracing  # noqa: PLC0415 # likewise
 
-    stages = Stages(lambda name: _print(f"{STAGE}{name}"))
+    meter = Meter()
+    stages = Stages(lambda name: _print(f"{STAGE}{name}"), lambda: {**process(), **meter.seconds()})
     tracing.use(stages)
     imported = cpu_seconds()
     started = time.perf_counter()
-    found = asyncio.run(run_job.with_options(flow_run_name=worker)(job, source=source, run_id=run_id))
-    cpu, in_stages = cpu_seconds() - imported, dict(stages.cpu_seconds)
+    found = asyncio.run(meter.run(run_job.with_options(flow_run_name=worker)(job, source=source, run_id=run_id)))
+    cpu = cpu_seconds() - imported
+    in_stages = {name: seconds["process"] for name, seconds in stages.seconds.items()}
     used = {
         "cpu_seconds": cpu,
+        "mcp_seconds": meter.seconds().get("mcp", 0.0) + stages.seconds["follow_up"]["loop"],
         "import_cpu_seconds": imported,
         "wall_seconds": time.perf_counter() - started,
         "peak_mb": peak_mb(),

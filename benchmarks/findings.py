@@ -59,12 +59,11 @@ def _one_turn(figures: Figures) -> list[Finding | None]:
 def _trips(figures: Figures) -> list[Finding | None]:
     one = per_row(figures, "one-trip", 1_000, 10_000)
     each, three = per_row(figures, "two-turns", 600, 6_000), per_row(figures, "three-trips", 500, 5_000)
-    call, trips = figures.get("mcp-calls-5k", {}), figures.get("three-trips-5k", {})
-    mcp = call["cpu_seconds"] / call["rows"] * 1000 if "cpu_seconds" in call else None
-    ours = None
-    if three is not None and mcp is not None:
-        made = (trips["tool_calls"] - trips["tools_remembered"]) / trips["rows"]
-        ours = three - mcp * made
+    ours, call = None, None
+    if three is not None:
+        few, many = (figures[f"three-trips-{each}"] for each in ("500", "5k"))
+        ours = slope(few, many, lambda one: one["cpu_seconds"] - one["mcp_seconds"])
+        call = many["mcp_seconds"] / (many["tool_calls"] - many["tools_remembered"]) * 1000
     batches = figures.get("two-turns-6k", {}).get("batches")
     whole = figures.get("killed-200k", figures.get("killed-50k", {}))
     again = whole["cpu_seconds"] / whole["whole"]["cpu_seconds"] if "whole" in whole else None
@@ -74,7 +73,7 @@ def _trips(figures: Figures) -> list[Finding | None]:
         _said("batches_two_turns", "batches of 6,000 rows of two turns", batches, "", 2),
         _said("cpu_ms_per_row_three_trips", "client CPU a row, three tool trips", three, "ms"),
         _said("cpu_ms_per_row_three_trips_outside_mcp", "  of it outside the MCP client", ours, "ms", 0.5),
-        _said("cpu_ms_per_mcp_call", "one MCP call", mcp, "ms"),
+        _said("cpu_ms_per_mcp_call", "one MCP call", call, "ms"),
         _said("resume_ratio", "resumed after a kill at 90%, ÷ the whole, CPU", again, "×", 0.15),
     ]
 

@@ -1,4 +1,4 @@
-"""What is measured besides the product: the floor, the SDK's loop, the MCP client, and peers in venvs of their own."""
+"""What is measured besides the product: the floor, the SDK's loop, and peers in venvs of their own."""
 
 import subprocess
 import sys
@@ -28,12 +28,6 @@ def floor(ground: Ground, case: Case, say: Say) -> Measured:
 def sdk_loop(ground: Ground, case: Case, say: Say) -> Measured:
     """What the vendor's documents show: benchmarks/sdk_loop.py."""
     return _loop(ground, case, "benchmarks.sdk_loop", say)
-
-
-def mcp_calls(ground: Ground, case: Case, say: Say) -> Measured:
-    """So many calls, and nothing else: benchmarks/mcp_calls.py."""
-    say(f"{case.name}: calling")
-    return _json_of(["-m", "benchmarks.mcp_calls", str(JOBS / case.job), str(case.rows)], ground.environment)
 
 
 def peer(ground: Ground, case: Case, say: Say) -> Measured:

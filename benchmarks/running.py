@@ -134,7 +134,8 @@ def _whole(home: Home, lives: Sequence[Life], say: Say) -> Measured:
     _follow(home, lives, say)
     each = [orjson.loads(life.said()[-1]) for life in lives]
     found = max(each, key=lambda one: one["wall_seconds"])
-    summed = {name: sum(one[name] for one in each) for name in ("cpu_seconds", "import_cpu_seconds", "task_runs")}
+    added = ("cpu_seconds", "mcp_seconds", "import_cpu_seconds", "task_runs")
+    summed = {name: sum(one[name] for one in each) for name in added}
     stages = sum((Counter(one["stages"]) for one in each), Counter[str]())
     peak = max(one["peak_mb"] for one in each)
     kept = ("rows", "loaded", "quarantined", "batches", "turns", "tool_calls", "tools_remembered", "cost_usd")

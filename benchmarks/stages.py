@@ -1,7 +1,7 @@
 """CPU by stage of the flow, off the spans that the product makes anyway: `rowtide.extract`, `rowtide.submit`, …"""
 
-from collections import Counter
-from collections.abc import Callable, Generator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,13 +12,19 @@ from benchmarks.used import cpu_seconds
 PREFIX = "rowtide."
 
 
+def process() -> dict[str, float]:
+    """The CPU of the whole process."""
+    return {"process": cpu_seconds()}
+
+
 class Stages(trace.TracerProvider):
     """A tracer provider that keeps no span: it adds up what the process used between the begin and end of stages."""
 
-    def __init__(self, begun: Callable[[str], None]) -> None:
-        self.cpu_seconds: Counter[str] = Counter()
+    def __init__(self, begun: Callable[[str], None], used: Callable[[], Mapping[str, float]] = process) -> None:
+        self.seconds: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        """By stage, of each kind of CPU that is `used`."""
         self.task_runs = 0
-        self._begun = begun
+        self._begun, self._used = begun, used
         self._is_in_one = False
 
     def get_tracer(self, *_: Any, **__: Any) -> trace.Tracer:
@@ -32,12 +38,12 @@ class Stages(trace.TracerProvider):
             return
         self.task_runs += 1
         self._begun(name)
-        self._is_in_one, before = True, cpu_seconds()
+        self._is_in_one, before = True, self._used()
         try:
             yield
         finally:
             self._is_in_one = False
-            self.cpu_seconds[name] += cpu_seconds() - before
+            self.seconds[name] += Counter({kind: now - before.get(kind, 0.0) for kind, now in self._used().items()})
 
 
 class _Tracer(trace.Tracer):

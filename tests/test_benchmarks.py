@@ -1,11 +1,14 @@
 """Benchmarks: what is measured, what is said of it, and that figures outlive the run that took them."""
 
+import asyncio
 from pathlib import Path
 
+import anyio
 import pytest
 
 from benchmarks.cases import Case, cases, chosen, smaller
 from benchmarks.findings import findings
+from benchmarks.mcp_meter import Meter
 from benchmarks.recording import Record
 from benchmarks.stages import Stages
 from benchmarks.tables import line, peers, stages
@@ -69,6 +72,23 @@ def test_a_span_within_a_stage_is_part_of_it() -> None:
     with tracer.start_as_current_span("rowtide.submit"), tracer.start_as_current_span("rowtide.post_batch"):
         pass
     assert (begun, measured.task_runs) == (["submit"], 1)
+
+
+async def test_a_metered_coroutine_ends_as_it_would_have_and_its_tasks_are_counted_by_whose_they_are() -> None:
+    meter = Meter()
+
+    async def ours() -> str:
+        to_us, heard = anyio.create_memory_object_stream[str](0)
+        speaking = asyncio.create_task(to_us.send("heard"))  # a coroutine of anyio's
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.sleep(60)
+        said = await heard.receive()
+        await speaking
+        return said
+
+    assert await meter.run(ours()) == "heard"
+    assert set(meter.seconds()) == {"ours", "mcp", "loop"}
 
 
 def test_a_size_is_part_of_a_name() -> None:
