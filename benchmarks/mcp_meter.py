@@ -43,7 +43,7 @@ class Meter:
             return asyncio.Task(_Metered(self, _whose(made), made), loop=loop, **more)
 
         call = Session.call
-        Session.call = lambda *given, **named: _Metered(self, "mcp", call(*given, **named))  # pyright: ignore
+        Session.call = lambda *given, **named: _Metered(self, "mcp", call(*given, **named))  # pyright: ignore[reportAttributeAccessIssue] # put back below
         asyncio.get_running_loop().set_task_factory(task)
         try:
             return await _Metered(self, "ours", coroutine)

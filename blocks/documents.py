@@ -5,11 +5,11 @@ from http import HTTPStatus
 from typing import Any
 
 import httpx
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import BlockDocument
 from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 
+from blocks.prefect_client import prefect_client
 from rowtide.errors import WorldError
 
 NAME = "default"
@@ -47,7 +47,7 @@ async def all_stored(slug: str) -> dict[str, dict[str, Any]]:
 
 async def _read(slug: str) -> list[BlockDocument]:
     try:
-        async with get_client() as client:
+        async with prefect_client() as client:
             return await client.read_block_documents_by_type(slug, limit=MOST, include_secrets=True)
     except httpx.HTTPStatusError as error:
         if error.response.status_code == HTTPStatus.NOT_FOUND:

@@ -4,11 +4,11 @@ import logging
 
 from httpx import HTTPError
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
+from blocks.prefect_client import prefect_client
 from rowtide.ledger.ledger import find_run
 from rowtide.ledger.ledger_glance import Glance, glance
 from rowtide.work import Work
@@ -30,7 +30,7 @@ async def progress(work: Work) -> None:
     share, words = round(100 * seen.share, 1), _words(seen)
     mine = ArtifactFilter(key=ArtifactFilterKey(any_=[KEY]), flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
     try:
-        async with get_client() as client:
+        async with prefect_client() as client:
             found = await client.read_artifacts(artifact_filter=mine, limit=1)
         if not found:
             await acreate_progress_artifact(share, key=KEY, description=words)

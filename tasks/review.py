@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
@@ -11,6 +11,7 @@ from prefect.settings import get_current_settings
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from blocks.prefect_client import prefect_client
 from rowtide.api.collecting import CANCELED
 from rowtide.ledger import ledger_batches, ledger_flow_runs, ledger_leases
 from rowtide.ledger.ledger import Ledger, moment
@@ -28,7 +29,7 @@ async def review() -> list[Step]:
     with (await LedgerDatabase.in_force()).get_ledger() as ledger:
         with ledger.view() as tx:
             found = ledger_flow_runs.unfinished(tx, since=now - LOOK_BACK, restarts_within=RESTARTS_WITHIN, now=now)
-        async with get_client() as client:
+        async with prefect_client() as client:
             flow_runs = {str(each.id): each for each in await _flow_runs(client, [each.flow_run_id for each in found])}
             known = [
                 await _standing(client, ledger, each, flow_runs[each.flow_run_id], now)

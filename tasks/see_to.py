@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 from httpx import HTTPError
 from prefect.artifacts import acreate_markdown_artifact
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.events import emit_event
 from prefect.exceptions import PrefectException
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from blocks.ledger_database import LedgerDatabase
+from blocks.prefect_client import prefect_client
 from rowtide.errors import RowtideError
 from rowtide.ledger import ledger_flow_runs, ledger_leases
 from rowtide.ledger.ledger import Ledger, find_run
@@ -28,7 +29,7 @@ async def see_to(steps: Sequence[Step]) -> dict[str, int]:
     """Wake, restart, cancel and warn; each only where all is still as it was seen. Returns how many of each."""
     done: list[tuple[Step, str]] = []
     with (await LedgerDatabase.in_force()).get_ledger() as ledger:
-        async with get_client() as client:
+        async with prefect_client() as client:
             for step in steps:
                 if isinstance(step, Settle):
                     continue  # it was looked for

@@ -82,7 +82,7 @@ async def test_a_metered_coroutine_ends_as_it_would_have_and_its_tasks_are_count
         speaking = asyncio.create_task(to_us.send("heard"))  # a coroutine of anyio's
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
-                await asyncio.sleep(60)
+                await asyncio.Event().wait()
         said = await heard.receive()
         await speaking
         return said
