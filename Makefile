@@ -17,8 +17,8 @@ demo: .venv/.run ## run the companies job against the emulator: no key, no money
 serve: .venv/.run ## Prefect's server, a worker, blocks, deployments and the webhook receiver, on this machine
 	.venv/bin/python -m deploy.serve
 
-test: .venv/.test ## run every test, two at a time
-	.venv/bin/python -m pytest -n 2
+test: .venv/.test ## run every test, three at a time: many of them wait for a server
+	.venv/bin/python -m pytest -n 3
 
 check: .venv/.test ## lint, format, types and the quick tests, in about a minute; changes nothing
 	.venv/bin/ruff check
