@@ -35,7 +35,7 @@ def open_ticket(message: str, context: Context[Any, Any]) -> dict[str, str]:
     """Open a ticket for a message."""
     log("open_ticket", context)
     if LOG.with_suffix(".hang").exists():
-        threading.Event().wait()
+        threading.Event().wait(120)  # longer than its test, and no orphan of a killed client stays for good
     return {"ticket": f"T-{len(message)}"}
 
 
