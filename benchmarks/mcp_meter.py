@@ -7,7 +7,7 @@ is the loop's own; while tools are called, that is the reading and writing of th
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Literal
 
 Kind = Literal["ours", "mcp", "loop"]
@@ -62,27 +62,20 @@ class _Metered(Coroutine[Any, Any, Any]):
         self._meter, self._kind, self._inner = meter, kind, inner
 
     def send(self, value: Any) -> Any:
-        before = self._meter.enter(self._kind)
-        try:
-            return self._inner.send(value)
-        finally:
-            self._meter.enter(before)
+        return self._counted(self._inner.send, value)
 
     def throw(self, *error: Any) -> Any:
+        return self._counted(self._inner.throw, *error)
+
+    def _counted(self, step: Callable[..., Any], *given: Any) -> Any:
         before = self._meter.enter(self._kind)
         try:
-            return self._inner.throw(*error)
+            return step(*given)
         finally:
             self._meter.enter(before)
-
-    def close(self) -> None:
-        self._inner.close()
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self  # pyright: ignore[reportReturnType] # it has all that `await` asks of one
-
-    def __iter__(self) -> Any:
-        return self
 
     def __next__(self) -> Any:
         return self.send(None)

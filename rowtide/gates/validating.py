@@ -38,9 +38,9 @@ def judge_answers(work: Work, suite: Suite | None, *, clock: Clock) -> Counter[s
 def _accept(work: Work, share: Share) -> Counter[str]:
     """Without a gate there is nothing to ask."""
     with work.ledger.page() as tx:
-        by_tier = ledger_gates.pass_all(tx, share.first, share.last)
+        by_tier = ledger_rows.accept_all(tx, share.first, share.last)
         ledger_ladder.count_stays(tx, work.run, accepted=by_tier)
-    return Counter(accepted=sum(by_tier.values()))
+    return Counter(accepted=by_tier.total())
 
 
 def _apply(

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, text
 
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, take_turn, timestamp
-from rowtide.ledger.states import RowState, target_of
 
 EXAMPLES = 20  # keys of failing rows that are kept for each expectation
 REASON = "gate"  # of rows that the rows gate set aside
@@ -46,15 +45,6 @@ class Judged(NamedTuple):
 
 
 COLUMNS = list(Verdict.__dataclass_fields__)
-
-
-def pass_all(tx: Connection, first: int, last: int) -> dict[int, int]:
-    """No gate looks at answers: those of rows `first` to `last` are verified. Returns how many on each tier."""
-    answered = f"row_no BETWEEN :first AND :last AND state = '{RowState.ANSWERED}'"
-    ends = {"first": first, "last": last}
-    by_tier = tx.execute(text(f"SELECT tier, count(*) FROM row WHERE {answered} GROUP BY tier"), ends).tuples().all()
-    tx.execute(text(f"UPDATE row SET state = '{target_of('accept')}' WHERE {answered}"), ends)
-    return dict(by_tier)
 
 
 def record(tx: Connection, run: Run, found: Sequence[Verdict], *, now: datetime) -> None:

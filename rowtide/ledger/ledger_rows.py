@@ -4,7 +4,7 @@ Every move is compare-and-set: it names the states it may start from, and all th
 or none does. Each function is one or a few statements for the whole page.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -226,6 +226,12 @@ def _answer(tx: Connection, answers: dict[int, bytes], name: str, also: str) -> 
 def accept(tx: Connection, row_nos: Sequence[int]) -> None:
     """Declare rows verified."""
     move_all(tx, "accept", row_nos)
+
+
+def accept_all(tx: Connection, first: int, last: int) -> Counter[int]:
+    """Declare every answered row from `first` to `last` verified. Returns how many there were on each tier."""
+    accepted = f"{_moving('accept', '', 'BETWEEN :first AND :last')} RETURNING tier"
+    return Counter(tier for (tier,) in fetch(tx, accepted, {"first": first, "last": last}))
 
 
 def quarantine(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:

@@ -46,9 +46,9 @@ def table(name: str, *parts: SchemaItem, clustered: bool = False) -> Table:
     return Table(name, tables, *parts, sqlite_strict=True, sqlite_with_rowid=not clustered)
 
 
-def known_states(table: str, *states: str) -> CheckConstraint:
+def known_states(of: str, *states: str) -> CheckConstraint:
     """Not `IN`: SQLite builds that list anew for every row it writes, which takes longer than all else it does then."""
-    return CheckConstraint(" OR ".join(f"state = '{state}'" for state in states), name=f"{table}_state_is_known")
+    return CheckConstraint(" OR ".join(f"state = '{state}'" for state in states), name=f"{of}_state_is_known")
 
 
 run = table(
