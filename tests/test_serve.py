@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from standardwebhooks import Webhook
 from flows.flush_inbox import flush_inbox
 from flows.run_job import run_job
 from rowtide.errors import UserMistake
-from rowtide.intake.messages import Message
-from rowtide.intake.signatures import read_secrets
+from rowtide.intake.messages import Message, Refused
+from rowtide.intake.signatures import check_signature, read_secrets
 from rowtide.intake.sources import INBOX
 from rowtide.ledger import ledger_inbox
 from rowtide.ledger.ledger import Ledger, ledger_url
@@ -74,10 +74,16 @@ def served(place: Path) -> Generator[str]:
 
 
 def signed(
-    message_id: str, body: bytes, secret: str = SECRET, *, age: timedelta = timedelta(), by: bytes | None = None
+    message_id: str,
+    body: bytes,
+    secret: str = SECRET,
+    *,
+    age: timedelta = timedelta(),
+    by: bytes | None = None,
+    now: datetime | None = None,
 ) -> dict[str, str]:
     """Headers as the package makes them; `by` signs another body."""
-    at = datetime.now(UTC) - age
+    at = (now or datetime.now(UTC)) - age
     signature = Webhook(secret).sign(message_id, at, (body if by is None else by).decode())
     stamp = str(int(at.timestamp()))
     return {"webhook-id": message_id, "webhook-timestamp": stamp, "webhook-signature": signature}
@@ -133,7 +139,7 @@ EMPTY = orjson.dumps(row(20))
 REFUSALS: dict[str, tuple[bytes, dict[str, Any], int, str, str]] = {
     "a signature of another body": (EMPTY, {"by": b"{}"}, 401, "bad_signature", "no v1 signature"),
     "a signature of somebody else": (EMPTY, {"secret": OF_OTHERS}, 401, "bad_signature", "of this job"),
-    "a message of an hour ago": (EMPTY, {"age": timedelta(hours=1)}, 401, "stale", "3600 s ago; at most 300 s"),
+    "a message of an hour ago": (EMPTY, {"age": timedelta(hours=1)}, 401, "stale", " s ago; at most 300 s"),
     "a message of tomorrow": (EMPTY, {"age": timedelta(days=-1)}, 401, "from_the_future", "at most 300 s"),
     "a job there is not": (EMPTY, {"job": "sortin"}, 404, "unknown_job", "did you mean 'sorting'?"),
     "no JSON": (b'{"id": ', {}, 400, "not_json", "line 1 column 8"),
@@ -159,6 +165,17 @@ def test_what_is_refused_is_told_why(
     assert words in problem["detail"]
     assert SECRET[6:] not in found.text
     assert ask(served, "refused")["type"] == "urn:rowtide:unknown_message"
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [(300, None), (301, "301 s ago; at most 300 s"), (-300, None), (-301, "in 301 s; at most 300 s")],
+)
+def test_a_signature_counts_for_five_minutes_before_and_after(age: int, words: str | None) -> None:
+    now = NOW.replace(microsecond=0)
+    headers = signed("m1", b"{}", now=now, age=timedelta(seconds=age))
+    with nullcontext() if words is None else pytest.raises(Refused, match=words):
+        check_signature(read_secrets(SECRET).of_all, headers, b"{}", now=now, window=timedelta(minutes=5))
 
 
 def test_a_secret_can_be_changed_and_a_job_can_have_its_own(served: str) -> None:
