@@ -91,6 +91,7 @@ ASK: dict[str, Ask] = {
     "lengthen": lambda m, tx, rows: ledger_rows.lengthen(tx, m.remarks(rows), now=NOW),
     "escalate": lambda m, tx, rows: ledger_rows.escalate(tx, m.remarks(rows), dict.fromkeys(rows, 1), now=NOW),
     "answer": lambda m, tx, rows: ledger_rows.answer(tx, dict.fromkeys(rows, b"{}")),
+    "verify": lambda m, tx, rows: ledger_rows.answer(tx, dict.fromkeys(rows, b"{}"), is_gated=False),
     "accept": lambda m, tx, rows: ledger_rows.accept(tx, rows),
     "quarantine": lambda m, tx, rows: ledger_rows.quarantine(tx, m.remarks(rows), now=NOW),
     "load": lambda m, tx, rows: load(m, tx, rows),

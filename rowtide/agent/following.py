@@ -36,19 +36,19 @@ from rowtide.tools.calling import Heard, call_tools
 from rowtide.tools.connector import calls_in
 from rowtide.tools.tool_rules import BETWEEN
 from rowtide.tools.tools import ToolPool
-from rowtide.work import Clock, Work
+from rowtide.work import SPOOL_PAGE, Clock, Work
 
-PAGE_ROWS = 1000  # a kill repeats at most the read-only calls of one page
+PAGE_ROWS = 1000  # where there are tools: a kill repeats at most the read-only calls of one page
 FIRST_BY_THE_API = 1000
 
 
 async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
     """Take every replied row one move further, page by page of what this worker claims. Returns how many moved."""
-    moved = 0
+    moved, limit = 0, PAGE_ROWS if work.servers else SPOOL_PAGE
     for share in shares(work, RowState.REPLIED):
         after = share.first - 1
         while True:
-            page, by_the_api = decide(work, after=after, last=share.last, limit=PAGE_ROWS)
+            page, by_the_api = decide(work, after=after, last=share.last, limit=limit)
             if not page:
                 break
             heard = await call_tools(work, pool, page, clock=clock)
@@ -100,6 +100,7 @@ def _apply(work: Work, page: Sequence[tuple[RowAt, Move]], heard: Heard, *, now:
     """Commit a page: the tools' outcomes first, then every row's move."""
     waiting = {remark.row_no for remark in heard.waiting}
     calls = {row.row_no: len(move.calls) for row, move in page if isinstance(move, CallTools)}
+    is_gated = work.job.spec.gates.answers is not None
 
     def remarks(kind: type[Correct | Lengthen | GiveUp]) -> list[Remark]:
         return [_remark(row, move) for row, move in page if isinstance(move, kind)]
@@ -110,14 +111,16 @@ def _apply(work: Work, page: Sequence[tuple[RowAt, Move]], heard: Heard, *, now:
         ledger_rows.hold(tx, heard.waiting, now=now)
         ledger_rows.go_on(tx, {row_no: count for row_no, count in calls.items() if row_no not in waiting})
         ledger_rows.check(tx, {row.row_no: move.content for row, move in page if isinstance(move, Check)})
-        ledger_rows.answer(tx, {row.row_no: move.content for row, move in page if isinstance(move, Answer)})
+        answered = [(row, move) for row, move in page if isinstance(move, Answer)]
+        ledger_rows.answer(tx, {row.row_no: move.content for row, move in answered}, is_gated=is_gated)
         ledger_rows.correct(tx, remarks(Correct), now=now)
         ledger_rows.lengthen(tx, remarks(Lengthen), now=now)
         climbing = [(row, move) for row, move in page if isinstance(move, Escalate)]
         ledger_ladder.climb(tx, work.run, work.job.spec, climbing, now=now)
         ledger_rows.quarantine(tx, remarks(GiveUp), now=now)
+        accepted = Counter(row.tier for row, _ in answered if not is_gated)
         given_up = Counter(row.tier for row, move in page if isinstance(move, GiveUp))
-        ledger_ladder.count_stays(tx, work.run, set_aside=given_up)
+        ledger_ladder.count_stays(tx, work.run, accepted=accepted, set_aside=given_up)
 
 
 def _remark(row: RowAt, move: Move) -> Remark:

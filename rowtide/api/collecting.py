@@ -1,12 +1,19 @@
 """Looking after the batches at the API: which have ended, bringing their results in, noticing the lost ones."""
 
+import asyncio
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import anyio
 
 from rowtide.api.claude import Claude
 from rowtide.api.filing import file_results
 from rowtide.api.settling import lose
-from rowtide.errors import IllegalMove, WorldError
+from rowtide.errors import IllegalMove
 from rowtide.lanes.choosing import is_overdue
 from rowtide.ledger import ledger_batches, ledger_claims
 from rowtide.ledger.ledger import Ledger, Run, find_run
@@ -16,6 +23,8 @@ from rowtide.sharing import polling
 from rowtide.work import Clock, Work
 
 CANCELED = "canceled"  # why a run is stopped
+
+Results = Path | str | None  # where they lie; or why there are none; or nothing, as the batch has not ended after all
 
 
 class Collector:
@@ -32,16 +41,31 @@ class Collector:
         if polls:
             with polling(self._work) as is_ours:
                 done += await self._poll() if is_ours else Counter[str]()
-        batch = self._next(None)
-        while batch is not None:
-            try:
-                done += await self._collect(batch)
-            except WorldError:
-                with self._work.ledger.page() as tx:
-                    ledger_batches.let_go(tx, self._work.run, batch.batch_no, self._work.worker.name)
-                raise
-            batch = self._next(batch)
+        async with aclosing(self._fetched()) as fetched:
+            async for batch, results in fetched:
+                done += await self._act_on(batch, results)
         return done
+
+    async def _fetched(self) -> AsyncGenerator[tuple[Batch, Results]]:
+        """The batches that have ended and that nobody else files, with their results: while one is filed, the next
+        one's are on their way."""
+        batch = self._claim(after=0)
+        coming = asyncio.ensure_future(self._fetch(batch))
+        in_hand = [batch]
+        try:
+            while batch is not None:
+                results = await coming
+                following = self._claim(after=batch.batch_no)
+                in_hand.append(following)
+                coming = asyncio.ensure_future(self._fetch(following))
+                yield batch, results
+                self._let_go(in_hand.pop(0))
+                batch = following
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+            for each in in_hand:
+                self._let_go(each)
 
     async def _poll(self) -> Counter[str]:
         """Look at every open batch once, and offer those that have ended to whoever files them."""
@@ -65,36 +89,51 @@ class Collector:
                 self._unknown_since.pop(batch.batch_no, None)
         return done
 
-    def _next(self, done: Batch | None) -> Batch | None:
-        """Let go of a batch, and claim the next."""
-        work, me = self._work, self._work.worker.name
+    def _claim(self, *, after: int) -> Batch | None:
+        work = self._work
         with work.ledger.page() as tx:
-            number = done.batch_no if done else None
-            while True:
-                if number is not None:
-                    ledger_batches.let_go(tx, work.run, number, me)
-                number = ledger_claims.take(tx, work.run, "batch", me, after=number or 0)
+            while (number := ledger_claims.take(tx, work.run, "batch", work.worker.name, after=after)) is not None:
                 batch = ledger_batches.batch_of(tx, number)
-                if batch is None or batch.state == "open":
+                if batch is not None and batch.state == "open":
                     return batch
+                ledger_batches.let_go(tx, work.run, number, work.worker.name)
+                after = number
+        return None
 
-    async def _collect(self, batch: Batch) -> Counter[str]:
+    def _let_go(self, batch: Batch | None) -> None:
+        if batch is not None:
+            with self._work.ledger.page() as tx:
+                ledger_batches.let_go(tx, self._work.run, batch.batch_no, self._work.worker.name)
+
+    async def _fetch(self, batch: Batch | None) -> Results:
+        """Bring the batch's results to disk, unless they are there."""
+        if batch is None:
+            return None
         assert batch.api_id
         spool = self._work.spool(f"{batch.tag}.results.jsonl")
-        if not (batch.ended_at and spool.is_file()):
-            status = await self._claude.retrieve(batch.api_id)
-            if status is None:
-                return self._not_there(batch, "deleted")
-            if not status.has_ended:
-                self._unknown_since.pop(batch.batch_no, None)
-                return Counter()
-            if not await self._claude.spool_results(batch.api_id, spool):
-                return self._not_there(batch, "archived" if status.is_archived else "deleted")
-            took = None if batch.cancel_asked_at else status.took_seconds  # how long it would have taken, nobody knows
-            with self._work.ledger.page() as tx:
-                ledger_batches.ended(tx, batch.batch_no, took_seconds=took, now=self._clock())
-        done = file_results(self._work, batch, spool, now=self._clock())
-        spool.unlink(missing_ok=True)  # whoever submits sweeps what no open batch needs
+        if batch.ended_at and spool.is_file():
+            return spool
+        status = await self._claude.retrieve(batch.api_id)
+        if status is None:
+            return "deleted"
+        if not status.has_ended:
+            return None
+        if not await self._claude.spool_results(batch.api_id, spool):
+            return "archived" if status.is_archived else "deleted"
+        took = None if batch.cancel_asked_at else status.took_seconds  # how long it would have taken, nobody knows
+        with self._work.ledger.page() as tx:
+            ledger_batches.ended(tx, batch.batch_no, took_seconds=took, now=self._clock())
+        return spool
+
+    async def _act_on(self, batch: Batch, results: Results) -> Counter[str]:
+        if results is None:
+            self._unknown_since.pop(batch.batch_no, None)
+            return Counter()
+        if isinstance(results, str):
+            return self._not_there(batch, results)
+        # In a thread, so that meanwhile the next results can come in. Whoever is canceled here waits for its end.
+        done = await anyio.to_thread.run_sync(partial(file_results, self._work, batch, results, now=self._clock()))
+        results.unlink(missing_ok=True)  # whoever submits sweeps what no open batch needs
         counts = ", ".join(f"{count:,} {name}" for name, count in done.items())
         known = {"run_id": self._work.run.run_id, "batch_id": batch.api_id, "rows": batch.rows, "outcomes": dict(done)}
         happened("batch_filed", f"batch {batch.api_id} has ended and is filed: {counts}", known)

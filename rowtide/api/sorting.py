@@ -21,9 +21,11 @@ def sort(
 ) -> Sorted:
     """Say what becomes of each row that was asked and had this outcome; `models` are those who were asked."""
     page = Sorted(recalled=list(fallen.recalled), stop=fallen.stop)
+    top = work.top
     for row, outcome in outcomes:
         if isinstance(outcome, Replied):
-            page.replies.append(_reply(work, batch, row, outcome, models[work.asked(row)]))
+            asked = work.asked(row)
+            page.replies.append(_reply(batch, row, outcome, asked, models[asked], work.models[asked], top))
             continue
         if row.row_no in fallen.recalled:
             continue
@@ -55,9 +57,9 @@ def _policy(batch: Batch, policy: Policy) -> Policy:
     return RESULTS["canceled_by_us"] if policy is RESULTS["canceled"] and batch.cancel_asked_at else policy
 
 
-def _reply(work: Work, batch: Batch, row: RowAt, outcome: Replied, model: Model) -> Reply:
+def _reply(batch: Batch, row: RowAt, outcome: Replied, tier: int, model: Model, own: Model, top: Model) -> Reply:
+    """What is filed of a reply by `model`, which may stand in for the tier's `own`; `top` is the ladder's highest."""
     usage = usage_from(outcome.usage)
-    tier = work.asked(row)
     return Reply(
         row_no=row.row_no,
         turn=row.turn + 1,
@@ -71,7 +73,7 @@ def _reply(work: Work, batch: Batch, row: RowAt, outcome: Replied, model: Model)
         output_tokens=usage.output_tokens,
         cost_micro=cost_micro(model, usage, lane=batch.lane),
         # One model alone would not have taken a second look.
-        baseline_micro=0 if row.checking else cost_micro(work.top, usage, lane="live"),
+        baseline_micro=0 if row.checking else cost_micro(top, usage, lane="live"),
         kind="check" if row.checking else "answer",
-        model=None if model is work.models[tier] else model.alias,
+        model=None if model is own else model.alias,
     )

@@ -5,13 +5,12 @@ others are none the worse for it.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rowtide.intake.rows import BadRow, SourceRow, canonical, row_id, row_key
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """A row as extract hands it to the ledger. `reason` sends it to quarantine at once."""
 
     row_no: int

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger.ledger import Run, moment
+from rowtide.ledger.ledger_batches import spent_micro
 from rowtide.ledger.ledger_rows import counts
 from rowtide.ledger.states import SETTLED, RowState
 from rowtide.words import ago
@@ -84,7 +85,6 @@ def glance(tx: Connection, run: Run) -> Glance:
     """The run as it stands."""
     states = counts(tx, run)
     one = {"run": run.run_no}
-    money = text("SELECT coalesce(sum(cost_micro), 0) FROM row WHERE run_no = :run")
     query = text(
         "SELECT count(*), coalesce(sum(rows), 0), min(posted_at) FROM batch "
         "WHERE run_no = :run AND state IN ('posting', 'open') AND lane = 'batch'"
@@ -100,7 +100,7 @@ def glance(tx: Connection, run: Run) -> Glance:
         batch_rows=int(batch_rows),
         oldest_at=moment(oldest) if oldest else None,
         live_rows=max(in_flight - int(batch_rows), 0),
-        cost_usd=int(tx.execute(money, one).scalar_one()) / MICRO,
+        cost_usd=spent_micro(tx, run) / MICRO,
         budget_usd=None if run.budget_micro is None else run.budget_micro / MICRO,
         began_at=moment(run.started_at),
         is_reading=run.extracted_at is None,

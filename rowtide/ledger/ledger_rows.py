@@ -212,9 +212,9 @@ def check(tx: Connection, answers: dict[int, bytes]) -> None:
     _answer(tx, answers, "check", "checking = 1")
 
 
-def answer(tx: Connection, answers: dict[int, bytes]) -> None:
-    """Record answers (row_no → JSON) that passed their rows' own checks."""
-    _answer(tx, answers, "answer", "checking = 0")
+def answer(tx: Connection, answers: dict[int, bytes], *, is_gated: bool = True) -> None:
+    """Record answers (row_no → JSON) that passed their rows' own checks; with no gate to wait for, all checks."""
+    _answer(tx, answers, "answer" if is_gated else "verify", "checking = 0")
 
 
 def _answer(tx: Connection, answers: dict[int, bytes], name: str, also: str) -> None:

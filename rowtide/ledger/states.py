@@ -5,6 +5,7 @@ Few states drive; many reasons report. The ledger applies moves and never sets a
     ready ─submit→ in_flight ─reply→ replied ─answer→ answered ─accept→ accepted ─load→ loaded
       ↑               │ bounce          │ continue · correct · check · escalate      │ escalate
       └───────────────┴─────────────────┴────────────────────────────────────┘
+    verify is answer and accept at once, where no gate judges answers;
     quarantine ends any row that cannot be verified; unchanged ends one that already was;
     hold keeps one for a person, who releases it, finds its batch, recalls it or sets it aside;
     from quarantine, a person retries a row, mends it, vouches for an answer of his own, or drops it.
@@ -41,6 +42,7 @@ MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.REPLIED, "escalate"): RowState.READY,  # a fresh conversation, one tier up
     (RowState.REPLIED, "check"): RowState.READY,  # its answer gets a second look
     (RowState.REPLIED, "answer"): RowState.ANSWERED,
+    (RowState.REPLIED, "verify"): RowState.ACCEPTED,  # answer and accept at once, where no gate judges answers
     (RowState.REPLIED, "hold"): RowState.HELD,
     (RowState.REPLIED, "quarantine"): RowState.QUARANTINED,
     (RowState.HELD, "release"): RowState.REPLIED,  # a person allowed or denied
