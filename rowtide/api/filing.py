@@ -43,16 +43,19 @@ def file_results(work: Work, batch: Batch, spool: Path, *, now: datetime) -> Cou
             apply(tx, batch, page, now=now)
         stop = stop or page.stop
         done += page.counted
-    done += _close(work, batch, now=now)
+    done += _close(work, batch, is_whole=done.total() == batch.rows, now=now)
     if stop:
         raise refused_by_all(stop)
     return done
 
 
-def _close(work: Work, batch: Batch, *, now: datetime) -> Counter[str]:
-    """Declare the batch filed; or have its results read again while they leave rows out; or leave it to a person."""
+def _close(work: Work, batch: Batch, *, is_whole: bool, now: datetime) -> Counter[str]:
+    """Declare the batch filed; or have its results read again while they leave rows out; or leave it to a person.
+
+    To look for rows that are left means to read all that are in flight: not where just now each of them was moved.
+    """
     with work.ledger.view() as tx:
-        left = ledger_rows.waiting_for(tx, work.run, batch.batch_no)
+        left = [] if is_whole else ledger_rows.waiting_for(tx, work.run, batch.batch_no)
     if left and batch.fetches + 1 < FETCHES:
         with work.ledger.page() as tx:
             ledger_batches.fetch_again(tx, batch.batch_no)
