@@ -48,9 +48,11 @@ async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
     for share in shares(work, RowState.REPLIED):
         after = share.first - 1
         while True:
-            page, by_the_api = decide(work, after=after, last=share.last, limit=limit)
-            if not page:
+            with work.ledger.view() as tx:
+                replied = ledger_turns.replied_page(tx, work.run, after=after, last=share.last, limit=limit)
+            if not replied:
                 break
+            page, by_the_api = decide(work, replied)
             heard = await call_tools(work, pool, page, clock=clock)
             heard.records += by_the_api
             _apply(work, page, heard, now=clock())
@@ -59,12 +61,23 @@ async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
     return moved
 
 
-def decide(work: Work, *, after: int, last: int, limit: int) -> tuple[list[tuple[RowAt, Move]], list[ToolRecord]]:
-    """The next replied rows, each with its move; and the calls that the API made for them itself."""
+def answers_among(work: Work, replied: Sequence[tuple[RowAt, str, bytes]]) -> dict[int, bytes]:
+    """The replies that are answers and pass their rows' own checks (row_no → JSON): nothing has to follow but the gate.
+
+    `replied` is as `decide` takes it; the rows may be as they were before.
+    """
+    if work.betas:  # the calls that the API made are filed with the move
+        return {}
+    said = [each for each in replied if policy_of(STOPS, each[1]).do is Do.JUDGE and not each[0].checking]
+    moves = decide(work, said)[0] if said else []
+    return {row.row_no: move.content for row, move in moves if isinstance(move, Answer)}
+
+
+def decide(work: Work, page: Sequence[tuple[RowAt, str, bytes]]) -> tuple[list[tuple[RowAt, Move]], list[ToolRecord]]:
+    """Each row's move after a reply (row, stop_reason, content); and the calls that the API made for them itself."""
     spec = work.job.spec
+    rows = [row for row, *_ in page]
     with work.ledger.view() as tx:
-        page = ledger_turns.replied_page(tx, work.run, after=after, last=last, limit=limit)
-        rows = [row for row, *_ in page]
         contents = ledger_turns.contents(tx, [row.row_no for row in rows]) if work.job.checks else {}
         telling = [row for row, stop_reason, _ in page if _needs_outputs(spec, row, stop_reason)]
         outputs = ledger_turns.tool_outputs(tx, telling)

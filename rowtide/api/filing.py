@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from rowtide.agent.following import answers_among
 from rowtide.agent.requests import row_no_of
 from rowtide.agent.results import Outcome, parse_line
 from rowtide.api.settling import lose
@@ -39,8 +40,10 @@ def file_results(work: Work, batch: Batch, spool: Path, *, now: datetime) -> Cou
             waiting = ledger_rows.in_batch(tx, batch.batch_no, list(outcomes))
         heard = [(row, outcomes[row.row_no]) for row in waiting.values()]
         page = sort(work, batch, models, heard, fall_back(work, models, heard, now=now))
+        page.is_gated = work.job.spec.gates.answers is not None
+        page.answers = answers_among(work, [(waiting[r.row_no], r.stop_reason, r.content) for r in page.replies])
         with work.ledger.page() as tx:
-            apply(tx, batch, page, now=now)
+            apply(tx, work.run, batch, page, now=now)
         stop = stop or page.stop
         done += page.counted
     done += _close(work, batch, is_whole=done.total() == batch.rows, now=now)

@@ -184,7 +184,7 @@ class Swarm:
         page = sort(work, batch, models, rows, fall_back(work, models, rows, now=now))
         known = sum(call.reserved_micro for call, _ in outcomes if call not in lost)
         with work.ledger.page() as tx:
-            apply(tx, batch, page, now=now)
+            apply(tx, work.run, batch, page, now=now)
             ledger_lanes.heard(tx, batch.batch_no, known)  # what a lost reply may have cost stays reserved
         if page.stop:
             raise refused_by_all(page.stop)

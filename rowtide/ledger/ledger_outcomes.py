@@ -6,10 +6,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from rowtide.ledger import ledger_batches, ledger_rows, ledger_turns
+from rowtide.ledger import ledger_batches, ledger_ladder, ledger_rows, ledger_turns
+from rowtide.ledger.ledger import Run
 from rowtide.ledger.ledger_batches import Batch
 from rowtide.ledger.ledger_rows import Remark
 from rowtide.ledger.ledger_turns import Reply
+from rowtide.ledger.states import ANSWERING
 
 
 @dataclass(slots=True)
@@ -17,6 +19,10 @@ class Sorted:
     """One page of outcomes, by what becomes of the row."""
 
     replies: list[Reply] = field(default_factory=list)
+    answers: dict[int, bytes] = field(default_factory=dict)
+    """Of the replies, those that are answers and passed their rows' own checks: row_no → JSON."""
+    is_gated: bool = True
+    """Whether answers wait for a gate."""
     bounces: list[Remark] = field(default_factory=list)
     rejects: list[Remark] = field(default_factory=list)
     recalled: list[int] = field(default_factory=list)
@@ -32,9 +38,13 @@ class Sorted:
         )
 
 
-def apply(tx: Connection, batch: Batch, page: Sorted, *, now: datetime) -> None:
+def apply(tx: Connection, run: Run, batch: Batch, page: Sorted, *, now: datetime) -> None:
     """Move every row of a page, and count what its replies cost."""
-    ledger_turns.reply(tx, page.replies)
+    answers = [each for each in page.replies if each.row_no in page.answers]
+    ledger_turns.reply(tx, [each for each in page.replies if each.row_no not in page.answers])
+    ledger_turns.reply(tx, answers, then=ANSWERING[page.is_gated])
+    ledger_rows.keep(tx, page.answers)
+    ledger_ladder.count_stays(tx, run, accepted=Counter(each.tier for each in answers if not page.is_gated))
     ledger_batches.count_cost(tx, batch.batch_no, sum(reply.cost_micro for reply in page.replies))
     ledger_rows.bounce(tx, page.bounces, now=now)
     ledger_rows.quarantine(tx, page.rejects, now=now)

@@ -16,7 +16,7 @@ from rowtide.agent.agent import RowAt
 from rowtide.errors import IllegalMove
 from rowtide.intake.admission import Admission
 from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, timestamp
-from rowtide.ledger.states import RowState, sources_of, target_of
+from rowtide.ledger.states import ANSWERING, RowState, sources_of, target_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,7 @@ def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
 def keys_present(tx: Connection, run: Run, keys: Sequence[str]) -> set[str]:
     """Those of `keys` that this run has already admitted."""
     query = text(f"SELECT row_key FROM row WHERE run_no = :run AND row_key {one_of(tx, 'keys', kind='text')}")
-    found = tx.execute(query, {"run": run.run_no, "keys": as_list(keys)})
-    return set(found.scalars())
+    return set(tx.execute(query, {"run": run.run_no, "keys": as_list(keys)}).scalars())
 
 
 def route(tx: Connection, run: Run, tier: int) -> int:
@@ -114,8 +113,8 @@ def in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> dict[int,
         f"SELECT {COLUMNS} FROM row r WHERE r.row_no {one_of(tx, 'rows')} AND r.batch_no = :batch "
         "AND r.state = 'in_flight'"
     )
-    found = fetch(tx, query, {"rows": as_list(row_nos), "batch": batch_no})
-    return {each[0]: RowAt._make(each) for each in found}
+    values = {"rows": as_list(row_nos), "batch": batch_no}
+    return {each[0]: RowAt._make(each) for each in fetch(tx, query, values)}
 
 
 def waiting_for(tx: Connection, run: Run, batch_no: int) -> list[RowAt]:
@@ -209,18 +208,20 @@ def escalate(tx: Connection, remarks: Sequence[Remark], to: Mapping[int, int], *
 
 def check(tx: Connection, answers: dict[int, bytes]) -> None:
     """Have a second look taken at answers (row_no → JSON) that passed all other checks."""
-    _answer(tx, answers, "check", "checking = 1")
+    move_all(tx, "check", list(answers), "checking = 1")
+    keep(tx, answers)
 
 
 def answer(tx: Connection, answers: dict[int, bytes], *, is_gated: bool = True) -> None:
     """Record answers (row_no → JSON) that passed their rows' own checks; with no gate to wait for, all checks."""
-    _answer(tx, answers, "answer" if is_gated else "verify", "checking = 0")
+    move_all(tx, ANSWERING[is_gated], list(answers), "checking = 0")
+    keep(tx, answers)
 
 
-def _answer(tx: Connection, answers: dict[int, bytes], name: str, also: str) -> None:
-    move_all(tx, name, list(answers), also)
-    upsert = "ON CONFLICT (row_no) DO UPDATE SET content = excluded.content"
-    insert(tx, "answer", ["row_no", "content"], list(answers.items()), upsert)
+def keep(tx: Connection, answers: dict[int, bytes]) -> None:
+    """Write answers down: a row's newest counts."""
+    newest = "ON CONFLICT (row_no) DO UPDATE SET content = excluded.content"
+    insert(tx, "answer", ["row_no", "content"], list(answers.items()), newest)
 
 
 def accept(tx: Connection, row_nos: Sequence[int]) -> None:
@@ -287,8 +288,7 @@ def _move_remarked(tx: Connection, name: str, remarks: Sequence[Remark], also: s
 
 
 def _note(tx: Connection, name: str, remarks: Sequence[Remark], now: datetime) -> None:
-    columns = ["move", "noted_at", "row_no", "turn", "reason", "detail"]
-    at = timestamp(now)
+    columns, at = ["move", "noted_at", "row_no", "turn", "reason", "detail"], timestamp(now)
     insert(tx, "note", columns, [(name, at, r.row_no, r.turn, r.reason, r.detail) for r in remarks])
 
 

@@ -77,8 +77,8 @@ class Said:
 HERE = "JOIN row r ON r.row_no = t.row_no WHERE t.row_no {these} AND t.turn > r.conversation_from"
 
 
-def reply(tx: Connection, replies: Sequence[Reply]) -> None:
-    """File replies: each is appended and its row moves on, or none is."""
+def reply(tx: Connection, replies: Sequence[Reply], *, then: str | None = None) -> None:
+    """File replies: each is appended and its row moves on, or none is; on by another move at once, with `then`."""
     if not replies:
         return
     row_nos = [reply.row_no for reply in replies]
@@ -87,7 +87,7 @@ def reply(tx: Connection, replies: Sequence[Reply]) -> None:
     legal = ", ".join(f"'{state.value}'" for state in sources_of("reply"))
     moved = tx.execute(
         text(
-            f"UPDATE row SET state = '{target_of('reply').value}', turn = t.turn, "
+            f"UPDATE row SET state = '{target_of(then or 'reply').value}', turn = t.turn, "
             f"cost_micro = row.cost_micro + t.cost_micro, tokens = row.tokens + {tokens} FROM turn t "
             f"WHERE t.row_no = row.row_no AND t.turn = row.turn + 1 AND row.row_no {one_of(tx, 'rows')} "
             f"AND row.state IN ({legal})"

@@ -60,6 +60,8 @@ MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.QUARANTINED, "drop"): RowState.QUARANTINED,  # a person gives it up; it stays counted
 }
 
+ANSWERING = {True: "answer", False: "verify"}  # the move of a row that has answered, by whether a gate judges answers
+
 
 def target_of(move: str) -> RowState:
     """The state every row is in after `move`. Raises KeyError for a move that is not in the table."""
