@@ -151,6 +151,22 @@ def test_a_row_loaded_once_is_unchanged_next_time_and_changed_content_is_not(led
     assert states(ledger, again) == {RowState.UNCHANGED: 1, RowState.READY: 1}
 
 
+@pytest.mark.parametrize(("then", "state"), [("answer", RowState.ANSWERED), ("verify", RowState.ACCEPTED)])
+def test_a_reply_may_be_followed_by_a_second_move_at_once_if_the_table_has_it(
+    ledger: Ledger, then: str, state: RowState
+) -> None:
+    run = make_run(ledger)
+    rows = make_rows(ledger, run, 2)
+    batch_no = batch_of(ledger, run, rows)
+    with pytest.raises(KeyError), ledger.page() as tx:
+        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows], then="load")
+    with ledger.page() as tx:
+        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows], then=then)
+    with pytest.raises(IllegalMove), ledger.page() as tx:
+        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows], then=then)
+    assert states(ledger, run) == {state: 2}
+
+
 def test_a_load_that_was_begun_names_the_same_rows_again(ledger: Ledger) -> None:
     run = make_run(ledger)
     rows = make_rows(ledger, run, 5)

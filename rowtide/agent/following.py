@@ -66,10 +66,13 @@ def answers_among(work: Work, replied: Sequence[tuple[RowAt, str, bytes]]) -> di
 
     `replied` is as `decide` takes it; the rows may be as they were before.
     """
-    if work.betas:  # the calls that the API made are filed with the move
-        return {}
     said = [each for each in replied if policy_of(STOPS, each[1]).do is Do.JUDGE and not each[0].checking]
-    moves = decide(work, said)[0] if said else []
+    if not said or work.betas:  # calls that the API made itself are filed with the move
+        return {}
+    try:
+        moves, _ = decide(work, said)
+    except Exception:  # noqa: BLE001 # a check of the job's may crash: what was paid for is filed first, then it is told
+        return {}
     return {row.row_no: move.content for row, move in moves if isinstance(move, Answer)}
 
 

@@ -15,7 +15,7 @@ from rowtide.agent.agent import RowAt
 from rowtide.ladder.ladder import Quotation, as_kept, as_quoted
 from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, timestamp
 from rowtide.ledger.ledger_rows import COLUMNS, check_moved
-from rowtide.ledger.states import RowState, sources_of, target_of
+from rowtide.ledger.states import MOVES, RowState, sources_of, target_of
 
 
 class Reply(NamedTuple):
@@ -82,12 +82,13 @@ def reply(tx: Connection, replies: Sequence[Reply], *, then: str | None = None) 
     if not replies:
         return
     row_nos = [reply.row_no for reply in replies]
+    after = MOVES[target_of("reply"), then] if then else target_of("reply")
     insert(tx, "turn", Reply._fields, replies, "ON CONFLICT DO NOTHING")  # its row has moved on: the move below fails
     tokens = "t.input_tokens + t.cache_write_tokens + t.cache_read_tokens + t.output_tokens"
     legal = ", ".join(f"'{state.value}'" for state in sources_of("reply"))
     moved = tx.execute(
         text(
-            f"UPDATE row SET state = '{target_of(then or 'reply').value}', turn = t.turn, "
+            f"UPDATE row SET state = '{after.value}', turn = t.turn, "
             f"cost_micro = row.cost_micro + t.cost_micro, tokens = row.tokens + {tokens} FROM turn t "
             f"WHERE t.row_no = row.row_no AND t.turn = row.turn + 1 AND row.row_no {one_of(tx, 'rows')} "
             f"AND row.state IN ({legal})"
