@@ -57,7 +57,7 @@ async def run_job(
     await route(run)  # a first tier for each, and a lane for all
     while await submit(run) or await leave(run):  # ready rows → batches; or a person's leave for those that wait
         await converse(run)  # rows of a live lane, call by call
-        await park(run, moved=await wait(run))  # until some batch has ended; who outlives its patience is parked
+        await park(run, moved=await wait(run))  # until some batch has ended, and is filed; or parked
         await follow_up(run)  # tools, checks, corrections: ready again, or answered, or held
         await validate(run)  # the answers gate: accepted, or set aside
     await load(run)  # accepted rows → the sink, exactly once
