@@ -125,16 +125,24 @@ def test_an_error_every_row_would_meet_stops_the_run_and_nobody_is_the_worse_for
     assert money_agrees(api, found)
 
 
-def test_a_check_of_the_jobs_that_crashes_is_told_after_what_was_paid_for_is_filed(api: Any, tmp_path: Path) -> None:
+CRASHES = {
+    "a check": "\n\ndef check_nothing(answer: Answer, row: dict[str, object]) -> str | None:\n    return 1 / 0\n",
+    "a validator": "\n    def model_post_init(self, _: object) -> None:\n        1 / 0\n",
+}
+
+
+@pytest.mark.parametrize("code", CRASHES.values(), ids=CRASHES.keys())
+def test_code_of_the_jobs_that_crashes_is_told_after_what_was_paid_for_is_filed(
+    api: Any, tmp_path: Path, code: str
+) -> None:
     job = one_turn(tmp_path / "job")
     with (job / "answer.py").open("a") as file:
-        file.write("\n\ndef check_nothing(answer: Answer, row: dict[str, object]) -> str | None:\n    return 1 / 0\n")
+        file.write(code)
     with pytest.raises(ZeroDivisionError):
         run(job, run_id="crashed")
-    filed = "SELECT (SELECT count(*) FROM turn), (SELECT sum(cost_micro) FROM batch WHERE state = 'filed')"
-    assert ask_ledger(tmp_path / "home", filed) == [
-        (50, api.world.bill_of(os.environ["ANTHROPIC_API_KEY"])["cost_micro"])
-    ]
+    filed = "SELECT count(*), sum(cost_micro) FROM turn"
+    billed = api.world.bill_of(os.environ["ANTHROPIC_API_KEY"])["cost_micro"]
+    assert ask_ledger(tmp_path / "home", filed) == [(50, billed)]
 
 
 STOPS = {

@@ -64,15 +64,13 @@ async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
 def answers_among(work: Work, replied: Sequence[tuple[RowAt, str, bytes]]) -> dict[int, bytes]:
     """The replies that are answers and pass their rows' own checks (row_no → JSON): nothing has to follow but the gate.
 
-    `replied` is as `decide` takes it; the rows may be as they were before.
+    `replied` is as `decide` takes it; the rows may be as they were before. None where the job has checks in Python: one
+    may crash, and what was paid for is filed first; or where the API makes calls itself: they are filed with the move.
     """
     said = [each for each in replied if policy_of(STOPS, each[1]).do is Do.JUDGE and not each[0].checking]
-    if not said or work.betas:  # calls that the API made itself are filed with the move
+    if not said or work.job.checks or work.betas:
         return {}
-    try:
-        moves, _ = decide(work, said)
-    except Exception:  # noqa: BLE001 # a check of the job's may crash: what was paid for is filed first, then it is told
-        return {}
+    moves, _ = decide(work, said)
     return {row.row_no: move.content for row, move in moves if isinstance(move, Answer)}
 
 

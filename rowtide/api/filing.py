@@ -41,9 +41,11 @@ def file_results(work: Work, batch: Batch, spool: Path, *, now: datetime) -> Cou
         heard = [(row, outcomes[row.row_no]) for row in waiting.values()]
         page = sort(work, batch, models, heard, fall_back(work, models, heard, now=now))
         page.is_gated = work.job.spec.gates.answers is not None
-        page.answers = answers_among(work, [(waiting[r.row_no], r.stop_reason, r.content) for r in page.replies])
-        with work.ledger.page() as tx:
-            apply(tx, work.run, batch, page, now=now)
+        try:
+            page.answers = answers_among(work, [(waiting[r.row_no], r.stop_reason, r.content) for r in page.replies])
+        finally:  # whatever becomes of it: a validator of the job's may crash
+            with work.ledger.page() as tx:
+                apply(tx, work.run, batch, page, now=now)
         stop = stop or page.stop
         done += page.counted
     done += _close(work, batch, is_whole=done.total() == batch.rows, now=now)
