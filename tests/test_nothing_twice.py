@@ -7,8 +7,10 @@ from typing import Any
 
 import anthropic
 import pytest
-from conftest import answers_of, ask_ledger, batch_was_made, make_job, run
+from conftest import ANSWER, answers_of, ask_ledger, batch_was_made, make_job, run
 
+from emulator.faults import Call
+from emulator.world import workspace_of
 from flows.run_job import run_job
 from rowtide.errors import StoppedByWorld, UserMistake
 
@@ -143,6 +145,36 @@ def test_code_of_the_jobs_that_crashes_is_told_after_what_was_paid_for_is_filed(
     filed = "SELECT count(*), sum(cost_micro) FROM turn"
     billed = api.world.bill_of(os.environ["ANTHROPIC_API_KEY"])["cost_micro"]
     assert ask_ledger(tmp_path / "home", filed) == [(50, billed)]
+
+
+WAITS = """
+    def model_post_init(self, _: object) -> None:
+        pipe = os.open("{pipe}", os.O_RDWR)
+        select.select([pipe], [], [], 10)
+        os.close(pipe)
+"""
+
+
+def test_the_next_results_come_in_while_a_batch_is_filed(api: Any, faults: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    job = one_turn(tmp_path / "job", rows=6, limits={"batch_rows": 3, "enough_rows": 1})
+    (job / "answer.py").write_text(f"import os, select\n{ANSWER}{WAITS.format(pipe=tmp_path / 'pipe')}")
+    pipe, filed = os.open(tmp_path / "pipe", os.O_RDWR), list[int]()
+    workspace = workspace_of(os.environ["ANTHROPIC_API_KEY"])
+
+    def on_call(call: Call) -> None:
+        """Let answers be judged when the second batch's results are asked for."""
+        if (call.name, call.workspace, call.moment) == ("GET /v1/messages/batches/{id}/results", workspace, "before"):
+            ((count,),) = ask_ledger(tmp_path / "home", "SELECT count(*) FROM batch WHERE state = 'filed'")
+            filed.append(count)
+            if len(filed) == 2:
+                os.write(pipe, b".")
+
+    faults({"call": "retrieve", "first": 2, "do": {"status": 500}})  # until both have ended
+    api.world.faults.on_call = on_call
+    found = run(job)
+    os.close(pipe)
+    assert (found["loaded"], found["batches"], filed) == (6, 2, [0, 0])
 
 
 STOPS = {
