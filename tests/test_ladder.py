@@ -191,7 +191,7 @@ def test_a_row_may_cite_what_was_quoted_to_it_and_nothing_else_from_below(api: A
             # The row as it would be had it climbed after its tool spoke, and then answered at once.
             tx.exec_driver_sql("UPDATE row SET state = 'replied', tier = 1, conversation_from = 1, tool_calls = 0")
         work = open_work(ledger, tmp_path / "home", "r1", os.environ)
-        with ledger.page() as tx:
+        with ledger.view() as tx:
             replied = ledger_turns.replied_page(tx, work.run, after=0, last=work.run.last_row_no, limit=10)
         ((row, before),), _ = decide(work, replied)
         with ledger.page() as tx:

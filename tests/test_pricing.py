@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowtide.ladder.catalogue import Model, Price, load_catalogue
+from rowtide.ladder.catalogue import Price, load_catalogue
 from rowtide.ladder.pricing import Usage, cost_micro, usage_from, worst_case_micro
 
 CATALOGUE = load_catalogue()
@@ -82,7 +82,7 @@ def test_whole_numbers_say_to_the_micro_dollar_what_decimals_say(
     at: list[Decimal], share: Decimal, used: list[int]
 ) -> None:
     price = Price(input=at[0], output=at[1], cache_write_5m=at[2], cache_write_1h=at[3], cache_read=at[4])
-    model = Model.model_validate({**dict(CATALOGUE.tier("haiku")), "prices": {0: price}, "batch_share": share})
+    model = CATALOGUE.tier("haiku").model_copy(update={"prices": {0: price}, "batch_share": share})
     exact = sum(each * count for each, count in zip(at, used, strict=True))
     dearest = max(at[:1] + at[2:]) * used[0] + at[1] * used[1]
     for lane, part in (("live", Decimal(1)), ("batch", share)):

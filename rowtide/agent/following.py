@@ -36,20 +36,20 @@ from rowtide.tools.calling import Heard, call_tools
 from rowtide.tools.connector import calls_in
 from rowtide.tools.tool_rules import BETWEEN
 from rowtide.tools.tools import ToolPool
-from rowtide.work import SPOOL_PAGE, Clock, Work
+from rowtide.work import Clock, Work
 
-PAGE_ROWS = 1000  # where there are tools: a kill repeats at most the read-only calls of one page
+PAGE_ROWS = 1000  # a kill repeats at most the read-only calls of one page
 FIRST_BY_THE_API = 1000
 
 
 async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
     """Take every replied row one move further, page by page of what this worker claims. Returns how many moved."""
-    moved, limit = 0, PAGE_ROWS if work.servers else SPOOL_PAGE
+    moved = 0
     for share in shares(work, RowState.REPLIED):
         after = share.first - 1
         while True:
             with work.ledger.view() as tx:
-                replied = ledger_turns.replied_page(tx, work.run, after=after, last=share.last, limit=limit)
+                replied = ledger_turns.replied_page(tx, work.run, after=after, last=share.last, limit=PAGE_ROWS)
             if not replied:
                 break
             page, by_the_api = decide(work, replied)
@@ -114,7 +114,7 @@ def _apply(work: Work, page: Sequence[tuple[RowAt, Move]], heard: Heard, *, now:
     """Commit a page: the tools' outcomes first, then every row's move."""
     waiting = {remark.row_no for remark in heard.waiting}
     calls = {row.row_no: len(move.calls) for row, move in page if isinstance(move, CallTools)}
-    is_gated = work.job.spec.gates.answers is not None
+    is_gated = work.job.is_gated
 
     def remarks(kind: type[Correct | Lengthen | GiveUp]) -> list[Remark]:
         return [_remark(row, move) for row, move in page if isinstance(move, kind)]

@@ -1,7 +1,7 @@
 """Looking after the batches at the API: which have ended, bringing their results in, noticing the lost ones."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -49,23 +49,26 @@ class Collector:
     async def _fetched(self) -> AsyncGenerator[tuple[Batch, Results]]:
         """The batches that have ended and that nobody else files, with their results: while one is filed, the next
         one's are on their way."""
-        batch = self._claim(after=0)
-        coming = asyncio.ensure_future(self._fetch(batch))
-        in_hand = [batch]
+        in_hand: deque[tuple[Batch, asyncio.Future[Results]]] = deque()
+
+        def take(*, after: int) -> None:
+            if (batch := self._claim(after=after)) is not None:
+                in_hand.append((batch, asyncio.ensure_future(self._fetch(batch))))
+
         try:
-            while batch is not None:
+            take(after=0)
+            while in_hand:
+                batch, coming = in_hand[0]
                 results = await coming
-                following = self._claim(after=batch.batch_no)
-                in_hand.append(following)
-                coming = asyncio.ensure_future(self._fetch(following))
+                take(after=batch.batch_no)
                 yield batch, results
-                self._let_go(in_hand.pop(0))
-                batch = following
+                self._let_go(in_hand.popleft()[0])
         finally:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
-            for each in in_hand:
-                self._let_go(each)
+            for _, coming in in_hand:
+                coming.cancel()
+            await asyncio.gather(*(coming for _, coming in in_hand), return_exceptions=True)
+            for batch, _ in in_hand:
+                self._let_go(batch)
 
     async def _poll(self) -> Counter[str]:
         """Look at every open batch once, and offer those that have ended to whoever files them."""
@@ -100,15 +103,12 @@ class Collector:
                 after = number
         return None
 
-    def _let_go(self, batch: Batch | None) -> None:
-        if batch is not None:
-            with self._work.ledger.page() as tx:
-                ledger_batches.let_go(tx, self._work.run, batch.batch_no, self._work.worker.name)
+    def _let_go(self, batch: Batch) -> None:
+        with self._work.ledger.page() as tx:
+            ledger_batches.let_go(tx, self._work.run, batch.batch_no, self._work.worker.name)
 
-    async def _fetch(self, batch: Batch | None) -> Results:
+    async def _fetch(self, batch: Batch) -> Results:
         """Bring the batch's results to disk, unless they are there."""
-        if batch is None:
-            return None
         assert batch.api_id
         spool = self._work.spool(f"{batch.tag}.results.jsonl")
         if batch.ended_at and spool.is_file():

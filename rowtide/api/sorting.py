@@ -20,12 +20,10 @@ def sort(
     work: Work, batch: Batch, models: Sequence[Model], outcomes: list[tuple[RowAt, Outcome]], fallen: Fallen
 ) -> Sorted:
     """Say what becomes of each row that was asked and had this outcome; `models` are those who were asked."""
-    page = Sorted(recalled=list(fallen.recalled), stop=fallen.stop)
-    top = work.top
+    page = Sorted(recalled=list(fallen.recalled), stop=fallen.stop, is_gated=work.job.is_gated)
     for row, outcome in outcomes:
         if isinstance(outcome, Replied):
-            asked = work.asked(row)
-            page.replies.append(_reply(batch, row, outcome, asked, models[asked], work.models[asked], top))
+            page.replies.append(_reply(work, batch, row, outcome, models[work.asked(row)]))
             continue
         if row.row_no in fallen.recalled:
             continue
@@ -57,9 +55,9 @@ def _policy(batch: Batch, policy: Policy) -> Policy:
     return RESULTS["canceled_by_us"] if policy is RESULTS["canceled"] and batch.cancel_asked_at else policy
 
 
-def _reply(batch: Batch, row: RowAt, outcome: Replied, tier: int, model: Model, own: Model, top: Model) -> Reply:
-    """What is filed of a reply by `model`, which may stand in for the tier's `own`; `top` is the ladder's highest."""
+def _reply(work: Work, batch: Batch, row: RowAt, outcome: Replied, model: Model) -> Reply:
     usage = usage_from(outcome.usage)
+    tier = work.asked(row)
     return Reply(
         row_no=row.row_no,
         turn=row.turn + 1,
@@ -73,7 +71,7 @@ def _reply(batch: Batch, row: RowAt, outcome: Replied, tier: int, model: Model, 
         output_tokens=usage.output_tokens,
         cost_micro=cost_micro(model, usage, lane=batch.lane),
         # One model alone would not have taken a second look.
-        baseline_micro=0 if row.checking else cost_micro(top, usage, lane="live"),
+        baseline_micro=0 if row.checking else cost_micro(work.top, usage, lane="live"),
         kind="check" if row.checking else "answer",
-        model=None if model is own else model.alias,
+        model=None if model is work.models[tier] else model.alias,
     )

@@ -25,22 +25,14 @@ def judge_answers(work: Work, suite: Suite | None, *, clock: Clock) -> Counter[s
     done: Counter[str] = Counter()
     pages: Pages | None = None
     for share in shares(work, RowState.ANSWERED):
+        page = _page(work, share)
         if suite is None:
-            done += _accept(work, share)
+            done += _apply(work, page, {}, [], now=clock())
             continue
         pages = pages or Pages(suite, suite.of("rows"))
-        page = _page(work, share)
         found = _found(work, pages, page)
         done += _apply(work, page, failing_rows(found), _verdicts(suite, found, page), now=clock())
     return done
-
-
-def _accept(work: Work, share: Share) -> Counter[str]:
-    """Without a gate there is nothing to ask."""
-    with work.ledger.page() as tx:
-        by_tier = ledger_rows.accept_all(tx, share.first, share.last)
-        ledger_ladder.count_stays(tx, work.run, accepted=by_tier)
-    return Counter(accepted=by_tier.total())
 
 
 def _apply(

@@ -123,8 +123,8 @@ def _read_csv(file: Path, _: int) -> Iterator[SourceRow | BadRow]:
 def _csv_row(line: int, names: list[str], width: int, cells: list[str]) -> SourceRow | BadRow:
     if len(cells) != width:
         return BadRow(line, "wrong_width", f"{len(cells)} cells where the header has {width}")
-    for name, cell in () if "".join(cells).isascii() else zip(names, cells, strict=True):
-        if found := UNDECODED.search(cell):
+    for name, cell in zip(names, cells, strict=True):
+        if not cell.isascii() and (found := UNDECODED.search(cell)):
             byte = ord(found[0]) - 0xDC00
             return BadRow(line, "undecodable", f"column {name!r} holds the byte 0x{byte:02x}, which is not UTF-8")
     return SourceRow(line, dict(zip(names, cells, strict=True)))

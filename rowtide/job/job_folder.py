@@ -69,6 +69,11 @@ class Job:
         look = self.spec.checks.self_check
         return [*self.spec.tiers, *([f"{look.tier} (check)"] if look else [])]
 
+    @property
+    def is_gated(self) -> bool:
+        """Whether answers wait for a gate."""
+        return self.spec.gates.answers is not None
+
     def message_for(self, row: Mapping[str, object]) -> str:
         """The row's own message."""
         return self.message.render(row).lstrip("\n")  # the lines above it keep their place in error messages only

@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -32,21 +32,13 @@ class Price(Entry):
     cache_write_1h: Decimal
     cache_read: Decimal
 
-    def tariff(self, share: Decimal) -> "Tariff":
-        """What a token costs in whole parts of a micro-dollar, where `share` of the price is charged."""
+    @cached_property
+    def parts(self) -> tuple[int, ...]:
+        """What a token costs, in the order above and in whole parts of a micro-dollar; last, how many make one."""
         prices = (self.input, self.output, self.cache_write_5m, self.cache_write_1h, self.cache_read)
-        ratios = [(price * share).as_integer_ratio() for price in prices]
+        ratios = [price.as_integer_ratio() for price in prices]
         per = math.lcm(*(below for _, below in ratios))
-        return Tariff(tuple(above * per // below for above, below in ratios), per)
-
-
-class Tariff(NamedTuple):
-    """What a token costs in one lane: integers, as every reply is priced by it twice."""
-
-    parts: tuple[int, ...]
-    """In the order of a `Price`."""
-    per: int
-    """How many parts make a micro-dollar."""
+        return *(above * per // below for above, below in ratios), per
 
 
 class Efforts(Entry):
@@ -101,25 +93,11 @@ class Model(Entry):
 
     def price_at(self, prompt_tokens: int) -> Price:
         """The price of a request whose whole prompt is so long."""
-        return next(price for begins, price in self._steps if prompt_tokens > begins)
-
-    def tariff(self, prompt_tokens: int, lane: str) -> Tariff:
-        """The same price, as a lane charges it."""
-        for begins, live, in_batches in self._tariffs:
-            if prompt_tokens > begins:
-                return in_batches if lane == "batch" else live
-        raise AssertionError("the shortest prompt has a price")
-
-    @cached_property
-    def _steps(self) -> list[tuple[int, Price]]:
-        """Above how many tokens each price begins, the longest prompts first; the last is for all others."""
-        first, *others = sorted(self.prices.items())
-        return [*reversed(others), (-1, first[1])]
-
-    @cached_property
-    def _tariffs(self) -> list[tuple[int, Tariff, Tariff]]:
-        live = Decimal(1)
-        return [(begins, price.tariff(live), price.tariff(self.batch_share)) for begins, price in self._steps]
+        begins = 0  # where the price of the shortest prompts does
+        for step in self.prices:
+            if begins < step < prompt_tokens:
+                begins = step
+        return self.prices[begins]
 
     def effort(self, asked: str | None) -> str | None:
         """What a request says of effort when a row asks for `asked`: that, or the nearest below that is legal."""

@@ -40,16 +40,17 @@ def usage_from(usage: Mapping[str, Any]) -> Usage:
 
 def cost_micro(model: Model, usage: Usage, *, lane: str) -> int:
     """What a reply cost, in micro-dollars. A price per million tokens is a price in micro-dollars per token."""
-    parts, per = model.tariff(usage.prompt_tokens, lane)
-    return _rounded(sum(map(mul, usage, parts)), per)
+    *prices, per = model.price_at(usage.prompt_tokens).parts
+    return _rounded(sum(map(mul, usage, prices)), per, model, lane)
 
 
 def worst_case_micro(model: Model, prompt_tokens: int, max_tokens: int, *, lane: str) -> int:
     """The most a request can cost: its whole prompt written to the 1-hour cache, its reply as long as allowed."""
-    (read, output, *cached), per = model.tariff(prompt_tokens, lane)
-    return _rounded(prompt_tokens * max(read, *cached) + max_tokens * output, per)
+    read, output, *cached, per = model.price_at(prompt_tokens).parts
+    return _rounded(prompt_tokens * max(read, *cached) + max_tokens * output, per, model, lane)
 
 
-def _rounded(parts: int, per: int) -> int:
-    """Parts of a micro-dollar as whole micro-dollars: half of one is rounded up."""
-    return (2 * parts + per) // (2 * per)
+def _rounded(parts: int, per: int, model: Model, lane: str) -> int:
+    """Parts of a micro-dollar as whole micro-dollars, with the lane's discount: half of one is rounded up."""
+    share, of = model.batch_share.as_integer_ratio() if lane == "batch" else (1, 1)
+    return (2 * parts * share + per * of) // (2 * per * of)

@@ -21,12 +21,12 @@ class Sorted:
     replies: list[Reply] = field(default_factory=list)
     answers: dict[int, bytes] = field(default_factory=dict)
     """Of the replies, those that are answers and passed their rows' own checks: row_no → JSON."""
-    is_gated: bool = True
-    """Whether answers wait for a gate."""
     bounces: list[Remark] = field(default_factory=list)
     rejects: list[Remark] = field(default_factory=list)
     recalled: list[int] = field(default_factory=list)
     stop: str | None = None
+    is_gated: bool = True
+    """Whether answers wait for a gate."""
 
     @property
     def counted(self) -> Counter[str]:

@@ -4,7 +4,7 @@ Every move is compare-and-set: it names the states it may start from, and all th
 or none does. Each function is one or a few statements for the whole page.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -229,12 +229,6 @@ def accept(tx: Connection, row_nos: Sequence[int]) -> None:
     move_all(tx, "accept", row_nos)
 
 
-def accept_all(tx: Connection, first: int, last: int) -> Counter[int]:
-    """Declare every answered row from `first` to `last` verified. Returns how many there were on each tier."""
-    accepted = f"{_moving('accept', '', 'BETWEEN :first AND :last')} RETURNING tier"
-    return Counter(tier for (tier,) in fetch(tx, accepted, {"first": first, "last": last}))
-
-
 def quarantine(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
     """Set rows aside for a person, with their reason."""
     _move_remarked(tx, "quarantine", remarks, "reason = :reason", now)
@@ -288,7 +282,8 @@ def _move_remarked(tx: Connection, name: str, remarks: Sequence[Remark], also: s
 
 
 def _note(tx: Connection, name: str, remarks: Sequence[Remark], now: datetime) -> None:
-    columns, at = ["move", "noted_at", "row_no", "turn", "reason", "detail"], timestamp(now)
+    columns = ["move", "noted_at", "row_no", "turn", "reason", "detail"]
+    at = timestamp(now)
     insert(tx, "note", columns, [(name, at, r.row_no, r.turn, r.reason, r.detail) for r in remarks])
 
 
