@@ -58,10 +58,10 @@ def _one_turn(figures: Figures) -> list[Finding | None]:
 
 def _trips(figures: Figures) -> list[Finding | None]:
     one = per_row(figures, "one-trip", 1_000, 10_000)
-    each, three = per_row(figures, "two-turns", 600, 6_000), per_row(figures, "three-trips", 500, 5_000)
+    each, three = per_row(figures, "two-turns", 600, 6_000), per_row(figures, "three-trips", 1_000, 5_000)
     ours, call = None, None
     if three is not None:
-        few, many = (figures[f"three-trips-{each}"] for each in ("500", "5k"))
+        few, many = (figures[f"three-trips-{each}"] for each in ("1k", "5k"))
         ours = slope(few, many, lambda one: one["cpu_seconds"] - one["mcp_seconds"])
         call = many["mcp_seconds"] / (many["tool_calls"] - many["tools_remembered"]) * 1000
     batches = figures.get("two-turns-6k", {}).get("batches")

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,8 @@ import orjson
 import psutil
 
 from benchmarks.findings import Finding
+
+LOOPS = 5
 
 Measured = dict[str, Any]
 
@@ -56,16 +59,29 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
+        "loop_ms": round(_loop_ms()),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "load_before": round(os.getloadavg()[0], 2),
     }
 
 
 def in_words(found: dict[str, Any], commit: str) -> str:
+    python = f"Python {found['python']} (a million turns of a loop: {found['loop_ms']} ms)"
     return (
-        f"{found['cores']} cores ({found['processor']}), {found['memory_gb']} GB, {found['system']}, "
-        f"Python {found['python']}, commit {commit}, {found['date']}; load {found['load_before']}"
+        f"{found['cores']} cores ({found['processor']}), {found['memory_gb']} GB, {found['system']}, {python}, "
+        f"commit {commit}, {found['date']}; load {found['load_before']}"
     )
+
+
+def _loop_ms() -> float:
+    """How quick this interpreter is on this machine just now: builds of one version differ, and so do hours."""
+    took: list[float] = []
+    for _ in range(LOOPS):
+        began = time.thread_time()
+        for _ in range(1_000_000):
+            pass
+        took.append(time.thread_time() - began)
+    return min(took) * 1000
 
 
 def _processor() -> str:

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
@@ -53,10 +53,5 @@ class _Tracer(trace.Tracer):
     def start_span(self, *_: Any, **__: Any) -> trace.Span:
         return trace.INVALID_SPAN
 
-    @contextmanager
-    def start_as_current_span(self, name: str, *_: Any, **__: Any) -> Generator[trace.Span]:
-        if not name.startswith(PREFIX):
-            yield trace.INVALID_SPAN
-            return
-        with self._stages.measure(name.removeprefix(PREFIX)):
-            yield trace.INVALID_SPAN
+    def start_as_current_span(self, name: str, *_: Any, **__: Any) -> AbstractContextManager[Any]:
+        return self._stages.measure(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else nullcontext()

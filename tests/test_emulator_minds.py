@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from anthropic import AsyncAnthropic
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 
 from emulator.effort import EFFORTS
 from emulator.hardness import features
@@ -250,7 +250,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("tier", WRONG_PER_HUNDRED)
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_every_answer_conforms_to_its_schema_right_or_wrong(name: str, tier: str) -> None:
-    validator = Draft202012Validator(SCHEMAS[name], format_checker=Draft202012Validator.FORMAT_CHECKER)
+    validator = Draft202012Validator(SCHEMAS[name], validate_formats=True)
     form = {"format": {"type": "json_schema", "schema": SCHEMAS[name]}}
     rows = [f"company name: Acme {n}\nzip: never\nrank: 2\nip: nine\ncountry: GB\nstore: yes" for n in range(120)]
     assert any(is_hard(row) for row in rows)

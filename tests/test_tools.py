@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import re
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from rowtide.errors import UserMistake
 from rowtide.job.job import ToolServerSpec
-from rowtide.tools.tool_rules import fenced
+from rowtide.tools.tool_rules import Listed, fenced, offers
 from rowtide.tools.tools import ToolOutcome, ToolPool
 
 pytestmark = pytest.mark.slow
@@ -37,6 +38,11 @@ def pool_of(**specs: dict[str, Any]) -> ToolPool:
 def broken(tally: Path, *rules: str, **spec: Any) -> ToolPool:
     args = ["-I", "-S", "broken.py", str(tally), *rules]
     return pool_of(broken={"command": "python", "args": args, "timeout_seconds": 0.5, **spec})
+
+
+def misfits_of(schema: dict[str, Any]) -> Callable[[Mapping[str, object]], list[str]]:
+    spec = ToolServerSpec.model_validate({"command": "python"})
+    return offers("any", spec, {"tool": Listed("tool", "", schema, says_read_only=True)})["any__tool"].misfits
 
 
 async def test_a_tool_is_called_by_its_wire_name_and_answers_as_json() -> None:
@@ -114,8 +120,8 @@ async def test_a_tool_that_says_no_says_it_to_the_model() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"a": "two", "b": 1}, "a: 'two' is not of type 'integer'"),
-        ({"a": 1}, "'b' is a required property"),
+        ({"a": "two", "b": 1}, 'a: "two" is not of type "integer"'),
+        ({"a": 1}, '"b" is a required property'),
         ({"a": 1, "b": 2, "c": 3}, "'c' was unexpected"),
     ],
 )
@@ -126,6 +132,28 @@ async def test_arguments_that_do_not_fit_are_told_by_field_and_never_sent(
         found = await tools.call("fickle__add", arguments)
     assert (found.is_error, found.seconds) == (True, 0.0)
     assert words in found.text
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "nonsense"}, {"properties": {"a": {"pattern": "(("}}}, {"$ref": "#/nowhere"}]
+)
+def test_a_schema_that_is_none_leaves_arguments_to_the_server(schema: dict[str, Any]) -> None:
+    assert misfits_of(schema)({"a": 1}) == []
+
+
+def test_what_a_schema_refers_to_elsewhere_is_never_fetched() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.2)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/schema.json"
+        assert misfits_of({"type": "object", "properties": {"a": {"$ref": url}}})({"a": 1}) == []
+        with pytest.raises(TimeoutError):
+            listening.accept()
+
+
+def test_a_schema_may_refer_to_its_own_parts() -> None:
+    misfits = misfits_of({"$ref": "#/$defs/asked", "$defs": {"asked": {"properties": {"a": {"type": "string"}}}}})
+    assert misfits({"a": "one"}) == []
+    assert misfits({"a": 1}) == ['a: 1 is not of type "string"']
 
 
 async def test_a_tool_that_says_too_much_is_cut_and_the_model_is_told() -> None:
@@ -156,6 +184,27 @@ async def test_a_server_that_crashes_costs_its_call_and_is_started_again() -> No
     assert not after.is_error
 
 
+async def test_many_calls_are_answered_in_the_order_they_were_asked_whichever_server_is_the_quicker(
+    tmp_path: Path,
+) -> None:
+    specs = {
+        "slow": {
+            "command": "python",
+            "args": ["-I", "-S", "broken.py", str(tmp_path / "tally")],
+            "calls_per_second": 50,
+        },
+        "fickle": {"command": "python", "args": ["fickle.py"]},
+    }
+    asked: list[tuple[str, dict[str, object]]] = [("nobody__knows", {})]
+    for n in range(10):
+        asked += [("slow__double", {"n": n}), ("fickle__add", {"a": n, "b": 100})]
+    async with pool_of(**specs) as tools:
+        (unknown, *found) = await tools.call_all(asked)
+    assert unknown.is_error
+    assert [orjson.loads(each.text) for each in found[::2]] == [{"twice": 2 * n} for n in range(10)]
+    assert [orjson.loads(each.text) for each in found[1::2]] == [{"sum": n + 100} for n in range(10)]
+
+
 async def test_a_tool_that_hangs_is_given_up_and_the_others_go_on() -> None:
     async with pool(timeout_seconds=1.0) as tools:
         hung, fine = await asyncio.gather(tools.call("fickle__hang", {}), tools.call("fickle__add", {"a": 1, "b": 1}))
@@ -168,7 +217,7 @@ async def test_five_hundred_calls_of_a_wretched_server_end_in_five_hundred_outco
     """It dies at every 50th call, never answers every 70th, and talks nonsense at every 90th."""
     began = time.perf_counter()
     async with broken(tmp_path / "tally", "crash=50", "hang=70", "garble=90") as tools:
-        found = await asyncio.gather(*(tools.call("broken__double", {"n": n}) for n in range(500)))
+        found = await tools.call_all([("broken__double", {"n": n}) for n in range(500)])
     seconds = time.perf_counter() - began
     right = [n for n, each in enumerate(found) if not each.is_error and orjson.loads(each.text) == {"twice": 2 * n}]
     wrong = [each for each in found if each.is_error]
@@ -180,7 +229,7 @@ async def test_five_hundred_calls_of_a_wretched_server_end_in_five_hundred_outco
 
 async def test_a_server_that_stands_still_is_replaced(tmp_path: Path) -> None:
     async with broken(tmp_path / "tally", "freeze=5", concurrency=4) as tools:
-        found = await asyncio.gather(*(tools.call("broken__double", {"n": n}) for n in range(24)))
+        found = await tools.call_all([("broken__double", {"n": n}) for n in range(24)])
     assert sum(not each.is_error for each in found) >= 8
 
 
@@ -224,7 +273,7 @@ async def test_calls_begin_no_faster_than_the_job_says(tmp_path: Path) -> None:
     async with broken(tmp_path / "tally", calls_per_second=50) as tools:
         await tools.catalogue()
         began = time.perf_counter()
-        await asyncio.gather(*(tools.call("broken__double", {"n": n}) for n in range(21)))
+        await tools.call_all([("broken__double", {"n": n}) for n in range(21)])
     assert time.perf_counter() - began >= 0.4
 
 

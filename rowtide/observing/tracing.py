@@ -3,8 +3,8 @@
 The SDK is an extra, so `span_export` is imported when it is wanted.
 """
 
-from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
@@ -43,14 +43,10 @@ def use(provider: trace.TracerProvider | None) -> None:
 
 def span(name: str, **attributes: str | int | float | None) -> AbstractContextManager[Any]:
     """A span for as long as a `with` lasts; nothing at all when spans are not wanted."""
-    return _span(name, attributes) if _tracers else nullcontext()
-
-
-@contextmanager
-def _span(name: str, attributes: Mapping[str, str | int | float | None]) -> Generator[trace.Span]:
+    if not _tracers:
+        return nullcontext()
     known = {key.replace("__", "."): value for key, value in attributes.items() if value is not None}
-    with _tracers[0].start_as_current_span(name, attributes=known) as made:
-        yield made
+    return _tracers[0].start_as_current_span(name, attributes=known)
 
 
 def _provider() -> trace.TracerProvider:

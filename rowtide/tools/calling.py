@@ -96,7 +96,7 @@ async def _read(work: Work, pool: ToolPool, calls: Sequence[Call], heard: Heard)
     with work.ledger.view() as tx:
         known = ledger_calls.remembered(tx, work.run, list(alike)) if alike else {}
     fresh = [(key, same[0]) for key, same in alike.items() if key not in known]
-    outcomes = await asyncio.gather(*(pool.call(call.use.tool, call.use.arguments) for _, call in fresh))
+    outcomes = await pool.call_all([(call.use.tool, call.use.arguments) for _, call in fresh])
     records = [_remembered(call, known[key]) for key, same in alike.items() if key in known for call in same]
     for (key, _), outcome in zip(fresh, outcomes, strict=True):
         first, *others = alike[key]

@@ -8,12 +8,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, cast
+from itertools import islice
+from typing import Any
 
-from jsonschema import SchemaError
-from jsonschema.validators import validator_for
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+import jsonschema_rs
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import ToolServerSpec
@@ -164,21 +162,15 @@ def _wire_name(server: str, tool: str) -> str:
 
 def _misfits_of(schema: dict[str, Any]) -> Callable[[Mapping[str, object]], list[str]]:
     """A function that says what is wrong with a call's arguments; compiled once, for it is asked at every call."""
-    kind = validator_for(schema)
     try:
-        kind.check_schema(schema)
-    except SchemaError:
+        validator = jsonschema_rs.validator_for(schema, offline=True)  # what a `$ref` names elsewhere is never fetched
+    except ValueError:
         return lambda _: []  # a server whose schema is no schema judges its arguments itself
-    validator = kind(schema, registry=Registry())  # what a `$ref` names elsewhere is never fetched
 
     def misfits(arguments: Mapping[str, object]) -> list[str]:
-        try:
-            found = list(validator.iter_errors(cast(Any, arguments)))
-        except Unresolvable:
-            return []
         return [
-            f"{'.'.join(str(part) for part in each.absolute_path) or 'arguments'}: {each.message[:300]}"
-            for each in found[:TOLD]
+            f"{'.'.join(map(str, each.instance_path)) or 'arguments'}: {each.message[:300]}"
+            for each in islice(validator.iter_errors(arguments), TOLD)
         ]
 
     return misfits

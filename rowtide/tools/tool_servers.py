@@ -7,8 +7,8 @@ answered for it.
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rowtide.errors import UserMistake
 from rowtide.job.job import ToolServerSpec
@@ -22,8 +22,7 @@ LONGEST_PAUSE_SECONDS = 2.0
 STOP_SECONDS = 15
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """What came of a call."""
 
     text: str
@@ -110,6 +109,8 @@ class ToolServer:
 
     async def _open(self, *, is_patient: bool) -> Session:
         """The session there is, or a new one. Raises UserMistake when there will be none for now."""
+        if self._session is not None and not self._session.owner.done():
+            return self._session
         async with self._starting:
             while self._session is None or self._session.owner.done():
                 await self._pause()

@@ -4,10 +4,10 @@ Whatever a server does, a call ends in an outcome the model can read; the row is
 """
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import ToolServerSpec
@@ -20,8 +20,7 @@ from rowtide.tools.tool_servers import Said, ToolServer
 KEY_NAMES = ("io.rowtide/idempotencyKey", "idempotencyKey")
 
 
-@dataclass(frozen=True, slots=True)
-class ToolOutcome:
+class ToolOutcome(NamedTuple):
     """What came of a call; an error is words for the model."""
 
     tool: str
@@ -53,15 +52,31 @@ class ToolPool:
         offered = await asyncio.gather(*(self._offered(name, is_patient=False) for name in self._servers))
         return [offer.tool for server in offered for offer in server.values() if offer.is_allowed]
 
+    async def call_all(self, calls: Sequence[tuple[str, dict[str, object]]]) -> list[ToolOutcome]:
+        """Make calls (name, arguments) that only read: of each server's as many at once as it takes."""
+        outcomes: dict[int, ToolOutcome] = {}
+        by_server: dict[str | None, list[int]] = defaultdict(list)
+        for number, (wire_name, _) in enumerate(calls):
+            by_server[self._server_of(wire_name)].append(number)
+
+        async def make(left: Iterator[int]) -> None:
+            for number in left:
+                outcomes[number] = await self.call(*calls[number])
+
+        # A few that take one call after another, instead of a task for each call that waits for its place.
+        makers: list[Coroutine[None, None, None]] = []
+        for server, numbers in by_server.items():
+            left, at_once = iter(numbers), self._local[server].concurrency if server else 1
+            makers += [make(left) for _ in range(min(at_once, len(numbers)))]
+        await asyncio.gather(*makers)
+        return [outcomes[number] for number in range(len(calls))]
+
     async def call(
         self, wire_name: str, arguments: dict[str, object], *, idempotency_key: str | None = None
     ) -> ToolOutcome:
         """Call a tool by the name the model uses. Never raises for what the server does."""
-        # The longest name first: a server may be called `a` and another `a__b`.
-        servers = sorted((name for name in self._servers if wire_name.startswith(name + BETWEEN)), key=len)
-        if not servers:
+        if (server := self._server_of(wire_name)) is None:
             return ToolOutcome(wire_name.replace(BETWEEN, ".", 1), f"There is no tool {wire_name!r}.", True, 0.0)
-        server = servers[-1]
         try:
             offered = await self._offered(server, is_patient=True)
         except UserMistake as mistake:
@@ -79,6 +94,10 @@ class ToolPool:
             if made and said.is_error:
                 made.set_attribute("error.type", "tool_error")
         return ToolOutcome(offer.tool.name, cut(said.text, self._output_chars), said.is_error, said.seconds)
+
+    def _server_of(self, wire_name: str) -> str | None:
+        """The server a tool of this name would be of; the longest, for one may be called `a` and another `a__b`."""
+        return max((name for name in self._servers if wire_name.startswith(name + BETWEEN)), key=len, default=None)
 
     async def _offered(self, name: str, *, is_patient: bool) -> dict[str, Offer]:
         if name not in self._offers:
