@@ -1,4 +1,4 @@
-"""Rowtide from the outside: the command in a process of its own, as a stranger runs it. A traceback is always a failure."""
+"""Rowtide from the outside: the command in a process of its own, as a stranger runs it. A traceback is a failure."""
 
 import os
 import subprocess
