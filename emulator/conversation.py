@@ -1,11 +1,13 @@
 """What the API refuses in `messages`: roles, blocks, and tool calls without their results."""
 
+import re
 from typing import Any
 
 from emulator.models import Model
 from emulator.problems import invalid
 
 ROLES = ("user", "assistant", "system")
+LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]+\Z")
 BLOCKS = {
     "text", "image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result",
     "server_tool_use", "web_search_tool_result", "container_upload",
@@ -77,10 +79,7 @@ def _check_block(place: str, role: str, block: object, *, newest: bool) -> None:
     if not isinstance(block, dict) or kind not in BLOCKS:
         raise invalid(f"{place}: Input tag '{kind}' found using 'type' does not match any of the expected tags")
     if kind == "text":
-        if not isinstance(block.get("text"), str):
-            raise invalid(f"{place}.text.text: Field required")
-        if not block["text"]:
-            raise invalid("messages: text content blocks must be non-empty")
+        check_text("messages", f"{place}.text", block)
         if newest and role == "user" and block.get("citations"):
             raise invalid(f"{place}.text.citations: Extra inputs are not permitted")
     elif kind == "tool_use":
@@ -88,12 +87,43 @@ def _check_block(place: str, role: str, block: object, *, newest: bool) -> None:
             raise invalid(f"{place}: `tool_use` blocks can only be in `assistant` messages")
         if not isinstance(block.get("input"), dict):
             raise invalid(f"{place}.tool_use.input: Input should be an object")
-    elif kind == "tool_result" and role != "user":
-        raise invalid(f"{place}: `tool_result` blocks can only be in `user` messages")
+        _check_id(f"{place}.tool_use.id", block.get("id"))
+    elif kind == "tool_result":
+        if role != "user":
+            raise invalid(f"{place}: `tool_result` blocks can only be in `user` messages")
+        _check_result_content(f"{place}.tool_result", block.get("content"))
     elif kind in SERVERS_BLOCKS and role != "assistant":
         raise invalid(f"{place}: `{kind}` blocks can only be in `assistant` messages")
     elif kind == "document" and role == "assistant" and newest:
         raise invalid(f"{place}: `document` blocks are not permitted in `assistant` messages")
+
+
+def check_text(part: str, place: str, block: dict[str, Any]) -> None:
+    """A text block of `messages` or of `system`."""
+    text = block.get("text")
+    if not isinstance(text, str):
+        raise invalid(f"{place}.text: Field required")
+    if not text:
+        if block.get("cache_control"):
+            raise invalid(f"{place}: cache_control cannot be set for empty text blocks")
+        raise invalid(f"{part}: text content blocks must be non-empty")
+    if not text.strip():
+        raise invalid(f"{part}: text content blocks must contain non-whitespace text")
+
+
+def _check_id(place: str, given: object) -> None:
+    if not isinstance(given, str) or not LEGAL_ID.match(given):
+        raise invalid(f"{place}: String should match pattern '^[a-zA-Z0-9_-]+$'")
+
+
+def _check_result_content(place: str, content: object) -> None:
+    if content is None or isinstance(content, str):
+        return
+    if not isinstance(content, list):
+        raise invalid(f"{place}.content: Input should be a valid string or list")
+    for at, block in enumerate(content):
+        if isinstance(block, dict) and block.get("type") == "text":
+            check_text("messages", f"{place}.content.{at}.text", block)
 
 
 def _check_servers_results(at: int, content: list[dict[str, Any]]) -> None:

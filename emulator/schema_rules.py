@@ -47,8 +47,18 @@ class _Check:
 
     def run(self) -> None:
         self.visit(self.root, ())
-        if self.optional > MOST_OPTIONAL or self.unions > MOST_UNIONS:
-            raise invalid("Schema is too complex for compilation.")
+        if self.optional > MOST_OPTIONAL:
+            raise invalid(
+                f"Schemas contains too many optional parameters ({self.optional}), which would make grammar "
+                "compilation inefficient. Reduce the number of optional parameters in your tool schemas "
+                f"(limit: {MOST_OPTIONAL})."
+            )
+        if self.unions > MOST_UNIONS:
+            raise invalid(
+                f"Schemas contains too many parameters with union types ({self.unions} parameters with type arrays or "
+                "anyOf). This causes exponential compilation cost. Reduce the number of nullable or union-typed "
+                f"parameters (limit: {MOST_UNIONS} parameters with unions)."
+            )
 
     def visit(self, schema: object, within: tuple[str, ...]) -> None:
         if not isinstance(schema, dict):

@@ -4,6 +4,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
+import jsonschema_rs
 import orjson
 
 from emulator.models import Model
@@ -16,6 +17,9 @@ ALLOWED = {
     "allowed_callers", "cache_control", "defer_loading", "description", "eager_input_streaming", "input_examples",
     "input_schema", "name", "strict", "type",
 }  # fmt: skip
+LEGAL_PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}\Z")
+AT_THE_ROOT = ("oneOf", "allOf", "anyOf")
+DRAFT = "https://json-schema.org/draft/2020-12"
 CHOICES = ("auto", "any", "tool", "none")
 
 
@@ -55,6 +59,11 @@ def _tool_problem(tool: object) -> str | None:
         return ": Input tag 'mcp_toolset' found using 'type' does not match any of the expected tags"
     if tool.get("type", "custom") != "custom":
         return f".type: '{tool['type']}' tools run on the server and are not emulated"
+    problem = _custom_problem(tool)
+    return problem and f".custom{problem}"
+
+
+def _custom_problem(tool: dict[str, Any]) -> str | None:
     for field in ("name", "input_schema"):
         if field not in tool:
             return f".{field}: Field required"
@@ -63,13 +72,29 @@ def _tool_problem(tool: object) -> str | None:
             return f".{field}: Extra inputs are not permitted"
     if not isinstance(tool["name"], str) or not LEGAL_NAME.match(tool["name"]):
         return ".name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'"
-    if not isinstance(tool["input_schema"], dict) or tool["input_schema"].get("type") != "object":
-        return ".input_schema.type: Input should be 'object'"
+    if problem := _input_schema_problem(tool["input_schema"]):
+        return f".input_schema{problem}"
     if tool.get("strict"):
         try:
             check_strict_tool(tool["input_schema"])
         except Problem as problem:
             return f".input_schema: {problem.message}"
+    return None
+
+
+def _input_schema_problem(schema: object) -> str | None:
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        return ".type: Input should be 'object'"
+    if any(word in schema for word in AT_THE_ROOT):
+        return ": input_schema does not support oneOf, allOf, or anyOf at the top level"
+    properties = schema.get("properties")
+    if isinstance(properties, dict) and not all(LEGAL_PROPERTY.match(name) for name in properties):
+        return ".properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'"
+    if not jsonschema_rs.meta.is_valid({**schema, "$schema": f"{DRAFT}/schema"}):
+        return (
+            f": JSON schema is invalid. It must match JSON Schema draft 2020-12 ({DRAFT}). "
+            "Learn more about tool use at https://docs.claude.com/en/docs/tool-use."
+        )
     return None
 
 

@@ -5,11 +5,12 @@ A batch's row meets them when it is processed (it comes back errored), a direct 
 
 from typing import Any
 
-from emulator.conversation import check_messages
+from emulator.conversation import check_messages, check_text
 from emulator.effort import EFFORTS
 from emulator.models import BY_NAME, Model
 from emulator.problems import Problem, invalid
 from emulator.schema_rules import check_output_schema
+from emulator.tokens import input_tokens
 from emulator.tool_rules import check_tools
 from emulator.toolset_rules import check_connector, may_connect
 
@@ -73,6 +74,8 @@ def check_params(
         check_connector(params)
     _check_output_config(params.get("output_config"))
     _check_cache_marks(params)
+    if not counting and (tokens := input_tokens(params)) > model.context:
+        raise invalid(f"prompt is too long: {tokens} tokens > {model.context} maximum")
     return model
 
 
@@ -109,10 +112,7 @@ def _check_system(system: object) -> None:
     for at, block in enumerate(system):
         if not isinstance(block, dict) or block.get("type") != "text":
             raise invalid(f"system.{at}: Input should be a text block")
-        if not isinstance(block.get("text"), str):
-            raise invalid(f"system.{at}.text: Field required")
-        if not block["text"]:
-            raise invalid("system: text content blocks must be non-empty")
+        check_text("system", f"system.{at}", block)
 
 
 def _check_thinking(params: dict[str, Any], model: Model) -> None:

@@ -14,7 +14,7 @@ import orjson
 from pydantic import BaseModel
 
 from rowtide.agent.agent import RowAt
-from rowtide.agent.requests import cache_warnings, cacheable_tokens, shared_part, with_effort, with_skills
+from rowtide.agent.requests import cache_warnings, cacheable_tokens, check_size, shared_part, with_effort, with_skills
 from rowtide.agent.self_check import Rubric, SecondLook
 from rowtide.api.claude import api_schema
 from rowtide.errors import UserMistake
@@ -35,6 +35,7 @@ from rowtide.tools import connector
 from rowtide.tools.connector import BETA, filled
 from rowtide.tools.provided import NOTHING_PROVIDED, Provided, provide
 from rowtide.tools.registry import Pinned, concrete
+from rowtide.tools.tool_schemas import check_tools
 from rowtide.tools.tools import ToolPool
 
 SPOOL_PAGE = 5000
@@ -186,14 +187,16 @@ async def plan(
     pinned = await concrete(asked, registry=job.spec.registry, folder=folder, environment=environment)
     servers = {name: each.spec for name, each in pinned.items()}
     async with tool_pool(job, environment, servers) as pool:
-        tools: list[dict[str, object]] = [
-            {"name": tool.wire_name, "description": tool.description, "input_schema": tool.input_schema}
-            for tool in await pool.catalogue()
-        ]
+        offered = await pool.catalogue()
+    check_tools(offered)
+    tools: list[dict[str, object]] = [
+        {"name": tool.wire_name, "description": tool.description, "input_schema": tool.input_schema} for tool in offered
+    ]
     tools += connector.toolsets(servers)
     request = shared_part(job.instructions, tools, api_schema(job.answer), job.skills_for_all)
     if called_by_the_api := connector.servers(servers):
         request += b',"mcp_servers":' + orjson.dumps(called_by_the_api)
+    check_size(request, models, job.spec.limits)
     return Plan(job, source, models, pinned, request, _warnings(job, models, request))
 
 

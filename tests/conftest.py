@@ -15,6 +15,7 @@ import postgres
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 from prefect.settings import (
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_TO_API_ENABLED,
@@ -30,6 +31,10 @@ from flows.run_job import run_job
 from rowtide.intake.admission import Admission
 from rowtide.ledger import ledger_rows
 from rowtide.ledger.ledger import Ledger, Run, begin_run, ledger_url
+
+# A slow minute of the machine is no fault of what is tried.
+settings.register_profile("rowtide", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rowtide")
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 

@@ -27,7 +27,7 @@ DECISIONS = {
     "job_file", "ladder", "lanes", "mending", "messages", "objectives", "pace", "packing", "policies", "pricing",
     "provided", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words",
     "requests", "results", "rows", "self_check", "server_json", "signatures", "skills", "spreads", "states", "stays",
-    "stubs", "summary", "thresholds", "tool_rules", "waking", "wanted", "words",
+    "stubs", "summary", "thresholds", "tool_rules", "tool_schemas", "waking", "wanted", "words",
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",

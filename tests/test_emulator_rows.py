@@ -23,7 +23,10 @@ def result_of(call_id: str = "toolu_01x") -> dict[str, Any]:
     return {"type": "tool_result", "tool_use_id": call_id, "content": "42"}
 
 
-ASKED = {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_01x", "name": "find", "input": {}}]}
+ASKED: dict[str, Any] = {
+    "role": "assistant",
+    "content": [{"type": "tool_use", "id": "toolu_01x", "name": "find", "input": {}}],
+}
 SAID = {"role": "assistant", "content": "hello"}
 
 
@@ -35,8 +38,18 @@ def output(schema: dict[str, Any]) -> dict[str, Any]:
     return {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
 
 
-def an_object(inner: dict[str, Any]) -> dict[str, Any]:
-    return output({"type": "object", "properties": {"it": inner}, "required": ["it"], "additionalProperties": False})
+def an_object(*inner: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+    fields = {f"it{n or ''}": each for n, each in enumerate(inner)}
+    needed = [*fields] if required is None else required
+    return output({"type": "object", "properties": fields, "required": needed, "additionalProperties": False})
+
+
+def tool(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"tools": [{**TOOL, "input_schema": schema}]}
+
+
+def asking(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "text", "text": text}]}
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +134,7 @@ async def test_an_errored_row_carries_an_error_and_no_usage(emulator: Emulator) 
             "claude-haiku-4-5-20251001",
         ),
         (PARAMS | {"speed": "fast"}, '"speed" is not supported in the Message Batches API'),
-        (PARAMS | {"tools": [{**TOOL, "x": 1}]}, "tools.0.x: Extra inputs are not permitted"),
+        (PARAMS | {"tools": [{**TOOL, "x": 1}]}, "tools.0.custom.x: Extra inputs are not permitted"),
         (PARAMS | {"frobnicate": 1}, "frobnicate: Extra inputs are not permitted"),
         (PARAMS | {"temperature": 1.0}, "temperature: Extra inputs are not permitted"),
     ],
@@ -162,7 +175,38 @@ async def test_long_output_is_for_batches_with_its_beta(claude: AsyncAnthropic) 
         (saying(SAID), "This model does not support assistant message prefill."),
         (saying({"role": "user", "content": ""}), "messages.1: user messages must have non-empty content"),
         ({"tools": [TOOL, TOOL]}, "tools: Tool names must be unique."),
-        ({"tools": [{**TOOL, "name": "a.b"}]}, "tools.0.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'"),
+        (
+            {"tools": [{**TOOL, "name": "a.b"}]},
+            "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'",
+        ),
+        (tool({"type": "string"}), "tools.0.custom.input_schema.type: Input should be 'object'"),
+        (
+            tool({"type": "object", "anyOf": [{"required": ["a"]}]}),
+            "tools.0.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top level",
+        ),
+        (
+            tool({"type": "object", "properties": {"$top": {"type": "integer"}}}),
+            "tools.0.custom.input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'",
+        ),
+        (
+            tool({"type": "object", "properties": {"a": {"type": "int"}}}),
+            "tools.0.custom.input_schema: JSON schema is invalid. It must match JSON Schema draft 2020-12",
+        ),
+        (
+            an_object(*[{"type": ["string", "null"]}] * 17),
+            "Schemas contains too many parameters with union types (17 parameters with type arrays or anyOf)",
+        ),
+        (
+            an_object(*[{"type": "string"}] * 25, required=[]),
+            "Schemas contains too many optional parameters (25), which would make grammar compilation inefficient",
+        ),
+        (saying(asking("")), "messages: text content blocks must be non-empty"),
+        (saying(asking(" \n")), "messages: text content blocks must contain non-whitespace text"),
+        ({"system": [{"type": "text", "text": " "}]}, "system: text content blocks must contain non-whitespace text"),
+        (
+            saying({"role": "assistant", "content": [{**ASKED["content"][0], "id": "a b"}]}),
+            "messages.1.content.0.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'",
+        ),
         (
             OPUS | {"tools": [TOOL], "tool_choice": {"type": "any"}},
             'tool_choice: type "tool" and "any" are not supported for this model.',
@@ -210,6 +254,12 @@ async def test_a_request_is_refused_alike_in_a_row_a_call_and_a_count(
             await claude.messages.count_tokens(**{name: params[name] for name in params if name != "max_tokens"})
 
 
+async def test_a_prompt_larger_than_the_context_is_refused(claude: AsyncAnthropic) -> None:
+    long = PARAMS | OLD_HAIKU | {"messages": [{"role": "user", "content": "x" * 800_000}]}
+    refused = (await row_result(claude, long))["error"]["error"]
+    assert refused["message"] == "prompt is too long: 200008 tokens > 200000 maximum"
+
+
 async def test_an_unknown_model_is_not_found(claude: AsyncAnthropic) -> None:
     with pytest.raises(anthropic.NotFoundError, match="model: claude-nope"):
         await claude.messages.create(**PARAMS | {"model": "claude-nope"})
@@ -226,8 +276,8 @@ async def test_tokens_are_counted_as_they_will_be_billed(claude: AsyncAnthropic)
 async def test_a_tool_call_has_an_id_an_object_and_a_caller(claude: AsyncAnthropic) -> None:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     tools = [{"name": "find", "input_schema": schema}]
-    asking = [{"role": "user", "content": "name: Acme"}]
-    said = await claude.messages.create(**PARAMS | {"messages": asking, "tools": tools})
+    row = [{"role": "user", "content": "name: Acme"}]
+    said = await claude.messages.create(**PARAMS | {"messages": row, "tools": tools})
     thinking, call = (block.to_dict() for block in said.content)
     assert (said.stop_reason, thinking["type"], thinking["thinking"]) == ("tool_use", "thinking", "")
     assert str(call.pop("id")).startswith("toolu_01")

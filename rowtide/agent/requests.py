@@ -12,6 +12,9 @@ from typing import Any, Protocol
 import orjson
 
 from rowtide.agent.policies import STOPS, Do, policy_of
+from rowtide.errors import UserMistake
+from rowtide.job.job import LimitsSpec
+from rowtide.ladder.catalogue import Model
 from rowtide.tools.tool_rules import fenced
 
 BYTES_PER_TOKEN = 4
@@ -103,6 +106,31 @@ def cache_warnings(lengths: Sequence[int], minimums: Mapping[str, int]) -> list[
     tiers = ", ".join(f"{tier} ({least:,})" for tier, least in short_for.items())
     what = f"what rows share is about {shortest:,} tokens{where}, fewer than can be cached by {tiers}"
     return [f"{what}; it is paid for in full with every turn"]
+
+
+def check_size(shared: bytes, models: Iterable[Model], limits: LimitsSpec) -> None:
+    """Raise UserMistake when not even an empty row would fit beside what rows share.
+
+    The tokens of the shared part are estimated from its bytes.
+    """
+    found = orjson.loads(b"{%b}" % shared)
+    parts = ", ".join(f"{part} {len(orjson.dumps(found[part])):,}" for part in ("system", "tools") if part in found)
+    tokens = len(shared) // BYTES_PER_TOKEN
+    for model in models:
+        if tokens + limits.max_tokens > model.context_tokens:
+            raise UserMistake(
+                f"what rows share is about {tokens:,} tokens (in bytes: {parts}), and a reply may take "
+                f"{limits.max_tokens:,}: {model.alias} takes {model.context_tokens:,} in all, so the API would refuse "
+                "every row",
+                file="job.yaml",
+                key="tiers",
+            )
+    if len(shared) > limits.batch_bytes:
+        raise UserMistake(
+            f"what rows share is {len(shared):,} bytes ({parts}), more than a batch may hold ({limits.batch_bytes:,})",
+            file="job.yaml",
+            key="limits.batch_bytes",
+        )
 
 
 def _inside(shared: dict[str, Any], instructions: str, skills: Sequence[Taught]) -> bytes:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from rowtide.api.api_outcomes import NOT_SENT, BatchStatus, Created, Refused, Said, TurnedAway, Unknown
 from rowtide.errors import UserMistake, WorldError
-from rowtide.job.answer_schema import check_schema
+from rowtide.job.answer_schema import check_limits, check_schema
 from rowtide.lanes.pace import allowance_from
 
 MESSAGES = "/v1/messages"
@@ -218,7 +218,12 @@ def api_schema(answer: type[BaseModel]) -> dict[str, object]:
     """The answer model as the JSON schema the API takes. Raises UserMistake for what it cannot express."""
     original = answer.model_json_schema()
     check_schema(original, answer.__name__)
-    return dict(anthropic.transform_schema(original))
+    try:
+        sent = dict(anthropic.transform_schema(original))
+    except ValueError as error:  # a field that may be anything
+        raise UserMistake(f"the API cannot express it: {error}", file="answer.py", key=answer.__name__) from None
+    check_limits(sent, answer.__name__)
+    return sent
 
 
 async def _chunks(body: Path) -> AsyncIterator[bytes]:
