@@ -21,7 +21,8 @@ from rowtide.errors import UserMistake
 from rowtide.gates.gates import Gate, Suite, load_suite
 from rowtide.intake.sources import INBOX, columns, describe
 from rowtide.job.job import SkillsSpec, SourceSpec, ToolServerSpec
-from rowtide.job.job_folder import Job, changed_files, check_columns, check_holes, load_job, read_prompt
+from rowtide.job.job_folder import Job, changed_files, check_columns, load_job
+from rowtide.job.prompt import check_holes, read_prompt
 from rowtide.ladder.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
 from rowtide.ladder.ladder import who_answers
 from rowtide.ledger import ledger as ledgers

@@ -28,6 +28,7 @@ DECISIONS = {
     "provided", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words",
     "requests", "results", "rows", "self_check", "server_json", "signatures", "skills", "spreads", "states", "stays",
     "stubs", "summary", "thresholds", "tool_rules", "tool_schemas", "waking", "wanted", "words",
+    "prompt", "yaml_file",
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",

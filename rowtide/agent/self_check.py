@@ -38,7 +38,7 @@ class Rubric:
     def messages(self, row: Mapping[str, object], answer: bytes) -> bytes:
         """The one message of a request: the rubric filled with the row and its answer."""
         values = {**row, "answer": answer.decode(), "claimed": orjson.loads(answer)}
-        return messages(self.message.render(values).strip())
+        return messages(self.message.render(values, row=row).strip())
 
 
 def verdict_of(words: str, answer: bytes) -> Verdict:

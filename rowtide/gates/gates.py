@@ -18,12 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-import yaml
 from pydantic.v1 import ValidationError as GXValidationError
 
 from rowtide import garbage
 from rowtide.errors import UserMistake, nearest
 from rowtide.gates.facts import facts_of, names_in, parameters_of
+from rowtide.job.yaml_file import read_text, read_yaml
 
 Gate = Literal["rows", "answers", "load"]
 Way = Literal["rows", "shares", "whole", "facts"]
@@ -105,11 +105,8 @@ def load_suite(file: Path, gate: Gate, columns: Collection[str] | None) -> Suite
     """
     if not file.is_file():
         raise UserMistake("no such file", file=file, key=f"gates.{gate}")
-    text = file.read_text(encoding="utf-8")
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserMistake(f"not YAML: {error}", file=file) from None
+    found, _ = read_yaml(file)
+    text = read_text(file)
     entries = found.get("expectations", []) if isinstance(found, dict) else found
     if not isinstance(entries, list):
         raise UserMistake("a gate is a list of expectations", file=file)

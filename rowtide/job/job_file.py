@@ -8,9 +8,9 @@ from pydantic import BaseModel, ValidationError
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import JobSpec
+from rowtide.job.yaml_file import find_node, read_as, read_yaml
 
 JOB_FILE = "job.yaml"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # every stage reads the job, and Python alone takes 10 × as long
 
 
 def read_spec(folder: Path) -> JobSpec:
@@ -18,13 +18,7 @@ def read_spec(folder: Path) -> JobSpec:
     file = folder / JOB_FILE
     if not file.is_file():
         raise UserMistake("no such file; a job is a folder with a job.yaml", file=file)
-    text = file.read_text(encoding="utf-8")
-    try:
-        node = yaml.compose(text, Loader=LOADER)
-        values = yaml.load(text, LOADER)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UserMistake(f"not YAML: {error}", file=file, line=mark.line + 1 if mark else None) from None
+    values, node = read_yaml(file)
     if not isinstance(values, dict) or node is None:
         raise UserMistake("a job is a mapping of keys to values", file=file)
     try:
@@ -36,22 +30,23 @@ def read_spec(folder: Path) -> JobSpec:
 
 def line_of(folder: Path, *path: str | int) -> int | None:
     """The 1-based line of a key in `folder/job.yaml`, or None when the file cannot say."""
-    node = yaml.compose((folder / JOB_FILE).read_text(encoding="utf-8"), Loader=LOADER)
-    return _line_of(node, list(path)) if node else None
+    _, node = read_yaml(folder / JOB_FILE)
+    return find_node(node, list(path))[1] if node else None
 
 
 def _first_mistake(error: ValidationError, file: Path, node: yaml.Node) -> UserMistake:
     first = error.errors()[0]
     path = [part for part in first["loc"] if not _is_union_branch(part)]
     key = ".".join(str(part) for part in path)
-    line = _line_of(node, path)
+    found, line = find_node(node, path)
     if first["type"] == "extra_forbidden":
         legal = _legal_keys(JobSpec, path[:-1])
         meant = nearest(str(path[-1]), legal)
         return UserMistake(f"unknown key; legal here: {', '.join(legal)}", file=file, line=line, key=key, meant=meant)
     if first["type"] == "missing":
         return UserMistake("this key is required", file=file, line=line, key=key)
-    return UserMistake(f"{first['msg']} (got {_short(first['input'])})", file=file, line=line, key=key)
+    what = f"{first['msg']} (got {_short(first['input'])}){read_as(found, first['input'])}"
+    return UserMistake(what, file=file, line=line, key=key)
 
 
 def _is_union_branch(part: Any) -> bool:
@@ -61,21 +56,6 @@ def _is_union_branch(part: Any) -> bool:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _line_of(node: yaml.Node, path: list[Any]) -> int:
-    """The 1-based line of the deepest node on `path` that exists."""
-    line = node.start_mark.line + 1
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
-                return line
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line
 
 
 def _legal_keys(model: type[BaseModel], path: list[Any]) -> list[str]:

@@ -6,7 +6,6 @@ Everything that can be known to be wrong before a cent is spent is found here, w
 import hashlib
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ from types import ModuleType
 from typing import cast
 
 import jinja2
-import jinja2.meta
 import orjson
 from pydantic import BaseModel
 
@@ -24,6 +22,7 @@ from rowtide.agent.checks import Check
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import JobSpec
 from rowtide.job.job_file import JOB_FILE, read_spec
+from rowtide.job.prompt import read_prompt
 from rowtide.job.skills import Skill, matching, read_skills
 
 ANSWER_FILE = "answer.py"
@@ -76,7 +75,9 @@ class Job:
 
     def message_for(self, row: Mapping[str, object]) -> str:
         """The row's own message."""
-        return self.message.render(row).lstrip("\n")  # the lines above it keep their place in error messages only
+        return self.message.render(row, row=row).lstrip(
+            "\n"
+        )  # the lines above it keep their place in error messages only
 
     def group_of(self, row: Mapping[str, object]) -> str | None:
         """The name of the row's group, or None when the job has no groups. A row without a value has no name."""
@@ -117,20 +118,6 @@ def load_job(folder: Path) -> Job:
     return Job(folder, spec, instructions, message, answer, checks, skills, _deciding_files(folder, spec, skills))
 
 
-def check_holes(file: Path, columns: Collection[str]) -> None:
-    """Every hole in a prompt must be a column. Raises UserMistake with file, line and the nearest column."""
-    text = file.read_text(encoding="utf-8")
-    for hole in sorted(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(text))):
-        if hole not in columns:
-            line = next((n for n, each in enumerate(text.splitlines(), 1) if re.search(rf"\b{hole}\b", each)), None)
-            raise UserMistake(
-                f"{{{{ {hole} }}}} is not a column of the source; columns: {', '.join(columns)}",
-                file=file,
-                line=line,
-                meant=nearest(hole, columns),
-            )
-
-
 def check_columns(job: Job, columns: Collection[str]) -> None:
     """The key must be made of columns, and so must the groups and what the estimate looks at."""
     named = [("key", column) for column in job.spec.key_columns]
@@ -155,28 +142,6 @@ def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str
 
 def _name_of_group(value: object) -> str:
     return "" if value is None else str(value).strip()
-
-
-_ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False)
-
-
-def read_prompt(file: Path) -> tuple[str, jinja2.Template]:
-    """What all rows are told, above the line `---`, and the message of each, below it. Raises UserMistake."""
-    if not file.is_file():
-        raise UserMistake("no such file; a job needs a prompt", file=file, key="prompt")
-    shared, line, own = file.read_text(encoding="utf-8").partition("\n---\n")
-    if not line:
-        shared, own = "", shared
-    try:
-        holes = jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(shared))
-        if holes:
-            raise UserMistake(f"above the --- line all rows are alike: no hole {sorted(holes)[0]!r} there", file=file)
-        # Parsed with the lines above it, so that a mistake is reported at its place in the file.
-        message = _ENVIRONMENT.from_string("\n" * (shared + line).count("\n") + own.strip())
-        message.globals = dict(message.globals)  # a ChainMap, copied for every row, costs half the rendering
-        return shared.strip(), message
-    except jinja2.TemplateSyntaxError as error:
-        raise UserMistake(error.message or "not a Jinja2 template", file=file, line=error.lineno) from None
 
 
 def _module(file: Path) -> ModuleType:

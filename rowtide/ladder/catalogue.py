@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import Effort, Tiers
+from rowtide.job.yaml_file import read_yaml
 
 PACKAGED = "models.yaml"
 RANKS: dict[str, int] = {effort: rank for rank, effort in enumerate(get_args(Effort))}  # easiest first
@@ -162,11 +163,7 @@ def read_overrides(file: Path) -> Overrides:
     """An operator's word from a YAML file. Raises UserMistake."""
     if not file.is_file():
         raise UserMistake("no such file", file=file, key="ROWTIDE_MODELS")
-    try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UserMistake(f"not YAML: {error}", file=file, line=mark.line + 1 if mark else None) from None
+    found = read_yaml(file)[0] or {}
     if not isinstance(found, dict):
         raise UserMistake("expected a mapping with `models`, `tiers` or both", file=file)
     return overrides_from(found, str(file))

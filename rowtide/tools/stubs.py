@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rowtide.errors import UserMistake, nearest
+from rowtide.job.yaml_file import read_yaml
 from rowtide.tools.tool_rules import Listed
 
 Read = TypeVar("Read", bound=BaseModel)
@@ -65,10 +65,7 @@ def read_strictly(file: Path, model: type[Read]) -> Read:
     """A YAML (or JSON) file as a model. Raises UserMistake naming the file, the key and the nearest legal name."""
     if not file.is_file():
         raise UserMistake("no such file", file=file)
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserMistake(f"not YAML: {' '.join(str(error).split())}", file=file) from None
+    values, _ = read_yaml(file)
     return checked(values, model, file)
 
 
