@@ -19,7 +19,7 @@ from rowtide.agent.self_check import Rubric, SecondLook
 from rowtide.api.claude import api_schema
 from rowtide.errors import UserMistake
 from rowtide.gates.gates import Gate, Suite, load_suite
-from rowtide.intake.sources import INBOX, columns, describe
+from rowtide.intake.sources import columns, describe, source_of
 from rowtide.job.job import SkillsSpec, SourceSpec, ToolServerSpec
 from rowtide.job.job_folder import Job, changed_files, check_columns, load_job
 from rowtide.job.prompt import check_holes, read_prompt
@@ -174,7 +174,7 @@ async def plan(
     catalogue = load_catalogue(overrides)
     job = load_job(folder)
     job = job.on_ladder(tiers or catalogue.ladder(job.name, job.spec.tiers))
-    source = _source(job, source_path, environment)
+    source = source_of(job.spec.source, source_path, folder, environment)
     known = columns(source, folder, environment)
     check_columns(job, known)
     check_holes(folder / job.spec.prompt, known)
@@ -273,15 +273,6 @@ def check_gates(job: Job, known: Collection[str]) -> None:
 def fields_of(answer: type[BaseModel]) -> list[str]:
     """The answer's columns."""
     return list(answer.model_fields)
-
-
-def _source(job: Job, source_path: str | None, environment: Mapping[str, str]) -> SourceSpec:
-    """The job's own source, or what was given instead. Rows of the inbox have the columns of the job's own."""
-    if source_path is None:
-        return job.spec.source
-    if source_path == INBOX:
-        return SourceSpec(inbox=columns(job.spec.source, job.folder, environment))
-    return SourceSpec(path=Path(source_path).resolve())
 
 
 def _as_kept(pinned: Pinned) -> dict[str, object]:

@@ -61,6 +61,15 @@ def columns(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> l
     return list(first[0].values)
 
 
+def source_of(own: SourceSpec, path: str | None, folder: Path, environment: Mapping[str, str]) -> SourceSpec:
+    """The job's own source, or what was given instead. Rows of the inbox have the columns of the job's own."""
+    if path is None:
+        return own
+    if path == INBOX:
+        return SourceSpec(inbox=columns(own, folder, environment))
+    return SourceSpec(path=Path(path).resolve())
+
+
 def describe(spec: SourceSpec, folder: Path) -> str:
     """The source's name for people; never a password."""
     if spec.inbox is not None:
