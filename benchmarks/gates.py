@@ -76,7 +76,7 @@ def _answer(work: Work, rows: int) -> None:
         with work.ledger.page() as tx:
             where = {"first": numbers[0], "last": numbers[-1]}
             tx.execute(text("UPDATE row SET state = 'replied', turn = 1 WHERE row_no BETWEEN :first AND :last"), where)
-            ledger_rows.answer(tx, {n: compact_json(_reply(n, chance)) for n in numbers})
+            ledger_rows.answer(tx, work.run, {n: compact_json(_reply(n, chance)) for n in numbers})
 
 
 async def _load(run_id: str) -> int:

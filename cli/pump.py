@@ -21,6 +21,7 @@ from cli.written import written
 from flows.run_job import run_job
 from rowtide.errors import Stopped
 from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_story import summary
 from rowtide.report.summary import as_text, stop_words
 from rowtide.work import Plan
@@ -103,7 +104,7 @@ def report_of(run_id: str) -> Path:
 def results_of(run_id: str) -> str:
     """Where the run's rows were written, as a person would say it."""
     with existing_ledger() as ledger, ledger.view() as tx:
-        sink = ledgers.sink_of(tx, ledgers.find_run(tx, run_id))
+        sink = ledger_loads.sink_of(tx, ledgers.find_run(tx, run_id))
     if sink is None:
         return "nothing was loaded"
     return sink if "://" in sink else tilde(Path(sink))

@@ -17,12 +17,12 @@ from rowtide.agent.agent import RowAt
 from rowtide.agent.requests import cache_warnings, cacheable_tokens, check_size, shared_part, with_effort, with_skills
 from rowtide.agent.self_check import Rubric, SecondLook
 from rowtide.api.claude import api_schema
-from rowtide.errors import UserMistake
 from rowtide.gates.gates import Gate, Suite, load_suite
 from rowtide.intake.sources import columns, describe, source_of
 from rowtide.job.job import SkillsSpec, SourceSpec, ToolServerSpec
-from rowtide.job.job_folder import Job, changed_files, check_columns, load_job
+from rowtide.job.job_folder import Job, check_columns, load_job
 from rowtide.job.prompt import check_holes, read_prompt
+from rowtide.job.versions import check_unchanged
 from rowtide.ladder.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
 from rowtide.ladder.ladder import who_answers
 from rowtide.ledger import ledger as ledgers
@@ -151,8 +151,9 @@ class Plan:
         return {
             "job": self.job.name,
             "job_folder": str(self.job.folder),
-            "job_version": self.job.version,
-            "job_files": orjson.dumps(self.job.files).decode(),
+            "asking": self.job.version.asking,
+            "judging": self.job.version.judging,
+            "parts": self.job.version.record(),
             "tiers": orjson.dumps(self.job.tiers).decode(),
             "request": self.request,
             "servers": orjson.dumps(
@@ -216,7 +217,7 @@ def open_work(
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
     job = load_job(Path(run.job_folder))
-    check_unchanged(job, run)
+    check_unchanged(job.version, run, job.folder)
     names: list[str] = orjson.loads(run.tiers)
     job = job.on_ladder(names[: len(names) - bool(job.spec.checks.self_check)])
     catalogue = load_catalogue(overrides)
@@ -224,17 +225,6 @@ def open_work(
     pinned = {name: ToolServerSpec.model_validate(each["spec"]) for name, each in found.items()}
     servers = provide(job.name, {**job.spec.tools, **pinned}, provided)
     return Work(ledger, home, run, job, models_of(job, catalogue), servers, environment, catalogue)
-
-
-def check_unchanged(job: Job, run: Run) -> None:
-    """The job must be as it was when the run began. Raises UserMistake naming the files that are not."""
-    if job.version != run.job_version:
-        changed = ", ".join(changed_files(orjson.loads(run.job_files), job.files))
-        raise UserMistake(
-            f"{changed} changed since run {run.run_id} began, and a run's rows must all be asked alike; "
-            "put it back to resume, or start a new run",
-            file=job.folder,
-        )
 
 
 def models_of(job: Job, catalogue: Catalogue) -> list[Model]:

@@ -14,10 +14,11 @@ from rowtide.intake.inbox import claimed_pages
 from rowtide.intake.rows import BadRow, SourceRow
 from rowtide.intake.sources import read_pages
 from rowtide.job.job_folder import find_job
+from rowtide.job.versions import check_unchanged
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_prefixes, ledger_rows
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.work import SPOOL_PAGE, Plan, check_unchanged
+from rowtide.work import SPOOL_PAGE, Plan
 from tasks.durable import durable
 
 
@@ -46,7 +47,7 @@ async def extract(
             found = await database.get_plan(folder, run.source_path if run else source, tiers)
             asked = Asked(name, worked_by, source, limit, lane, budget, finish_within_minutes)
             run = run or begin(ledger, found, asked, now=now)
-            check_unchanged(found.job, run)
+            check_unchanged(found.job.version, run, found.job.folder)
             async with database.get_work(name) as work:  # of several workers the first lets the rows in; others wait
                 if not work.run.extracted_at:
                     _admit_all(work.ledger, work.run, found)

@@ -28,7 +28,7 @@ DECISIONS = {
     "provided", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words",
     "requests", "results", "rows", "self_check", "server_json", "signatures", "skills", "spreads", "states", "stays",
     "stubs", "summary", "thresholds", "tool_rules", "tool_schemas", "waking", "wanted", "words",
-    "prompt", "yaml_file",
+    "prompt", "versions", "yaml_file",
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
@@ -72,6 +72,7 @@ OUTSIDE = {
 
 FILE_LINES = {"flows": 80, "tasks": 100}
 PRODUCT_FILE_LINES = 300
+SCHEMA_LINES = {"rowtide/ledger/ledger_tables.py": 500}  # it is read from top to bottom, as a story
 FUNCTION_LINES = 40
 LATE = {
     "rowtide/gates/gates.py",  # Great Expectations takes seconds to import: only a job with a gate pays for it
@@ -236,7 +237,7 @@ def test_nothing_is_imported_inside_a_function() -> None:
 
 def test_files_and_functions_stay_small() -> None:
     def budget(path: Path) -> int:
-        return FILE_LINES.get(path.parts[0], PRODUCT_FILE_LINES)
+        return SCHEMA_LINES.get(str(path), FILE_LINES.get(path.parts[0], PRODUCT_FILE_LINES))
 
     long_files = [
         f"{path}: {lines} lines, at most {budget(path)}"

@@ -89,7 +89,7 @@ def live_through(
             said = (b"[]", 10, 0, 0, 5, COST[rung], 70)
             ledger_turns.reply(tx, [Reply(no, rung - start + 1, batch, rung, "end_turn", *said) for no in going])
             done = [no for no, at in going.items() if at is not None and at <= rung]
-            ledger_rows.answer(tx, dict.fromkeys(done, b'{"topic":"billing"}'))
+            ledger_rows.answer(tx, run, dict.fromkeys(done, b'{"topic":"billing"}'))
             ledger_rows.accept(tx, done)
             going = {no: at for no, at in going.items() if no not in done}
             if rung == 0:

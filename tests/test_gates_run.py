@@ -51,7 +51,7 @@ def answer(work: Work, topics: list[str]) -> None:
     with work.ledger.page() as tx:
         rows = {"first": first, "last": first + len(topics) - 1}
         tx.execute(text("UPDATE row SET state = 'replied', turn = 1 WHERE row_no BETWEEN :first AND :last"), rows)
-        ledger_rows.answer(tx, dict(found))
+        ledger_rows.answer(tx, work.run, dict(found))
     judge_answers(work, load_gate(work.job), clock=clock)
 
 

@@ -138,7 +138,7 @@ def test_a_row_loaded_once_is_unchanged_next_time_and_changed_content_is_not(led
     batch_no = batch_of(ledger, run, rows)
     with ledger.page() as tx:
         ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows])
-        ledger_rows.answer(tx, dict.fromkeys(rows, b"{}"))
+        ledger_rows.answer(tx, run, dict.fromkeys(rows, b"{}"))
         ledger_rows.accept(tx, rows)
         load = ledger_loads.begin(tx, run, "sink", rows=10, size=1000, now=NOW)
         assert load
@@ -173,7 +173,7 @@ def test_a_load_that_was_begun_names_the_same_rows_again(ledger: Ledger) -> None
     batch_no = batch_of(ledger, run, rows)
     with ledger.page() as tx:
         ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows])
-        ledger_rows.answer(tx, dict.fromkeys(rows, b"{}"))
+        ledger_rows.answer(tx, run, dict.fromkeys(rows, b"{}"))
         ledger_rows.accept(tx, rows)
         begun = ledger_loads.begin(tx, run, "sink", rows=3, size=1000, now=NOW)
     assert begun
@@ -204,6 +204,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_all_it_holds(t
     opened = Ledger(f"sqlite:///{file}")
     with opened.page() as tx:
         run = ledgers.find_run(tx, "old-run")
+        assert (run.version_no, run.asking) == (0, run.judging), "what it was is its first version"
         (batch,) = ledger_batches.batches_in(tx, run, ["open"])
         assert (batch.api_id, batch.rows, batch.reserved_micro) == ("msgbatch_old", 3, 0)
         assert len(ledger_rows.waiting_for(tx, run, batch.batch_no)) == 2

@@ -50,7 +50,9 @@ class Home:
         """Begin a run whose rows have all been accepted, with these answers."""
         job = make_job(self.folder / "job", rows=1, answer=ANSWER, sink=dict(self.sink))
         ledger = Ledger(ledger_url(None, self.folder))
-        run = make_run(ledger, run_id, job_folder=str(job), job_version=load_job(job).version)
+        found = load_job(job).version
+        version = {"asking": found.asking, "judging": found.judging, "parts": found.record()}
+        run = make_run(ledger, run_id, job_folder=str(job), **version)
         rows = [Admission(run.first_row_no + n, key, f"{run_id} {key}", b"{}") for n, key in enumerate(answers, 1)]
         said = [{"no": row.row_no, "said": orjson.dumps({"tags": [], **answers[row.row_key]})} for row in rows]
         with ledger.page() as tx:

@@ -35,6 +35,8 @@ class RowAt(NamedTuple):
     prefix_no: int = 0
     effort: str | None = None
     turn_limit: int | None = None
+    version_no: int = 0
+    """Of the run's versions, the one it is asked under, or was asked under at the last."""
 
     @property
     def turns_here(self) -> int:

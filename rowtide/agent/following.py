@@ -124,9 +124,9 @@ def _apply(work: Work, page: Sequence[tuple[RowAt, Move]], heard: Heard, *, now:
         ledger_calls.remember(tx, work.run, heard.outputs)
         ledger_rows.hold(tx, heard.waiting, now=now)
         ledger_rows.go_on(tx, {row_no: count for row_no, count in calls.items() if row_no not in waiting})
-        ledger_rows.check(tx, {row.row_no: move.content for row, move in page if isinstance(move, Check)})
+        ledger_rows.check(tx, work.run, {row.row_no: move.content for row, move in page if isinstance(move, Check)})
         answered = [(row, move) for row, move in page if isinstance(move, Answer)]
-        ledger_rows.answer(tx, {row.row_no: move.content for row, move in answered}, is_gated=is_gated)
+        ledger_rows.answer(tx, work.run, {row.row_no: move.content for row, move in answered}, is_gated=is_gated)
         ledger_rows.correct(tx, remarks(Correct), now=now)
         ledger_rows.lengthen(tx, remarks(Lengthen), now=now)
         climbing = [(row, move) for row, move in page if isinstance(move, Escalate)]

@@ -74,4 +74,5 @@ def _reply(work: Work, batch: Batch, row: RowAt, outcome: Replied, model: Model)
         baseline_micro=0 if row.checking else cost_micro(work.top, usage, lane="live"),
         kind="check" if row.checking else "answer",
         model=None if model is work.models[tier] else model.alias,
+        version_no=row.version_no,
     )

@@ -83,7 +83,7 @@ def _past(found: Plan, ledger: Ledger | None) -> tuple[History | None, Pasts]:
         return None, Pasts()
     job = found.job
     with ledger.view() as tx:
-        history = ledger_history.history(tx, job.name, job.version, orjson.dumps(job.tiers).decode())
+        history = ledger_history.history(tx, job.name, job.version.asking, orjson.dumps(job.tiers).decode())
         return history, ledger_lanes.pasts(tx, job.name)
 
 

@@ -105,7 +105,7 @@ def _unchanged(ledger: Ledger | None, plan: Plan, ids: Mapping[str, str]) -> set
     if ledger is None or not ids:
         return set()
     with ledger.view() as tx:
-        return ledger_history.unchanged(tx, plan.job.name, plan.job.version, ids)
+        return ledger_history.unchanged(tx, plan.job.name, plan.job.version.asking, ids)
 
 
 def _take_off(found: Survey, duplicates: int) -> None:

@@ -7,16 +7,14 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import jinja2
-import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, PydanticUserError
 
 from rowtide.agent.checks import Check
 from rowtide.errors import UserMistake, nearest
@@ -24,16 +22,9 @@ from rowtide.job.job import JobSpec
 from rowtide.job.job_file import JOB_FILE, read_spec
 from rowtide.job.prompt import read_prompt
 from rowtide.job.skills import Skill, matching, read_skills
+from rowtide.job.versions import JobVersion, version_of
 
 ANSWER_FILE = "answer.py"
-# What does not decide an answer may change under a run, and does not make loaded rows stale.
-UNDECIDING = {
-    "description", "source", "sink", "lane", "live", "finish_within_minutes", "start", "difficulty", "escalation",
-    "slo",
-}  # fmt: skip
-UNDECIDING_LIMITS = {
-    "budget_usd", "day_usd", "bounces", "batch_rows", "batch_bytes", "enough_rows", "row_bytes", "patience_seconds",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,16 +38,11 @@ class Job:
     answer: type[BaseModel]
     checks: list[Check]
     skills: list[Skill]
-    files: dict[str, str]
+    version: JobVersion
 
     @property
     def name(self) -> str:
         return self.spec.job or self.folder.name
-
-    @cached_property
-    def version(self) -> str:
-        """Changes when something that decides an answer does."""
-        return hashlib.blake2b(orjson.dumps(self.files, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
 
     def on_ladder(self, tiers: list[str]) -> "Job":
         """The job with these rungs instead of its own."""
@@ -115,7 +101,7 @@ def load_job(folder: Path) -> Job:
     checks: list[Check] = [cast(Check, value) for name, value in vars(module).items() if name.startswith("check_")]
     folders = [Path(os.path.normpath(folder / each)) for each in spec.skills.folders]
     skills = read_skills(folders, spec.skills.always, job_file=folder / JOB_FILE)
-    return Job(folder, spec, instructions, message, answer, checks, skills, _deciding_files(folder, spec, skills))
+    return Job(folder, spec, instructions, message, answer, checks, skills, _version(folder, spec, answer, skills))
 
 
 def check_columns(job: Job, columns: Collection[str]) -> None:
@@ -133,11 +119,6 @@ def check_columns(job: Job, columns: Collection[str]) -> None:
                 key=key,
                 meant=nearest(column, columns),
             )
-
-
-def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The files that differ between two versions of a job."""
-    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
 def _name_of_group(value: object) -> str:
@@ -181,22 +162,22 @@ def _check_grounding(spec: JobSpec, answer: type[BaseModel], folder: Path) -> No
             raise UserMistake(f"no tool server {server!r}", file=file, key=key, meant=nearest(server, spec.tools))
 
 
-def _deciding_files(folder: Path, spec: JobSpec, skills: list[Skill]) -> dict[str, str]:
-    """Hashes of what decides an answer: the spec's deciding keys, and every file that is sent, checked with or run."""
-    # Only what the job says: a key that a newer Rowtide knows must not make every loaded row stale.
-    deciding = spec.model_dump(mode="json", exclude=UNDECIDING, exclude_unset=True)
-    gates = {key: value for key, value in deciding.pop("gates", {}).items() if key == "answers"}  # no other decides one
-    deciding |= {"gates": gates} if gates else {}
-    limits = {key: value for key, value in deciding.pop("limits", {}).items() if key not in UNDECIDING_LIMITS}
-    deciding |= {"limits": limits} if limits else {}
-    files = [spec.prompt, Path(ANSWER_FILE), *([spec.gates.answers] if spec.gates.answers else [])]
-    files += [Path(arg) for server in spec.tools.values() for arg in server.args if (folder / arg).is_file()]
-    files += [server.stub for server in spec.tools.values() if server.stub]
-    files += [spec.checks.self_check.rubric] if spec.checks.self_check else []
-    files += [Path(os.path.relpath(skill.file, folder)) for skill in skills]
-    hashes = {str(file): _hash((folder / file).read_bytes()) for file in files if (folder / file).is_file()}
-    return {"job.yaml": _hash(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS))} | hashes
+def _version(folder: Path, spec: JobSpec, answer: type[BaseModel], skills: list[Skill]) -> JobVersion:
+    """Every file that is sent, run or checked with; and the schema, which a comment in answer.py does not change."""
+    asked = [spec.prompt, *(Path(arg) for server in spec.tools.values() for arg in server.args)]
+    asked += [server.stub for server in spec.tools.values() if server.stub]
+    asked += [spec.checks.self_check.rubric] if spec.checks.self_check else []
+    asked += [Path(os.path.relpath(skill.file, folder)) for skill in skills]
+    judged = [Path(ANSWER_FILE), *([spec.gates.answers] if spec.gates.answers else [])]
+    return version_of(spec, _schema(answer, folder), _contents(folder, asked), _contents(folder, judged))
 
 
-def _hash(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
+def _schema(answer: type[BaseModel], folder: Path) -> dict[str, Any]:
+    try:
+        return answer.model_json_schema()
+    except PydanticUserError as error:
+        raise UserMistake(error.message, file=folder / ANSWER_FILE, key=answer.__name__) from None
+
+
+def _contents(folder: Path, files: Sequence[Path]) -> dict[str, bytes]:
+    return {str(file): (folder / file).read_bytes() for file in files if (folder / file).is_file()}

@@ -26,6 +26,12 @@ READS_ONLY = "rowtide_reads_only"
 
 WORTH_A_COPY = 200  # rows
 
+OF_VERSION = ("asking", "judging", "parts")
+RUNS = (  # each with the version it goes on under
+    f"SELECT r.*, {', '.join('v.' + name for name in OF_VERSION)}, v.base_prefix FROM run r "
+    "JOIN version v ON v.run_no = r.run_no AND v.version_no = r.version_no"
+)
+
 SQLITE_SETTINGS = (
     "PRAGMA journal_mode = WAL",  # readers (progress, `show`) never wait for the writer
     "PRAGMA synchronous = NORMAL",  # a commit survives kill -9; a power cut may cost the last ones
@@ -45,8 +51,11 @@ class Run:
     run_id: str
     job: str
     job_folder: str
-    job_version: str
-    job_files: str
+    version_no: int
+    asking: str
+    judging: str
+    parts: str
+    base_prefix: int
     tiers: str
     request: bytes
     servers: str
@@ -196,15 +205,14 @@ def take_turn(tx: Connection, what: str) -> None:
 
 
 def begin_run(tx: Connection, values: Mapping[str, object], *, now: datetime) -> Run:
-    """Record a run, or find it: beginning the same run_id twice is one run."""
-    names = [*values, "started_at"]
-    tx.execute(
-        text(
-            f"INSERT INTO run ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)}) "
-            "ON CONFLICT (run_id) DO NOTHING"
-        ),
-        {**values, "started_at": timestamp(now)},
-    )
+    """Record a run and its first version, or find it: beginning the same run_id twice is one run."""
+    names = [*(values.keys() - set(OF_VERSION)), "started_at"]
+    given = {**values, "started_at": timestamp(now)}
+    into = f"INSERT INTO run ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"
+    tx.execute(text(f"{into} ON CONFLICT (run_id) DO NOTHING"), given)
+    first = "SELECT run_no, 0, :asking, :judging, :parts, :started_at FROM run WHERE run_id = :run_id"
+    into = f"INSERT INTO version (run_no, version_no, {', '.join(OF_VERSION)}, taken_at) {first}"
+    tx.execute(text(f"{into} ON CONFLICT (run_no, version_no) DO NOTHING"), given)
     return find_run(tx, str(values["run_id"]))
 
 
@@ -214,7 +222,7 @@ def find_run(tx: Connection, run_id: str | None) -> Run:
         if not (newest := all_runs(tx, limit=1)):
             raise UserMistake("no run in this ledger yet: `rowtide run JOB` makes one")
         return newest[0]
-    if (found := tx.execute(text("SELECT * FROM run WHERE run_id = :id"), {"id": run_id}).mappings().first()) is None:
+    if (found := tx.execute(text(f"{RUNS} WHERE r.run_id = :id"), {"id": run_id}).mappings().first()) is None:
         known = tx.execute(text("SELECT run_id FROM run ORDER BY run_no DESC LIMIT 1000")).scalars().all()
         raise UserMistake(f"no run {run_id!r} in this ledger", meant=nearest(run_id, known))
     return _run(found)
@@ -226,7 +234,7 @@ def has_run(tx: Connection, run_id: str) -> bool:
 
 def all_runs(tx: Connection, *, limit: int) -> list[Run]:
     """The newest runs first."""
-    found = tx.execute(text("SELECT * FROM run ORDER BY run_no DESC LIMIT :limit"), {"limit": limit}).mappings()
+    found = tx.execute(text(f"{RUNS} ORDER BY r.run_no DESC LIMIT :limit"), {"limit": limit}).mappings()
     return [_run(each) for each in found]
 
 
@@ -255,12 +263,6 @@ def stop(tx: Connection, run: Run, why: str, *, next_micro: int | None = None) -
         text("UPDATE run SET stopped = :why, next_micro = :next WHERE run_no = :run"),
         {"why": why, "next": next_micro, "run": run.run_no},
     )
-
-
-def sink_of(tx: Connection, run: Run) -> str | None:
-    """Where rows of the run's job were last loaded to, or None."""
-    query = text("SELECT sink FROM load JOIN run USING (run_no) WHERE run.job = :job ORDER BY load_no DESC LIMIT 1")
-    return tx.execute(query, {"job": run.job}).scalar()
 
 
 def _stamp(tx: Connection, run: Run, column: str, now: datetime) -> None:

@@ -20,6 +20,12 @@ from rowtide.ledger.states import sources_of, target_of
 
 SUPERSEDED = "superseded"  # the reason of a loaded row whose key a later run had loaded before it
 AT_ONCE = 5_000  # rows; SQLite keeps every page that one statement changes in memory
+# The fingerprints of the versions that asked row r and judged its answer: of several only in a run that was amended.
+ASKED = "(SELECT v.asking FROM version v WHERE v.run_no = r.run_no AND v.version_no = r.version_no)"
+JUDGED = (
+    "(SELECT v.judging FROM answer a JOIN version v USING (version_no) WHERE a.row_no = r.row_no "
+    "AND v.run_no = r.run_no)"
+)
 OF_LOAD = "r.row_no BETWEEN :first AND :last AND r.load_no = :load"  # by number: there is no index on load_no
 
 
@@ -149,18 +155,20 @@ def finish(
     now: datetime,
 ) -> None:
     """The part stands in the sink: its rows are loaded, and remembered by key; those no sink can hold are set aside."""
-    values = {**load.of(run), "job": run.job, "version": run.job_version, "sink": sink, "part": load.part}
+    values = {**load.of(run), "job": run.job, "sink": sink, "part": load.part}
+    values |= {"asking": run.asking, "judging": run.judging}
     quarantine(tx, unfit, now=now)
     # A row that a person mends is loaded in another part.
     tx.execute(text(f"UPDATE row AS r SET load_no = NULL WHERE {OF_LOAD} AND r.state = 'quarantined'"), values)
     legal = ", ".join(f"'{state.value}'" for state in sources_of("load"))
     changes = f"state = '{target_of('load').value}', reason = CASE WHEN r.row_key {one_of(tx, 'keys', kind='text')} "
     settle = text(f"UPDATE row AS r SET {changes} THEN '{SUPERSEDED}' END WHERE {OF_LOAD} AND r.state IN ({legal})")
+    versions = f"{ASKED}, {JUDGED}" if run.version_no else ":asking, :judging"
     remember = text(
-        "INSERT INTO loaded (job, row_key, sink, row_id, job_version, part, row_no) "
-        f"SELECT :job, r.row_key, :sink, r.row_id, :version, :part, r.row_no FROM row r WHERE {OF_LOAD} "
+        "INSERT INTO loaded (job, row_key, sink, row_id, asking, judging, part, row_no) "
+        f"SELECT :job, r.row_key, :sink, r.row_id, {versions}, :part, r.row_no FROM row r WHERE {OF_LOAD} "
         "AND r.state = 'loaded' AND r.reason IS NULL ON CONFLICT (job, row_key, sink) DO UPDATE SET "
-        "row_id = excluded.row_id, job_version = excluded.job_version, part = excluded.part, "
+        "row_id = excluded.row_id, asking = excluded.asking, judging = excluded.judging, part = excluded.part, "
         "row_no = excluded.row_no WHERE excluded.row_no > loaded.row_no"
     )
     moved = 0
@@ -175,15 +183,21 @@ def finish(
     )
 
 
+def sink_of(tx: Connection, run: Run) -> str | None:
+    """Where rows of the run's job were last loaded to, or None."""
+    query = text("SELECT sink FROM load JOIN run USING (run_no) WHERE run.job = :job ORDER BY load_no DESC LIMIT 1")
+    return tx.execute(query, {"job": run.job}).scalar()
+
+
 def remember_set_aside(tx: Connection, run: Run) -> None:
     """Remember the rows that could not be verified, by key; what the world did to a row is no reason to."""
     tx.execute(
         text(
-            "INSERT INTO set_aside (job, row_key, row_id, job_version, row_no) "
-            "SELECT :job, row_key, row_id, :version, row_no FROM row "
+            "INSERT INTO set_aside (job, row_key, row_id, asking, judging, row_no) "
+            f"SELECT :job, r.row_key, r.row_id, {ASKED}, :judging, r.row_no FROM row r "
             "WHERE run_no = :run AND state = 'quarantined' AND turn > 0 AND reason NOT IN ('bounced_out', 'mended') "
             "ON CONFLICT (job, row_key) DO UPDATE SET "
-            "row_id = excluded.row_id, job_version = excluded.job_version, row_no = excluded.row_no"
+            "row_id = excluded.row_id, asking = excluded.asking, judging = excluded.judging, row_no = excluded.row_no"
         ),
-        {"job": run.job, "version": run.job_version, "run": run.run_no},
+        {"job": run.job, "run": run.run_no, "judging": run.judging},
     )

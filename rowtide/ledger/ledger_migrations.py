@@ -16,6 +16,7 @@ from rowtide.ledger.ledger_tables import (
     prefix,
     stay,
     tables,
+    version,
 )
 from rowtide.ledger.ledger_work_tables import breach, claim, flow_run, message, message_row, told, worker
 
@@ -60,7 +61,8 @@ def m003_tools_and_skills(tx: Connection) -> None:
         _add(tx, added)
     for made in (prefix, memo, approval):
         made.create(tx)
-    tx.execute(text("INSERT INTO prefix SELECT run_no, 0, '[]', request FROM run"))
+    kept = "run_no, prefix_no, skills, content"
+    tx.execute(text(f"INSERT INTO prefix ({kept}) SELECT run_no, 0, '[]', request FROM run"))
 
 
 def m004_lanes_and_routing(tx: Connection) -> None:
@@ -93,10 +95,10 @@ def m005_loads(tx: Connection) -> None:
     for name, value in (("first_row", "min(row_no)"), ("last_row", "max(row_no)"), ("rows", "count(*)")):
         counted = f"SELECT coalesce({value}, 0) FROM row WHERE row.load_no = load.load_no AND row.state = 'accepted'"
         tx.execute(text(f"UPDATE load SET {name} = ({counted}) WHERE done_at IS NULL"))
-    names = ", ".join(column.name for column in loaded.columns)
+    kept = "job, row_key, sink, row_id, part, row_no"
     tx.execute(text("ALTER TABLE loaded RENAME TO loaded_004"))
     loaded.create(tx)
-    tx.execute(text(f"INSERT INTO loaded ({names}) SELECT {names} FROM loaded_004"))
+    tx.execute(text(f"INSERT INTO loaded ({kept}, asking) SELECT {kept}, job_version FROM loaded_004"))
     tx.execute(text("DROP TABLE loaded_004"))
 
 
@@ -135,6 +137,26 @@ def m011_objectives(tx: Connection) -> None:
         made.create(tx)
 
 
+def m012_versions(tx: Connection) -> None:
+    """What a job was in two fingerprints, and the version of each row, turn, answer and load.
+
+    What an older Rowtide knew of a job's version is no fingerprint of today's: its rows are asked once more.
+    """
+    version.create(tx)
+    parts = """'{"asking":' || job_files || ',"judging":{}}'"""
+    if "job_version" in _columns(tx, "run"):
+        begun = f"SELECT run_no, job_version, job_version, {parts}, started_at FROM run"
+        tx.execute(text(f"INSERT INTO version (run_no, asking, judging, parts, taken_at) {begun}"))
+        for name in ("job_version", "job_files"):
+            tx.execute(text(f"ALTER TABLE run DROP COLUMN {name}"))
+    for table in ("run", "row", "prefix", "turn", "answer"):
+        _add(tx, f"{table} version_no INTEGER NOT NULL DEFAULT 0")
+    for table in ("loaded", "set_aside"):
+        if "job_version" in _columns(tx, table):
+            tx.execute(text(f"ALTER TABLE {table} RENAME COLUMN job_version TO asking"))
+        _add(tx, f"{table} judging TEXT NOT NULL DEFAULT ''")
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -149,6 +171,7 @@ MIGRATIONS = [
     m009_flow_runs,
     m010_workers,
     m011_objectives,
+    m012_versions,
 ]
 
 
@@ -165,8 +188,12 @@ def migrate(tx: Connection) -> list[str]:
 def _add(tx: Connection, column: str) -> None:
     """`row tier INTEGER`: add a column. A table that an earlier step made as it is today has it already."""
     table, name, *_ = column.split()
-    if name not in {str(each["name"]) for each in inspect(tx).get_columns(table)}:
+    if name not in _columns(tx, table):
         tx.execute(text(f"ALTER TABLE {table} ADD COLUMN {column.removeprefix(table)}"))
+
+
+def _columns(tx: Connection, table: str) -> set[str]:
+    return {str(each["name"]) for each in inspect(tx).get_columns(table)}
 
 
 def missing_migrations(tx: Connection) -> list[Callable[[Connection], None]]:

@@ -43,7 +43,7 @@ def apply(tx: Connection, run: Run, batch: Batch, page: Sorted, *, now: datetime
     answers = [each for each in page.replies if each.row_no in page.answers]
     ledger_turns.reply(tx, [each for each in page.replies if each.row_no not in page.answers])
     ledger_turns.reply(tx, answers, then=ANSWERING[page.is_gated])
-    ledger_rows.keep(tx, page.answers)
+    ledger_rows.keep(tx, run, page.answers)
     ledger_ladder.count_stays(tx, run, accepted=Counter(each.tier for each in answers if not page.is_gated))
     ledger_batches.count_cost(tx, batch.batch_no, sum(reply.cost_micro for reply in page.replies))
     ledger_rows.bounce(tx, page.bounces, now=now)

@@ -17,7 +17,7 @@ from rowtide.intake.rows import row_id
 from rowtide.job.job_folder import Job
 from rowtide.ledger import ledger_prefixes
 from rowtide.ledger.ledger import Run, as_list, one_of, timestamp
-from rowtide.ledger.ledger_rows import Remark, move, move_all
+from rowtide.ledger.ledger_rows import Remark, keep, move, move_all
 from rowtide.ledger.ledger_turns import contents
 from rowtide.ledger.states import RowState
 from rowtide.quarantine.mending import Mend
@@ -157,11 +157,7 @@ def vouch(tx: Connection, run: Run, found: Sequence[Mend], hand: Signed) -> None
     if not given:
         return
     _note(tx, "vouch", [_remark(each) for each, _ in given], hand, was="answer")
-    upsert = "ON CONFLICT (row_no) DO UPDATE SET content = excluded.content"
-    tx.execute(
-        text(f"INSERT INTO answer (row_no, content) VALUES (:row_no, :content) {upsert}"),
-        [{"row_no": each.row_no, "content": answer} for each, answer in given],
-    )
+    keep(tx, run, {each.row_no: answer for each, answer in given})
     also = f"tier = coalesce(tier, {FIRST_TIER}, 0), checking = 0, batch_no = NULL, load_no = NULL, reason = NULL"
     move_all(tx, "vouch", [each.row_no for each, _ in given], also)
     reopen(tx, run)

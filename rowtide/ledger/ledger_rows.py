@@ -59,14 +59,16 @@ def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
 
     A row that could not be verified then waits in that run's quarantine: asking it the same again would cost the same.
     """
-    values = {"run": run.run_no, "first": first, "last": last, "job": run.job, "version": run.job_version}
+    values = {"run": run.run_no, "first": first, "last": last, "job": run.job}
+    values |= {"asking": run.asking, "judging": run.judging}
     settled = 0
     for table, reason in (("loaded", None), ("set_aside", "set_aside_before")):
         settled += tx.execute(
             text(
                 "UPDATE row SET state = 'unchanged', reason = :reason WHERE run_no = :run AND state = 'ready' "
                 f"AND row_no BETWEEN :first AND :last AND EXISTS (SELECT 1 FROM {table} s WHERE s.job = :job "
-                "AND s.row_key = row.row_key AND s.row_id = row.row_id AND s.job_version = :version)"
+                "AND s.row_key = row.row_key AND s.row_id = row.row_id "
+                "AND s.asking = :asking AND s.judging = :judging)"
             ),
             {**values, "reason": reason},
         ).rowcount
@@ -206,22 +208,23 @@ def escalate(tx: Connection, remarks: Sequence[Remark], to: Mapping[int, int], *
     _note(tx, "escalate", remarks, now)
 
 
-def check(tx: Connection, answers: dict[int, bytes]) -> None:
+def check(tx: Connection, run: Run, answers: dict[int, bytes]) -> None:
     """Have a second look taken at answers (row_no → JSON) that passed all other checks."""
     move_all(tx, "check", list(answers), "checking = 1")
-    keep(tx, answers)
+    keep(tx, run, answers)
 
 
-def answer(tx: Connection, answers: dict[int, bytes], *, is_gated: bool = True) -> None:
+def answer(tx: Connection, run: Run, answers: dict[int, bytes], *, is_gated: bool = True) -> None:
     """Record answers (row_no → JSON) that passed their rows' own checks; with no gate to wait for, all checks."""
     move_all(tx, ANSWERING[is_gated], list(answers), "checking = 0")
-    keep(tx, answers)
+    keep(tx, run, answers)
 
 
-def keep(tx: Connection, answers: dict[int, bytes]) -> None:
-    """Write answers down: a row's newest counts."""
-    newest = "ON CONFLICT (row_no) DO UPDATE SET content = excluded.content"
-    insert(tx, "answer", ["row_no", "content"], list(answers.items()), newest)
+def keep(tx: Connection, run: Run, answers: dict[int, bytes]) -> None:
+    """Write answers down, judged under the run's present version: a row's newest counts."""
+    newest = "ON CONFLICT (row_no) DO UPDATE SET content = excluded.content, version_no = excluded.version_no"
+    judged = [(row_no, content, run.version_no) for row_no, content in answers.items()]
+    insert(tx, "answer", ["row_no", "content", "version_no"], judged, newest)
 
 
 def accept(tx: Connection, row_nos: Sequence[int]) -> None:

@@ -57,8 +57,7 @@ run = table(
     Column("run_id", Text, nullable=False, unique=True),
     Column("job", Text, nullable=False),
     Column("job_folder", Text, nullable=False),
-    Column("job_version", Text, nullable=False),  # hash of all that decides an answer
-    Column("job_files", Text, nullable=False),  # JSON: file → hash, to name what changed since
+    Column("version_no", Integer, nullable=False, server_default="0"),  # the version it goes on under
     Column("tiers", Text, nullable=False),  # JSON: the ladder as it was
     Column("request", LargeBinary, nullable=False),  # the part all requests share: system, tools, schema
     Column("servers", Text, nullable=False, server_default="{}"),  # JSON: which server stands for which capability
@@ -78,6 +77,21 @@ run = table(
     Column("started_at", Text, nullable=False),
     Column("extracted_at", Text),
     Column("finished_at", Text),
+)
+
+# What a run's job was when it began, and each time the job as it was by then was taken into the run.
+version = table(
+    "version",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("version_no", Integer, primary_key=True, autoincrement=False, server_default="0"),
+    Column("asking", Text, nullable=False),  # fingerprint of what decides how a row is asked
+    Column("judging", Text, nullable=False),  # fingerprint of what decides how its answer is judged
+    Column("parts", Text, nullable=False),  # JSON: what of each is which hash, to name what changed
+    Column("base_prefix", Integer, nullable=False, server_default="0"),  # what its rows have that are taught no more
+    Column("taken_at", Text, nullable=False),
+    Column("who", Text),  # null: the run's beginning
+    Column("why", Text, nullable=False, server_default=""),
+    clustered=True,
 )
 
 row = table(
@@ -105,6 +119,7 @@ row = table(
     Column("turn_limit", Integer),  # as its rule says; null: the job's
     Column("rule", Integer),  # which rule of `start` it met, from 1; 0: the estimate's; null: none
     Column("after_no", Number),  # the row it comes after
+    Column("version_no", Integer, nullable=False, server_default="0"),  # how it is asked, or was at the last
     known_states("row", *RowState),
     Index("row_by_state", "run_no", "state", "row_no"),  # every stage finds its work here
     Index("row_by_key", "run_no", "row_key", unique=True),  # one row a key in a run; `show` finds it here
@@ -150,6 +165,7 @@ prefix = table(
     Column("prefix_no", Integer, primary_key=True, autoincrement=False),
     Column("skills", Text, nullable=False),  # JSON: the names of the skills in it
     Column("content", LargeBinary, nullable=False),  # system, tools and schema, as the inside of a JSON object
+    Column("version_no", Integer, nullable=False, server_default="0"),  # whose they are
     clustered=True,
 )
 
@@ -197,6 +213,7 @@ turn = table(
     Column("baseline_micro", Number, nullable=False),  # the same tokens, live, on the ladder's top rung
     Column("kind", Text, nullable=False, server_default="answer"),  # answer, or check: a second look at one
     Column("model", Text),  # its name in the catalogue, where it was not the tier's own
+    Column("version_no", Integer, nullable=False, server_default="0"),  # under which it was asked
     clustered=True,
 )
 
@@ -260,6 +277,7 @@ answer = table(
     "answer",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("content", LargeBinary, nullable=False),
+    Column("version_no", Integer, nullable=False, server_default="0"),  # under which it was judged
 )
 
 load = table(
@@ -281,7 +299,8 @@ loaded = table(
     Column("row_key", Text, primary_key=True),
     Column("sink", Text, primary_key=True),
     Column("row_id", Text, nullable=False),
-    Column("job_version", Text, nullable=False),
+    Column("asking", Text, nullable=False),  # the version that asked it
+    Column("judging", Text, nullable=False, server_default=""),  # the version that judged it last
     Column("part", Text, nullable=False),
     Column("row_no", Number, nullable=False),
     clustered=True,
@@ -292,7 +311,8 @@ set_aside = table(
     Column("job", Text, primary_key=True),
     Column("row_key", Text, primary_key=True),
     Column("row_id", Text, nullable=False),
-    Column("job_version", Text, nullable=False),
+    Column("asking", Text, nullable=False),  # the version that asked it
+    Column("judging", Text, nullable=False, server_default=""),  # the version that judged it last
     Column("row_no", Number, nullable=False),
     clustered=True,
 )

@@ -36,6 +36,8 @@ class Reply(NamedTuple):
     kind: str = "answer"
     model: str | None = None
     """Its name in the catalogue, where it was not the tier's own."""
+    version_no: int = 0
+    """Under which it was asked."""
 
 
 class ToolRecord(NamedTuple):

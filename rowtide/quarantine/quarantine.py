@@ -11,6 +11,7 @@ from typing import TextIO
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job_folder import Job, load_job
+from rowtide.job.versions import check_unchanged
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_quarantine
 from rowtide.ledger.ledger import Ledger, Run
@@ -19,7 +20,7 @@ from rowtide.ledger.ledger_rows import Remark, keys_present
 from rowtide.quarantine.mending import Mend, Rules, check_keys, mends
 from rowtide.quarantine.quarantine_cells import LONGEST, cell_of
 from rowtide.quarantine.quarantine_sheet import KINDS, Shape, read_sheet, record_of
-from rowtide.work import check_unchanged, fields_of
+from rowtide.work import fields_of
 
 PAGE_ROWS = 5000
 
@@ -57,7 +58,7 @@ def open_run(ledger: Ledger, run_id: str) -> tuple[Run, Job]:
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
     job = load_job(Path(run.job_folder))
-    check_unchanged(job, run)
+    check_unchanged(job.version, run, job.folder)
     return run, job
 
 

@@ -1,0 +1,136 @@
+"""A job's version: what decides how a row is asked, and what decides how its answer is judged. Two fingerprints.
+
+A change of the first asks again only the rows that it concerns. A change of the second judges stored answers again and
+asks nothing. What is neither (a comment, the sink, a budget) changes no version.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from rowtide.errors import UserMistake
+from rowtide.job.job import JobSpec
+
+Place = tuple[str, ...]
+Parts = Mapping[str, str]  # a file, or a key of job.yaml → its hash
+
+JOB_KEY = "job.yaml: "
+# A key of job.yaml is named by its path; a path stands for all that is below it. What is named in neither of the two
+# decides how a row is asked: a key that is forgotten here costs a question too many, and no wrong answer.
+NEITHER: frozenset[Place] = frozenset(
+    {("job",), ("description",), ("source",), ("sink",), ("lane",), ("live",), ("finish_within_minutes",), ("slo",)}
+    | {("start",), ("difficulty",), ("escalation",), ("gates", "rows"), ("gates", "load"), ("prompt",)}
+    | {("limits", each) for each in ("budget_usd", "day_usd", "bounces", "row_bytes", "patience_seconds")}
+    | {("limits", each) for each in ("batch_rows", "batch_bytes", "enough_rows")}
+)
+# Where a row's conversation ends is judged too: with more turns, a row that ran out of them goes on with those it had.
+JUDGING: frozenset[Place] = frozenset(
+    {("answer",), ("checks", "corrections"), ("checks", "grounding"), ("gates", "answers"), ("limits",)}
+)
+OF_A_SERVER = frozenset({"timeout_seconds", "concurrency", "calls_per_second"})  # how it is reached, not what it says
+# A run's rows are named by its key and stand on its ladder: another one is another run.
+FIXED = tuple(JOB_KEY + each for each in ("key", "tiers", "after", "checks.self_check.tier"))
+
+
+class Kept(Protocol):
+    """A run, and what its job is to it."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def version_no(self) -> int: ...
+    @property
+    def asking(self) -> str: ...
+    @property
+    def judging(self) -> str: ...
+    @property
+    def parts(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class JobVersion:
+    """What of a job decides its answers, by part: a hash of each file that is sent, run or checked with, and each key
+    of job.yaml that counts."""
+
+    asks: Parts
+    judges: Parts
+
+    @cached_property
+    def asking(self) -> str:
+        """Changes when what a row is asked does: prompt, answer schema, tools, skills, tiers, rubric."""
+        return _hash(self.asks)
+
+    @cached_property
+    def judging(self) -> str:
+        """Changes when what an answer is judged by does: answer.py, grounding, corrections, answers gate, limits."""
+        return _hash(self.judges)
+
+    def record(self) -> str:
+        """As JSON, to be known again."""
+        return orjson.dumps({"asking": self.asks, "judging": self.judges}).decode()
+
+
+def version_from(record: str) -> JobVersion:
+    """What `record` gave."""
+    kept = orjson.loads(record)
+    return JobVersion(kept["asking"], kept["judging"])
+
+
+def changed_parts(before: Parts, now: Parts) -> list[str]:
+    """The files and keys that differ."""
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+
+
+def changes(before: JobVersion, now: JobVersion) -> list[str]:
+    """The files and keys that differ between two versions, asked ones first, each once."""
+    asked, judged = changed_parts(before.asks, now.asks), changed_parts(before.judges, now.judges)
+    return list(dict.fromkeys([*asked, *judged]))
+
+
+def check_unchanged(now: JobVersion, run: Kept, folder: Path) -> None:
+    """The job must be as the run has it. Raises UserMistake naming the files and keys that are not."""
+    if (now.asking, now.judging) != (run.asking, run.judging):
+        changed = ", ".join(changes(version_from(run.parts), now))
+        since = f"run {run.run_id} began" if run.version_no == 0 else f"it was last taken into run {run.run_id}"
+        raise UserMistake(
+            f"{changed} changed since {since}: `rowtide amend {run.run_id}` goes on with the job as it is now, and "
+            "keeps what was paid for; or put it back to resume",
+            file=folder,
+        )
+
+
+def version_of(spec: JobSpec, schema: object, asked: Mapping[str, bytes], judged: Mapping[str, bytes]) -> JobVersion:
+    """The version of a job with these files and this answer schema (in its order: a model answers in it)."""
+    asks = {name: _hash_bytes(content) for name, content in asked.items()}
+    judges = {name: _hash_bytes(content) for name, content in judged.items()}
+    asks["the answer's schema"] = _hash_bytes(orjson.dumps(schema))
+    # Only what the job says: a key that a newer Rowtide knows must not make every loaded row stale.
+    for path, value in _leaves(spec.model_dump(mode="json", exclude_unset=True)):
+        if not _is_named(path, NEITHER) and not (path[0] == "tools" and path[-1] in OF_A_SERVER):
+            (judges if _is_named(path, JUDGING) else asks)[JOB_KEY + ".".join(path)] = _hash(value)
+    return JobVersion(asks, judges)
+
+
+def _is_named(path: Place, names: frozenset[Place]) -> bool:
+    return any(path[:length] in names for length in range(1, len(path) + 1))
+
+
+def _leaves(value: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
+    if isinstance(value, dict) and value:
+        for name, each in value.items():
+            yield from _leaves(each, (*path, str(name)))
+    else:
+        yield path, value
+
+
+def _hash(value: object) -> str:
+    return _hash_bytes(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+
+
+def _hash_bytes(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
