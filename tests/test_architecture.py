@@ -28,7 +28,7 @@ DECISIONS = {
     "provided", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words",
     "requests", "results", "rows", "self_check", "server_json", "signatures", "skills", "spreads", "states", "stays",
     "stubs", "summary", "thresholds", "tool_rules", "tool_schemas", "waking", "wanted", "words",
-    "prompt", "versions", "yaml_file",
+    "prompt", "versions", "yaml_file", "which_api",
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
@@ -42,6 +42,7 @@ EDGES = {
     "settling", "sharing", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "sorting",
     "sources", "span_export", "starting", "submission", "survey", "swarm", "tallies", "tool_servers",
     "tool_sessions", "tools", "tracing", "validating", "walls", "watching", "whole", "work",
+    "ledger_apis", "rehearsal_sink",
 }  # fmt: skip
 
 HEAVY = {

@@ -19,6 +19,7 @@ import orjson
 from pydantic import BaseModel
 
 from rowtide.api.api_outcomes import NOT_SENT, BatchStatus, Created, Refused, Said, TurnedAway, Unknown
+from rowtide.api.which_api import named
 from rowtide.errors import UserMistake, WorldError
 from rowtide.job.answer_schema import check_limits, check_schema
 from rowtide.lanes.pace import allowance_from
@@ -28,13 +29,17 @@ BATCHES = f"{MESSAGES}/batches"
 CHUNK_BYTES = 1 << 20
 LIST_PAGE = 100
 POST_SECONDS = 600
+WHO = "/_emulator"
+WHO_SECONDS = 5
 STREAMED = {"X-Stainless-Raw-Response": "stream"}  # the SDK's own way to say: do not read the body for me
 
 
 class Claude:
     """A client for as long as an `async with` lasts. It repeats no call: whoever asks knows whether that is safe."""
 
-    def __init__(self, api_key: str, base_url: str) -> None:
+    def __init__(self, api_key: str, base_url: str, api: str | None = None) -> None:
+        self.api = api or named(base_url)
+        """What it is known by in the ledger."""
         http = anthropic.DefaultAsyncHttpxClient(verify=_tls())
         self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
 
@@ -43,6 +48,15 @@ class Claude:
 
     async def __aexit__(self, *_: object) -> None:
         await self._api.close()
+
+    async def is_emulator(self) -> bool:
+        """Whether it says of itself that it makes its answers up. No answer to that is no."""
+        try:
+            options: Any = {"timeout": WHO_SECONDS}
+            answer = await self._api.get(WHO, cast_to=httpx2.Response, options=options)
+            return orjson.loads(answer.content)["makes_up_answers"] is True
+        except (anthropic.APIError, httpx2.HTTPError, ValueError, LookupError, TypeError):
+            return False
 
     async def create_batch(self, body: Path, betas: Sequence[str] = ()) -> Created | Refused | Unknown:
         """Post a body from disk, once."""

@@ -252,8 +252,8 @@ class JobSpec(Spec):
     key: str | list[str]
     """The column, or columns, that name a row for ever."""
     prompt: Path = Path("prompt.md")
-    """What the agent is told: Jinja2, strict. Above a line `---` for all rows (cached), below it for each. A column whose
-    name is more than a word is written `row["Company Name"]`."""
+    """What the agent is told: Jinja2, strict. Above a line `---` for all rows (cached), below it for each. A column
+    whose name is more than a word is written `row["Company Name"]`."""
     answer: str = "Answer"
     """The pydantic model in `answer.py`."""
     tiers: Tiers

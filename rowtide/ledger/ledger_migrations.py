@@ -157,6 +157,13 @@ def m012_versions(tx: Connection) -> None:
         _add(tx, f"{table} judging TEXT NOT NULL DEFAULT ''")
 
 
+def m013_which_api(tx: Connection) -> None:
+    """Which API answered. What was settled before counts for none: nobody wrote down who answered it."""
+    for table in ("run", "loaded", "set_aside"):
+        _add(tx, f"{table} api TEXT NOT NULL DEFAULT ''")
+    _add(tx, "run made_up INTEGER NOT NULL DEFAULT 0")
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -172,6 +179,7 @@ MIGRATIONS = [
     m010_workers,
     m011_objectives,
     m012_versions,
+    m013_which_api,
 ]
 
 
