@@ -1,8 +1,7 @@
 """`rowtide metrics`."""
 
-from cli.homes import existing_ledger
 from cli.measuring import Meters
-from cli.say import err
+from cli.say import err, existing_ledger
 
 
 def metrics(*, host: str = "127.0.0.1", port: int = 9464) -> int:

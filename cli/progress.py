@@ -11,8 +11,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from cli.homes import existing_ledger, home
-from cli.say import err
+from cli.say import err, existing_ledger, home
 from rowtide.ledger.ledger import Ledger, find_run, has_run
 from rowtide.ledger.ledger_glance import Glance, glance
 from rowtide.ledger.states import RowState

@@ -15,17 +15,15 @@ from cyclopts import Parameter, validators
 from prefect.settings import get_current_settings
 
 from blocks.ledger_database import LedgerDatabase
-from cli.homes import existing_ledger, home, is_rehearsal
 from cli.progress import watching
-from cli.say import complain, err, out, tilde
+from cli.say import complain, err, existing_ledger, home, out, tilde
 from cli.written import written
 from flows.run_job import run_job
-from rowtide.api.which_api import BASE_URL, KEY, REHEARSAL
-from rowtide.errors import Stopped
-from rowtide.job.job import SinkSpec
+from rowtide.errors import Stopped, StoppedByWorld
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_story import summary
+from rowtide.ledger.states import RunStop
 from rowtide.report.summary import as_text, stop_words
 from rowtide.work import Plan
 
@@ -61,9 +59,14 @@ def pump(run_id: str, *, as_json: bool, **parameters: Any) -> int:
 async def _run(run_id: str, parameters: dict[str, Any]) -> dict[str, Any]:
     try:
         return await run_job(run_id=run_id, **parameters)  # pyright: ignore[reportGeneralTypeIssues] # its overloads
-    except Stopped:
-        with existing_ledger() as ledger, ledger.view() as tx:
-            return summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
+    except (Stopped, StoppedByWorld) as stopped:
+        with existing_ledger() as ledger:
+            with ledger.page() as tx:
+                run = ledgers.find_run(tx, run_id)
+                if not run.stopped:  # the API refuses even to say how batches stand
+                    ledgers.stop(tx, run, RunStop.REFUSED, detail=str(stopped))
+            with ledger.view() as tx:
+                return summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
 
 
 def planned(folder: Path, source: Path | None) -> Plan:
@@ -74,7 +77,7 @@ def planned(folder: Path, source: Path | None) -> Plan:
 @contextmanager
 def claude_server() -> Generator[None]:
     """The API the environment names; without a key, the emulator, for as long as we live."""
-    if os.environ.get(KEY):
+    if os.environ.get("ANTHROPIC_API_KEY"):
         yield
         return
     command = [
@@ -90,22 +93,12 @@ def claude_server() -> Generator[None]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
         url = process.stdout.readline().rpartition(" ")[2].strip()
-        os.environ |= {KEY: "emulator", BASE_URL: url, REHEARSAL: "1"}
+        err.print("no ANTHROPIC_API_KEY: the emulator answers by rule, not Claude; nothing is sent and nothing is paid")
+        os.environ.update(ANTHROPIC_API_KEY="emulator", ANTHROPIC_BASE_URL=url)
         try:
             yield
         finally:
             process.stdin.close()
-
-
-def say_rehearsal(instead_of: SinkSpec | None = None, sink: SinkSpec | None = None) -> None:
-    """Say of a rehearsal, in its first line, that it is one, where it is, and where its rows go instead."""
-    if not is_rehearsal():
-        return
-    said = f"rehearsal: no {KEY}, so the emulator makes up the answers: nothing is sent or paid, and nothing of it"
-    said = f"{said} counts for a run with a key. All of it is in {tilde(home())}"
-    if sink and instead_of and instead_of.kind == "sql":
-        said = f"{said}; rows go to {tilde(home() / str(sink.path))}, and not to the table {instead_of.table}"
-    err.print(said, markup=False)
 
 
 def report_of(run_id: str) -> Path:

@@ -9,8 +9,7 @@ import orjson
 from cyclopts import Parameter
 from rich.table import Table
 
-from cli.homes import existing_ledger
-from cli.say import out
+from cli.say import existing_ledger, out
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import find_job
 from rowtide.observing.objectives import HEADINGS, as_cells, as_json

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from rowtide.agent.account_refusals import REFUSALS
 from rowtide.agent.policies import BATCHES, ERRORS, RESULTS, STOPS, Policy
 from rowtide.job.job import JobSpec
 from rowtide.ledger import states
@@ -85,6 +86,12 @@ def policies() -> str:
     return "\n".join(lines[1:])
 
 
+def refusals() -> str:
+    """What the API says of an account, and where that was read."""
+    lines = ["| what it means | what to do | read at |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {each.means} | {each.do} | {each.source} |" for each in REFUSALS)])
+
+
 def _says(file: Path) -> str:
     said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     return " ".join(said.partition("\n\n")[0].split()).replace("|", "\\|")
@@ -153,6 +160,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "modules": modules,
     "job_yaml": job_yaml,
     "policies": policies,
+    "refusals": refusals,
 }
 
 

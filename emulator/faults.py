@@ -75,9 +75,9 @@ def once(name: str, workspace: str, moment: Literal["before", "after"], fault: P
     return on_call
 
 
-def errored(status: int = 500) -> dict[str, Any]:
-    """The result of a row that failed on the way to the model, and may be tried again."""
-    return {"type": "errored", "error": Problem(status, WORDS[status]).row_error()}
+def errored(status: int = 500, message: str | None = None) -> dict[str, Any]:
+    """The result of a row that failed on the way to the model."""
+    return {"type": "errored", "error": Problem(status, message or WORDS[status]).row_error()}
 
 
 def expired() -> dict[str, Any]:
@@ -87,11 +87,12 @@ def expired() -> dict[str, Any]:
 def unanswered(planned: RowResult, model: object) -> dict[str, Any] | None:
     """The `result` of a row that is not answered and not billed; None for one that is answered, in whatever way."""
     if planned.errored == "credit":
-        return {"type": "errored", "error": Problem(400, NO_CREDIT).row_error()}
-    if planned.errored == "not_found_error":
-        return {"type": "errored", "error": Problem(404, f"model: {model}").row_error()}
+        return errored(400, NO_CREDIT)
     if planned.errored:
-        return errored({kind: status for status, kind in reversed(TYPES.items())}[planned.errored])
+        usual = f"model: {model}" if planned.errored == "not_found_error" else None
+        return errored(
+            {kind: status for status, kind in reversed(TYPES.items())}[planned.errored], planned.message or usual
+        )
     for kind in ("expired", "canceled", "missing"):
         if getattr(planned, kind):
             return {"type": kind}

@@ -82,6 +82,7 @@ class RowResult(Strict):
         ]
         | None
     ) = None  # fmt: skip
+    message: str | None = None
     expired: Literal[True] | None = None
     canceled: Literal[True] | None = None
     missing: Literal[True] | None = None
@@ -96,8 +97,10 @@ class RowResult(Strict):
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> "RowResult":
-        if len(self.model_fields_set) != 1:
+        if len(self.model_fields_set - {"message"}) != 1:
             raise ValueError("a row has one result")
+        if self.message is not None and self.errored in (None, "credit"):
+            raise ValueError("message: only with `errored`, of what it is said")
         return self
 
 

@@ -12,12 +12,11 @@ import orjson
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
 from blocks.ledger_database import LedgerDatabase
-from rowtide.errors import Stopped
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_story import summary
 from rowtide.observing.happenings import happened
-from rowtide.report.summary import as_markdown, stop_words
+from rowtide.report.summary import as_markdown, stop_error, stop_words
 from tasks.durable import durable
 from tasks.progress import progress
 from tasks.tell_of_stop import tell_of_stop
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 async def report(run_id: str) -> dict[str, Any]:
     """Close the run's accounts: a summary and a page on disk, the same as Prefect artifacts. Returns the summary.
 
-    Raises Stopped for a run that ended at a wall: it can be resumed, and Prefect shows it as failed.
+    Raises Stopped, or StoppedByWorld, for a run that ended at a wall: it can be resumed.
     """
     database = await LedgerDatabase.in_force()
     async with database.get_work(run_id) as work:
@@ -55,7 +54,7 @@ async def report(run_id: str) -> dict[str, Any]:
     if not work.job.spec.slo.is_empty:
         await watch_objectives([str(work.job.folder)])
     if found["stopped"]:
-        raise Stopped(stop_words(found))
+        raise stop_error(found)
     return found
 
 

@@ -7,26 +7,25 @@ from functools import partial
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
-from rowtide.api.api_outcomes import Refused, Unknown
+from rowtide.api.api_outcomes import Refused, Unknown, refused_words
 from rowtide.api.claude import Claude
 from rowtide.api.doubt import Wait
 from rowtide.api.settling import doubt_unanswered, settle
 from rowtide.api.submission import next_batch, post, unpack
 from rowtide.api.walls import Walled, wall_in_the_way
-from rowtide.errors import UserMistake, WorldError
+from rowtide.errors import StoppedByWorld, WorldError
 from rowtide.gates.holding import may_send
 from rowtide.lanes.choosing import lane_now
-from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_lanes, ledger_rows
+from rowtide.ledger import ledger_lanes
 from rowtide.ledger.ledger_batches import Batch
-from rowtide.ledger.states import RowState
+from rowtide.ledger.states import RunStop
+from rowtide.rounds import stop, undecided
 from rowtide.work import Work
 from tasks.durable import durable
 
 LOOK_AGAIN_SECONDS = 1.0
 REFUSALS = 8  # in a row, before the stage fails, to be tried again
 LONGEST_PAUSE_SECONDS = 60.0
-UNDECIDED = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED)
 
 _new_tag = partial(secrets.token_hex, 6)
 
@@ -39,22 +38,25 @@ async def submit(run_id: str) -> int:
     are still undecided: while there are any, the pump goes on.
     """
     database, credentials = await LedgerDatabase.in_force(), await ClaudeCredentials.in_force()
-    async with database.get_work_if_free(run_id) as work, credentials.get_client(work.run) as claude:
+    async with database.get_work_if_free(run_id) as work, credentials.get_client() as claude:
         if not work.worker.is_alone or not may_send(work):
-            return 0 if work.worker.is_alone else _undecided(work, None, None)
+            return 0 if work.worker.is_alone else undecided(work)
         why, next_micro = work.run.stopped, None
         with work.ledger.page() as tx:
             ledger_lanes.end_lives(tx, work.run, now=_now())
         goes_live = lane_now(work, now=_now()) != "batch"
         unpack(work, everything=goes_live or why is not None)
         doubt_unanswered(work, clock=_now)
-        await _settle(work, claude, credentials)
-        while not (goes_live or why) and (batch := next_batch(work, _new_tag, clock=_now)) is not None:
-            if isinstance(batch, Walled):
-                why, next_micro = wall_in_the_way(work, batch.next_micro, now=_now()), batch.next_micro
-            elif not await _post(work, claude, credentials, batch):
-                break
-        return _undecided(work, why, next_micro)
+        try:
+            await _settle(work, claude, credentials)
+            while not (goes_live or why) and (batch := next_batch(work, _new_tag, clock=_now)) is not None:
+                if isinstance(batch, Walled):
+                    why, next_micro = wall_in_the_way(work, batch.next_micro, now=_now()), batch.next_micro
+                elif not await _post(work, claude, credentials, batch):
+                    break
+        except StoppedByWorld as refused:
+            stop(work, RunStop.REFUSED, str(refused))
+        return undecided(work, why, next_micro)
 
 
 async def _settle(work: Work, claude: Claude, credentials: ClaudeCredentials) -> None:
@@ -72,28 +74,17 @@ async def _post(work: Work, claude: Claude, credentials: ClaudeCredentials, batc
                 await asyncio.sleep(outcome.retry_after_seconds or 0)
                 await _settle(work, claude, credentials)
                 return True
+            case Refused() if outcome.is_everyones:
+                raise StoppedByWorld(refused_words(outcome.status_code, outcome.message))
             case Refused() if not outcome.is_for_good:
                 if work.batches("open"):
                     return False
                 await asyncio.sleep(outcome.retry_after_seconds or min(2**refusals, LONGEST_PAUSE_SECONDS))
             case Refused() if not outcome.is_too_large:
-                raise UserMistake(f"the API refused a batch ({outcome.status_code}): {outcome.message}")
+                raise StoppedByWorld(f"a batch was refused: {refused_words(outcome.status_code, outcome.message)}")
             case _:
                 return True
     raise WorldError(f"the API refused a batch of {batch.rows:,} rows {REFUSALS} times; it lies packed")
-
-
-def _undecided(work: Work, why: str | None, next_micro: int | None) -> int:
-    """How many rows the pump must go on for: not those that no budget bears, nor those that come after a held one."""
-    with work.ledger.view() as tx:
-        counts = ledger_rows.counts(tx, work.run)
-        blocked = ledger_lanes.blocked(tx, work.run) if counts[RowState.HELD] else 0
-    moving = sum(counts[state] for state in UNDECIDED if state is not RowState.READY)
-    if why and not moving:
-        with work.ledger.page() as tx:
-            ledgers.stop(tx, work.run, why, next_micro=next_micro)
-        return 0
-    return moving + counts[RowState.READY] - blocked
 
 
 def _now() -> datetime:

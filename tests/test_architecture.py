@@ -22,13 +22,14 @@ PRODUCT = [*LAYERS, "emulator"]
 
 # Decisions take values and give values back. Edges touch disk, network, database or other programs.
 DECISIONS = {
-    "admission", "agent", "allowance", "answer_schema", "api_outcomes", "catalogue", "charts", "checks", "columns",
-    "compact", "connector", "difficulty", "doubt", "errors", "facts", "features", "forecast", "holds", "job",
+    "account_refusals", "admission", "agent", "allowance", "answer_schema", "api_outcomes", "catalogue", "charts",
+    "checks", "columns", "shared_fault", "compact", "connector", "difficulty", "doubt", "errors", "facts",
+    "features", "forecast", "holds", "job",
     "job_file", "ladder", "lanes", "mending", "messages", "objectives", "pace", "packing", "policies", "pricing",
     "provided", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words",
     "requests", "results", "rows", "self_check", "server_json", "signatures", "skills", "spreads", "states", "stays",
     "stubs", "summary", "thresholds", "tool_rules", "tool_schemas", "waking", "wanted", "words",
-    "prompt", "versions", "yaml_file", "which_api",
+    "prompt", "versions", "yaml_file",
 }  # fmt: skip
 EDGES = {
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
@@ -36,13 +37,13 @@ EDGES = {
     "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_claims", "ledger_costs", "ledger_flow_runs",
     "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_health", "ledger_history", "ledger_holds",
     "ledger_inbox", "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations",
-    "ledger_outcomes", "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_routes", "ledger_rows",
+    "ledger_outcomes", "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_rounds",
+    "ledger_routes", "ledger_rows",
     "ledger_slo", "ledger_story", "ledger_tables", "ledger_turns", "ledger_work_tables",
-    "ordering", "outages", "pages", "programs", "quarantine", "registry", "rendering", "router_fit", "routing",
-    "settling", "sharing", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "sorting",
+    "ordering", "outages", "pages", "programs", "quarantine", "registry", "rendering", "router_fit", "rounds",
+    "routing", "settling", "sharing", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "sorting",
     "sources", "span_export", "starting", "submission", "survey", "swarm", "tallies", "tool_servers",
     "tool_sessions", "tools", "tracing", "validating", "walls", "watching", "whole", "work",
-    "ledger_apis", "rehearsal_sink",
 }  # fmt: skip
 
 HEAVY = {

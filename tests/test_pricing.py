@@ -58,7 +58,13 @@ def test_usage_is_read_as_the_api_writes_it_and_a_write_without_a_split_is_the_d
     written = {"cache_creation_input_tokens": 7, "cache_creation": split, "cache_read_input_tokens": None}
     found = usage_from({"input_tokens": 1, "output_tokens": 2, **written})
     assert found == Usage(1, 2, 3, 4, 0)
-    assert usage_from({"cache_creation_input_tokens": 7}) == Usage(0, 0, 0, 7, 0)
+    assert usage_from({"input_tokens": 0, "output_tokens": 0, "cache_creation_input_tokens": 7}) == Usage(0, 0, 0, 7, 0)
+
+
+@pytest.mark.parametrize("wrong", [-1, 10**18, "7", None, 1.5, float("nan"), [], True])
+def test_usage_that_cannot_be_true_is_no_usage(wrong: object) -> None:
+    assert usage_from({"input_tokens": wrong, "output_tokens": 2}) is None
+    assert usage_from(wrong) is None
 
 
 tokens = st.integers(0, 900_000)

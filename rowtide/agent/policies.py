@@ -6,6 +6,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from rowtide.agent.account_refusals import refusal_of
+
 
 class Do(StrEnum):
     JUDGE = "judge the answer"
@@ -55,14 +57,15 @@ ERRORS: dict[str | None, Policy] = {
     None: Policy(Do.SEND_AGAIN, "unknown_error", "an error Rowtide does not know may be gone next time"),
 }
 
-NO_CREDIT = ERRORS["billing_error"]
-NO_CREDIT_WORDS = "credit balance is too low"  # comes as invalid_request_error (bespokelabsai/curator#296)
+BLOCKED = Policy(Do.CLIMB, "refused", "the API blocked what the model wrote: another model may write it")
+BLOCKED_WORDS = "blocked by content filtering policy"  # comes as invalid_request_error (anthropics/claude-code#58367)
 
 # What else the API may say of a request, or leave unsaid.
 RESULTS: dict[str | None, Policy] = {
     "expired": Policy(Do.SEND_AGAIN, "expired", "the batch ran out of its 24 hours before this row's turn"),
     "canceled": Policy(Do.SEND_AGAIN, "canceled", "somebody canceled the batch before this row's turn"),
     "canceled_by_us": Policy(Do.RECALL, "canceled_by_us", "`rowtide cancel` stopped the batch before this row's turn"),
+    "unreadable": Policy(Do.SEND_AGAIN, "unreadable", "a reply that is no message; what it cost stays reserved"),
     None: Policy(Do.SEND_AGAIN, "unknown_result", "an outcome Rowtide does not know, without a reply"),
 }
 
@@ -83,5 +86,7 @@ def policy_of(table: dict[str | None, Policy], kind: str | None) -> Policy:
 
 
 def policy_of_error(kind: str, message: str) -> Policy:
-    """The policy of an errored request: its type decides, unless its words say that the account is out of credit."""
-    return NO_CREDIT if NO_CREDIT_WORDS in message.lower() else policy_of(ERRORS, kind)
+    """The policy of an errored request: its words decide where they are known, else its type."""
+    if refusal := refusal_of(message):
+        return Policy(Do.STOP_RUN, "account_refused", f"{refusal.means}: {refusal.do}")
+    return BLOCKED if BLOCKED_WORDS in message.lower() else policy_of(ERRORS, kind)

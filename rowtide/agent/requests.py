@@ -5,7 +5,8 @@ because the API caches it and binds a conversation's thinking to it. A row adds 
 so far, verbatim.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ BYTES_PER_TOKEN = 4
 MARK = "cache_control"
 OUTPUT = b'"output_config":{'
 THOUGHT = ("thinking", "redacted_thinking")
+MAY_BE_BLANK = re.compile(rb'"text":"[ "\\\xc2\xe1\xe2\xe3]')  # begins with what may be white space
 BY_THE_API = "mcptoolu_"  # ids of calls the API makes itself: it has heard their results already
 
 
@@ -182,6 +184,7 @@ def messages(
         if policy_of(STOPS, said.stop_reason).do is Do.LENGTHEN:
             continue  # a reply that was cut is asked for again as if it had never been
         content = said.content if said.model == speaker else _without_thoughts(said.content)
+        content = _takeable(content, {each.call_id for each in said.heard})
         if content != b"[]":  # the API takes no empty message
             spoken.append(b'{"role":"assistant","content":%b}' % content)
         if heard := [_tool_result(each) for each in said.heard if not each.call_id.startswith(BY_THE_API)]:
@@ -204,6 +207,23 @@ def _rolling(earlier: Sequence[Earlier]) -> list[bytes]:
 
 def _without_thoughts(content: bytes) -> bytes:
     return orjson.dumps([block for block in orjson.loads(content) if block.get("type") not in THOUGHT])
+
+
+def _takeable(content: bytes, answered: Collection[str]) -> bytes:
+    """A reply as the API takes it back: without text that is blank, and without calls that nobody answered."""
+    if not (MAY_BE_BLANK.search(content) or b'"tool_use"' in content):
+        return content
+    blocks = orjson.loads(content)
+    kept = [block for block in blocks if not _is_blank(block) and not _is_unanswered(block, answered)]
+    return content if len(kept) == len(blocks) else orjson.dumps(kept)
+
+
+def _is_blank(block: Mapping[str, Any]) -> bool:
+    return block.get("type") == "text" and not block["text"].strip()
+
+
+def _is_unanswered(block: Mapping[str, Any], answered: Collection[str]) -> bool:
+    return block.get("type") == "tool_use" and block["id"] not in answered
 
 
 def _told(content: str | list[dict[str, object]]) -> bytes:

@@ -1,9 +1,11 @@
 """What a call to the API came to: it did, it certainly did not, or nobody can say."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from rowtide.agent.account_refusals import refusal_of
+from rowtide.agent.results import Outcome
 from rowtide.lanes.pace import Allowance
 
 NOT_SENT = 0  # in place of a status code: no connection, so nothing went out
@@ -42,6 +44,11 @@ class Refused:
     retry_after_seconds: float | None = None
 
     @property
+    def is_everyones(self) -> bool:
+        """Whether the API would refuse any other batch of the account's too, as far as its words say."""
+        return self.status_code == 402 or refusal_of(self.message) is not None
+
+    @property
     def is_too_large(self) -> bool:
         return self.status_code == 413
 
@@ -60,9 +67,9 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A live reply: the message, and what the rate limits still allow."""
+    """A call that was answered with 200: what came of it, and what the rate limits still allow."""
 
-    message: dict[str, Any]
+    outcome: Outcome
     allowance: Allowance
 
 
@@ -74,3 +81,31 @@ class TurnedAway:
     kind: str
     message: str
     retry_after_seconds: float | None = None
+
+
+def refused_words(status_code: int, message: str) -> str:
+    """What to tell a person whom the API refuses everything."""
+    refusal = refusal_of(message)
+    return f"{status_code}: {message}" + (f" ({refusal.means}: {refusal.do})" if refusal else "")
+
+
+def batch_status(found: dict[str, Any]) -> BatchStatus:
+    """What the API says of a batch. Raises KeyError, TypeError, ValueError, AttributeError where it is none."""
+    return BatchStatus(
+        api_id=str(found["id"]),
+        status=found["processing_status"],
+        total=sum(found["request_counts"].values()),
+        created_at=_moment(found["created_at"]),
+        ended_at=_moment(found["ended_at"]) if found.get("ended_at") else None,
+        is_archived=bool(found.get("archived_at")),
+    )
+
+
+def listed_batches(page: dict[str, Any]) -> tuple[list[BatchStatus], bool]:
+    """A page of a list, and whether the API says that there are more."""
+    return [batch_status(each) for each in page["data"]], bool(page.get("has_more"))
+
+
+def _moment(stamp: str) -> datetime:
+    moment = datetime.fromisoformat(stamp)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

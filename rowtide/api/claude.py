@@ -5,41 +5,57 @@ repeated here, because the API would take it twice.
 """
 
 import os
+import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import anthropic
 import httpx2
 import orjson
 from pydantic import BaseModel
 
-from rowtide.api.api_outcomes import NOT_SENT, BatchStatus, Created, Refused, Said, TurnedAway, Unknown
-from rowtide.api.which_api import named
-from rowtide.errors import UserMistake, WorldError
+from rowtide.agent.account_refusals import refusal_of
+from rowtide.agent.results import LONGEST_DETAIL, parse_body, replied, with_code
+from rowtide.api.api_outcomes import (
+    NOT_SENT,
+    BatchStatus,
+    Created,
+    Refused,
+    Said,
+    TurnedAway,
+    Unknown,
+    batch_status,
+    listed_batches,
+    refused_words,
+)
+from rowtide.errors import StoppedByWorld, UserMistake, WorldError
 from rowtide.job.answer_schema import check_limits, check_schema
 from rowtide.lanes.pace import allowance_from
+
+Parsed = TypeVar("Parsed")
 
 MESSAGES = "/v1/messages"
 BATCHES = f"{MESSAGES}/batches"
 CHUNK_BYTES = 1 << 20
 LIST_PAGE = 100
 POST_SECONDS = 600
-WHO = "/_emulator"
-WHO_SECONDS = 5
+LONGEST_WAIT_SECONDS = 3600.0  # whatever `retry-after` says
+SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+# What a body that is not what the API promises can raise while it is taken apart, here or in the SDK.
+NO_JSON = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
+NO_STREAM = (*NO_JSON, AssertionError, RuntimeError)
 STREAMED = {"X-Stainless-Raw-Response": "stream"}  # the SDK's own way to say: do not read the body for me
 
 
 class Claude:
     """A client for as long as an `async with` lasts. It repeats no call: whoever asks knows whether that is safe."""
 
-    def __init__(self, api_key: str, base_url: str, api: str | None = None) -> None:
-        self.api = api or named(base_url)
-        """What it is known by in the ledger."""
+    def __init__(self, api_key: str, base_url: str) -> None:
         http = anthropic.DefaultAsyncHttpxClient(verify=_tls())
         self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
 
@@ -49,15 +65,6 @@ class Claude:
     async def __aexit__(self, *_: object) -> None:
         await self._api.close()
 
-    async def is_emulator(self) -> bool:
-        """Whether it says of itself that it makes its answers up. No answer to that is no."""
-        try:
-            options: Any = {"timeout": WHO_SECONDS}
-            answer = await self._api.get(WHO, cast_to=httpx2.Response, options=options)
-            return orjson.loads(answer.content)["makes_up_answers"] is True
-        except (anthropic.APIError, httpx2.HTTPError, ValueError, LookupError, TypeError):
-            return False
-
     async def create_batch(self, body: Path, betas: Sequence[str] = ()) -> Created | Refused | Unknown:
         """Post a body from disk, once."""
         headers = {"content-type": "application/json", "content-length": str(body.stat().st_size)}
@@ -66,7 +73,7 @@ class Claude:
         options: Any = {"headers": headers, "timeout": POST_SECONDS}
         try:
             answer = await self._api.post(BATCHES, cast_to=httpx2.Response, content=_chunks(body), options=options)
-            return Created(_status(orjson.loads(answer.content)))
+            return Created(batch_status(orjson.loads(answer.content)))
         except anthropic.APIStatusError as error:
             if error.status_code >= 500 or error.status_code == 408:
                 return Unknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
@@ -75,8 +82,8 @@ class Claude:
             if _never_left(error):
                 return Refused(NOT_SENT, f"no connection: {error.__cause__ or error}")
             return Unknown(f"{type(error).__name__}: {error}")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return Unknown(f"an answer that is no batch: {error!r}")
+        except NO_JSON as error:
+            return Unknown(f"an answer that is no batch: {error!r:.300}")
 
     async def say(
         self, request: bytes, betas: Sequence[str] = (), hear: Callable[[str], None] | None = None
@@ -88,7 +95,7 @@ class Claude:
                 return await self._listen(orjson.loads(request), headers, hear)
             options: Any = {"headers": {"content-type": "application/json", **headers}, "timeout": POST_SECONDS}
             answer = await self._api.post(MESSAGES, cast_to=httpx2.Response, content=request, options=options)
-            return Said(orjson.loads(answer.content), allowance_from(answer.headers))
+            return Said(parse_body(answer.content), allowance_from(answer.headers))
         except anthropic.APIStatusError as error:
             if error.status_code in (200, 408, 504):  # 200: the stream broke off with an error
                 return Unknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
@@ -97,8 +104,8 @@ class Claude:
             if _never_left(error):
                 return TurnedAway(NOT_SENT, "timeout_error", f"no connection: {error.__cause__ or error}")
             return Unknown(f"{type(error).__name__}: {error}")
-        except ValueError as error:
-            return Unknown(f"an answer that is no message: {error!r}")
+        except NO_STREAM as error:
+            return Unknown(f"a stream that is none: {error!r:.300}")
 
     async def _listen(
         self, request: dict[str, Any], headers: dict[str, str], hear: Callable[[str], None]
@@ -112,7 +119,7 @@ class Claude:
             message = await stream.get_final_message()
             if message.stop_reason is None:
                 return Unknown("the stream ended before the reply did")
-            return Said(message.to_dict(), allowance_from(stream.response.headers))
+            return Said(replied(message.to_dict()), allowance_from(stream.response.headers))
 
     async def count_tokens(self, request: bytes) -> int:
         """How many tokens the API would read of a request. It is free. Raises WorldError."""
@@ -122,33 +129,33 @@ class Claude:
                 f"{MESSAGES}/count_tokens", cast_to=httpx2.Response, content=request, options=options
             )
             return int(orjson.loads(answer.content)["input_tokens"])
-        except (anthropic.APIError, httpx2.HTTPError, ValueError, KeyError) as error:
+        except (anthropic.APIError, httpx2.HTTPError, *NO_JSON) as error:
             _raise(error)
 
     async def retrieve(self, api_id: str) -> BatchStatus | None:
         """A batch's status, or None when the API does not know it (yet, or any more)."""
         try:
-            return _status(await self._read(f"{BATCHES}/{api_id}"))
+            return await self._read(f"{BATCHES}/{api_id}", batch_status)
         except anthropic.NotFoundError:
             return None
 
     async def newest(self) -> datetime | None:
         """The API's own date of the newest batch it lists, or None when it lists none."""
-        page = await self._read(f"{BATCHES}?limit=1")
-        return max((_status(each).created_at for each in page["data"]), default=None)
+        listed, _ = await self._read(f"{BATCHES}?limit=1", listed_batches)
+        return max((each.created_at for each in listed), default=None)
 
     async def list_since(self, moment: datetime | None) -> list[BatchStatus]:
         """The workspace's batches not older than `moment` on the API's clock, newest first; all for None."""
-        found: list[BatchStatus] = []
+        found: dict[str, BatchStatus] = {}
         after = ""
         while True:
-            page = await self._read(f"{BATCHES}?limit={LIST_PAGE}{after}")
-            statuses = [_status(each) for each in page["data"]]
-            young = [each for each in statuses if moment is None or each.created_at >= moment]
-            found += young
-            if not page.get("has_more") or len(young) < len(statuses):
-                return found
-            after = f"&after_id={statuses[-1].api_id}"
+            listed, has_more = await self._read(f"{BATCHES}?limit={LIST_PAGE}{after}", listed_batches)
+            young = {each.api_id: each for each in listed if moment is None or each.created_at >= moment}
+            brought = young.keys() - found.keys()
+            found |= young
+            if not has_more or not brought or len(young) < len(listed):  # a list that repeats itself has an end too
+                return list(found.values())
+            after = f"&after_id={listed[-1].api_id}"
 
     async def first_lines(self, api_id: str, count: int) -> list[bytes] | None:
         """The first lines of an ended batch's results, or None when the API has none (yet, or any more)."""
@@ -195,14 +202,14 @@ class Claude:
         except (anthropic.APIError, httpx2.HTTPError) as error:
             _raise(error)
 
-    async def _read(self, path: str) -> Any:
-        """GET some JSON. Lets NotFoundError pass: what it means depends on the question."""
+    async def _read(self, path: str, parse: Callable[[Any], Parsed]) -> Parsed:
+        """GET some JSON and take it apart. Lets NotFoundError pass: what it means depends on the question."""
         try:
             answer = await self._api.get(path, cast_to=httpx2.Response)
-            return orjson.loads(answer.content)
+            return parse(orjson.loads(answer.content))
         except anthropic.NotFoundError:
             raise
-        except (anthropic.APIError, httpx2.HTTPError, orjson.JSONDecodeError) as error:
+        except (anthropic.APIError, httpx2.HTTPError, *NO_JSON) as error:
             _raise(error)
 
     async def _results(self, api_id: str) -> AsyncGenerator[bytes]:
@@ -246,27 +253,14 @@ async def _chunks(body: Path) -> AsyncIterator[bytes]:
             yield chunk
 
 
-def _status(found: dict[str, Any]) -> BatchStatus:
-    return BatchStatus(
-        api_id=str(found["id"]),
-        status=found["processing_status"],
-        total=sum(found["request_counts"].values()),
-        created_at=_moment(found["created_at"]),
-        ended_at=_moment(found["ended_at"]) if found.get("ended_at") else None,
-        is_archived=bool(found.get("archived_at")),
-    )
-
-
-def _moment(stamp: str) -> datetime:
-    moment = datetime.fromisoformat(stamp)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _raise(error: Exception) -> NoReturn:
-    if isinstance(error, anthropic.AuthenticationError | anthropic.PermissionDeniedError):
-        raise UserMistake(f"the API refused the key in ANTHROPIC_API_KEY: {_words(error)}") from None
     if isinstance(error, anthropic.APIStatusError):
         words, after = _words(error), _retry_after(error)
+        refusal = refusal_of(words)
+        if isinstance(error, anthropic.AuthenticationError) or (error.status_code == 403 and refusal is None):
+            raise UserMistake(f"the API refused the key in ANTHROPIC_API_KEY: {words}") from None
+        if refusal or error.status_code == 402:
+            raise StoppedByWorld(refused_words(error.status_code, words)) from None
     else:
         words, after = f"{type(error).__name__}: {error}", None
     raise WorldError(f"the API did not answer as it should: {words}", retry_after_seconds=after) from error
@@ -278,19 +272,20 @@ def _never_left(error: Exception) -> bool:
 
 
 def _kind(error: anthropic.APIStatusError) -> str:
-    """The type of an error, as the API names it."""
-    body = error.body
-    inner: Any = body.get("error") if isinstance(body, dict) else None
-    return str(inner.get("type")) if isinstance(inner, dict) else "api_error"
+    """The type of an error, as the API names it; of one that is not the API's (a proxy's page), that nobody knows."""
+    inner = _inner(error)
+    return str(inner.get("type")) if inner else "api_error"
 
 
 def _retry_after(error: anthropic.APIStatusError) -> float | None:
     after = error.response.headers.get("retry-after", "")
-    return float(after) if after.replace(".", "", 1).isdigit() else None
+    return min(float(after), LONGEST_WAIT_SECONDS) if SECONDS.fullmatch(after) else None
 
 
 def _words(error: anthropic.APIStatusError) -> str:
-    body = error.body
-    if isinstance(body, dict) and isinstance(body.get("error"), dict):
-        return str(body["error"].get("message"))
-    return error.message
+    return with_code(inner) if (inner := _inner(error)) else error.message[:LONGEST_DETAIL]
+
+
+def _inner(error: anthropic.APIStatusError) -> dict[str, Any] | None:
+    inner: Any = error.body.get("error") if isinstance(error.body, dict) else None
+    return inner if isinstance(inner, dict) else None

@@ -15,7 +15,7 @@ from rowtide.agent.following import answers_among
 from rowtide.agent.requests import row_no_of
 from rowtide.agent.results import Outcome, parse_line
 from rowtide.api.settling import lose
-from rowtide.api.sorting import refused_by_all, sort
+from rowtide.api.sorting import sort
 from rowtide.ladder.outages import fall_back
 from rowtide.ledger import ledger_batches, ledger_rows
 from rowtide.ledger.ledger_batches import Batch
@@ -29,10 +29,9 @@ def file_results(work: Work, batch: Batch, spool: Path, *, now: datetime) -> Cou
     """File every line of `spool`. Returns how many rows replied, bounced, were rejected, held and recalled.
 
     Rows that the lines leave out keep the batch open, to be read again; after `FETCHES` readings they are held.
-    Raises StoppedByWorld, with the rows concerned ready again, for an error that every row would meet.
+    An error that every row would meet stops the run, with the rows concerned ready again.
     """
     done: Counter[str] = Counter()
-    stop: str | None = None
     models = work.standing(at=batch.packed_at)
     for lines in _pages(spool, batch, SPOOL_PAGE):
         outcomes = dict(_ours(batch, lines))
@@ -44,13 +43,9 @@ def file_results(work: Work, batch: Batch, spool: Path, *, now: datetime) -> Cou
             page.answers = answers_among(work, [(waiting[r.row_no], r.stop_reason, r.content) for r in page.replies])
         finally:  # whatever becomes of it: a validator of the job's may crash
             with work.ledger.page() as tx:
-                apply(tx, work.run, batch, page, now=now)
-        stop = stop or page.stop
+                apply(tx, work.run, work.job.spec, batch, page, now=now)
         done += page.counted
-    done += _close(work, batch, is_whole=done.total() == batch.rows, now=now)
-    if stop:
-        raise refused_by_all(stop)
-    return done
+    return done + _close(work, batch, is_whole=done.total() == batch.rows, now=now)
 
 
 def _close(work: Work, batch: Batch, *, is_whole: bool, now: datetime) -> Counter[str]:

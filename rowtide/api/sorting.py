@@ -2,52 +2,93 @@
 
 from collections.abc import Sequence
 
-from rowtide.agent.agent import RowAt
+from rowtide.agent.agent import Escalate, RowAt
 from rowtide.agent.policies import RESULTS, Do, Policy
-from rowtide.agent.results import Outcome, Replied
-from rowtide.errors import StoppedByWorld
+from rowtide.agent.results import Outcome, Replied, Unanswered
+from rowtide.agent.shared_fault import Failed, shared_fault
+from rowtide.job.job import JobSpec
 from rowtide.ladder.catalogue import Model
 from rowtide.ladder.outages import Fallen
-from rowtide.ladder.pricing import cost_micro, usage_from
+from rowtide.ladder.pricing import Usage, cost_micro
+from rowtide.ledger import ledger_turns
 from rowtide.ledger.ledger_batches import Batch
-from rowtide.ledger.ledger_outcomes import Sorted
+from rowtide.ledger.ledger_outcomes import Sorted, Stop
 from rowtide.ledger.ledger_rows import Remark
 from rowtide.ledger.ledger_turns import Reply
+from rowtide.ledger.states import RunStop
 from rowtide.work import Work
+
+NOTHING_KNOWN = Usage(0, 0)  # of what a reply cost: that stays reserved
+COUNTS = frozenset({"rejected", "bounced_out"})  # why a row is set aside for what the API said of it
 
 
 def sort(
     work: Work, batch: Batch, models: Sequence[Model], outcomes: list[tuple[RowAt, Outcome]], fallen: Fallen
 ) -> Sorted:
     """Say what becomes of each row that was asked and had this outcome; `models` are those who were asked."""
-    page = Sorted(recalled=list(fallen.recalled), stop=fallen.stop, is_gated=work.job.is_gated)
+    page = Sorted(recalled=list(fallen.recalled), is_gated=work.job.is_gated)
+    page.stop = Stop(RunStop.REFUSED, fallen.stop) if fallen.stop else None
+    page.of_unknown_cost = [row.row_no for row, outcome in outcomes if is_of_unknown_cost(outcome)]
     for row, outcome in outcomes:
         if isinstance(outcome, Replied):
             page.replies.append(_reply(work, batch, row, outcome, models[work.asked(row)]))
-            continue
-        if row.row_no in fallen.recalled:
-            continue
-        policy = _policy(batch, outcome.policy)
-        remark = Remark(row.row_no, row.turn, policy.reason, outcome.detail)
-        match policy.do:
-            case Do.SEND_AGAIN if row.bounces < work.job.spec.limits.bounces:
-                page.bounces.append(remark)
-            case Do.SEND_AGAIN:
-                tried = f"sent {row.bounces + 1} times; the last time: {policy.reason}: {outcome.detail}"
-                page.rejects.append(Remark(row.row_no, row.turn, "bounced_out", tried))
-            case Do.RECALL:
-                page.recalled.append(row.row_no)
-            case Do.STOP_RUN:
-                page.recalled.append(row.row_no)
-                page.stop = f"{outcome.detail} ({policy.why})"
-            case _:
-                page.rejects.append(remark)
+        elif row.row_no not in fallen.recalled:
+            _sort_unanswered(work.job.spec, page, row, outcome, _policy(batch, outcome.policy))
+    _pardon(work, page, [row for row, _ in outcomes])
     return page
 
 
-def refused_by_all(stop: str) -> StoppedByWorld:
-    """What to raise when the API refused a row for a reason that every row would meet."""
-    return StoppedByWorld(f"the API refuses rows for a reason that all of them would meet: {stop}")
+def is_set_aside(spec: JobSpec, row: RowAt, outcome: Outcome) -> bool:
+    """Whether the row is about to be set aside for what the API said."""
+    if isinstance(outcome, Replied):
+        return False
+    can_go_again = outcome.policy.do is Do.SEND_AGAIN and row.bounces < spec.limits.bounces
+    return not can_go_again and outcome.policy.do in (Do.SEND_AGAIN, Do.SET_ASIDE)
+
+
+def is_of_unknown_cost(outcome: Outcome) -> bool:
+    """Whether nobody can say what the request cost."""
+    return outcome.usage is None if isinstance(outcome, Replied) else outcome.is_billed
+
+
+def _sort_unanswered(spec: JobSpec, page: Sorted, row: RowAt, outcome: Unanswered, policy: Policy) -> None:
+    remark = Remark(row.row_no, row.turn, policy.reason, outcome.detail)
+    match policy.do:
+        case Do.SEND_AGAIN if row.bounces < spec.limits.bounces:
+            page.bounces.append(remark)
+        case Do.SEND_AGAIN:
+            tried = f"sent {row.bounces + 1} times; the last time: {policy.reason}: {outcome.detail}"
+            page.rejects.append(Remark(row.row_no, row.turn, "bounced_out", tried))
+        case Do.RECALL:
+            page.recalled.append(row.row_no)
+        case Do.STOP_RUN:
+            page.recalled.append(row.row_no)
+            page.stop = Stop(RunStop.REFUSED, f"{outcome.detail} ({policy.why})")
+        case Do.CLIMB if row.tier + 1 < len(spec.tiers):
+            page.climbs.append((row, Escalate(policy.reason, outcome.detail)))
+        case _:
+            page.rejects.append(remark)
+
+
+def _pardon(work: Work, page: Sorted, rows: Sequence[RowAt]) -> None:
+    """Take back what is set aside for a reason of everyone's, and stop the run instead."""
+    at = {row.row_no: row for row in rows}
+
+    def about(row_no: int) -> tuple[int, int]:
+        return work.asked(at[row_no]), at[row_no].prefix_no
+
+    failed = [Failed(each.row_no, about(each.row_no), each.detail) for each in page.rejects if each.reason in COUNTS]
+    if not failed:
+        return
+    answered = {about(reply.row_no) for reply in page.replies}
+    with work.ledger.view() as tx:
+        groups = {each.about for each in failed} - answered
+        before = {each for each in groups if ledger_turns.ever_answered(tx, work.run, *each)}
+    if found := shared_fault(failed, answered, before, enough=work.job.spec.limits.same_errors):
+        everyones = {each.row_no for each in found}
+        page.rejects = [each for each in page.rejects if each.row_no not in everyones]
+        page.pardoned += sorted(everyones)
+        page.stop = page.stop or Stop(RunStop.SAME_ERROR, found[0].said)
 
 
 def _policy(batch: Batch, policy: Policy) -> Policy:
@@ -56,7 +97,7 @@ def _policy(batch: Batch, policy: Policy) -> Policy:
 
 
 def _reply(work: Work, batch: Batch, row: RowAt, outcome: Replied, model: Model) -> Reply:
-    usage = usage_from(outcome.usage)
+    usage = outcome.usage or NOTHING_KNOWN
     tier = work.asked(row)
     return Reply(
         row_no=row.row_no,

@@ -1,12 +1,12 @@
 """What a reply cost, in integer micro-dollars: exact until the last step, rounded half up once a reply."""
 
-from collections.abc import Mapping
 from operator import mul
 from typing import Any, NamedTuple
 
 from rowtide.ladder.catalogue import Model
 
 MICRO = 1_000_000  # micro-dollars in a dollar
+MOST_TOKENS = 100_000_000  # of one kind in one reply: no model reads or writes so many
 
 
 class Usage(NamedTuple):
@@ -24,18 +24,20 @@ class Usage(NamedTuple):
         return self.input_tokens + self.cache_write_5m + self.cache_write_1h + self.cache_read
 
 
-def usage_from(usage: Mapping[str, Any]) -> Usage:
-    """Read a reply's `usage`. Cache writes without a split count as the dearer kind."""
-    written = usage.get("cache_creation_input_tokens") or 0
-    split = usage.get("cache_creation") or {}
-    short = split.get("ephemeral_5m_input_tokens") or 0
-    return Usage(
-        input_tokens=usage.get("input_tokens") or 0,
-        output_tokens=usage.get("output_tokens") or 0,
-        cache_write_5m=short,
-        cache_write_1h=max(written - short, split.get("ephemeral_1h_input_tokens") or 0),
-        cache_read=usage.get("cache_read_input_tokens") or 0,
-    )
+def usage_from(usage: object) -> Usage | None:
+    """Read a reply's `usage`, or None where it says nothing that can be true. Cache writes without a split count as the
+    dearer kind."""
+    if not isinstance(usage, dict):
+        return None
+    said: dict[str, Any] = usage
+    split: Any = said.get("cache_creation") or {}
+    try:
+        written, read = said.get("cache_creation_input_tokens") or 0, said.get("cache_read_input_tokens") or 0
+        short, long = split.get("ephemeral_5m_input_tokens") or 0, split.get("ephemeral_1h_input_tokens") or 0
+        found = Usage(said["input_tokens"], said["output_tokens"], short, max(written - short, long), read)
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return found if all(type(each) is int and 0 <= each <= MOST_TOKENS for each in found) else None
 
 
 def cost_micro(model: Model, usage: Usage, *, lane: str) -> int:

@@ -5,6 +5,7 @@ number of calls grows by one for each round of replies and halves when one is tu
 Source: platform.claude.com, rate limits, read 2026-11.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,9 @@ from datetime import UTC, datetime, timedelta
 METERS = ("requests", "input-tokens", "output-tokens")
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
+LONGEST_FILLING_SECONDS = 600.0  # a bucket is full again in a minute, whatever a header says
 KEPT = 0.1  # of a bucket that is left for others who use the same account
+NUMBER = re.compile(r"[0-9]{1,15}")
 GETS_USED_TO = 0.2  # how much the newest call counts in what a call is taken to use
 
 
@@ -35,10 +38,17 @@ def allowance_from(headers: Mapping[str, str]) -> Allowance:
         limit, left, full_at = (
             headers.get(f"anthropic-ratelimit-{name}-{part}") for part in ("limit", "remaining", "reset")
         )
-        if limit and left and full_at and limit.isdigit() and left.isdigit():
-            moment = datetime.fromisoformat(full_at)
+        moment = _moment(full_at)
+        if limit and left and moment and NUMBER.fullmatch(limit) and NUMBER.fullmatch(left):
             found[name] = Meter(int(limit), int(left), moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     return found
+
+
+def _moment(stamp: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(stamp) if stamp else None
+    except ValueError:
+        return None
 
 
 class Pace:
@@ -84,5 +94,6 @@ def _until(meter: Meter, use: float, now: datetime) -> datetime:
     wanted = use + KEPT * meter.limit
     if meter.remaining >= wanted:
         return now
-    missing, filling = meter.limit - meter.remaining, (meter.full_at - now).total_seconds()
-    return now + timedelta(seconds=(wanted - meter.remaining) / missing * max(filling, 0.0))
+    missing = max(1, meter.limit - meter.remaining)
+    filling = min(max((meter.full_at - now).total_seconds(), 0.0), LONGEST_FILLING_SECONDS)
+    return now + timedelta(seconds=min((wanted - meter.remaining) / missing, 1.0) * filling)

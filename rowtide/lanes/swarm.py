@@ -7,24 +7,24 @@ that dies repeats only the calls that were on the wire, and the ledger says whic
 import asyncio
 import statistics
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import accumulate
 from typing import assert_never
 
+from rowtide.agent.account_refusals import refusal_of
 from rowtide.agent.agent import RowAt
-from rowtide.agent.results import Outcome, refused, replied
+from rowtide.agent.results import Outcome, Replied, refused
 from rowtide.api.api_outcomes import NOT_SENT, Said, TurnedAway, Unknown
 from rowtide.api.claude import Claude
 from rowtide.api.rendering import render
-from rowtide.api.sorting import refused_by_all, sort
+from rowtide.api.sorting import NOTHING_KNOWN, is_of_unknown_cost, is_set_aside, sort
 from rowtide.api.walls import Walled, left_micro
 from rowtide.errors import WorldError
 from rowtide.job.job import Lane
 from rowtide.ladder.catalogue import Model
 from rowtide.ladder.outages import fall_back, no_room
-from rowtide.ladder.pricing import usage_from
 from rowtide.lanes.lanes import at_once
 from rowtide.lanes.pace import Pace
 from rowtide.ledger import ledger_batches, ledger_lanes, ledger_rows
@@ -66,12 +66,15 @@ class Swarm:
         self._batch: Batch | None = None
         self._took: list[float] = []
         self._heard_at = clock()
+        self._suspects: list[tuple[Call, Outcome]] = []  # about to be set aside, unless all fail as they did
+        self._is_stopped = False
         self.walled: Walled | None = None
 
     async def run(self, follow: Follow) -> int:
         """Make calls while rows are ready or become so; `follow` takes the rows that were replied to one move further.
 
-        Returns how many replies were filed. Raises WorldError when the API has turned all calls away for too long.
+        Returns how many replies were filed. Where the API refuses everybody no more calls are made, and the ledger
+        says why. Raises WorldError when the API has turned all calls away for too long.
         """
         filed, unfollowed = 0, True
         following: asyncio.Future[int] | None = None
@@ -81,9 +84,13 @@ class Swarm:
                     unfollowed, following = False, asyncio.ensure_future(follow())
                 pause = self._start()
                 if not (waiting := {*self._calls, *([following] if following else [])}):
-                    if pause is None:
+                    if pause is not None:
+                        await asyncio.sleep(pause)
+                    elif self._suspects:
+                        filed += self._judge(self._suspects)
+                        unfollowed = True
+                    else:
                         return filed
-                    await asyncio.sleep(pause)
                     continue
                 done, _ = await asyncio.wait(waiting, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 if following is not None and following in done:
@@ -97,6 +104,8 @@ class Swarm:
 
     def _start(self) -> float | None:
         """Start as many calls as there is room for. Returns how long to wait when only time forbids the next one."""
+        if self._is_stopped:
+            return None
         now = self._clock()
         if not (rows := self._ready(max(1, self._pace.room(len(self._calls), now)))):
             return None
@@ -145,49 +154,72 @@ class Swarm:
         """File what became of calls: replies, errors, and rows that were turned away and wait their turn again."""
         assert self._batch is not None
         now = self._clock()
-        away = [call for call, heard in ended if isinstance(heard, TurnedAway) and heard.status_code in NO_ROOM]
-        lost = [call for call, heard in ended if isinstance(heard, Unknown)]
-        outcomes = [(call, self._outcome(call, heard, now)) for call, heard in ended if call not in away]
+        away = [(call, heard) for call, heard in ended if isinstance(heard, TurnedAway) and _is_for_want_of_room(heard)]
+        turned = {call.row.row_no for call, _ in away}
+        outcomes = [(call, self._outcome(call, heard, now)) for call, heard in ended if call.row.row_no not in turned]
         with self._work.ledger.page() as tx:
-            ledger_lanes.turned_away(tx, self._batch.batch_no, {call.row.row_no: call.reserved_micro for call in away})
-        done = sum(self._apply(models, same, lost, now) for models, same in _by_models(outcomes))
-        for call, heard in ended:
-            if call in away and isinstance(heard, TurnedAway):
-                self._turned_away(call, heard, now)
+            ledger_lanes.turned_away(
+                tx, self._batch.batch_no, {call.row.row_no: call.reserved_micro for call, _ in away}
+            )
+        done = self._apply(self._without_suspects(outcomes), now)
+        for call, heard in away:
+            self._turned_away(call, heard, now)
         return done
+
+    def _without_suspects(self, outcomes: list[tuple[Call, Outcome]]) -> list[tuple[Call, Outcome]]:
+        """Keep back what is about to be set aside, until a row like it is answered or enough have failed alike."""
+        spec = self._work.job.spec
+        suspected = [each for each in outcomes if is_set_aside(spec, each[0].row, each[1])]
+        answered = {self._about(call) for call, outcome in outcomes if isinstance(outcome, Replied)}
+        self._suspects += suspected
+        cleared = [each for each in self._suspects if self._about(each[0]) in answered]
+        if not cleared and len(self._suspects) >= max(1, spec.limits.same_errors):
+            cleared = self._suspects  # to be judged together
+        self._suspects = [each for each in self._suspects if each not in cleared]
+        return [each for each in outcomes if each not in suspected] + cleared
+
+    def _about(self, call: Call) -> tuple[int, int]:
+        return self._work.asked(call.row), call.row.prefix_no
+
+    def _judge(self, suspects: list[tuple[Call, Outcome]]) -> int:
+        """There is nothing else to wait for: say of these whose fault it was."""
+        self._suspects = []
+        return self._apply(suspects, self._clock())
 
     def _outcome(self, call: Call, heard: Heard, now: datetime) -> Outcome:
         match heard:
-            case Said(message, allowance):
+            case Said(outcome, allowance):
                 self._took.append((now - call.started_at).total_seconds())
                 self._heard_at = now
-                usage = usage_from(message["usage"])
+                usage = (isinstance(outcome, Replied) and outcome.usage) or NOTHING_KNOWN
                 used = {"requests": 1, "input-tokens": usage.input_tokens, "output-tokens": usage.output_tokens}
                 self._pace.heard(allowance, used, now)
-                return replied(message)
+                return outcome
             case TurnedAway():
                 if heard.status_code >= 500:
                     self._pace.turned_away(heard.retry_after_seconds, now)
                 return refused(heard.kind, heard.message)
             case Unknown():
                 self._pace.turned_away(heard.retry_after_seconds, now)
-                return refused(NO_REPLY, heard.detail)
+                return replace(refused(NO_REPLY, heard.detail), is_billed=True)
             case _:
                 assert_never(heard)
 
-    def _apply(
-        self, models: Sequence[Model], outcomes: list[tuple[Call, Outcome]], lost: list[Call], now: datetime
-    ) -> int:
+    def _apply(self, outcomes: list[tuple[Call, Outcome]], now: datetime) -> int:
+        """File outcomes, those of calls that asked the same models together. Returns how many are replies."""
+        return sum(self._apply_alike(models, same, now) for models, same in _by_models(outcomes))
+
+    def _apply_alike(self, models: Sequence[Model], outcomes: list[tuple[Call, Outcome]], now: datetime) -> int:
         work, batch = self._work, self._batch
         assert batch is not None
         rows = [(call.row, outcome) for call, outcome in outcomes]
         page = sort(work, batch, models, rows, fall_back(work, models, rows, now=now))
-        known = sum(call.reserved_micro for call, _ in outcomes if call not in lost)
+        # What nobody can say the cost of stays reserved.
+        known = sum(call.reserved_micro for call, outcome in outcomes if not is_of_unknown_cost(outcome))
         with work.ledger.page() as tx:
-            apply(tx, work.run, batch, page, now=now)
-            ledger_lanes.heard(tx, batch.batch_no, known)  # what a lost reply may have cost stays reserved
-        if page.stop:
-            raise refused_by_all(page.stop)
+            apply(tx, work.run, work.job.spec, batch, page, now=now)
+            ledger_lanes.heard(tx, batch.batch_no, known)
+        self._is_stopped = self._is_stopped or page.stop is not None
         return len(page.replies)
 
     def _turned_away(self, call: Call, heard: TurnedAway, now: datetime) -> None:
@@ -204,10 +236,15 @@ class Swarm:
         """Let go of what goes on, and finish the record, unless calls are on the wire: the next life sees to those."""
         for going in [*self._calls, *([following] if following else [])]:
             going.cancel()
-        if self._batch is not None and not self._calls:
+        if self._batch is not None and not self._calls and not self._suspects:
             took = statistics.median(self._took) if self._took else None
             with self._work.ledger.page() as tx:
                 ledger_lanes.close(tx, self._batch.batch_no, call_seconds=took, now=self._clock())
+
+
+def _is_for_want_of_room(heard: TurnedAway) -> bool:
+    """Whether the API said it to everybody, for now; not of this row, and not because the account may not."""
+    return heard.status_code in NO_ROOM and refusal_of(heard.message) is None
 
 
 def _by_models(outcomes: list[tuple[Call, Outcome]]) -> list[tuple[Sequence[Model], list[tuple[Call, Outcome]]]]:

@@ -59,8 +59,6 @@ class Run:
     tiers: str
     request: bytes
     servers: str
-    api: str
-    made_up: int
     source: str
     source_path: str | None
     row_limit: int | None
@@ -70,6 +68,7 @@ class Run:
     finish_by: str | None
     budget_micro: int | None
     stopped: str | None
+    stop_detail: str | None
     next_micro: int | None
     read_rows: int
     started_at: str
@@ -252,18 +251,19 @@ def go_on(tx: Connection, run_id: str, budget_micro: int | None) -> None:
     """Let a stopped run go on. A larger budget replaces its own; a smaller one does not: money is spent already."""
     tx.execute(
         text(
-            "UPDATE run SET stopped = NULL, finished_at = CASE WHEN stopped IS NULL THEN finished_at END, "
+            "UPDATE run SET stopped = NULL, stop_detail = NULL, round_mark = NULL, "
+            "finished_at = CASE WHEN stopped IS NULL THEN finished_at END, "
             "budget_micro = CASE WHEN :budget > budget_micro THEN :budget ELSE budget_micro END WHERE run_id = :run"
         ),
         {"budget": budget_micro, "run": run_id},
     )
 
 
-def stop(tx: Connection, run: Run, why: str, *, next_micro: int | None = None) -> None:
-    """Say why the pump ends with rows still to send; at the budget, what the next of them could cost."""
+def stop(tx: Connection, run: Run, why: str, *, next_micro: int | None = None, detail: str | None = None) -> None:
+    """Say why the pump ends with rows still to send, in words too; at the budget, what the next could cost."""
     tx.execute(
-        text("UPDATE run SET stopped = :why, next_micro = :next WHERE run_no = :run"),
-        {"why": why, "next": next_micro, "run": run.run_no},
+        text("UPDATE run SET stopped = :why, next_micro = :next, stop_detail = :detail WHERE run_no = :run"),
+        {"why": why, "next": next_micro, "detail": detail, "run": run.run_no},
     )
 
 

@@ -118,8 +118,19 @@ def fetch_again(tx: Connection, batch_no: int) -> None:
 
 
 def filed(tx: Connection, batch_no: int, *, now: datetime) -> None:
-    """Every row of it has moved on; what it cost is known."""
-    _move(tx, batch_no, "open", "filed", "filed_at = :now, reserved_micro = 0", {"now": timestamp(now)})
+    """Every row of it has moved on. What it cost is known, but for what stays reserved."""
+    _move(tx, batch_no, "open", "filed", "filed_at = :now, reserved_micro = unknown_micro", {"now": timestamp(now)})
+
+
+def keep_reserved(tx: Connection, batch: Batch, *, rows: int) -> None:
+    """Nobody can say what the requests of so many rows cost: their share of a batch's worst case stays reserved.
+
+    Each live call has a reservation of its own, which its lane keeps.
+    """
+    if rows and batch.lane == "batch":
+        share = -(-batch.reserved_micro * rows // max(batch.rows, 1))
+        changed = "UPDATE batch SET unknown_micro = unknown_micro + :share WHERE batch_no = :batch"
+        tx.execute(text(changed), {"share": share, "batch": batch.batch_no})
 
 
 def void(tx: Connection, batch: Batch, detail: str) -> None:
@@ -193,14 +204,14 @@ def spent_micro(tx: Connection, run: Run) -> int:
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 
 
-def since_micro(tx: Connection, run: Run, since: datetime) -> int:
-    """What the job's runs on this API have spent since then, and may yet spend at worst, in micro-dollars."""
+def since_micro(tx: Connection, job: str, since: datetime) -> int:
+    """What a job's runs have spent since then, and what they may yet spend at worst, in micro-dollars."""
     query = text(
         "SELECT coalesce(sum(b.cost_micro + b.reserved_micro), 0) FROM batch b JOIN run r ON r.run_no = b.run_no "
-        "WHERE r.job = :job AND r.api = :api AND (coalesce(b.filed_at, b.posted_at, b.packed_at) >= :since "
+        "WHERE r.job = :job AND (coalesce(b.filed_at, b.posted_at, b.packed_at) >= :since "
         "OR b.state IN ('packed', 'posting', 'open'))"
     )
-    return int(tx.execute(query, {"job": run.job, "api": run.api, "since": timestamp(since)}).scalar_one())
+    return int(tx.execute(query, {"job": job, "since": timestamp(since)}).scalar_one())
 
 
 def reserved_micro(tx: Connection, run: Run) -> int:

@@ -3,15 +3,26 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from rowtide.agent.agent import Escalate, RowAt
+from rowtide.job.job import JobSpec
+from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_batches, ledger_ladder, ledger_rows, ledger_turns
 from rowtide.ledger.ledger import Run
 from rowtide.ledger.ledger_batches import Batch
 from rowtide.ledger.ledger_rows import Remark
 from rowtide.ledger.ledger_turns import Reply
-from rowtide.ledger.states import ANSWERING
+from rowtide.ledger.states import ANSWERING, RunStop
+
+
+class Stop(NamedTuple):
+    """Why the run cannot go on, and in words."""
+
+    why: RunStop
+    words: str
 
 
 @dataclass(slots=True)
@@ -24,7 +35,12 @@ class Sorted:
     bounces: list[Remark] = field(default_factory=list)
     rejects: list[Remark] = field(default_factory=list)
     recalled: list[int] = field(default_factory=list)
-    stop: str | None = None
+    pardoned: list[int] = field(default_factory=list)
+    """Rows that failed as all did: ready again as if they had never been sent."""
+    climbs: list[tuple[RowAt, Escalate]] = field(default_factory=list)
+    of_unknown_cost: list[int] = field(default_factory=list)
+    """Rows whose request may have cost its worst case, for all anybody knows."""
+    stop: Stop | None = None
     is_gated: bool = True
     """Whether answers wait for a gate."""
 
@@ -34,18 +50,24 @@ class Sorted:
             replied=len(self.replies),
             bounced=len(self.bounces),
             rejected=len(self.rejects),
-            recalled=len(self.recalled),
+            recalled=len(self.recalled) + len(self.pardoned),
+            escalated=len(self.climbs),
         )
 
 
-def apply(tx: Connection, run: Run, batch: Batch, page: Sorted, *, now: datetime) -> None:
-    """Move every row of a page, and count what its replies cost."""
+def apply(tx: Connection, run: Run, spec: JobSpec, batch: Batch, page: Sorted, *, now: datetime) -> None:
+    """Move every row of a page, and count what its replies cost; where it says so, stop the run."""
     answers = [each for each in page.replies if each.row_no in page.answers]
     ledger_turns.reply(tx, [each for each in page.replies if each.row_no not in page.answers])
     ledger_turns.reply(tx, answers, then=ANSWERING[page.is_gated])
     ledger_rows.keep(tx, run, page.answers)
     ledger_ladder.count_stays(tx, run, accepted=Counter(each.tier for each in answers if not page.is_gated))
     ledger_batches.count_cost(tx, batch.batch_no, sum(reply.cost_micro for reply in page.replies))
+    ledger_batches.keep_reserved(tx, batch, rows=len(page.of_unknown_cost))
     ledger_rows.bounce(tx, page.bounces, now=now)
     ledger_rows.quarantine(tx, page.rejects, now=now)
     ledger_rows.recall(tx, page.recalled)
+    ledger_rows.recall(tx, page.pardoned, pardon=True)
+    ledger_ladder.climb(tx, run, spec, page.climbs, now=now)
+    if page.stop:
+        ledgers.stop(tx, run, page.stop.why, detail=page.stop.words)

@@ -60,7 +60,7 @@ def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
     A row that could not be verified then waits in that run's quarantine: asking it the same again would cost the same.
     """
     values = {"run": run.run_no, "first": first, "last": last, "job": run.job}
-    values |= {"asking": run.asking, "judging": run.judging, "api": run.api}
+    values |= {"asking": run.asking, "judging": run.judging}
     settled = 0
     for table, reason in (("loaded", None), ("set_aside", "set_aside_before")):
         settled += tx.execute(
@@ -68,7 +68,7 @@ def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
                 "UPDATE row SET state = 'unchanged', reason = :reason WHERE run_no = :run AND state = 'ready' "
                 f"AND row_no BETWEEN :first AND :last AND EXISTS (SELECT 1 FROM {table} s WHERE s.job = :job "
                 "AND s.row_key = row.row_key AND s.row_id = row.row_id "
-                "AND s.asking = :asking AND s.judging = :judging AND s.api = :api)"
+                "AND s.asking = :asking AND s.judging = :judging)"
             ),
             {**values, "reason": reason},
         ).rowcount
@@ -130,9 +130,9 @@ def submit(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> None:
     move_all(tx, "submit", row_nos, "batch_no = :batch", batch=batch_no)
 
 
-def recall(tx: Connection, row_nos: Sequence[int]) -> None:
-    """Make rows ready again that the API never answered, through no fault of theirs."""
-    move_all(tx, "recall", row_nos, "batch_no = NULL, reason = NULL")
+def recall(tx: Connection, row_nos: Sequence[int], *, pardon: bool = False) -> None:
+    """Make rows ready again that the API never answered, through no fault of theirs; `pardon` forgets bounces too."""
+    move_all(tx, "recall", row_nos, "batch_no = NULL, reason = NULL" + (", bounces = 0" if pardon else ""))
 
 
 def repeat(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
@@ -146,11 +146,12 @@ def recall_batch(tx: Connection, run: Run, batch_no: int) -> int:
 
 
 def recall_strays(tx: Connection, run: Run) -> int:
-    """Make rows ready again that wait for a batch which is void. There should be none. Returns how many."""
+    """Make rows ready again that wait for a batch or call that is over. There should be none. Returns how many."""
     return tx.execute(
         text(
             "UPDATE row SET state = 'ready', batch_no = NULL WHERE run_no = :run AND state = 'in_flight' "
-            "AND batch_no IN (SELECT batch_no FROM batch WHERE run_no = :run AND state = 'void')"
+            "AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.batch_no = row.batch_no "
+            "AND b.state IN ('packing', 'packed', 'posting', 'open'))"
         ),
         {"run": run.run_no},
     ).rowcount

@@ -64,6 +64,7 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
         "lane_why": run.lane_why,
         "repeated": _repeated(tx, run),
         "stopped": run.stopped,
+        "stop_detail": run.stop_detail,
         "next_row_usd": (run.next_micro or 0) / MICRO,
         "batches": _batches(tx, run),
         "tool_calls": calls["calls"],

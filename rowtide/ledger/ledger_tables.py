@@ -61,8 +61,6 @@ run = table(
     Column("tiers", Text, nullable=False),  # JSON: the ladder as it was
     Column("request", LargeBinary, nullable=False),  # the part all requests share: system, tools, schema
     Column("servers", Text, nullable=False, server_default="{}"),  # JSON: which server stands for which capability
-    Column("api", Text, nullable=False, server_default=""),  # which API answers it; empty: not known, from before
-    Column("made_up", Integer, nullable=False, server_default="0"),  # by an emulator: no model answers
     Column("source", Text, nullable=False),
     Column("source_path", Text),  # given by hand instead of the job's own
     Column("row_limit", Number),
@@ -72,6 +70,8 @@ run = table(
     Column("finish_by", Text),  # the deadline; null when there is none
     Column("budget_micro", Number),  # the wall; null when there is none
     Column("stopped", Text),  # why the pump ended with rows still to send; null while it goes on
+    Column("stop_detail", Text),  # the same in words, where the API said them
+    Column("round_mark", Text),  # how the rows stood when the pump last began a round, and for how many rounds
     Column("next_micro", Number),  # what the next request could cost, when the budget stopped the run
     Column("lease_holder", Text),  # the process at work on it: host:pid:started:token
     Column("lease_until", Text),
@@ -183,6 +183,7 @@ batch = table(
     Column("not_ours", Text, nullable=False, server_default="[]"),  # JSON: api_ids that turned out to be others'
     Column("lane", Text, nullable=False, server_default="batch"),  # live, stream, sequential: calls of one process
     Column("reserved_micro", Number, nullable=False, server_default="0"),  # the most it can yet cost
+    Column("unknown_micro", Number, nullable=False, server_default="0"),  # of it: what replies nobody can price cost
     Column("cost_micro", Number, nullable=False, server_default="0"),  # what its replies cost
     Column("fetches", Integer, nullable=False, server_default="0"),  # times its results were read to their end
     Column("rows", Number, nullable=False, server_default="0"),
@@ -305,7 +306,6 @@ loaded = table(
     Column("judging", Text, nullable=False, server_default=""),  # the version that judged it last
     Column("part", Text, nullable=False),
     Column("row_no", Number, nullable=False),
-    Column("api", Text, nullable=False, server_default=""),  # which API answered it
     clustered=True,
 )
 
@@ -317,7 +317,6 @@ set_aside = table(
     Column("asking", Text, nullable=False),  # the version that asked it
     Column("judging", Text, nullable=False, server_default=""),  # the version that judged it last
     Column("row_no", Number, nullable=False),
-    Column("api", Text, nullable=False, server_default=""),
     clustered=True,
 )
 

@@ -100,6 +100,16 @@ def reply(tx: Connection, replies: Sequence[Reply], *, then: str | None = None) 
     check_moved("reply", moved.rowcount, row_nos)
 
 
+def ever_answered(tx: Connection, run: Run, tier: int, prefix_no: int) -> bool:
+    """Whether the model asked at this place has replied to any row with this prefix."""
+    query = text(
+        "SELECT 1 FROM turn t JOIN row r ON r.row_no = t.row_no WHERE t.row_no BETWEEN :first AND :last "
+        "AND t.tier = :tier AND r.prefix_no = :prefix LIMIT 1"
+    )
+    values = {"first": run.first_row_no, "last": run.last_row_no, "tier": tier, "prefix": prefix_no}
+    return tx.execute(query, values).first() is not None
+
+
 def record_tools(tx: Connection, records: Sequence[ToolRecord]) -> None:
     """Append tool outcomes."""
     insert(tx, "tool_call", ToolRecord._fields, records)

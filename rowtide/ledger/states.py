@@ -26,12 +26,21 @@ class RowState(StrEnum):
     UNCHANGED = "unchanged"  # an earlier run settled the same content under the same job version
 
 
+class RunStop(StrEnum):
+    """Why a run ended with rows still to send. It can be resumed."""
+
+    REFUSED = "refused"  # the API refuses the account, the key or the job's request: every row would meet it
+    SAME_ERROR = "same_error"  # the first rows all met an error that nobody foresaw
+    STUCK = "stuck"  # several rounds changed nothing
+
+
 SETTLED = frozenset({RowState.LOADED, RowState.QUARANTINED, RowState.UNCHANGED})
 
 MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.READY, "submit"): RowState.IN_FLIGHT,
     (RowState.READY, "quarantine"): RowState.QUARANTINED,  # its request cannot be built or is too large
     (RowState.IN_FLIGHT, "reply"): RowState.REPLIED,
+    (RowState.IN_FLIGHT, "escalate"): RowState.READY,  # the API blocked what the model wrote
     (RowState.IN_FLIGHT, "bounce"): RowState.READY,  # errored, expired or canceled at the API
     (RowState.IN_FLIGHT, "recall"): RowState.READY,  # its batch was certainly never taken, or we canceled it
     (RowState.IN_FLIGHT, "hold"): RowState.HELD,  # nobody can say whether the API answered it

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rowtide.errors import Stopped, StoppedByWorld
+from rowtide.ledger.states import RunStop
 from rowtide.words import shown
 
 
@@ -108,7 +110,24 @@ def stop_words(found: Mapping[str, Any]) -> str:
             f"stopped at the job's budget for today (limits.day_usd): the next row could cost "
             f"${found['next_row_usd']:.4f}; {rest}; `rowtide resume {found['run_id']}` goes on after midnight, UTC"
         )
-    return f"stopped: {found['stopped']}; {rest}; `rowtide resume {found['run_id']}` goes on"
+    why, resume = found["stopped"], f"`rowtide resume {found['run_id']}`"
+    if why == RunStop.REFUSED:
+        return (
+            f"stopped: the API refuses the account or what all requests share: {found['stop_detail']}; no row is the "
+            f"worse for it; {rest}; when the cause is gone, {resume} asks them again"
+        )
+    if why == RunStop.SAME_ERROR:
+        return (
+            f"stopped: row after row met the same error and none was answered: {found['stop_detail']}; they wait as if "
+            f"never sent; {rest}; {resume} asks them again (limits.same_errors: 0 sets each aside instead)"
+        )
+    return f"stopped: {found['stop_detail'] or why}; {rest}; {resume} goes on"
+
+
+def stop_error(found: Mapping[str, Any]) -> Stopped | StoppedByWorld:
+    """What to raise at the end of a run with rows still to send, so that Prefect shows it as failed."""
+    by_world = found["stopped"] in (RunStop.REFUSED, RunStop.SAME_ERROR)
+    return (StoppedByWorld if by_world else Stopped)(stop_words(found))
 
 
 def money(found: Mapping[str, Any]) -> list[str]:
