@@ -5,12 +5,12 @@ import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import orjson
 from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
 from cli.say import existing_ledger, out
+from rowtide.compact import compact_json, read_json
 from rowtide.errors import UserMistake, nearest
 from rowtide.gates.holds import REJECTED, Hold
 from rowtide.ledger import ledger as ledgers
@@ -130,13 +130,13 @@ def _list(ledger: Ledger, run: Run, waiting: list[Pending], holds: list[Hold], *
         {
             "row_key": each.row_key,
             "tool": each.tool,
-            "arguments": orjson.loads(each.arguments),
+            "arguments": read_json(each.arguments),
             "why": each.why,
         }
         for each in waiting
     ]
     if as_json:
-        sys.stdout.write(orjson.dumps(calls).decode() + "\n")
+        sys.stdout.write(compact_json(calls).decode() + "\n")
         return
     if not calls and not holds:
         out.print("nothing waits for a person")

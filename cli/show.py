@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from cli.say import existing_ledger, out
+from rowtide.compact import read_json
 from rowtide.ladder.ladder import as_quoted
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger.ledger_batches import Batch
@@ -55,7 +56,7 @@ def tell(found: Story, *, width: int | None) -> list[str]:
             "",
             f"Turn {turn['turn']}, {model}, {batch}, sent {turn['posted_at'][:19]}",
             f"  {_tokens(turn)} → stopped: {turn['stop_reason']}, ${turn['cost_micro'] / MICRO:.6f}",
-            *_said(orjson.loads(turn["content"]), width),
+            *_said(read_json(turn["content"]), width),
             *_tools(found, turn["turn"], width),
             *_told(found, turn["turn"], width),
         ]
@@ -100,7 +101,7 @@ def _tools(found: Story, turn: int, width: int | None) -> list[str]:
     for call in found.tool_calls:
         if call["turn"] == turn:
             outcome = "failed" if call["is_error"] else "said"
-            arguments = orjson.loads(call["arguments"])
+            arguments = read_json(call["arguments"])
             asked = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             lines.append(f"  it called {call['tool']}({shown(asked, width)})")
             when = "when an earlier row asked" if call["remembered"] else f"{call['milliseconds']} ms"

@@ -1,8 +1,16 @@
-"""JSON that takes no more memory than it is long, for what is kept by the page."""
+"""JSON that takes no more memory than it is long, for what is kept by the page; and whole numbers as they were written.
 
+orjson knows whole numbers of 64 bits. A longer one it reads as a fraction, which is another number, and does not write.
+"""
+
+import json
+import re
 from collections.abc import Callable
+from typing import Any
 
 import orjson
+
+LONG = re.compile(rb"\d{19}")  # 64 bits may be too few for this
 
 
 def compact_json(value: object, option: int = 0, default: Callable[[object], object] | None = None) -> bytes:
@@ -11,4 +19,27 @@ def compact_json(value: object, option: int = 0, default: Callable[[object], obj
     orjson writes into a buffer of 4 KB and gives the rest of it back, as a hole that its next buffer does not fit into:
     3,930 bytes for a row of 137 (3.13, with glibc).
     """
-    return b"%b" % orjson.dumps(value, default, option)
+    try:
+        return b"%b" % orjson.dumps(value, default, option)
+    except orjson.JSONEncodeError as error:
+        if "64-bit" not in str(error):
+            raise
+        is_sorted = bool(option & orjson.OPT_SORT_KEYS)
+        try:
+            whole = json.dumps(
+                value, ensure_ascii=False, separators=(",", ":"), sort_keys=is_sorted, default=default, allow_nan=False
+            )
+            return whole.encode()
+        except ValueError:  # half a pair of surrogates, or NaN
+            raise error from None
+
+
+def read_json(text: bytes) -> Any:
+    """The value of a JSON text, its whole numbers as long as they are. Raises orjson.JSONDecodeError, a ValueError."""
+    found = orjson.loads(text)
+    if LONG.search(text) is None:
+        return found
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # of more digits than Python reads
+        return found

@@ -24,11 +24,12 @@ PRODUCT = [*LAYERS, "emulator"]
 DECISIONS = {
     "account_refusals", "admission", "agent", "allowance", "answer_schema", "api_outcomes", "catalogue", "charts",
     "checks", "columns", "shared_fault", "compact", "connector", "difficulty", "doubt", "errors", "facts",
-    "features", "forecast", "holds", "job",
+    "features", "forecast", "grounding", "holds", "job",
     "job_file", "ladder", "lanes", "mending", "messages", "objectives", "pace", "packing", "policies", "pricing",
     "provided", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words",
     "requests", "results", "rows", "self_check", "server_json", "signatures", "skills", "spreads", "states", "stays",
-    "stubs", "summary", "thresholds", "tool_rules", "tool_schemas", "waking", "wanted", "words",
+    "stubs", "summary", "thresholds", "tool_results", "tool_rules", "tool_schemas", "waking", "wanted",
+    "wire_names", "words",
     "prompt", "versions", "yaml_file",
 }  # fmt: skip
 EDGES = {

@@ -1,21 +1,29 @@
 """Whether an answer may be believed: its schema, the job's own checks, and grounding in what tools said.
 
 A problem is a sentence a model can act on. Grounding means: a value the answer claims must stand in the output
-of the tool it is said to come from.
+of the tool it is said to come from, as a whole.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
-import orjson
 from pydantic import BaseModel, ValidationError
 
 from rowtide.agent.agent import Verdict
+from rowtide.agent.grounding import Claim, claims_in, heard_in, stands
 from rowtide.job.job import GroundingSpec
 
 Check = Callable[[Any, dict[str, object]], str | None]
-ToolOutput = tuple[str, str]  # (server.tool, what it said)
+FAILURE_CHARS = 200  # of a tool's error, told again
+
+
+class ToolOutput(NamedTuple):
+    """What a tool said in the row's present conversation, or what was quoted to it."""
+
+    tool: str
+    text: str
+    is_error: bool = False
 
 
 def judge(
@@ -43,15 +51,28 @@ def ungrounded(claimed: BaseModel, grounding: Sequence[GroundingSpec], outputs: 
     """The claims that stand in no output of the tool they are said to come from."""
     problems: list[str] = []
     for rule in grounding:
-        value = getattr(claimed, rule.field)
-        if value is None:
-            continue
-        said = [output for tool, output in outputs if fnmatchcase(tool, rule.tool)]
-        if not said:
-            problems.append(f"{rule.field}: call {rule.tool} first; the value must come from its output")
-        elif not any(_stands_in(str(value), output) for output in said):
-            problems.append(f"{rule.field}: {value!r} does not stand in what {rule.tool} said; copy it from there")
+        claims = list(claims_in(getattr(claimed, rule.field)))
+        said = [output for output in outputs if rule.tool == output.tool or fnmatchcase(output.tool, rule.tool)]
+        heard = [heard_in(output.text) for output in said if not output.is_error] if claims else []
+        problems += [
+            _ungrounded(rule, claim, said) for claim in claims if not any(stands(claim, each) for each in heard)
+        ]
     return problems
+
+
+def _ungrounded(rule: GroundingSpec, claim: Claim, said: Sequence[ToolOutput]) -> str:
+    """Why a claim is not grounded, and what to do, by what the tool has said so far."""
+    if not said:
+        return f"{rule.field}: call {rule.tool} first; the value must come from its output"
+    failed = next((output for output in reversed(said) if output.is_error), None)
+    if failed is not None and all(output.is_error for output in said):
+        what = (
+            f"{rule.field}: {failed.tool} was called and failed ({failed.text[:FAILURE_CHARS]!r}), so it says nothing"
+        )
+        return f"{what} of {claim!r}; call it otherwise, the value must come from its output"
+    if isinstance(claim, str) and not claim.strip():
+        return f"{rule.field}: blank text stands nowhere; copy the value from what {rule.tool} said"
+    return f"{rule.field}: {claim!r} does not stand in what {rule.tool} said; copy the whole value from there"
 
 
 def _in_words(error: Any, text: str) -> str:
@@ -59,30 +80,3 @@ def _in_words(error: Any, text: str) -> str:
         return f"the answer must be one JSON object and nothing else ({error['msg']}); it began {text[:60]!r}"
     where = ".".join(str(part) for part in error["loc"])
     return f"{where}: {error['msg']}, got {error['input']!r}"[:400]
-
-
-def _stands_in(value: str, output: str) -> bool:
-    wanted = _plain(value)
-    return wanted in _plain(output) or wanted in _plain(_unwrapped(output))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-def _unwrapped(output: str) -> str:
-    """JSON without its escapes and braces: the values alone, so that quotes and accents match as written."""
-    try:
-        return " ".join(_scalars(orjson.loads(output)))
-    except orjson.JSONDecodeError:
-        return output
-
-
-def _scalars(value: Any) -> Iterable[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for each in value:
-            yield from _scalars(each)
-    else:
-        yield str(value)

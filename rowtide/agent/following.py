@@ -1,7 +1,7 @@
 """Reading a page of replies and deciding what each row does next."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -23,9 +23,10 @@ from rowtide.agent.agent import (
     next_move,
     text_of,
 )
-from rowtide.agent.checks import judge
+from rowtide.agent.checks import ToolOutput, judge
 from rowtide.agent.policies import STOPS, Do, policy_of
 from rowtide.agent.self_check import verdict_of
+from rowtide.compact import compact_json, read_json
 from rowtide.job.job import JobSpec
 from rowtide.ledger import ledger_calls, ledger_ladder, ledger_rows, ledger_turns
 from rowtide.ledger.ledger_rows import Remark
@@ -34,8 +35,8 @@ from rowtide.ledger.states import RowState
 from rowtide.sharing import shares
 from rowtide.tools.calling import Heard, call_tools
 from rowtide.tools.connector import calls_in
-from rowtide.tools.tool_rules import BETWEEN
 from rowtide.tools.tools import ToolPool
+from rowtide.tools.wire_names import wire_name_of
 from rowtide.work import Clock, Work
 
 PAGE_ROWS = 1000  # a kill repeats at most the read-only calls of one page
@@ -90,14 +91,14 @@ def decide(work: Work, page: Sequence[tuple[RowAt, str, bytes]]) -> tuple[list[t
     def row_values(row_no: int) -> dict[str, object]:
         return orjson.loads(contents[row_no])
 
-    def said(row_no: int) -> list[tuple[str, str]]:
-        told = [(each.tool, each.output) for each in quoted[row_no].outputs] if row_no in quoted else []
-        return told + [(record.tool, record.output) for record in outputs.get(row_no, []) if not record.is_error]
+    def said(row_no: int) -> list[ToolOutput]:
+        told = [ToolOutput(each.tool, each.output) for each in quoted[row_no].outputs] if row_no in quoted else []
+        return told + [ToolOutput(each.tool, each.output, bool(each.is_error)) for each in outputs.get(row_no, [])]
 
     moves: list[tuple[RowAt, Move]] = []
     calls_itself = bool(work.betas)
     for row, stop_reason, content in page:
-        blocks = orjson.loads(content)
+        blocks = read_json(content)
         if own := _made_by_the_api(row, blocks) if calls_itself else []:
             by_the_api += own
             outputs[row.row_no] = [*outputs.get(row.row_no, []), *own]
@@ -105,7 +106,7 @@ def decide(work: Work, page: Sequence[tuple[RowAt, str, bytes]]) -> tuple[list[t
             moves.append((row, after_check(spec, row, verdict_of(text_of(blocks), answers[row.row_no]))))
             continue
         judged = partial(judging, row=partial(row_values, row.row_no), outputs=partial(said, row.row_no))
-        times_made = partial(_times_made, outputs.get(row.row_no, ()))
+        times_made = partial(_times_made, work.servers, outputs.get(row.row_no, ()))
         moves.append((row, next_move(spec, row, stop_reason, blocks, judged, times_made)))
     return moves, by_the_api
 
@@ -164,6 +165,7 @@ def _made_by_the_api(row: RowAt, blocks: Blocks) -> list[ToolRecord]:
     ]
 
 
-def _times_made(records: Iterable[ToolRecord], use: ToolUse) -> int:
-    asked = use.tool.replace(BETWEEN, ".", 1), orjson.dumps(use.arguments, option=orjson.OPT_SORT_KEYS)
-    return sum((record.tool, record.arguments) == asked for record in records)
+def _times_made(servers: Collection[str], records: Iterable[ToolRecord], use: ToolUse) -> int:
+    """How often a row has made this very call."""
+    arguments = compact_json(use.arguments, orjson.OPT_SORT_KEYS)
+    return sum(record.arguments == arguments and wire_name_of(record.tool, servers) == use.tool for record in records)

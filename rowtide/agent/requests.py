@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import orjson
 
 from rowtide.agent.policies import STOPS, Do, policy_of
+from rowtide.compact import compact_json, read_json
 from rowtide.errors import UserMistake
 from rowtide.job.job import LimitsSpec
 from rowtide.ladder.catalogue import Model
@@ -206,7 +207,7 @@ def _rolling(earlier: Sequence[Earlier]) -> list[bytes]:
 
 
 def _without_thoughts(content: bytes) -> bytes:
-    return orjson.dumps([block for block in orjson.loads(content) if block.get("type") not in THOUGHT])
+    return compact_json([block for block in read_json(content) if block.get("type") not in THOUGHT])
 
 
 def _takeable(content: bytes, answered: Collection[str]) -> bytes:

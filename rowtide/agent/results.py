@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from rowtide.agent.policies import RESULTS, Policy, policy_of, policy_of_error
-from rowtide.compact import compact_json
+from rowtide.compact import compact_json, read_json
 from rowtide.ladder.pricing import Usage, usage_from
 
 LONGEST_DETAIL = 2000  # characters of an error that are kept
@@ -155,7 +155,7 @@ def _unreadable(why: str) -> Unanswered:
 def _loads(line: bytes) -> Any:
     """JSON as the API may send it: also what is none by the letter (NaN, half a surrogate pair)."""
     try:
-        return orjson.loads(line)
+        return read_json(line)
     except orjson.JSONDecodeError:
         return _clean(json.loads(line.decode("utf-8", "replace")))
 

@@ -33,6 +33,7 @@ from rowtide.api.api_outcomes import (
     listed_batches,
     refused_words,
 )
+from rowtide.compact import read_json
 from rowtide.errors import StoppedByWorld, UserMistake, WorldError
 from rowtide.job.answer_schema import check_limits, check_schema
 from rowtide.lanes.pace import allowance_from
@@ -92,7 +93,7 @@ class Claude:
         headers = {"anthropic-beta": ",".join(betas)} if betas else {}
         try:
             if hear is not None:
-                return await self._listen(orjson.loads(request), headers, hear)
+                return await self._listen(read_json(request), headers, hear)
             options: Any = {"headers": {"content-type": "application/json", **headers}, "timeout": POST_SECONDS}
             answer = await self._api.post(MESSAGES, cast_to=httpx2.Response, content=request, options=options)
             return Said(parse_body(answer.content), allowance_from(answer.headers))

@@ -23,6 +23,7 @@ from rowtide.job.job_file import JOB_FILE, read_spec
 from rowtide.job.prompt import read_prompt
 from rowtide.job.skills import Skill, matching, read_skills
 from rowtide.job.versions import JobVersion, version_of
+from rowtide.tools.wire_names import server_in
 
 ANSWER_FILE = "answer.py"
 
@@ -157,8 +158,8 @@ def _check_grounding(spec: JobSpec, answer: type[BaseModel], folder: Path) -> No
         if rule.field not in answer.model_fields:
             meant = nearest(rule.field, answer.model_fields)
             raise UserMistake(f"the answer has no field {rule.field!r}", file=file, key=key, meant=meant)
-        server = rule.tool.partition(".")[0]
-        if server not in spec.tools:
+        if server_in(rule.tool, spec.tools) is None:
+            server = rule.tool.partition(".")[0]
             raise UserMistake(f"no tool server {server!r}", file=file, key=key, meant=nearest(server, spec.tools))
 
 

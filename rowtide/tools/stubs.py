@@ -6,9 +6,9 @@ The first answer whose `when` holds is the answer. No process is started.
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rowtide.compact import compact_json
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.yaml_file import read_yaml
 from rowtide.tools.tool_rules import Listed
@@ -51,9 +51,9 @@ class Stub(Written):
         tool = next(tool for tool in self.tools if tool.name == name)
         for canned in tool.answers:
             if all(key in arguments and arguments[key] == value for key, value in canned.when.items()):
-                said = canned.say if isinstance(canned.say, str) else orjson.dumps(canned.say).decode()
+                said = canned.say if isinstance(canned.say, str) else compact_json(canned.say, default=str).decode()
                 return said, canned.is_error
-        return f"The stub of {name} has no answer for {orjson.dumps(arguments).decode()}.", True
+        return f"The stub of {name} has no answer for {compact_json(arguments).decode()}.", True
 
 
 def load_stub(file: Path) -> Stub:

@@ -5,7 +5,8 @@ job withholds.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -15,10 +16,11 @@ import jsonschema_rs
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import ToolServerSpec
+from rowtide.tools.wire_names import wire_name
 
-BETWEEN = "__"  # server.tool is server__tool on the wire, where dots are not allowed
-WIRE_CHARS = 128
 DESCRIPTION_CHARS = 4000
+MOST_TOOLS = 500
+NAMED = 50  # so many tools of a server are named in a message
 SECRET_CHARS = 4  # a shorter value is no secret, and would tear holes into any text
 TOLD = 3  # so many misfits are told at once
 UNPLAIN = re.compile(r"[^\w.-]")  # what the name of a tool may not bring into a mark
@@ -65,11 +67,27 @@ def offers(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]) -> d
     if chosen and not any(offer.is_allowed for offer in chosen):
         raise UserMistake(
             "none of its tools says that it only reads, and the job allows none that changes something; "
-            f"list what a row may call under `read_only`, `allow` or `ask`: {', '.join(sorted(listed))}",
+            f"list what a row may call under `read_only`, `allow` or `ask`: {_some(listed)}",
             file="job.yaml",
             key=f"tools.{server}",
         )
+    if (offered := sum(offer.is_allowed for offer in chosen)) > MOST_TOOLS:
+        raise UserMistake(
+            f"it offers {offered:,} tools, and every row's prompt would hold them all; name those a row may call",
+            file="job.yaml",
+            key=f"tools.{server}.tools",
+        )
     return {offer.tool.wire_name: offer for offer in chosen}
+
+
+def check_told_apart(tools: Sequence[Tool]) -> None:
+    """No two tools may be called alike, `server.tool` or on the wire. Raises UserMistake."""
+    for names in ([tool.name for tool in tools], [tool.wire_name for tool in tools]):
+        for name, times in Counter(names).items():
+            if times > 1:
+                raise UserMistake(
+                    f"{times} tools are called {name!r}; name a server otherwise", file="job.yaml", key="tools"
+                )
 
 
 def fenced(tool: str, text: str) -> str:
@@ -122,11 +140,17 @@ def _check_names(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]
         for name in names:
             if name not in listed:
                 raise UserMistake(
-                    f"the server has no tool {name!r}; it has {', '.join(sorted(listed))}",
+                    f"the server has no tool {name!r}; it has {_some(listed)}",
                     file="job.yaml",
                     key=f"tools.{server}.{key}",
                     meant=nearest(name, listed),
                 )
+
+
+def _some(names: Iterable[str]) -> str:
+    named = sorted(names)
+    more = f" and {len(named) - NAMED:,} more" if len(named) > NAMED else ""
+    return ", ".join(named[:NAMED]) + more
 
 
 def _offer(server: str, spec: ToolServerSpec, listed: Listed) -> Offer:
@@ -136,7 +160,7 @@ def _offer(server: str, spec: ToolServerSpec, listed: Listed) -> Offer:
     schema = _closed(listed.input_schema)
     tool = Tool(
         name=f"{server}.{listed.name}",
-        wire_name=_wire_name(server, listed.name),
+        wire_name=wire_name(server, listed.name),
         description=listed.description[:DESCRIPTION_CHARS],
         input_schema=schema,
         may_write=not reads,
@@ -150,14 +174,6 @@ def _closed(schema: dict[str, Any]) -> dict[str, Any]:
     whole = {"type": "object", **schema}
     is_open = "properties" not in schema or OPEN_KEYWORDS & schema.keys()
     return whole if is_open else {"additionalProperties": False, **whole}
-
-
-def _wire_name(server: str, tool: str) -> str:
-    plain = f"{server}{BETWEEN}{tool}"
-    if re.fullmatch(rf"[A-Za-z0-9_-]{{1,{WIRE_CHARS}}}", plain):
-        return plain
-    told_apart = blake2b(plain.encode(), digest_size=4).hexdigest()
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', plain)[: WIRE_CHARS - 9]}_{told_apart}"
 
 
 def _misfits_of(schema: dict[str, Any]) -> Callable[[Mapping[str, object]], list[str]]:

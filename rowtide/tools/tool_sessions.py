@@ -8,38 +8,40 @@ import logging
 import sys
 import traceback
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
 import httpx2
-import orjson
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 from mcp_types import (
     CONNECTION_CLOSED,
     PARSE_ERROR,
-    CallToolResult,
     EmbeddedResource,
     ErrorData,
     JSONRPCError,
+    ResourceLink,
     TextContent,
     TextResourceContents,
     jsonrpc_message_adapter,
 )
+from pydantic import ValidationError
 
 from rowtide.job.job import ToolServerSpec
 from rowtide.tools.programs import LINE_BYTES, Program
+from rowtide.tools.tool_results import as_text, mended
 from rowtide.tools.tool_rules import Filling, Listed
 
 START_SECONDS = 30
-LIST_PAGES = 100
+LIST_PAGES = 1000
 ERROR_CHARS = 600
 INHERITED = ("HOME", "PATH", "LANG", "TMPDIR")
 SESSION_IS_GONE = "Session terminated"  # what `mcp` makes of a 404: the HTTP server has forgotten us
+UNUSABLE = (ValueError, TypeError, AttributeError, RuntimeError)  # what `mcp` raises of an answer that it has
 TALKATIVE = ("httpx2", "mcp.client.streamable_http")  # loggers that write URLs
 
 
@@ -94,6 +96,8 @@ class Session:
         try:
             async with asyncio.timeout(timeout_seconds):
                 result = await self._client.call_tool(tool, arguments, meta=_open_map(meta))
+            text = as_text([*map(_block, result.content)], result.structured_content)
+            return Reply(text, bool(result.is_error), Fate.ANSWERED)
         except TimeoutError:
             noise = f" It wrote something that is not MCP: {self.noise!r}." if self.noise else ""
             return _error(f"{name} did not answer within {timeout_seconds:g} seconds.{noise}", Fate.UNANSWERED)
@@ -104,8 +108,8 @@ class Session:
                 raise  # somebody wants us to stop; otherwise it is only the transport, dying
             return self._gone()
         except Exception as error:  # noqa: BLE001 # a foreign program on the other side: anything may come back
-            return _error(f"{name} answered something that cannot be used: {_in_short(error)}", Fate.UNANSWERED)
-        return Reply(_text_of(result), bool(result.is_error), Fate.ANSWERED)
+            fate = Fate.ANSWERED if isinstance(error, UNUSABLE) else Fate.UNANSWERED
+            return _error(f"{name} answered something that cannot be used: {_in_short(error)}", fate)
 
     def _refused(self, name: str, error: MCPError) -> Reply:
         """What a protocol error means: the session is over, or the server has answered after all."""
@@ -217,12 +221,11 @@ def _message_in(line: bytes, session: Session) -> SessionMessage | Exception:
     """A line as a message. One that is not quite JSON-RPC but names the call it answers is that call's error."""
     try:
         return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-    except ValueError as error:
+    except ValueError:
         session.noise = line[:200].decode("utf-8", "replace").strip()
-        try:
-            broken = orjson.loads(line.decode("utf-8", "replace"))
-        except orjson.JSONDecodeError:
-            return error
+        broken = mended(line)
+    with suppress(ValueError):
+        return SessionMessage(jsonrpc_message_adapter.validate_python(broken, by_name=False))
     if not isinstance(broken, dict) or "method" in broken or not isinstance(broken.get("id"), int | str):
         return ValueError(session.noise)
     words = ErrorData(code=PARSE_ERROR, message=f"its answer is not MCP: {session.noise!r}")
@@ -230,19 +233,27 @@ def _message_in(line: bytes, session: Session) -> SessionMessage | Exception:
 
 
 async def _listed(client: Client) -> dict[str, Listed]:
-    """All its tools, page by page."""
+    """All its tools, page by page. Raises ValueError for a list that cannot be relied on."""
     found: dict[str, Listed] = {}
-    cursor = None
-    for _ in range(LIST_PAGES):
+    cursor: str | None = None
+    cursors: set[str | None] = set()
+    while cursor not in cursors and len(cursors) < LIST_PAGES:
         page = await client.list_tools(cursor=cursor)
         for tool in page.tools:
-            hints = tool.annotations
-            reads = bool(hints and hints.read_only_hint and not hints.destructive_hint)
-            said = tool.description or tool.title or tool.name
-            found[tool.name] = Listed(tool.name, said, tool.input_schema, reads)
-        if (cursor := page.next_cursor) is None:
-            break
-    return found
+            if tool.name in found:
+                raise ValueError(f"it lists two tools called {tool.name!r}")
+            found[tool.name] = _as_listed(tool)
+        if page.next_cursor is None:
+            return found
+        cursors.add(cursor)
+        cursor = page.next_cursor
+    raise ValueError(f"its list of tools has no end: after {len(found):,} of them it goes on at {cursor!r:.100}")
+
+
+def _as_listed(tool: Any) -> Listed:
+    hints = tool.annotations
+    reads = bool(hints and hints.read_only_hint and not hints.destructive_hint)
+    return Listed(tool.name, tool.description or tool.title or tool.name, tool.input_schema, reads)
 
 
 def _error(words: str, fate: Fate) -> Reply:
@@ -254,24 +265,32 @@ def _open_map(meta: dict[str, object]) -> Any:
     return meta or None
 
 
-def _text_of(result: CallToolResult) -> str:
-    if result.structured_content is not None and not result.is_error:
-        return orjson.dumps(result.structured_content).decode()
-    return "\n".join(map(_block, result.content)) or "[it said nothing]"
-
-
 def _block(block: Any) -> str:
+    """A block of content as text; what is no text is said to be left out."""
     match block:
         case TextContent():
             return block.text
         case EmbeddedResource(resource=TextResourceContents() as resource):
             return resource.text
+        case EmbeddedResource(resource=resource):
+            return _left_out("resource", resource.uri, resource.mime_type)
+        case ResourceLink():
+            return f"[a link to {block.uri}, which was not opened: {block.description or block.title or block.name}]"
         case _:
-            return f"[{block.type} left out: rows read text only]"
+            return _left_out(block.type, getattr(block, "mime_type", None))
+
+
+def _left_out(kind: str, *told: object) -> str:
+    of = "".join(f", {each}" for each in told if each)
+    return f"[{kind}{of}, left out: rows read text only]"
 
 
 def _in_short(error: BaseException) -> str:
     """The first real error in a group of groups, in a line."""
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
-    return " ".join(f"{type(error).__name__}: {error}".split())[:ERROR_CHARS]
+    words = f"{type(error).__name__}: {error}"
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False)[0]
+        words = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, but it is {first['input']!r}"
+    return " ".join(words.split())[:ERROR_CHARS]

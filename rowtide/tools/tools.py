@@ -13,11 +13,13 @@ from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import ToolServerSpec
 from rowtide.observing.tracing import span
 from rowtide.tools.stubs import Stub, load_stub
-from rowtide.tools.tool_rules import BETWEEN, Listed, Offer, Tool, cut, offers
+from rowtide.tools.tool_rules import Listed, Offer, Tool, check_told_apart, cut, offers
 from rowtide.tools.tool_servers import Said, ToolServer
+from rowtide.tools.wire_names import plain_name, server_of
 
 # Servers of any make know a call made twice by this; the second name is for those that look for the plain word.
 KEY_NAMES = ("io.rowtide/idempotencyKey", "idempotencyKey")
+NAME_CHARS = 300  # of a tool nobody has: the model's own words
 
 
 class ToolOutcome(NamedTuple):
@@ -50,14 +52,16 @@ class ToolPool:
     async def catalogue(self) -> list[Tool]:
         """Every tool a row may call, in a fixed order. Raises UserMistake for a server that will not start."""
         offered = await asyncio.gather(*(self._offered(name, is_patient=False) for name in self._servers))
-        return [offer.tool for server in offered for offer in server.values() if offer.is_allowed]
+        tools = [offer.tool for server in offered for offer in server.values() if offer.is_allowed]
+        check_told_apart(tools)
+        return tools
 
     async def call_all(self, calls: Sequence[tuple[str, dict[str, object]]]) -> list[ToolOutcome]:
         """Make calls (name, arguments) that only read: of each server's as many at once as it takes."""
         outcomes: dict[int, ToolOutcome] = {}
         by_server: dict[str | None, list[int]] = defaultdict(list)
         for number, (wire_name, _) in enumerate(calls):
-            by_server[self._server_of(wire_name)].append(number)
+            by_server[server_of(wire_name, self._local)].append(number)
 
         async def make(left: Iterator[int]) -> None:
             for number in left:
@@ -75,18 +79,18 @@ class ToolPool:
         self, wire_name: str, arguments: dict[str, object], *, idempotency_key: str | None = None
     ) -> ToolOutcome:
         """Call a tool by the name the model uses. Never raises for what the server does."""
-        if (server := self._server_of(wire_name)) is None:
-            return ToolOutcome(wire_name.replace(BETWEEN, ".", 1), f"There is no tool {wire_name!r}.", True, 0.0)
+        if (server := server_of(wire_name, self._local)) is None:
+            return self._outcome(wire_name, f"There is no tool {wire_name!r}.")
         try:
             offered = await self._offered(server, is_patient=True)
         except UserMistake as mistake:
-            return self._outcome(server, wire_name, f"The tool server {server!r} cannot be used now: {mistake.what}")
+            return self._outcome(wire_name, f"The tool server {server!r} cannot be used now: {mistake.what}")
         if (offer := offered.get(wire_name)) is None:
             near = nearest(wire_name, [each for each in offered if offered[each].is_allowed])
             hint = f" Did you mean {near!r}?" if near else ""
-            return self._outcome(server, wire_name, f"There is no tool {wire_name!r}.{hint}")
+            return self._outcome(wire_name, f"There is no tool {wire_name!r}.{hint}")
         if refusal := _refusal(offer, arguments):
-            return self._outcome(server, wire_name, refusal)
+            return self._outcome(wire_name, refusal, offer.tool.name)
         meta: dict[str, object] = dict.fromkeys(KEY_NAMES, idempotency_key) if idempotency_key else {}
         reads = not offer.tool.may_write
         with span(f"execute_tool {offer.tool.name}", **_as_traced(offer.tool.name)) as made:
@@ -95,18 +99,14 @@ class ToolPool:
                 made.set_attribute("error.type", "tool_error")
         return ToolOutcome(offer.tool.name, cut(said.text, self._output_chars), said.is_error, said.seconds)
 
-    def _server_of(self, wire_name: str) -> str | None:
-        """The server a tool of this name would be of; the longest, for one may be called `a` and another `a__b`."""
-        return max((name for name in self._servers if wire_name.startswith(name + BETWEEN)), key=len, default=None)
-
     async def _offered(self, name: str, *, is_patient: bool) -> dict[str, Offer]:
         if name not in self._offers:
             listed = await self._servers[name].listed(is_patient=is_patient)
             self._offers[name] = offers(name, self._local[name], listed)
         return self._offers[name]
 
-    def _outcome(self, server: str, wire_name: str, error: str) -> ToolOutcome:
-        tool = f"{server}.{wire_name.removeprefix(server + BETWEEN)}"
+    def _outcome(self, wire_name: str, error: str, name: str | None = None) -> ToolOutcome:
+        tool = name or cut(plain_name(wire_name, self._local), NAME_CHARS)
         return ToolOutcome(tool, cut(error, self._output_chars), True, 0.0)
 
 

@@ -1,0 +1,187 @@
+"""Whether a value that an answer claims stands in what a tool said: as a whole value, never as a part of one.
+
+What a tool said is JSON, or lines of it, or prose. Text stands in a text as whole words: upper and lower case are
+alike, and so is all white space; `C-10` does not stand in `C-100` or `XC-10`, nor `Oman` in `Romania` or `oman.com`.
+A number stands where that number stands, also as `1,000` or `1000.0` in a text. Text of digits stands only where it is
+written so. True and false stand only where JSON says so. The keys of an object are not values of it. Of a list or an
+object each value must stand. Null claims nothing; blank text never stands.
+"""
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+from decimal import Decimal
+from enum import Enum
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+Claim = bool | int | float | Decimal | str
+
+TIES = frozenset(
+    ".-\u2010\u2011/@&'\u2019"
+)  # between two characters of a word they make one word: `a.b`, `km/h`, `AT&T`
+THOUSAND = re.compile(r"\d{3}(?!\d)")
+POSSESSIVE = re.compile(r"['\u2019]s(?!\w)")
+NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
+PADDED = re.compile(r"[-+]?0\d")  # a code, not a number
+LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
+CUT = re.compile(r"\S*\n\[cut: [\d,]+ characters, the first [\d,]+ shown\]$")  # with the word that may be half of one
+
+
+class Heard(NamedTuple):
+    """What a tool said, taken apart: texts as they are compared, numbers of JSON as written, truth values of JSON."""
+
+    texts: list[str]
+    numbers: list[str]
+    truths: list[bool]
+
+
+class Written(str):
+    """A number of JSON, as it is written."""
+
+    __slots__ = ()
+
+
+def heard_in(output: str) -> Heard:
+    """The values in what a tool said."""
+    heard = Heard([], [], [])
+    output = CUT.sub("", output)
+    whole = _parsed(output)
+    if whole is not None:
+        _sort(whole, heard)
+        return heard
+    prose: list[str] = []
+    for line in output.splitlines():
+        found = _parsed(line) if line.lstrip()[:1] in ("{", "[") else None
+        if found is None:
+            prose.append(line)
+        else:
+            _sort(found, heard)
+    text = "\n".join(prose)
+    heard.texts.append(_folded(text))
+    if "\\" in text:  # JSON among other words, or cut short: its texts stand there with escapes
+        heard.texts.extend(_folded(str(_parsed(each))) for each in LITERAL.findall(text) if "\\" in each)
+    return heard
+
+
+def claims_in(value: object) -> Iterator[Claim]:
+    """The single values that a value claims."""
+    match value:
+        case None:
+            return
+        case BaseModel():
+            yield from claims_in(dict(value))
+        case Enum():
+            yield from claims_in(value.value)
+        case dict():
+            for each in value.values():
+                yield from claims_in(each)
+        case list() | tuple() | set() | frozenset():
+            for each in value:
+                yield from claims_in(each)
+        case bool() | int() | float() | Decimal() | str():
+            yield value
+        case _:
+            yield str(to_jsonable_python(value, fallback=str))
+
+
+def stands(claim: Claim, heard: Heard) -> bool:
+    """Whether a single value stands in what was heard."""
+    match claim:
+        case bool():
+            return claim in heard.truths
+        case str():
+            text = _folded(claim)
+            return bool(text) and (text in heard.numbers or any(_is_word_in(text, each) for each in heard.texts))
+        case _:
+            return math.isfinite(claim) and any(_equals(claim, each) for each in _numbers_in(heard))
+
+
+def _parsed(text: str) -> Any:
+    """JSON with its numbers as they are written; None for what is none."""
+    try:
+        return json.loads(text, parse_float=Written, parse_int=Written, parse_constant=Written)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _sort(value: object, heard: Heard) -> None:
+    match value:
+        case dict():
+            for each in value.values():
+                _sort(each, heard)
+        case list():
+            for each in value:
+                _sort(each, heard)
+        case bool():
+            heard.truths.append(value)
+        case Written():
+            heard.numbers.append(value.casefold())
+        case str():
+            heard.texts.append(_folded(value))
+        case _:
+            pass
+
+
+def _folded(text: str) -> str:
+    """Text as it is compared."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _numbers_in(heard: Heard) -> Iterator[str]:
+    yield from heard.numbers
+    for text in heard.texts:
+        for found in NUMBER.finditer(text):
+            if not PADDED.match(found[0]) and _is_whole(text, *found.span()):
+                yield found[0].replace(",", "")
+
+
+def _equals(claim: float | Decimal, number: str) -> bool:
+    try:
+        return float(number) == claim if isinstance(claim, float) else Decimal(number) == claim
+    except ArithmeticError:
+        return False
+
+
+def _is_word_in(word: str, text: str) -> bool:
+    at = text.find(word)
+    while at >= 0:
+        if _is_whole(text, at, at + len(word)):
+            return True
+        at = text.find(word, at + 1)
+    return False
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Whether what stands there is no part of a longer word or number."""
+    return not (_is_tied_before(text, start) or _is_tied_after(text, end))
+
+
+def _is_tied_before(text: str, start: int) -> bool:
+    sign, before = text[start - 1 : start], text[start - 2 : start - 1] if start > 1 else ""
+    if _is_of_word(sign):
+        return True
+    if text[start].isdigit() and sign in ("-", "+", "."):
+        return True
+    if sign == "," and THOUSAND.match(text, start):
+        return before.isdigit()
+    return (sign in TIES and _is_of_word(before)) or (sign == ":" and before.isdigit() and text[start].isdigit())
+
+
+def _is_tied_after(text: str, end: int) -> bool:
+    sign, after = text[end : end + 1], text[end + 1 : end + 2]
+    if _is_of_word(sign):
+        return True
+    if sign == "," and text[end - 1].isdigit():
+        return THOUSAND.match(text, end + 1) is not None
+    if sign == ":":
+        return text[end - 1].isdigit() and after.isdigit()
+    return sign in TIES and _is_of_word(after) and POSSESSIVE.match(text, end) is None
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or character == "_"

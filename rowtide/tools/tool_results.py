@@ -1,0 +1,59 @@
+"""What a tool's result comes to as text: the words a model reads, and whether they are an error.
+
+A result has blocks of content and may have structured content beside them. The protocol wants the blocks to say the
+same again as JSON, whole or in parts; the model reads it once, and what they say besides.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+NOTHING = "[it said nothing]"
+UNPAIRED = re.compile("[\ud800-\udfff]")  # half a pair of surrogates: JSON can escape it, UTF-8 cannot write it
+BEGINNING = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(\d{1,18})\s*,')
+
+
+def as_text(blocks: Sequence[str], structured: object) -> str:
+    """All that a tool said: its structured content as JSON, then every block that says something else."""
+    if structured is None:
+        return "\n".join(blocks) or NOTHING
+    known = {_canonical(value) for value in _values(structured)}
+    new = [block for block in blocks if not known & {_canonical(block), _canonical(_parsed(block))}]
+    return "\n".join([written(structured), *new])
+
+
+def written(value: object) -> str:
+    """A value as JSON that keeps what JSON of other makes holds: numbers of any length, NaN, half a surrogate pair."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def mended(line: bytes) -> Any:
+    """The value of JSON that is not quite: bytes that are no UTF-8, and what UTF-8 cannot write, become U+FFFD.
+
+    Of what cannot be read at all, only the call that it answers; None where not even that can be known.
+    """
+    try:
+        found = json.loads(line.decode("utf-8", "replace"))
+        return json.loads(UNPAIRED.sub("\ufffd", written(found)))
+    except (ValueError, RecursionError):
+        answers = BEGINNING.match(line)
+        return {"id": int(answers[1])} if answers else None
+
+
+def _values(value: object) -> Iterator[object]:
+    """A value, and every value in it."""
+    yield value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _values(each)
+
+
+def _parsed(block: str) -> object:
+    try:
+        return json.loads(block)
+    except (ValueError, RecursionError):
+        return block
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
