@@ -26,7 +26,7 @@ from rowtide.job.versions import check_unchanged
 from rowtide.ladder.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
 from rowtide.ladder.ladder import who_answers
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_batches, ledger_ladder, ledger_prefixes
+from rowtide.ledger import ledger_batches, ledger_ladder, ledger_prefixes, ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_batches import Batch
 from rowtide.ledger.ledger_claims import Worker
@@ -80,6 +80,14 @@ class Work:
     @cached_property
     def _with_effort(self) -> dict[tuple[int, str | None], bytes]:
         return {}
+
+    @cached_property
+    def earlier_versions(self) -> frozenset[int]:
+        """The run's versions that ask otherwise than its present one; none unless it was amended."""
+        if not self.run.version_no:
+            return frozenset()
+        with self.ledger.view() as tx:
+            return ledger_versions.asks_otherwise(tx, self.run)
 
     @property
     def betas(self) -> list[str]:

@@ -9,6 +9,7 @@ import orjson
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
 from rowtide.agent.following import follow
+from rowtide.amend.taking_up import take_up
 from rowtide.api.walls import wall_in_the_way
 from rowtide.gates.validating import judge_answers
 from rowtide.job.job import Lane
@@ -33,6 +34,7 @@ async def converse(run_id: str) -> int:
             return 0  # another worker sends
         if (lane := lane_now(work, now=_now())) == "batch" or work.run.stopped:
             return 0
+        take_up(work, clock=_now)
         hear = _writer(work) if lane == "stream" else None
         swarm = Swarm(work, claude, lane, tag=secrets.token_hex(6), clock=_now, hear=hear)
         async with tool_pool(work.job, work.environment, work.servers) as pool:

@@ -16,7 +16,7 @@ from rowtide.intake.sources import read_pages
 from rowtide.job.job_folder import find_job
 from rowtide.job.versions import check_unchanged
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_prefixes, ledger_rows
+from rowtide.ledger import ledger_prefixes, ledger_rows, ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.work import SPOOL_PAGE, Plan
 from tasks.durable import durable
@@ -83,7 +83,7 @@ def _admit(ledger: Ledger, run: Run, found: Plan, page: list[SourceRow | BadRow]
         present = ledger_rows.keys_present(tx, run, [key for key in keys if key is not None])
         rows = admissions(page, keys, present=present, first_row_no=first, row_bytes=spec.limits.row_bytes)
         if ledger_rows.admit(tx, run, rows, read_before=position, read_after=after, now=datetime.now(UTC)):
-            ledger_rows.leave_unchanged(tx, run, first, first + len(page) - 1)
+            ledger_versions.leave_unchanged(tx, run, first, first + len(page) - 1)
             if spec.skills.group_by is not None:
                 read = [(row_no, row) for row_no, row in enumerate(page, first) if isinstance(row, SourceRow)]
                 groups = {row_no: found.job.group_of(row.values) for row_no, row in read}

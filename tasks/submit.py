@@ -7,6 +7,7 @@ from functools import partial
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from rowtide.amend.taking_up import take_up
 from rowtide.api.api_outcomes import Refused, Unknown, refused_words
 from rowtide.api.claude import Claude
 from rowtide.api.doubt import Wait
@@ -49,6 +50,7 @@ async def submit(run_id: str) -> int:
         doubt_unanswered(work, clock=_now)
         try:
             await _settle(work, claude, credentials)
+            take_up(work, clock=_now)
             while not (goes_live or why) and (batch := next_batch(work, _new_tag, clock=_now)) is not None:
                 if isinstance(batch, Walled):
                     why, next_micro = wall_in_the_way(work, batch.next_micro, now=_now()), batch.next_micro

@@ -33,6 +33,7 @@ DECISIONS = {
     "prompt", "versions", "yaml_file",
 }  # fmt: skip
 EDGES = {
+    "amending", "taking_up", "ledger_versions",
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
     "forecast_words", "foreseeing", "garbage", "gates", "golden", "happenings", "holding", "inbox", "job_folder",
     "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_claims", "ledger_costs", "ledger_flow_runs",

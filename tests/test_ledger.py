@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from rowtide.errors import IllegalMove, UserMistake
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_batches, ledger_loads, ledger_rows, ledger_turns
+from rowtide.ledger import ledger_batches, ledger_loads, ledger_rows, ledger_turns, ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_migrations import MIGRATIONS
 from rowtide.ledger.ledger_rows import Remark
@@ -147,7 +147,7 @@ def test_a_row_loaded_once_is_unchanged_next_time_and_changed_content_is_not(led
     first, second = make_rows(ledger, again, 2, tier=None)
     with ledger.page() as tx:
         tx.execute(text("UPDATE row SET row_id = 'other' WHERE row_no = :row"), {"row": second})
-        assert ledger_rows.leave_unchanged(tx, again, first, second) == 1
+        assert ledger_versions.leave_unchanged(tx, again, first, second) == 1
     assert states(ledger, again) == {RowState.UNCHANGED: 1, RowState.READY: 1}
 
 

@@ -97,6 +97,14 @@ class Escalate:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """It was asked under an earlier version of the job: ask afresh under the present one."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """Nothing more can be tried: quarantine."""
 
@@ -104,7 +112,7 @@ class GiveUp:
     detail: str
 
 
-Move = CallTools | Answer | Check | Correct | Lengthen | Escalate | GiveUp
+Move = CallTools | Answer | Check | Correct | Lengthen | Escalate | Restart | GiveUp
 
 
 class Verdict(NamedTuple):
@@ -134,6 +142,19 @@ def after_check(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
     if isinstance(move, Answer | GiveUp):
         return move
     return _at_its_limit(job, row) or move
+
+
+def after_amend(job: JobSpec, row: RowAt, move: Move) -> Answer | Restart | GiveUp:
+    """Decide what follows a reply to what is no longer asked: an answer that passes counts, all else is asked anew."""
+    if isinstance(move, Answer):
+        return move
+    detail = move.told if isinstance(move, Correct) else getattr(move, "detail", "")
+    return ask_anew(job, row, getattr(move, "reason", "amended"), detail)
+
+
+def ask_anew(job: JobSpec, row: RowAt, reason: str, detail: str) -> Restart | GiveUp:
+    """Decide what follows a reply that is no answer, to what is no longer asked."""
+    return _at_its_limit(job, row) or Restart(reason, detail)
 
 
 def _at_its_limit(job: JobSpec, row: RowAt) -> GiveUp | None:

@@ -17,8 +17,10 @@ from rowtide.agent.agent import (
     GiveUp,
     Lengthen,
     Move,
+    Restart,
     RowAt,
     ToolUse,
+    after_amend,
     after_check,
     next_move,
     text_of,
@@ -55,8 +57,7 @@ async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
                 break
             page, by_the_api = decide(work, replied)
             heard = await call_tools(work, pool, page, clock=clock)
-            heard.records += by_the_api
-            _apply(work, page, heard, now=clock())
+            _apply(work, page, heard, by_the_api, now=clock())
             after = page[-1][0].row_no
             moved += len(page)
     return moved
@@ -108,20 +109,27 @@ def decide(work: Work, page: Sequence[tuple[RowAt, str, bytes]]) -> tuple[list[t
         judged = partial(judging, row=partial(row_values, row.row_no), outputs=partial(said, row.row_no))
         times_made = partial(_times_made, work.servers, outputs.get(row.row_no, ()))
         moves.append((row, next_move(spec, row, stop_reason, blocks, judged, times_made)))
-    return moves, by_the_api
+    return [_under(work, row, move) for row, move in moves], by_the_api
 
 
-def _apply(work: Work, page: Sequence[tuple[RowAt, Move]], heard: Heard, *, now: datetime) -> None:
+def _under(work: Work, row: RowAt, move: Move) -> tuple[RowAt, Move]:
+    return row, after_amend(work.job.spec, row, move) if row.version_no in work.earlier_versions else move
+
+
+def _apply(
+    work: Work, page: Sequence[tuple[RowAt, Move]], heard: Heard, by_the_api: Sequence[ToolRecord], *, now: datetime
+) -> None:
     """Commit a page: the tools' outcomes first, then every row's move."""
     waiting = {remark.row_no for remark in heard.waiting}
     calls = {row.row_no: len(move.calls) for row, move in page if isinstance(move, CallTools)}
     is_gated = work.job.is_gated
 
-    def remarks(kind: type[Correct | Lengthen | GiveUp]) -> list[Remark]:
+    def remarks(kind: type[Correct | Lengthen | Restart | GiveUp]) -> list[Remark]:
         return [_remark(row, move) for row, move in page if isinstance(move, kind)]
 
     with work.ledger.page() as tx:
         ledger_turns.record_tools(tx, heard.records)
+        ledger_turns.record_tools(tx, by_the_api, when_there="ON CONFLICT DO NOTHING")  # a reply may be judged again
         ledger_calls.remember(tx, work.run, heard.outputs)
         ledger_rows.hold(tx, heard.waiting, now=now)
         ledger_rows.go_on(tx, {row_no: count for row_no, count in calls.items() if row_no not in waiting})
@@ -130,6 +138,7 @@ def _apply(work: Work, page: Sequence[tuple[RowAt, Move]], heard: Heard, *, now:
         ledger_rows.answer(tx, work.run, {row.row_no: move.content for row, move in answered}, is_gated=is_gated)
         ledger_rows.correct(tx, remarks(Correct), now=now)
         ledger_rows.lengthen(tx, remarks(Lengthen), now=now)
+        ledger_rows.restart(tx, remarks(Restart), now=now)
         climbing = [(row, move) for row, move in page if isinstance(move, Escalate)]
         ledger_ladder.climb(tx, work.run, work.job.spec, climbing, now=now)
         ledger_rows.quarantine(tx, remarks(GiveUp), now=now)
@@ -140,7 +149,7 @@ def _apply(work: Work, page: Sequence[tuple[RowAt, Move]], heard: Heard, *, now:
 
 def _remark(row: RowAt, move: Move) -> Remark:
     """Why a row makes its move; what a second look found is told after the answer it looked at."""
-    assert isinstance(move, Correct | Lengthen | GiveUp)
+    assert isinstance(move, Correct | Lengthen | Restart | GiveUp)
     words = move.told if isinstance(move, Correct) else move.detail
     return Remark(row.row_no, row.turn - row.checking, move.reason, words)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import orjson
 
-from rowtide.agent.agent import Escalate, GiveUp, RowAt, after_gate
+from rowtide.agent.agent import Escalate, GiveUp, Restart, RowAt, after_gate, ask_anew
 from rowtide.gates.gates import Suite
 from rowtide.gates.pages import Found, Pages
 from rowtide.gates.tallies import Tallies, as_verdicts, failing_rows
@@ -45,19 +45,23 @@ def _apply(
     refused = [(row, _refusal(work, row, failures[row.row_no], vouched)) for row in page if row.row_no in failures]
     climbing = [(row, move) for row, move in refused if isinstance(move, Escalate)]
     given_up = [(row, move) for row, move in refused if isinstance(move, GiveUp)]
+    afresh = [Remark(row.row_no, row.turn, m.reason, m.detail) for row, m in refused if isinstance(m, Restart)]
     with work.ledger.page() as tx:
         ledger_rows.accept(tx, [row.row_no for row in accepted])
         ledger_ladder.climb(tx, work.run, work.job.spec, climbing, now=now)
         remarks = [Remark(row.row_no, row.turn, move.reason, move.detail) for row, move in given_up]
         ledger_rows.quarantine(tx, remarks, now=now)
+        ledger_rows.restart(tx, afresh, now=now)
         by_tier = Counter(row.tier for row in accepted), Counter(row.tier for row, _ in given_up)
         ledger_ladder.count_stays(tx, work.run, accepted=by_tier[0], set_aside=by_tier[1])
         ledger_gates.add(tx, work.run, verdicts, now=now)
-    return Counter(accepted=len(accepted), climbed=len(climbing), set_aside=len(given_up))
+    return Counter(accepted=len(accepted), climbed=len(climbing), set_aside=len(given_up), restarted=len(afresh))
 
 
-def _refusal(work: Work, row: RowAt, failures: list[str], vouched: set[int]) -> Escalate | GiveUp:
+def _refusal(work: Work, row: RowAt, failures: list[str], vouched: set[int]) -> Escalate | Restart | GiveUp:
     move = after_gate(work.job.spec, row, failures)
+    if row.version_no in work.earlier_versions and row.row_no not in vouched:
+        return ask_anew(work.job.spec, row, move.reason, move.detail)
     return GiveUp(move.reason, move.detail) if row.row_no in vouched else move  # a person answered: back to people
 
 

@@ -30,17 +30,22 @@ def assign(tx: Connection, run: Run, job: Job, groups: Mapping[int, str | None])
     if not groups:
         return
     ready = {row_no: groups[row_no] for row_no in _ready(tx, run, min(groups), max(groups))}
-    numbers = {skills: prefix_no for prefix_no, skills in skills_by_prefix(tx, run).items()}
+    written = skills_by_prefix(tx, run)
+    # A version's own prefixes begin with its base: what came before was of versions that ask otherwise.
+    numbers = {skills: prefix_no for prefix_no, skills in written.items() if prefix_no >= run.base_prefix}
+    base = run.request if run.base_prefix == FOR_ALL else contents(tx, run)[run.base_prefix]
     prefix_of: dict[str | None, int] = {}
     for group in dict.fromkeys(ready.values()):
         skills = job.skills_for(group)
         names = tuple(skill.name for skill in skills)
         if names not in numbers:
-            numbers[names] = len(numbers)
-            _add(tx, run, numbers[names], names, with_skills(run.request, job.instructions, skills))
+            numbers[names] = len(numbers) + run.base_prefix
+            _add(tx, run, numbers[names], names, with_skills(base, job.instructions, skills))
         prefix_of[group] = numbers[names]
     given = [
-        {"row": row_no, "prefix": prefix_of[group]} for row_no, group in ready.items() if prefix_of[group] != FOR_ALL
+        {"row": row_no, "prefix": prefix_of[group]}
+        for row_no, group in ready.items()
+        if prefix_of[group] != run.base_prefix
     ]
     if given:
         tx.execute(text("UPDATE row SET prefix_no = :prefix WHERE row_no = :row"), given)
@@ -68,6 +73,8 @@ def _ready(tx: Connection, run: Run, first: int, last: int) -> list[int]:
 
 
 def _add(tx: Connection, run: Run, prefix_no: int, skills: Sequence[str], content: bytes, when_there: str = "") -> None:
-    insert = "INSERT INTO prefix (run_no, prefix_no, skills, content) VALUES (:run, :prefix, :skills, :content)"
+    insert = "INSERT INTO prefix (run_no, prefix_no, skills, content, version_no) "
+    insert += "VALUES (:run, :prefix, :skills, :content, :version)"
     values = {"run": run.run_no, "prefix": prefix_no, "skills": orjson.dumps(list(skills)).decode(), "content": content}
+    values["version"] = run.version_no
     tx.execute(text(insert + when_there), values)

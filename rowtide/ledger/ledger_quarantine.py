@@ -44,7 +44,13 @@ ROUTED = (
     f"tier = coalesce(:tier, CASE WHEN {IS_MENDED} OR tier IS NULL THEN NULL ELSE coalesce({FIRST_TIER}, tier) END), "
     + ", ".join(
         f"{name} = CASE WHEN {IS_MENDED} THEN {unset} ELSE {name} END"
-        for name, unset in {"effort": "NULL", "turn_limit": "NULL", "rule": "NULL", "prefix_no": "0"}.items()
+        for name, unset in {
+            "effort": "NULL",
+            "turn_limit": "NULL",
+            "rule": "NULL",
+            "prefix_no": ":base",
+            "version_no": ":version",
+        }.items()
     )
 )
 
@@ -175,7 +181,7 @@ def retry(tx: Connection, run: Run, job: Job, remarks: Sequence[Remark], tier: i
     # What was estimated of a mended row was estimated of another content.
     mended = f"SELECT row_no FROM row WHERE {these} AND {IS_MENDED}"
     tx.execute(text(f"DELETE FROM estimate WHERE row_no IN ({mended})"), values)
-    move_all(tx, "retry", rows, f"{ROUTED}, {FRESH}", tier=tier)
+    move_all(tx, "retry", rows, f"{ROUTED}, {FRESH}", tier=tier, base=run.base_prefix, version=run.version_no)
     _note(tx, "retry", remarks, hand)
     _regroup(tx, run, job, rows)
     reopen(tx, run)

@@ -54,27 +54,6 @@ def admit(
     return True
 
 
-def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
-    """Settle the ready rows from `first` to `last` that an earlier run settled just so. Returns how many.
-
-    A row that could not be verified then waits in that run's quarantine: asking it the same again would cost the same.
-    """
-    values = {"run": run.run_no, "first": first, "last": last, "job": run.job}
-    values |= {"asking": run.asking, "judging": run.judging}
-    settled = 0
-    for table, reason in (("loaded", None), ("set_aside", "set_aside_before")):
-        settled += tx.execute(
-            text(
-                "UPDATE row SET state = 'unchanged', reason = :reason WHERE run_no = :run AND state = 'ready' "
-                f"AND row_no BETWEEN :first AND :last AND EXISTS (SELECT 1 FROM {table} s WHERE s.job = :job "
-                "AND s.row_key = row.row_key AND s.row_id = row.row_id "
-                "AND s.asking = :asking AND s.judging = :judging)"
-            ),
-            {**values, "reason": reason},
-        ).rowcount
-    return settled
-
-
 def keys_present(tx: Connection, run: Run, keys: Sequence[str]) -> set[str]:
     """Those of `keys` that this run has already admitted."""
     query = text(f"SELECT row_key FROM row WHERE run_no = :run AND row_key {one_of(tx, 'keys', kind='text')}")
@@ -207,6 +186,11 @@ def escalate(tx: Connection, remarks: Sequence[Remark], to: Mapping[int, int], *
     fresh = "tier = :tier, conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0, checking = 0"
     move(tx, "escalate", [{"row_no": r.row_no, "tier": to[r.row_no]} for r in remarks], fresh)
     _note(tx, "escalate", remarks, now)
+
+
+def restart(tx: Connection, remarks: Sequence[Remark], *, now: datetime) -> None:
+    """Have rows asked again under the run's present version; what became of their reply is noted."""
+    _move_remarked(tx, "restart", remarks, "reason = NULL", now)
 
 
 def check(tx: Connection, run: Run, answers: dict[int, bytes]) -> None:

@@ -110,9 +110,9 @@ def ever_answered(tx: Connection, run: Run, tier: int, prefix_no: int) -> bool:
     return tx.execute(query, values).first() is not None
 
 
-def record_tools(tx: Connection, records: Sequence[ToolRecord]) -> None:
+def record_tools(tx: Connection, records: Sequence[ToolRecord], *, when_there: str = "") -> None:
     """Append tool outcomes."""
-    insert(tx, "tool_call", ToolRecord._fields, records)
+    insert(tx, "tool_call", ToolRecord._fields, records, when_there)
 
 
 def replied_page(tx: Connection, run: Run, *, after: int, last: int, limit: int) -> list[tuple[RowAt, str, bytes]]:
@@ -201,9 +201,9 @@ def quotations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, Quotation]:
     query = text(
         f"SELECT t.row_no, t.move, t.detail FROM note t JOIN row r ON r.row_no = t.row_no "
         f"WHERE t.row_no {one_of(tx, 'rows')} AND t.turn = r.conversation_from "
-        "AND t.move IN ('quote', 'retry', 'mend') ORDER BY t.note_no"
+        "AND t.move IN ('quote', 'retry', 'mend', 'amend') ORDER BY t.note_no"
     )
-    # A row that a person has sent again since then begins without.
+    # A row that was sent again, or begins under another version, begins without.
     last = {row_no: (move, kept) for row_no, move, kept in tx.execute(query, _rows(climbed))}
     return {row_no: as_quoted(kept) for row_no, (move, kept) in last.items() if move == "quote"}
 

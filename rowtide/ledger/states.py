@@ -8,7 +8,9 @@ Few states drive; many reasons report. The ledger applies moves and never sets a
     verify is answer and accept at once, where no gate judges answers;
     quarantine ends any row that cannot be verified; unchanged ends one that already was;
     hold keeps one for a person, who releases it, finds its batch, recalls it or sets it aside;
-    from quarantine, a person retries a row, mends it, vouches for an answer of his own, or drops it.
+    from quarantine, a person retries a row, mends it, vouches for an answer of his own, or drops it;
+    when a job is amended, replies are judged again (rejudge), or asked for again under the new version (restart);
+    when answers are judged again, a row that passes is accepted (recheck), and one that fails may be taken out.
 """
 
 from enum import StrEnum
@@ -38,6 +40,7 @@ SETTLED = frozenset({RowState.LOADED, RowState.QUARANTINED, RowState.UNCHANGED})
 
 MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.READY, "submit"): RowState.IN_FLIGHT,
+    (RowState.READY, "recheck"): RowState.ACCEPTED,  # what an earlier run was answered to the same question passes
     (RowState.READY, "quarantine"): RowState.QUARANTINED,  # its request cannot be built or is too large
     (RowState.IN_FLIGHT, "reply"): RowState.REPLIED,
     (RowState.IN_FLIGHT, "escalate"): RowState.READY,  # the API blocked what the model wrote
@@ -49,6 +52,7 @@ MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.REPLIED, "correct"): RowState.READY,  # told what was wrong; ask again
     (RowState.REPLIED, "lengthen"): RowState.READY,  # its reply was cut; ask again with room for twice as much
     (RowState.REPLIED, "escalate"): RowState.READY,  # a fresh conversation, one tier up
+    (RowState.REPLIED, "restart"): RowState.READY,  # its job was amended: it begins afresh under the new version
     (RowState.REPLIED, "check"): RowState.READY,  # its answer gets a second look
     (RowState.REPLIED, "answer"): RowState.ANSWERED,
     (RowState.REPLIED, "verify"): RowState.ACCEPTED,  # answer and accept at once, where no gate judges answers
@@ -58,14 +62,19 @@ MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.HELD, "find"): RowState.IN_FLIGHT,  # a person found its batch
     (RowState.HELD, "recall"): RowState.READY,  # a person accepts that it may be paid for again
     (RowState.HELD, "quarantine"): RowState.QUARANTINED,
+    (RowState.ANSWERED, "rejudge"): RowState.REPLIED,
+    (RowState.ANSWERED, "restart"): RowState.READY,
     (RowState.ANSWERED, "accept"): RowState.ACCEPTED,
     (RowState.ANSWERED, "escalate"): RowState.READY,
     (RowState.ANSWERED, "quarantine"): RowState.QUARANTINED,
     (RowState.ACCEPTED, "load"): RowState.LOADED,
+    (RowState.LOADED, "take_out"): RowState.QUARANTINED,  # it fails what it is judged by today, and left the sink
     (RowState.ACCEPTED, "quarantine"): RowState.QUARANTINED,  # no sink can be trusted to hold it as it is
     (RowState.QUARANTINED, "retry"): RowState.READY,  # a person sends it again
     (RowState.QUARANTINED, "mend"): RowState.QUARANTINED,  # a person corrected its content
     (RowState.QUARANTINED, "vouch"): RowState.ANSWERED,  # a person answers for it
+    (RowState.QUARANTINED, "rejudge"): RowState.REPLIED,  # the job was amended: its last reply is judged again
+    (RowState.QUARANTINED, "recheck"): RowState.ACCEPTED,  # its last answer passes what it is judged by today
     (RowState.QUARANTINED, "drop"): RowState.QUARANTINED,  # a person gives it up; it stays counted
 }
 

@@ -1,0 +1,83 @@
+"""`rowtide amend RUN`."""
+
+import asyncio
+import getpass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+from cyclopts import Parameter
+
+from blocks.ledger_database import LedgerDatabase
+from cli.say import existing_ledger, out
+from rowtide.amend.amending import Amended, amend
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger.ledger_quarantine import Signed
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+def amend_(run: str, *, why: str = "", leave_quarantined: Flag = False, dry_run: Flag = False) -> int:
+    """Take the job's files as they are now into a run that has begun, and keep what was paid for.
+
+    Nothing is asked by this command. `rowtide resume RUN` goes on with the run afterwards. What has been accepted or
+    loaded stays as it is. A reply that nobody has acted on is judged again under the new version, whichever version
+    asked for it; only what fails is asked again. If what a row is asked has changed (prompt, answer schema, tools,
+    skills), rows in the middle of a conversation begin afresh under the new version; if only what an answer is judged
+    by has (checks, gates, limits), conversations go on. Replies that are still at the API are recorded as asked under
+    the old version, and judged under the new one. The source, the key and the tiers of a run cannot be changed.
+
+    Parameters
+    ----------
+    run
+        The run's id, as `rowtide runs` lists it.
+    why
+        Your reason; it stands in the report.
+    leave_quarantined
+        Leave all quarantined rows where they are. Without it, those with a reply are judged again; those without are
+        sent again if what rows are asked has changed.
+    dry_run
+        Say what would become of how many rows, and do nothing.
+    """
+    with existing_ledger() as ledger:
+        with ledger.view() as tx:
+            found = ledgers.find_run(tx, run)
+        folder, names = Path(found.job_folder), orjson.loads(found.tiers)
+        tiers = [name for name in names if not name.endswith(" (check)")]
+        plan = asyncio.run(LedgerDatabase.from_environment().get_plan(folder, found.source_path, tiers))
+        hand = Signed(getpass.getuser(), datetime.now(UTC))
+        amended = amend(ledger, run, plan, hand, why, leaves_quarantine=leave_quarantined, is_dry=dry_run)
+    if amended is None:
+        out.print(f"run {run} has the job as it is now: nothing to amend", markup=False)
+        return 0
+    for line in in_words(run, amended, is_dry=dry_run):
+        out.print(line, markup=False)
+    return 0
+
+
+def in_words(run: str, amended: Amended, *, is_dry: bool) -> list[str]:
+    """What an amendment does, a line for each number."""
+    rows, number = amended.effects, amended.version_no
+    what = (
+        "how rows are asked" if amended.asks_anew else "how answers are judged; nothing is asked again but what fails"
+    )
+    talking = "begin afresh under" if amended.asks_anew else "go on with their conversation, judged under"
+    told = [
+        (rows.kept, "accepted, loaded or unchanged", "stay as they are"),
+        (rows.judged_again, "with a reply that nobody has acted on", f"judged under version {number}"),
+        (rows.at_the_api, "at the API", f"recorded as asked under version {number - 1}, judged under version {number}"),
+        (rows.in_conversation, "in the middle of a conversation", f"{talking} version {number}"),
+        (rows.not_begun, "not asked yet", f"asked under version {number}"),
+        (rows.held, "held", "wait for you as before"),
+        (rows.set_aside_judged, "quarantined, with a reply", f"judged again under version {number}"),
+        (rows.set_aside_sent, "quarantined, without one", f"asked under version {number}"),
+        *((count, f"quarantined as {reason}", "stay in quarantine") for reason, count in rows.left.items()),
+    ]
+    does = "would go on" if is_dry else "goes on"
+    return [
+        f"run {run} {does} under version {number}: {', '.join(amended.changed)}",
+        f"this changes {what}",
+        *(f"  {count:>9,} {which}: {becomes}" for count, which, becomes in told if count),
+        f"amend it with: rowtide amend {run}" if is_dry else f"go on with: rowtide resume {run}",
+    ]
