@@ -8,7 +8,9 @@ from pydantic import Field, HttpUrl, SecretStr
 
 from blocks.documents import NAME, stored
 from rowtide.api.claude import Claude
+from rowtide.api.which_api import DEFAULT_URL, OWN_EMULATOR, REHEARSAL, Api, check_same, named
 from rowtide.errors import UserMistake
+from rowtide.ledger.ledger import Run
 
 SLUG = "rowtide-claude"
 SETTLE_SECONDS = 30.0
@@ -33,7 +35,7 @@ class ClaudeCredentials(Block):
     _documentation_url = HttpUrl("https://docs.claude.com/en/api/overview")
 
     api_key: SecretStr = Field(description="An Anthropic API key; its workspace pays for the batches.")
-    base_url: str = Field(default="https://api.anthropic.com", description="The server that speaks the API.")
+    base_url: str = Field(default=DEFAULT_URL, description="The server that speaks the API.")
     settle_seconds: float = Field(
         default=SETTLE_SECONDS,
         ge=0,
@@ -46,7 +48,7 @@ class ClaudeCredentials(Block):
         key = os.environ.get("ANTHROPIC_API_KEY")
         if not key:
             raise UserMistake(f"ANTHROPIC_API_KEY is not set, and there is no block {SLUG}/{NAME}")
-        base_url = os.environ.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
+        base_url = os.environ.get("ANTHROPIC_BASE_URL") or DEFAULT_URL
         settle = os.environ.get("ROWTIDE_SETTLE_SECONDS") or SETTLE_SECONDS
         return cls(api_key=SecretStr(key), base_url=base_url, settle_seconds=float(settle))
 
@@ -61,6 +63,24 @@ class ClaudeCredentials(Block):
     def settle(self) -> timedelta:
         return timedelta(seconds=self.settle_seconds)
 
-    def get_client(self) -> Claude:
-        """A client for as long as an `async with` lasts."""
-        return Claude(self.api_key.get_secret_value(), self.base_url)
+    @property
+    def api(self) -> str:
+        """What the ledger knows this API by; the emulator that `rowtide` has started for itself by its name."""
+        return OWN_EMULATOR if os.environ.get(REHEARSAL) else named(self.base_url)
+
+    @classmethod
+    async def api_in_force(cls) -> Api:
+        """Which API would answer, and whether it makes its answers up. Raises UserMistake where there is no key."""
+        if os.environ.get(REHEARSAL):
+            return Api(OWN_EMULATOR, is_made_up=True)
+        credentials = await cls.in_force()
+        if credentials.api == DEFAULT_URL:
+            return Api(DEFAULT_URL)
+        async with credentials.get_client() as claude:
+            return Api(credentials.api, is_made_up=await claude.is_emulator())
+
+    def get_client(self, run: Run | None = None) -> Claude:
+        """A client for as long as an `async with` lasts. Raises UserMistake when another API answers the run."""
+        if run is not None:
+            check_same(run.run_id, run.api, self.api)
+        return Claude(self.api_key.get_secret_value(), self.base_url, self.api)

@@ -16,12 +16,14 @@ from typing import Literal
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
+from blocks.claude_credentials import ClaudeCredentials
 from blocks.documents import stored
 from blocks.model_ladder import overrides_in_force
 from blocks.tool_server import servers_in_force
 from rowtide.ledger import ledger_claims, ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.ledger_claims import Worker
+from rowtide.sinks.rehearsal_sink import in_rehearsal
 from rowtide.sinks.sinks import open_sink
 from rowtide.work import Plan, Work, open_work, plan
 
@@ -94,7 +96,9 @@ class LedgerDatabase(Block):
         """
         provided = await servers_in_force()
         environment = {**os.environ, **provided.secrets}
+        api = await ClaudeCredentials.api_in_force()
         found = await plan(folder, source, environment, await overrides_in_force(), tiers, provided)
+        found = replace(found, job=in_rehearsal(found.job, api.name), api=api)
         open_sink(found.job.spec.sink, self.home, found.job.answer, os.environ)[0].check()
         return found
 

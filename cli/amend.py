@@ -10,7 +10,8 @@ import orjson
 from cyclopts import Parameter
 
 from blocks.ledger_database import LedgerDatabase
-from cli.say import existing_ledger, out
+from cli.homes import existing_ledger
+from cli.say import out
 from rowtide.amend.amending import Amended, amend
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger_quarantine import Signed
@@ -40,7 +41,7 @@ def amend_(run: str, *, why: str = "", leave_quarantined: Flag = False, dry_run:
     dry_run
         Say what would become of how many rows, and do nothing.
     """
-    with existing_ledger() as ledger:
+    with existing_ledger(run) as ledger:
         with ledger.view() as tx:
             found = ledgers.find_run(tx, run)
         folder, names = Path(found.job_folder), orjson.loads(found.tiers)

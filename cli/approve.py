@@ -9,7 +9,8 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from cli.say import existing_ledger, out
+from cli.homes import existing_ledger
+from cli.say import out
 from rowtide.compact import compact_json, read_json
 from rowtide.errors import UserMistake, nearest
 from rowtide.gates.holds import REJECTED, Hold
@@ -55,7 +56,7 @@ def approve(
     json
         Print the calls that wait as a JSON list on stdout.
     """
-    with existing_ledger() as ledger:
+    with existing_ledger(run) as ledger:
         found, waiting, holds = _waiting(ledger, run)
         if gates:
             _approve(ledger, found, _held(holds), why)
@@ -76,7 +77,7 @@ def reject(run: str, *, why: str | None = None) -> int:
     why
         Your reason, kept in the ledger beside each row.
     """
-    with existing_ledger() as ledger:
+    with existing_ledger(run) as ledger:
         found, _, holds = _waiting(ledger, run)
         with ledger.page() as tx:
             rows = ledger_holds.reject(tx, found, _held(holds), who=getpass.getuser(), why=why, now=datetime.now(UTC))

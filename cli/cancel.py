@@ -1,11 +1,15 @@
 """`rowtide cancel RUN`."""
 
 import asyncio
+import os
 from datetime import UTC, datetime
 
 from blocks.claude_credentials import ClaudeCredentials
-from cli.say import existing_ledger, out
+from cli.homes import existing_ledger
+from cli.pump import claude_server
+from cli.say import out
 from rowtide.api.collecting import CANCELED, cancel_open
+from rowtide.api.which_api import check_same, in_environment
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, Run
 
@@ -20,15 +24,18 @@ def cancel(run: str) -> int:
     run
         The run's id, as `rowtide runs` lists it.
     """
-    with existing_ledger() as ledger:
+    now = in_environment(os.environ)
+    with existing_ledger(run) as ledger:
         with ledger.page() as tx:
             found = ledgers.find_run(tx, run)
+            check_same(found.run_id, found.api, now)
             ledgers.stop(tx, found, CANCELED)
-        canceled = asyncio.run(_cancel_open(ledger, found))
+        with claude_server():
+            canceled = asyncio.run(_cancel_open(ledger, found))
     out.print(f"{canceled} open batches are being canceled; `rowtide resume {run}` files them and goes on")
     return 0
 
 
 async def _cancel_open(ledger: Ledger, run: Run) -> int:
-    async with ClaudeCredentials.from_environment().get_client() as claude:
+    async with ClaudeCredentials.from_environment().get_client(run) as claude:
         return await cancel_open(ledger, run, claude, clock=lambda: datetime.now(UTC))

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from cli.say import home
+from cli.homes import home
 
 
 def emulator(

@@ -11,11 +11,14 @@ import orjson
 from cyclopts import Parameter
 
 from blocks.model_ladder import overrides_in_force
-from cli.say import existing_ledger, out, tilde
+from cli.homes import existing_ledger
+from cli.say import out, tilde
+from rowtide.errors import UserMistake
 from rowtide.job.job_folder import find_job, load_job
 from rowtide.ladder.catalogue import load_catalogue
 from rowtide.ladder.pricing import MICRO
-from rowtide.routing.difficulty import ROUTER_FILE, Router, Rung, words_of
+from rowtide.ledger.ledger_apis import api_of
+from rowtide.routing.difficulty import ROUTER_FILE, Router, Rung, read_router, words_of
 from rowtide.routing.router_fit import fit_router as fit
 
 STRONGEST = 5
@@ -37,7 +40,11 @@ def fit_router(job: str, *, json: Annotated[bool, Parameter(negative="")] = Fals
     prices = [float(catalogue.tier(tier).price_at(0).output) for tier in found.spec.tiers]
     with existing_ledger() as ledger:
         router = fit(ledger, found, prices, now=datetime.now(UTC))
+        with ledger.view() as tx:
+            is_made_up = api_of(tx, found.name).is_made_up
     file = found.folder / ROUTER_FILE
+    if is_made_up:
+        _check_takes_the_place(file, router)
     _write(file, router)
     if json:
         sys.stdout.write(orjson.dumps(_summary(router)).decode() + "\n")
@@ -111,6 +118,16 @@ def _summary(router: Router) -> dict[str, Any]:
     for rung, shown in zip(router.rungs, kept["rungs"], strict=True):
         shown["strongest"] = [{"feature": words_of(name), "log_odds": weight} for name, weight in strongest(rung)]
     return kept
+
+
+def _check_takes_the_place(file: Path, router: Router) -> None:
+    """Raise UserMistake where what was made up would take the place of what was learnt from another API."""
+    before = read_router(file.parent)
+    if before and before.api != router.api:
+        raise UserMistake(
+            "was learnt from another API's answers, and the job's newest run had made-up ones: move it away first",
+            file=file,
+        )
 
 
 def _write(file: Path, router: Router) -> None:

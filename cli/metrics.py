@@ -1,7 +1,8 @@
 """`rowtide metrics`."""
 
+from cli.homes import existing_ledger
 from cli.measuring import Meters
-from cli.say import err, existing_ledger
+from cli.say import err
 
 
 def metrics(*, host: str = "127.0.0.1", port: int = 9464) -> int:

@@ -14,8 +14,9 @@ from cyclopts import Parameter, validators
 from rich.table import Table
 
 from blocks.claude_credentials import ClaudeCredentials
+from cli.homes import home, is_rehearsal, rehearse_without_key
 from cli.pump import Amount, AskedLane, claude_server, planned
-from cli.say import home, out
+from cli.say import out
 from rowtide.forecast.forecast_words import Grid, as_json, in_a_sentence, tables, warnings_of
 from rowtide.forecast.foreseeing import Seen, as_asked, foresee
 from rowtide.job.job_folder import find_job
@@ -58,6 +59,7 @@ def plan_(
     json
         Print one JSON object on stdout.
     """
+    rehearse_without_key()
     found = planned(find_job(job, jobs=Path("jobs")), source)  # mistakes come before servers
     seen = _see(as_asked(found, lane, budget, finish_within), limit, sample)
     if json:
@@ -68,7 +70,7 @@ def plan_(
 
 
 def _see(found: Plan, limit: int | None, sample: int) -> Seen:
-    counted_by = "the API" if os.environ.get("ANTHROPIC_API_KEY") else "the emulator"
+    counted_by = "the emulator" if is_rehearsal() else "the API"
 
     async def see() -> Seen:
         with _ledger_if_any() as ledger:

@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from cli.say import err, existing_ledger, home
+from cli.homes import existing_ledger, home
+from cli.say import err
 from rowtide.ledger.ledger import Ledger, find_run, has_run
 from rowtide.ledger.ledger_glance import Glance, glance
 from rowtide.ledger.states import RowState

@@ -15,11 +15,14 @@ from cyclopts import Parameter, validators
 from prefect.settings import get_current_settings
 
 from blocks.ledger_database import LedgerDatabase
+from cli.homes import existing_ledger, home, is_rehearsal
 from cli.progress import watching
-from cli.say import complain, err, existing_ledger, home, out, tilde
+from cli.say import complain, err, out, tilde
 from cli.written import written
 from flows.run_job import run_job
+from rowtide.api.which_api import BASE_URL, KEY, REHEARSAL
 from rowtide.errors import Stopped, StoppedByWorld
+from rowtide.job.job import SinkSpec
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_story import summary
@@ -77,7 +80,7 @@ def planned(folder: Path, source: Path | None) -> Plan:
 @contextmanager
 def claude_server() -> Generator[None]:
     """The API the environment names; without a key, the emulator, for as long as we live."""
-    if os.environ.get("ANTHROPIC_API_KEY"):
+    if os.environ.get(KEY):
         yield
         return
     command = [
@@ -93,12 +96,22 @@ def claude_server() -> Generator[None]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
         url = process.stdout.readline().rpartition(" ")[2].strip()
-        err.print("no ANTHROPIC_API_KEY: the emulator answers by rule, not Claude; nothing is sent and nothing is paid")
-        os.environ.update(ANTHROPIC_API_KEY="emulator", ANTHROPIC_BASE_URL=url)
+        os.environ |= {KEY: "emulator", BASE_URL: url, REHEARSAL: "1"}
         try:
             yield
         finally:
             process.stdin.close()
+
+
+def say_rehearsal(instead_of: SinkSpec | None = None, sink: SinkSpec | None = None) -> None:
+    """Say of a rehearsal, in its first line, that it is one, where it is, and where its rows go instead."""
+    if not is_rehearsal():
+        return
+    said = f"rehearsal: no {KEY}, so the emulator makes up the answers: nothing is sent or paid, and nothing of it"
+    said = f"{said} counts for a run with a key. All of it is in {tilde(home())}"
+    if sink and instead_of and instead_of.kind == "sql":
+        said = f"{said}; rows go to {tilde(home() / str(sink.path))}, and not to the table {instead_of.table}"
+    err.print(said, markup=False)
 
 
 def report_of(run_id: str) -> Path:

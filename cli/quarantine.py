@@ -13,7 +13,8 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from cli.say import err, existing_ledger, out
+from cli.homes import existing_ledger
+from cli.say import err, out
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_quarantine
@@ -40,7 +41,7 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
     json
         Print one JSON object on stdout.
     """
-    with existing_ledger() as ledger, ledger.view() as tx:
+    with existing_ledger(run, newest=True) as ledger, ledger.view() as tx:
         found = ledgers.find_run(tx, run)
         groups = ledger_quarantine.groups(tx, found)
         rows = sum(counts(tx, found).values())
@@ -90,7 +91,7 @@ def export(run: str, *, reason: str | None = None, to: Path | None = None) -> in
         raise UserMistake("a sheet ends in .csv or .jsonl", file=to)
     if to and to.exists():
         raise UserMistake("is there already, and may be half mended: name another", file=to)
-    with existing_ledger() as ledger:
+    with existing_ledger(run) as ledger:
         found, job = quarantine.open_run(ledger, run)
         waiting = {each.reason: each.rows for each in _groups(ledger, found)}
         ledger_quarantine.check_reason(reason, waiting)
@@ -121,7 +122,7 @@ def fix(run: str, sheet: Path) -> int:
     if not sheet.is_file():
         raise UserMistake("no such file", file=sheet)
     content = sheet.read_bytes()
-    with existing_ledger() as ledger:
+    with existing_ledger(run) as ledger:
         found, job = quarantine.open_run(ledger, run)
         taken = quarantine.take_back(ledger, found, job, str(sheet), content, _hand())
         if isinstance(taken, quarantine.Before):
@@ -150,7 +151,7 @@ def retry(run: str, *keys: str, reason: str | None = None, tier: str | None = No
     every
         All rows that nobody has given up.
     """
-    with existing_ledger() as ledger:
+    with existing_ledger(run) as ledger:
         found, job = quarantine.open_run(ledger, run)
         sent, stay = quarantine.send_again(ledger, found, job, keys, reason, tier, _hand(), every=every)
         words = f"; {stay:,} were refused at the door and must be mended first" if stay else ""
@@ -175,7 +176,7 @@ def drop(run: str, *keys: str, why: str, reason: str | None = None, every: Every
     every
         All rows that nobody has given up.
     """
-    with existing_ledger() as ledger:
+    with existing_ledger(run) as ledger:
         with ledger.page() as tx:
             found = ledgers.find_run(tx, run)
             chosen = ledger_quarantine.chosen(tx, found, keys, reason, every=every)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.say import err, existing_ledger, home, out, tilde
+from cli.homes import existing_ledger, home
+from cli.say import err, out, tilde
 from rowtide.ledger.ledger import find_run
 from rowtide.report.drawing import draw
 
@@ -29,7 +30,7 @@ def report(
     open_it
         Show it in a browser.
     """
-    with existing_ledger() as ledger:
+    with existing_ledger(run, newest=True) as ledger:
         with ledger.view() as tx:
             run_id = find_run(tx, run).run_id
         file = (to or home() / "reports" / f"{run_id}.html").resolve()

@@ -1,11 +1,13 @@
 """`rowtide resume RUN`."""
 
+import os
 from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from cli.pump import pump
-from cli.say import existing_ledger
+from cli.homes import existing_ledger
+from cli.pump import pump, say_rehearsal
+from rowtide.api.which_api import check_same, in_environment
 from rowtide.ledger import ledger as ledgers
 
 
@@ -28,8 +30,11 @@ def resume(
     json
         Print one JSON object last on stdout.
     """
-    with existing_ledger() as ledger, ledger.view() as tx:
+    now = in_environment(os.environ)
+    with existing_ledger(run) as ledger, ledger.view() as tx:
         found = ledgers.find_run(tx, run)
+    check_same(found.run_id, found.api, now)
+    say_rehearsal()
     return pump(
         found.run_id,
         as_json=json,

@@ -7,8 +7,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.pump import Amount, AskedLane, planned, pump
+from cli.homes import rehearse_without_key
+from cli.pump import Amount, AskedLane, planned, pump, say_rehearsal
 from cli.say import err
+from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import find_job
 
 
@@ -56,7 +58,9 @@ def run(
 
 def _begin(folder: Path, source: Path | None) -> str:
     """Find the mistakes, before any server is started, and name the run."""
+    rehearse_without_key()
     found = planned(folder, source)
+    say_rehearsal(instead_of=read_spec(folder).sink, sink=found.job.spec.sink)
     said = [f"warning: {each}" for each in found.warnings]
     run_id = f"{folder.name}-{datetime.now(UTC):%m%d-%H%M%S}-{secrets.token_hex(2)}"
     err.print("\n".join([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"]), markup=False)

@@ -10,7 +10,8 @@ import orjson
 from cyclopts import Parameter
 from rich.table import Table
 
-from cli.say import existing_ledger, out
+from cli.homes import existing_ledger
+from cli.say import out
 from rowtide.ladder.catalogue import load_catalogue, read_overrides
 from rowtide.ledger.ledger import all_runs
 from rowtide.ledger.ledger_story import summary

@@ -11,9 +11,10 @@ from cyclopts import Parameter, validators
 
 from blocks.webhook_secrets import secrets_in_force
 from cli.announcing import Announcer, has_prefect
+from cli.homes import home
 from cli.measuring import Meters
 from cli.receiver import Limits, Receiver, application
-from cli.say import err, home
+from cli.say import err
 from rowtide.errors import UserMistake
 from rowtide.intake.inbox import Inbox
 from rowtide.intake.signatures import Secrets

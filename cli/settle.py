@@ -7,7 +7,8 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from cli.say import existing_ledger, out
+from cli.homes import existing_ledger
+from cli.say import out
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_batches, ledger_rows
@@ -45,7 +46,7 @@ def settle(
     give_up
         Put its rows into quarantine.
     """
-    with existing_ledger() as ledger:
+    with existing_ledger(run) as ledger:
         with ledger.view() as tx:
             found = ledgers.find_run(tx, run)
         if batch is None:

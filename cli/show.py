@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from cli.say import existing_ledger, out
+from cli.homes import existing_ledger
+from cli.say import out
 from rowtide.compact import read_json
 from rowtide.ladder.ladder import as_quoted
 from rowtide.ladder.pricing import MICRO
@@ -28,7 +29,7 @@ def show(row_key: str, *, run: str | None = None, full: bool = False) -> int:
     full
         Print long texts whole.
     """
-    with existing_ledger() as ledger, ledger.view() as tx:
+    with existing_ledger(run, row_key) as ledger, ledger.view() as tx:
         found = story(tx, row_key, run)
     for line in tell(found, width=None if full else WIDTH):
         out.print(line, markup=False)

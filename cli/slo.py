@@ -9,7 +9,8 @@ import orjson
 from cyclopts import Parameter
 from rich.table import Table
 
-from cli.say import existing_ledger, out
+from cli.homes import existing_ledger
+from cli.say import out
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import find_job
 from rowtide.observing.objectives import HEADINGS, as_cells, as_json

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from cli.say import home
+from cli.homes import home
 from rowtide.work import WRITTEN
 
 WIDTH = 100  # characters of a line

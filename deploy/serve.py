@@ -19,8 +19,9 @@ from typing import Annotated, Any
 import httpx
 from cyclopts import App, Parameter
 
-from cli.pump import claude_server
-from cli.say import complain, err, home
+from cli.homes import home, rehearse_without_key
+from cli.pump import claude_server, say_rehearsal
+from cli.say import complain, err
 
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
@@ -53,7 +54,7 @@ def main(
 ) -> int:
     """Start all of Rowtide on this machine, until interrupted: Prefect's server, a worker, the receiver of webhooks.
 
-    Without ANTHROPIC_API_KEY the emulator answers. All files are under ROWTIDE_HOME.
+    Without ANTHROPIC_API_KEY the emulator answers, in `rehearsal` under ROWTIDE_HOME. All files are under ROWTIDE_HOME.
 
     Parameters
     ----------
@@ -65,6 +66,8 @@ def main(
     if _is_taken(port):
         complain(f"port {port} is taken: name another, make serve ROWTIDE_PREFECT_PORT=4300")
         return 2
+    rehearse_without_key()
+    say_rehearsal()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager stops it as a person would
     logs = home() / "logs"
     logs.mkdir(parents=True, exist_ok=True)

@@ -23,11 +23,16 @@ class Controls:
 
     def routes(self) -> list[Route]:
         return [
+            Route("/_emulator", self.who),
             Route("/_emulator/ledger", self.ledger),
             Route("/_emulator/clock", self.clock, methods=["GET", "POST"]),
             Route("/_emulator/settings", self.settings, methods=["GET", "PUT", "DELETE"]),
             Route("/_emulator/faults", self.faults, methods=["GET", "PUT", "DELETE"]),
         ]
+
+    async def who(self, _: Request) -> Response:
+        """That this is an emulator: a client that keeps answers can keep these apart from a model's."""
+        return _json({"name": "Claude API emulator", "makes_up_answers": True})
 
     async def ledger(self, request: Request) -> Response:
         """Everybody's accounts, or with `?api_key=` those of one."""

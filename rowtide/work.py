@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from rowtide.agent.agent import RowAt
 from rowtide.agent.requests import cache_warnings, cacheable_tokens, check_size, shared_part, with_effort, with_skills
 from rowtide.agent.self_check import Rubric, SecondLook
-from rowtide.api.claude import api_schema
+from rowtide.api.sent_schema import api_schema
+from rowtide.api.which_api import UNKNOWN, Api
 from rowtide.gates.gates import Gate, Suite, load_suite
 from rowtide.intake.sources import columns, describe, source_of
 from rowtide.job.job import SkillsSpec, SourceSpec, ToolServerSpec
@@ -32,6 +33,7 @@ from rowtide.ledger.ledger_batches import Batch
 from rowtide.ledger.ledger_claims import Worker
 from rowtide.routing.difficulty import ROUTER_FILE, fits, read_router
 from rowtide.routing.routing import check_start
+from rowtide.sinks.rehearsal_sink import in_rehearsal
 from rowtide.tools import connector
 from rowtide.tools.connector import BETA, filled
 from rowtide.tools.provided import NOTHING_PROVIDED, Provided, provide
@@ -147,6 +149,7 @@ class Plan:
     """What every row's requests share, whatever its group."""
     warnings: list[str]
     """What is legal, and still likely not meant."""
+    api: Api = UNKNOWN
 
     @property
     def skills(self) -> list[str]:
@@ -227,7 +230,7 @@ def open_work(
     job = load_job(Path(run.job_folder))
     check_unchanged(job.version, run, job.folder)
     names: list[str] = orjson.loads(run.tiers)
-    job = job.on_ladder(names[: len(names) - bool(job.spec.checks.self_check)])
+    job = in_rehearsal(job.on_ladder(names[: len(names) - bool(job.spec.checks.self_check)]), run.api)
     catalogue = load_catalogue(overrides)
     found: dict[str, dict[str, Any]] = orjson.loads(run.servers)
     pinned = {name: ToolServerSpec.model_validate(each["spec"]) for name, each in found.items()}

@@ -14,8 +14,9 @@ async def cancel(run_id: str) -> int:
     Finished rows are kept, and the run can be gone on with.
     """
     with (await LedgerDatabase.in_force()).get_ledger() as ledger:
-        with ledger.page() as tx:
+        with ledger.view() as tx:
             run = ledgers.find_run(tx, run_id)
-            ledgers.stop(tx, run, CANCELED)
-        async with (await ClaudeCredentials.in_force()).get_client() as claude:
+        async with (await ClaudeCredentials.in_force()).get_client(run) as claude:
+            with ledger.page() as tx:
+                ledgers.stop(tx, run, CANCELED)
             return await cancel_open(ledger, run, claude, clock=lambda: datetime.now(UTC))

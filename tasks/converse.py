@@ -29,7 +29,7 @@ async def converse(run_id: str) -> int:
     """
     credentials = await ClaudeCredentials.in_force()
     database = await LedgerDatabase.in_force()
-    async with database.get_work_if_free(run_id) as work, credentials.get_client() as claude:
+    async with database.get_work_if_free(run_id) as work, credentials.get_client(work.run) as claude:
         if not work.worker.is_alone:
             return 0  # another worker sends
         if (lane := lane_now(work, now=_now())) == "batch" or work.run.stopped:

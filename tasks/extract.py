@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect.runtime import flow_run
 
+from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
 from rowtide.gates.holding import look_at_rows
 from rowtide.intake.admission import admissions, keys_of
@@ -37,12 +38,12 @@ async def extract(
 
     `budget` is in US dollars; a run that is found can only be given more. A deadline counts from the run's beginning.
     """
-    database = await LedgerDatabase.in_force()
+    database, api = await LedgerDatabase.in_force(), (await ClaudeCredentials.in_force()).api
     with database.get_ledger() as ledger:
         folder = find_job(job, jobs=Path("jobs"))
         name = run_id or f"{folder.name}-{flow_run.name}-{str(flow_run.id)[:8]}"
         now, worked_by = datetime.now(UTC), str(flow_run.id)
-        run = go_on(ledger, name, budget, worked_by, now=now)
+        run = go_on(ledger, name, api, budget, worked_by, now=now)
         if run is None or not run.extracted_at:
             found = await database.get_plan(folder, run.source_path if run else source, tiers)
             asked = Asked(name, worked_by, source, limit, lane, budget, finish_within_minutes)

@@ -20,7 +20,7 @@ async def route(run_id: str) -> int:
     Then choose the lane by which they go. Returns how many rows were given a tier.
     """
     async with (await LedgerDatabase.in_force()).get_work(run_id) as work:
-        with starting(work.job) as starter:
+        with starting(work.job, work.run.api) as starter:
             routed = _route(work, starter)
         now = datetime.now(UTC)
         if choose_lane(work, now=now) == "sequential":

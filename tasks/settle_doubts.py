@@ -35,7 +35,7 @@ async def settle_doubts(steps: Sequence[Step]) -> int:
 async def _settle(database: LedgerDatabase, run_id: str) -> int:
     """Whoever has the lease is alone at work on a run: a POST without a reply will never have one."""
     credentials = await ClaudeCredentials.in_force()
-    async with database.get_work(run_id) as work, credentials.get_client() as claude:
+    async with database.get_work(run_id) as work, credentials.get_client(work.run) as claude:
         doubt_unanswered(work, clock=_now)
         verdicts = await settle(work, claude, settle=credentials.settle, clock=_now)
     return sum(not isinstance(each, Wait) for each in verdicts)

@@ -39,7 +39,7 @@ async def submit(run_id: str) -> int:
     are still undecided: while there are any, the pump goes on.
     """
     database, credentials = await LedgerDatabase.in_force(), await ClaudeCredentials.in_force()
-    async with database.get_work_if_free(run_id) as work, credentials.get_client() as claude:
+    async with database.get_work_if_free(run_id) as work, credentials.get_client(work.run) as claude:
         if not work.worker.is_alone or not may_send(work):
             return 0 if work.worker.is_alone else undecided(work)
         why, next_micro = work.run.stopped, None

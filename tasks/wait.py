@@ -35,7 +35,7 @@ async def wait(run_id: str) -> dict[str, int]:
     """
     done: Counter[str] = Counter()
     credentials = await ClaudeCredentials.in_force()
-    async with (await LedgerDatabase.in_force()).get_share(run_id) as work, credentials.get_client() as claude:
+    async with (await LedgerDatabase.in_force()).get_share(run_id) as work, credentials.get_client(work.run) as claude:
         collector = Collector(work, claude, settle=credentials.settle, clock=_now)
         pause, reached_at, poll_at = FIRST_PAUSE_SECONDS, _now(), _now()
         longest = LONGEST_WITH_A_DEADLINE if work.run.finish_by else LONGEST_PAUSE_SECONDS

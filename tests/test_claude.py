@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from emulator.clock import Clock
 from emulator.server import start
 from rowtide.api.api_outcomes import BatchStatus, Created, Refused, Unknown
-from rowtide.api.claude import Claude, api_schema
+from rowtide.api.claude import Claude
+from rowtide.api.sent_schema import api_schema
 from rowtide.errors import UserMistake
 
 

@@ -1,4 +1,4 @@
-"""The door to the API: the only module that imports `anthropic`, whose types stop here.
+"""The door to the API: the only module that calls it by `anthropic`, whose types stop here.
 
 Bodies go out and results come in as bytes, through disk: no object per row. A create POST is made once and never
 repeated here, because the API would take it twice.
@@ -17,7 +17,6 @@ from typing import Any, NoReturn, TypeVar
 import anthropic
 import httpx2
 import orjson
-from pydantic import BaseModel
 
 from rowtide.agent.account_refusals import refusal_of
 from rowtide.agent.results import LONGEST_DETAIL, parse_body, replied, with_code
@@ -33,9 +32,9 @@ from rowtide.api.api_outcomes import (
     listed_batches,
     refused_words,
 )
+from rowtide.api.which_api import named
 from rowtide.compact import read_json
 from rowtide.errors import StoppedByWorld, UserMistake, WorldError
-from rowtide.job.answer_schema import check_limits, check_schema
 from rowtide.lanes.pace import allowance_from
 
 Parsed = TypeVar("Parsed")
@@ -45,6 +44,8 @@ BATCHES = f"{MESSAGES}/batches"
 CHUNK_BYTES = 1 << 20
 LIST_PAGE = 100
 POST_SECONDS = 600
+WHO = "/_emulator"
+WHO_SECONDS = 5
 LONGEST_WAIT_SECONDS = 3600.0  # whatever `retry-after` says
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 # What a body that is not what the API promises can raise while it is taken apart, here or in the SDK.
@@ -56,7 +57,9 @@ STREAMED = {"X-Stainless-Raw-Response": "stream"}  # the SDK's own way to say: d
 class Claude:
     """A client for as long as an `async with` lasts. It repeats no call: whoever asks knows whether that is safe."""
 
-    def __init__(self, api_key: str, base_url: str) -> None:
+    def __init__(self, api_key: str, base_url: str, api: str | None = None) -> None:
+        self.api = api or named(base_url)
+        """What it is known by in the ledger."""
         http = anthropic.DefaultAsyncHttpxClient(verify=_tls())
         self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
 
@@ -65,6 +68,15 @@ class Claude:
 
     async def __aexit__(self, *_: object) -> None:
         await self._api.close()
+
+    async def is_emulator(self) -> bool:
+        """Whether it says of itself that it makes its answers up. No answer to that is no."""
+        try:
+            options: Any = {"timeout": WHO_SECONDS}
+            answer = await self._api.get(WHO, cast_to=httpx2.Response, options=options)
+            return orjson.loads(answer.content)["makes_up_answers"] is True
+        except (anthropic.APIError, httpx2.HTTPError, ValueError, LookupError, TypeError):
+            return False
 
     async def create_batch(self, body: Path, betas: Sequence[str] = ()) -> Created | Refused | Unknown:
         """Post a body from disk, once."""
@@ -234,18 +246,6 @@ class Claude:
 def _tls() -> ssl.SSLContext:
     """The machine's certificates: reading them takes 20 ms, so once a process and not once a stage."""
     return httpx2.create_ssl_context()
-
-
-def api_schema(answer: type[BaseModel]) -> dict[str, object]:
-    """The answer model as the JSON schema the API takes. Raises UserMistake for what it cannot express."""
-    original = answer.model_json_schema()
-    check_schema(original, answer.__name__)
-    try:
-        sent = dict(anthropic.transform_schema(original))
-    except ValueError as error:  # a field that may be anything
-        raise UserMistake(f"the API cannot express it: {error}", file="answer.py", key=answer.__name__) from None
-    check_limits(sent, answer.__name__)
-    return sent
 
 
 async def _chunks(body: Path) -> AsyncIterator[bytes]:

@@ -40,4 +40,4 @@ def _of_day(work: Work, now: datetime) -> int | None:
         return None
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with work.ledger.view() as tx:
-        return round(budget * MICRO) - ledger_batches.since_micro(tx, work.run.job, midnight)
+        return round(budget * MICRO) - ledger_batches.since_micro(tx, work.run, midnight)

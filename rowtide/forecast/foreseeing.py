@@ -58,7 +58,7 @@ async def foresee(
 ) -> Seen:
     """Read the source and the ledger, have the API count some rows' tokens, and forecast. Writes nothing."""
     spec = found.job.spec
-    history, pasts = _past(found, ledger)
+    history, pasts = _past(found, ledger, claude.api)
     rows = survey(found, environment, ledger, limit=limit, size=sample)
     choice = choose(_ahead(found, rows, now), pasts, now)
     tokens = await first_tokens(claude, found, rows.sample) if rows.sample else []
@@ -78,13 +78,13 @@ async def foresee(
     return Seen(found, rows, tokens, counted_by, history, choice, told)
 
 
-def _past(found: Plan, ledger: Ledger | None) -> tuple[History | None, Pasts]:
+def _past(found: Plan, ledger: Ledger | None, api: str) -> tuple[History | None, Pasts]:
     if ledger is None:
         return None, Pasts()
     job = found.job
     with ledger.view() as tx:
-        history = ledger_history.history(tx, job.name, job.version.asking, orjson.dumps(job.tiers).decode())
-        return history, ledger_lanes.pasts(tx, job.name)
+        history = ledger_history.history(tx, job.name, job.version.asking, orjson.dumps(job.tiers).decode(), api)
+        return history, ledger_lanes.pasts(tx, job.name, api)
 
 
 def _ahead(found: Plan, rows: Survey, now: datetime) -> lanes.Ahead:

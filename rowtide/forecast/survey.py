@@ -48,7 +48,7 @@ def survey(
     """Read the source, or its first `limit` rows, and sample so many of those that would be asked."""
     spec, folder = plan.job.spec, plan.job.folder
     found, hashes = Survey([0] * len(spec.tiers)), array("q")
-    with starting(plan.job) as starter:
+    with starting(plan.job, plan.api.name) as starter:
         sampling = _Sampling(size)
         for page in read_pages(plan.source, folder, SPOOL_PAGE, environment):
             page = page[: None if limit is None else limit - found.read]
@@ -105,7 +105,7 @@ def _unchanged(ledger: Ledger | None, plan: Plan, ids: Mapping[str, str]) -> set
     if ledger is None or not ids:
         return set()
     with ledger.view() as tx:
-        return ledger_history.unchanged(tx, plan.job.name, plan.job.version.asking, ids)
+        return ledger_history.unchanged(tx, plan.job.name, plan.job.version.asking, plan.api.name, ids)
 
 
 def _take_off(found: Survey, duplicates: int) -> None:

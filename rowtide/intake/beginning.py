@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from rowtide.api.which_api import check_same
 from rowtide.errors import RowtideError
 from rowtide.intake.sources import INBOX
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_flow_runs, ledger_inbox, ledger_prefixes
+from rowtide.ledger import ledger_apis, ledger_flow_runs, ledger_inbox, ledger_prefixes
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.work import Plan
 
@@ -33,11 +34,18 @@ class NothingWaits(RowtideError):
     """The inbox holds fewer rows than a run was to begin with. Nothing was begun."""
 
 
-def go_on(ledger: Ledger, run_id: str, budget_usd: float | None, flow_run_id: str, *, now: datetime) -> Run | None:
-    """The run, if there is one. Whatever stopped it before, it goes on now; with more money, if it is given any."""
+def go_on(
+    ledger: Ledger, run_id: str, api: str, budget_usd: float | None, flow_run_id: str, *, now: datetime
+) -> Run | None:
+    """The run, if there is one. Whatever stopped it before, it goes on now; with more money, if it is given any.
+
+    Raises UserMistake when another API answers it.
+    """
     with ledger.page() as tx:
         if not ledgers.has_run(tx, run_id):
             return None
+        check_same(run_id, ledgers.find_run(tx, run_id).api, api)
+        ledger_apis.write_down(tx, run_id, api)
         ledgers.go_on(tx, run_id, _micro(budget_usd))
         run = ledgers.find_run(tx, run_id)
         ledger_flow_runs.begin(tx, run, flow_run_id, now=now)
@@ -54,6 +62,8 @@ def begin(ledger: Ledger, plan: Plan, asked: Asked, *, now: datetime) -> Run:
     values = {
         **plan.record,
         "run_id": asked.run_id,
+        "api": plan.api.name,
+        "made_up": int(plan.api.is_made_up),
         "source_path": asked.source if asked.source in (None, INBOX) else str(Path(asked.source).resolve()),
         "row_limit": asked.row_limit,
         "lane": asked.lane,

@@ -19,7 +19,7 @@ def choose_lane(work: Work, *, now: datetime) -> Lane:
         return named(run.chosen_lane)
     with work.ledger.view() as tx:
         rows = ledger_rows.counts(tx, run)[RowState.READY]
-        pasts = ledger_lanes.pasts(tx, run.job)
+        pasts = ledger_lanes.pasts(tx, run.job, run.api)
     ahead = Ahead(
         rows=rows,
         has_after=spec.after is not None,
@@ -43,7 +43,7 @@ def lane_now(work: Work, *, now: datetime) -> Lane:
     live, by = work.job.spec.live, work.run.finish_by
     with work.ledger.view() as tx:
         counts = ledger_rows.counts(tx, work.run)
-        pasts = ledger_lanes.pasts(tx, work.run.job) if by else None
+        pasts = ledger_lanes.pasts(tx, work.run.job, work.run.api) if by else None
     ready, moving = counts[RowState.READY], counts[RowState.IN_FLIGHT] + counts[RowState.REPLIED]
     if pasts and by and must_hurry(ready + moving, live.concurrency, pasts, now, moment(by)):
         return "live"
@@ -56,7 +56,7 @@ def is_overdue(work: Work, *, now: datetime) -> bool:
         return False
     with work.ledger.view() as tx:
         waiting = sum(batch.rows for batch in ledger_batches.batches_in(tx, work.run, ["open"]))
-        pasts = ledger_lanes.pasts(tx, work.run.job)
+        pasts = ledger_lanes.pasts(tx, work.run.job, work.run.api)
     return waiting > 0 and now >= last_moment(
         waiting, work.job.spec.live.concurrency, pasts, moment(work.run.finish_by)
     )

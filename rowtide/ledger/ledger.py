@@ -59,6 +59,8 @@ class Run:
     tiers: str
     request: bytes
     servers: str
+    api: str
+    made_up: int
     source: str
     source_path: str | None
     row_limit: int | None

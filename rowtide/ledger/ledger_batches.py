@@ -204,14 +204,14 @@ def spent_micro(tx: Connection, run: Run) -> int:
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 
 
-def since_micro(tx: Connection, job: str, since: datetime) -> int:
-    """What a job's runs have spent since then, and what they may yet spend at worst, in micro-dollars."""
+def since_micro(tx: Connection, run: Run, since: datetime) -> int:
+    """What the job's runs on this API have spent since then, and may yet spend at worst, in micro-dollars."""
     query = text(
         "SELECT coalesce(sum(b.cost_micro + b.reserved_micro), 0) FROM batch b JOIN run r ON r.run_no = b.run_no "
-        "WHERE r.job = :job AND (coalesce(b.filed_at, b.posted_at, b.packed_at) >= :since "
+        "WHERE r.job = :job AND r.api = :api AND (coalesce(b.filed_at, b.posted_at, b.packed_at) >= :since "
         "OR b.state IN ('packed', 'posting', 'open'))"
     )
-    return int(tx.execute(query, {"job": job, "since": timestamp(since)}).scalar_one())
+    return int(tx.execute(query, {"job": run.job, "api": run.api, "since": timestamp(since)}).scalar_one())
 
 
 def reserved_micro(tx: Connection, run: Run) -> int:

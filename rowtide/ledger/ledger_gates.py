@@ -104,13 +104,13 @@ def sent_again(tx: Connection, row_nos: Collection[int]) -> set[int]:
 
 
 def last_good(tx: Connection, run: Run) -> int | None:
-    """The number of the newest earlier run of the job that loaded rows, and that no gate holds or a person rejected."""
+    """The number of the job's newest earlier run on this API that loaded rows, and that no gate or person stopped."""
     query = text(
-        "SELECT max(u.run_no) FROM run u WHERE u.job = :job AND u.run_no < :run "
+        "SELECT max(u.run_no) FROM run u WHERE u.job = :job AND u.api = :api AND u.run_no < :run "
         "AND EXISTS (SELECT 1 FROM load l WHERE l.run_no = u.run_no AND l.done_at IS NOT NULL) "
         "AND NOT EXISTS (SELECT 1 FROM hold h WHERE h.run_no = u.run_no AND h.state IN ('asked', 'rejected'))"
     )
-    return tx.execute(query, {"job": run.job, "run": run.run_no}).scalar()
+    return tx.execute(query, {"job": run.job, "api": run.api, "run": run.run_no}).scalar()
 
 
 def facts(tx: Connection, run_no: int) -> dict[str, float]:

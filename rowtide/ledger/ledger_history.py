@@ -26,18 +26,18 @@ def has_ledger(url: str) -> bool:
         engine.dispose()
 
 
-def history(tx: Connection, job: str, asking: str, tiers: str) -> History | None:
-    """The stays of a job's newest settled rows on this ladder (JSON); None where there are none.
+def history(tx: Connection, job: str, asking: str, tiers: str, api: str) -> History | None:
+    """The stays of a job's newest settled rows on this ladder (JSON) and this API; None where there are none.
 
     Of runs that ask as this version of the job does where there are any, else of others.
     """
     query = text(
         "SELECT u.run_no, v.asking FROM run u JOIN version v USING (run_no, version_no) "
-        "WHERE u.job = :job AND u.tiers = :tiers AND EXISTS "
+        "WHERE u.job = :job AND u.api = :api AND u.tiers = :tiers AND EXISTS "
         "(SELECT 1 FROM row r WHERE r.run_no = u.run_no AND r.turn > 0 "
         "AND r.state IN ('accepted', 'loaded', 'quarantined')) ORDER BY u.run_no DESC LIMIT 200"
     )
-    found = tx.execute(query, {"job": job, "tiers": tiers}).tuples().all()
+    found = tx.execute(query, {"job": job, "api": api, "tiers": tiers}).tuples().all()
     same = [run_no for run_no, its in found if its == asking]
     runs = (same or [run_no for run_no, _ in found])[:RUNS]
     turns = _turns(tx, runs)
@@ -47,16 +47,16 @@ def history(tx: Connection, job: str, asking: str, tiers: str) -> History | None
     return History(len(rows), len({each.run_no for each in turns}), bool(same), list(_stays(turns)))
 
 
-def unchanged(tx: Connection, job: str, asking: str, rows: Mapping[str, str]) -> set[str]:
-    """The keys, among rows (key → row_id), that an earlier run asked just so: a run would not ask them again, unless
-    their answer fails what it is judged by now."""
+def unchanged(tx: Connection, job: str, asking: str, api: str, rows: Mapping[str, str]) -> set[str]:
+    """The keys, among rows (key → row_id), that an earlier run asked this API just so: a run would not ask them
+    again, unless their answer fails what it is judged by now."""
     settled: set[str] = set()
     for table in ("loaded", "set_aside"):
         query = text(
-            f"SELECT row_key, row_id FROM {table} WHERE job = :job AND asking = :asking "
+            f"SELECT row_key, row_id FROM {table} WHERE job = :job AND asking = :asking AND api = :api "
             f"AND row_key {one_of(tx, 'keys', kind='text')}"
         )
-        found = tx.execute(query, {"job": job, "asking": asking, "keys": as_list(list(rows))}).tuples()
+        found = tx.execute(query, {"job": job, "asking": asking, "api": api, "keys": as_list(list(rows))}).tuples()
         settled |= {key for key, row_id in found if rows[key] == row_id}
     return settled
 

@@ -31,16 +31,16 @@ def record_choice(tx: Connection, run: Run, choice: Choice) -> None:
     )
 
 
-def pasts(tx: Connection, job: str) -> Pasts:
-    """What this ledger has seen of batches, of live calls and of a job; the usual where it has seen nothing."""
+def pasts(tx: Connection, job: str, api: str) -> Pasts:
+    """What this ledger has seen of an API's batches and live calls, and of a job there; else what is usual."""
     usual = Pasts()
-    batches, calls = _took(tx, "lane = 'batch'"), _took(tx, "lane <> 'batch'")
+    batches, calls = _took(tx, api, "b.lane = 'batch'"), _took(tx, api, "b.lane <> 'batch'")
     query = text(
         "SELECT count(*), sum(r.turn), sum(r.cost_micro) FROM "
-        "(SELECT r.turn, r.cost_micro FROM row r JOIN run u USING (run_no) WHERE u.job = :job AND r.turn > 0 "
-        "AND r.state IN ('accepted', 'loaded', 'quarantined') ORDER BY r.row_no DESC LIMIT 1000) r"
+        "(SELECT r.turn, r.cost_micro FROM row r JOIN run u USING (run_no) WHERE u.job = :job AND u.api = :api "
+        "AND r.turn > 0 AND r.state IN ('accepted', 'loaded', 'quarantined') ORDER BY r.row_no DESC LIMIT 1000) r"
     )
-    rows, turns, cost_micro = tx.execute(query, {"job": job}).one()
+    rows, turns, cost_micro = tx.execute(query, {"job": job, "api": api}).one()
     return Pasts(
         batch_p90=timedelta(seconds=_p90(batches)) if batches else usual.batch_p90,
         batches=len(batches),
@@ -193,11 +193,12 @@ def _count(tx: Connection, batch_no: int, *, rows: int = 0, reserved: int = 0) -
     )
 
 
-def _took(tx: Connection, which: str) -> list[float]:
+def _took(tx: Connection, api: str, which: str) -> list[float]:
     query = text(
-        f"SELECT took_seconds FROM batch WHERE took_seconds IS NOT NULL AND {which} ORDER BY batch_no DESC LIMIT {SEEN}"
+        "SELECT b.took_seconds FROM batch b JOIN run u USING (run_no) WHERE b.took_seconds IS NOT NULL "
+        f"AND u.api = :api AND {which} ORDER BY b.batch_no DESC LIMIT {SEEN}"
     )
-    return list(tx.execute(query).scalars())
+    return list(tx.execute(query, {"api": api}).scalars())
 
 
 def _p90(numbers: Sequence[float]) -> float:

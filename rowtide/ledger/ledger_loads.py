@@ -156,7 +156,7 @@ def finish(
 ) -> None:
     """The part stands in the sink: its rows are loaded, and remembered by key; those no sink can hold are set aside."""
     values = {**load.of(run), "job": run.job, "sink": sink, "part": load.part}
-    values |= {"asking": run.asking, "judging": run.judging}
+    values |= {"asking": run.asking, "judging": run.judging, "api": run.api}
     quarantine(tx, unfit, now=now)
     # A row that a person mends is loaded in another part.
     tx.execute(text(f"UPDATE row AS r SET load_no = NULL WHERE {OF_LOAD} AND r.state = 'quarantined'"), values)
@@ -165,11 +165,11 @@ def finish(
     settle = text(f"UPDATE row AS r SET {changes} THEN '{SUPERSEDED}' END WHERE {OF_LOAD} AND r.state IN ({legal})")
     versions = f"{ASKED}, {JUDGED}" if run.version_no else ":asking, :judging"
     remember = text(
-        "INSERT INTO loaded (job, row_key, sink, row_id, asking, judging, part, row_no) "
-        f"SELECT :job, r.row_key, :sink, r.row_id, {versions}, :part, r.row_no FROM row r WHERE {OF_LOAD} "
+        "INSERT INTO loaded (job, row_key, sink, row_id, asking, judging, part, row_no, api) "
+        f"SELECT :job, r.row_key, :sink, r.row_id, {versions}, :part, r.row_no, :api FROM row r WHERE {OF_LOAD} "
         "AND r.state = 'loaded' AND r.reason IS NULL ON CONFLICT (job, row_key, sink) DO UPDATE SET "
         "row_id = excluded.row_id, asking = excluded.asking, judging = excluded.judging, part = excluded.part, "
-        "row_no = excluded.row_no WHERE excluded.row_no > loaded.row_no"
+        "row_no = excluded.row_no, api = excluded.api WHERE excluded.row_no > loaded.row_no"
     )
     moved = 0
     for first in range(load.first_row, load.last_row + 1, AT_ONCE):
@@ -193,11 +193,12 @@ def remember_set_aside(tx: Connection, run: Run) -> None:
     """Remember the rows that could not be verified, by key; what the world did to a row is no reason to."""
     tx.execute(
         text(
-            "INSERT INTO set_aside (job, row_key, row_id, asking, judging, row_no) "
-            f"SELECT :job, r.row_key, r.row_id, {ASKED}, :judging, r.row_no FROM row r "
+            "INSERT INTO set_aside (job, row_key, row_id, asking, judging, row_no, api) "
+            f"SELECT :job, r.row_key, r.row_id, {ASKED}, :judging, r.row_no, :api FROM row r "
             "WHERE run_no = :run AND state = 'quarantined' AND turn > 0 AND reason NOT IN ('bounced_out', 'mended') "
             "ON CONFLICT (job, row_key) DO UPDATE SET "
-            "row_id = excluded.row_id, asking = excluded.asking, judging = excluded.judging, row_no = excluded.row_no"
+            "row_id = excluded.row_id, asking = excluded.asking, judging = excluded.judging, row_no = excluded.row_no, "
+            "api = excluded.api"
         ),
-        {"job": run.job, "run": run.run_no, "judging": run.judging},
+        {"job": run.job, "run": run.run_no, "judging": run.judging, "api": run.api},
     )

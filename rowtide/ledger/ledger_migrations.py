@@ -157,7 +157,14 @@ def m012_versions(tx: Connection) -> None:
         _add(tx, f"{table} judging TEXT NOT NULL DEFAULT ''")
 
 
-def m013_stops(tx: Connection) -> None:
+def m013_which_api(tx: Connection) -> None:
+    """Which API answered. What was settled before counts for none: nobody wrote down who answered it."""
+    for table in ("run", "loaded", "set_aside"):
+        _add(tx, f"{table} api TEXT NOT NULL DEFAULT ''")
+    _add(tx, "run made_up INTEGER NOT NULL DEFAULT 0")
+
+
+def m014_stops(tx: Connection) -> None:
     """Why a run stopped, in words; how its rows stood at the beginning of a round; what nobody knows the cost of."""
     for added in ("run stop_detail TEXT", "run round_mark TEXT", "batch unknown_micro INTEGER NOT NULL DEFAULT 0"):
         _add(tx, added)
@@ -178,7 +185,8 @@ MIGRATIONS = [
     m010_workers,
     m011_objectives,
     m012_versions,
-    m013_stops,
+    m013_which_api,
+    m014_stops,
 ]
 
 

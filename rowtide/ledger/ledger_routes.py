@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from rowtide.errors import IllegalMove
 from rowtide.ledger.ledger import Run, as_list, one_of
+from rowtide.ledger.ledger_apis import OF_NEWEST_RUN
 from rowtide.routing.difficulty import Outcome
 
 # Reasons that say the model could not do it; of a row set aside for another, nobody knows whether it could.
@@ -64,8 +65,12 @@ def start(tx: Connection, starts: Sequence[Start]) -> None:
 
 
 def past_runs(tx: Connection, job: str, ladder: Sequence[str], *, rows: int) -> list[int]:
-    """The newest runs of a job on this ladder that together have about so many rows, oldest first."""
-    query = text("SELECT run_no, tiers, read_rows FROM run WHERE job = :job ORDER BY run_no DESC")
+    """The newest runs of a job on this ladder that together have about so many rows, oldest first.
+
+    Only of the API that answers its newest run: what another one says tells nothing of it.
+    """
+    of_job = f"job = :job AND api = {OF_NEWEST_RUN}"
+    query = text(f"SELECT run_no, tiers, read_rows FROM run WHERE {of_job} ORDER BY run_no DESC")
     found: list[int] = []
     for run_no, tiers, read_rows in tx.execute(query, {"job": job}):
         rungs = [tier for tier in orjson.loads(tiers) if not tier.endswith(" (check)")]

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from rowtide.ledger.ledger import moment, timestamp
+from rowtide.ledger.ledger_apis import OF_NEWEST_RUN
 from rowtide.observing.objectives import Figures
 
 # Rows that a model was asked about; one that was set aside at the door, or left as it was, never was.
@@ -15,7 +16,8 @@ _FIGURES = (
     f"THEN 1 ELSE 0 END), 0), coalesce(sum(CASE WHEN {_SETTLED} THEN 1 ELSE 0 END), 0), "
     "coalesce(sum(CASE WHEN w.state = 'loaded' THEN 1 ELSE 0 END), 0), "
     "coalesce(sum(CASE WHEN w.state = 'loaded' OR (w.state = 'quarantined' AND w.turn > 0) THEN 1 ELSE 0 END), 0), "
-    "coalesce(sum(w.cost_micro), 0) FROM run r JOIN row w USING (run_no) WHERE r.job = :job AND r.started_at >= :since"
+    "coalesce(sum(w.cost_micro), 0) FROM run r JOIN row w USING (run_no) WHERE r.job = :job AND r.started_at >= :since "
+    f"AND r.api = {OF_NEWEST_RUN}"
 )
 _OLDEST = (
     "SELECT min(at) FROM (SELECT min(m.received_at) AS at FROM message_row w JOIN message m USING (message_no) "
@@ -26,7 +28,10 @@ _OLDEST = (
 
 
 def figures(tx: Connection, job: str, *, since: datetime, now: datetime) -> Figures:
-    """What the job's runs that began in the window came to; and how long its oldest row waits now."""
+    """What the job's runs that began in the window came to, and how long its oldest row waits now.
+
+    Only of the API that answers its newest run.
+    """
     known = {"job": job, "since": timestamp(since)}
     covered, settled, accepted, judged, cost = tx.execute(text(_FIGURES), known).one()
     oldest = tx.execute(text(_OLDEST), known).scalar()

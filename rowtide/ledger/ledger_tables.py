@@ -61,6 +61,8 @@ run = table(
     Column("tiers", Text, nullable=False),  # JSON: the ladder as it was
     Column("request", LargeBinary, nullable=False),  # the part all requests share: system, tools, schema
     Column("servers", Text, nullable=False, server_default="{}"),  # JSON: which server stands for which capability
+    Column("api", Text, nullable=False, server_default=""),  # which API answers it; empty: not known, from before
+    Column("made_up", Integer, nullable=False, server_default="0"),  # by an emulator: no model answers
     Column("source", Text, nullable=False),
     Column("source_path", Text),  # given by hand instead of the job's own
     Column("row_limit", Number),
@@ -306,6 +308,7 @@ loaded = table(
     Column("judging", Text, nullable=False, server_default=""),  # the version that judged it last
     Column("part", Text, nullable=False),
     Column("row_no", Number, nullable=False),
+    Column("api", Text, nullable=False, server_default=""),  # which API answered it
     clustered=True,
 )
 
@@ -317,6 +320,7 @@ set_aside = table(
     Column("asking", Text, nullable=False),  # the version that asked it
     Column("judging", Text, nullable=False, server_default=""),  # the version that judged it last
     Column("row_no", Number, nullable=False),
+    Column("api", Text, nullable=False, server_default=""),
     clustered=True,
 )
 

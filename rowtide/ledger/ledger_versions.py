@@ -79,7 +79,7 @@ def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
     A row that could not be verified then waits in that run's quarantine: asking it the same again would cost the same.
     """
     values = {"run": run.run_no, "first": first, "last": last, "job": run.job}
-    values |= {"asking": run.asking, "judging": run.judging}
+    values |= {"asking": run.asking, "judging": run.judging, "api": run.api}
     settled = 0
     for table, reason in (("loaded", None), ("set_aside", "set_aside_before")):
         settled += tx.execute(
@@ -87,7 +87,7 @@ def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
                 "UPDATE row SET state = 'unchanged', reason = :reason WHERE run_no = :run AND state = 'ready' "
                 f"AND row_no BETWEEN :first AND :last AND EXISTS (SELECT 1 FROM {table} s WHERE s.job = :job "
                 "AND s.row_key = row.row_key AND s.row_id = row.row_id "
-                "AND s.asking = :asking AND s.judging = :judging)"
+                "AND s.asking = :asking AND s.judging = :judging AND s.api = :api)"
             ),
             {**values, "reason": reason},
         ).rowcount

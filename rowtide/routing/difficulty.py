@@ -90,6 +90,8 @@ class Router(Part):
     """All that was learnt of a job's rows."""
 
     version: int = 1
+    api: str = ""
+    """The API that its rows were answered by; rows of another start as if there were no router. Empty: any."""
     fitted_at: str
     runs: int
     rows: int

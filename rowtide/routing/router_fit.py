@@ -25,6 +25,7 @@ from rowtide.job.golden import read_golden
 from rowtide.job.job_folder import Job
 from rowtide.ledger import ledger_routes
 from rowtide.ledger.ledger import Ledger, timestamp
+from rowtide.ledger.ledger_apis import api_of
 from rowtide.ledger.ledger_routes import Past
 from rowtide.routing.difficulty import Bin, Outcome, Router, Rung, Weight, chance
 from rowtide.routing.features import Features, features_of, vocabulary
@@ -58,6 +59,7 @@ def fit_router(ledger: Ledger, job: Job, output_prices: Sequence[float], *, now:
     tiers = job.spec.tiers
     with ledger.view() as tx:
         run_nos = ledger_routes.past_runs(tx, job.name, tiers, rows=HISTORY_ROWS)
+        api = api_of(tx, job.name)
     pages = _Pages(ledger, run_nos)
     usual = vocabulary(
         (orjson.loads(each.content) for each in pages), job.spec.difficulty.columns, job.spec.difficulty.lookup
@@ -76,6 +78,7 @@ def fit_router(ledger: Ledger, job: Job, output_prices: Sequence[float], *, now:
     right = {each.row_key: history.right.get(each.row_key, {}) for each in history.past if each.row_key in golden}
     choice = choose(rungs, history.past, chances, right, job.spec.difficulty.accuracy)
     return Router(
+        api=api.name,
         fitted_at=timestamp(now),
         runs=history.runs,
         rows=len(history.past),

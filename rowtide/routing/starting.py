@@ -14,11 +14,15 @@ from rowtide.routing.routing import Asker, asking, compile_rules, rung_of
 
 
 @contextmanager
-def starting(job: Job) -> Generator["Starter"]:
-    """Something to ask. The rules' columns were checked with the source; a router of another ladder says nothing."""
+def starting(job: Job, api: str) -> Generator["Starter"]:
+    """Something to ask. The rules' columns were checked with the source.
+
+    A router of another ladder, or of another API's answers, says nothing.
+    """
     start, router = job.spec.start, read_router(job.folder)
     rungs = [rung_of(rule, number, job.spec.tiers, job.folder) for number, rule in enumerate(start)]
-    router = router if fits(router, job.spec.tiers) else None
+    if router and (not fits(router, job.spec.tiers) or router.api not in ("", api)):
+        router = None
     if not start:
         yield Starter(job, rungs, None, router)
         return

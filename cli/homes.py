@@ -1,0 +1,82 @@
+"""Which home a command is about: the one that the environment names, or the rehearsal's in it.
+
+Without a key a run is a rehearsal. Its home is `rehearsal` under ROWTIDE_HOME, with a SQLite ledger of its own,
+whatever ledger the environment names: nothing in it counts for a run with a key.
+"""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rowtide.api.which_api import KEY, REHEARSAL
+from rowtide.errors import UserMistake
+from rowtide.ledger import ledger_apis
+from rowtide.ledger.ledger import Ledger, ledger_url
+
+FOLDER = "rehearsal"
+
+
+def home() -> Path:
+    """The folder of ledger, spool, results and reports."""
+    return Path(os.environ.get("ROWTIDE_HOME", ".rowtide")).resolve()
+
+
+def is_rehearsal() -> bool:
+    """Whether this process is in a rehearsal's home."""
+    return REHEARSAL in os.environ
+
+
+def rehearse_without_key() -> bool:
+    """Go to the rehearsal's home where there is no key. Returns whether this process is there."""
+    if not os.environ.get(KEY) and not is_rehearsal():
+        enter_rehearsal()
+    return is_rehearsal()
+
+
+def enter_rehearsal() -> None:
+    """Let this process, and those it starts, work in the rehearsal's home."""
+    os.environ |= {"ROWTIDE_HOME": str(home() / FOLDER), REHEARSAL: "1"}
+    os.environ.pop("ROWTIDE_LEDGER", None)
+
+
+@contextmanager
+def existing_ledger(run: str | None = None, row_key: str | None = None, *, newest: bool = False) -> Generator[Ledger]:
+    """The ledger that a command is about, and this process in its home. Raises UserMistake when there is none yet.
+
+    Where there are two, it is the one that has the run, the newer run with the row, or with `newest` the newer run;
+    else the one that the environment names.
+    """
+    if not has_ledger():
+        if not _rehearsal_file().is_file():
+            raise UserMistake("no ledger here yet: `rowtide run JOB` makes one", file=home() / "ledger.db")
+        enter_rehearsal()
+    elif (run or row_key or newest) and _rehearsal_file().is_file() and _rehearsal_is_newer(run, row_key):
+        enter_rehearsal()
+    ledger = Ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home()))
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def has_ledger() -> bool:
+    """Whether the environment names a ledger, or there is one in the home."""
+    return "ROWTIDE_LEDGER" in os.environ or (home() / "ledger.db").is_file()
+
+
+def _rehearsal_file() -> Path:
+    return home() / FOLDER / "ledger.db"
+
+
+def _rehearsal_is_newer(run: str | None, row_key: str | None) -> bool:
+    def began(url: str) -> str:
+        ledger = Ledger(url)
+        try:
+            with ledger.view() as tx:
+                return ledger_apis.newest_began(tx, run, row_key) or ""
+        finally:
+            ledger.close()
+
+    own = began(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home()))
+    return began(f"sqlite:///{_rehearsal_file()}") > own

@@ -1,0 +1,82 @@
+"""Which API answers: how one is known again, and why a run goes on with no other.
+
+An API is known by its base URL. A key is no part of it: keys are changed, and many are of one workspace. The emulator
+that Rowtide starts where there is no key has no URL that lasts; it is known by its name, in a home of its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from rowtide.errors import UserMistake
+
+KEY, BASE_URL = "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"
+REHEARSAL = "ROWTIDE_REHEARSAL"  # set by `rowtide`, for itself and its children, where there is no key
+OWN_EMULATOR = "emulator"
+DEFAULT_URL = "https://api.anthropic.com"
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """Who answers, and whether no model does."""
+
+    name: str
+    """Its base URL, or OWN_EMULATOR; empty where it is not known."""
+    is_made_up: bool = False
+    """Answers are made up: it is an emulator."""
+
+
+UNKNOWN = Api("")
+
+
+def named(base_url: str) -> str:
+    """The name of the API at a base URL: the same however the URL is written, and without a password in it.
+
+    Raises UserMistake when it is no URL.
+    """
+    try:
+        parts = urlsplit(base_url.strip())
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        raise UserMistake("not a URL such as https://api.anthropic.com", key=BASE_URL)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    place = host if port in (None, DEFAULT_PORTS[parts.scheme]) else f"{host}:{port}"
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
+
+
+def in_environment(environment: Mapping[str, str]) -> str:
+    """The name of the API that a command would use. Raises UserMistake."""
+    if REHEARSAL in environment or not environment.get(KEY):
+        return OWN_EMULATOR
+    return named(environment.get(BASE_URL) or DEFAULT_URL)
+
+
+def in_words(name: str, *, is_made_up: bool) -> str:
+    """An API as a person reads it."""
+    if name == OWN_EMULATOR:
+        return "the emulator"
+    return f"the emulator at {name}" if is_made_up else name or "an API that was not written down"
+
+
+def check_same(run_id: str, api: str, now: str) -> None:
+    """A run goes on with the API that it began with. Raises UserMistake saying which variable to set.
+
+    `api` is the run's; empty when nobody wrote it down: then any will do.
+    """
+    if api in ("", now):
+        return
+    if api == OWN_EMULATOR:
+        raise UserMistake(
+            f"run {run_id} is a rehearsal, whose answers an emulator makes up, and {now} would answer the rest: "
+            f"unset {KEY} to go on with it, or start a new run"
+        )
+    setting = f"unset {BASE_URL}" if api == DEFAULT_URL else f"set {BASE_URL}={api}"
+    if now == OWN_EMULATOR:
+        setting = f"set {KEY}" + ("" if api == DEFAULT_URL else f" and {BASE_URL}={api}")
+    raise UserMistake(
+        f"run {run_id} is answered by {api}, and {in_words(now, is_made_up=False)} knows nothing of it: "
+        f"{setting} to go on with it, or start a new run"
+    )

@@ -1,0 +1,29 @@
+"""Where a rehearsal loads to: a folder of its own, so that no made-up answer reaches the job's sink."""
+
+from dataclasses import replace
+from os.path import normpath
+from pathlib import Path
+
+from rowtide.api.which_api import OWN_EMULATOR
+from rowtide.job.job import SinkSpec
+from rowtide.job.job_folder import Job
+
+RESULTS = Path("results")
+
+
+def in_rehearsal(job: Job, api: str) -> Job:
+    """The job with a sink of a rehearsal's own, where the emulator that Rowtide started answers it; else as it is."""
+    if api != OWN_EMULATOR:
+        return job
+    return replace(job, spec=job.spec.model_copy(update={"sink": own_sink(job.spec.sink)}))
+
+
+def own_sink(sink: SinkSpec) -> SinkSpec:
+    """The same sink as a folder under the rehearsal's home; a table becomes a folder of Parquet of its name."""
+    if sink.kind == "sql":
+        named = RESULTS / (sink.table or "").replace("/", "_")
+        return SinkSpec(path=named, lineage=sink.lineage, part_rows=sink.part_rows)
+    path = Path(normpath(sink.path or RESULTS))
+    if path.is_absolute() or ".." in path.parts:
+        path = RESULTS / path.name.replace("..", "")
+    return sink.model_copy(update={"path": path})
