@@ -52,13 +52,14 @@ def tell(found: Story, *, width: int | None) -> list[str]:
     lines += _told(found, 0, width)
     for turn in found.turns:
         model = tiers[turn["tier"]] + (f" (answered by {turn['model']})" if turn["model"] else "")
-        batch = f"batch {turn['api_id']} of {turn['batch_rows']:,} rows"
+        blocks = read_json(turn["content"])
         lines += [
             "",
-            f"Turn {turn['turn']}, {model}, {batch}, sent {turn['posted_at'][:19]}",
+            f"Turn {turn['turn']}, {model}, {_sent(turn)}",
             f"  {_tokens(turn)} → stopped: {turn['stop_reason']}, ${turn['cost_micro'] / MICRO:.6f}",
-            *_said(read_json(turn["content"]), width),
+            *_said(blocks, width),
             *_tools(found, turn["turn"], width),
+            *_unmade(found, turn["turn"], blocks, width),
             *_told(found, turn["turn"], width),
         ]
     return lines + _ending(found, width)
@@ -82,6 +83,14 @@ def _start(found: Story) -> list[str]:
     ]
 
 
+def _sent(turn: Mapping[Any, Any]) -> str:
+    """How and when a turn was asked for."""
+    if turn["lane"] == "batch":
+        return f"batch {turn['api_id']} of {turn['batch_rows']:,} rows, sent {(turn['posted_at'] or '')[:19]}"
+    sent = turn["asked_at"]
+    return f"{turn['lane']} call, " + (f"sent {sent[:19]}" if sent else f"sent after {turn['posted_at'][:19]}")
+
+
 def _tokens(turn: Any) -> str:
     read = turn["input_tokens"] + turn["cache_write_tokens"] + turn["cache_read_tokens"]
     return f"{read:,} tokens read ({turn['cache_read_tokens']:,} from cache), {turn['output_tokens']:,} written"
@@ -102,12 +111,26 @@ def _tools(found: Story, turn: int, width: int | None) -> list[str]:
     for call in found.tool_calls:
         if call["turn"] == turn:
             outcome = "failed" if call["is_error"] else "said"
-            arguments = read_json(call["arguments"])
-            asked = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-            lines.append(f"  it called {call['tool']}({shown(asked, width)})")
-            when = "when an earlier row asked" if call["remembered"] else f"{call['milliseconds']} ms"
+            lines.append(f"  it called {call['tool']}({_arguments(read_json(call['arguments']), width)})")
+            when = "remembered of an earlier call" if call["remembered"] else f"{call['milliseconds']} ms"
             lines.append(f"    which {outcome} ({when}): {shown(call['output'], width)}")
     return lines
+
+
+def _unmade(found: Story, turn: int, blocks: list[dict[str, Any]], width: int | None) -> list[str]:
+    """The calls that a reply asked for and that nobody made: one too many, one too often, or one that still waits."""
+    made = {call["call_id"] for call in found.tool_calls if call["turn"] == turn}
+    waits = turn == found.row["turn"] and found.row["state"] in ("replied", "held")
+    return [
+        f"  it asked for {block['name']}({_arguments(block['input'], width)}), "
+        + ("which is not made yet" if waits else "which was not made")
+        for block in blocks
+        if block.get("type") == "tool_use" and block["id"] not in made
+    ]
+
+
+def _arguments(arguments: Mapping[str, Any], width: int | None) -> str:
+    return shown(", ".join(f"{name}={value!r}" for name, value in arguments.items()), width)
 
 
 def _told(found: Story, turn: int, width: int | None) -> list[str]:

@@ -45,7 +45,7 @@ def keys(folder: Path) -> list[str]:
 
 
 def test_rows_that_ask_a_read_only_tool_alike_hear_one_call(api: Any, tmp_path: Path) -> None:
-    found = run(desk_job(tmp_path / "job", tools=["find_order"]))
+    found = run(desk_job(tmp_path / "job", tools=["find_order"], remember=True))
     assert (found["loaded"], found["tool_calls"]) == (9, 9)
     assert calls(tmp_path / "job") == {"find_order": 3}
     assert found["tools_remembered"] == 6

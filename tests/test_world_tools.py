@@ -2,26 +2,42 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
+from conftest import NOW, make_rows, make_run
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
+from sqlalchemy import text as sql
 
+from cli.show import tell
+from rowtide.agent.agent import CallTools, RowAt, ToolUse
 from rowtide.agent.checks import ToolOutput, ungrounded
 from rowtide.agent.results import Replied, parse_line
 from rowtide.compact import compact_json, read_json
 from rowtide.errors import UserMistake
 from rowtide.job.job import GroundingSpec, ToolServerSpec
+from rowtide.ledger import ledger_lanes, ledger_rows, ledger_turns
+from rowtide.ledger.ledger import Ledger, Run, find_run, timestamp
+from rowtide.ledger.ledger_calls import remember
+from rowtide.ledger.ledger_rows import Remark
+from rowtide.ledger.ledger_story import story, summary
+from rowtide.ledger.ledger_turns import Reply, ToolRecord, record_tools
+from rowtide.report.summary import funnel
+from rowtide.tools.calling import call_tools
 from rowtide.tools.tool_results import as_text
 from rowtide.tools.tools import ToolPool
 from rowtide.tools.wire_names import WIRE_CHARS, server_of, wire_name, wire_name_of
+from rowtide.work import Work
 
 SERVERS = Path(__file__).parent / "servers"
 WIRE = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -384,3 +400,199 @@ def test_every_value_of_a_nested_claim_must_stand() -> None:
     assert not problems(lines, ToolOutput("crm.find", J([["bread", 3.2], ["gold"]])))
     (told,) = problems(lines, ToolOutput("crm.find", J([["bread", 3.5], ["gold"]])))
     assert told.startswith("value: 3.2 does not stand")
+
+
+# What is remembered
+
+
+@dataclass
+class Desk:
+    """A run whose rows ask tools, turn after turn, by a clock of its own."""
+
+    ledger: Ledger
+    run: Run
+    pool: ToolPool
+    calls: Path
+    now: datetime = NOW
+    turn: int = 0
+
+    async def ask(self, row_nos: list[int], name: str = "s__find") -> list[ToolRecord]:
+        """Let rows ask the same of a tool, and file what they heard."""
+        self.turn += 1
+        self.now += timedelta(seconds=10)
+        page = [
+            (RowAt(row_no, f"key-{row_no}", 0, self.turn, 0, 0, 0, 0, 0), CallTools([ToolUse("t1", name, {})]))
+            for row_no in row_nos
+        ]
+        heard = await call_tools(cast(Work, self), self.pool, page, clock=lambda: self.now)
+        with self.ledger.page() as tx:
+            record_tools(tx, heard.records)
+            remember(tx, self.run, heard.outputs, asked_at=heard.asked_at)
+        return sorted(heard.records)
+
+    def made(self) -> int:
+        """How many calls reached the server since this was asked last."""
+        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
+        self.calls.unlink(missing_ok=True)
+        return len(lines)
+
+
+def desk(ledger: Ledger, folder: Path, *said: str, **spec: Any) -> Desk:
+    spec = script(
+        folder, [tool("find", annotations=CLOCK)], answers={"find": [result(content(each)) for each in said]}, **spec
+    )
+    return Desk(ledger, make_run(ledger), pool_of(s=spec), folder / "script.calls")
+
+
+# As `mcp-server-time` says of its clock: no hint says that a tool's answers keep.
+CLOCK = {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
+
+
+async def test_nothing_is_remembered_unless_the_job_says_so(sqlite_ledger: Ledger, tmp_path: Path) -> None:
+    at = desk(sqlite_ledger, tmp_path, "10:00", "10:01", "10:02")
+    rows = make_rows(sqlite_ledger, at.run, 3)
+    async with at.pool:
+        assert sorted(each.output for each in await at.ask(rows)) == ["10:00", "10:01", "10:02"]
+        assert (await at.ask(rows[:1]))[0].remembered == 0
+    assert at.made() == 4
+
+
+async def test_what_is_remembered_is_a_success_and_is_shared_until_it_is_too_old(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    at = desk(ledger, tmp_path, "a", "b", remember={"find": 15})
+    rows = make_rows(ledger, at.run, 4)
+    async with at.pool:
+        first = await at.ask(rows)
+        assert ([each.output for each in first], sum(each.remembered for each in first), at.made()) == (["a"] * 4, 3, 1)
+        assert [each.output for each in await at.ask(rows)] == ["a"] * 4
+        assert at.made() == 0
+        assert [each.output for each in await at.ask(rows)] == ["b"] * 4, "20 seconds are more than 15"
+        assert at.made() == 1
+
+
+async def test_an_error_is_neither_shared_nor_remembered_flagged_or_by_the_pattern(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """A SQL tool that says in plain text that its database is locked answered every row of a run with that."""
+    locked = "Database error: database is locked"
+    at = desk(ledger, tmp_path, locked, locked, "Berlin", error_if="^Database error", remember=True)
+    rows = make_rows(ledger, at.run, 4)
+    async with at.pool:
+        found = await at.ask(rows)
+        assert Counter((each.output, each.is_error) for each in found) == {(locked, 1): 2, ("Berlin", 0): 2}
+        assert at.made() == 4
+        assert {each.output for each in await at.ask(rows)} == {"Berlin"}
+        assert at.made() == 0
+
+
+async def test_a_row_that_is_sent_again_asks_anew_and_others_do_not(ledger: Ledger, tmp_path: Path) -> None:
+    at = desk(ledger, tmp_path, "old", "new", remember=True)
+    rows = make_rows(ledger, at.run, 2)
+    async with at.pool:
+        await at.ask(rows)
+        with ledger.page() as tx:
+            values = {"row": rows[0], "now": timestamp(at.now)}
+            tx.execute(
+                sql(
+                    "INSERT INTO note (row_no, turn, move, reason, detail, noted_at) "
+                    "VALUES (:row, 1, 'retry', 'not_verified', '', :now)"
+                ),
+                values,
+            )
+        assert [each.output for each in await at.ask(rows)] == ["new", "old"]
+        assert [each.output for each in await at.ask(rows)] == ["new", "new"]
+
+
+async def test_what_was_kept_before_the_pattern_called_it_an_error_is_not_used(
+    sqlite_ledger: Ledger, tmp_path: Path
+) -> None:
+    at = desk(sqlite_ledger, tmp_path, "Database error: locked", remember=True)
+    rows = make_rows(sqlite_ledger, at.run, 1)
+    async with at.pool:
+        await at.ask(rows)
+    mended = script(
+        tmp_path, [tool("find")], answers={"find": result(content("Berlin"))}, remember=True, error_if="^Database"
+    )
+    async with pool_of(s=mended) as at.pool:
+        assert [each.output for each in await at.ask(rows)] == ["Berlin"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"error_if": "(("}, "error_if.*no regular expression"),
+        ({"error_if": {"find": ".*"}}, "error_if.*no regular expression"),
+        ({"remember": -1}, "remember"),
+        ({"remember": {"find": "often"}}, "remember.*not 'often'"),
+    ],
+)
+def test_what_is_remembered_is_said_in_seconds_and_errors_by_a_pattern(spec: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=rf"(?s){words}"):
+        ToolServerSpec.model_validate({"command": "x", **spec})
+
+
+@pytest.mark.parametrize("key", ["remember", "error_if"])
+async def test_a_key_about_a_tool_that_is_not_there_is_refused(tmp_path: Path, key: str) -> None:
+    spec = {key: {"fnd": True if key == "remember" else "x"}}
+    with pytest.raises(UserMistake, match=rf"tools\.s\.{key}: .*no tool 'fnd'.*did you mean 'find'"):
+        async with scripted(tmp_path, [tool("find")], **spec) as tools:
+            await tools.catalogue()
+
+
+# What is told
+
+
+def test_show_tells_how_a_live_row_went_and_which_call_ended_it(sqlite_ledger: Ledger) -> None:
+    """A call that was one too many was shown nowhere, and each live turn as sent with "batch None" as the run began."""
+    (row_no,) = tell_of_a_loop(sqlite_ledger)
+    with sqlite_ledger.view() as tx:
+        lines = tell(story(tx, "key-1"), width=400)
+    told = "\n".join(lines)
+    assert row_no
+    assert "None" not in told
+    assert "Turn 1, haiku, live call, sent 2026-11-21T12:00:05" in told
+    assert "Turn 2, haiku, live call, sent 2026-11-21T12:01:07" in told
+    assert "which said (remembered of an earlier call): Berlin" in told
+    assert told.index("it asked for s__find(n=2), which was not made") < told.index("(loop)")
+    assert told.count("which was not made") == 1
+
+
+def test_the_summary_counts_what_failed_by_the_pattern_too(sqlite_ledger: Ledger) -> None:
+    tell_of_a_loop(sqlite_ledger)
+    with sqlite_ledger.view() as tx:
+        found = summary(tx, find_run(tx, "run-1"), now=NOW)
+    assert (found["tool_calls"], found["tool_errors"], found["tools_remembered"]) == (2, 1, 1)
+    assert "tools    1 of 2 calls of s.find failed, such as: Database error: locked" in "\n".join(funnel(found))
+
+
+def tell_of_a_loop(ledger: Ledger) -> list[int]:
+    """A live row that called a tool twice, and then once too often."""
+    run = make_run(ledger, lane="live")
+    rows = make_rows(ledger, run, 1)
+    (row_no,) = rows
+
+    def asks(*numbers: int) -> bytes:
+        return compact_json(
+            [{"type": "tool_use", "id": f"t{n}", "name": "s__find", "input": {"n": n}} for n in numbers]
+        )
+
+    with ledger.page() as tx:
+        batch_no = ledger_lanes.begin(tx, run, "live", "tag", now=NOW)
+        for turn, (content, after) in enumerate([(asks(0, 1), 5), (asks(2), 67)], 1):
+            ledger_lanes.start(tx, batch_no, {row_no: 0})
+            asked_at = timestamp(NOW + timedelta(seconds=after))
+            replies = [Reply(row_no, turn, batch_no, 0, "tool_use", content, 0, 0, 0, 0, 0, 0, asked_at=asked_at)]
+            ledger_turns.reply(tx, replies)
+            if turn == 1:
+                heard = [("Database error: locked", 1, 0), ("Berlin", 0, 1)]
+                ledger_turns.record_tools(
+                    tx,
+                    [
+                        ToolRecord(row_no, 1, n, f"t{n}", "s.find", b'{"n":%d}' % n, output, failed, 1, remembered)
+                        for n, (output, failed, remembered) in enumerate(heard)
+                    ],
+                )
+                ledger_rows.go_on(tx, {row_no: 2})
+        ledger_rows.quarantine(tx, [Remark(row_no, 2, "loop", "s__find was called 2 times")], now=NOW)
+    return rows

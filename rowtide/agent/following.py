@@ -130,7 +130,7 @@ def _apply(
     with work.ledger.page() as tx:
         ledger_turns.record_tools(tx, heard.records)
         ledger_turns.record_tools(tx, by_the_api, when_there="ON CONFLICT DO NOTHING")  # a reply may be judged again
-        ledger_calls.remember(tx, work.run, heard.outputs)
+        ledger_calls.remember(tx, work.run, heard.outputs, asked_at=heard.asked_at)
         ledger_rows.hold(tx, heard.waiting, now=now)
         ledger_rows.go_on(tx, {row_no: count for row_no, count in calls.items() if row_no not in waiting})
         ledger_rows.check(tx, work.run, {row.row_no: move.content for row, move in page if isinstance(move, Check)})

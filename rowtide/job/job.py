@@ -3,13 +3,17 @@
 Every field is followed by its sentence; `docs/job_yaml.md` is generated from those sentences.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 Lane = Literal["batch", "live", "stream", "sequential"]
+
+
+Remember = bool | float
 
 
 class Spec(BaseModel):
@@ -89,12 +93,32 @@ class ToolServerSpec(Spec):
     """Tools that are called only after a person has seen the call and allowed it."""
     read_only: list[str] = []
     """Tools that change nothing although their server does not say so."""
+    remember: Remember | dict[str, Remember] = False
+    """Whether rows that ask alike hear one call: `true`, or so many seconds; or each tool's. Errors never count."""
+    error_if: str | dict[str, str] | None = None
+    """A regular expression, or one for each tool: what it is found in is an error, though the tool does not say so."""
     timeout_seconds: float = 30
     """How long one call may take."""
     concurrency: int = Field(default=8, ge=1)
     """How many calls may be on the wire at once."""
     calls_per_second: float | None = Field(default=None, gt=0)
     """The most calls to begin in a second; no limit by default."""
+
+    @field_validator("remember", mode="before")
+    @classmethod
+    def _how_long(cls, value: object) -> object:
+        for each in value.values() if isinstance(value, dict) else [value]:
+            if not isinstance(each, bool) and not (isinstance(each, int | float) and each > 0):
+                raise ValueError(f"true, false, or for how many seconds; or one of these for each tool; not {each!r}")
+        return value
+
+    @field_validator("error_if")
+    @classmethod
+    def _is_pattern(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        for each in value.values() if isinstance(value, dict) else [value]:
+            if each is not None and not _compiles(each):
+                raise ValueError(f"{each!r} is no regular expression that can be looked for")
+        return value
 
     @model_validator(mode="after")
     def _one_place(self) -> "ToolServerSpec":
@@ -105,6 +129,13 @@ class ToolServerSpec(Spec):
         if self.placement == "connector" and self.ask:
             raise ValueError("`ask` needs `placement: local`: what the API calls itself, nobody can be asked about")
         return self
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        return not re.compile(pattern).search("")  # what is found in nothing is found in everything
+    except (re.error, OverflowError, RecursionError):
+        return False
 
 
 class GroundingSpec(Spec):

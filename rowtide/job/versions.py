@@ -32,7 +32,8 @@ NEITHER: frozenset[Place] = frozenset(
 JUDGING: frozenset[Place] = frozenset(
     {("answer",), ("checks", "corrections"), ("checks", "grounding"), ("gates", "answers"), ("limits",)}
 )
-OF_A_SERVER = frozenset({"timeout_seconds", "concurrency", "calls_per_second"})  # how it is reached, not what it says
+# How a server is reached, and which of its words are asked for again: not what it is asked.
+OF_A_SERVER = frozenset({"timeout_seconds", "concurrency", "calls_per_second", "remember", "error_if"})
 # A run's rows are named by its key and stand on its ladder: another one is another run.
 FIXED = tuple(JOB_KEY + each for each in ("key", "tiers", "after", "checks.self_check.tier"))
 
@@ -111,7 +112,7 @@ def version_of(spec: JobSpec, schema: object, asked: Mapping[str, bytes], judged
     asks["the answer's schema"] = _hash_bytes(orjson.dumps(schema))
     # Only what the job says: a key that a newer Rowtide knows must not make every loaded row stale.
     for path, value in _leaves(spec.model_dump(mode="json", exclude_unset=True)):
-        if not _is_named(path, NEITHER) and not (path[0] == "tools" and path[-1] in OF_A_SERVER):
+        if not _is_named(path, NEITHER) and not (path[0] == "tools" and OF_A_SERVER.intersection(path[2:3])):
             (judges if _is_named(path, JUDGING) else asks)[JOB_KEY + ".".join(path)] = _hash(value)
     return JobVersion(asks, judges)
 

@@ -28,6 +28,7 @@ from rowtide.ladder.outages import fall_back, no_room
 from rowtide.lanes.lanes import at_once
 from rowtide.lanes.pace import Pace
 from rowtide.ledger import ledger_batches, ledger_lanes, ledger_rows
+from rowtide.ledger.ledger import timestamp
 from rowtide.ledger.ledger_batches import Batch
 from rowtide.ledger.ledger_outcomes import apply
 from rowtide.ledger.states import RowState
@@ -215,6 +216,8 @@ class Swarm:
         rows = [(call.row, outcome) for call, outcome in outcomes]
         page = sort(work, batch, models, rows, fall_back(work, models, rows, now=now))
         # What nobody can say the cost of stays reserved.
+        began = {call.row.row_no: timestamp(call.started_at) for call, _ in outcomes}
+        page.replies = [reply._replace(asked_at=began[reply.row_no]) for reply in page.replies]
         known = sum(call.reserved_micro for call, outcome in outcomes if not is_of_unknown_cost(outcome))
         with work.ledger.page() as tx:
             apply(tx, work.run, work.job.spec, batch, page, now=now)

@@ -1,6 +1,7 @@
 """Calls that are remembered, and calls that need leave: what tools were asked, beside what they said.
 
-A read-only call is made once a run; whoever asks the same hears the same. A call that changes something is written
+What a read-only call heard is kept where the job says so, with when: only what is known to be a success, and no longer
+than it holds. A call that changes something is written
 down as *sent* before it is made and as *done* with its outcome, so that a death in between is noticed: nobody knows
 whether it took place, and a person is asked before it is made again.
 """
@@ -8,6 +9,7 @@ whether it took place, and a person is asked before it is made again.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -49,18 +51,35 @@ class Pending:
 COLUMNS = ", ".join(f"a.{name}" for name in Approval.__dataclass_fields__)
 
 
-def remembered(tx: Connection, run: Run, hashes: Collection[str]) -> dict[str, str]:
-    """What earlier calls of this run heard: hash → output."""
-    query = f"SELECT call_hash, output FROM memo WHERE run_no = :run AND call_hash {one_of(tx, 'hashes', kind='text')}"
+class Memo(NamedTuple):
+    """What a call heard, and when it was made."""
+
+    output: str
+    asked_at: str
+
+
+def remembered(tx: Connection, run: Run, hashes: Collection[str]) -> dict[str, Memo]:
+    """What earlier calls of this run heard, by their hashes."""
+    these = one_of(tx, "hashes", kind="text")
+    query = f"SELECT call_hash, output, asked_at FROM memo WHERE run_no = :run AND call_hash {these}"
     found = tx.execute(text(query), {"run": run.run_no, "hashes": as_list(hashes)})
-    return dict(found.tuples().all())
+    return {key: Memo(output, asked_at) for key, output, asked_at in found}
 
 
-def remember(tx: Connection, run: Run, outputs: Mapping[str, str]) -> None:
-    """Keep what calls heard (hash → output) for whoever asks the same."""
+def remember(tx: Connection, run: Run, outputs: Mapping[str, str], *, asked_at: datetime) -> None:
+    """Keep what calls heard (hash → output) for whoever asks the same, in the place of what was kept before."""
     # In order: two workers that insert the same calls the other way round would wait for each other for ever.
-    heard = [(run.run_no, key, output) for key, output in sorted(outputs.items())]
-    insert(tx, "memo", ["run_no", "call_hash", "output"], heard, "ON CONFLICT DO NOTHING")
+    heard = [(run.run_no, key, output, timestamp(asked_at)) for key, output in sorted(outputs.items())]
+    newer = "ON CONFLICT (run_no, call_hash) DO UPDATE SET output = excluded.output, asked_at = excluded.asked_at"
+    insert(tx, "memo", ["run_no", "call_hash", "output", "asked_at"], heard, newer)
+
+
+def sent_again(tx: Connection, row_nos: Sequence[int]) -> dict[int, str]:
+    """When a person last sent rows again, of those that were."""
+    query = (
+        f"SELECT row_no, max(noted_at) FROM note WHERE row_no {one_of(tx, 'rows')} AND move = 'retry' GROUP BY row_no"
+    )
+    return dict(tx.execute(text(query), {"rows": as_list(row_nos)}).tuples().all())
 
 
 def approvals(tx: Connection, row_nos: Sequence[int]) -> dict[Place, Approval]:

@@ -170,6 +170,13 @@ def m014_stops(tx: Connection) -> None:
         _add(tx, added)
 
 
+def m015_memories(tx: Connection) -> None:
+    """When live calls were made, and those that are remembered. What is remembered without may be too old: it goes."""
+    _add(tx, "turn asked_at TEXT")
+    _add(tx, "memo asked_at TEXT NOT NULL DEFAULT ''")
+    tx.execute(text("DELETE FROM memo"))
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -187,6 +194,7 @@ MIGRATIONS = [
     m012_versions,
     m013_which_api,
     m014_stops,
+    m015_memories,
 ]
 
 

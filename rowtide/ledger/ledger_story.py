@@ -235,7 +235,7 @@ def story(tx: Connection, row_key: str, run_id: str | None = None) -> Story:
     content = of_row("SELECT content FROM row_content WHERE row_no = :row")[0]["content"]
     answer = of_row("SELECT content FROM answer WHERE row_no = :row")
     turns = of_row(
-        "SELECT t.*, b.api_id, b.posted_at, b.filed_at, b.rows batch_rows FROM turn t "
+        "SELECT t.*, b.lane, b.api_id, b.posted_at, b.filed_at, b.rows batch_rows FROM turn t "
         "JOIN batch b ON b.batch_no = t.batch_no WHERE t.row_no = :row ORDER BY t.turn"
     )
     loads = of_row("SELECT * FROM load WHERE load_no = :load")

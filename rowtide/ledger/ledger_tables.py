@@ -219,6 +219,7 @@ turn = table(
     Column("kind", Text, nullable=False, server_default="answer"),  # answer, or check: a second look at one
     Column("model", Text),  # its name in the catalogue, where it was not the tier's own
     Column("version_no", Integer, nullable=False, server_default="0"),  # under which it was asked
+    Column("asked_at", Text),  # when a live call was made; of a turn in a batch, the batch says it
     clustered=True,
 )
 
@@ -242,6 +243,7 @@ memo = table(
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("call_hash", Text, primary_key=True),  # of the tool and its arguments, as canonical JSON
     Column("output", Text, nullable=False),
+    Column("asked_at", Text, nullable=False, server_default=""),
     clustered=True,
 )
 

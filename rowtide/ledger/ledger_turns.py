@@ -38,6 +38,8 @@ class Reply(NamedTuple):
     """Its name in the catalogue, where it was not the tier's own."""
     version_no: int = 0
     """Under which it was asked."""
+    asked_at: str | None = None
+    """When a live call was made; of a turn in a batch, the batch says it."""
 
 
 class ToolRecord(NamedTuple):

@@ -1,6 +1,7 @@
 """Making the tool calls of a page of rows: which are made, which are remembered, which wait for a person.
 
-Read-only calls are made once for all rows of a run that ask alike. A call that changes something is committed before
+Where the job says that what a tool said is remembered, a read-only call is made once for all rows of a run that ask
+alike, until it fails, is too old, or a person sends the row again. A call that changes something is committed before
 it is made and after, one by one, with a key that the server can know it by: (run, row, turn, call).
 """
 
@@ -9,7 +10,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import orjson
@@ -17,12 +18,14 @@ import orjson
 from rowtide.agent.agent import CallTools, Move, RowAt, ToolUse
 from rowtide.compact import compact_json
 from rowtide.ledger import ledger_calls, ledger_turns
-from rowtide.ledger.ledger_calls import Approval, Place
+from rowtide.ledger.ledger import timestamp
+from rowtide.ledger.ledger_calls import Approval, Memo, Place
 from rowtide.ledger.ledger_rows import Remark
 from rowtide.ledger.ledger_turns import ToolRecord
 from rowtide.tools.tools import Tool, ToolOutcome, ToolPool
 from rowtide.work import Clock, Work
 
+FOR_EVER_SECONDS = 1e9  # longer than any run
 BY_KEY = orjson.OPT_SORT_KEYS
 ON_THE_WIRE = "the process died while this call was on the wire: it may have taken place"
 
@@ -51,6 +54,7 @@ class Call(NamedTuple):
 class Heard:
     """What came of a page's calls: outcomes to file, outputs to remember, rows that wait for a person."""
 
+    asked_at: datetime
     records: list[ToolRecord] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
     waiting: list[Remark] = field(default_factory=list)
@@ -59,7 +63,7 @@ class Heard:
 async def call_tools(work: Work, pool: ToolPool, page: Sequence[tuple[RowAt, Move]], *, clock: Clock) -> Heard:
     """Make the calls of a page. Nothing is made for a row that waits for a person."""
     asked = [(row, move.calls) for row, move in page if isinstance(move, CallTools) and move.calls]
-    heard = Heard()
+    heard = Heard(asked_at=clock())
     if not asked:
         return heard
     tools = {tool.wire_name: tool for tool in await pool.catalogue()}
@@ -75,7 +79,7 @@ async def call_tools(work: Work, pool: ToolPool, page: Sequence[tuple[RowAt, Mov
     reads = [call for call in calls if not _writes(tools, call) and call.row.row_no not in held]
     wanted = [call for call in writes if call.row.row_no not in held]
     read, written = await asyncio.gather(
-        _read(work, pool, reads, heard),
+        _read(work, pool, tools, reads, heard),
         asyncio.gather(*(_write(work, pool, call, ready.get(call.place), clock) for call in wanted)),
     )
     heard.records += read
@@ -89,22 +93,55 @@ def _writes(tools: Mapping[str, Tool], call: Call) -> bool:
     return tool is not None and tool.may_write
 
 
-async def _read(work: Work, pool: ToolPool, calls: Sequence[Call], heard: Heard) -> list[ToolRecord]:
+async def _read(
+    work: Work, pool: ToolPool, tools: Mapping[str, Tool], calls: Sequence[Call], heard: Heard
+) -> list[ToolRecord]:
+    """Make calls that only read, where nothing is remembered of them. A failure is not shared: others ask."""
+    may_share = [call for call in calls if call.use.tool in tools and tools[call.use.tool].remember_seconds]
+    known = _known(work, tools, may_share, heard.asked_at) if may_share else {}
+    records = [_remembered(call, known[call.place]) for call in may_share if call.place in known]
     alike: dict[str, list[Call]] = defaultdict(list)
-    for call in calls:
-        alike[call.hash].append(call)
+    for call in may_share:
+        if call.place not in known:
+            alike[call.hash].append(call)
+    kept = {call.place for call in may_share}
+    firsts = [same[0] for same in alike.values()]
+    alone = [call for call in calls if call.place not in kept]
+    outcomes = await _made(pool, [*firsts, *alone])
+    records += [_record(call, outcome) for call, outcome in outcomes]
+    rest: list[Call] = []
+    for (_, outcome), same in zip(outcomes, alike.values(), strict=False):
+        if outcome.is_error:
+            rest += same[1:]
+        else:
+            records += [_remembered(other, outcome.text) for other in same[1:]]
+    again = await _made(pool, rest)
+    heard.outputs |= {
+        call.hash: outcome.text for call, outcome in [*outcomes, *again] if call.place in kept and not outcome.is_error
+    }
+    return records + [_record(call, outcome) for call, outcome in again]
+
+
+async def _made(pool: ToolPool, calls: Sequence[Call]) -> list[tuple[Call, ToolOutcome]]:
+    outcomes = await pool.call_all([(call.use.tool, call.use.arguments) for call in calls])
+    return list(zip(calls, outcomes, strict=True))
+
+
+def _known(work: Work, tools: Mapping[str, Tool], calls: Sequence[Call], now: datetime) -> dict[Place, str]:
+    """What earlier calls heard, for those calls that may make use of it."""
     with work.ledger.view() as tx:
-        known = ledger_calls.remembered(tx, work.run, list(alike)) if alike else {}
-    fresh = [(key, same[0]) for key, same in alike.items() if key not in known]
-    outcomes = await pool.call_all([(call.use.tool, call.use.arguments) for _, call in fresh])
-    records = [_remembered(call, known[key]) for key, same in alike.items() if key in known for call in same]
-    for (key, _), outcome in zip(fresh, outcomes, strict=True):
-        first, *others = alike[key]
-        records.append(_record(first, outcome))
-        records += [_record(other, outcome, remembered=1) for other in others]
-        if not outcome.is_error:
-            heard.outputs[key] = outcome.text
-    return records
+        memos = ledger_calls.remembered(tx, work.run, {call.hash for call in calls})
+        sent_again = ledger_calls.sent_again(tx, [call.row.row_no for call in calls]) if memos else {}
+
+    def may_use(call: Call, memo: Memo) -> bool:
+        tool = tools[call.use.tool]
+        oldest = timestamp(now - timedelta(seconds=min(tool.remember_seconds, FOR_EVER_SECONDS)))
+        is_fresh = memo.asked_at > max(oldest, sent_again.get(call.row.row_no, ""))
+        return is_fresh and not tool.says_error(memo.output)
+
+    return {
+        call.place: memos[call.hash].output for call in calls if call.hash in memos and may_use(call, memos[call.hash])
+    }
 
 
 def _with_leave(

@@ -4,19 +4,22 @@ A server's word about its own tools is a hint from a stranger: it can take a per
 job withholds.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import jsonschema_rs
 
 from rowtide.errors import UserMistake, nearest
-from rowtide.job.job import ToolServerSpec
+from rowtide.job.job import Remember, ToolServerSpec
 from rowtide.tools.wire_names import wire_name
+
+Said = TypeVar("Said")
 
 DESCRIPTION_CHARS = 4000
 MOST_TOOLS = 500
@@ -48,6 +51,13 @@ class Tool:
     input_schema: dict[str, Any]
     may_write: bool
     asks: bool
+    remember_seconds: float = 0.0
+    """How long what it said is kept for whoever asks the same; for ever is infinite."""
+    error_if: str | None = None
+
+    def says_error(self, text: str) -> bool:
+        """Whether its words are an error by the job's own pattern."""
+        return self.error_if is not None and re.search(self.error_if, text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,8 @@ def _check_names(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]
         ("allow", spec.allow),
         ("ask", spec.ask),
         ("read_only", spec.read_only),
+        ("remember", spec.remember if isinstance(spec.remember, dict) else []),
+        ("error_if", spec.error_if if isinstance(spec.error_if, dict) else []),
     ):
         for name in names:
             if name not in listed:
@@ -165,8 +177,19 @@ def _offer(server: str, spec: ToolServerSpec, listed: Listed) -> Offer:
         input_schema=schema,
         may_write=not reads,
         asks=asks,
+        remember_seconds=_seconds(_of_tool(spec.remember, listed.name) or False) if reads else 0.0,
+        error_if=_of_tool(spec.error_if, listed.name),
     )
     return Offer(listed, tool, permitted or reads, _misfits_of(schema))
+
+
+def _of_tool(said: Said | dict[str, Said] | None, tool: str) -> Said | None:
+    """What a key says of one tool, when it says the same of all or something of each."""
+    return said.get(tool) if isinstance(said, dict) else said
+
+
+def _seconds(remember: Remember) -> float:
+    return remember if not isinstance(remember, bool) else math.inf if remember else 0.0
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:

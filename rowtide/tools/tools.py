@@ -95,9 +95,10 @@ class ToolPool:
         reads = not offer.tool.may_write
         with span(f"execute_tool {offer.tool.name}", **_as_traced(offer.tool.name)) as made:
             said = await self._servers[server].call(offer.listed.name, arguments, meta, may_repeat=reads)
-            if made and said.is_error:
+            is_error = said.is_error or offer.tool.says_error(said.text)
+            if made and is_error:
                 made.set_attribute("error.type", "tool_error")
-        return ToolOutcome(offer.tool.name, cut(said.text, self._output_chars), said.is_error, said.seconds)
+        return ToolOutcome(offer.tool.name, cut(said.text, self._output_chars), is_error, said.seconds)
 
     async def _offered(self, name: str, *, is_patient: bool) -> dict[str, Offer]:
         if name not in self._offers:
