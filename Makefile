@@ -12,7 +12,7 @@ help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 demo: .venv/.run ## run the companies job against the emulator: no key, no money
-	.venv/bin/rowtide run jobs/companies
+	.venv/bin/rowtide run jobs/companies --prefect
 
 serve: .venv/.run ## Prefect's server, a worker, blocks, deployments and the webhook receiver, on this machine
 	.venv/bin/python -m deploy.serve

@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-from prefect.input import RunInput
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 
-class Leave(RunInput):
+class Leave(BaseModel):
     """Allow or deny the calls above, all of them; for some of them: rowtide approve."""
 
     decision: Literal["allow", "deny"] = Field(description="What becomes of every call listed above.")
@@ -14,7 +13,7 @@ class Leave(RunInput):
     who: str = Field(default="", description="Your name, for the ledger.")
 
 
-class Verdict(RunInput):
+class Verdict(BaseModel):
     """Approve of the run as it is, or reject the rows that wait: they are quarantined and nothing is lost."""
 
     decision: Literal["approve", "reject"] = Field(description="Whether the run goes on past the gates above.")

@@ -15,22 +15,23 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import httpx2
 from tqdm import tqdm
 
 from chaos.effects import Death, Effects
-from chaos.pump import pump
+from flows.pump import pump
 from rowtide.errors import Stopped, StoppedByWorld
 from rowtide.gates.pages import Pages
 from rowtide.job.job_folder import load_job
+from rowtide.orchestrator import RETRY_AFTER_SECONDS, Orchestrator, orchestrated_by
 from rowtide.work import load_gate
 
 SMALL = Path(__file__).parent / "jobs" / "small"
@@ -38,6 +39,9 @@ RUN = "run-1"
 SETTLE_SECONDS = "1"
 LONGEST_LIFE_SECONDS = 60
 AT_THE_BUDGET, STOPPED_BY_WORLD = 4, 3  # how a life ends that stopped on purpose
+
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,18 @@ class Home:
     def labels(self) -> list[str]:
         """The effects of the last life that was let finish."""
         return json.loads((self.folder / "effects.json").read_text())
+
+
+class _Watched(Orchestrator):
+    """Notes which stage an effect is of, and tries a stage again at once."""
+
+    def __init__(self, effects: Effects) -> None:
+        super().__init__(pauses=[0] * len(RETRY_AFTER_SECONDS))
+        self._effects = effects
+
+    async def call(self, stage: Callable[..., Awaitable[R]], *args: Any, **parameters: Any) -> R:
+        self._effects.stage = getattr(stage, "__name__", "")
+        return await super().call(stage, *args, **parameters)
 
 
 def warm_up() -> None:
@@ -154,10 +170,8 @@ def _live(home: Home, death: Death | None) -> NoReturn:
         effects = Effects(home.folder, death)
         effects.install()
 
-        def on_stage(name: str) -> None:
-            effects.stage = name
-
-        asyncio.run(pump(str(home.job), RUN, on_stage, home.budget, home.lane))
+        with orchestrated_by(_Watched(effects)):
+            asyncio.run(pump(str(home.job), None, RUN, None, home.lane, home.budget))
         labels = list(effects.labels)
         (home.folder / "effects.json").write_text(json.dumps(labels))
         status = 0

@@ -5,6 +5,7 @@ Each command is a module that is loaded only when it is asked for: `show` and `r
 
 import atexit
 import os
+import signal
 import sys
 
 from cyclopts import App, CycloptsError
@@ -16,6 +17,7 @@ from rowtide.errors import RowtideError, UserMistake
 EXIT_MISTAKE = 2
 EXIT_STOPPED = 1
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 # Prefect reads these when it is imported. Its own server's noise is not our user's concern; the ledger is.
 QUIET_PREFECT = {
@@ -62,12 +64,15 @@ app.command("cli.emulator:emulator", name="emulator", help="Serve a stand-in for
 def main() -> None:
     """Run the command line.
 
-    Exits 0, 1 (stopped, resumable), 2 (a mistake), 3 (held, or promises broken), 4 (at the budget), 130 (interrupted).
+    Exits 0, 1 (stopped, resumable), 2 (a mistake), 3 (held, or promises broken), 4 (at the budget), or, when a signal
+    has ended it, 130 or 143.
     """
     atexit.register(_close_stderr)  # registered first, so it is called last
     garbage.look_rarely()
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)
+    terminated: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: (terminated.append(number), signal.raise_signal(signal.SIGINT)))
     try:
         status = app(exit_on_error=False)
     except CycloptsError:
@@ -78,9 +83,9 @@ def main() -> None:
     except RowtideError as error:
         complain(f"{error}")
         sys.exit(EXIT_STOPPED)
-    except KeyboardInterrupt:
-        complain("interrupted; what was committed is kept: `rowtide resume RUN` goes on")
-        sys.exit(EXIT_INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        complain(str(stop) or "stopped; what was committed is kept")
+        sys.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
     sys.exit(status or 0)
 
 

@@ -1,10 +1,10 @@
-"""Running the real Prefect flow from a terminal: a server for Claude, a server for Prefect, and progress."""
+"""A run from a terminal: a server for Claude, Prefect where there is a server of its own, and progress."""
 
 import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from cyclopts import Parameter, validators
-from prefect.settings import get_current_settings
 
 from blocks.ledger_database import LedgerDatabase
 from cli.homes import existing_ledger, home, is_rehearsal
+from cli.prefect_server import server_url
 from cli.progress import watching
 from cli.say import complain, err, out, tilde
 from cli.written import written
-from flows.run_job import run_job
+from flows.pump import pump as plain_pump
 from rowtide.api.which_api import BASE_URL, KEY, REHEARSAL
 from rowtide.errors import Stopped, StoppedByWorld
 from rowtide.job.job import SinkSpec
@@ -31,6 +31,14 @@ from rowtide.report.summary import as_text, stop_words
 from rowtide.work import Plan
 
 AskedLane = Literal["auto", "batch", "live", "stream", "sequential"]
+AskedPrefect = Annotated[
+    bool | None,
+    Parameter(
+        help="Run it as Prefect's flow, on a server that is started if none is found; or never. By default it is run "
+        "so where PREFECT_API_URL or the active profile names a server, or one runs on this machine."
+    ),
+]
+AsJson = Annotated[bool, Parameter(negative="", help="Print one JSON object last on stdout.")]
 Amount = Annotated[float | None, Parameter(validator=validators.Number(gt=0))]
 
 EXIT_HELD = 3
@@ -38,15 +46,21 @@ EXIT_BUDGET = 4
 EXIT_STOPPED = 1
 
 
-def pump(run_id: str, *, as_json: bool, **parameters: Any) -> int:
-    """Run the flow to its end and print what came of it. Returns the exit status."""
-    with claude_server():
-        if not get_current_settings().api.url:
-            err.print(
-                "Prefect: starting its own server for this run, about ten seconds (set PREFECT_API_URL to use yours)"
-            )
-        with written(run_id) as lines, watching(run_id, lines):
-            found = asyncio.run(_run(run_id, parameters))
+Go = Callable[..., Awaitable[dict[str, Any]]]
+"""The pump, or Prefect's flow around it."""
+
+
+def pump(run_id: str, *, as_json: bool, prefect: bool | None, **parameters: Any) -> int:
+    """Run the stages to their end and print what came of it. Returns the exit status.
+
+    `prefect`: through Prefect's flow, whose server is started if there is none; None: if there is one.
+    """
+    with claude_server(), _way(prefect) as go:
+        try:
+            with written(run_id) as lines, watching(run_id, lines):
+                found = asyncio.run(_run(go, run_id, parameters))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"stopped; what was committed is kept: rowtide resume {run_id}") from None
     if found["stopped"]:
         complain(stop_words(found))
     if as_json:
@@ -59,9 +73,24 @@ def pump(run_id: str, *, as_json: bool, **parameters: Any) -> int:
     return EXIT_HELD if found["held"] or found["holds"] else 0
 
 
-async def _run(run_id: str, parameters: dict[str, Any]) -> dict[str, Any]:
+@contextmanager
+def _way(prefect: bool | None) -> Generator[Go]:
+    """How the stages are called; says so where that is not by the server that is named."""
+    url = None if prefect is False else server_url()
+    if url is None and not prefect:
+        err.print("no Prefect server: the stages run in this process (--prefect starts one, PREFECT_API_URL names one)")
+        yield plain_pump
+        return
+    from cli.prefect_flow import flow_at  # noqa: PLC0415 # Prefect takes seconds to import
+
+    err.print(f"Prefect: {url}" if url else "Prefect: starting a server for this run, about ten seconds", markup=False)
+    with flow_at(url) as flow:
+        yield flow
+
+
+async def _run(go: Go, run_id: str, parameters: dict[str, Any]) -> dict[str, Any]:
     try:
-        return await run_job(run_id=run_id, **parameters)  # pyright: ignore[reportGeneralTypeIssues] # its overloads
+        return await go(run_id=run_id, **parameters)
     except (Stopped, StoppedByWorld) as stopped:
         with existing_ledger() as ledger:
             with ledger.page() as tx:

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 from cli.homes import existing_ledger
-from cli.pump import pump, say_rehearsal
+from cli.pump import AsJson, AskedPrefect, pump, say_rehearsal
 from rowtide.api.which_api import check_same, in_environment
 from rowtide.ledger import ledger as ledgers
 
@@ -15,7 +15,8 @@ def resume(
     run: str,
     *,
     budget: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    prefect: AskedPrefect = None,
+    json: AsJson = False,
 ) -> int:
     """Go on with a run, from the last committed row.
 
@@ -27,8 +28,6 @@ def resume(
         The run's id, as `rowtide runs` lists it.
     budget
         A larger budget than the run has, in US dollars, all that it has spent included.
-    json
-        Print one JSON object last on stdout.
     """
     now = in_environment(os.environ)
     with existing_ledger(run) as ledger, ledger.view() as tx:
@@ -38,6 +37,7 @@ def resume(
     return pump(
         found.run_id,
         as_json=json,
+        prefect=prefect,
         job=found.job_folder,
         source=found.source_path,
         limit=found.row_limit,

@@ -3,12 +3,9 @@
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from cli.homes import rehearse_without_key
-from cli.pump import Amount, AskedLane, planned, pump, say_rehearsal
+from cli.pump import Amount, AsJson, AskedLane, AskedPrefect, planned, pump, say_rehearsal
 from cli.say import err
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import find_job
@@ -22,7 +19,8 @@ def run(
     lane: AskedLane = "auto",
     budget: Amount = None,
     finish_within: Amount = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    prefect: AskedPrefect = None,
+    json: AsJson = False,
 ) -> int:
     """Run a job over its rows, from source to sink. Rows that an earlier run settled just so are left unchanged.
 
@@ -40,13 +38,12 @@ def run(
         What the run may cost at worst, in US dollars; what would cross it is not sent, and the command exits 4.
     finish_within
         Minutes from now until it should be done; with auto, rows that batches would make late go live.
-    json
-        Print one JSON object last on stdout.
     """
     folder = find_job(job, jobs=Path("jobs"))
     return pump(
         _begin(folder, source),
         as_json=json,
+        prefect=prefect,
         job=str(folder),
         source=str(source.resolve()) if source else None,
         limit=limit,

@@ -4,9 +4,10 @@ from typing import Any
 
 from prefect import flow
 
-from flows.run_job import run_job
+from flows.pump import pump
 from rowtide.intake.sources import INBOX
 from tasks.claim import claim
+from tasks.under_prefect import under_prefect
 
 
 @flow(name="flush_inbox", persist_result=False)
@@ -22,8 +23,9 @@ async def flush_inbox(
         at_least: Do nothing for fewer rows.
         older_than_seconds: Do nothing unless the oldest of them has waited so long.
     """
-    claimed = await claim(job, at_least, older_than_seconds)
-    if claimed is None:
-        return None
-    folder, run_id = claimed
-    return await run_job.fn(folder, INBOX, run_id)  # a run within this one could not be parked
+    with under_prefect():
+        claimed = await claim(job, at_least, older_than_seconds)
+        if claimed is None:
+            return None
+        folder, run_id = claimed
+        return await pump(folder, INBOX, run_id)

@@ -1,24 +1,13 @@
-"""The pump: a job's rows, from source to sink."""
+"""The pump as Prefect runs it: a form, retries, parking, and a page for each run."""
 
-import gc
 from typing import Any, Literal
 
 from prefect import flow
 
-from rowtide import garbage
+from flows.pump import pump
 from tasks.cancel_batches import cancel_batches
-from tasks.converse import converse
-from tasks.extract import extract
-from tasks.follow_up import follow_up
-from tasks.leave import leave
-from tasks.load import load
-from tasks.park import park
-from tasks.report import report
-from tasks.route import route
-from tasks.submit import submit
 from tasks.tell_ahead import tell_ahead
-from tasks.validate import validate
-from tasks.wait import wait
+from tasks.under_prefect import under_prefect
 
 
 @flow(name="run_job", persist_result=False, on_cancellation=[cancel_batches])
@@ -49,16 +38,7 @@ async def run_job(
         tiers: A ladder for this run instead of the job's own, cheapest first: names from the model catalogue.
         dry_run: Only say what the run would likely cost and take, as an artifact; nothing is asked and nothing written.
     """
-    if dry_run:
-        return await tell_ahead(job, source, limit, lane, budget, finish_within_minutes, tiers)
-    if not gc.get_freeze_count():
-        garbage.settle()
-    run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers)  # rows in, once
-    await route(run)  # a first tier for each, and a lane for all
-    while await submit(run) or await leave(run):  # ready rows → batches; or a person's leave for those that wait
-        await converse(run)  # rows of a live lane, call by call
-        await park(run, moved=await wait(run))  # until some batch has ended, and is filed; or parked
-        await follow_up(run)  # tools, checks, corrections: ready again, or answered, or held
-        await validate(run)  # the answers gate: accepted, or set aside
-    await load(run)  # accepted rows → the sink, exactly once
-    return await report(run)
+    with under_prefect():
+        if dry_run:
+            return await tell_ahead(job, source, limit, lane, budget, finish_within_minutes, tiers)
+        return await pump(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers)

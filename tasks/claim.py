@@ -3,8 +3,6 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect.runtime import flow_run
-
 from blocks.ledger_database import LedgerDatabase
 from rowtide.intake.beginning import Asked, NothingWaits, begin
 from rowtide.intake.sources import INBOX
@@ -12,6 +10,7 @@ from rowtide.job.job_folder import find_job
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_inbox
 from rowtide.ledger.ledger import Ledger
+from rowtide.orchestrator import orchestrator
 from tasks.durable import durable
 
 PLAIN_RUN_ID = 12  # the last digits of a flow run's id: the first are the time
@@ -25,7 +24,7 @@ async def claim(job: str | None, at_least: int, older_than_seconds: float | None
     """
     database = await LedgerDatabase.in_force()
     with database.get_ledger() as ledger:
-        run_id = f"inbox-{str(flow_run.id)[-PLAIN_RUN_ID:]}"
+        run_id = f"inbox-{str(orchestrator().flow_run_id)[-PLAIN_RUN_ID:]}"
         with ledger.view() as tx:
             if ledgers.has_run(tx, run_id):
                 return ledgers.find_run(tx, run_id).job_folder, run_id
@@ -54,7 +53,7 @@ def _due(ledger: Ledger, job: str | None, at_least: int, older_than_seconds: flo
 def _asked(run_id: str, at_least: int) -> Asked:
     return Asked(
         run_id,
-        str(flow_run.id),
+        orchestrator().flow_run_id,
         source=INBOX,
         row_limit=None,
         lane="auto",

@@ -4,8 +4,6 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect.runtime import flow_run
-
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
 from rowtide.gates.holding import look_at_rows
@@ -19,6 +17,7 @@ from rowtide.job.versions import check_unchanged
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_prefixes, ledger_rows, ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
+from rowtide.orchestrator import orchestrator
 from rowtide.work import SPOOL_PAGE, Plan
 from tasks.durable import durable
 
@@ -41,8 +40,8 @@ async def extract(
     database, api = await LedgerDatabase.in_force(), (await ClaudeCredentials.in_force()).api
     with database.get_ledger() as ledger:
         folder = find_job(job, jobs=Path("jobs"))
-        name = run_id or f"{folder.name}-{flow_run.name}-{str(flow_run.id)[:8]}"
-        now, worked_by = datetime.now(UTC), str(flow_run.id)
+        now, worked_by = datetime.now(UTC), orchestrator().flow_run_id
+        name = run_id or orchestrator().name_run(folder.name, now)
         run = go_on(ledger, name, api, budget, worked_by, now=now)
         if run is None or not run.extracted_at:
             found = await database.get_plan(folder, run.source_path if run else source, tiers)

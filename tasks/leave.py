@@ -5,32 +5,31 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from prefect.flow_runs import asuspend_flow_run
-from prefect.input import RunInput
+from pydantic import BaseModel
 
 from blocks.leave import Leave, Verdict
 from blocks.ledger_database import LedgerDatabase
 from rowtide.gates.holds import Hold
 from rowtide.ledger import ledger_calls, ledger_holds
 from rowtide.ledger.ledger_calls import Pending
+from rowtide.orchestrator import orchestrator
 from rowtide.work import Work
-from tasks.is_deployed import is_deployed
 from tasks.load import load
 from tasks.tell_of_stop import tell_of_stop
 
 SHOWN = 50
 NAMELESS = "the Prefect UI"
 
-Form = TypeVar("Form", bound=RunInput)
+Form = TypeVar("Form", bound=BaseModel)
 
 
 async def leave(run_id: str) -> bool:
     """Ask for leave by a form on the flow run's page: the run loads what it may and suspends until it is given.
 
-    Returns whether rows go on. Without a deployment there is no such form: `rowtide approve` is asked instead. No
-    Prefect task: only a flow can suspend itself.
+    Returns whether rows go on. Without a deployment there is no such form: `rowtide approve` is asked instead. Not
+    durable: only a flow can suspend itself.
     """
-    if not is_deployed():
+    if not orchestrator().can_suspend:
         return False
     await load(run_id)
     database = await LedgerDatabase.in_force()
@@ -54,9 +53,7 @@ async def leave(run_id: str) -> bool:
 async def _ask(kind: type[Form], words: str, about: Sequence[object]) -> Form:
     key = hashlib.blake2b(";".join(map(str, about)).encode(), digest_size=8).hexdigest()
     name = kind.__name__.lower()
-    given = await asuspend_flow_run(wait_for_input=kind.with_initial_data(description=words), key=f"{name}-{key}")
-    assert isinstance(given, kind)
-    return given
+    return await orchestrator().ask(kind, words, key=f"{name}-{key}")
 
 
 def _decide_holds(work: Work, holds: Sequence[Hold], given: Verdict) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
 from blocks.ledger_database import LedgerDatabase
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_story import summary
 from rowtide.observing.happenings import happened
+from rowtide.orchestrator import orchestrator
 from rowtide.report.summary import as_markdown, stop_error, stop_words
 from tasks.durable import durable
 from tasks.progress import progress
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @durable
 async def report(run_id: str) -> dict[str, Any]:
-    """Close the run's accounts: a summary and a page on disk, the same as Prefect artifacts. Returns the summary.
+    """Close the run's accounts: a summary and a page on disk, and where the orchestrator shows it. Returns the summary.
 
     Raises Stopped, or StoppedByWorld, for a run that ended at a wall: it can be resumed.
     """
@@ -86,9 +86,9 @@ async def _draw(database: LedgerDatabase, run_id: str, file: Path, now: datetime
 
 
 async def _tell(found: dict[str, Any]) -> None:
-    """The same on the run's page in Prefect: one text, and tables of what a person sorts and searches."""
+    """The same where the orchestrator shows it: one text, and tables of what a person sorts and searches."""
     about = f"Rowtide run {found['run_id']}"
-    await acreate_markdown_artifact(as_markdown(found), key="run-report", description=about)
+    await orchestrator().show_text(as_markdown(found), key="run-report", about=about)
     tables: dict[str, list[dict[str, Any]]] = {
         "run-tiers": [{"tier": name, **each} for name, each in found["tiers"].items()],
         "run-set-aside": [{"reason": reason, "rows": count} for reason, count in found["reasons"].items()],
@@ -96,4 +96,4 @@ async def _tell(found: dict[str, Any]) -> None:
     }
     for key, table in tables.items():
         if table:
-            await acreate_table_artifact(table, key=key, description=f"{about}: {key.removeprefix('run-')}")
+            await orchestrator().show_table(table, key=key, about=f"{about}: {key.removeprefix('run-')}")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from httpx import HTTPError
-from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.orchestration import PrefectClient
 from prefect.events import emit_event
 from prefect.exceptions import PrefectException
@@ -17,6 +16,7 @@ from blocks.prefect_client import prefect_client
 from rowtide.errors import RowtideError
 from rowtide.ledger import ledger_flow_runs, ledger_leases
 from rowtide.ledger.ledger import Ledger, find_run
+from rowtide.orchestrator import orchestrator
 from rowtide.parking.waking import Cancel, Restart, Settle, Standing, Step, Wake, Warn
 from tasks.cancel import cancel
 from tasks.durable import durable
@@ -40,7 +40,7 @@ async def see_to(steps: Sequence[Step]) -> dict[str, int]:
                 log.warning("run %s: %s (%s)", step.at.run_id, what, step.why)
                 done.append((step, what))
     if done:
-        await acreate_markdown_artifact(_in_words(done), key="resume-runs", description="What became of idle runs")
+        await orchestrator().show_text(_in_words(done), key="resume-runs", about="What became of idle runs")
     return dict(Counter(what.partition(":")[0] for _, what in done))
 
 

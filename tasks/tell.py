@@ -5,12 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from prefect.events import emit_event
-from prefect.runtime import flow_run
-
 from rowtide.ledger import ledger_slo
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.happenings import happened
+from rowtide.orchestrator import orchestrator
 
 
 def tell(
@@ -23,14 +21,8 @@ def tell(
     with ledger.view() as tx:
         if ledger_slo.was_told(tx, subject, occurrence):
             return
-    if flow_run.id is not None:  # elsewhere nobody listens, and Prefect would start a server to be told
-        emit_event(
-            f"rowtide.{event}",
-            {"prefect.resource.id": f"rowtide.{kind}.{subject}", "prefect.resource.name": subject, "job": job},
-            related=[{"prefect.resource.id": f"rowtide.job.{job}", "prefect.resource.role": "job"}],
-            payload=dict(payload),
-            id=uuid5(NAMESPACE_URL, f"rowtide:{event}:{subject}:{occurrence}"),
-        )
+    event_id = uuid5(NAMESPACE_URL, f"rowtide:{event}:{subject}:{occurrence}")
+    orchestrator().emit(event, kind, subject, payload, job=job, event_id=event_id)
     figures = {key: value for key, value in payload.items() if key != "failures"}  # what a gate saw may be a row's text
     fields = {"job": job, **({"run_id": subject} if kind == "run" else {}), **figures}
     happened(event.replace(".", "_"), f"{event.replace('.', ' ')}: {subject}", fields, is_trouble=True)

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from prefect.artifacts import acreate_markdown_artifact
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
 from rowtide.forecast.forecast_words import as_json, as_markdown, warnings_of
 from rowtide.forecast.foreseeing import as_asked, foresee
 from rowtide.job.job_folder import find_job
+from rowtide.orchestrator import orchestrator
 from tasks.durable import durable
 
 SAMPLE = 50  # rows whose tokens the API counts
@@ -39,5 +39,5 @@ async def tell_ahead(
         async with (await ClaudeCredentials.in_force()).get_client() as claude:
             asked: dict[str, Any] = {"limit": limit, "sample": SAMPLE, "counted_by": "the API"}
             seen = await foresee(found, ledger, claude, os.environ, **asked, now=datetime.now(UTC))
-    await acreate_markdown_artifact(as_markdown(seen), key="run-plan", description=f"What {found.job.name} would cost")
+    await orchestrator().show_text(as_markdown(seen), key="run-plan", about=f"What {found.job.name} would cost")
     return dict(orjson.loads(orjson.dumps(as_json(seen, warnings_of(seen)))))

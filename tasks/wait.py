@@ -11,10 +11,10 @@ from rowtide.api.collecting import Collector
 from rowtide.api.doubt import Wait
 from rowtide.api.settling import settle
 from rowtide.errors import StoppedByWorld, WorldError
+from rowtide.orchestrator import orchestrator
 from rowtide.sharing import is_among_others, is_something_left, may_more_come
 from rowtide.work import Work
 from tasks.durable import durable
-from tasks.is_deployed import is_deployed
 from tasks.progress import progress
 
 FIRST_PAUSE_SECONDS = 0.25
@@ -77,7 +77,7 @@ def _pause(work: Work, poll_at: datetime) -> float:
 def _patience(work: Work, settle: timedelta) -> timedelta:
     """How long to wait here. For ever, where nothing could start the run again, or a deadline must be watched; and
     long enough for a batch that the API does not know to be known as lost."""
-    if work.run.finish_by or not is_deployed():
+    if work.run.finish_by or not orchestrator().can_suspend:
         return FOR_EVER
     return max(timedelta(seconds=work.job.spec.limits.patience_seconds), 2 * settle)
 

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect.artifacts import acreate_markdown_artifact
-
 from blocks.ledger_database import LedgerDatabase
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.objectives import HEADINGS, as_cells, as_json
 from rowtide.observing.watching import Watched, folders_of, watch
+from rowtide.orchestrator import orchestrator
 from tasks.durable import durable
 from tasks.tell import tell
 
@@ -27,7 +26,7 @@ async def watch_objectives(folders: Sequence[str] | None = None) -> int:
         for each in watched:
             _tell(ledger, each)
     if watched:
-        await acreate_markdown_artifact(_in_words(watched, now), key="slo", description="What is promised of jobs")
+        await orchestrator().show_text(_in_words(watched, now), key="slo", about="What is promised of jobs")
     return sum(len(each.breached) for each in watched)
 
 

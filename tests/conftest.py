@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ from prefect.testing.utilities import prefect_test_harness
 from emulator.faults import Call, untroubled_call
 from emulator.server import start
 from emulator.world import workspace_of
+from flows.pump import pump
 from flows.run_job import run_job
 from rowtide.intake.admission import Admission
 from rowtide.ledger import ledger_rows
 from rowtide.ledger.ledger import Ledger, Run, begin_run, ledger_url
+from rowtide.orchestrator import Orchestrator, orchestrated_by
 
 # A slow minute of the machine is no fault of what is tried.
 settings.register_profile("rowtide", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,9 +42,9 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever needs a Prefect server is slow: `make check` leaves it out."""
+    """Whatever needs a server of Prefect's or of Claude's is slow: `make check` leaves it out."""
     for item in items:
-        if "prefect_server" in getattr(item, "fixturenames", ()):
+        if {"prefect_server", "emulator_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
@@ -146,12 +148,13 @@ def emulator_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Any]:
 
 
 @pytest.fixture
-def api(emulator_server: Any, prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Any]:
+def api(emulator_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Any]:
     """The emulator, with an account and a ROWTIDE_HOME of this test's own."""
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ANTHROPIC_API_KEY", f"key-{tmp_path.name}")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", emulator_server.url)
     monkeypatch.setenv("ROWTIDE_SETTLE_SECONDS", "1")
+    monkeypatch.setenv("ROWTIDE_PREFECT_PORT", "0")  # whoever has a server of Prefect's here, it is not for tests
     monkeypatch.setenv("ROWTIDE_PAGE", "0")  # a report's page takes seconds to draw
     yield emulator_server
     emulator_server.world.faults.clear()
@@ -223,8 +226,27 @@ def make_job(
     return folder
 
 
-def run(job: Path, **parameters: Any) -> dict[str, Any]:
-    """The whole flow over a job. Returns its summary."""
+class ThisProcess(Orchestrator):
+    """Calls stages in this process; what the world fails is tried again at once. `on_stage` hears each stage's name."""
+
+    def __init__(self, on_stage: Callable[[str], None] | None) -> None:
+        super().__init__(pauses=[0.1] * 4)
+        self._on_stage = on_stage
+
+    async def call(self, stage: Callable[..., Awaitable[Any]], *args: Any, **parameters: Any) -> Any:
+        if self._on_stage:
+            self._on_stage(stage.__name__)
+        return await super().call(stage, *args, **parameters)
+
+
+def run(job: Path, *, on_stage: Callable[[str], None] | None = None, **parameters: Any) -> dict[str, Any]:
+    """The pump over a job, in this process. Returns the run's summary."""
+    with orchestrated_by(ThisProcess(on_stage)):
+        return asyncio.run(pump(str(job), **parameters))
+
+
+def run_flow(job: Path, **parameters: Any) -> dict[str, Any]:
+    """The same as Prefect's flow: for tests of what Prefect has to do with it, which ask for `prefect_server`."""
     return asyncio.run(run_job(str(job), **parameters))
 
 

@@ -34,8 +34,11 @@ def rowtide(
     stdin: str = "",
     within_seconds: float = 240,
 ) -> Done:
-    """Run `rowtide WORDS` in `folder`. `environment` is laid over ours; None takes a variable away."""
-    given = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+    """Run `rowtide WORDS` in `folder`. `environment` is laid over ours; None takes a variable away.
+
+    Without `--prefect` or PREFECT_API_URL it runs without Prefect, also where somebody has a server on this machine.
+    """
+    given = {**os.environ, "PYTHONPATH": str(ROOT), "ROWTIDE_PREFECT_PORT": "0", **(environment or {})}
     done = subprocess.run(
         [sys.executable, "-m", "cli", *map(str, words)],
         env={name: value for name, value in given.items() if value is not None},

@@ -1,9 +1,7 @@
 """A job is mended in the middle of a run: what was paid for is kept, and only what must be asked again is."""
 
-import asyncio
 import os
 from collections import Counter
-from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
-from conftest import ANSWER, PROMPT, answers_of, ask_ledger, make_job
-from prefect.artifacts import Artifact
+from conftest import ANSWER, PROMPT, answers_of, ask_ledger, make_job, run
 
-from chaos.pump import pump
 from cli.main import app
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger_leases
@@ -34,16 +30,14 @@ RUN = "r1"
 
 
 @pytest.fixture
-def home(emulator_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
+def home(emulator_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A ROWTIDE_HOME of this test's own, and an account at the emulator; no Prefect server."""
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ANTHROPIC_API_KEY", f"key-{tmp_path.name}")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", emulator_server.url)
     for name, value in {"SETTLE_SECONDS": "1", "PAGE": "0", "LEDGER_FROM_ENVIRONMENT": "1"}.items():
         monkeypatch.setenv(f"ROWTIDE_{name}", value)
-    shown = Artifact.acreate
-    yield tmp_path / "home"
-    Artifact.acreate = shown  # the pump without Prefect shows nothing
+    return tmp_path / "home"
 
 
 class Halted(Exception):
@@ -59,7 +53,7 @@ def go(job: Path, *, until: tuple[str, int] | None = None, budget: float | None 
         if until == (name, begun[name]):
             raise Halted(name)
 
-    return asyncio.run(pump(str(job), RUN, on_stage, budget))
+    return run(job, on_stage=on_stage, run_id=RUN, budget=budget, lane="batch")
 
 
 def go_until(job: Path, stage: str, times: int = 1, *, budget: float | None = None) -> None:

@@ -42,7 +42,8 @@ EDGES = {
     "ledger_outcomes", "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_rounds",
     "ledger_routes", "ledger_rows",
     "ledger_slo", "ledger_story", "ledger_tables", "ledger_turns", "ledger_work_tables",
-    "ordering", "outages", "pages", "programs", "quarantine", "registry", "rendering", "router_fit", "rounds",
+    "orchestrator", "ordering", "outages", "pages", "programs", "quarantine", "registry", "rendering", "router_fit",
+    "rounds",
     "routing", "settling", "sharing", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "sorting",
     "sources", "span_export", "starting", "submission", "survey", "swarm", "tallies", "tool_servers",
     "tool_sessions", "tools", "tracing", "validating", "walls", "watching", "whole", "work",
@@ -80,6 +81,7 @@ PRODUCT_FILE_LINES = 300
 SCHEMA_LINES = {"rowtide/ledger/ledger_tables.py": 500, "rowtide/job/job.py": 500}  # read from top to bottom
 FUNCTION_LINES = 40
 LATE = {
+    "cli/pump.py",  # Prefect takes seconds to import: only who runs under it pays for it
     "rowtide/gates/gates.py",  # Great Expectations takes seconds to import: only a job with a gate pays for it
     "rowtide/observing/tracing.py",  # OpenTelemetry's SDK is an extra: only who wants spans needs it
 }

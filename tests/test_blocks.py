@@ -36,7 +36,7 @@ class TestBlocks(BlockStandardTestSuite):
 
 
 async def test_what_stands_in_blocks_reaches_a_run_and_no_secret_stays_in_its_ledger(
-    api: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prefect_server: str, api: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, home, log = os.environ["ANTHROPIC_API_KEY"], tmp_path / "elsewhere", tmp_path / "hush-hush.log"
     for name in ("ANTHROPIC_API_KEY", "ROWTIDE_HOME"):

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from conftest import answers_of, ask_ledger, make_job, run, wait_until
+from conftest import answers_of, ask_ledger, make_job, run_flow, wait_until
 from prefect.client.orchestration import get_client
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import EventTrigger
@@ -110,10 +110,10 @@ async def execute_by_id(flow_run_id: str) -> str:
         return await execute(client, UUID(flow_run_id))
 
 
-def test_a_dry_run_says_what_it_would_cost_and_asks_nothing(api: Any, tmp_path: Path) -> None:
+def test_a_dry_run_says_what_it_would_cost_and_asks_nothing(prefect_server: str, api: Any, tmp_path: Path) -> None:
     job = make_job(tmp_path / "job", rows=6)
-    told = run(job, dry_run=True, tiers=["opus"])
+    told = run_flow(job, dry_run=True, tiers=["opus"])
     assert (told["rows"], list(told["starts"]), told["forecast"]["likely_usd"] > 0) == (6, ["opus"], True)
     assert ask_ledger(tmp_path / "home", "SELECT count(*) FROM run") == [(0,)]
-    assert run(job, tiers=["opus"])["loaded"] == 6
+    assert run_flow(job, tiers=["opus"])["loaded"] == 6
     assert ask_ledger(tmp_path / "home", "SELECT tiers FROM run") == [('["opus"]',)]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cli.main import app
-from flows.run_job import run_job
+from flows.pump import pump
 from rowtide.work import plan
 
 ROOT = Path(__file__).parent.parent
@@ -85,5 +85,5 @@ def test_the_worked_example_is_fit_to_run(example: Path) -> None:
 
 @pytest.mark.slow
 def test_the_worked_example_runs(api: Any, example: Path) -> None:
-    found = asyncio.run(run_job(str(example)))
+    found = asyncio.run(pump(str(example)))
     assert (found["rows"], found["loaded"]) == (3, 3), found["reasons"]

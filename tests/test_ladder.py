@@ -293,7 +293,7 @@ def test_an_effort_a_row_was_given_is_in_its_requests_as_far_as_each_model_has_i
     assert all(rest == efforts[0][1] for _, rest in efforts)
 
 
-async def test_a_block_holds_from_the_next_stage_on(api: Any, tmp_path: Path) -> None:
+async def test_a_block_holds_from_the_next_stage_on(prefect_server: str, api: Any, tmp_path: Path) -> None:
     job = make_job(tmp_path / "job", tiers=["haiku"])
     block = ModelLadder(models={"haiku": {"max_output_tokens": 555}})
     await block.asave("default", overwrite=True)

@@ -13,7 +13,7 @@ import pytest
 from conftest import answers_of, ask_ledger, batch_was_made, make_job, run
 
 from cli.written import written
-from flows.run_job import run_job
+from flows.pump import pump
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_rows_go_live_when_batches_took_longer_than_there_is_time(api: Any, faul
 
     async def two_hours() -> None:
         made = batch_was_made(api)
-        running = asyncio.create_task(run_job(str(make_job(tmp_path / "slow", rows=120))))  # pyright: ignore[reportArgumentType] # a coroutine
+        running = asyncio.create_task(pump(str(make_job(tmp_path / "slow", rows=120))))  # pyright: ignore[reportArgumentType] # a coroutine
         await made.wait()
         api.world.clock.advance(7200)
         await running

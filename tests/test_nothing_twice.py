@@ -11,7 +11,7 @@ from conftest import ANSWER, answers_of, ask_ledger, batch_was_made, make_job, r
 
 from emulator.faults import Call
 from emulator.world import workspace_of
-from flows.run_job import run_job
+from flows.pump import pump
 from rowtide.errors import StoppedByWorld, UserMistake
 
 
@@ -74,10 +74,10 @@ def test_strangers_batches_of_the_same_size_are_left_alone(api: Any, faults: Any
     job = one_turn(tmp_path / "job")
 
     async def both() -> dict[str, Any]:
-        made, pump = batch_was_made(api), asyncio.create_task(run_job(str(job)))
+        made, running = batch_was_made(api), asyncio.create_task(pump(str(job)))
         await made.wait()
         after.append(await asyncio.to_thread(stranger, 50))  # as large, and younger than ours
-        return await pump
+        return await running
 
     found = asyncio.run(both())
     assert (found["loaded"], found["batches"], created(api)) == (50, 1, 3)

@@ -195,7 +195,7 @@ def a_small_run(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def small(prefect_server: str, emulator_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def small(emulator_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The small run, once for the tests that leave it as it is."""
     folder = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patch:

@@ -24,7 +24,7 @@ from flows.run_job import run_job
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, ledger_url
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def test_retry_of_a_flow_run_goes_on_with_the_same_run(api: Any, faults: Any, tmp_path: Path) -> None:

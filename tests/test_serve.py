@@ -304,7 +304,7 @@ def test_of_two_messages_of_a_key_the_last_is_taken_and_the_first_says_so(ledger
 
 
 @pytest.fixture
-def inbox(api: Any, tmp_path: Path) -> Generator[Ledger]:
+def inbox(prefect_server: str, api: Any, tmp_path: Path) -> Generator[Ledger]:
     """The ledger of the flows, with a job under jobs/ whose rows come by webhook only."""
     make_job(tmp_path / "jobs" / "sorting", source={"inbox": ["id", "message"]}, tiers=["opus"])
     opened = Ledger(ledger_url(None, tmp_path / "home"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from cli.show import tell
-from flows.run_job import run_job
+from flows.pump import pump
 from rowtide.agent.requests import cache_warnings, shared_part, with_skills
 from rowtide.errors import UserMistake
 from rowtide.job.skills import Skill, matching, read_skills
@@ -134,7 +134,7 @@ def test_the_order_of_the_folders_changes_nothing(group: str, order: list[str]) 
 
 
 def test_rows_of_each_group_are_taught_theirs_from_the_cache(api: Any, tmp_path: Path) -> None:
-    found = asyncio.run(run_job(str(skilled_job(tmp_path / "job")), run_id="s1"))
+    found = asyncio.run(pump(str(skilled_job(tmp_path / "job")), run_id="s1"))
     assert found["loaded"] == 24
     (batch,) = api.world.batches_of(os.environ["ANTHROPIC_API_KEY"])
     sent = api.world._shelf.rows(batch)  # what lies at the API is what was sent
@@ -156,7 +156,7 @@ def test_rows_of_each_group_are_taught_theirs_from_the_cache(api: Any, tmp_path:
 
 
 def test_show_says_which_skills_a_row_had(api: Any, tmp_path: Path) -> None:
-    asyncio.run(run_job(str(skilled_job(tmp_path / "job")), run_id="s1"))
+    asyncio.run(pump(str(skilled_job(tmp_path / "job")), run_id="s1"))
     ledger = Ledger(ledger_url(None, tmp_path / "home"))
     with ledger.view() as tx:
         assert "skills   money, tone" in tell(story(tx, "m0"), width=None)
@@ -283,7 +283,7 @@ def test_a_prefix_under_the_cache_minimum_is_warned_of_before_and_after(api: Any
     job = make_job(tmp_path / "job")
     (before,) = asyncio.run(plan(job, None, {})).warnings
     assert "fewer than can be cached by haiku (512), sonnet (512); it is paid for in full" in before
-    found = asyncio.run(run_job(str(job)))
+    found = asyncio.run(pump(str(job)))
     assert found["cache"] == {"hit_rate": 0, "read_tokens": 0, "written_tokens": 0, "warnings": [before]}
     assert f"warning  {before}" in as_text(found, results="", ledger="").splitlines()
 

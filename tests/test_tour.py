@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import answers_of, ask_ledger, make_job, run, wait_until
+from conftest import answers_of, ask_ledger, make_job, run_flow, wait_until
 from sqlalchemy import text
 
 from rowtide.ledger.ledger import Ledger, ledger_url
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 COMPANIES = str(Path("jobs/companies").resolve())
 SAME = ("rows", "loaded", "quarantined", "reasons", "batches", "turns", "tool_calls", "cost_usd", "tiers")
@@ -25,7 +27,7 @@ def add_up(found: dict[str, Any]) -> bool:
 
 def test_no_row_is_lost(api: Any, tmp_path: Path) -> None:
     rows = b"id,message\nm1,an invoice\n,no key\nm1,the same key\nm2,\xff\xfe\nm3,a parcel,too wide\nm4,a parcel\n"
-    found = run(make_job(tmp_path / "job", rows=rows))
+    found = run_flow(make_job(tmp_path / "job", rows=rows))
     assert (found["rows"], found["loaded"], found["quarantined"]) == (6, 2, 4)
     assert found["reasons"] == {"duplicate_key": 1, "missing_key": 1, "undecodable": 1, "wrong_width": 1}
     assert sorted(answers_of(tmp_path / "home")) == ["m1", "m4"]
@@ -33,24 +35,24 @@ def test_no_row_is_lost(api: Any, tmp_path: Path) -> None:
 
 def test_no_batch_is_paid_for_twice_when_the_reply_to_the_post_is_lost(api: Any, tmp_path: Path) -> None:
     api.world.drop_next_create_reply(os.environ["ANTHROPIC_API_KEY"])
-    found = run(make_job(tmp_path / "job", rows=50))
+    found = run_flow(make_job(tmp_path / "job", rows=50))
     assert (found["loaded"] + found["quarantined"], found["batches"]) == (50, 1 + extra_batches(tmp_path))
     assert billed_batches(api) == found["batches"]
 
 
 def test_nothing_is_sent_for_a_row_that_an_earlier_run_settled(api: Any, tmp_path: Path) -> None:
     job = make_job(tmp_path / "job", rows="id,message\nm1,an invoice\nm2,a parcel [emulator:refuse]\nm3,a parcel\n")
-    first = run(job)
-    again = run(job)
+    first = run_flow(job)
+    again = run_flow(job)
     assert (first["loaded"], first["reasons"]) == (2, {"refused": 1})
     assert (again["unchanged"], again["set_aside_before"], again["turns"], again["batches"]) == (3, 1, 0, 0)
     assert add_up(again)
 
 
 def test_changed_content_is_asked_again_and_stands_once_in_the_sink(api: Any, tmp_path: Path) -> None:
-    run(make_job(tmp_path / "job", rows=12))
+    run_flow(make_job(tmp_path / "job", rows=12))
     job = make_job(tmp_path / "job", rows="id,message\nm0,now the parcel is late\nm1,the parcel is late (1)\n")
-    found = run(job)
+    found = run_flow(job)
     assert (found["unchanged"], found["loaded"]) == (1, 1)
     assert answers_of(tmp_path / "home")["m0"]["topic"] == "delivery"
     assert len(answers_of(tmp_path / "home")) == 12
@@ -84,7 +86,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_end(
 
 
 def test_a_model_is_a_line_of_config(api: Any, tmp_path: Path) -> None:
-    found = run(make_job(tmp_path / "job", tiers=["opus"]))
+    found = run_flow(make_job(tmp_path / "job", tiers=["opus"]))
     assert list(found["tiers"]) == ["opus"]
 
 
@@ -104,7 +106,7 @@ def extra_batches(tmp_path: Path) -> int:
 def environment(home: Path, prefect_server: str, api_url: str) -> dict[str, str]:
     """An account of its own: a shared one would share its prompt cache, and the bills would differ."""
     claude = {"ANTHROPIC_API_KEY": f"key-{home}", "ANTHROPIC_BASE_URL": api_url}
-    quiet = {"ROWTIDE_PAGE": "0"}  # a report's page takes seconds to draw
+    quiet = {"ROWTIDE_PAGE": "0", "ROWTIDE_PREFECT_PORT": "0"}  # a report's page takes seconds to draw
     return {**os.environ, **claude, **quiet, "ROWTIDE_HOME": str(home), "PREFECT_API_URL": prefect_server}
 
 

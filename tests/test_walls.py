@@ -10,7 +10,7 @@ import pytest
 from conftest import NOW, answers_of, batch_was_made, make_job, make_rows, make_run, run
 
 from cli.main import app
-from flows.run_job import run_job
+from flows.pump import pump
 from rowtide.errors import LeaseLost, Stopped
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_batches, ledger_leases, ledger_rows
@@ -78,11 +78,11 @@ def test_a_canceled_run_keeps_what_was_answered_and_resumes_without_a_bounce(
     job = make_job(tmp_path / "job", rows=40, tiers=["opus"])
 
     async def pump_while_somebody_cancels() -> None:
-        made, pump = batch_was_made(api), asyncio.create_task(run_job(str(job), run_id="c1"))
+        made, running = batch_was_made(api), asyncio.create_task(pump(str(job), run_id="c1"))
         await made.wait()
         await asyncio.to_thread(app, ["cancel", "c1"], result_action="return_value")
         with pytest.raises(Stopped, match="canceled"):
-            await pump
+            await running
 
     asyncio.run(pump_while_somebody_cancels())
     api.world.faults.clear()
@@ -126,7 +126,7 @@ def test_two_pumps_on_one_run_take_turns_and_do_no_harm(
     job = make_job(tmp_path / "job", rows=60, limits={"batch_rows": 25})
 
     async def both() -> list[dict[str, Any]]:
-        return list(await asyncio.gather(*(run_job(str(job), run_id="two") for _ in range(2))))
+        return list(await asyncio.gather(*(pump(str(job), run_id="two") for _ in range(2))))
 
     first, second = asyncio.run(both())
     assert first["loaded"] + first["quarantined"] == 60

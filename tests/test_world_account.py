@@ -1,14 +1,12 @@
 """A fault of the account or of the job is no row's fault: the run stops, and no row is the worse for it."""
 
-import asyncio
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ask_ledger, make_job
+from conftest import ask_ledger, make_job, run
 
-from chaos.pump import pump
 from emulator.server import start
 from rowtide.agent.account_refusals import REFUSALS, refusal_of
 from rowtide.agent.policies import Do, policy_of_error
@@ -70,12 +68,12 @@ def go(api: Any, tmp_path: Path) -> Go:
 
     def go(job: Path, lane: str = "batch") -> dict[str, Any]:
         try:
-            return asyncio.run(pump(str(job), "run", lambda _: None, None, lane))
+            return run(job, run_id="run", lane=lane)
         except StoppedByWorld as stopped:
             ledger = Ledger(ledger_url(None, tmp_path / "home"))
             with ledger.view() as tx:
-                run = ledgers.find_run(tx, "run")
-                found = summary(tx, run, now=ledgers.moment(run.started_at))
+                record = ledgers.find_run(tx, "run")
+                found = summary(tx, record, now=ledgers.moment(record.started_at))
             ledger.close()
             return {**found, "words": str(stopped)}
 

@@ -19,8 +19,8 @@ class Asked:
     """What a run was asked to be; what is None is as the job says."""
 
     run_id: str
-    flow_run_id: str = ""
-    """Of Prefect: what works on it."""
+    flow_run_id: str | None = None
+    """Of Prefect: what works on it, if Prefect does."""
     source: str | None = None
     row_limit: int | None = None
     lane: str = "auto"
@@ -35,7 +35,7 @@ class NothingWaits(RowtideError):
 
 
 def go_on(
-    ledger: Ledger, run_id: str, api: str, budget_usd: float | None, flow_run_id: str, *, now: datetime
+    ledger: Ledger, run_id: str, api: str, budget_usd: float | None, flow_run_id: str | None, *, now: datetime
 ) -> Run | None:
     """The run, if there is one. Whatever stopped it before, it goes on now; with more money, if it is given any.
 

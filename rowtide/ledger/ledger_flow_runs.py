@@ -21,9 +21,10 @@ class Unfinished:
     restarts: int
 
 
-def begin(tx: Connection, run: Run, flow_run_id: str, *, now: datetime) -> None:
-    """From now on this flow run works on it."""
-    _append(tx, run, flow_run_id, None, now)
+def begin(tx: Connection, run: Run, flow_run_id: str | None, *, now: datetime) -> None:
+    """From now on this flow run works on it; None: a process without Prefect, which Prefect could not start again."""
+    if flow_run_id is not None:
+        _append(tx, run, flow_run_id, None, now)
 
 
 def restart(tx: Connection, run: Run, flow_run_id: str, why: str, *, now: datetime) -> None:

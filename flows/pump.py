@@ -1,0 +1,44 @@
+"""The pump: a job's rows, from source to sink. The order of events, for the flow and for a process without Prefect."""
+
+import gc
+from typing import Any
+
+from rowtide import garbage
+from tasks.converse import converse
+from tasks.extract import extract
+from tasks.follow_up import follow_up
+from tasks.leave import leave
+from tasks.load import load
+from tasks.park import park
+from tasks.report import report
+from tasks.route import route
+from tasks.submit import submit
+from tasks.validate import validate
+from tasks.wait import wait
+
+
+async def pump(
+    job: str,
+    source: str | None = None,
+    run_id: str | None = None,
+    limit: int | None = None,
+    lane: str = "auto",
+    budget: float | None = None,
+    finish_within_minutes: float | None = None,
+    tiers: list[str] | None = None,
+) -> dict[str, Any]:
+    """Take a job's rows from its source to its sink; the arguments are those of `run_job`. Returns the run's summary.
+
+    Every stage finds its own work in the ledger, so whoever starts it again goes on from the last committed row.
+    """
+    if not gc.get_freeze_count():
+        garbage.settle()
+    run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers)  # rows in, once
+    await route(run)  # a first tier for each, and a lane for all
+    while await submit(run) or await leave(run):  # ready rows → batches; or a person's leave for those that wait
+        await converse(run)  # rows of a live lane, call by call
+        await park(run, moved=await wait(run))  # until some batch has ended, and is filed; or parked
+        await follow_up(run)  # tools, checks, corrections: ready again, or answered, or held
+        await validate(run)  # the answers gate: accepted, or set aside
+    await load(run)  # accepted rows → the sink, exactly once
+    return await report(run)
