@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Nothing here names a package index: pip and uv use the one you configured.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check fix bench bench-full money chaos pictures
+.PHONY: help demo serve test check fix bench bench-full money chaos properties pictures
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -42,6 +42,9 @@ money: .venv/.run ## one model live, in batches, and the ladder: what the compan
 
 pictures: .venv/.test ## photograph the report and the run's page in Prefect, for the documents
 	.venv/bin/python docs/pictures.py
+
+properties: .venv/.test ## a night's worth of generated sources, answers and replies: what comes in comes out, or is refused
+	ROWTIDE_PROPERTIES=night .venv/bin/python -m pytest -n 2 -m properties
 
 chaos: .venv/.test ## kill it at every effect, plan faults at random, and count what that cost: about ten minutes
 	.venv/bin/python -m chaos

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
 
 from rowtide.agent.agent import RowAt
 from rowtide.agent.requests import cache_warnings, cacheable_tokens, check_size, shared_part, with_effort, with_skills
@@ -20,6 +19,7 @@ from rowtide.api.sent_schema import api_schema
 from rowtide.api.which_api import UNKNOWN, Api
 from rowtide.gates.gates import Gate, Suite, load_suite
 from rowtide.intake.sources import columns, describe, source_of
+from rowtide.job.answer_fields import names_of
 from rowtide.job.job import SkillsSpec, SourceSpec, ToolServerSpec
 from rowtide.job.job_folder import Job, check_columns, load_job
 from rowtide.job.prompt import check_holes, read_prompt
@@ -264,16 +264,11 @@ def check_gates(job: Job, known: Collection[str]) -> None:
     """Every gate must be one, over columns that there are; `known` are the source's. Raises UserMistake."""
     columns_of: dict[Gate, Collection[str]] = {
         "rows": known,
-        **dict.fromkeys(("answers", "load"), fields_of(job.answer)),
+        **dict.fromkeys(("answers", "load"), names_of(job.answer)),
     }
     for gate, named in columns_of.items():
         if (file := getattr(job.spec.gates, gate)) is not None:
             load_suite(job.folder / file, gate, named)
-
-
-def fields_of(answer: type[BaseModel]) -> list[str]:
-    """The answer's columns."""
-    return list(answer.model_fields)
 
 
 def _as_kept(pinned: Pinned) -> dict[str, object]:

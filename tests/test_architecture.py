@@ -31,6 +31,7 @@ DECISIONS = {
     "stubs", "summary", "thresholds", "tool_results", "tool_rules", "tool_schemas", "waking", "wanted",
     "wire_names", "words",
     "prompt", "versions", "yaml_file", "which_api",
+    "answer_fields", "answer_values", "refusals",
 }  # fmt: skip
 EDGES = {
     "amending", "taking_up", "ledger_versions",
@@ -48,6 +49,7 @@ EDGES = {
     "sources", "span_export", "starting", "submission", "survey", "swarm", "tallies", "tool_servers",
     "tool_sessions", "tools", "tracing", "validating", "walls", "watching", "whole", "work",
     "ledger_apis", "rehearsal_sink", "sent_schema",
+    "loading", "table_types",
 }  # fmt: skip
 
 HEAVY = {
@@ -68,7 +70,7 @@ HEAVY = {
     "scipy": {"rowtide/routing/thresholds.py"},
     "sqlalchemy": {f"rowtide/ledger/{n}.py" for n in EDGES if "ledger" in n}
     | {"rowtide/intake/sources.py"}
-    | {f"rowtide/sinks/{n}.py" for n in ("sinks", "sink_tables", "sink_duckdb")},
+    | {f"rowtide/sinks/{n}.py" for n in ("sinks", "sink_tables", "sink_duckdb", "table_types")},
 }
 # What a decision has no use for: the machine, the network, the clock.
 OUTSIDE = {

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import orjson
 import pyarrow.dataset as ds
 import pytest
 from conftest import NOW, ask_ledger, make_job, make_run
@@ -54,7 +53,7 @@ class Home:
         version = {"asking": found.asking, "judging": found.judging, "parts": found.record()}
         run = make_run(ledger, run_id, job_folder=str(job), **version)
         rows = [Admission(run.first_row_no + n, key, f"{run_id} {key}", b"{}") for n, key in enumerate(answers, 1)]
-        said = [{"no": row.row_no, "said": orjson.dumps({"tags": [], **answers[row.row_key]})} for row in rows]
+        said = [{"no": row.row_no, "said": json.dumps({"tags": [], **answers[row.row_key]}).encode()} for row in rows]
         with ledger.page() as tx:
             assert ledger_rows.admit(tx, run, rows, read_before=0, read_after=len(rows), now=NOW)
             accepted = "UPDATE row SET state = 'accepted', tier = 1, turn = 3, cost_micro = 1250 WHERE run_no = :run"

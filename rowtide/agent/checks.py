@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from rowtide.agent.agent import Verdict
 from rowtide.agent.grounding import Claim, claims_in, heard_in, stands
+from rowtide.job.answer_values import alterations, kept, read_back
 from rowtide.job.job import GroundingSpec
 
 Check = Callable[[Any, dict[str, object]], str | None]
@@ -34,17 +35,23 @@ def judge(
     grounding: Sequence[GroundingSpec],
     row: Callable[[], dict[str, object]],
     outputs: Callable[[], Iterable[ToolOutput]],
+    is_kept: bool = False,
 ) -> Verdict:
-    """Judge the text of an answer. `row` and `outputs` are only asked for when they are needed."""
+    """Judge the text of an answer; `is_kept` says that its fields are called as in the ledger, and not as in a reply.
+
+    `row` and `outputs` are only asked for when they are needed.
+    """
     try:
-        claimed = answer.model_validate_json(text)
+        claimed = read_back(answer, text) if is_kept else answer.model_validate_json(text)
     except ValidationError as error:
         return Verdict(b"", [_in_words(each, text) for each in error.errors(include_url=False)[:5]])
+    content = kept(claimed)
     values = row() if checks else {}
-    problems = [problem for check in checks if (problem := check(claimed, values))]
+    problems = alterations(claimed, content)
+    problems += [problem for check in checks if (problem := check(claimed, values))]
     if grounding:
         problems += ungrounded(claimed, grounding, list(outputs()))
-    return Verdict(claimed.model_dump_json().encode(), problems)
+    return Verdict(content, problems)
 
 
 def ungrounded(claimed: BaseModel, grounding: Sequence[GroundingSpec], outputs: Sequence[ToolOutput]) -> list[str]:

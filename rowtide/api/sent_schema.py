@@ -4,11 +4,13 @@ import anthropic
 from pydantic import BaseModel
 
 from rowtide.errors import UserMistake
+from rowtide.job.answer_fields import check_answer
 from rowtide.job.answer_schema import check_limits, check_schema
 
 
 def api_schema(answer: type[BaseModel]) -> dict[str, object]:
     """The answer model as the JSON schema the API takes. Raises UserMistake for what it cannot express."""
+    check_answer(answer)
     original = answer.model_json_schema()
     check_schema(original, answer.__name__)
     try:

@@ -18,11 +18,12 @@ from rowtide.gates.pages import Found, Pages
 from rowtide.gates.spreads import Spread, spreads_of
 from rowtide.gates.tallies import Tallies, as_verdicts, failing_rows, failures_in
 from rowtide.gates.whole import Scratch, judge_whole, scratch
+from rowtide.job.answer_fields import names_of
 from rowtide.ledger import ledger_gates, ledger_rows
 from rowtide.ledger.ledger_gates import Judged, Verdict
 from rowtide.ledger.ledger_rows import Remark
 from rowtide.sinks.sinks import open_sink
-from rowtide.work import Clock, Work, fields_of, load_gate
+from rowtide.work import Clock, Work, load_gate
 
 PAGE_ROWS = 10_000  # Great Expectations takes a twentieth of a second for a page, whatever is in it
 
@@ -77,7 +78,7 @@ def judge_load(work: Work, *, clock: Clock) -> list[Failure]:
     """
     answers, load = load_gate(work.job, "answers"), load_gate(work.job, "load")
     facts = _facts(work) if load else {}
-    parameters, spreads = _parameters(work, facts), {name: Spread() for name in fields_of(work.job.answer)}
+    parameters, spreads = _parameters(work, facts), {name: Spread() for name in names_of(work.job.answer)}
     with ExitStack() as stack:
         judgings = [stack.enter_context(_judging(work, suite)) for suite in (answers, load) if suite]
         for page in _pages(_answers_of(work)):

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import pandas as pd
 
 from rowtide.errors import UserMistake
 from rowtide.gates.gates import Expectation, Suite, as_suite, great_expectations, quiet_context, trouble_of
 from rowtide.tools.tool_rules import cut
 
-ROW = "row_no"
+ROW = "rowtide_row_no"  # no column of anybody's
 GOT = 200  # characters of a value that are told
 
 
@@ -62,8 +63,10 @@ class Pages:
         return Found(expectation, asked, failed)
 
 
-def _plain(column: list[object]) -> list[object]:
-    """Lists and objects as text: GX compares cells, and these do not hash."""
-    if {list, dict}.isdisjoint(map(type, column)):
-        return column
-    return [str(value) if isinstance(value, list | dict) else value for value in column]
+def _plain(column: list[object]) -> list[object] | pd.Series:
+    """A column as it is: lists and objects as JSON text, for GX compares cells, and these do not hash; and integers as
+    integers, of which pandas makes floats where one is missing."""
+    kinds = set(map(type, column))
+    if kinds & {list, dict}:
+        return [orjson.dumps(value).decode() if isinstance(value, list | dict) else value for value in column]
+    return pd.Series(column, dtype=object) if kinds >= {int, type(None)} else column

@@ -24,7 +24,7 @@ from rowtide.gates.gates import (
     trouble_of,
 )
 
-KEY = "row_key"
+KEY = "rowtide_row_key"  # no column of anybody's
 EXAMPLES = 20
 WIDEST = 2**63  # what an integer of SQLite's is below
 KEPT = {str, float, bool, type(None)}  # what SQLite takes as it is
@@ -54,7 +54,7 @@ class Scratch:
         self._db = sqlite3.connect(file)
         self._db.execute("PRAGMA journal_mode = OFF")  # a dead one is made anew
         self._db.execute("PRAGMA synchronous = OFF")
-        self._db.execute(f"CREATE TABLE run ({', '.join(_quoted(name) for name in ['_key', *columns])})")
+        self._db.execute(f"CREATE TABLE run ({', '.join(_quoted(name) for name in [KEY, *columns])})")
         self._insert = f"INSERT INTO run VALUES ({', '.join('?' * (1 + len(columns)))})"
 
     def add(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
@@ -65,7 +65,7 @@ class Scratch:
     def finish(self, facts: Mapping[str, float]) -> None:
         """No more rows will come."""
         if facts:
-            self._db.execute(f"CREATE TABLE facts (_key, {', '.join(map(_quoted, facts))})")
+            self._db.execute(f"CREATE TABLE facts ({KEY}, {', '.join(map(_quoted, facts))})")
             places = ", ".join("?" * (1 + len(facts)))
             self._db.execute(f"INSERT INTO facts VALUES ({places})", ("", *facts.values()))
         self._db.commit()
@@ -104,7 +104,7 @@ def judge_whole(
                 wanted = {
                     "result_format": "SUMMARY",
                     "partial_unexpected_count": EXAMPLES,
-                    "unexpected_index_column_names": ["_key"],
+                    "unexpected_index_column_names": [KEY],
                 }
                 found = batch.validate(as_suite(gx, asked, suite.file), result_format=wanted)
                 by_place = {each.place: each for each in asked}
@@ -135,7 +135,7 @@ def _outcome(by_place: Mapping[int, Expectation], found: Any, file: Path) -> Out
     observed = said.get("observed_value")
     judged = int(said.get("element_count") or 0) - int(said.get("missing_count") or 0)
     failed = int(said.get("unexpected_count") or 0)
-    examples = [str(row["_key"]) for row in said.get("partial_unexpected_index_list") or []]
+    examples = [str(row[KEY]) for row in said.get("partial_unexpected_index_list") or []]
     if observed is None and said.get("partial_unexpected_list"):
         observed = said["partial_unexpected_list"]
     if each.way == "facts":

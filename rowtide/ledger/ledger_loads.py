@@ -6,7 +6,7 @@ the same part. What a later run has loaded stands: a row of an earlier run that 
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import quote
@@ -144,6 +144,23 @@ def rivals(tx: Connection, run: Run, load: Load, sink: str) -> Rivals:
     return found
 
 
+def leave_out(tx: Connection, run: Run, load: Load, refused: Sequence[Remark], *, now: datetime) -> Load:
+    """Set aside the rows that the sink does not take, before the part stands without them. Returns what is left."""
+    quarantine(tx, refused, now=now)
+    # A row that a person mends is loaded in another part.
+    alone = f"UPDATE row AS r SET load_no = NULL WHERE {OF_LOAD} AND r.state = 'quarantined'"
+    gone = tx.execute(text(alone), load.of(run)).rowcount
+    left = replace(load, rows=load.rows - gone)
+    tx.execute(text("UPDATE load SET rows = :rows WHERE load_no = :load"), {"rows": left.rows, "load": load.load_no})
+    return left
+
+
+def has_loaded(tx: Connection, run: Run) -> bool:
+    """Whether a sink has taken rows of this run."""
+    done = text("SELECT 1 FROM load WHERE run_no = :run AND done_at IS NOT NULL AND rows > 0 LIMIT 1")
+    return tx.execute(done, {"run": run.run_no}).first() is not None
+
+
 def finish(
     tx: Connection,
     run: Run,
@@ -151,15 +168,11 @@ def finish(
     sink: str,
     *,
     superseded: Collection[str] = (),
-    unfit: Sequence[Remark] = (),
     now: datetime,
 ) -> None:
-    """The part stands in the sink: its rows are loaded, and remembered by key; those no sink can hold are set aside."""
+    """The part stands in the sink: its rows are loaded, and remembered by key."""
     values = {**load.of(run), "job": run.job, "sink": sink, "part": load.part}
     values |= {"asking": run.asking, "judging": run.judging, "api": run.api}
-    quarantine(tx, unfit, now=now)
-    # A row that a person mends is loaded in another part.
-    tx.execute(text(f"UPDATE row AS r SET load_no = NULL WHERE {OF_LOAD} AND r.state = 'quarantined'"), values)
     legal = ", ".join(f"'{state.value}'" for state in sources_of("load"))
     changes = f"state = '{target_of('load').value}', reason = CASE WHEN r.row_key {one_of(tx, 'keys', kind='text')} "
     settle = text(f"UPDATE row AS r SET {changes} THEN '{SUPERSEDED}' END WHERE {OF_LOAD} AND r.state IN ({legal})")
@@ -176,8 +189,8 @@ def finish(
         some = {**values, "first": first, "last": min(first + AT_ONCE - 1, load.last_row)}
         moved += tx.execute(settle, {**some, "keys": as_list(superseded)}).rowcount
         tx.execute(remember, some)
-    if moved != load.rows - len(unfit):
-        raise IllegalMove(f"'load': {moved} rows of part {load.part} were in {legal}, not {load.rows - len(unfit)}")
+    if moved != load.rows:
+        raise IllegalMove(f"'load': {moved} rows of part {load.part} were in {legal}, not {load.rows}")
     tx.execute(
         text("UPDATE load SET done_at = :now WHERE load_no = :load"), {"now": timestamp(now), "load": load.load_no}
     )

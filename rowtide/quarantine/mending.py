@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from rowtide.agent.checks import Check, judge
 from rowtide.errors import UserMistake, nearest
 from rowtide.intake.rows import canonical, row_key
+from rowtide.job.answer_fields import given_fields
 from rowtide.quarantine.quarantine_cells import (
     TEXT,
     answer_of,
@@ -70,7 +71,11 @@ def mends(lines: Sequence[Line], entries: Mapping[str, Entry], rules: Rules, kno
 
     `entries` are the run's, by key; `known` are keys that somebody may have meant.
     """
-    fields = {name: TypeAdapter[object](info.annotation or object) for name, info in rules.answer.model_fields.items()}
+    infos = rules.answer.model_fields
+    fields = {
+        name: TypeAdapter[object](infos[attribute].annotation or object)
+        for name, attribute in given_fields(rules.answer).items()
+    }
     found: list[Mend] = []
     for line in lines:
         if (entry := entries.get(line.row_key)) is None:
@@ -214,14 +219,23 @@ def _key(content: dict[str, Any], line: Line, entry: Entry, rules: Rules) -> str
 
 def _answer(claims: Mapping[str, object], content: dict[str, Any], line: Line, entry: Entry, rules: Rules) -> bytes:
     """The answer that a person vouches for, as JSON. It passes all that an answer must, but its grounding."""
-    old = {name: value for name, value in (entry.answer or {}).items() if name in rules.answer.model_fields}
+    given = given_fields(rules.answer)
+    old = {name: value for name, value in (entry.answer or {}).items() if name in given}
     text = orjson.dumps({**old, **claims}).decode()
     verdict = judge(
-        text, answer=rules.answer, checks=rules.checks, grounding=(), row=lambda: content, outputs=lambda: ()
+        text,
+        answer=rules.answer,
+        checks=rules.checks,
+        grounding=(),
+        row=lambda: content,
+        outputs=lambda: (),
+        is_kept=True,
     )
     if verdict.problems:
         field = verdict.problems[0].partition(":")[0].partition(".")[0]
-        column = ANSWER + field if field in rules.answer.model_fields else "do"
+        called = {str(rules.answer.model_fields[attribute].alias): name for name, attribute in given.items()}
+        field = called.get(field, field)  # pydantic calls it as the model does
+        column = ANSWER + field if field in given else "do"
         _refuse("; ".join(verdict.problems), line, rules, column)
     return verdict.content
 

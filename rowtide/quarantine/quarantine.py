@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from rowtide.errors import UserMistake, nearest
+from rowtide.job.answer_fields import given_fields
 from rowtide.job.job_folder import Job, load_job
 from rowtide.job.versions import check_unchanged
 from rowtide.ledger import ledger as ledgers
@@ -20,7 +21,6 @@ from rowtide.ledger.ledger_rows import Remark, keys_present
 from rowtide.quarantine.mending import Mend, Rules, check_keys, mends
 from rowtide.quarantine.quarantine_cells import LONGEST, cell_of
 from rowtide.quarantine.quarantine_sheet import KINDS, Shape, read_sheet, record_of
-from rowtide.work import fields_of
 
 PAGE_ROWS = 5000
 
@@ -138,7 +138,7 @@ def send_again(
 
 def _shape(ledger: Ledger, run: Run, job: Job) -> Shape:
     with ledger.view() as tx:
-        return ledger_quarantine.shape_of(tx, run, job.spec.key_columns, fields_of(job.answer))
+        return ledger_quarantine.shape_of(tx, run, job.spec.key_columns, [*given_fields(job.answer)])
 
 
 def _rules(job: Job, name: str, shape: Shape) -> Rules:

@@ -96,7 +96,7 @@ def answer_of(cell: str, field: TypeAdapter[object]) -> object:
 def takes(field: TypeAdapter[object], value: object) -> bool:
     """Whether a field takes this JSON value as it stands."""
     try:
-        field.validate_json(orjson.dumps(value), strict=True)
+        field.validate_json(orjson.dumps(value), strict=True, by_name=True)
     except ValidationError:
         return False
     return True

@@ -1,36 +1,30 @@
-"""The columns of a sink: read off the answer model, compared with those of an earlier load, filled with answers.
+"""The columns of a sink: one for each field of the answer, compared with those of an earlier load, filled with answers.
 
-A column's kind is a word: text, integer, number, boolean, date, datetime, decimal, decimal(10,2), json, or "list of"
-one of these. Each sink has a type of its own for each kind. All columns but the key may be null, so that a later model
-may add one, and may let a value be missing.
+Each sink has a type of its own for each kind of field (`answer_fields`). All columns but the key may be null, so that a
+later model may add one, and may let a value be missing.
 """
 
 import re
-import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from enum import Enum
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, is_typeddict
+from typing import Any
 
 import orjson
 from pydantic import BaseModel
 
 from rowtide.errors import UserMistake, nearest
+from rowtide.job.answer_fields import LIST_OF, answer_fields
+from rowtide.job.answer_values import unfit
 
 KEY = "row_key"
 LINEAGE = {"_run": "text", "_tier": "text", "_turns": "integer", "_cost_usd": "number", "_loaded_at": "datetime"}
-LIST_OF = "list of "
 DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
-WIDEST_DECIMAL = 38  # digits; what Parquet and DuckDB hold
-WIDEST_INTEGER = 2**63
-INTEGERS = ("integer", LIST_OF + "integer")
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts what is longer
+SYSTEM_COLUMNS = {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}  # of every table of PostgreSQL's
 PARTITIONS = ("text", "integer", "boolean", "date")  # kinds that make good folders
-# What no table or reader can be trusted with; looked for in a whole page at once, and rarely found.
-NUL = rb"\u0000"
-DIGITS, LONG = bytes.maketrans(b"123456789", b"0" * 9), b"0" * 19
+WIDEST_NUMERIC = 16_000  # digits before and after the point; PostgreSQL's NUMERIC takes a few more
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +48,8 @@ class Page:
 
 def columns_of(answer: type[BaseModel], *, lineage: bool) -> list[Column]:
     """The key, the answer's fields, and where each row comes from if that is wanted. Raises UserMistake."""
-    by_alias = bool(answer.model_config.get("serialize_by_alias"))
     columns = [Column(KEY, "text", is_nullable=False)]
-    for name, field in answer.model_fields.items():
-        if not field.exclude:
-            shown = (field.serialization_alias if by_alias else None) or name
-            columns.append(Column(shown, kind_of(field.annotation, field.metadata), _is_nullable(field.annotation)))
-    for name, computed in answer.model_computed_fields.items():
-        columns.append(Column(name, kind_of(computed.return_type), _is_nullable(computed.return_type)))
+    columns += [Column(field.name, field.kind, field.is_nullable) for field in answer_fields(answer)]
     columns += [Column(name, kind) for name, kind in LINEAGE.items() if lineage]
     names = [column.name for column in columns]
     for name in names:
@@ -78,6 +66,8 @@ def check_table_names(columns: Sequence[Column]) -> None:
     for name in (column.name for column in columns):
         if (other := seen.setdefault(name.lower(), name)) != name:
             raise UserMistake(f"a table cannot tell {name!r} from {other!r}", file="answer.py", key=name)
+        if name in SYSTEM_COLUMNS:
+            raise UserMistake("is a column of PostgreSQL's own in every table; rename it", file="answer.py", key=name)
         if len(name.encode()) > LONGEST_NAME:
             raise UserMistake(f"a table's column has at most {LONGEST_NAME} bytes", file="answer.py", key=name)
 
@@ -118,93 +108,12 @@ def added(before: Mapping[str, str], now: Sequence[Column], *, sink: str) -> lis
     return new
 
 
-def kind_of(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    """The kind of column that holds what a field of this type looks like in JSON."""
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return kind_of(args[0], [*metadata, *args[1:]])
-    if hasattr(annotation, "__value__"):  # type X = …
-        return kind_of(annotation.__value__, metadata)
-    if hasattr(annotation, "__supertype__"):  # NewType
-        return kind_of(annotation.__supertype__, metadata)
-    if origin is Literal:
-        return _one({kind_of(type(arg)) for arg in args if arg is not None})
-    if origin in (Union, types.UnionType):
-        return _one({kind_of(arg, metadata) for arg in args if arg is not types.NoneType})
-    if isinstance(origin, type) and issubclass(origin, Sequence | set | frozenset):
-        element = _one({kind_of(arg) for arg in args if arg is not Ellipsis})
-        return "json" if element == "json" or element.startswith(LIST_OF) else LIST_OF + element
-    return _kind_of_class(annotation, metadata) if isinstance(annotation, type) and origin is None else "json"
-
-
-def _one(kinds: set[str]) -> str:
-    if len(kinds) == 1:
-        return kinds.pop()
-    if kinds == {"integer", "number"}:
-        return "number"
-    return "json" if any(kind == "json" or kind.startswith(LIST_OF) for kind in kinds) else "text"
-
-
-def _kind_of_class(annotation: type, metadata: Sequence[Any]) -> str:
-    if issubclass(annotation, Enum):
-        return _one({kind_of(type(member.value)) for member in annotation})
-    if issubclass(annotation, Decimal):
-        return _decimal(metadata)
-    if issubclass(annotation, BaseModel | dict | list | tuple | set | frozenset) or is_typeddict(annotation):
-        return "json"
-    if annotation in (object, Any) or hasattr(annotation, "__dataclass_fields__"):
-        return "json"
-    # A bool is an int and a datetime is a date. What else there is (UUID, URL, time) is text in JSON.
-    return next((kind for plain, kind in PLAIN.items() if issubclass(annotation, plain)), "text")
-
-
-PLAIN = {bool: "boolean", int: "integer", float: "number", datetime: "datetime", date: "date"}
-
-
-def _decimal(metadata: Sequence[Any]) -> str:
-    """A decimal, of a size if it is known to have one that fits: no digit may be lost."""
-    told = [*metadata, *(each for info in metadata for each in getattr(info, "metadata", ()))]
-    digits = next((each.max_digits for each in told if getattr(each, "max_digits", None) is not None), None)
-    places = next((each.decimal_places for each in told if getattr(each, "decimal_places", None) is not None), None)
-    return "decimal" if digits is None or places is None or digits > WIDEST_DECIMAL else f"decimal({digits},{places})"
-
-
-def _is_nullable(annotation: Any) -> bool:
-    if annotation in (None, types.NoneType, Any):
-        return True
-    if hasattr(annotation, "__value__"):
-        return _is_nullable(annotation.__value__)
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin not in (Annotated, Union, types.UnionType, Literal):
-        return False
-    return any(map(_is_nullable, args[:1] if origin is Annotated else args))
-
-
-def unfit(columns: Sequence[Column], page: Page, contents: Sequence[bytes]) -> dict[int, str]:
+def unloadable(contents: Sequence[bytes]) -> dict[int, str]:
     """Rows that no sink can be trusted to hold as they are: place in the page → why."""
-    told = b"\n".join(contents)
-    has_integers = any(column.kind in INTEGERS for column in columns)
-    if NUL not in told and not (has_integers and LONG in told.translate(DIGITS)):
+    if not unfit(b"[%b]" % b",".join(contents)):
         return {}
-    found: dict[int, str] = {}
-    for column in columns:
-        is_integer = column.kind in INTEGERS
-        for place, value in enumerate(page.values[column.name]):
-            if is_integer and any(not _fits(each) for each in (value if isinstance(value, list) else [value])):
-                found.setdefault(place, f"{column.name}: does not fit a 64-bit integer")
-            elif _holds_nul(value):
-                found.setdefault(place, f"{column.name}: holds a NUL character")
-    return found
-
-
-def _fits(value: Any) -> bool:
-    return value is None or (isinstance(value, int) and -WIDEST_INTEGER <= value < WIDEST_INTEGER)
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_nul(each) for each in (*value, *value.values()))
-    return any(map(_holds_nul, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value
+    found = {place: unfit(content) for place, content in enumerate(contents)}
+    return {place: f"{what[0][0]}: {what[0][1]}" for place, what in found.items() if what}
 
 
 def as_page(columns: Sequence[Column], keys: Sequence[str], contents: Sequence[bytes], **lineage: list[Any]) -> Page:
@@ -216,23 +125,29 @@ def as_page(columns: Sequence[Column], keys: Sequence[str], contents: Sequence[b
     return Page(values)
 
 
-def without_rows(page: Page, places: set[int]) -> Page:
-    """The page without the rows at these places."""
-    if not places:
-        return page
-    return Page({name: [v for n, v in enumerate(each) if n not in places] for name, each in page.values.items()})
+def rows_of(page: Page, places: range) -> Page:
+    """Some rows of a page, by their places."""
+    return Page({name: values[places.start : places.stop] for name, values in page.values.items()})
 
 
 def native(kind: str, values: Sequence[Any]) -> Sequence[Any]:
-    """JSON values as Python's own: dates, times in UTC, decimals, lists of these; objects as JSON text."""
+    """JSON values as Python's own: dates, times in UTC, decimals, lists of these; objects as JSON text.
+
+    Raises ValueError, TypeError or ArithmeticError for one that is none.
+    """
     if kind.startswith(LIST_OF):
         convert = _to_native(kind.removeprefix(LIST_OF))
-        return [[convert(v) for v in each] if each and convert else each for each in values]
+        return [_each(convert, each) if each else each for each in values]
     return _each(_to_native(kind), values)
 
 
 def flat(kind: str, values: Sequence[Any]) -> Sequence[Any]:
-    """JSON values as text, numbers and booleans only: lists and objects as JSON text, times in UTC."""
+    """JSON values as text, numbers and booleans only: lists and objects as JSON text, times in UTC.
+
+    Raises as `native` does.
+    """
+    if kind == "number" and int in set(map(type, values)):
+        return _each(_exact, values)
     return _each(_json if kind.startswith(LIST_OF) else FLAT.get(kind), values)
 
 
@@ -252,6 +167,22 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
+def _exact(value: float) -> float:
+    """A number as a double, which holds no integer above 2⁵³ for sure."""
+    if int(float(value)) != value and isinstance(value, int):
+        raise ValueError(f"{value} does not fit a double")
+    return float(value)
+
+
+def _numeric(value: str) -> str:
+    """A decimal that PostgreSQL's NUMERIC holds: it rounds what has more places, and refuses what has more digits."""
+    if len(value) > WIDEST_NUMERIC or "E" in value:
+        _, digits, exponent = Decimal(value).as_tuple()
+        if isinstance(exponent, int) and not -WIDEST_NUMERIC < exponent < WIDEST_NUMERIC - len(digits):
+            raise ValueError(f"{value[:40]} has more than {WIDEST_NUMERIC:,} digits on one side of its point")
+    return value
+
+
 def _moment(value: str) -> datetime:
     """A time without a zone is taken for UTC."""
     moment = datetime.fromisoformat(value)
@@ -267,5 +198,6 @@ NATIVE: dict[str, Callable[[Any], Any]] = {
     "json": _json,
     "date": date.fromisoformat,
     "datetime": _moment,
+    "datetime without zone": datetime.fromisoformat,
 }
-FLAT: dict[str, Callable[[Any], Any]] = {"text": _text, "json": _json, "datetime": _utc}
+FLAT: dict[str, Callable[[Any], Any]] = {"text": _text, "json": _json, "datetime": _utc, "decimal": _numeric}

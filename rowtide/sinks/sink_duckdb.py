@@ -9,10 +9,13 @@ from pathlib import Path
 
 import duckdb
 import orjson
+import pyarrow as pa
 from sqlalchemy.engine import URL
 
 from rowtide.errors import UserMistake, WorldError, nearest
-from rowtide.sinks.columns import KEY, LIST_OF, Column, Page, added
+from rowtide.job.answer_fields import LIST_OF
+from rowtide.sinks.columns import KEY, Column, Page, added
+from rowtide.sinks.refusals import Refused, Writing
 from rowtide.sinks.sink_formats import arrow_table
 from rowtide.sinks.sink_tables import location
 
@@ -23,11 +26,13 @@ TYPES = {
     "boolean": "BOOLEAN",
     "date": "DATE",
     "datetime": "TIMESTAMP WITH TIME ZONE",
+    "datetime without zone": "TIMESTAMP",
     "decimal": "VARCHAR",  # of any size, so no type is wide enough
     "json": "JSON",
 }
 LOADS = "(sink_table VARCHAR, part VARCHAR, rows BIGINT, columns VARCHAR, PRIMARY KEY (sink_table, part))"
 PAGE = "rowtide_page"
+OF_A_ROW = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)  # what a value can be at fault for
 
 
 class DuckTable:
@@ -48,13 +53,12 @@ class DuckTable:
                 self._missing(tx)
 
     @contextmanager
-    def writing(self, part: str) -> Generator["DuckPart"]:
+    def writing(self, part: str, *, has_taken: bool = False) -> Generator["DuckPart"]:
         """One transaction; nobody else can have the file open meanwhile."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._connect() as tx:
-            tx.execute("BEGIN")
-            self._prepare(tx)
-            yield DuckPart(self, tx, part)
+            self.begin(tx)
+            yield DuckPart(self, tx, part, has_taken=has_taken)
 
     @contextmanager
     def _connect(self) -> Generator[duckdb.DuckDBPyConnection]:
@@ -66,6 +70,11 @@ class DuckTable:
             raise WorldError(f"{self.location}: {error}") from None
         except duckdb.Error as error:
             raise UserMistake(str(error).partition("\n")[0], file=self.location) from None
+
+    def begin(self, tx: duckdb.DuckDBPyConnection) -> None:
+        """Begin a transaction that finds the table as it must be."""
+        tx.execute("BEGIN")
+        self._prepare(tx)
 
     def _prepare(self, tx: duckdb.DuckDBPyConnection) -> None:
         """Make the table, or give it the columns it lacks."""
@@ -109,23 +118,38 @@ class DuckTable:
 class DuckPart:
     """A part that is being written."""
 
-    def __init__(self, sink: DuckTable, tx: duckdb.DuckDBPyConnection, part: str) -> None:
-        self._sink, self._tx, self._part, self._rows = sink, tx, part, 0
+    def __init__(self, sink: DuckTable, tx: duckdb.DuckDBPyConnection, part: str, *, has_taken: bool) -> None:
+        self._writing = Writing(self._write, sink.location, has_taken)
+        self._sink, self._tx, self._part = sink, tx, part
+        self._written: list[pa.Table] = []
         self._is_loaded = self._stands(part)
 
     def holds(self, part: str, keys: set[str]) -> set[str]:
         """All or none of the keys: a part stands whole or not at all."""
         return keys if self._stands(part) else set()
 
-    def write(self, page: Page) -> None:
-        if not page or self._is_loaded:
-            return
-        self._rows += len(page)
+    def write(self, page: Page) -> dict[int, str]:
+        return {} if self._is_loaded else self._writing.page(page)
+
+    def _write(self, page: Page) -> None:
+        rows = arrow_table(self._sink.columns, page)
+        try:
+            self._upsert(rows)
+        except OF_A_ROW as error:  # the transaction is lost, and there are no savepoints: begin again
+            self._tx.execute("ROLLBACK")
+            self._tx.unregister(PAGE)
+            self._sink.begin(self._tx)
+            for each in self._written:
+                self._upsert(each)
+            raise Refused(str(error).partition("\n")[0]) from None
+        self._written.append(rows)
+
+    def _upsert(self, rows: pa.Table) -> None:
         names = ", ".join(quoted(each.name) for each in self._sink.columns)
         changes = ", ".join(
             f"{quoted(e.name)} = excluded.{quoted(e.name)}" for e in self._sink.columns if e.name != KEY
         )
-        self._tx.register(PAGE, arrow_table(self._sink.columns, page))
+        self._tx.register(PAGE, rows)
         insert = f"INSERT INTO {self._sink.name} ({names}) SELECT {names} FROM {PAGE}"
         self._tx.execute(f"{insert} ON CONFLICT ({KEY}) DO UPDATE SET {changes}")
         self._tx.unregister(PAGE)
@@ -134,7 +158,7 @@ class DuckPart:
         """Commit. The upserts have taken the place of older rows already."""
         if not self._is_loaded:
             columns = orjson.dumps({each.name: each.kind for each in self._sink.columns}).decode()
-            place = [self._sink.table, self._part, self._rows, columns]
+            place = [self._sink.table, self._part, sum(each.num_rows for each in self._written), columns]
             self._tx.execute(f"INSERT INTO {self._sink.loads} VALUES (?, ?, ?, ?)", place)
         self._tx.execute("COMMIT")
 

@@ -15,8 +15,9 @@ from urllib.parse import quote
 import orjson
 import pyarrow as pa
 
-from rowtide.errors import UserMistake
+from rowtide.errors import UserMistake, WorldError
 from rowtide.sinks.columns import Column, Page, added
+from rowtide.sinks.refusals import Refused, Writing
 from rowtide.sinks.sink_formats import FORMATS, keys_in, split, without
 
 MANIFEST = "_manifest.json"
@@ -45,18 +46,29 @@ class FolderSink:
                 raise UserMistake(words, file=self.location, key="sink.partition_by")
 
     @contextmanager
-    def writing(self, part: str) -> Generator["FolderPart"]:
+    def writing(self, part: str, *, has_taken: bool = False) -> Generator["FolderPart"]:
         """The folder is this process's alone until the block ends."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        with self.in_words():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for left_behind in self.folder.glob("**/.*.part"):
                 left_behind.unlink()
             self.check()
-            yield FolderPart(self, part)
+            yield FolderPart(self, part, has_taken=has_taken)
         finally:
             os.close(lock)
+
+    @contextmanager
+    def in_words(self) -> Generator[None]:
+        """What the file system objects to, in words."""
+        try:
+            yield
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise UserMistake(f"{error.strerror}: {error.filename}", file=self.location, key="sink.path") from None
+        except OSError as error:
+            raise WorldError(f"{self.location}: {error.strerror}") from None
 
     def files(self, part: str) -> list[Path]:
         """What stands of a part."""
@@ -71,7 +83,8 @@ class FolderSink:
 class FolderPart:
     """A part that is being written."""
 
-    def __init__(self, sink: FolderSink, part: str) -> None:
+    def __init__(self, sink: FolderSink, part: str, *, has_taken: bool) -> None:
+        self._writing = Writing(self._write, sink.location, has_taken)
         self._sink, self._part = sink, part
         self._pages: list[pa.Table] = []
         self._files: dict[str, Any] = sink.manifest()["files"]
@@ -80,12 +93,21 @@ class FolderPart:
         """Those of the keys that stand in another part, were it only half written."""
         return {key for file in self._sink.files(part) for key in keys_in(self._read(file))} & keys
 
-    def write(self, page: Page) -> None:
-        if page:
-            self._pages.append(self._sink.format.table(self._sink.columns, page))
+    def write(self, page: Page) -> dict[int, str]:
+        return self._writing.page(page)
 
     def finish(self, replaced: Mapping[str, set[str]]) -> None:
         """Let the part stand; take what it replaces (older part → keys) out of where that stood."""
+        with self._sink.in_words():
+            self._finish(replaced)
+
+    def _write(self, page: Page) -> None:
+        if column := self._sink.partition_by:
+            for value in set(page.values[column]):
+                _folder(column, value)
+        self._pages.append(self._sink.format.table(self._sink.columns, page))
+
+    def _finish(self, replaced: Mapping[str, set[str]]) -> None:
         stood = set(self._sink.files(self._part))
         for file, table in self._by_file().items():
             self._put(file, table)
@@ -101,7 +123,7 @@ class FolderPart:
         manifest = {
             "columns": columns,
             "partition_by": self._sink.partition_by,
-            "files": dict(sorted(self._files.items())),
+            "files": {name: each for name, each in sorted(self._files.items()) if (self._sink.folder / name).is_file()},
         }
         _replace(self._sink.folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
 
@@ -111,8 +133,8 @@ class FolderPart:
         name, table, column = f"{self._part}.{self._sink.kind}", pa.concat_tables(self._pages), self._sink.partition_by
         if column is None:
             return {self._sink.folder / name: table}
-        here, place = self._sink.folder, self._sink.location
-        return {here / _folder(column, value, place) / name: rows for value, rows in split(table, column).items()}
+        here = self._sink.folder
+        return {here / _folder(column, value) / name: rows for value, rows in split(table, column).items()}
 
     def _put(self, file: Path, table: pa.Table) -> None:
         """Replace one file whole; an empty one goes."""
@@ -139,11 +161,14 @@ class FolderPart:
         return self._sink.format.read(self._sink.columns, file)
 
 
-def _folder(column: str, value: Any, sink: str) -> str:
+def _folder(column: str, value: Any) -> str:
+    """`column=value`, as readers of partitions understand it. Raises Refused for a value that cannot be told so."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     name = f"{quote(column, safe='')}={NO_VALUE if value is None else quote(text, safe='')}"
+    if text == NO_VALUE:
+        raise Refused(f"{column}: {text!r} is what readers take for no value in a folder's name")
     if len(name) > LONGEST_FOLDER:
-        raise UserMistake(f"{text[:60]!r}… is too long to name a folder", file=sink, key="sink.partition_by")
+        raise Refused(f"{column}: {text[:60]!r}… is too long to name a folder ({len(name)} of {LONGEST_FOLDER} bytes)")
     return name
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from rowtide.sinks.columns import DECIMAL, KEY, LIST_OF, Column, Page, flat, native
+from rowtide.job.answer_fields import LIST_OF
+from rowtide.sinks.columns import DECIMAL, KEY, Column, Page, flat, native
 
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what it once had: 34 MB of a run's peak
 
@@ -22,12 +23,14 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
     "date": pa.date32(),
     "datetime": pa.timestamp("us", tz="UTC"),
+    "datetime without zone": pa.timestamp("us"),
     "decimal": pa.string(),  # of any size, so no type is wide enough
     "json": pa.string(),
 }
 FLAT_TYPES = {kind: ARROW_TYPES[kind] for kind in ("integer", "number", "boolean")}
 
 LINE = "line"
+BLOCK_BYTES = 1 << 20  # of a CSV file, read at once
 GROUP_ROWS = 10_000  # what Parquet compresses at once; of 50,000 it holds 25 MB more
 
 
@@ -107,7 +110,12 @@ def _from_csv(columns: Sequence[Column], file: Path) -> pa.Table:
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    return pa_csv.read_csv(file, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert)
+    return pa_csv.read_csv(
+        file,
+        pa_csv.ReadOptions(block_size=max(BLOCK_BYTES, file.stat().st_size)),  # a row may not stand in two blocks
+        pa_csv.ParseOptions(newlines_in_values=True),
+        convert,
+    )
 
 
 def _to_lines(columns: Sequence[Column], page: Page) -> pa.Table:

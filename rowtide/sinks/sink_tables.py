@@ -5,23 +5,17 @@ the table was given, of what kind.
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
+from sqlalchemy import Column as TableColumn
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
     Connection,
-    Date,
-    DateTime,
-    Double,
     Engine,
     Integer,
     MetaData,
-    Numeric,
-    String,
     Table,
     Text,
     column,
@@ -35,50 +29,22 @@ from sqlalchemy import (
     table,
     text,
 )
-from sqlalchemy import Column as TableColumn
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
-from sqlalchemy.types import JSON, NullType, TypeEngine
+from sqlalchemy.types import TypeEngine
 
 from rowtide.errors import UserMistake, WorldError, nearest
-from rowtide.sinks.columns import KEY, LIST_OF, Column, Page, added, flat
+from rowtide.sinks.columns import KEY, Column, Page, added, flat
+from rowtide.sinks.refusals import Refused, Writing
 from rowtide.sinks.sink_formats import flat_table, to_csv
+from rowtide.sinks.table_types import TYPES, plain, takes
 
-Types = Mapping[str, TypeEngine[Any]]
-
-COMMON: Types = {"text": Text(), "boolean": Boolean(), "date": Date()}
-TYPES: Mapping[str, Types] = {
-    "sqlite": {
-        **COMMON,
-        "integer": Integer(),
-        "number": Double(),
-        "datetime": DateTime(),
-        "decimal": Text(),  # its NUMERIC is a float
-        "json": Text(),
-    },
-    "postgresql": {
-        **COMMON,
-        "integer": BigInteger(),
-        "number": Double(),
-        "datetime": DateTime(timezone=True),
-        "decimal": Numeric(),
-        "json": postgresql.JSONB(),
-    },
-}
-# What a table that somebody else made may have for each kind.
-TAKES: Mapping[str, tuple[type[TypeEngine[Any]], ...]] = {
-    "text": (String,),
-    "integer": (Integer, Numeric),
-    "number": (Numeric,),
-    "boolean": (Boolean,),
-    "date": (Date,),
-    "datetime": (DateTime,),
-    "decimal": (Numeric, String),
-    "json": (JSON, String),
-}
 PAGE = "rowtide_page"
+# Classes of SQLSTATE that a row's value can be at fault for: what it is, a constraint, a view's check, how long it is,
+# and what a trigger has raised.
+OF_A_ROW = ("22", "23", "44", "54", "P0")
 
 
 class TableSink:
@@ -97,7 +63,7 @@ class TableSink:
         metadata = MetaData(schema=schema or None)
         self.table = Table(name, metadata)
         for each in columns:
-            kind = types[_plain(each.kind)]
+            kind = types[plain(each.kind)]
             self.table.append_column(TableColumn(each.name, kind, primary_key=each.name == KEY, autoincrement=False))
         self.loads = Table(
             "rowtide_loads",
@@ -119,28 +85,34 @@ class TableSink:
             raise UserMistake(str(error)) from None
 
     @contextmanager
-    def writing(self, part: str) -> Generator["TablePart"]:
+    def writing(self, part: str, *, has_taken: bool = False) -> Generator["TablePart"]:
         """One transaction; nobody else loads into this table meanwhile."""
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self.in_words(), self.engine.connect() as tx:
-            if tx.dialect.name == "postgresql":
-                lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))")
-                tx.execute(lock, {"table": f"rowtide {self.table.fullname}"})
-            self._prepare(tx)
-            yield TablePart(self, tx, part)
+        with ExitStack() as stack:
+            with self.in_words():
+                tx = stack.enter_context(self.engine.connect())
+                if tx.dialect.name == "postgresql":
+                    lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))")
+                    tx.execute(lock, {"table": f"rowtide {self.table.fullname}"})
+                    tx.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))  # a row's fault shows when it is written
+                self._prepare(tx)
+                begun = TablePart(self, tx, part, has_taken=has_taken)
+            yield begun  # what fails meanwhile may be the ledger's
 
     @contextmanager
-    def in_words(self) -> Generator[None]:
-        """What the database objects to, in words without secrets."""
+    def in_words(self, *, of_rows: bool = False) -> Generator[None]:
+        """What the database objects to, in words without secrets. Raises Refused where rows may be at fault."""
         try:
             yield
-        except OperationalError as error:
-            raise WorldError(f"{self.location}: {_first_line(error.orig)}") from None
-        except DBAPIError as error:
-            raise UserMistake(_first_line(error.orig), file=self.location) from None
-        except self.engine.dialect.loaded_dbapi.Error as error:  # from COPY, which is the driver's own
-            raise UserMistake(_first_line(error), file=self.location) from None
+        except (DBAPIError, self.engine.dialect.loaded_dbapi.Error) as error:  # from COPY come the driver's own
+            found = error.orig if isinstance(error, DBAPIError) else error
+            words = _first_line(found)
+            if of_rows and _is_of_a_row(found):
+                raise Refused(words) from None
+            if isinstance(found, self.engine.dialect.loaded_dbapi.OperationalError):
+                raise WorldError(f"{self.location}: {words}") from None
+            raise UserMistake(words, file=self.location) from None
 
     def _prepare(self, tx: Connection) -> None:
         """Make the table, or give it the columns it lacks."""
@@ -202,7 +174,7 @@ class TableSink:
             words = f"the table has no column {name!r}; it has {', '.join(present)}"
             raise UserMistake(words, file=self.location, meant=nearest(name, present))
         kind = present[name]
-        if not isinstance(kind, (*TAKES[_plain(column.kind)], NullType)):
+        if not takes(kind, column.kind):
             words = f"is {kind} there and {column.kind} in the answer, which it cannot hold: load into another table"
             raise UserMistake(words, file=self.location, key=name)
 
@@ -210,30 +182,39 @@ class TableSink:
 class TablePart:
     """A part that is being written."""
 
-    def __init__(self, sink: TableSink, tx: Connection, part: str) -> None:
+    def __init__(self, sink: TableSink, tx: Connection, part: str, *, has_taken: bool) -> None:
+        self._writing = Writing(self._write, sink.location, has_taken)
         self._sink, self._tx, self._part, self._rows = sink, tx, part, 0
         self._is_loaded = self._stands(part)
-        self._write = {"sqlite": self._write_many, "postgresql": self._copy}[tx.dialect.name]
+        self._put = {"sqlite": self._write_many, "postgresql": self._copy}[tx.dialect.name]
         if not self._is_loaded and tx.dialect.name == "postgresql":
             like = select(sink.table).where(literal_column("1 = 0")).compile(dialect=tx.dialect)
             tx.exec_driver_sql(f"CREATE TEMP TABLE {PAGE} ON COMMIT DROP AS {like}")
 
     def holds(self, part: str, keys: set[str]) -> set[str]:
         """All or none of the keys: a part stands whole or not at all."""
-        return keys if self._stands(part) else set()
+        with self._sink.in_words():
+            return keys if self._stands(part) else set()
 
-    def write(self, page: Page) -> None:
-        if page and not self._is_loaded:
-            self._rows += len(page)
-            self._write(page)
+    def write(self, page: Page) -> dict[int, str]:
+        if self._is_loaded:
+            return {}
+        refused = self._writing.page(page)
+        self._rows += len(page) - len(refused)
+        return refused
+
+    def _write(self, page: Page) -> None:
+        with self._sink.in_words(of_rows=True), self._tx.begin_nested():
+            self._put(page)
 
     def finish(self, _: Mapping[str, set[str]]) -> None:
         """Commit. The upserts have taken the place of older rows already."""
-        if not self._is_loaded:
-            columns = orjson.dumps({each.name: each.kind for each in self._sink.columns}).decode()
-            place = {"sink_table": self._sink.table.fullname, "part": self._part}
-            self._tx.execute(insert(self._sink.loads).values(**place, rows=self._rows, columns=columns))
-        self._tx.commit()
+        with self._sink.in_words():
+            if not self._is_loaded:
+                columns = orjson.dumps({each.name: each.kind for each in self._sink.columns}).decode()
+                place = {"sink_table": self._sink.table.fullname, "part": self._part}
+                self._tx.execute(insert(self._sink.loads).values(**place, rows=self._rows, columns=columns))
+            self._tx.commit()
 
     def _stands(self, part: str) -> bool:
         loads = self._sink.loads.c
@@ -252,7 +233,8 @@ class TablePart:
     def _copy(self, page: Page) -> None:
         """The page into a table of its own, by the fastest way there is; from there by upsert."""
         names = [each.name for each in self._sink.columns]
-        quoted = ", ".join(map(self._tx.dialect.identifier_preparer.quote, names))
+        quote = self._tx.dialect.identifier_preparer.quote_identifier
+        quoted = ", ".join(quote(name).replace("%%", "%") for name in names)  # COPY fills in no values
         driver: Any = self._tx.connection.driver_connection
         with driver.cursor() as cursor, cursor.copy(f"COPY {PAGE} ({quoted}) FROM STDIN (FORMAT csv)") as copy:
             copy.write(to_csv(flat_table(self._sink.columns, page), header=False))
@@ -269,8 +251,11 @@ def location(url: URL, table: str) -> str:
     return f"{shown.render_as_string(hide_password=True)}#{table}"
 
 
-def _plain(kind: str) -> str:
-    return "json" if kind.startswith(LIST_OF) else kind.partition("(")[0]
+def _is_of_a_row(error: BaseException | None) -> bool:
+    """Whether a row's value may be what a database objects to."""
+    if state := getattr(error, "sqlstate", None):
+        return str(state).startswith(OF_A_ROW)
+    return type(error).__name__ in ("IntegrityError", "DataError")  # sqlite3's
 
 
 def _first_line(error: object) -> str:

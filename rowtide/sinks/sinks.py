@@ -25,7 +25,9 @@ class Part(Protocol):
         """Those of the keys that stand in another part, which may be half written."""
         ...
 
-    def write(self, page: Page) -> None: ...
+    def write(self, page: Page) -> Mapping[int, str]:
+        """Write some rows. Returns those that the sink does not take: place in the page → why."""
+        ...
 
     def finish(self, replaced: Mapping[str, set[str]], /) -> None:
         """Let the part stand; take what it replaces (older part → keys) out of where that stood."""
@@ -44,8 +46,11 @@ class Sink(Protocol):
         """Raise UserMistake when what stands there and what would be loaded do not go together."""
         ...
 
-    def writing(self, part: str) -> AbstractContextManager[Part]:
-        """The sink is this process's alone until the block ends. A part that is not finished leaves no trace."""
+    def writing(self, part: str, *, has_taken: bool = False) -> AbstractContextManager[Part]:
+        """The sink is this process's alone until the block ends. A part that is not finished leaves no trace.
+
+        `has_taken` says that the sink has taken rows of the same run: if it takes none now, then that is their fault.
+        """
         ...
 
 

@@ -1,0 +1,93 @@
+"""An answer as it is kept, and what of it no sink can be trusted to hold.
+
+Kept is JSON, under the names that `answer_fields` gives. What JSON, 64 bits or a database would alter is found when the
+model speaks, in words that it can act on.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+
+from rowtide.job.answer_fields import LIST_OF, answer_fields, is_by_alias
+
+LEAST, MOST = -(2**63), 2**63 - 1  # what every database and reader takes for an integer
+# Looked for in an answer's bytes at once, and rarely found.
+NUL = b"\\u0000"
+DIGITS, LONG = bytes.maketrans(b"123456789", b"0" * 9), b"0" * 19
+NOT_FINITE = (b"null", b"NaN", b"Infinity")  # how pydantic writes what is no number of JSON's
+ZONE = re.compile(r"(z|[+-]\d\d(:?\d\d)?(:?\d\d)?)$", re.IGNORECASE)
+
+
+def kept(claimed: BaseModel) -> bytes:
+    """An answer as JSON, as the ledger keeps it."""
+    return claimed.model_dump_json(by_alias=is_by_alias(type(claimed))).encode()
+
+
+def read_back(answer: type[BaseModel], content: bytes | str) -> BaseModel:
+    """A kept answer as the model. Raises ValidationError."""
+    return answer.model_validate_json(content, by_alias=is_by_alias(answer), by_name=True)
+
+
+def alterations(claimed: BaseModel, content: bytes) -> list[str]:
+    """What of an answer would not be kept or loaded as it is: `score: inf is no number; give a finite one`."""
+    found: list[str] = []
+    if any(token in content for token in NOT_FINITE):
+        found += [f"{place}: {value} is not finite; give a finite number" for place, value in _not_finite(claimed)]
+    found += [f"{place}: {what}" for place, what in unfit(content)]
+    if times := _times(type(claimed)):
+        answer = orjson.loads(content) if not found else {}
+        for name in times:
+            value = answer.get(name)
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, str) and not ZONE.search(each.partition("T")[2]):
+                    found.append(f"{name}: {each!r} has no zone; add one, such as {each}Z")
+    return found
+
+
+def unfit(content: bytes) -> list[tuple[str, str]]:
+    """What no sink can be trusted to hold, of an answer that is kept: (place, why)."""
+    if NUL not in content and LONG not in content.translate(DIGITS):
+        return []
+    return list(_unfit("", json.loads(content)))  # not orjson, to which a long integer is a float
+
+
+def _unfit(place: str, value: Any) -> Iterator[tuple[str, str]]:
+    match value:
+        case dict():
+            for name, each in value.items():
+                yield from _unfit(f"{place}.{name}" if place else name, each)
+        case list():
+            for each in value:
+                yield from _unfit(place, each)
+        case str() if "\0" in value:
+            yield place, "holds a NUL character"
+        case int() if not LEAST <= value <= MOST:
+            yield place, "does not fit a 64-bit integer"
+        case _:
+            return
+
+
+def _not_finite(claimed: BaseModel) -> Iterator[tuple[str, float]]:
+    def walk(place: str, value: Any) -> Iterator[tuple[str, float]]:
+        if isinstance(value, dict):
+            for name, each in value.items():
+                yield from walk(f"{place}.{name}" if place else str(name), each)
+        elif isinstance(value, list | tuple):
+            for each in value:
+                yield from walk(place, each)
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield place, value
+
+    return walk("", claimed.model_dump(by_alias=is_by_alias(type(claimed))))
+
+
+@lru_cache
+def _times(answer: type[BaseModel]) -> list[str]:
+    """The columns of moments: a column has a zone, so each of its values needs one."""
+    return [each.name for each in answer_fields(answer) if each.kind in ("datetime", f"{LIST_OF}datetime")]
