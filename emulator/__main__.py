@@ -1,6 +1,7 @@
 """`python -m emulator`: the Claude API on this machine, for nothing."""
 
 import argparse
+import os
 import asyncio
 import gc
 import signal
@@ -111,7 +112,7 @@ def _limits(text: str) -> dict[str, int]:
 
 
 def _stop_at_end_of_stdin(emulator: Emulator) -> None:
-    while sys.stdin.buffer.read(65536):
+    while os.read(0, 65536):  # not by way of `sys.stdin`: whoever holds its lock when the interpreter ends, aborts it
         pass
     emulator.stop()
 

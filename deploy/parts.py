@@ -1,0 +1,109 @@
+"""A part of the service: a program that is started, watched, started again when it ends, and ended with all it started.
+
+What it prints goes into a log of bounded size.
+"""
+
+import logging
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from rowtide import guardian
+
+LOG_BYTES = 2_000_000
+OLD_LOGS = 2  # of each part, beside the one that is written
+LINE_CHARS = 4000
+STOP_SECONDS = guardian.GRACE_SECONDS + 10
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+LONG_LIFE_SECONDS = 120.0  # after so long a life, the next pause is the first one again
+
+
+class Part:
+    """One part. `ready` is what it prints once it does its work, or looks from outside whether it does."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        logs: Path,
+        ready: str | Callable[[], bool],
+    ) -> None:
+        self.name, self._command, self._environment, self._ready = name, command, environment, ready
+        self.log_file = logs / f"{name}.log"
+        self.restarts = 0
+        self.is_ready = False
+        self._log = _bounded_log(self.log_file)
+        self._pause = FIRST_PAUSE_SECONDS
+        self._due_at = 0.0  # when it may be started again, by the monotonic clock
+        self._start()
+
+    def look(self) -> str | None:
+        """Start it again when it has ended and that is due. Returns what an operator should hear, if anything."""
+        if (status := self._process.poll()) is None:
+            if self.is_ready or not self._looks_ready():
+                return None
+            self.is_ready = True
+            return f"{self.name} is ready after {time.monotonic() - self._started_at:.0f} s"
+        now = time.monotonic()
+        if not self._due_at:
+            if now - self._started_at > LONG_LIFE_SECONDS:
+                self._pause = FIRST_PAUSE_SECONDS
+            self._due_at = now + self._pause
+            self.is_ready = False
+            return f"{self.name} ended with {status}; starting it again in {self._pause:.0f} s (log: {self.log_file})"
+        if now >= self._due_at:
+            self._due_at, self._pause = 0.0, min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+            self.restarts += 1
+            self._start()
+        return None
+
+    def stop(self) -> None:
+        """Tell it to end; `wait` waits for that."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self) -> None:
+        """Until it and all it has started are gone."""
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(1.0)
+
+    def _looks_ready(self) -> bool:
+        return self._has_said_so if isinstance(self._ready, str) else self._ready()
+
+    def _start(self) -> None:
+        self._has_said_so = False
+        self._started_at = time.monotonic()
+        self._process = subprocess.Popen(
+            guardian.command(*self._command),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us alone: we say who ends when
+        )
+        self._reader = threading.Thread(target=self._copy, args=(self._process,), daemon=True)
+        self._reader.start()
+
+    def _copy(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout
+        while line := process.stdout.readline(LINE_CHARS):
+            text = line.decode("utf-8", "replace").rstrip("\n")
+            self._has_said_so = self._has_said_so or (isinstance(self._ready, str) and self._ready in text)
+            self._log.info("%s", text)
+
+
+def _bounded_log(file: Path) -> logging.Logger:
+    log = logging.getLogger(f"deploy.{file.stem}")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=OLD_LOGS, encoding="utf-8")]
+    return log
