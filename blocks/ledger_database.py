@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import secrets
+import stat
 import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -82,7 +83,8 @@ class LedgerDatabase(Block):
 
     @contextmanager
     def get_ledger(self) -> Generator[Ledger]:
-        """The ledger, open and migrated, for the length of the block."""
+        """The ledger, open and migrated, for the length of the block. Closes the home to everybody but its owner."""
+        _make_private(self.home)
         ledger = Ledger(ledger_url(self.url.get_secret_value() if self.url else None, self.home))
         try:
             yield ledger
@@ -133,6 +135,14 @@ class LedgerDatabase(Block):
                 environment = {**os.environ, **provided.secrets}
                 opened = open_work(ledger, self.home, run_id, environment, overrides, provided)
                 yield replace(opened, worker=worker)
+
+
+def _make_private(home: Path) -> None:
+    """Make the home, or close it: it holds the customer's rows. A folder all share, such as /tmp, is left alone."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = home.stat().st_mode
+    if mode & 0o077 and not mode & stat.S_ISVTX:
+        home.chmod(0o700)
 
 
 @asynccontextmanager

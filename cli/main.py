@@ -68,6 +68,7 @@ def main() -> None:
     has ended it, 130 or 143.
     """
     atexit.register(_close_stderr)  # registered first, so it is called last
+    os.umask(0o077)  # what it writes holds the customer's rows: nobody else's business, whatever the shell says
     garbage.look_rarely()
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)

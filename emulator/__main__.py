@@ -1,9 +1,9 @@
 """`python -m emulator`: the Claude API on this machine, for nothing."""
 
 import argparse
-import os
 import asyncio
 import gc
+import os
 import signal
 import sys
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from emulator.settings import SettingsBook, SettingsError
 
 
 def main() -> None:
+    os.umask(0o077)  # what it keeps are somebody's rows
     parser = _parser()
     options = parser.parse_args()
     # A thread that works out results must not keep other calls waiting.

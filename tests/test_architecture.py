@@ -36,9 +36,10 @@ DECISIONS = {
 EDGES = {
     "amending", "taking_up", "ledger_versions",
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
-    "forecast_words", "foreseeing", "garbage", "gates", "golden", "happenings", "holding", "inbox", "job_folder",
-    "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_claims", "ledger_costs", "ledger_flow_runs",
-    "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_health", "ledger_history", "ledger_holds",
+    "forecast_words", "foreseeing", "garbage", "gates", "golden", "guardian", "happenings", "holding", "inbox",
+    "job_folder", "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_claims", "ledger_costs",
+    "ledger_flow_runs", "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_health", "ledger_history",
+    "ledger_holds",
     "ledger_inbox", "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations",
     "ledger_outcomes", "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_rounds",
     "ledger_routes", "ledger_rows",

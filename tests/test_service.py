@@ -49,7 +49,7 @@ class Service:
 
     @property
     def login(self) -> tuple[str, str]:
-        name, _, word = (self.home / "prefect.login").read_text().partition(":")
+        name, _, word = (self.home / "rehearsal" / "prefect.login").read_text().partition(":")
         return name, word
 
     def parts(self) -> dict[str, psutil.Process]:
@@ -73,7 +73,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
     """`make serve`, under another person's umask."""
     folder = tmp_path_factory.mktemp("service")
     port, receiver_port = free_port(), free_port()
-    known = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "ROWTIDE"))}
+    others = ("PREFECT", "ROWTIDE", "ANTHROPIC")
+    known = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     own = {"ROWTIDE_HOME": str(folder / "home"), "ROWTIDE_PREFECT_PORT": str(port)}
     own |= {"ROWTIDE_RECEIVER_PORT": str(receiver_port)}
     with (folder / "said").open("w") as said:

@@ -94,7 +94,7 @@ class Ledger:
 
     def __init__(self, url: str, *, outlives_power: bool = False) -> None:
         if url.startswith("sqlite:///"):
-            Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
+            Path(make_url(url).database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.engine = _engine(url, outlives_power=outlives_power)
         self.guards: list[Callable[[Connection], None]] = []
         with self.view() as tx:
