@@ -100,6 +100,8 @@ def _tell(seen: Seen) -> None:
     for table in tables(seen):
         out.print()
         out.print(_drawn(table))
+    for each in seen.plan.shape.notes:
+        out.print(f"\nsource: {each}", markup=False)
     for each in warnings_of(seen):
         out.print(f"\nwarning: {each}", markup=False, style="yellow")
 

@@ -58,7 +58,7 @@ def _begin(folder: Path, source: Path | None) -> str:
     rehearse_without_key()
     found = planned(folder, source)
     say_rehearsal(instead_of=read_spec(folder).sink, sink=found.job.spec.sink)
-    said = [f"warning: {each}" for each in found.warnings]
+    said = [f"source: {each}" for each in found.shape.notes] + [f"warning: {each}" for each in found.warnings]
     run_id = f"{folder.name}-{datetime.now(UTC):%m%d-%H%M%S}-{secrets.token_hex(2)}"
     err.print("\n".join([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"]), markup=False)
     return run_id

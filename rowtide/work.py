@@ -18,7 +18,7 @@ from rowtide.agent.self_check import Rubric, SecondLook
 from rowtide.api.sent_schema import api_schema
 from rowtide.api.which_api import UNKNOWN, Api
 from rowtide.gates.gates import Gate, Suite, load_suite
-from rowtide.intake.sources import columns, describe, source_of
+from rowtide.intake.sources import Shape, describe, shape_of, source_of
 from rowtide.job.answer_fields import names_of
 from rowtide.job.job import SkillsSpec, SourceSpec, ToolServerSpec
 from rowtide.job.job_folder import Job, check_columns, load_job
@@ -143,6 +143,8 @@ class Plan:
 
     job: Job
     source: SourceSpec
+    shape: Shape
+    """The source's columns, and what is to be said of how it is read."""
     models: list[Model]
     servers: dict[str, Pinned]
     request: bytes
@@ -187,7 +189,8 @@ async def plan(
     job = load_job(folder)
     job = job.on_ladder(tiers or catalogue.ladder(job.name, job.spec.tiers))
     source = source_of(job.spec.source, source_path, folder, environment)
-    known = columns(source, folder, environment)
+    shape = shape_of(source, folder, environment)
+    known = shape.columns
     check_columns(job, known)
     check_holes(folder / job.spec.prompt, known)
     if look := job.spec.checks.self_check:
@@ -210,7 +213,7 @@ async def plan(
     if called_by_the_api := connector.servers(servers):
         request += b',"mcp_servers":' + orjson.dumps(called_by_the_api)
     check_size(request, models, job.spec.limits)
-    return Plan(job, source, models, pinned, request, _warnings(job, models, request))
+    return Plan(job, source, shape, models, pinned, request, _warnings(job, models, request))
 
 
 def open_work(

@@ -7,10 +7,10 @@ from pathlib import Path
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
 from rowtide.gates.holding import look_at_rows
-from rowtide.intake.admission import admissions, keys_of
+from rowtide.intake.admission import admissions, apart, keys_of
 from rowtide.intake.beginning import Asked, begin, go_on
 from rowtide.intake.inbox import claimed_pages
-from rowtide.intake.rows import BadRow, SourceRow
+from rowtide.intake.rows import BadRow, SourceRow, fault_of_key
 from rowtide.intake.sources import read_pages
 from rowtide.job.job_folder import find_job
 from rowtide.job.versions import check_unchanged
@@ -63,7 +63,8 @@ async def extract(
 def _admit_all(ledger: Ledger, run: Run, found: Plan) -> None:
     """Read the source from its start, pass over what was admitted, and admit the rest page by page."""
     position = 0
-    pages = read_pages(found.source, found.job.folder, SPOOL_PAGE, os.environ)
+    row_bytes = found.job.spec.limits.row_bytes
+    pages = read_pages(found.source, found.job.folder, SPOOL_PAGE, os.environ, row_bytes)
     if found.source.inbox is not None:
         pages = claimed_pages(ledger, run, SPOOL_PAGE)
     for page in pages:
@@ -80,8 +81,10 @@ def _admit(ledger: Ledger, run: Run, found: Plan, page: list[SourceRow | BadRow]
     keys = keys_of(page, spec.key_columns)
     first, after = run.first_row_no + position + 1, position + len(page)
     with ledger.page() as tx:
-        present = ledger_rows.keys_present(tx, run, [key for key in keys if key is not None])
+        present = ledger_rows.keys_present(tx, run, [key for key in keys if key and not fault_of_key(key)])
         rows = admissions(page, keys, present=present, first_row_no=first, row_bytes=spec.limits.row_bytes)
+        if refused := [row.row_key for row in rows if row.reason]:
+            rows = apart(rows, ledger_rows.keys_present(tx, run, refused))
         if ledger_rows.admit(tx, run, rows, read_before=position, read_after=after, now=datetime.now(UTC)):
             ledger_versions.leave_unchanged(tx, run, first, first + len(page) - 1)
             if spec.skills.group_by is not None:

@@ -22,6 +22,7 @@ PRODUCT = [*LAYERS, "emulator"]
 
 # Decisions take values and give values back. Edges touch disk, network, database or other programs.
 DECISIONS = {
+    "dialects", "exact_json", "values",
     "account_refusals", "admission", "agent", "allowance", "answer_schema", "api_outcomes", "catalogue", "charts",
     "checks", "columns", "shared_fault", "compact", "connector", "difficulty", "doubt", "errors", "facts",
     "features", "forecast", "grounding", "holds", "job",
@@ -34,6 +35,7 @@ DECISIONS = {
     "answer_fields", "answer_values", "refusals",
 }  # fmt: skip
 EDGES = {
+    "csv_records", "json_lines",
     "amending", "taking_up", "ledger_versions",
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
     "forecast_words", "foreseeing", "garbage", "gates", "golden", "guardian", "happenings", "holding", "inbox",

@@ -19,7 +19,7 @@ from rowtide.job.job import SourceSpec
 def read(folder: Path, name: str, content: bytes | None = None, page_rows: int = 2) -> list[SourceRow | BadRow]:
     if content is not None:
         (folder / name).write_bytes(content)
-    pages = list(read_pages(SourceSpec(path=Path(name)), folder, page_rows, {}))
+    pages = list(read_pages(SourceSpec(path=Path(name)), folder, page_rows, {}, 10_000_000))
     assert all(len(page) <= page_rows for page in pages)
     return [row for page in pages for row in page]
 

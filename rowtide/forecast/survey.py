@@ -50,7 +50,7 @@ def survey(
     found, hashes = Survey([0] * len(spec.tiers)), array("q")
     with starting(plan.job, plan.api.name) as starter:
         sampling = _Sampling(size)
-        for page in read_pages(plan.source, folder, SPOOL_PAGE, environment):
+        for page in read_pages(plan.source, folder, SPOOL_PAGE, environment, spec.limits.row_bytes):
             page = page[: None if limit is None else limit - found.read]
             if not page:
                 break

@@ -7,7 +7,7 @@ others are none the worse for it.
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from rowtide.intake.rows import BadRow, SourceRow, canonical, row_id, row_key
+from rowtide.intake.rows import BadRow, SourceRow, canonical, fault_of_key, row_id, row_key
 
 
 class Admission(NamedTuple):
@@ -39,25 +39,38 @@ def admissions(
     taken: list[Admission] = []
     for row_no, (row, key) in enumerate(zip(page, keys, strict=True), first_row_no):
         if isinstance(row, BadRow):
-            taken.append(_refused(row_no, row.line, row.key, b"", row.reason, row.detail))
-            continue
-        content = canonical(row.values)
-        if key is None:
-            taken.append(_refused(row_no, row.line, None, content, "missing_key", "the key is null or blank"))
-        elif key in seen:
-            detail = f"{key!r} stands earlier in the source; the first one is used"
-            taken.append(_refused(row_no, row.line, key, content, "duplicate_key", detail))
-        elif len(content) > row_bytes:
-            detail = f"{len(content):,} bytes as JSON; limits.row_bytes is {row_bytes:,}"
-            taken.append(Admission(row_no, key, row_id(content), b"{}", "too_large", detail))
+            each = _refused(row_no, row.line, row.key, b"", row.reason, row.detail)
         else:
-            taken.append(Admission(row_no, key, row_id(content), content))
-        if key is not None:
-            seen.add(key)
+            each = _judged(row_no, row, key, seen, row_bytes)
+        taken.extend(apart([each], seen))
+        seen.add(taken[-1].row_key)
     return taken
+
+
+def apart(rows: Sequence[Admission], present: Collection[str]) -> list[Admission]:
+    """The rows, those under another name whose name is in `present`: `line 7` may be the key of another row."""
+    return [
+        row._replace(row_key=f"{row.row_key} (line {row.row_no})") if row.row_key in present else row for row in rows
+    ]
+
+
+def _judged(row_no: int, row: SourceRow, key: str | None, seen: Collection[str], row_bytes: int) -> Admission:
+    content = canonical(row.values)
+    if key is None:
+        return _refused(row_no, row.line, None, content, "missing_key", "the key is null or blank")
+    if fault := fault_of_key(key):
+        return _refused(row_no, row.line, None, content, "unusable_key", fault)
+    if key in seen:
+        detail = f"{key!r} names an earlier row; the first one is used"
+        return _refused(row_no, row.line, key, content, "duplicate_key", detail)
+    if len(content) > row_bytes:
+        detail = f"{len(content):,} bytes as JSON; limits.row_bytes is {row_bytes:,}"
+        return Admission(row_no, key, row_id(content), b"{}", "too_large", detail)
+    return Admission(row_no, key, row_id(content), content)
 
 
 def _refused(row_no: int, line: int, key: str | None, content: bytes, reason: str, detail: str) -> Admission:
     """A row that cannot go by its own key is known by its line, so that it can be found and mended."""
     name = f"{key} (line {line})" if key else f"line {line}"
-    return Admission(row_no, name, row_id(content), content or b"{}", reason, f"line {line}: {detail}")
+    said = f"line {line}: {detail}".replace("\0", "\\0")  # PostgreSQL's text holds no NUL
+    return Admission(row_no, name, row_id(content), content or b"{}", reason, said)

@@ -8,10 +8,9 @@ import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import orjson
-
 from rowtide.errors import RowtideError
-from rowtide.intake.rows import canonical, row_id, row_key
+from rowtide.intake.exact_json import exactly
+from rowtide.intake.rows import canonical, fault_of_key, row_id, row_key
 
 REFUSALS = {
     "not_json": (400, "The body is not JSON"),
@@ -28,6 +27,7 @@ REFUSALS = {
     "too_large": (413, "The body is too large"),
     "missing_columns": (422, "A row lacks columns that the job needs"),
     "missing_key": (422, "A row has no key"),
+    "unusable_key": (422, "A row's key cannot be kept"),
     "row_too_large": (422, "A row is too large"),
     "bad_parameters": (422, "A run cannot be asked for like this"),
     "too_many": (429, "Too many messages"),
@@ -69,8 +69,8 @@ class Message:
 def parsed(body: bytes) -> object:
     """The body as JSON. Raises Refused."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        return exactly(body)
+    except ValueError as error:
         raise Refused("not_json", str(error) if body else "the body is empty") from None
 
 
@@ -121,8 +121,10 @@ def _kept(door: Door, row: Mapping[str, object], name: str) -> tuple[str, bytes]
         columns = ", ".join(repr(column) for column in dict.fromkeys(missing))
         raise Refused("missing_columns", f"{name} lacks {columns}; job {door.job!r} needs {', '.join(door.columns)}")
     key = row_key(row, door.key)
-    if key is None or "\0" in key:
-        raise Refused("missing_key", f"{name}: {', '.join(door.key)} is null or blank, or holds a NUL")
+    if key is None:
+        raise Refused("missing_key", f"{name}: {', '.join(door.key)} is null or blank")
+    if fault := fault_of_key(key):
+        raise Refused("unusable_key", f"{name}: {fault}")
     content = canonical(row)
     if len(content) > door.row_bytes:
         size = f"{len(content):,} bytes as JSON; limits.row_bytes is {door.row_bytes:,}"

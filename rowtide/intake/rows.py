@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time
-from decimal import Decimal
 from typing import NamedTuple
 
 import orjson
 
 from rowtide.compact import compact_json
+from rowtide.intake.values import plain
+
+KEY_BYTES = 1024  # PostgreSQL's index takes 2,704 in all, and beside a loaded row's key stand its job and its sink
 
 
 class SourceRow(NamedTuple):
@@ -29,7 +30,7 @@ class BadRow(NamedTuple):
 
 def canonical(values: Mapping[str, object]) -> bytes:
     """The row's content as JSON with sorted keys: equal rows give equal bytes."""
-    return compact_json(values, orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY, _plain)
+    return compact_json(values, orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY, plain)
 
 
 def row_id(content: bytes) -> str:
@@ -38,18 +39,17 @@ def row_id(content: bytes) -> str:
 
 
 def row_key(values: Mapping[str, object], columns: Sequence[str]) -> str | None:
-    """The key the columns spell, or None when any of them is null or blank."""
+    """The key the columns spell, or None when any of them is null or blank. Spaces around it do not count."""
     parts = ["" if (value := values.get(column)) is None else str(value).strip() for column in columns]
     if not all(parts):
         return None
     return parts[0] if len(parts) == 1 else orjson.dumps(parts).decode()
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, (date, datetime, time)):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    raise TypeError(f"{type(value).__name__} cannot be part of a row")
+def fault_of_key(key: str) -> str | None:
+    """Why no ledger can know a row by this key; None where one can. SQLite and PostgreSQL go by the same rule."""
+    if "\0" in key:
+        return "the key holds a NUL"
+    if (size := len(key.encode("utf-8", "surrogatepass"))) > KEY_BYTES:
+        return f"the key has {size:,} bytes; at most {KEY_BYTES:,} can be looked up"
+    return None

@@ -4,14 +4,12 @@ A record that cannot be read becomes a BadRow with its line and reason; the reco
 source that cannot be read at all is the user's mistake, named with its file.
 """
 
-import csv
 import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import create_engine, text
@@ -19,46 +17,78 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from rowtide.errors import UserMistake, nearest
+from rowtide.intake.csv_records import Csv
+from rowtide.intake.json_lines import read_json_lines
 from rowtide.intake.rows import BadRow, SourceRow
-from rowtide.job.job import SourceSpec
+from rowtide.intake.values import Unreadable, conversions, plain_row
+from rowtide.job.job import LimitsSpec, SourceSpec
+from rowtide.job.job_file import JOB_FILE, line_of
 
 Page = list[SourceRow | BadRow]
+Weighed = Iterator[tuple[int, SourceRow | BadRow]]  # each record with about how many bytes it is
 
-# A cell may be as large as a file allows; the admission stage decides what is too large for a row.
-csv.field_size_limit(sys.maxsize)
 INBOX = "inbox:"  # a run's source, where that is not a file but what waits in the inbox
-UNDECODED = re.compile(r"[\udc80-\udcff]")  # what errors="surrogateescape" leaves of a byte that is not UTF-8
+ROW_BYTES = LimitsSpec().row_bytes
+ESCAPED = 8  # as JSON writes it, a line may be so many times as long as the row is
+PAGE_BYTES = 64_000_000  # a page ends here, however few its rows are
+SEEN_ROWS = 1000  # records whose names and kinds are looked at before a run begins
+KINDS = {"csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet", "pq": "parquet"}
+BATCH_ROWS = 256  # of Parquet and SQL, read at once: a page's end is seen after so many at the latest
 
 
-def read_pages(spec: SourceSpec, folder: Path, page_rows: int, environment: Mapping[str, str]) -> Iterator[Page]:
-    """The source's records in order, so many at a time. Memory holds one page."""
-    if spec.inbox is not None:
-        raise UserMistake("rows come by webhook, and none are there to be read before a run takes them", key="source")
-    if spec.url is not None:
-        records = _read_sql(spec, environment, page_rows)
-    else:
-        file = _file(spec, folder)
-        records = READERS[_kind(spec, file)](file, page_rows)
-    while page := list(islice(records, page_rows)):
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is known of a source before its rows are read."""
+
+    columns: list[str]
+    notes: list[str] = field(default_factory=list[str])
+    """How it is read, where that is not the usual way, and what becomes of values that no row can hold."""
+
+
+def read_pages(
+    spec: SourceSpec, folder: Path, page_rows: int, environment: Mapping[str, str], row_bytes: int = ROW_BYTES
+) -> Iterator[Page]:
+    """The source's records in order, so many at a time, or fewer where they are long. Memory holds one page."""
+    records, page, weight = _records(spec, folder, environment, row_bytes), Page(), 0
+    for bytes_read, record in records:
+        page.append(record)
+        weight += bytes_read
+        if len(page) == page_rows or weight >= PAGE_BYTES:
+            yield page
+            page, weight = Page(), 0
+    if page:
         yield page
 
 
 def columns(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> list[str]:
-    """The source's columns: a CSV's header, a table's fields, the keys of a JSONL file's first record."""
+    """The source's columns: a CSV's header, a table's fields, the names in a JSONL file's first records."""
+    return shape_of(spec, folder, environment).columns
+
+
+def shape_of(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> Shape:
+    """The source's columns and what is to be said of how it is read. Raises UserMistake where it cannot be."""
     if spec.inbox is not None:
-        return spec.inbox
-    if spec.url is None:
-        file = _file(spec, folder)
-        kind = _kind(spec, file)
-        if kind == "csv":
-            with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-                return _header(csv.reader(lines), file)
-        if kind == "parquet":
-            return list(_parquet(file).schema_arrow.names)
-    first = next(read_pages(spec, folder, 1, environment), [])
-    if not first or not isinstance(first[0], SourceRow):
-        raise UserMistake("holds no record that can be read", file=describe(spec, folder))
-    return list(first[0].values)
+        return Shape(spec.inbox)
+    if spec.url is not None:
+        seen = list(islice(_Sql(spec, folder, environment).values(), BATCH_ROWS))
+        if not seen:
+            raise UserMistake("the query finds no row", file=describe(spec, folder), key="source.query")
+        return Shape(list(seen[0]), conversions(seen))
+    file = _file(spec, folder)
+    kind = _kind(spec, file)
+    if kind == "csv":
+        names, notes = Csv(file, spec, ROW_BYTES * ESCAPED).header()
+        return Shape(names, [each for each in notes if each])
+    if kind == "parquet":
+        parquet = _parquet(file)
+        return Shape(list(parquet.schema_arrow.names), conversions(_first_of(parquet)))
+    first = list(islice(read_json_lines(file, spec.encoding, ROW_BYTES * ESCAPED), SEEN_ROWS))
+    read = [record.values for _, record in first if isinstance(record, SourceRow)]
+    if not read:
+        bad = next((record for _, record in first if isinstance(record, BadRow)), None)
+        why = f": line {bad.line}: {bad.detail}" if bad else ""
+        raise UserMistake(f"holds no record that can be read{why}", file=describe(spec, folder))
+    return Shape(list(dict.fromkeys(chain.from_iterable(read))))
 
 
 def source_of(own: SourceSpec, path: str | None, folder: Path, environment: Mapping[str, str]) -> SourceSpec:
@@ -67,7 +97,8 @@ def source_of(own: SourceSpec, path: str | None, folder: Path, environment: Mapp
         return own
     if path == INBOX:
         return SourceSpec(inbox=columns(own, folder, environment))
-    return SourceSpec(path=Path(path).resolve())
+    told = own.model_dump(include={"encoding", "delimiter", "quote", "escape", "skip_spaces"}, exclude_unset=True)
+    return SourceSpec(path=Path(path).resolve(), **told)
 
 
 def describe(spec: SourceSpec, folder: Path) -> str:
@@ -104,105 +135,120 @@ def _file(spec: SourceSpec, folder: Path) -> Path:
 
 
 def _kind(spec: SourceSpec, file: Path) -> str:
-    kind = spec.kind or {"ndjson": "jsonl", "pq": "parquet"}.get(file.suffix[1:].lower(), file.suffix[1:].lower())
-    if kind not in READERS:
-        raise UserMistake(f"no reader for {file.suffix!r}; say `source.kind`: {', '.join(READERS)}", file=file)
+    kind = spec.kind or KINDS.get(file.suffix[1:].lower())
+    if kind is None:
+        words = f"no reader for {file.suffix!r}; say `source.kind`: {', '.join(dict.fromkeys(KINDS.values()))}"
+        raise UserMistake(words, file=file)
     return kind
 
 
-def _read_csv(file: Path, _: int) -> Iterator[SourceRow | BadRow]:
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        reader = csv.reader(lines)
-        names = _header(reader, file)
-        width, line = len(names), reader.line_num + 1
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield BadRow(line, "not_csv", str(error))
-                line = reader.line_num + 1
-                continue
-            if cells:
-                yield _csv_row(line, names, width, cells)
-            line = reader.line_num + 1
+def _records(spec: SourceSpec, folder: Path, environment: Mapping[str, str], row_bytes: int) -> Weighed:
+    if spec.inbox is not None:
+        raise UserMistake("rows come by webhook, and none are there to be read before a run takes them", key="source")
+    if spec.url is not None:
+        return _Sql(spec, folder, environment).records()
+    file = _file(spec, folder)
+    match _kind(spec, file):
+        case "csv":
+            return Csv(file, spec, row_bytes * ESCAPED).records()
+        case "jsonl":
+            return read_json_lines(file, spec.encoding, row_bytes * ESCAPED)
+        case _:
+            return _read_parquet(file)
 
 
-def _csv_row(line: int, names: list[str], width: int, cells: list[str]) -> SourceRow | BadRow:
-    if len(cells) != width:
-        return BadRow(line, "wrong_width", f"{len(cells)} cells where the header has {width}")
-    for name, cell in zip(names, cells, strict=True):
-        if not cell.isascii() and (found := UNDECODED.search(cell)):
-            byte = ord(found[0]) - 0xDC00
-            return BadRow(line, "undecodable", f"column {name!r} holds the byte 0x{byte:02x}, which is not UTF-8")
-    return SourceRow(line, dict(zip(names, cells, strict=True)))
-
-
-def _header(reader: Iterable[list[str]], file: Path) -> list[str]:
-    names = [name.strip() for name in next(iter(reader), [])]
-    if not names:
-        raise UserMistake("the source has no header", file=file, line=1)
-    for name in names:
-        if not name:
-            raise UserMistake("a column has no name", file=file, line=1)
-        if names.count(name) > 1:
-            raise UserMistake("this column stands twice in the header", file=file, line=1, key=name)
-    return names
-
-
-def _read_jsonl(file: Path, _: int) -> Iterator[SourceRow | BadRow]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.isspace():
-                continue
-            try:
-                value = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            except orjson.JSONDecodeError as error:
-                reason = "not_json" if _is_utf8(line) else "undecodable"
-                yield BadRow(number, reason, str(error))
-                continue
-            if isinstance(value, dict):
-                yield SourceRow(number, value)
-            else:
-                yield BadRow(number, "not_an_object", f"a record is a JSON object, not {type(value).__name__}")
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _read_parquet(file: Path, page_rows: int) -> Iterator[SourceRow]:
+def _read_parquet(file: Path) -> Weighed:
     number = 0
-    for batch in _parquet(file).iter_batches(batch_size=page_rows):
-        for values in batch.to_pylist():
-            number += 1
-            yield SourceRow(number, values)
+    try:
+        for batch in _parquet(file).iter_batches(batch_size=BATCH_ROWS):
+            for row in _rows_of(batch):
+                number += 1
+                yield batch.nbytes // len(batch), _plain(number, row)
+    except pa.ArrowException as error:
+        raise UserMistake(f"row {number + 1:,} cannot be read: {error}", file=file) from None
+
+
+def _rows_of(batch: pa.RecordBatch) -> Iterator[Mapping[str, object] | str]:
+    """A batch's rows; of one with a value that Python has no room for, what is wrong with it."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException):
+        for number in range(len(batch)):
+            yield _row_of(batch, number)
+
+
+def _row_of(batch: pa.RecordBatch, number: int) -> Mapping[str, object] | str:
+    found: dict[str, object] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            found[name] = column[number].as_py()
+        except (ValueError, OverflowError, pa.ArrowException) as error:
+            return f"column {name!r}: {error}"
+    return found
+
+
+def _first_of(parquet: pq.ParquetFile) -> list[Mapping[str, object]]:
+    batch = next(parquet.iter_batches(batch_size=BATCH_ROWS), None)
+    return [] if batch is None else [row for row in _rows_of(batch) if not isinstance(row, str)]
+
+
+def _plain(number: int, values: Mapping[str, object] | str) -> SourceRow | BadRow:
+    if isinstance(values, str):
+        return BadRow(number, "unreadable_value", values)
+    try:
+        return SourceRow(number, plain_row(values))
+    except Unreadable as error:
+        return BadRow(number, "unreadable_value", str(error))
 
 
 def _parquet(file: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise UserMistake(f"not a Parquet file: {error}", file=file) from None
 
 
-def _read_sql(spec: SourceSpec, environment: Mapping[str, str], page_rows: int) -> Iterator[SourceRow]:
-    assert spec.url is not None
-    url = expand(spec.url, environment)
-    try:
-        engine = create_engine(url)
-        with engine.connect().execution_options(yield_per=page_rows) as connection:
-            for number, values in enumerate(connection.execute(text(spec.query or "")).mappings(), 1):
-                yield SourceRow(number, dict(values))
-        engine.dispose()
-    except (SQLAlchemyError, ModuleNotFoundError) as error:
-        words = str(getattr(error, "orig", None) or error).replace(url, _without_password(url))
-        raise UserMistake(f"the query failed: {words}", file=_without_password(url), key="source.query") from None
+class _Sql:
+    """A query's rows."""
+
+    def __init__(self, spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> None:
+        assert spec.url is not None
+        self._url, self._query = expand(spec.url, environment), spec.query or ""
+        self._shown, self._folder = _without_password(self._url), folder
+
+    def records(self) -> Weighed:
+        """Each row as a record."""
+        for number, row in enumerate(self.values(), 1):
+            yield sum(len(each) for each in row.values() if isinstance(each, str | bytes)), _plain(number, row)
+
+    def values(self) -> Iterator[Mapping[str, object]]:
+        """Each row as the driver gives it. Raises UserMistake with the query's place in the job."""
+        number = 0
+        try:
+            engine = create_engine(self._url)
+            try:
+                with engine.connect().execution_options(yield_per=BATCH_ROWS) as connection:
+                    found = connection.execute(text(self._query))
+                    names = list(found.keys())
+                    self._check_names(names)
+                    for row in found:
+                        number += 1
+                        yield dict(zip(names, row, strict=True))
+            finally:
+                engine.dispose()
+        except (SQLAlchemyError, ModuleNotFoundError, ValueError, OverflowError) as error:
+            words = str(getattr(error, "orig", None) or error).replace(self._url, self._shown)
+            after = f" after row {number:,}" if number else ""
+            raise self._mistake(f"the query failed{after}: {words}") from None
+
+    def _check_names(self, names: list[str]) -> None:
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise self._mistake(f"the query gives two columns the name {twice!r}; give one another name with AS")
+
+    def _mistake(self, what: str) -> UserMistake:
+        line = line_of(self._folder, "source", "query") if (self._folder / JOB_FILE).is_file() else None
+        place = f"{self._folder / JOB_FILE}" if line else self._shown
+        return UserMistake(what if not line else f"{self._shown}: {what}", file=place, line=line, key="source.query")
 
 
 def _without_password(url: str) -> str:
@@ -210,6 +256,3 @@ def _without_password(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return url.partition(":")[0] + "://…"
-
-
-READERS = {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}

@@ -3,6 +3,7 @@
 Every field is followed by its sentence; `docs/job_yaml.md` is generated from those sentences.
 """
 
+import codecs
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,6 +26,16 @@ class SourceSpec(Spec):
     """A CSV, JSONL or Parquet file, relative to the job's folder."""
     kind: Literal["csv", "jsonl", "parquet", "sql"] | None = None
     """How to read it; by default what the file's name ends in."""
+    encoding: str | None = None
+    """A text file's encoding, in Python's words (`cp1252`); by default what its first bytes prove, else UTF-8."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """What splits a CSV's cells; by default that of `,`, `;`, tab and `|` that splits every line alike."""
+    quote: str = Field(default='"', max_length=1)
+    """What encloses a CSV's cells; empty where quotes mean nothing."""
+    escape: str | None = Field(default=None, min_length=1, max_length=1)
+    """What stands before a quote inside a CSV's quoted cell, where it is not doubled: `\\`."""
+    skip_spaces: bool = False
+    """Whether spaces that follow a CSV's delimiter mean nothing."""
     url: str | None = None
     """Any SQLAlchemy URL, with `query`. `${NAME}` is taken from the environment."""
     query: str | None = None
@@ -39,6 +50,20 @@ class SourceSpec(Spec):
         if self.url is not None and self.query is None:
             raise ValueError("`url` needs `query`")
         return self
+
+    @field_validator("delimiter", mode="before")
+    @classmethod
+    def _tab(cls, value: object) -> object:
+        return "\t" if value in ("tab", "\\t") else value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        try:
+            assert value is None or "".encode(value) is not None
+        except LookupError:
+            raise ValueError("Python knows no such encoding") from None
+        return "utf-8-sig" if value and codecs.lookup(value).name == "utf-8" else value
 
 
 class SinkSpec(Spec):

@@ -65,4 +65,4 @@ def _link(work: Work, page: list[int], column: str, now: datetime) -> None:
 
 
 def _name(value: object) -> str:
-    return "" if value is None else str(value).strip()
+    return "" if value is None else str(value).strip().replace("\0", "\\0")  # no key holds a NUL

@@ -31,7 +31,7 @@ NOTED = "EXISTS (SELECT 1 FROM note n WHERE n.row_no = r.row_no AND"
 # A row that was refused at the door has no content, or no key of its own, until it is mended.
 IS_REFUSED = (
     f"NOT {NOTED} n.move = 'mend') AND (length(c.content) = 2 OR "
-    f"{NOTED} n.move = 'quarantine' AND n.reason IN ('missing_key', 'duplicate_key')))"
+    f"{NOTED} n.move = 'quarantine' AND n.reason IN ('missing_key', 'unusable_key', 'duplicate_key')))"
 )
 FRESH = (
     "conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0, checking = 0, bounces = 0, tokens = 0, "

@@ -255,8 +255,10 @@ AT_THE_DOOR = "mend its cells in a sheet: it was refused at the door"
 AT_ITS_LIMIT = "send it again at a higher tier, or answer it yourself"
 ADVICE = {
     "missing_key": "mend its key in a sheet, or drop it",
+    "unusable_key": "give it a key that can be kept in a sheet, or drop it",
     "duplicate_key": "give it a key of its own in a sheet, or drop it",
     **dict.fromkeys(("not_csv", "not_json", "not_an_object", "too_large", "undecodable", "wrong_width"), AT_THE_DOOR),
+    "unreadable_value": AT_THE_DOOR,
     **dict.fromkeys(("loop", "row_budget", "token_limit", "tool_call_limit", "truncated", "turn_limit"), AT_ITS_LIMIT),
     "after_quarantined": "mend the row it comes after, and send both again",
     "bounced_out": "send it again: the API was at fault",

@@ -1,0 +1,205 @@
+"""Records of a CSV file, as they are written. What quotes leave open is never guessed.
+
+A line whose quoting is wrong is set aside by itself where its last quote can close a cell. Where it cannot, nobody can
+say where its record ends, and the file is refused with line and column.
+"""
+
+import csv
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from rowtide.errors import UserMistake
+from rowtide.intake.dialects import Dialect, dialect_of, ends_on_its_line, fault_of, is_open_after, name_of
+from rowtide.intake.rows import BadRow, SourceRow
+from rowtide.job.job import SourceSpec
+
+HEAD_BYTES = 256 * 1024
+# How large a cell may be is decided by the record's length, before it is read.
+csv.field_size_limit(sys.maxsize)
+UNDECODED = re.compile(r"[\udc80-\udcff]")  # what errors="surrogateescape" leaves of a byte that is not UTF-8
+
+
+class _TooLong(Exception):
+    """A record is longer than any row may be; no more of it is read."""
+
+
+class Csv:
+    """A CSV file that is open: its dialect, its columns, its records."""
+
+    def __init__(self, file: Path, spec: SourceSpec, record_chars: int) -> None:
+        with file.open("rb") as start:
+            head = start.read(HEAD_BYTES)
+        try:
+            self.dialect = dialect_of(spec, head)
+        except UserMistake as mistake:
+            raise UserMistake(mistake.what, file=file, line=mistake.line) from None
+        self._file, self._most = file, record_chars
+        gaps = () if spec.skip_spaces or not spec.quote else (f" {spec.quote}", f"\t{spec.quote}")
+        self._gaps, self._spaced = gaps, [self.dialect.delimiter + gap for gap in gaps]
+
+    def header(self) -> tuple[list[str], list[str]]:
+        """The columns, and what is to be said of how the file is read."""
+        with self._open() as text:
+            lines = _Lines(text, self._most)
+            names, padded = self._header(lines, self.dialect.reader(lines))
+        return names, [self._as_read(len(names)), *padded]
+
+    def records(self) -> Iterator[tuple[int, SourceRow | BadRow]]:
+        """Every record, with its length in characters."""
+        with self._open() as text:
+            lines = _Lines(text, self._most)
+            reader = self.dialect.reader(lines)
+            names, _ = self._header(lines, reader)
+            while True:
+                lines.begin()
+                try:
+                    cells = next(reader)
+                except StopIteration:
+                    return
+                except UnicodeDecodeError as error:
+                    raise self._undecodable(error, lines) from None
+                except _TooLong:
+                    yield lines.chars, self._skip(lines)
+                except csv.Error as error:
+                    yield lines.chars, self._malformed(lines, str(error))
+                else:
+                    if self._is_spaced(lines.taken) and fault_of(lines.record, self.dialect):
+                        yield lines.chars, self._malformed(lines, "")
+                    elif cells:
+                        yield lines.chars, self._row(lines, names, cells)
+
+    def _is_spaced(self, lines: list[str]) -> bool:
+        """Whether a space may stand between a delimiter and a quote, where the reader takes the quote for text."""
+        return any(each in line for line in lines for each in self._spaced) or lines[0].startswith(self._gaps)
+
+    def _open(self) -> TextIO:
+        dialect = self.dialect
+        return self._file.open(encoding=dialect.encoding, errors="surrogateescape", newline=dialect.newline)
+
+    def _as_read(self, width: int) -> str:
+        encoding = {"utf-8-sig": "UTF-8", "utf-8": "UTF-8"}.get(self.dialect.encoding, self.dialect.encoding)
+        if width == 1:
+            return f"{self._file.name}: read as {encoding}, one column"
+        is_usual = encoding == "UTF-8" and self.dialect.delimiter == ","
+        return "" if is_usual else f"{self._file.name}: read as {encoding}, {name_of(self.dialect.delimiter)}"
+
+    def _header(self, lines: "_Lines", reader: Iterator[list[str]]) -> tuple[list[str], list[str]]:
+        lines.begin()
+        try:
+            written = next(reader, [])
+        except UnicodeDecodeError as error:
+            raise self._undecodable(error, lines) from None
+        except (csv.Error, _TooLong) as error:
+            place, what = fault_of(lines.record, self.dialect) or (0, str(error) or "the header is too long")
+            raise UserMistake(f"column {place + 1}: {what}", file=self._file, line=1) from None
+        names = [name.strip() for name in written]
+        if not names:
+            raise UserMistake("the source has no header", file=self._file, line=1)
+        for number, name in enumerate(names, 1):
+            if what := self._fault_of_name(number, name):
+                raise UserMistake(what, file=self._file, line=1)
+            if names.count(name) > 1:
+                raise UserMistake("this column stands twice in the header", file=self._file, line=1, key=name)
+        changed = [(before, now) for before, now in zip(written, names, strict=True) if before != now]
+        return names, [f"{self._file.name}: the column {before!r} is called {now!r}" for before, now in changed]
+
+    def _fault_of_name(self, number: int, name: str) -> str | None:
+        if found := UNDECODED.search(name):
+            return self._not_in_encoding(f"column {number} of the header", found)
+        if "\0" in name:
+            return f"the name of column {number} holds a NUL"
+        return None if name else f"column {number} has no name"
+
+    def _row(self, lines: "_Lines", names: list[str], cells: list[str]) -> SourceRow | BadRow:
+        line = lines.began
+        if len(cells) != len(names):
+            upto = f", up to line {lines.number}" if lines.number > line else ""
+            return BadRow(line, "wrong_width", f"{len(cells)} cells where the header has {len(names)}{upto}")
+        for name, cell in zip(names, cells, strict=True):
+            if not cell.isascii() and (found := UNDECODED.search(cell)):
+                return BadRow(line, "undecodable", self._not_in_encoding(f"column {name!r}", found))
+        return SourceRow(line, dict(zip(names, cells, strict=True)))
+
+    def _not_in_encoding(self, place: str, found: re.Match[str]) -> str:
+        byte = ord(found[0]) - 0xDC00
+        if not self.dialect.encoding.startswith("utf-8"):
+            return f"{place} holds the byte 0x{byte:02x}, which is not {self.dialect.encoding}"
+        alike = found.string.encode("utf-8", "surrogateescape").decode("cp1252", "replace")[:60]
+        hint = f"; if {alike!r} is right, say `source.encoding: cp1252`"
+        return f"{place} holds the byte 0x{byte:02x}, which is not UTF-8{hint}"
+
+    def _undecodable(self, error: UnicodeDecodeError, lines: "_Lines") -> UserMistake:
+        what = f"not {self.dialect.encoding}: {error.reason}; say `source.encoding`"
+        return UserMistake(what, file=self._file, line=lines.number + 1)
+
+    def _malformed(self, lines: "_Lines", words: str) -> BadRow:
+        """The row to set aside. Raises UserMistake where the record's end cannot be known."""
+        place, what = (fault_of(lines.record, self.dialect) if self.dialect.quote else None) or (0, words)
+        before = lines.record[:place]
+        line = lines.began + before.count(self.dialect.newline)
+        column = place - (before.rfind(self.dialect.newline) + 1) + 1
+        has_quote = self.dialect.quote and self.dialect.quote in lines.record
+        if len(lines.taken) == 1 and (not has_quote or ends_on_its_line(lines.record, self.dialect)):
+            return BadRow(lines.began, "not_csv", f"column {column}: {what}")
+        what = f"column {column}: {what}, so nobody can say where this row ends"
+        if "\\" + self.dialect.quote in lines.record:
+            what += r"; if \ stands before quotes, say `source.escape: '\'`"
+        raise UserMistake(what, file=self._file, line=line)
+
+    def _skip(self, lines: "_Lines") -> BadRow:
+        """Pass over the rest of a record that is too long. Raises UserMistake where it has no end."""
+        what = f"more than {self._most:,} characters, which no row of limits.row_bytes can have"
+        place, _ = (fault_of(lines.record, self.dialect) if self.dialect.quote else None) or (0, "")
+        line = lines.began + lines.record[:place].count(self.dialect.newline)
+        if lines.skip(self.dialect):
+            return BadRow(lines.began, "too_large", what)
+        raise UserMistake("a quote that opens here is not closed", file=self._file, line=line)
+
+
+class _Lines:
+    """A file's lines, those of the present record kept. No record is read further than so many characters."""
+
+    def __init__(self, text: TextIO, most: int) -> None:
+        self._text, self._most = text, most
+        self.taken: list[str] = []
+        self.number = self.began = self.chars = 0
+
+    def begin(self) -> None:
+        self.taken.clear()
+        self.began, self.chars = self.number + 1, 0
+
+    @property
+    def record(self) -> str:
+        return "".join(self.taken)
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._most + 1)
+        if not line:
+            raise StopIteration
+        self.taken.append(line)
+        self.chars += len(line)
+        if self.chars > self._most:
+            raise _TooLong
+        self.number += 1
+        return line
+
+    def skip(self, dialect: Dialect) -> bool:
+        """Pass over the present record. False when the file ends inside it."""
+        piece, is_open = dialect.delimiter + self.record, False
+        while piece:
+            ends = piece.endswith(dialect.newline)
+            while piece[-1] in (dialect.delimiter, dialect.quote) and (more := self._text.read(1)):
+                piece += more
+                ends = more == dialect.newline
+            is_open = bool(dialect.quote) and is_open_after(piece, dialect, is_open=is_open)
+            self.number += ends
+            if ends and not is_open:
+                return True
+            piece = self._text.readline(self._most)
+        return not is_open

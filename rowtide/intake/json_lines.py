@@ -1,0 +1,67 @@
+"""Records of a JSON Lines file: an object a line, every number and every name as it is written."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from rowtide.errors import UserMistake
+from rowtide.intake.dialects import encoding_of
+from rowtide.intake.exact_json import exactly
+from rowtide.intake.rows import BadRow, SourceRow
+
+HEAD_BYTES = 4096
+BOM = b"\xef\xbb\xbf"
+
+
+def read_json_lines(file: Path, encoding: str | None, line_bytes: int) -> Iterator[tuple[int, SourceRow | BadRow]]:
+    """Every record, with its length in bytes. A line that is longer than `line_bytes` is not read."""
+    with file.open("rb") as raw:
+        known = encoding or encoding_of(raw.read(HEAD_BYTES))
+        raw.seek(0)
+        lines = raw if known.startswith("utf-8") else _Transcoded(raw, known, file)
+        number = 0
+        while line := lines.readline(line_bytes + 1):
+            number += 1
+            if len(line) > line_bytes:
+                while line and not line.endswith(b"\n"):
+                    line = lines.readline(line_bytes)
+                what = f"more than {line_bytes:,} bytes, which no row of limits.row_bytes can have"
+                yield line_bytes, BadRow(number, "too_large", what)
+            elif not line.isspace():
+                yield len(line), _record(number, line.removeprefix(BOM) if number == 1 else line)
+
+
+class _Transcoded:
+    """The lines of a file that is not UTF-8, as UTF-8."""
+
+    def __init__(self, raw: BinaryIO, encoding: str, file: Path) -> None:
+        self._text, self._encoding, self._file = io.TextIOWrapper(raw, encoding, newline="\n"), encoding, file
+        self._number = 0
+
+    def readline(self, size: int) -> bytes:
+        try:
+            line = self._text.readline(size)
+        except UnicodeDecodeError as error:
+            what = f"not {self._encoding}: {error.reason}; say `source.encoding`"
+            raise UserMistake(what, file=self._file, line=self._number + 1) from None
+        self._number += line.endswith("\n")
+        return line.encode()
+
+
+def _record(number: int, line: bytes) -> SourceRow | BadRow:
+    try:
+        value = exactly(line)
+    except ValueError as error:
+        return BadRow(number, "not_json" if _is_utf8(line) else "undecodable", str(error))
+    if isinstance(value, dict):
+        return SourceRow(number, value)
+    return BadRow(number, "not_an_object", f"a record is a JSON object, not {type(value).__name__}")
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
