@@ -41,23 +41,39 @@ def enter_rehearsal() -> None:
 
 
 @contextmanager
-def existing_ledger(run: str | None = None, row_key: str | None = None, *, newest: bool = False) -> Generator[Ledger]:
+def existing_ledger(
+    run: str | None = None, row_key: str | None = None, job: str | None = None, *, newest: bool = False
+) -> Generator[Ledger]:
     """The ledger that a command is about, and this process in its home. Raises UserMistake when there is none yet.
 
-    Where there are two, it is the one that has the run, the newer run with the row, or with `newest` the newer run;
-    else the one that the environment names.
+    Where there are two, it is the one that has the newer run of this id, with this row or of this job, or with
+    `newest` the newer run of all; else the one that the environment names.
     """
     if not has_ledger():
         if not _rehearsal_file().is_file():
             raise UserMistake("no ledger here yet: `rowtide run JOB` makes one", file=home() / "ledger.db")
         enter_rehearsal()
-    elif (run or row_key or newest) and _rehearsal_file().is_file() and _rehearsal_is_newer(run, row_key):
+    elif (run or row_key or newest) and _rehearsal_file().is_file() and _rehearsal_is_newer(run, row_key, job):
         enter_rehearsal()
     ledger = Ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home()))
     try:
         yield ledger
     finally:
         ledger.close()
+
+
+def existing_ledgers() -> Generator[Ledger]:
+    """Each ledger there is, the rehearsal's last. Raises UserMistake when there is none yet."""
+    urls = [ledger_url(os.environ.get("ROWTIDE_LEDGER"), home())] if has_ledger() else []
+    urls += [f"sqlite:///{_rehearsal_file()}"] if _rehearsal_file().is_file() else []
+    if not urls:
+        raise UserMistake("no ledger here yet: `rowtide run JOB` makes one", file=home() / "ledger.db")
+    for url in urls:
+        ledger = Ledger(url)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
 
 
 def has_ledger() -> bool:
@@ -69,12 +85,12 @@ def _rehearsal_file() -> Path:
     return home() / FOLDER / "ledger.db"
 
 
-def _rehearsal_is_newer(run: str | None, row_key: str | None) -> bool:
+def _rehearsal_is_newer(run: str | None, row_key: str | None, job: str | None) -> bool:
     def began(url: str) -> str:
         ledger = Ledger(url)
         try:
             with ledger.view() as tx:
-                return ledger_apis.newest_began(tx, run, row_key) or ""
+                return ledger_apis.newest_began(tx, run, row_key, job) or ""
         finally:
             ledger.close()
 

@@ -4,16 +4,17 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 from cyclopts import Parameter
 from rich.table import Table
 
-from cli.homes import existing_ledger
+from cli.homes import existing_ledgers
 from cli.say import out
-from rowtide.ladder.catalogue import load_catalogue, read_overrides
-from rowtide.ledger.ledger import all_runs
+from rowtide.api.which_api import in_words
+from rowtide.ladder.catalogue import Catalogue, load_catalogue, read_overrides
+from rowtide.ledger.ledger import Run, all_runs
 from rowtide.ledger.ledger_story import summary
 from rowtide.report.summary import doubts, ladder
 
@@ -30,24 +31,38 @@ def runs(*, limit: int = 20, json: Annotated[bool, Parameter(negative="")] = Fal
     json
         Print a JSON list on stdout.
     """
-    file = os.environ.get("ROWTIDE_MODELS")
-    catalogue = load_catalogue(read_overrides(Path(file))) if file else load_catalogue()
-    with existing_ledger() as ledger, ledger.view() as tx:
-        newest = all_runs(tx, limit=limit)
-        found = [(run, summary(tx, run, now=datetime.now(UTC), catalogue=catalogue)) for run in newest]
+    catalogue = _catalogue()
+    found: list[tuple[Run, dict[str, Any]]] = []
+    for ledger in existing_ledgers():
+        with ledger.view() as tx:
+            newest = all_runs(tx, limit=limit)
+            found += [(run, summary(tx, run, now=datetime.now(UTC), catalogue=catalogue)) for run in newest]
+    found = sorted(found, key=lambda each: each[0].started_at, reverse=True)[:limit]
     if json:
         sys.stdout.write(orjson.dumps([each for _, each in found]).decode() + "\n")
         return 0
-    table = Table("run", "started", "ended", box=None, pad_edge=False)
+    table = Table("run", "answered by", "started", "ended", box=None, pad_edge=False)
     for name in (*COLUMNS, "cost"):
         table.add_column(name, justify="right")
     for run, each in found:
         ended = run.finished_at[:19] if run.finished_at else f"stopped: {run.stopped}" if run.stopped else "not yet"
         counts = [f"{each[name]:,}" for name in COLUMNS]
-        table.add_row(run.run_id, run.started_at[:19], ended, *counts, f"${each['cost_usd']:.4f}")
+        table.add_row(
+            run.run_id,
+            in_words(run.api, is_made_up=bool(run.made_up)),
+            run.started_at[:19],
+            ended,
+            *counts,
+            f"${each['cost_usd']:.4f}",
+        )
     out.print(table)
     for line in [f"{run.run_id}  {line}" for run, each in found for line in ladder(each)]:
         out.print(line, markup=False)
     for line in [line for _, each in found for line in doubts(each)]:
         out.print(line, markup=False)
     return 0
+
+
+def _catalogue() -> Catalogue:
+    file = os.environ.get("ROWTIDE_MODELS")
+    return load_catalogue(read_overrides(Path(file))) if file else load_catalogue()

@@ -7,10 +7,12 @@ import orjson
 
 from cli.homes import existing_ledger
 from cli.say import out
+from rowtide.api.which_api import in_words
 from rowtide.compact import read_json
 from rowtide.ladder.ladder import as_quoted
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger.ledger_batches import Batch
+from rowtide.ledger.ledger_purge import PURGED
 from rowtide.ledger.ledger_story import Story, story
 from rowtide.words import shown
 
@@ -44,6 +46,8 @@ def tell(found: Story, *, width: int | None) -> list[str]:
         f"{row['row_key']}  {row['state']}" + (f": {row['reason']}" if row["reason"] else ""),
         f"run {found.run.run_id}, row {row['row_no'] - found.run.first_row_no:,} of {found.run.source}",
         *([f"skills   {', '.join(found.skills)}"] if found.skills else []),
+        *([f"answers  made up by {in_words(found.run.api, is_made_up=True)}"] if found.run.made_up else []),
+        *_purged(found),
         *_start(found),
         "",
         "The row",
@@ -63,6 +67,12 @@ def tell(found: Story, *, width: int | None) -> list[str]:
             *_told(found, turn["turn"], width),
         ]
     return lines + _ending(found, width)
+
+
+def _purged(found: Story) -> list[str]:
+    """That its text is gone, and since when."""
+    when = [note["noted_at"][:19] for note in found.notes if note["move"] == PURGED]
+    return [f"purged   {when[-1]}: its text was purged, what it was asked, what it and its tools said"] if when else []
 
 
 def _start(found: Story) -> list[str]:
@@ -153,7 +163,7 @@ def _told(found: Story, turn: int, width: int | None) -> list[str]:
         + f" ({note['reason']}): "
         + shown(_detail(note).replace("\n", " "), width)
         for note in found.notes
-        if note["turn"] == turn
+        if note["turn"] == turn and note["move"] != PURGED
     ]
 
 

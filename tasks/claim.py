@@ -1,6 +1,7 @@
 """The rows that wait in the inbox, given to a run, once."""
 
-from datetime import UTC, datetime
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from blocks.ledger_database import LedgerDatabase
@@ -8,11 +9,12 @@ from rowtide.intake.beginning import Asked, NothingWaits, begin
 from rowtide.intake.sources import INBOX
 from rowtide.job.job_folder import find_job
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_inbox
+from rowtide.ledger import ledger_inbox, ledger_purge
 from rowtide.ledger.ledger import Ledger
 from rowtide.orchestrator import orchestrator
 from tasks.durable import durable
 
+INBOX_DAYS = 30
 PLAIN_RUN_ID = 12  # the last digits of a flow run's id: the first are the time
 
 
@@ -28,6 +30,8 @@ async def claim(job: str | None, at_least: int, older_than_seconds: float | None
         with ledger.view() as tx:
             if ledgers.has_run(tx, run_id):
                 return ledgers.find_run(tx, run_id).job_folder, run_id
+        with ledger.page() as tx:
+            ledger_purge.prune_messages(tx, before=datetime.now(UTC) - _kept_for())
         folder = _due(ledger, job, at_least, older_than_seconds)
         if folder is None:
             return None
@@ -37,6 +41,11 @@ async def claim(job: str | None, at_least: int, older_than_seconds: float | None
         except NothingWaits:  # another flush has taken it meanwhile
             return None
         return str(folder), run_id
+
+
+def _kept_for() -> timedelta:
+    """How long the text of messages is kept that runs have read: ROWTIDE_INBOX_DAYS."""
+    return timedelta(days=float(os.environ.get("ROWTIDE_INBOX_DAYS") or INBOX_DAYS))
 
 
 def _due(ledger: Ledger, job: str | None, at_least: int, older_than_seconds: float | None) -> Path | None:

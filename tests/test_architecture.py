@@ -53,6 +53,7 @@ EDGES = {
     "tool_sessions", "tools", "tracing", "validating", "walls", "watching", "whole", "work",
     "ledger_apis", "rehearsal_sink", "sent_schema",
     "loading", "table_types",
+    "ledger_answers", "results_table", "ledger_purge", "ledger_reloads", "reloading",
 }  # fmt: skip
 
 HEAVY = {
@@ -61,7 +62,7 @@ HEAVY = {
     "anthropic": {"rowtide/api/claude.py", "rowtide/api/sent_schema.py"},
     "mcp": {"rowtide/tools/tool_sessions.py"},
     "mcp_types": {"rowtide/tools/tool_sessions.py"},
-    "duckdb": {"rowtide/routing/routing.py", "rowtide/sinks/sink_duckdb.py"},
+    "duckdb": {"rowtide/routing/routing.py", "rowtide/sinks/sink_duckdb.py", "rowtide/report/results_table.py"},
     "great_expectations": {"rowtide/gates/gates.py"},
     "starlette": {"cli/receiver.py"},
     "uvicorn": {"cli/serve.py"},

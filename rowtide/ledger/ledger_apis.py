@@ -15,12 +15,13 @@ def api_of(tx: Connection, job: str) -> Api:
     return UNKNOWN if found is None else Api(found.api, is_made_up=bool(found.made_up))
 
 
-def newest_began(tx: Connection, run_id: str | None, row_key: str | None) -> str | None:
-    """When the newest run began: of all, or of that id, or with a row of that key. None where there is none."""
+def newest_began(tx: Connection, run_id: str | None, row_key: str | None, job: str | None) -> str | None:
+    """When the newest run began: of all; or of this id or job; with a row of this key. None where there is none."""
     of_row = "SELECT 1 FROM row r WHERE r.run_no = u.run_no AND r.row_key = :key"
-    asked = ["1 = 1", *(["u.run_id = :run"] if run_id else []), *([f"EXISTS ({of_row})"] if row_key else [])]
-    query = text(f"SELECT max(u.started_at) FROM run u WHERE {' AND '.join(asked)}")
-    return tx.execute(query, {"run": run_id, "key": row_key}).scalar()
+    named = " OR ".join([*(["u.run_id = :run"] if run_id else []), *(["u.job = :job"] if job else [])]) or "1 = 1"
+    has_row = f"AND EXISTS ({of_row})" if row_key else ""
+    query = text(f"SELECT max(u.started_at) FROM run u WHERE ({named}) {has_row}")
+    return tx.execute(query, {"run": run_id, "key": row_key, "job": job}).scalar()
 
 
 def write_down(tx: Connection, run_id: str, api: str) -> None:

@@ -87,7 +87,7 @@ def past_rows(tx: Connection, run_no: int, *, page_rows: int) -> Iterator[Past]:
         "SELECT r.row_no, r.row_key, r.state, r.reason, r.tier, c.content, a.content answer FROM row r "
         "JOIN row_content c ON c.row_no = r.row_no LEFT JOIN answer a ON a.row_no = r.row_no "
         "WHERE r.run_no = :run AND r.state IN ('accepted', 'loaded', 'quarantined') AND r.turn > 0 "
-        "AND r.row_no > :after ORDER BY r.row_no LIMIT :limit"
+        "AND length(c.content) > 2 AND r.row_no > :after ORDER BY r.row_no LIMIT :limit"
     )
     while page := tx.execute(query, {"run": run_no, "after": after, "limit": page_rows}).all():
         after = page[-1].row_no

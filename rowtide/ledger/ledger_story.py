@@ -53,8 +53,7 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
     groups = ledger_costs.spent(tx, run, catalogue)
     calls = _one(tx, run, f"SELECT count(*) calls, {CALLS} FROM tool_call t WHERE {{mine}}")
     return {
-        "run_id": run.run_id,
-        "job": run.job,
+        **_named(run),
         "rows": sum(states.values()),
         "loaded": states[RowState.LOADED],
         "quarantined": states[RowState.QUARANTINED],
@@ -85,6 +84,10 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
         "unsettled": unsettled(tx, run),
         "seconds": round((until - moment(run.started_at)).total_seconds(), 1),
     }
+
+
+def _named(run: Run) -> dict[str, Any]:
+    return {"run_id": run.run_id, "job": run.job, "api": run.api, "made_up": bool(run.made_up)}
 
 
 def _waits(tx: Connection, run: Run, states: Mapping[RowState, int]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rowtide.api.which_api import in_words
 from rowtide.errors import Stopped, StoppedByWorld
 from rowtide.ledger.states import RunStop
 from rowtide.words import shown
@@ -12,6 +13,8 @@ def as_text(found: Mapping[str, Any], *, results: str, ledger: str) -> str:
     """The last lines a person reads."""
     lines = [*funnel(found), *money(found), *tiers(found), *cache(found), *ladder(found)]
     lines += [f"gate     {gate}: {said}" for gate, said in gates(found).items()] + leave(found) + doubts(found)
+    if found["made_up"]:
+        lines.append(f"answers  made up by {in_words(found['api'], is_made_up=True)}: no model was asked")
     return "\n".join([*lines, f"results  {results}", f"ledger   {ledger}"])
 
 

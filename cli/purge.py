@@ -1,0 +1,122 @@
+"""`rowtide purge`."""
+
+import re
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from cli.homes import existing_ledger, home, is_rehearsal
+from cli.say import out
+from rowtide.api.collecting import CANCELED
+from rowtide.errors import UserMistake
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_batches, ledger_purge
+from rowtide.ledger.ledger import Ledger, Run
+
+AGE = re.compile(r"(\d+(?:\.\d+)?) ?(h|d|w)?")
+HOURS = {"h": 1, "d": 24, "w": 168, None: 24}
+
+
+def purge(
+    *,
+    older_than: str | None = None,
+    job: str | None = None,
+    run: str | None = None,
+    key: str | None = None,
+    yes: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Delete rows' text, replies, tool outputs, messages, files and reports. Counts, money, keys and the sink stay.
+
+    Parameters
+    ----------
+    older_than
+        Runs that began so long ago: 30d, 12h, 8w.
+    job
+        Runs of this job.
+    run
+        This run.
+    key
+        Only rows with this key.
+    yes
+        Do it.
+    """
+    if not (older_than or job or run or key):
+        raise UserMistake("say what: --older-than 30d, --job JOB, --run RUN or --key KEY")
+    now = datetime.now(UTC)
+    before = now - _age(older_than) if older_than else None
+    with existing_ledger(run=run, row_key=key, job=job) as ledger:
+        with ledger.view() as tx:
+            if run:
+                ledgers.find_run(tx, run)
+            found = ledger_purge.runs(tx, job=job, run_id=run, key=key, before=before)
+        chosen = _purgeable(ledger, found, is_named=run is not None)
+        _list(ledger, chosen, key)
+        if not yes:
+            out.print("nothing was deleted; with --yes it is", markup=False)
+            return 0
+        _delete(ledger, chosen, key, now)
+    out.print("deleted; what was loaded into a sink is there still", markup=False)
+    return 0
+
+
+def _delete(ledger: Ledger, runs: Sequence[Run], key: str | None, now: datetime) -> None:
+    """A purge that was killed is finished by the next: room is given back whether there is anything left or not."""
+    for each in runs:
+        if each.stopped == CANCELED:
+            ledger_purge.give_up_unsettled(ledger, each, now=now)
+        _remove_files(home(), each.run_id)
+        ledger_purge.purge(ledger, each, key, now=now)
+    ledger_purge.shrink(ledger)
+    if is_rehearsal():
+        shutil.rmtree(home() / "emulator", ignore_errors=True)  # what it was sent, and made up
+
+
+def _age(said: str) -> timedelta:
+    if (found := AGE.fullmatch(said.strip())) is None:
+        raise UserMistake(f"{said!r} is no age, such as 30d, 12h or 8w", key="--older-than")
+    return timedelta(hours=float(found[1]) * HOURS[found[2]])
+
+
+def _purgeable(ledger: Ledger, found: Sequence[Run], *, is_named: bool) -> list[Run]:
+    """The runs whose rows are all settled, or that were canceled. Raises UserMistake where the one named is not."""
+    chosen: list[Run] = []
+    for run in found:
+        with ledger.view() as tx:
+            waiting = ledger_purge.unsettled(tx, run)
+            at_the_api = ledger_batches.batches_in(tx, run, ["packing", "packed", "posting", "open"])
+        if not waiting or (run.stopped == CANCELED and not at_the_api):
+            chosen.append(run)
+            continue
+        words = f"run {run.run_id} is in progress: {waiting:,} of its rows are not settled"
+        help_ = f"`rowtide resume {run.run_id}`, or `rowtide cancel {run.run_id}` to purge it as it is"
+        if is_named:
+            raise UserMistake(f"{words}. {help_}")
+        out.print(f"left: {words}. {help_}", markup=False)
+    return chosen
+
+
+def _list(ledger: Ledger, runs: Sequence[Run], key: str | None) -> None:
+    table = Table("run", "job", "began", box=None, pad_edge=False)
+    table.add_column("rows", justify="right")
+    for run in runs:
+        with ledger.view() as tx:
+            rows = ledger_purge.rows(tx, run, key)
+        table.add_row(run.run_id, run.job, run.started_at[:19], f"{rows:,}")
+    if runs:
+        out.print(table)
+    else:
+        out.print("there is nothing to purge", markup=False)
+
+
+def _remove_files(folder: Path, run_id: str) -> None:
+    """Delete what lies on disk of a run: bodies on their way, its page, its gates' pages."""
+    name = Path(run_id).name
+    for place in (folder / "spool" / name, folder / "reports" / name):
+        shutil.rmtree(place, ignore_errors=True)
+    for ending in (".html", ".json"):
+        (folder / "reports" / f"{name}{ending}").unlink(missing_ok=True)

@@ -1,0 +1,82 @@
+"""`rowtide reload JOB|RUN`."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from cli.homes import existing_ledger, home
+from cli.say import err, out
+from rowtide.api.which_api import OWN_EMULATOR, in_words
+from rowtide.errors import UserMistake
+from rowtide.job.job import SinkSpec
+from rowtide.job.job_folder import load_job
+from rowtide.ledger import ledger_answers
+from rowtide.ledger.ledger import Run
+from rowtide.sinks.rehearsal_sink import in_rehearsal
+from rowtide.sinks.reloading import Reloaded, reload
+from rowtide.words import shown
+
+EXIT_STOPPED = 1
+TOLD = 5  # rows that a sink cannot hold, by name
+
+Kind = Literal["parquet", "csv", "jsonl"]
+
+
+def reload_(
+    name: Annotated[str, Parameter(name="job-or-run")],
+    *,
+    sink: str | None = None,
+    table: str | None = None,
+    kind: Kind = "parquet",
+) -> int:
+    """Load accepted answers again, into any sink: those of a run, or the newest of each row of a job. Nothing is asked.
+
+    A run whose load failed is got out so, a lost table filled again. No row is there twice, however often it is done.
+
+    Parameters
+    ----------
+    name
+        A job's name, or a run's id as `rowtide runs` lists it.
+    sink
+        A folder, or a SQLAlchemy URL with --table; by default the job's sink as job.yaml says now.
+    table
+        The table, or schema.table, where the sink is a URL.
+    kind
+        What to write into a folder.
+    """
+    with existing_ledger(run=name, job=name) as ledger:
+        with ledger.view() as tx:
+            runs = ledger_answers.runs_named(tx, name)
+        newest = runs[0]
+        job = in_rehearsal(load_job(Path(newest.job_folder)), newest.api)
+        spec = _asked(newest, sink, table, kind) if sink else job.spec.sink
+        done = reload(ledger, runs, job, spec, home(), os.environ, now=datetime.now(UTC))
+    _tell(done, newest)
+    return EXIT_STOPPED if done.refused else 0
+
+
+def _asked(run: Run, sink: str, table: str | None, kind: Kind) -> SinkSpec:
+    """The sink that was asked for. A folder is where a person stands. Raises UserMistake."""
+    if "://" not in sink:
+        if table:
+            raise UserMistake("a table is in a database: give its URL, --sink postgresql://…", key="--table")
+        return SinkSpec(kind=kind, path=Path(sink).resolve())
+    if not table:
+        raise UserMistake("say which table: --table NAME", key="--sink")
+    if run.api == OWN_EMULATOR:
+        raise UserMistake(f"run {run.run_id} is a rehearsal: its made-up answers go into a folder only", key="--sink")
+    return SinkSpec(kind="sql", url=sink, table=table)
+
+
+def _tell(done: Reloaded, run: Run) -> None:
+    made_up = f", made up by {in_words(run.api, is_made_up=True)}" if run.made_up else ""
+    out.print(f"{done.rows:,} rows loaded into {done.sink}{made_up}; nothing was asked, $0", markup=False)
+    if done.newer:
+        out.print(f"{done.newer:,} left as they are there: a later run loaded them", markup=False)
+    for key, why in list(done.refused.items())[:TOLD]:
+        err.print(f"not loaded: {shown(key)}: {shown(why)}", markup=False)
+    if len(done.refused) > TOLD:
+        err.print(f"not loaded: {len(done.refused) - TOLD:,} more", markup=False)

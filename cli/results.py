@@ -1,0 +1,105 @@
+"""`rowtide results JOB|RUN`."""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
+
+from cyclopts import Parameter, validators
+from rich.table import Table
+from rich.text import Text
+
+from cli.homes import existing_ledger
+from cli.say import err, out, tilde
+from rowtide.api.which_api import in_words
+from rowtide.errors import UserMistake
+from rowtide.ledger import ledger_answers
+from rowtide.ledger.ledger import Run
+from rowtide.report.results_table import Results, check_format, results
+from rowtide.words import shown
+
+WIDTH = 40  # characters of a cell
+
+Format = Literal["table", "csv", "json", "jsonl", "parquet"]
+
+
+def results_(
+    name: Annotated[str, Parameter(name="job-or-run")],
+    *,
+    to: Path | None = None,
+    where: str | None = None,
+    format: Format | None = None,
+    limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 50,
+) -> int:
+    """Read the accepted answers of a run, or the newest of each row of a job, wherever they were loaded.
+
+    Besides the answer's fields there are row_key and where each comes from: _run, _api, _version, _tier, _turns,
+    _cost_usd, _loaded_at (empty while it is not loaded).
+
+    Parameters
+    ----------
+    name
+        A job's name, or a run's id as `rowtide runs` lists it.
+    to
+        The file to write: .csv, .json, .jsonl or .parquet.
+    where
+        An SQL condition as DuckDB takes it, such as "_tier = 'opus' and sector is null".
+    format
+        What to print on stdout; by default a table on a terminal, else CSV.
+    limit
+        The most rows in a table.
+    """
+    if to is not None:
+        check_format(to)
+    with existing_ledger(run=name, job=name) as ledger:
+        with ledger.view() as tx:
+            runs = ledger_answers.runs_named(tx, name)
+            purged = ledger_answers.without_answer(tx, runs)
+        with results(ledger, runs) as found:
+            found.keep(where or "true")
+            _tell(found, runs, purged)
+            _show(found, to, format or ("table" if sys.stdout.isatty() else "csv"), limit)
+    return 0
+
+
+def _show(found: Results, to: Path | None, format: Format, limit: int) -> None:
+    if to is not None:
+        found.write(to.resolve())
+        err.print(f"{found.count():,} rows written to {tilde(to.resolve())}", markup=False)
+    elif format == "table":
+        _draw(found, limit)
+    else:
+        _print(found, format)
+
+
+def _tell(found: Results, runs: list[Run], purged: int) -> None:
+    if runs[0].made_up:
+        err.print(f"made up by {in_words(runs[0].api, is_made_up=True)}", markup=False)
+    if purged:
+        err.print(f"{purged:,} more answers were purged", markup=False)
+
+
+def _draw(found: Results, limit: int) -> None:
+    table = Table(*found.columns, box=None, pad_edge=False)
+    for row in found.head(limit):
+        table.add_row(*(Text("" if cell is None else _cut(shown(cell, None))) for cell in row))
+    out.print(table)
+    if (rows := found.count()) > limit:
+        err.print(f"{limit:,} of {rows:,} rows; all of them: --to FILE.csv, or --limit {rows}", markup=False)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
+
+
+def _print(found: Results, format: str) -> None:
+    """All rows on stdout."""
+    if format == "parquet" and sys.stdout.isatty():
+        raise UserMistake("is no text: name a file, --to FILE.parquet", key="--format parquet")
+    with TemporaryDirectory(prefix="rowtide-results-") as folder:
+        file = Path(folder) / f"results.{format}"
+        found.write(file)
+        with file.open("rb") as content:
+            while chunk := content.read(1 << 20):
+                sys.stdout.buffer.write(chunk)
+    sys.stdout.flush()
