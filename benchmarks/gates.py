@@ -80,7 +80,7 @@ def _answer(work: Work, rows: int) -> None:
 
 
 async def _load(run_id: str) -> int:
-    return await load.fn(run_id)  # pyright: ignore[reportFunctionMemberAccess] # Prefect's
+    return await load(run_id)
 
 
 def _row(n: int) -> dict[str, str]:

@@ -196,7 +196,7 @@ def test_rows_that_no_rule_speaks_of_start_by_estimate_and_show_says_why(
     assert read_router(job) == router
     rows = planted(40, seed=5)
     run = begun(sqlite_ledger, job, "now", rows)
-    assert asyncio.run(route.fn("now")) == 40  # pyright: ignore[reportFunctionMemberAccess] # a Prefect task's own
+    assert asyncio.run(route("now")) == 40
     query = (
         f"SELECT row_key, tier, rule, chances FROM row LEFT JOIN estimate USING (row_no) WHERE run_no = {run.run_no}"
     )
@@ -223,7 +223,7 @@ def test_what_was_learnt_for_another_ladder_is_left_alone(
     (job / "router.json").write_text(router.model_dump_json())
     assert any("`rowtide fit-router` again" in each for each in asyncio.run(plan(job, None, {})).warnings)
     run = begun(sqlite_ledger, job, "now", planted(5, seed=5))
-    asyncio.run(route.fn("now"))  # pyright: ignore[reportFunctionMemberAccess] # a Prefect task's own
+    asyncio.run(route("now"))
     query = f"SELECT DISTINCT tier, rule FROM row WHERE run_no = {run.run_no}"
     assert ask_ledger(tmp_path, query) == [(0, None)]
 

@@ -63,7 +63,7 @@ class Home:
 
     def load(self, run_id: str) -> int:
         os.environ["ROWTIDE_HOME"] = str(self.folder)
-        return asyncio.run(load.fn(run_id))  # pyright: ignore[reportFunctionMemberAccess] # Prefect's
+        return asyncio.run(load(run_id))
 
     def states(self, run_id: str) -> dict[str, int]:
         query = f"SELECT state, count(*) FROM row JOIN run USING (run_no) WHERE run_id = '{run_id}' GROUP BY state"

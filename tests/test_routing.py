@@ -199,7 +199,7 @@ STARTS = "SELECT row_no, tier, effort, turn_limit, rule FROM row ORDER BY row_no
 def test_rules_say_tier_effort_and_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path / "home"))
     run_id = admitted(tmp_path / "job", tmp_path / "home", 14, start=RULES)
-    assert asyncio.run(route.fn(run_id)) == 14  # pyright: ignore[reportFunctionMemberAccess] # a Prefect task's own
+    assert asyncio.run(route(run_id)) == 14
     found = [tuple(each[1:]) for each in ask_ledger(tmp_path / "home", STARTS)]
     assert found[6] == found[13] == (1, "high", 3, 1)
     assert found[2] == found[12] == (0, "low", None, 2)
@@ -211,7 +211,7 @@ def test_a_job_without_rules_starts_all_rows_on_the_lowest_rung(
 ) -> None:
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path / "home"))
     run_id = admitted(tmp_path / "job", tmp_path / "home", 3)
-    assert asyncio.run(route.fn(run_id)) == 3  # pyright: ignore[reportFunctionMemberAccess] # a Prefect task's own
+    assert asyncio.run(route(run_id)) == 3
     assert {tuple(each[1:]) for each in ask_ledger(tmp_path / "home", STARTS)} == {(0, None, None, None)}
 
 
@@ -229,7 +229,7 @@ def look(connection, cursor, statement, *_):
         os.kill(os.getpid(), signal.SIGKILL)
 
 event.listen(Engine, "after_cursor_execute", look)
-asyncio.run(route.fn(sys.argv[1]))
+asyncio.run(route(sys.argv[1]))
 """
 
 

@@ -71,7 +71,7 @@ def prefixes_of(home: Path, run_id: str) -> tuple[dict[int, tuple[str, ...]], di
 
 
 def extracted(job: Path, run_id: str) -> None:
-    asyncio.run(extract.fn(str(job), run_id=run_id))
+    asyncio.run(extract(str(job), run_id=run_id))
 
 
 # Which skills a group has
