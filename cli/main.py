@@ -7,17 +7,16 @@ import atexit
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 
 from cyclopts import App, CycloptsError
 
+from cli import say
+from cli.exits import TABLE, Exit, stumbled
+from cli.homes import home
 from cli.say import complain
 from rowtide import garbage
 from rowtide.errors import RowtideError, UserMistake
-
-EXIT_MISTAKE = 2
-EXIT_STOPPED = 1
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 
 # Prefect reads these when it is imported. Its own server's noise is not our user's concern; the ledger is.
 QUIET_PREFECT = {
@@ -35,8 +34,9 @@ app = App(
     name="rowtide",
     help="One small Claude agent per row, at batch price, and a ledger that never forgets where each row is.",
     help_format="plaintext",
+    help_epilogue=TABLE,
 )
-app.command("cli.run:run", name="run", help="Run a job over its rows.")
+app.command("cli.run:run", name="run", help="Run a job over its rows.", help_epilogue=TABLE)
 app.command("cli.plan:plan_", name="plan", help="Say what a run would likely cost and take, and ask nothing.")
 app.command("cli.resume:resume", name="resume", help="Go on with a run, from the last committed row.")
 app.command("cli.amend:amend_", name="amend", help="Take the mended job into a run that has begun; keep what was paid.")
@@ -65,13 +65,10 @@ app.command("cli.emulator:emulator", name="emulator", help="Serve a stand-in for
 
 
 def main() -> None:
-    """Run the command line.
-
-    Exits 0, 1 (stopped, resumable), 2 (a mistake), 3 (held, or promises broken), 4 (at the budget), or, when a signal
-    has ended it, 130 or 143.
-    """
+    """Run the command line. How it exits: cli/exits.py."""
     atexit.register(_close_stderr)  # registered first, so it is called last
     os.umask(0o077)  # what it writes holds the customer's rows: nobody else's business, whatever the shell says
+    sys.excepthook = _stumble
     garbage.look_rarely()
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)
@@ -80,17 +77,22 @@ def main() -> None:
     try:
         status = app(exit_on_error=False)
     except CycloptsError:
-        sys.exit(EXIT_MISTAKE)  # cyclopts has said what was wrong
+        sys.exit(Exit.MISTAKE)  # cyclopts has said what was wrong
     except UserMistake as mistake:
         complain(str(mistake))
-        sys.exit(EXIT_MISTAKE)
+        sys.exit(Exit.MISTAKE)
     except RowtideError as error:
         complain(f"{error}")
-        sys.exit(EXIT_STOPPED)
+        sys.exit(Exit.STOPPED)
     except KeyboardInterrupt as stop:
         complain(str(stop) or "stopped; what was committed is kept")
-        sys.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
+        sys.exit(Exit.TERMINATED if terminated else Exit.INTERRUPTED)
     sys.exit(status or 0)
+
+
+def _stumble(_: object, error: BaseException, __: object) -> None:
+    """Nobody is shown a traceback: it goes into a file. The command exits 1."""
+    complain(stumbled(error, home(), say.at_work_on, now=datetime.now(UTC)))
 
 
 def _close_stderr() -> None:

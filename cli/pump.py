@@ -14,6 +14,8 @@ import orjson
 from cyclopts import Parameter, validators
 
 from blocks.ledger_database import LedgerDatabase
+from cli import say
+from cli.exits import Exit, status_of
 from cli.homes import existing_ledger, home, is_rehearsal
 from cli.prefect_server import server_url
 from cli.progress import watching
@@ -27,7 +29,7 @@ from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_story import summary
 from rowtide.ledger.states import RunStop
-from rowtide.report.summary import as_text, stop_words
+from rowtide.report.summary import as_text, stop_words, too_few, with_enough
 from rowtide.work import Plan
 
 AskedLane = Literal["auto", "batch", "live", "stream", "sequential"]
@@ -41,26 +43,26 @@ AskedPrefect = Annotated[
 AsJson = Annotated[bool, Parameter(negative="", help="Print one JSON object last on stdout.")]
 Amount = Annotated[float | None, Parameter(validator=validators.Number(gt=0))]
 
-EXIT_HELD = 3
-EXIT_BUDGET = 4
-EXIT_STOPPED = 1
-
 
 Go = Callable[..., Awaitable[dict[str, Any]]]
 """The pump, or Prefect's flow around it."""
 
 
-def pump(run_id: str, *, as_json: bool, prefect: bool | None, **parameters: Any) -> int:
+def pump(
+    run_id: str, *, as_json: bool, prefect: bool | None, min_loaded: float | None = None, **parameters: Any
+) -> int:
     """Run the stages to their end and print what came of it. Returns the exit status.
 
     `prefect`: through Prefect's flow, whose server is started if there is none; None: if there is one.
     """
+    say.at_work_on = run_id
     with claude_server(), _way(prefect) as go:
         try:
             with written(run_id) as lines, watching(run_id, lines):
                 found = asyncio.run(_run(go, run_id, parameters))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"stopped; what was committed is kept: rowtide resume {run_id}") from None
+    found = with_enough(found, found.get("min_loaded") if min_loaded is None else min_loaded)
     if found["stopped"]:
         complain(stop_words(found))
     if as_json:
@@ -68,9 +70,9 @@ def pump(run_id: str, *, as_json: bool, prefect: bool | None, **parameters: Any)
     else:
         out.print(as_text(found, results=results_of(run_id), ledger=tilde(home() / "ledger.db")), markup=False)
         out.print(f"report   {tilde(report_of(run_id))} · any row: rowtide show KEY", markup=False)
-    if found["stopped"]:
-        return EXIT_BUDGET if found["stopped"] in ("budget", "day_budget") else EXIT_STOPPED
-    return EXIT_HELD if found["held"] or found["holds"] else 0
+    if (status := status_of(found)) is Exit.TOO_FEW:
+        complain(f"{too_few(found)} (exit {status.value})")
+    return status
 
 
 @contextmanager

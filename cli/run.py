@@ -19,6 +19,7 @@ def run(
     lane: AskedLane = "auto",
     budget: Amount = None,
     finish_within: Amount = None,
+    min_loaded: Amount = None,
     prefect: AskedPrefect = None,
     json: AsJson = False,
 ) -> int:
@@ -38,12 +39,18 @@ def run(
         What the run may cost at worst, in US dollars; what would cross it is not sent, and the command exits 4.
     finish_within
         Minutes from now until it should be done; with auto, rows that batches would make late go live.
+    min_loaded
+        The fewest rows that must be in the sink at the end: a share below 1, or a number; with fewer the command exits
+        5. By default what limits.min_loaded says, or one row.
+    json
+        Print one JSON object last on stdout.
     """
     folder = find_job(job, jobs=Path("jobs"))
     return pump(
         _begin(folder, source),
         as_json=json,
         prefect=prefect,
+        min_loaded=min_loaded,
         job=str(folder),
         source=str(source.resolve()) if source else None,
         limit=limit,

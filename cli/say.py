@@ -7,6 +7,9 @@ from rich.console import Console
 
 WIDE = 200  # characters, where there is no terminal to fit
 
+at_work_on: str | None = None
+"""The run this command works on, to say how to go on with it."""
+
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

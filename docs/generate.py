@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from cli.exits import MEANS
 from rowtide.agent.account_refusals import REFUSALS
 from rowtide.agent.policies import BATCHES, ERRORS, RESULTS, STOPS, Policy
 from rowtide.job.job import JobSpec
@@ -92,6 +93,12 @@ def refusals() -> str:
     return "\n".join([*lines, *(f"| {each.means} | {each.do} | {each.source} |" for each in REFUSALS)])
 
 
+def exits() -> str:
+    """What each exit status says."""
+    lines = ["| exit status | means |", "|---:|---|"]
+    return "\n".join([*lines, *(f"| {status.value} | {words} |" for status, words in MEANS.items())])
+
+
 def _says(file: Path) -> str:
     said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     return " ".join(said.partition("\n\n")[0].split()).replace("|", "\\|")
@@ -161,6 +168,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "job_yaml": job_yaml,
     "policies": policies,
     "refusals": refusals,
+    "exits": exits,
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from prefect import flow
 
 from flows.pump import pump
+from rowtide.job.run_id import RunId
 from tasks.cancel_batches import cancel_batches
 from tasks.tell_ahead import tell_ahead
 from tasks.under_prefect import under_prefect
@@ -14,7 +15,7 @@ from tasks.under_prefect import under_prefect
 async def run_job(
     job: str,
     source: str | None = None,
-    run_id: str | None = None,
+    run_id: RunId | None = None,
     limit: int | None = None,
     lane: Literal["auto", "batch", "live", "stream", "sequential"] = "auto",
     budget: float | None = None,

@@ -23,6 +23,7 @@ from rowtide.job.answer_fields import names_of
 from rowtide.job.job import SkillsSpec, SourceSpec, ToolServerSpec
 from rowtide.job.job_folder import Job, check_columns, load_job
 from rowtide.job.prompt import check_holes, read_prompt
+from rowtide.job.run_id import check_run_id
 from rowtide.job.versions import check_unchanged
 from rowtide.ladder.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
 from rowtide.ladder.ladder import who_answers
@@ -229,7 +230,7 @@ def open_work(
     Its rungs keep the names they began with; what stands behind the names is as the catalogue says today.
     """
     with ledger.view() as tx:
-        run = ledgers.find_run(tx, run_id)
+        run = ledgers.find_run(tx, check_run_id(run_id))
     job = load_job(Path(run.job_folder))
     check_unchanged(job.version, run, job.folder)
     names: list[str] = orjson.loads(run.tiers)

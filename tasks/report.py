@@ -16,7 +16,7 @@ from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_story import summary
 from rowtide.observing.happenings import happened
 from rowtide.orchestrator import orchestrator
-from rowtide.report.summary import as_markdown, stop_error, stop_words
+from rowtide.report.summary import as_markdown, stop_error, stop_words, with_enough
 from tasks.durable import durable
 from tasks.progress import progress
 from tasks.tell_of_stop import tell_of_stop
@@ -42,6 +42,7 @@ async def report(run_id: str) -> dict[str, Any]:
                 ledgers.finish_run(tx, work.run, now=now)
         with work.ledger.view() as tx:
             found = summary(tx, ledgers.find_run(tx, run_id), now=now, catalogue=work.catalogue)
+        found = with_enough(found, work.job.spec.limits.min_loaded)
         folder = work.home / "reports"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{run_id}.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))

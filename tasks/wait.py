@@ -79,7 +79,7 @@ def _patience(work: Work, settle: timedelta) -> timedelta:
     long enough for a batch that the API does not know to be known as lost."""
     if work.run.finish_by or not orchestrator().can_suspend:
         return FOR_EVER
-    return max(timedelta(seconds=work.job.spec.limits.patience_seconds), 2 * settle)
+    return max(timedelta(seconds=work.job.spec.limits.patience_seconds), 10 * settle)
 
 
 async def _settled(work: Work, claude: Claude, patience: timedelta) -> bool:

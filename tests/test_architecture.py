@@ -23,6 +23,7 @@ PRODUCT = [*LAYERS, "emulator"]
 # Decisions take values and give values back. Edges touch disk, network, database or other programs.
 DECISIONS = {
     "dialects", "exact_json", "values",
+    "run_id",
     "account_refusals", "admission", "agent", "allowance", "answer_schema", "api_outcomes", "catalogue", "charts",
     "checks", "columns", "shared_fault", "compact", "connector", "difficulty", "doubt", "errors", "facts",
     "features", "forecast", "grounding", "holds", "job",

@@ -72,6 +72,9 @@ RESULTS: dict[str | None, Policy] = {
 # What may become of a whole batch before its results were read.
 BATCHES: dict[str, Policy] = {
     "deleted": Policy(Do.ASK_PERSON, "batch_deleted", "the API no longer knows the batch; it may have been paid for"),
+    "no_results": Policy(
+        Do.ASK_PERSON, "batch_no_results", "the API knows the batch, and for long has no results of it"
+    ),
     "archived": Policy(Do.ASK_PERSON, "batch_archived", "results are kept for 29 days; it was paid for"),
     "unprovable": Policy(Do.ASK_PERSON, "batch_unproven", "a batch that may be this one vanished before its results"),
     "missing": Policy(Do.ASK_PERSON, "missing_results", "its results, read whole several times, leave rows out"),

@@ -214,9 +214,9 @@ def _takeable(content: bytes, answered: Collection[str]) -> bytes:
     """A reply as the API takes it back: without text that is blank, and without calls that nobody answered."""
     if not (MAY_BE_BLANK.search(content) or b'"tool_use"' in content):
         return content
-    blocks = orjson.loads(content)
+    blocks = read_json(content)
     kept = [block for block in blocks if not _is_blank(block) and not _is_unanswered(block, answered)]
-    return content if len(kept) == len(blocks) else orjson.dumps(kept)
+    return content if len(kept) == len(blocks) else compact_json(kept)
 
 
 def _is_blank(block: Mapping[str, Any]) -> bool:
@@ -246,4 +246,4 @@ def custom_id(tag: str, row_no: int) -> str:
 def row_no_of(custom_id: str, tag: str) -> int | None:
     """The row a custom_id of this batch names, or None when it is not of this batch."""
     head, _, number = custom_id.rpartition("-")
-    return int(number) if head == tag and number.isdigit() else None
+    return int(number) if head == tag and number.isascii() and number.isdigit() and len(number) <= 18 else None

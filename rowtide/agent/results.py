@@ -19,6 +19,7 @@ from rowtide.ladder.pricing import Usage, usage_from
 
 LONGEST_DETAIL = 2000  # characters of an error that are kept
 LONGEST_STOP = 64
+LONGEST_NUMBER = 1000  # bits: a longer one is taken for infinite by whoever reads it next
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,256}")  # what the API takes back as the id of a call, or its tool's name
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
@@ -83,6 +84,14 @@ def replied(message: Any) -> Outcome:
         return _replied(message)
     except _Unreadable as error:
         return _unreadable(str(error))
+
+
+def streamed(message: Any) -> Outcome:
+    """The outcome of a streamed call, of which the SDK made this message: it takes what no JSON can hold."""
+    try:
+        return replied(_clean(message))
+    except RecursionError:
+        return _unreadable("it is nested too deep")
 
 
 def refused(kind: str, message: str) -> Unanswered:
@@ -177,8 +186,8 @@ def _clean(value: Any) -> Any:
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case float() if not math.isfinite(value):
             return None
-        case int() if not isinstance(value, bool) and value.bit_length() > 63:
-            return float(value) if value.bit_length() < 1000 else None
+        case int() if value.bit_length() > LONGEST_NUMBER:
+            return None
         case list():
             return [_clean(each) for each in value]
         case dict():

@@ -19,7 +19,7 @@ import httpx2
 import orjson
 
 from rowtide.agent.account_refusals import refusal_of
-from rowtide.agent.results import LONGEST_DETAIL, parse_body, replied, with_code
+from rowtide.agent.results import LONGEST_DETAIL, parse_body, streamed, with_code
 from rowtide.api.api_outcomes import (
     NOT_SENT,
     BatchStatus,
@@ -132,7 +132,7 @@ class Claude:
             message = await stream.get_final_message()
             if message.stop_reason is None:
                 return Unknown("the stream ended before the reply did")
-            return Said(replied(message.to_dict()), allowance_from(stream.response.headers))
+            return Said(streamed(message.to_dict()), allowance_from(stream.response.headers))
 
     async def count_tokens(self, request: bytes) -> int:
         """How many tokens the API would read of a request. It is free. Raises WorldError."""

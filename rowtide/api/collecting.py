@@ -16,12 +16,15 @@ from rowtide.api.settling import lose
 from rowtide.errors import IllegalMove
 from rowtide.lanes.choosing import is_overdue
 from rowtide.ledger import ledger_batches, ledger_claims
-from rowtide.ledger.ledger import Ledger, Run, find_run
+from rowtide.ledger.ledger import Ledger, Run, find_run, moment
 from rowtide.ledger.ledger_batches import Batch
 from rowtide.observing.happenings import happened
 from rowtide.sharing import polling
 from rowtide.work import Clock, Work
 
+# How often, and for how many times `settle`, a batch or its results must not have been there to be lost.
+FEWEST_LOOKS = {"archived": 2, "deleted": 5, "no_results": 10}
+SETTLES = {"archived": 1, "deleted": 4, "no_results": 8}
 CANCELED = "canceled"  # why a run is stopped
 
 Results = Path | str | None  # where they lie; or why there are none; or nothing, as the batch has not ended after all
@@ -32,7 +35,7 @@ class Collector:
 
     def __init__(self, work: Work, claude: Claude, *, settle: timedelta, clock: Clock) -> None:
         self._work, self._claude, self._settle, self._clock = work, claude, settle, clock
-        self._unknown_since: dict[int, datetime] = {}
+        self._absent: dict[int, tuple[datetime, int]] = {}  # since when, and at how many looks
 
     async def round(self, *, polls: bool = True) -> Counter[str]:
         """Ask which batches have ended, unless another worker does; file those that nobody else files. Returns what
@@ -84,12 +87,12 @@ class Collector:
                 continue
             status = await self._claude.retrieve(batch.api_id)
             if status is None:
-                done += self._not_there(batch, "deleted")
+                done += await self._not_there(batch, "deleted")
             elif status.has_ended:
                 with work.ledger.page() as tx:
                     ledger_claims.offer(tx, work.run, "batch", [batch.batch_no])
             else:
-                self._unknown_since.pop(batch.batch_no, None)
+                self._absent.pop(batch.batch_no, None)
         return done
 
     def _claim(self, *, after: int) -> Batch | None:
@@ -119,7 +122,7 @@ class Collector:
         if not status.has_ended:
             return None
         if not await self._claude.spool_results(batch.api_id, spool):
-            return "archived" if status.is_archived else "deleted"
+            return "archived" if status.is_archived else "no_results"
         took = None if batch.cancel_asked_at else status.took_seconds  # how long it would have taken, nobody knows
         with self._work.ledger.page() as tx:
             ledger_batches.ended(tx, batch.batch_no, took_seconds=took, now=self._clock())
@@ -127,10 +130,10 @@ class Collector:
 
     async def _act_on(self, batch: Batch, results: Results) -> Counter[str]:
         if results is None:
-            self._unknown_since.pop(batch.batch_no, None)
+            self._absent.pop(batch.batch_no, None)
             return Counter()
         if isinstance(results, str):
-            return self._not_there(batch, results)
+            return await self._not_there(batch, results)
         # In a thread, so that meanwhile the next results can come in. Whoever is canceled here waits for its end.
         done = await anyio.to_thread.run_sync(partial(file_results, self._work, batch, results, now=self._clock()))
         results.unlink(missing_ok=True)  # whoever submits sweeps what no open batch needs
@@ -139,13 +142,24 @@ class Collector:
         happened("batch_filed", f"batch {batch.api_id} has ended and is filed: {counts}", known)
         return done
 
-    def _not_there(self, batch: Batch, kind: str) -> Counter[str]:
-        """The API says 404. Shortly after a create or an end that passes; longer, nobody can read the results."""
-        since = self._unknown_since.setdefault(batch.batch_no, self._clock())
-        if self._clock() - since <= self._settle:
+    async def _not_there(self, batch: Batch, kind: str) -> Counter[str]:
+        """The API says 404. That passes: after a create, at an end, or as a mistake of its own. A batch is only lost
+        when it was not there at several looks in a row, over some time, and the list does not show it either.
+        """
+        since, looks = self._absent.get(batch.batch_no, (self._clock(), 0))
+        self._absent[batch.batch_no] = since, looks + 1
+        fewest, longest = FEWEST_LOOKS[kind], SETTLES[kind] * self._settle
+        if looks + 1 < fewest or self._clock() - since <= longest:
+            return Counter()
+        if kind == "deleted" and await self._is_listed(batch):
+            del self._absent[batch.batch_no]
             return Counter()
         lose(self._work, batch, kind)
         return Counter(held=batch.rows)
+
+    async def _is_listed(self, batch: Batch) -> bool:
+        since = moment(batch.newest_before) if batch.newest_before else None
+        return batch.api_id in {each.api_id for each in await self._claude.list_since(since)}
 
 
 async def cancel_open(ledger: Ledger, run: Run, claude: Claude, *, clock: Clock) -> int:

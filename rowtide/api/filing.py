@@ -13,9 +13,10 @@ from pathlib import Path
 
 from rowtide.agent.following import answers_among
 from rowtide.agent.requests import row_no_of
-from rowtide.agent.results import Outcome, parse_line
+from rowtide.agent.results import Outcome, Replied, parse_line
 from rowtide.api.settling import lose
 from rowtide.api.sorting import sort
+from rowtide.errors import WorldError
 from rowtide.ladder.outages import fall_back
 from rowtide.ledger import ledger_batches, ledger_rows
 from rowtide.ledger.ledger_batches import Batch
@@ -29,12 +30,14 @@ def file_results(work: Work, batch: Batch, spool: Path, *, now: datetime) -> Cou
     """File every line of `spool`. Returns how many rows replied, bounced, were rejected, held and recalled.
 
     Rows that the lines leave out keep the batch open, to be read again; after `FETCHES` readings they are held.
-    An error that every row would meet stops the run, with the rows concerned ready again.
+    An error that every row would meet stops the run, with the rows concerned ready again. Raises WorldError where not
+    one line is of this batch: these are no results of it, and they are read again later.
     """
-    done: Counter[str] = Counter()
+    done, is_ours = Counter[str](), False
     models = work.standing(at=batch.packed_at)
     for lines in _pages(spool, batch, SPOOL_PAGE):
-        outcomes = dict(_ours(batch, lines))
+        outcomes = _outcomes(batch, lines)
+        is_ours = is_ours or bool(outcomes)
         with work.ledger.view() as tx:
             waiting = ledger_rows.in_batch(tx, batch.batch_no, list(outcomes))
         heard = [(row, outcomes[row.row_no]) for row in waiting.values()]
@@ -45,6 +48,11 @@ def file_results(work: Work, batch: Batch, spool: Path, *, now: datetime) -> Cou
             with work.ledger.page() as tx:
                 apply(tx, work.run, work.job.spec, batch, page, now=now)
         done += page.counted
+    if not is_ours:
+        with work.ledger.page() as tx:
+            ledger_batches.read_later(tx, batch.batch_no)
+        spool.unlink(missing_ok=True)
+        raise WorldError(f"what came as the results of batch {batch.api_id} holds no line of it")
     return done + _close(work, batch, is_whole=done.total() == batch.rows, now=now)
 
 
@@ -65,6 +73,15 @@ def _close(work: Work, batch: Batch, *, is_whole: bool, now: datetime) -> Counte
     with work.ledger.page() as tx:
         ledger_batches.filed(tx, batch.batch_no, now=now)
     return Counter()
+
+
+def _outcomes(batch: Batch, lines: list[bytes]) -> dict[int, Outcome]:
+    """What became of each row that the lines name; where a row has two lines, a reply counts before anything else."""
+    found: dict[int, Outcome] = {}
+    for row_no, outcome in _ours(batch, lines):
+        if not isinstance(found.get(row_no), Replied):
+            found[row_no] = outcome
+    return found
 
 
 def _ours(batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, Outcome]]:

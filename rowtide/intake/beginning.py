@@ -7,6 +7,7 @@ from pathlib import Path
 from rowtide.api.which_api import check_same
 from rowtide.errors import RowtideError
 from rowtide.intake.sources import INBOX
+from rowtide.job.run_id import check_run_id
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_apis, ledger_flow_runs, ledger_inbox, ledger_prefixes
@@ -61,9 +62,9 @@ def begin(ledger: Ledger, plan: Plan, asked: Asked, *, now: datetime) -> Run:
     within = asked.finish_within_minutes or spec.finish_within_minutes
     values = {
         **plan.record,
-        "run_id": asked.run_id,
         "api": plan.api.name,
         "made_up": int(plan.api.is_made_up),
+        "run_id": check_run_id(asked.run_id),
         "source_path": asked.source if asked.source in (None, INBOX) else str(Path(asked.source).resolve()),
         "row_limit": asked.row_limit,
         "lane": asked.lane,

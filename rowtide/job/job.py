@@ -279,6 +279,8 @@ class LimitsSpec(Spec):
     """How long a run of a deployment waits for its batches in a process; then it parks, and `resume_runs` wakes it."""
     bounces: int = Field(default=3, ge=0)
     """How often a row is sent again after the API errored, expired or canceled it."""
+    min_loaded: float | None = Field(default=None, gt=0)
+    """The fewest rows that must be in the sink at a run's end: a share below 1, or a number; else it exits 5."""
     same_errors: int = Field(default=10, ge=0)
     """So many rows that meet the same unforeseen error, and none beside them is answered, stop the run; 0: never."""
     max_tokens: int = Field(default=4096, ge=1)

@@ -117,6 +117,11 @@ def fetch_again(tx: Connection, batch_no: int) -> None:
     _move(tx, batch_no, "open", "open", "ended_at = NULL", {})
 
 
+def read_later(tx: Connection, batch_no: int) -> None:
+    """What came as its results were none: that reading does not count."""
+    _move(tx, batch_no, "open", "open", "ended_at = NULL, fetches = fetches - 1", {})
+
+
 def filed(tx: Connection, batch_no: int, *, now: datetime) -> None:
     """Every row of it has moved on. What it cost is known, but for what stays reserved."""
     _move(tx, batch_no, "open", "filed", "filed_at = :now, reserved_micro = unknown_micro", {"now": timestamp(now)})

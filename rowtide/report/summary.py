@@ -18,6 +18,25 @@ def as_text(found: Mapping[str, Any], *, results: str, ledger: str) -> str:
     return "\n".join([*lines, f"results  {results}", f"ledger   {ledger}"])
 
 
+def with_enough(found: Mapping[str, Any], min_loaded: float | None) -> dict[str, Any]:
+    """The summary, and whether too few rows have a verified answer in the sink, from this run or an earlier one.
+
+    `min_loaded` is a share of the rows that came in below 1, else a number of rows. Without it one row is enough.
+    """
+    good = found["loaded"] + found["unchanged"] - found["set_aside_before"]
+    needed = 1 if min_loaded is None else min_loaded if min_loaded >= 1 else min_loaded * found["rows"]
+    is_over = not (found["stopped"] or found["held"] or found["holds"])
+    too_few = is_over and good < needed and (found["rows"] > 0 or min_loaded is not None)
+    return {**found, "min_loaded": min_loaded, "too_few_loaded": too_few}
+
+
+def too_few(found: Mapping[str, Any]) -> str:
+    """How few rows were loaded, and where the others are."""
+    least, of = found["min_loaded"], f"{found['loaded']:,} of {found['rows']:,} rows were loaded"
+    asked = "" if least is None else f", and at least {f'{least:.0%}' if least < 1 else f'{least:,.0f}'} had to be"
+    return f"{of}{asked}; `rowtide quarantine list {found['run_id']}` says why"
+
+
 def funnel(found: Mapping[str, Any]) -> list[str]:
     """Where the rows went, and the work it took."""
     ended = ("loaded", "quarantined", "unchanged", "held", "waiting")
@@ -37,6 +56,8 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
         for tool, each in found["tools"].items()
         if each["failed"]
     ]
+    if found.get("too_few_loaded"):
+        lines.append(f"too few  {too_few(found)}")
     if found["bounces"]:
         lines.append("sent again " + ", ".join(f"{count:,} {reason}" for reason, count in found["bounces"].items()))
     return lines
