@@ -86,7 +86,7 @@ OUTSIDE = {
 FILE_LINES = {"flows": 80, "tasks": 100}
 PRODUCT_FILE_LINES = 300
 SCHEMA_LINES = {"rowtide/ledger/ledger_tables.py": 500, "rowtide/job/job.py": 500}  # read from top to bottom
-FUNCTION_LINES = 40
+FUNCTION_LINES = 40  # without its docstring: a command's is what `--help` teaches
 LATE = {
     "cli/pump.py",  # Prefect takes seconds to import: only who runs under it pays for it
     "rowtide/gates/gates.py",  # Great Expectations takes seconds to import: only a job with a gate pays for it
@@ -262,9 +262,15 @@ def test_files_and_functions_stay_small() -> None:
         f"{path}:{function.lineno} {function.name}: {lines} lines, at most {FUNCTION_LINES}"
         for path in python_files(*PRODUCT)
         for function in functions(path)
-        if (lines := (function.end_lineno or 0) - function.lineno + 1) > FUNCTION_LINES
+        if (lines := _code_lines(function)) > FUNCTION_LINES
     ]
     refuse("a file or a function has become two things", long_files + long_functions)
+
+
+def _code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    says = function.body[0] if ast.get_docstring(function) else None
+    told = (says.end_lineno or 0) - says.lineno + 1 if says else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - told
 
 
 def test_a_folder_of_rowtide_is_small_and_a_module_is_found_by_its_name() -> None:
