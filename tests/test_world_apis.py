@@ -14,7 +14,7 @@ from chaos.lives import emulator
 from rowtide.api.which_api import OWN_EMULATOR, check_same, in_environment, named
 from rowtide.errors import UserMistake
 from rowtide.job.job import SinkSpec
-from rowtide.ledger import ledger_loads, ledger_rows
+from rowtide.ledger import ledger_loads, ledger_rows, ledger_versions
 from rowtide.ledger.ledger import Ledger
 from rowtide.sinks.rehearsal_sink import own_sink
 
@@ -105,7 +105,7 @@ def test_what_one_api_settled_is_asked_again_of_another(ledger: Ledger, table: s
         run = make_run(ledger, f"again at {api}", api=api)
         rows = make_rows(ledger, run, 10)
         with ledger.page() as tx:
-            assert ledger_rows.leave_unchanged(tx, run, rows[0], rows[-1]) == unchanged
+            assert ledger_versions.leave_unchanged(tx, run, rows[0], rows[-1]) == unchanged
 
 
 @dataclass(frozen=True)
