@@ -24,6 +24,7 @@ from blocks.tool_server import servers_in_force
 from rowtide.ledger import ledger_claims, ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.ledger_claims import Worker
+from rowtide.observing.supervision import Background, supervise_thread
 from rowtide.sinks.rehearsal_sink import in_rehearsal
 from rowtide.sinks.sinks import open_sink
 from rowtide.work import Plan, Work, open_work, plan
@@ -152,7 +153,13 @@ async def _worker(ledger: Ledger, run_id: str, how: How) -> AsyncGenerator[Worke
     is_alone = await _join(ledger, run_id, me, how)
     over = threading.Event()
     # A thread, because a stage may keep the event loop busy for longer than a lease.
-    renewing = threading.Thread(target=_renew, args=(ledger, run_id, me, over), daemon=True)
+    renewal = Background(
+        f"the lease renewer of run {run_id}",
+        "the lease runs out a minute after its last renewal: then another process may take the run over, and this one "
+        "commits nothing more",
+    )
+    renew = partial(_renew, ledger, run_id, me, over, renewal)
+    renewing = threading.Thread(target=supervise_thread, args=(renewal, renew, over), daemon=True)
     renewing.start()
     guards = [ledger_claims.guard, *([ledger_leases.guard] if is_alone else [])]
     ledger.guards += [partial(guard, run_id=run_id, me=me) for guard in guards]
@@ -195,10 +202,11 @@ def bury_dead(ledger: Ledger, run_id: str) -> None:
                 log.warning("run %s: worker %s died; what it had in hand is free", run_id, holder)
 
 
-def _renew(ledger: Ledger, run_id: str, me: str, over: threading.Event) -> None:
-    while not over.wait(ledger_leases.RENEW_EVERY_SECONDS):
+def _renew(ledger: Ledger, run_id: str, me: str, over: threading.Event, renewal: Background) -> None:
+    while not over.wait(0 if renewal.is_failing else ledger_leases.RENEW_EVERY_SECONDS):
         now = datetime.now(UTC)
         with ledger.page(is_guarded=False) as tx:
             ledger_claims.renew(tx, me, now=now)
             ledger_leases.renew(tx, run_id, me, now=now)
+        renewal.succeeded()
         bury_dead(ledger, run_id)

@@ -5,6 +5,7 @@ A lost event loses no row: what is due is said again until it has been flushed, 
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from rowtide.intake.messages import Refused
 from rowtide.ledger import ledger_inbox
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.ledger_inbox import Waiting
+from rowtide.observing.supervision import Background
 
 LOOK_EVERY_SECONDS = 1.0
 SAY_AGAIN_SECONDS = 30.0  # that rows are due; an automation needs some seconds to have them flushed
@@ -43,6 +45,9 @@ class Announcer:
     _ids: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     _rows: Counter[str] = field(default_factory=Counter[str])
     _said: dict[str, datetime] = field(default_factory=dict[str, datetime])
+    background: Background = field(
+        default_factory=lambda: Background("the announcer", "rows are kept, but Prefect is not told of them")
+    )
 
     def accepted(self, job: str, message_id: str, rows: int) -> None:
         """Note a message, for the next event."""
@@ -52,13 +57,16 @@ class Announcer:
     async def work(self) -> None:
         """Say what is to be said, until cancelled."""
         while True:
-            await asyncio.to_thread(self._announce, datetime.now(UTC))
+            # Taken here and not in the thread: messages come in meanwhile.
+            ids, self._ids = self._ids, {}
+            rows, self._rows = self._rows, Counter[str]()
+            await asyncio.to_thread(self._announce, ids, rows, datetime.now(UTC))
+            self.background.succeeded()
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
-    def _announce(self, now: datetime) -> None:
-        ids, self._ids = self._ids, {}
+    def _announce(self, ids: Mapping[str, list[str]], rows: Mapping[str, int], now: datetime) -> None:
         for job, message_ids in ids.items():
-            payload = {"messages": len(message_ids), "rows": self._rows.pop(job), "message_ids": message_ids[:MOST_IDS]}
+            payload = {"messages": len(message_ids), "rows": rows[job], "message_ids": message_ids[:MOST_IDS]}
             emit_event(ACCEPTED, _resource(job), payload=payload)
         with self.ledger.view() as tx:
             waiting = ledger_inbox.waiting(tx)

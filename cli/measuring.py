@@ -2,15 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest, start_http_server
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.ledger_health import Counted, Health, health
+from rowtide.observing.supervision import Background
 
 KEPT_SECONDS = 10.0  # figures are read no more often, however often they are asked for
 
@@ -65,12 +66,20 @@ class Meters:
         words = "Messages by what became of them: accepted, repeated, or the reason of a refusal."
         self._messages = Counter("rowtide_messages", words, ["job", "outcome"], registry=self._registry)
 
+        words = "How often background work failed and was started again."
+        self._restarts = Gauge("rowtide_background_restarts", words, ["background"], registry=self._registry)
+        words = "Whether background work is failing now."
+        self._failing = Gauge("rowtide_background_failing", words, ["background"], registry=self._registry)
+
     def count(self, job: str, outcome: str) -> None:
         """Count a message. The job of one that is refused may be no job: what strangers write is no label."""
         self._messages.labels(job, outcome).inc()
 
-    def text(self) -> bytes:
+    def text(self, backgrounds: Sequence[Background] = ()) -> bytes:
         """All figures, as Prometheus reads them."""
+        for each in backgrounds:
+            self._restarts.labels(each.name).set(each.restarts)
+            self._failing.labels(each.name).set(each.is_failing)
         return generate_latest(self._registry)
 
     def serve(self, host: str, port: int) -> tuple[int, threading.Thread]:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from rich.console import Group
 from rich.live import Live
@@ -16,6 +17,7 @@ from cli.say import err
 from rowtide.ledger.ledger import Ledger, find_run, has_run
 from rowtide.ledger.ledger_glance import Glance, glance
 from rowtide.ledger.states import RowState
+from rowtide.observing.supervision import Background, supervise_thread
 from rowtide.words import ago, shown
 
 LOOK_EVERY_SECONDS = 1.0
@@ -45,7 +47,9 @@ def nothing_else() -> Sequence[str]:
 def watching(run_id: str, lines: Lines = nothing_else) -> Generator[None]:
     """Show a run's progress until the block ends."""
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(run_id, lines, stop), daemon=True)
+    background = Background("the progress display", "the run itself goes on")
+    watch = partial(_watch, run_id, lines, stop)
+    watcher = threading.Thread(target=supervise_thread, args=(background, watch, stop), daemon=True)
     watcher.start()
     try:
         yield

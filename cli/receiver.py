@@ -32,6 +32,7 @@ from rowtide.intake.wanted import parameters_of
 from rowtide.ledger import ledger_inbox
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.ledger_inbox import Receipt, Whereabouts
+from rowtide.observing.supervision import Background, supervise
 
 BODY_SECONDS = 30.0
 WINDOW = timedelta(minutes=5)  # as Standard Webhooks advises: a message's time may be so far from ours
@@ -61,14 +62,20 @@ class Receiver:
     doors: dict[str, Door] = field(default_factory=dict[str, Door])
     allowances: dict[str, Allowance] = field(default_factory=dict[str, Allowance])
 
+    @property
+    def backgrounds(self) -> list[Background]:
+        """What works behind the requests."""
+        return [self.inbox.background, *([self.announcer.background] if self.announcer else [])]
+
 
 def application(receiver: Receiver) -> Starlette:
     """The receiver, to be served."""
 
     @asynccontextmanager
     async def working(_: Starlette) -> AsyncGenerator[None]:
-        works = [receiver.inbox.work(), *([receiver.announcer.work()] if receiver.announcer else [])]
-        tasks = [asyncio.create_task(work) for work in works]
+        works = [(receiver.inbox.background, receiver.inbox.work)]
+        works += [(each.background, each.work) for each in [receiver.announcer] if each]
+        tasks = [asyncio.create_task(supervise(background, work)) for background, work in works]
         yield
         for task in tasks:
             task.cancel()
@@ -132,16 +139,26 @@ async def _health(request: Request) -> Response:
     waiting = await asyncio.to_thread(_waiting, receiver.ledger)
     oldest = min((each.oldest_at for each in waiting), default=None)
     said: dict[str, object] = {
-        "status": "ok" if receiver.inbox.is_open else "closed",
+        "status": _status(receiver),
         "rows_waiting": sum(each.rows for each in waiting),
         "oldest_seconds": round((datetime.now(UTC) - oldest).total_seconds(), 1) if oldest else None,
+        "background": [
+            {"name": each.name, "failing": each.is_failing, "restarts": each.restarts, "last_error": each.last_error}
+            for each in receiver.backgrounds
+        ],
     }
     return _json(said, HTTPStatus.OK if receiver.inbox.is_open else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
+def _status(receiver: Receiver) -> str:
+    if not receiver.inbox.is_open:
+        return "closed"
+    return "degraded" if any(each.is_failing for each in receiver.backgrounds) else "ok"
+
+
 async def _metrics(request: Request) -> Response:
     receiver: Receiver = request.app.state.receiver
-    return Response(await asyncio.to_thread(receiver.meters.text), media_type=CONTENT_TYPE)
+    return Response(await asyncio.to_thread(receiver.meters.text, receiver.backgrounds), media_type=CONTENT_TYPE)
 
 
 async def _door(request: Request) -> tuple[Receiver, Door]:

@@ -50,6 +50,10 @@ class Stopped(RowtideError):
     """The run ended at a wall with rows still to send; what was verified is loaded. It can be resumed."""
 
 
+class StoppedByJob(RowtideError):
+    """Most of a run's first rows fail alike in the job's own code. Its rows are as they were; it can be resumed."""
+
+
 class LeaseLost(RowtideError):
     """Another process has taken over this run. This one stops; nothing is lost."""
 

@@ -251,7 +251,7 @@ def models_of(job: Job, catalogue: Catalogue) -> list[Model]:
 def rubric_of(job: Job) -> Rubric | None:
     """What the second look is told, or None when nobody takes one."""
     look = job.spec.checks.self_check
-    return Rubric(*read_prompt(job.folder / look.rubric)) if look else None
+    return Rubric(*read_prompt(file := job.folder / look.rubric), file) if look else None
 
 
 def tool_pool(job: Job, environment: Mapping[str, str], servers: Mapping[str, ToolServerSpec]) -> ToolPool:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from blocks.ledger_database import LedgerDatabase
 from rowtide.agent.following import follow
+from rowtide.errors import StoppedByJob
 from rowtide.work import tool_pool
 from tasks.durable import durable
 
@@ -15,4 +16,7 @@ async def follow_up(run_id: str) -> int:
         (await LedgerDatabase.in_force()).get_share(run_id) as work,
         tool_pool(work.job, work.environment, work.servers) as pool,
     ):
-        return await follow(work, pool, clock=lambda: datetime.now(UTC))
+        try:
+            return await follow(work, pool, clock=lambda: datetime.now(UTC))
+        except StoppedByJob:
+            return 0  # the ledger says why, and `submit` ends the run

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from rowtide.agent.policies import STOPS, Do, policy_of
 from rowtide.job.job import JobSpec
+from rowtide.job.job_code import JobCodeFailure
 from rowtide.ladder.pricing import MICRO
 
 Blocks = list[dict[str, Any]]
@@ -110,16 +111,22 @@ class GiveUp:
 
     reason: str
     detail: str
+    failure: JobCodeFailure | None = None
+    """What the job's own code did, where that is why."""
 
 
 Move = CallTools | Answer | Check | Correct | Lengthen | Escalate | Restart | GiveUp
 
 
 class Verdict(NamedTuple):
-    """What the checks say of an answer: its JSON, or the problems in words a model can act on."""
+    """What the checks say of an answer: its JSON, or the problems in words a model can act on.
+
+    Or they came to no verdict, because the job's own code failed: no model can mend that.
+    """
 
     content: bytes
     problems: list[str]
+    failure: JobCodeFailure | None = None
 
 
 Judge = Callable[[str], Verdict]
@@ -146,7 +153,7 @@ def after_check(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
 
 def after_amend(job: JobSpec, row: RowAt, move: Move) -> Answer | Restart | GiveUp:
     """Decide what follows a reply to what is no longer asked: an answer that passes counts, all else is asked anew."""
-    if isinstance(move, Answer):
+    if isinstance(move, Answer) or (isinstance(move, GiveUp) and move.failure):
         return move
     detail = move.told if isinstance(move, Correct) else getattr(move, "detail", "")
     return ask_anew(job, row, getattr(move, "reason", "amended"), detail)
@@ -218,6 +225,8 @@ def _after_tools(job: JobSpec, row: RowAt, calls: list[ToolUse], times_made: Tim
 
 
 def _after_answer(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
+    if failure := verdict.failure:
+        return GiveUp(failure.reason, failure.words, failure)
     if not verdict.problems:
         return Answer(verdict.content)
     if row.corrections >= job.checks.corrections or _out_of_turns(job, row):

@@ -4,18 +4,24 @@ A problem is a sentence a model can act on. Grounding means: a value the answer 
 of the tool it is said to come from, as a whole.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from rowtide.agent.agent import Verdict
 from rowtide.agent.grounding import Claim, claims_in, heard_in, stands
 from rowtide.job.answer_values import alterations, kept, read_back
 from rowtide.job.job import GroundingSpec
+from rowtide.job.job_code import JobCodeFailure, JobCodeRaised, plain, run_job_code
 
-Check = Callable[[Any, dict[str, object]], str | None]
+Check = Callable[[Any, dict[str, object]], object]  # None or a sentence, if it keeps to what is asked of it
+PROBLEM_CHARS = 2000
 FAILURE_CHARS = 200  # of a tool's error, told again
 
 
@@ -41,17 +47,70 @@ def judge(
 
     `row` and `outputs` are only asked for when they are needed.
     """
-    try:
-        claimed = read_back(answer, text) if is_kept else answer.model_validate_json(text)
-    except ValidationError as error:
-        return Verdict(b"", [_in_words(each, text) for each in error.errors(include_url=False)[:5]])
-    content = kept(claimed)
+    file = Path(getattr(sys.modules.get(answer.__module__), "__file__", None) or "answer.py")
+    claimed = run_job_code("validator_failed", answer.__name__, file, lambda: _validated(answer, text, is_kept=is_kept))
+    if isinstance(claimed, list):
+        return Verdict(b"", list(map(_storable, claimed)))
+    if isinstance(claimed, JobCodeFailure):
+        return Verdict(b"", [], claimed)
+    # Before the checks: one that changes the answer does not change what is kept of it.
+    written = run_job_code("serializer_failed", answer.__name__, file, lambda: _written(claimed))
+    if isinstance(written, JobCodeFailure):
+        return Verdict(b"", [], written)
+    content, problems = written
     values = row() if checks else {}
-    problems = alterations(claimed, content)
-    problems += [problem for check in checks if (problem := check(claimed, values))]
+    for check in checks:
+        name = getattr(check, "__name__", type(check).__name__)
+        said = run_job_code("check_failed", name, file, partial(_said, name, check, claimed, values))
+        if isinstance(said, JobCodeFailure):
+            return Verdict(content, [], said)
+        problems += [_storable(said)] if said else []
     if grounding:
-        problems += ungrounded(claimed, grounding, list(outputs()))
+        told = list(outputs())
+        found = run_job_code("check_failed", "grounding", file, lambda: ungrounded(claimed, grounding, told))
+        if isinstance(found, JobCodeFailure):
+            return Verdict(content, [], found)
+        problems += map(_storable, found)
     return Verdict(content, problems)
+
+
+def _validated(answer: type[BaseModel], text: str, *, is_kept: bool) -> BaseModel | list[str]:
+    """The answer, or what is wrong with it."""
+    try:
+        return read_back(answer, text) if is_kept else answer.model_validate_json(text)
+    except ValidationError as error:
+        return [_in_words(each, text) for each in error.errors(include_url=False)[:5]]
+
+
+def _written(claimed: BaseModel) -> tuple[bytes, list[str]]:
+    """The answer as JSON, and what that alters. Raises what a field's own code raises, not the library's account."""
+    try:
+        content = kept(claimed)
+    except PydanticSerializationError:
+        for name in type(claimed).model_computed_fields:
+            getattr(claimed, name)
+        claimed.model_dump()
+        raise
+    if not content.startswith(b"{"):
+        raise TypeError(f"an answer is a JSON object, not {plain(content.decode(), 80)}")
+    return content, alterations(claimed, content)
+
+
+def _said(name: str, check: Check, claimed: BaseModel, values: dict[str, object]) -> str | None:
+    """What a check says. Raises JobCodeRaised when that is neither None nor a sentence."""
+    said = check(claimed, values)
+    if said is None or isinstance(said, str):
+        return said
+    code = getattr(check, "__code__", None)
+    place = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
+    where = f"{name}{place} returned {type(said).__name__}"
+    words = f"{plain(repr(said), 80)}; a check returns None when the answer is right, else what is wrong, as a text"
+    raise JobCodeRaised(JobCodeFailure("check_failed", where, words))
+
+
+def _storable(problem: str) -> str:
+    """A problem as both databases and the API take it."""
+    return problem[:PROBLEM_CHARS].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def ungrounded(claimed: BaseModel, grounding: Sequence[GroundingSpec], outputs: Sequence[ToolOutput]) -> list[str]:

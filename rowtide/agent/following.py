@@ -34,6 +34,7 @@ from rowtide.ledger import ledger_calls, ledger_ladder, ledger_rows, ledger_turn
 from rowtide.ledger.ledger_rows import Remark
 from rowtide.ledger.ledger_turns import ToolRecord
 from rowtide.ledger.states import RowState
+from rowtide.quarantine.job_faults import check_alike
 from rowtide.sharing import shares
 from rowtide.tools.calling import Heard, call_tools
 from rowtide.tools.connector import calls_in
@@ -46,7 +47,10 @@ FIRST_BY_THE_API = 1000
 
 
 async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
-    """Take every replied row one move further, page by page of what this worker claims. Returns how many moved."""
+    """Take every replied row one move further, page by page of what this worker claims. Returns how many moved.
+
+    Raises StoppedByJob, with the page as it was, when most of the run's first answers fail alike in the job's own code.
+    """
     moved = 0
     for share in shares(work, RowState.REPLIED):
         after = share.first - 1
@@ -56,6 +60,7 @@ async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
             if not replied:
                 break
             page, by_the_api = decide(work, replied)
+            _check_alike(work, replied, page, now=clock())
             heard = await call_tools(work, pool, page, clock=clock)
             _apply(work, page, heard, by_the_api, now=clock())
             after = page[-1][0].row_no
@@ -66,8 +71,9 @@ async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
 def answers_among(work: Work, replied: Sequence[tuple[RowAt, str, bytes]]) -> dict[int, bytes]:
     """The replies that are answers and pass their rows' own checks (row_no → JSON): nothing has to follow but the gate.
 
-    `replied` is as `decide` takes it; the rows may be as they were before. None where the job has checks in Python: one
-    may crash, and what was paid for is filed first; or where the API makes calls itself: they are filed with the move.
+    `replied` is as `decide` takes it; the rows may be as they were before. None where the job has checks in Python:
+    they may take their time, and what was paid for is filed first; or where the API makes calls itself: they are filed
+    with the move.
     """
     said = [each for each in replied if policy_of(STOPS, each[1]).do is Do.JUDGE and not each[0].checking]
     if not said or work.job.checks or work.betas:
@@ -110,6 +116,15 @@ def decide(work: Work, page: Sequence[tuple[RowAt, str, bytes]]) -> tuple[list[t
         times_made = partial(_times_made, work.servers, outputs.get(row.row_no, ()))
         moves.append((row, next_move(spec, row, stop_reason, blocks, judged, times_made)))
     return [_under(work, row, move) for row, move in moves], by_the_api
+
+
+def _check_alike(
+    work: Work, replied: Sequence[tuple[RowAt, str, bytes]], page: Sequence[tuple[RowAt, Move]], *, now: datetime
+) -> None:
+    failures = [move.failure for _, move in page if isinstance(move, GiveUp) and move.failure]
+    if failures:
+        judged = sum(policy_of(STOPS, stop).do is Do.JUDGE and not row.checking for row, stop, _ in replied)
+        check_alike(work, "answer", failures, judged, now=now)
 
 
 def _under(work: Work, row: RowAt, move: Move) -> tuple[RowAt, Move]:

@@ -6,13 +6,15 @@ nor the tools, so it cannot be talked round by them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import jinja2
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rowtide.agent.agent import Verdict
-from rowtide.agent.requests import messages, shared_part
+from rowtide.agent.requests import shared_part
+from rowtide.job.job_code import JobCodeFailure, fill_template
 
 
 class SecondLook(BaseModel):
@@ -30,15 +32,17 @@ class Rubric:
 
     instructions: str
     message: jinja2.Template
+    file: Path
 
     def shared(self, schema: dict[str, object]) -> bytes:
         """What all its requests have in common, as the inside of a JSON object."""
         return shared_part(self.instructions, [], schema)
 
-    def messages(self, row: Mapping[str, object], answer: bytes) -> bytes:
+    def message_for(self, row: Mapping[str, object], answer: bytes) -> str | JobCodeFailure:
         """The one message of a request: the rubric filled with the row and its answer."""
         values = {**row, "answer": answer.decode(), "claimed": orjson.loads(answer)}
-        return messages(self.message.render(values, row=row).strip())
+        text = fill_template(self.message, self.file, values, row)
+        return text.strip() if isinstance(text, str) else text
 
 
 def verdict_of(words: str, answer: bytes) -> Verdict:

@@ -42,11 +42,9 @@ def file_results(work: Work, batch: Batch, spool: Path, *, now: datetime) -> Cou
             waiting = ledger_rows.in_batch(tx, batch.batch_no, list(outcomes))
         heard = [(row, outcomes[row.row_no]) for row in waiting.values()]
         page = sort(work, batch, models, heard, fall_back(work, models, heard, now=now))
-        try:
-            page.answers = answers_among(work, [(waiting[r.row_no], r.stop_reason, r.content) for r in page.replies])
-        finally:  # whatever becomes of it: a validator of the job's may crash
-            with work.ledger.page() as tx:
-                apply(tx, work.run, work.job.spec, batch, page, now=now)
+        page.answers = answers_among(work, [(waiting[r.row_no], r.stop_reason, r.content) for r in page.replies])
+        with work.ledger.page() as tx:
+            apply(tx, work.run, work.job.spec, batch, page, now=now)
         done += page.counted
     if not is_ours:
         with work.ledger.page() as tx:

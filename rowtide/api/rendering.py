@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-import jinja2
 import orjson
 
 from rowtide.agent.agent import RowAt, room
 from rowtide.agent.requests import Earlier, head, messages, params
 from rowtide.job.job import Lane
+from rowtide.job.job_code import JobCodeFailure
 from rowtide.ladder.catalogue import Model
 from rowtide.ladder.ladder import as_message
 from rowtide.ladder.pricing import worst_case_micro
 from rowtide.ledger import ledger_lanes, ledger_turns
 from rowtide.ledger.ledger_rows import Remark
+from rowtide.quarantine.job_faults import Tried, check_alike
 from rowtide.work import Work
 
 # A token is at least a byte, so a request's bytes bound its tokens; this much the API may add in words of its own.
@@ -31,43 +33,62 @@ class Rendered:
     """In micro-dollars."""
     models: Sequence[Model]
     """Who answers for each rung."""
+    failures: dict[int, JobCodeFailure]
+    """Of the rows whose prompt or rubric cannot be filled."""
     unfit: list[Remark]
+    """The same rows, and others that cannot be sent."""
 
 
-def render(work: Work, page: Sequence[RowAt], *, lane: Lane) -> Rendered:
-    """Write the next request of each row. One whose prompt cannot be filled is unfit."""
+def render(work: Work, page: Sequence[RowAt], *, lane: Lane, now: datetime) -> Rendered:
+    """Write the next request of each row. One whose prompt cannot be filled is unfit.
+
+    Raises StoppedByJob when most of the run's first rows fail alike there.
+    """
     with work.ledger.view() as tx:
         contents = ledger_turns.contents(tx, [row.row_no for row in page])
         talks = ledger_turns.conversations(tx, [row for row in page if not row.checking])
         answers = ledger_turns.answers(tx, [row.row_no for row in page if row.checking])
         quoted = ledger_turns.quotations(tx, page)
-    rendered = Rendered([], [], [], work.standing(), [])
+    rendered = Rendered([], [], [], work.standing(), {}, [])
     for row in page:
         values, asked = orjson.loads(contents[row.row_no]), work.asked(row)
         model, own = rendered.models[asked], work.models[asked]
         effort = None if row.checking else model.effort(row.effort)
-        try:
-            if row.checking:
-                rubric, shared = work.rubric
-                said = rubric.messages(values, answers[row.row_no])
-            else:
-                shared = work.prefix(row.prefix_no, effort)
-                first = as_message(work.job.message_for(values), quoted.get(row.row_no))
-                earlier = _earlier(work, row) if lane == "sequential" else ()
-                said = messages(first, talks.get(row.row_no, ()), None if model is own else model.alias, earlier)
-        except jinja2.UndefinedError as error:
-            rendered.unfit.append(Remark(row.row_no, row.turn, "unfilled_hole", f"prompt: {error.message}"))
+        if row.checking:
+            rubric, shared = work.rubric
+            text = rubric.message_for(values, answers[row.row_no])
+        else:
+            shared = work.prefix(row.prefix_no, effort)
+            text = work.job.message_for(values)
+        if isinstance(text, JobCodeFailure):
+            rendered.failures[row.row_no] = text
+            rendered.unfit.append(Remark(row.row_no, row.turn, text.reason, text.words))
             continue
+        if row.checking:
+            said = messages(text)
+        else:
+            first = as_message(text, quoted.get(row.row_no))
+            earlier = _earlier(work, row) if lane == "sequential" else ()
+            said = messages(first, talks.get(row.row_no, ()), None if model is own else model.alias, earlier)
         tokens = min(room(work.job.spec, row), model.max_output_tokens)
         body = params(head(model.id, tokens, model.thinking_at(effort)), shared, said)
         rendered.rows.append(row)
         rendered.params.append(body)
         rendered.costs.append(worst_case_micro(model, len(body) + HIDDEN_TOKENS, tokens, lane=lane))
+    if rendered.failures:
+        _check_alike(work, "prompt", [row.row_no for row in page if not row.checking], rendered, now)
+        _check_alike(work, "rubric", [row.row_no for row in page if row.checking], rendered, now)
     return rendered
+
+
+def _check_alike(work: Work, what: Tried, tried: Sequence[int], rendered: Rendered, now: datetime) -> None:
+    failures = [rendered.failures[row_no] for row_no in tried if row_no in rendered.failures]
+    check_alike(work, what, failures, len(tried), now=now)
 
 
 def _earlier(work: Work, row: RowAt) -> list[Earlier]:
     """The verified rows before this one, as messages and answers."""
     with work.ledger.view() as tx:
         found = ledger_lanes.earlier(tx, work.run, row.row_no, at_least=work.job.spec.live.earlier_rows)
-    return [(work.job.message_for(orjson.loads(content)), answer.decode()) for content, answer in found]
+    told = [(work.job.message_for(orjson.loads(content)), answer.decode()) for content, answer in found]
+    return [(text, answer) for text, answer in told if isinstance(text, str)]

@@ -158,7 +158,7 @@ def _fill(work: Work, tag: str, body: _Body, batch_no: int, space: Room, clock: 
         after = 0
         while page := _ready_page(work, begun, after, space.rows - body.load.rows):
             after = page[-1].row_no
-            rendered = render(work, page, lane="batch")
+            rendered = render(work, page, lane="batch", now=clock())
             requests = [
                 request(custom_id(tag, row.row_no), of) for row, of in zip(rendered.rows, rendered.params, strict=True)
             ]

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import jinja2
 import numpy as np
 import orjson
 
@@ -94,10 +93,10 @@ def _request(plan: Plan, rung: int, row: Values) -> bytes | None:
     shared = orjson.loads(b"{%b}" % with_skills(plan.request, job.instructions, job.skills_for(job.group_of(row))))
     shared.pop("mcp_servers", None)
     shared["tools"] = [tool for tool in shared.get("tools", []) if tool.get("type") != "mcp_toolset"]
-    try:
-        said = orjson.loads(messages(job.message_for(row)))
-    except jinja2.UndefinedError:
+    message = job.message_for(row)
+    if not isinstance(message, str):
         return None
+    said = orjson.loads(messages(message))
     return orjson.dumps({"model": plan.models[rung].id, **shared, "messages": said})
 
 

@@ -17,6 +17,7 @@ from rowtide.job.job_file import JOB_FILE, read_spec
 from rowtide.ledger import ledger_inbox
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_inbox import Receipt
+from rowtide.observing.supervision import Background
 
 MOST_IN_A_COMMIT = 500
 MOST_WAITING = 5000  # messages that wait to be written; more are told to come again
@@ -41,6 +42,7 @@ class Inbox:
         self._ledger, self._clock = ledger, clock
         self._letters: Queue[Letter] = Queue()
         self.is_open = False
+        self.background = Background("the inbox", "messages are refused, and their senders told to come again")
 
     async def receive(self, message: Message) -> Receipt:
         """Returns once the message is on disk. Raises Refused."""
@@ -60,7 +62,13 @@ class Inbox:
                 letters = [await self._letters.get()]
                 while len(letters) < MOST_IN_A_COMMIT and not self._letters.empty():
                     letters.append(self._letters.get_nowait())
-                await self._commit(letters)
+                try:
+                    await self._commit(letters)
+                finally:
+                    for _, future in letters:
+                        if not future.done():
+                            future.set_exception(Refused("unavailable", "the inbox failed", retry_after_seconds=5))
+                self.background.succeeded()
         finally:
             self.is_open = False
 

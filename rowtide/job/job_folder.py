@@ -5,10 +5,13 @@ Everything that can be known to be wrong before a cent is spent is found here, w
 
 import hashlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.abc import Loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -19,6 +22,7 @@ from pydantic import BaseModel, PydanticUserError
 from rowtide.agent.checks import Check
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import JobSpec
+from rowtide.job.job_code import JobCodeFailure, fill_template, run_job_code
 from rowtide.job.job_file import JOB_FILE, read_spec
 from rowtide.job.prompt import read_prompt
 from rowtide.job.skills import Skill, matching, read_skills
@@ -60,11 +64,10 @@ class Job:
         """Whether answers wait for a gate."""
         return self.spec.gates.answers is not None
 
-    def message_for(self, row: Mapping[str, object]) -> str:
+    def message_for(self, row: Mapping[str, object]) -> str | JobCodeFailure:
         """The row's own message."""
-        return self.message.render(row, row=row).lstrip(
-            "\n"
-        )  # the lines above it keep their place in error messages only
+        text = fill_template(self.message, self.folder / self.spec.prompt, row, row)
+        return text.lstrip("\n") if isinstance(text, str) else text  # the lines above it are for error messages only
 
     def group_of(self, row: Mapping[str, object]) -> str | None:
         """The name of the row's group, or None when the job has no groups. A row without a value has no name."""
@@ -99,7 +102,7 @@ def load_job(folder: Path) -> Job:
     module = _module(folder / ANSWER_FILE)
     answer = _answer_model(module, spec.answer, folder / ANSWER_FILE)
     _check_grounding(spec, answer, folder)
-    checks: list[Check] = [cast(Check, value) for name, value in vars(module).items() if name.startswith("check_")]
+    checks = _checks(module, folder / ANSWER_FILE)
     folders = [Path(os.path.normpath(folder / each)) for each in spec.skills.folders]
     skills = read_skills(folders, spec.skills.always, job_file=folder / JOB_FILE)
     return Job(folder, spec, instructions, message, answer, checks, skills, _version(folder, spec, answer, skills))
@@ -134,13 +137,36 @@ def _module(file: Path) -> ModuleType:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic looks up annotations there
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise UserMistake(error.msg, file=file, line=error.lineno) from None
-    except (ImportError, NameError, TypeError, AttributeError) as error:
-        raise UserMistake(f"{type(error).__name__}: {error}", file=file) from None
+    failed = run_job_code("import_failed", file.name, file, partial(_execute, spec.loader, module))
+    if isinstance(failed, SyntaxError):
+        raise UserMistake(failed.msg, file=file, line=failed.lineno)
+    if failed is not None:
+        raise UserMistake(f"{failed.kind}: {failed.message}", file=file, line=failed.line)
     return module
+
+
+def _execute(loader: Loader, module: ModuleType) -> SyntaxError | None:
+    try:
+        loader.exec_module(module)
+    except SyntaxError as error:
+        return error
+    return None
+
+
+def _checks(module: ModuleType, file: Path) -> list[Check]:
+    """The functions whose name begins with `check_`. Raises UserMistake for one that cannot be called with two."""
+    found = [(name, value) for name, value in vars(module).items() if name.startswith("check_")]
+    for name, value in found:
+        what = "a check is a function of the answer and the row"
+        if not callable(value) or inspect.iscoroutinefunction(value):
+            raise UserMistake(f"{name} is {'async' if callable(value) else 'no function'}; {what}", file=file)
+        try:
+            inspect.signature(value).bind(None, None)
+        except TypeError as error:
+            raise UserMistake(f"{name}: {error}; {what}", file=file) from None
+        except ValueError:
+            continue  # written in C, without a signature
+    return [cast(Check, value) for _, value in found]
 
 
 def _answer_model(module: ModuleType, name: str, file: Path) -> type[BaseModel]:

@@ -6,11 +6,13 @@ A hole is a column by its name, `{{ city }}`, or of `row`, which is the whole ro
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import cast
 
 import jinja2
 import jinja2.meta
 import orjson
 from jinja2 import nodes
+from jinja2.sandbox import safe_range
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.yaml_file import read_text
@@ -18,6 +20,8 @@ from rowtide.job.yaml_file import read_text
 ROW = "row"
 NAMED = re.compile(r"\{\{-?\s*([^{}|()\[\]\"'~]+?)\s*-?(?:\|[^{}]*)?\}\}")  # a hole that is only a name
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False)
+# At most 100,000 steps: a slip of the pen must not keep a run busy for ever.
+_ENVIRONMENT.globals.update(range=cast(type[range], safe_range))
 
 
 def read_prompt(file: Path) -> tuple[str, jinja2.Template]:

@@ -6,7 +6,8 @@ that dies repeats only the calls that were on the wire, and the ledger says whic
 
 import asyncio
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,7 +22,7 @@ from rowtide.api.claude import Claude
 from rowtide.api.rendering import render
 from rowtide.api.sorting import NOTHING_KNOWN, is_of_unknown_cost, is_set_aside, sort
 from rowtide.api.walls import Walled, left_micro
-from rowtide.errors import WorldError
+from rowtide.errors import StoppedByJob, WorldError
 from rowtide.job.job import Lane
 from rowtide.ladder.catalogue import Model
 from rowtide.ladder.outages import fall_back, no_room
@@ -81,7 +82,7 @@ class Swarm:
         following: asyncio.Future[int] | None = None
         try:
             while True:
-                if unfollowed and following is None:
+                if unfollowed and following is None and not self._is_stopped:
                     unfollowed, following = False, asyncio.ensure_future(follow())
                 pause = self._start()
                 if not (waiting := {*self._calls, *([following] if following else [])}):
@@ -95,7 +96,8 @@ class Swarm:
                     continue
                 done, _ = await asyncio.wait(waiting, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 if following is not None and following in done:
-                    following.result()
+                    with self._stopping():
+                        following.result()
                     following = None
                 if ended := [(self._calls.pop(task), task.result()) for task in list(self._calls) if task in done]:
                     filed += self._file(ended)
@@ -113,8 +115,17 @@ class Swarm:
         if pause := self._pace.pause_seconds(now):
             return pause
         if self._pace.room(len(self._calls), now):
-            self._call(rows, now)
+            with self._stopping():
+                self._call(rows, now)
         return None
+
+    @contextmanager
+    def _stopping(self) -> Generator[None]:
+        """When the job's own code stops the run, start no more calls: those on the wire are paid for, and are filed."""
+        try:
+            yield
+        except StoppedByJob:
+            self._is_stopped = True
 
     def _ready(self, limit: int) -> list[RowAt]:
         work = self._work
@@ -129,7 +140,7 @@ class Swarm:
 
     def _call(self, rows: list[RowAt], now: datetime) -> None:
         work = self._work
-        rendered = render(work, rows, lane=self._lane)
+        rendered = render(work, rows, lane=self._lane, now=now)
         fits = self._fits(rendered.costs, now)
         starting = list(zip(rendered.rows, rendered.params, rendered.costs, strict=True))[:fits]
         with work.ledger.page() as tx:

@@ -33,6 +33,7 @@ class RunStop(StrEnum):
 
     REFUSED = "refused"  # the API refuses the account, the key or the job's request: every row would meet it
     SAME_ERROR = "same_error"  # the first rows all met an error that nobody foresaw
+    JOB_CODE = "job_code"  # the job's own code fails alike on most of the first rows
     STUCK = "stuck"  # several rounds changed nothing
 
 
@@ -73,7 +74,10 @@ MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.QUARANTINED, "retry"): RowState.READY,  # a person sends it again
     (RowState.QUARANTINED, "mend"): RowState.QUARANTINED,  # a person corrected its content
     (RowState.QUARANTINED, "vouch"): RowState.ANSWERED,  # a person answers for it
-    (RowState.QUARANTINED, "rejudge"): RowState.REPLIED,  # the job was amended: its last reply is judged again
+    (
+        RowState.QUARANTINED,
+        "rejudge",
+    ): RowState.REPLIED,  # its last reply is judged again: amended, or stopped
     (RowState.QUARANTINED, "recheck"): RowState.ACCEPTED,  # its last answer passes what it is judged by today
     (RowState.QUARANTINED, "drop"): RowState.QUARANTINED,  # a person gives it up; it stays counted
 }

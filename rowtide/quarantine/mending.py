@@ -231,6 +231,8 @@ def _answer(claims: Mapping[str, object], content: dict[str, Any], line: Line, e
         outputs=lambda: (),
         is_kept=True,
     )
+    if verdict.failure:
+        _refuse(f"the job's own code cannot judge it: {verdict.failure.words}", line, rules, "do")
     if verdict.problems:
         field = verdict.problems[0].partition(":")[0].partition(".")[0]
         called = {str(rules.answer.model_fields[attribute].alias): name for name, attribute in given.items()}
@@ -253,6 +255,7 @@ WORDS = {"retry": "sent again", "drop": "given up"}
 
 AT_THE_DOOR = "mend its cells in a sheet: it was refused at the door"
 AT_ITS_LIMIT = "send it again at a higher tier, or answer it yourself"
+OWN_CODE = "mend answer.py, which must bear this row; then send it again"
 ADVICE = {
     "missing_key": "mend its key in a sheet, or drop it",
     "unusable_key": "give it a key that can be kept in a sheet, or drop it",
@@ -268,5 +271,6 @@ ADVICE = {
     "not_verified": "mend it, send it again at a higher tier, or answer it yourself",
     "refused": "mend it, or answer it yourself",
     "rejected": "mend it: the API takes no such request",
-    "unfilled_hole": "mend it: the prompt needs what it lacks",
+    **dict.fromkeys(("check_failed", "validator_failed", "serializer_failed"), OWN_CODE),
+    "template_failed": "mend the row, or the template, which must bear it; then send it again",
 }

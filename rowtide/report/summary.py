@@ -145,6 +145,9 @@ def stop_words(found: Mapping[str, Any]) -> str:
             f"stopped: row after row met the same error and none was answered: {found['stop_detail']}; they wait as if "
             f"never sent; {rest}; {resume} asks them again (limits.same_errors: 0 sets each aside instead)"
         )
+    if why == RunStop.JOB_CODE:
+        mended = f"mend the job, then `rowtide amend {found['run_id']}` and {resume}"
+        return f"stopped: {found['stop_detail']}; {rest}; {mended}"
     return f"stopped: {found['stop_detail'] or why}; {rest}; {resume} goes on"
 
 

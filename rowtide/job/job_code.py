@@ -1,0 +1,154 @@
+"""The boundary around a job's own code: checks, validators, serializers and templates.
+
+Whatever that code does, it comes back as a value: what it returned, or a `JobCodeFailure` that names the place, the
+exception's type and its message. A failure costs its row; one that most of a run's first rows share stops the run.
+"""
+
+import dis
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import jinja2
+
+from rowtide.words import shown
+
+MESSAGE_CHARS = 300
+TEXT_CHARS = 32_000_000  # what one request may have
+FIRST_ROWS = 20  # so many rows must have been tried before their share is taken for everybody's
+MOST = 0.8  # of the rows that were tried, a larger share that fails alike is the job's fault
+FEWEST = 2  # one row alone says nothing about the others
+TEMPLATE = "<template>"  # what Jinja2 calls the file of every template
+LOGIN = re.compile(r"(\w+://)[^/\s@]+@")  # user and password in a URL
+TOKEN = re.compile(r"\b(sk-[\w-]{8}|whsec_|xox[bap]-|gh[ops]_|Bearer\s+)[\w\-+/=.]+")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class JobCodeFailure:
+    """What a job's code did instead of returning what it should."""
+
+    reason: str
+    """The reason of its row: `check_failed`, `validator_failed`, `serializer_failed` or `template_failed`."""
+    where: str
+    """The place and what happened there: `check_total (answer.py:12) raised ValueError`. Alike rows share it."""
+    message: str
+    kind: str = ""
+    """The exception's type."""
+    line: int | None = None
+
+    @property
+    def words(self) -> str:
+        return f"{self.where}: {self.message}" if self.message else self.where
+
+
+class JobCodeRaised(Exception):
+    """Carries a failure through code that returns something else."""
+
+    def __init__(self, failure: JobCodeFailure) -> None:
+        self.failure = failure
+        super().__init__(failure.words)
+
+
+def run_job_code(reason: str, name: str, file: Path, code: Callable[[], T]) -> T | JobCodeFailure:
+    """Run `code`, which calls a job's own. `name` says what it is, `file` where it is written.
+
+    A signal's exception passes: Ctrl-C and a stop by the system are no fault of the job's.
+    """
+    try:
+        return code()
+    except JobCodeRaised as raised:
+        return raised.failure
+    except BaseException as error:
+        if not _is_the_jobs(error):
+            raise
+        return failure_of(reason, name, file, error)
+
+
+def fill_template(
+    template: jinja2.Template, file: Path, values: Mapping[str, object], row: Mapping[str, object]
+) -> str | JobCodeFailure:
+    """The text of a prompt or a rubric for one row: of its values, and of the row as a whole as `row`."""
+    return run_job_code("template_failed", file.name, file, lambda: _filled(template, values, row))
+
+
+def _filled(template: jinja2.Template, values: Mapping[str, object], row: Mapping[str, object]) -> str:
+    pieces, length = list[str](), 0
+    for piece in template.generate(values, row=row):
+        pieces.append(piece)
+        length += len(piece)
+        if length > TEXT_CHARS:
+            raise ValueError(f"it makes more than {TEXT_CHARS:,} characters of this row")
+    text = "".join(pieces)
+    if not text.isascii():
+        text.encode()  # half a surrogate pair cannot be sent
+    return text
+
+
+def failure_of(reason: str, name: str, file: Path, error: BaseException) -> JobCodeFailure:
+    """What an exception out of a job's code comes to."""
+    function, line = _place(error.__traceback__, file)
+    place = f"{file.name}:{line}" if line else file.name
+    named = name if reason == "check_failed" else function or name
+    where = place if name == file.name else f"{named} ({place})"
+    kind = type(error).__name__
+    return JobCodeFailure(reason, f"{where} raised {kind}", _message(error), kind, line)
+
+
+def plain(text: str, length: int = MESSAGE_CHARS) -> str:
+    """Text out of a job's code as it may be stored, sent and shown: one line, cut, without logins or tokens."""
+    whole = " ".join(text[: 10 * length].encode(errors="replace").decode().split())
+    return shown(TOKEN.sub("***", LOGIN.sub(r"\1***@", whole)), length)
+
+
+def most_alike(failures: Iterable[JobCodeFailure]) -> tuple[JobCodeFailure, int] | None:
+    """The failure that most rows share, and how many do; None without failures."""
+    found = list(failures)
+    if not found:
+        return None
+    where, count = Counter(each.where for each in found).most_common(1)[0]
+    return next(each for each in found if each.where == where), count
+
+
+def is_everybodys(failed: int, tried: int, *, are_all: bool) -> bool:
+    """Whether so many rows that fail alike are the job's fault; `are_all`: the run has no more rows than were tried."""
+    if tried >= FIRST_ROWS:
+        return failed > MOST * tried
+    return are_all and failed == tried >= FEWEST
+
+
+def _is_the_jobs(error: BaseException) -> bool:
+    """Whether the job's code raised it itself. What a signal handler raises comes out of the same frames."""
+    if isinstance(error, Exception | SystemExit):
+        return True
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return False
+    code = last.tb_frame.f_code
+    stands_at_raise = dis.opname[code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
+    return stands_at_raise and "rowtide_job_" in str(last.tb_frame.f_globals.get("__name__"))
+
+
+def _place(traceback: TracebackType | None, file: Path) -> tuple[str | None, int | None]:
+    """The function of the job's file, and the innermost line there or of the template, that the exception came from."""
+    function = line = None
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if code.co_filename in (TEMPLATE, str(file)):
+            function, line = function or code.co_qualname, traceback.tb_lineno
+        traceback = traceback.tb_next
+    return function, line
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return plain(str(error))
+    except Exception:  # noqa: BLE001 # its __str__ is the job's code too
+        return ""
