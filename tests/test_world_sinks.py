@@ -64,7 +64,7 @@ from rowtide.quarantine.quarantine_sheet import Entry, Shape, read_sheet, record
 from rowtide.sinks.columns import Column, as_page, unloadable
 from rowtide.sinks.sinks import open_sink
 
-EXAMPLES = 160 if os.environ.get("ROWTIDE_PROPERTIES") == "night" else 4  # models of six fields, with four answers
+EXAMPLES = 300 if os.environ.get("ROWTIDE_PROPERTIES") == "night" else 4  # models of six fields, with four answers
 SINKS = ["parquet", "csv", "jsonl", "sqlite", "duckdb", "postgresql"]
 
 
