@@ -57,6 +57,7 @@ def tell(found: Story, *, width: int | None) -> list[str]:
     for turn in found.turns:
         model = tiers[turn["tier"]] + (f" (answered by {turn['model']})" if turn["model"] else "")
         blocks = read_json(turn["content"])
+        model += f", version {turn['version_no']}" if found.run.version_no else ""
         lines += [
             "",
             f"Turn {turn['turn']}, {model}, {_sent(turn)}",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from rowtide.amend.rechecking import take_over
 from rowtide.gates.holding import look_at_rows
 from rowtide.intake.admission import admissions, apart, keys_of
 from rowtide.intake.beginning import Asked, begin, go_on
@@ -17,6 +18,7 @@ from rowtide.job.versions import check_unchanged
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_prefixes, ledger_rows, ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.ledger_quarantine import Signed
 from rowtide.orchestrator import orchestrator
 from rowtide.work import SPOOL_PAGE, Plan
 from tasks.durable import durable
@@ -55,6 +57,7 @@ async def extract(
                 if not work.run.extracted_at:
                     if found.job.spec.gates.rows:
                         look_at_rows(work, clock=lambda: datetime.now(UTC))
+                    take_over(work.ledger, work.run, work.job, Signed("rowtide", datetime.now(UTC)))
                     with work.ledger.page() as tx:
                         ledgers.finish_extract(tx, work.run, now=datetime.now(UTC))
         return run.run_id

@@ -38,7 +38,7 @@ DECISIONS = {
 }  # fmt: skip
 EDGES = {
     "csv_records", "json_lines",
-    "amending", "taking_up", "ledger_versions",
+    "amending", "taking_up", "rechecking", "ledger_rechecks", "ledger_versions",
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
     "forecast_words", "foreseeing", "garbage", "gates", "golden", "guardian", "happenings", "holding", "inbox",
     "job_folder", "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_claims", "ledger_costs",

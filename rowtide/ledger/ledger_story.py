@@ -13,7 +13,7 @@ from rowtide.errors import UserMistake
 from rowtide.ladder.catalogue import Catalogue, load_catalogue
 from rowtide.ladder.ladder import skips, who_answers
 from rowtide.ladder.pricing import MICRO
-from rowtide.ledger import ledger_costs, ledger_gates, ledger_holds, ledger_ladder, ledger_prefixes
+from rowtide.ledger import ledger_costs, ledger_gates, ledger_holds, ledger_ladder, ledger_prefixes, ledger_versions
 from rowtide.ledger.ledger import Run, find_run, moment
 from rowtide.ledger.ledger_batches import Batch, batch_of, batches_in, reserved_micro
 from rowtide.ledger.ledger_costs import Spent
@@ -48,8 +48,7 @@ class Story:
 def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | None = None) -> dict[str, Any]:
     """The run in numbers: rows by how they ended, work done, money in US dollars, reasons of the quarantined."""
     catalogue = catalogue or load_catalogue()
-    states = counts(tx, run)
-    until = moment(run.finished_at) if run.finished_at else now
+    states, until = counts(tx, run), moment(run.finished_at) if run.finished_at else now
     groups = ledger_costs.spent(tx, run, catalogue)
     calls = _one(tx, run, f"SELECT count(*) calls, {CALLS} FROM tool_call t WHERE {{mine}}")
     return {
@@ -79,6 +78,7 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
         "outages": outages(tx, run, catalogue),
         "cache": _cache(tx, run, groups, catalogue),
         "set_aside_before": _set_aside_before(tx, run),
+        "versions": ledger_versions.told(tx, run),
         "reasons": reasons(tx, run),
         "bounces": bounces(tx, run),
         "unsettled": unsettled(tx, run),

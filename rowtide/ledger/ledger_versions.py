@@ -7,12 +7,13 @@ API binds what a model thought to the prefix it thought under, so no conversatio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, text
 
-from rowtide.job.versions import JobVersion
+from rowtide.job.versions import JobVersion, changes, version_from
+from rowtide.ladder.pricing import MICRO
 from rowtide.ledger.ledger import Run, as_list, find_run, one_of, timestamp
 from rowtide.ledger.ledger_prefixes import skills_by_prefix
 from rowtide.ledger.ledger_quarantine import FIRST_TIER, FRESH, Signed
@@ -251,6 +252,35 @@ def versions(tx: Connection, run: Run) -> list[Version]:
     """The run's versions, the first first."""
     query = text(f"SELECT {', '.join(Version._fields)} FROM version WHERE run_no = :run ORDER BY version_no")
     return [Version(*each) for each in tx.execute(query, {"run": run.run_no})]
+
+
+def told(tx: Connection, run: Run) -> list[dict[str, Any]]:
+    """Each version of a run that was amended: what changed, who changed it, and what was done under it, in dollars.
+
+    A run that was not amended has nothing to tell.
+    """
+    if not run.version_no:
+        return []
+    found, done = versions(tx, run), done_under(tx, run)
+    before, rows = [None, *found], []
+    for last, each in zip(before, found, strict=False):
+        count, turns, cost = done.get(each.version_no, (0, 0, 0))
+        changed = changes(version_from(last.parts), version_from(each.parts)) if last else []
+        rows.append(
+            {
+                "version": each.version_no,
+                "taken_at": each.taken_at,
+                "who": each.who,
+                "why": each.why,
+                "changed": changed,
+                "asking": each.asking,
+                "judging": each.judging,
+                "rows": count,
+                "turns": turns,
+                "cost_usd": cost / MICRO,
+            }
+        )
+    return rows
 
 
 def done_under(tx: Connection, run: Run) -> dict[int, tuple[int, int, int]]:

@@ -46,7 +46,7 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
         f"work     {found['batches']:,} batches · {found['turns']:,} turns · {found['tool_calls']:,} tool calls"
         f"{_remembered(found)} · {found['seconds']:,.1f} s",
     ]
-    lines += lane(found)
+    lines += lane(found) + versions(found)
     if before := found["set_aside_before"]:
         lines.append(f"set aside  {before:,} of the unchanged wait in an earlier run's quarantine")
     if found["reasons"]:
@@ -61,6 +61,15 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
     if found["bounces"]:
         lines.append("sent again " + ", ".join(f"{count:,} {reason}" for reason, count in found["bounces"].items()))
     return lines
+
+
+def versions(found: Mapping[str, Any]) -> list[str]:
+    """What was done under each version of a job that was amended."""
+    return [
+        f"version  {each['version']}: {each['rows']:,} rows, {each['turns']:,} turns, ${each['cost_usd']:.4f}"
+        + (f"; {shown(', '.join(each['changed']))} changed" if each["changed"] else "")
+        for each in found["versions"]
+    ]
 
 
 def lane(found: Mapping[str, Any]) -> list[str]:

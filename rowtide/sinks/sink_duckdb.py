@@ -162,6 +162,12 @@ class DuckPart:
             self._tx.execute(f"INSERT INTO {self._sink.loads} VALUES (?, ?, ?, ?)", place)
         self._tx.execute("COMMIT")
 
+    def take_out(self, parts: Mapping[str, set[str]]) -> None:
+        """Delete rows (part → keys)."""
+        for keys in parts.values():
+            self._tx.execute(f"DELETE FROM {self._sink.name} WHERE {KEY} IN (SELECT unnest(?))", [sorted(keys)])
+        self._tx.execute("COMMIT")
+
     def _stands(self, part: str) -> bool:
         query = f"SELECT 1 FROM {self._sink.loads} WHERE sink_table = ? AND part = ?"
         return self._tx.execute(query, [self._sink.table, part]).fetchone() is not None

@@ -127,6 +127,10 @@ class FolderPart:
         }
         _replace(self._sink.folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
 
+    def take_out(self, parts: Mapping[str, set[str]]) -> None:
+        """Take rows (part → keys) out of where they stand."""
+        self.finish(parts)
+
     def _by_file(self) -> dict[Path, pa.Table]:
         if not self._pages:
             return {}

@@ -216,6 +216,12 @@ class TablePart:
                 self._tx.execute(insert(self._sink.loads).values(**place, rows=self._rows, columns=columns))
             self._tx.commit()
 
+    def take_out(self, parts: Mapping[str, set[str]]) -> None:
+        """Delete rows (part → keys)."""
+        for keys in parts.values():  # of one page at most
+            self._tx.execute(delete(self._sink.table).where(self._sink.table.c[KEY].in_(sorted(keys))))
+        self._tx.commit()
+
     def _stands(self, part: str) -> bool:
         loads = self._sink.loads.c
         query = select(loads.rows).where(loads.sink_table == self._sink.table.fullname, loads.part == part)

@@ -33,6 +33,10 @@ class Part(Protocol):
         """Let the part stand; take what it replaces (older part → keys) out of where that stood."""
         ...
 
+    def take_out(self, parts: Mapping[str, set[str]]) -> None:
+        """Instead of a part: take rows (part → keys) out of where they stand. Doing so twice changes nothing."""
+        ...
+
 
 class Sink(Protocol):
     """Somewhere accepted rows go."""

@@ -1,0 +1,83 @@
+"""`rowtide recheck RUN|JOB`."""
+
+import getpass
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cli.homes import existing_ledger, home
+from cli.say import out
+from rowtide.amend.rechecking import Rechecked, recheck
+from rowtide.api.which_api import in_environment
+from rowtide.job.job_folder import find_job, load_job
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_rechecks
+from rowtide.ledger.ledger_quarantine import Signed
+from rowtide.sinks.rehearsal_sink import in_rehearsal
+from rowtide.sinks.sinks import open_sink
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+def recheck_(target: str, *, dry_run: Flag = False, take_out: Flag = False) -> int:
+    """Judge stored answers again under today's checks and gates. Nothing is asked, and it costs nothing.
+
+    A quarantined row whose last answer passes today is accepted, and loaded when the run goes on (`rowtide resume`). An
+    answer that is accepted or loaded and fails today is reported, and stays where it is unless you say --take-out. What
+    is judged: the answer model, the job's checks, grounding, and the gate over answers, row by row; gates over whole
+    runs are judged at the next load. Who needs a second look by a model that nobody has taken stays in quarantine.
+
+    Parameters
+    ----------
+    target
+        A run's id, for all its answers; or a job, for the answers that stand in its sink today, whichever run they are
+        of.
+    dry_run
+        Only say what passes and what fails.
+    take_out
+        Take what fails out of the sink, and quarantine its rows with what was wrong (`recheck_failed`).
+    """
+    hand, takes_out = Signed(getpass.getuser(), datetime.now(UTC)), take_out and not dry_run
+    with existing_ledger(target) as ledger:
+        with ledger.view() as tx:
+            run = ledgers.find_run(tx, target) if ledgers.has_run(tx, target) else None
+        folder = Path(run.job_folder) if run else find_job(target, jobs=Path("jobs"))
+        job = in_rehearsal(load_job(folder), run.api if run else in_environment(os.environ))
+        sink = open_sink(job.spec.sink, home(), job.answer, os.environ)[0]
+        with ledger.view() as tx:
+            runs = [run.run_id] if run else ledger_rechecks.runs_in_sink(tx, job.name, sink.location)
+        for each in runs:
+            found = recheck(ledger, each, job, sink, hand, only_loaded=not run, is_dry=dry_run, takes_out=takes_out)
+            for line in in_words(each, found, is_dry=dry_run, took_out=take_out):
+                out.print(line, markup=False)
+        if not runs:
+            out.print(f"nothing of {job.name} stands in {sink.location}", markup=False)
+    return 0
+
+
+def in_words(run: str, found: Rechecked, *, is_dry: bool, took_out: bool) -> list[str]:
+    """What came of judging a run's answers again, a line for each number."""
+    told = [f"run {run}: {found.judged:,} answers judged by today's checks and gates; nothing was asked, $0.00"]
+    told.append(f"  {found.stand:>9,} accepted or loaded that pass")
+    if found.fail:
+        told.append(f"  {found.fail:>9,} accepted or loaded that fail")
+        told += [
+            f"  {rows:>9,}   {what} (for example {', '.join(found.examples[what])})"
+            for what, rows in found.problems.most_common()
+        ]
+    if found.accepted:
+        told.append(f"  {found.accepted:>9,} quarantined that pass{'' if is_dry else ', and are accepted'}")
+    if found.still_fail:
+        told.append(f"  {found.still_fail:>9,} quarantined that fail as before")
+    if found.taken_out:
+        told.append(f"  {found.taken_out:>9,} taken out of the sink, and quarantined as recheck_failed")
+    if found.elsewhere:
+        told.append(f"  {found.elsewhere:>9,} stand in another sink than the job names today, and were left there")
+    if found.fail and not took_out:
+        told.append(f"take what fails out of the sink with: rowtide recheck {run} --take-out")
+    if found.accepted and not is_dry:
+        told.append(f"load what was accepted with: rowtide resume {run}")
+    return told
