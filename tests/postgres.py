@@ -26,8 +26,8 @@ def server() -> Generator[Path]:
     user = None if os.getuid() else "nobody"
     programs = _programs()
     if user:
-        shutil.chown(folder, user)
-        programs = _copied(programs, folder)  # a .venv under /root is out of nobody's reach
+        programs = _copied(programs, folder)  # a .venv under /root, or of a strict umask, nobody can read
+        subprocess.run(["chown", "-R", user, folder], check=True)
 
     def run(program: str, *words: str) -> None:
         command = [str(programs / program), "-D", str(folder / "data"), *words]

@@ -124,7 +124,7 @@ def test_no_page_of_another_origin_may_read_what_prefect_says(service: Service) 
         assert told.headers.get("access-control-allow-origin") == allowed
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; sudo apt install chromium")
 def test_a_page_that_an_operator_opens_can_neither_order_nor_read(service: Service) -> None:
     with hostile_page() as url, chromium() as browser:
         page = browser.new_page()
