@@ -1,15 +1,20 @@
-"""Which Prefect server a run goes through, if any: found without importing Prefect, and never waited for."""
+"""Which Prefect server a run goes through, if any, and its login: found without importing Prefect, never waited for."""
 
+import base64
 import os
 import socket
 import tomllib
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from cli.homes import home
 from rowtide.errors import UserMistake
 
+LOGIN = "PREFECT_API_AUTH_STRING"
+LOGIN_FILE = "prefect.login"  # in the home of whoever ran `make serve`
 ANSWER_SECONDS = 0.5  # for one that may run on this machine; a run does not begin later for one that hangs
 CONNECT_SECONDS = 5.0  # for one that is named
 PORTS = {"http": 80, "https": 443}
@@ -18,7 +23,8 @@ PORTS = {"http": 80, "https": 443}
 def server_url() -> str | None:
     """The URL of the server that is named, or of one that runs on this machine. Raises UserMistake.
 
-    PREFECT_API_URL names it, else the active profile. `make serve`, and `prefect server start`, run one here.
+    PREFECT_API_URL names it, else the active profile. `make serve`, and `prefect server start`, run one here; one whose
+    login is not known here is somebody else's.
     """
     for who, url in (
         ("PREFECT_API_URL", os.environ.get("PREFECT_API_URL")),
@@ -29,6 +35,14 @@ def server_url() -> str | None:
             return url
     here = f"127.0.0.1:{os.environ.get('ROWTIDE_PREFECT_PORT', '4200')}"
     return f"http://{here}/api" if _is_prefect(here) else None
+
+
+def login() -> str | None:
+    """USER:PASSWORD, as the environment says; else that of this home's `make serve`, if it ever ran."""
+    if said := os.environ.get(LOGIN):
+        return said
+    file = home() / LOGIN_FILE
+    return file.read_text().strip() if file.is_file() else None
 
 
 def _profile() -> str | None:
@@ -64,7 +78,11 @@ def _is_prefect(address: str) -> bool:
     connection = HTTPConnection(address, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", "/api/health")
-        return connection.getresponse().read(16) == b"true"
+        if connection.getresponse().read(16) != b"true":
+            return False
+        known = {"Authorization": f"Basic {base64.b64encode(word.encode()).decode()}"} if (word := login()) else {}
+        connection.request("GET", "/api/admin/version", headers=known)
+        return connection.getresponse().status == HTTPStatus.OK
     except (OSError, HTTPException):
         return False
     finally:

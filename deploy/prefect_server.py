@@ -5,7 +5,8 @@ from pathlib import Path
 
 import httpx
 
-LOGIN_FILE = "prefect.login"
+from cli.prefect_server import LOGIN_FILE
+
 LOOK_SECONDS = 2.0
 
 # As it comes it records 50 task runs a second; so, three times as many. It forgets what nobody reads. Concurrency slots

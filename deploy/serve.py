@@ -19,10 +19,11 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cli.homes import home, rehearse_without_key
+from cli.prefect_server import LOGIN_FILE
 from cli.pump import claude_server, say_rehearsal
 from cli.say import complain, err
 from deploy.parts import Part
-from deploy.prefect_server import LOGIN_FILE, SETTINGS, is_ready, security
+from deploy.prefect_server import SETTINGS, is_ready, security
 
 START_SECONDS = 180.0
 LOOK_SECONDS = 0.5

@@ -20,8 +20,8 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
-from conftest import wait_until
-from outside import ROOT
+from conftest import make_job, wait_until
+from outside import ROOT, rowtide
 from test_report_page import CHROMIUM, chromium
 
 pytestmark = pytest.mark.slow
@@ -144,6 +144,16 @@ def test_only_its_owner_can_read_what_is_under_the_home(service: Service) -> Non
         if stat.S_IMODE(each.stat().st_mode) & 0o077
     ]
     assert open_to_others == []
+
+
+def test_a_run_from_the_same_home_finds_the_server_and_its_login(service: Service, tmp_path: Path) -> None:
+    port = service.api.rpartition(":")[2].removesuffix("/api")
+    known = {"ROWTIDE_HOME": str(service.home), "ROWTIDE_PREFECT_PORT": port}
+    nobody = dict.fromkeys(("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "PREFECT_API_URL"))
+    done = rowtide("run", make_job(tmp_path / "job"), "--json", environment={**nobody, **known})
+    assert (done.status, done.summary["loaded"]) == (0, 6), done.err
+    assert f"Prefect: {service.api}" in done.err
+    assert len(ask(service, "/flow_runs/filter", {"flows": {"name": {"any_": ["run_job"]}}})) == 1
 
 
 def test_each_part_comes_back_by_itself_and_one_stop_ends_all(service: Service) -> None:
