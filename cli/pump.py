@@ -32,6 +32,8 @@ from rowtide.ledger.states import RunStop
 from rowtide.report.summary import as_text, stop_words, too_few, with_enough
 from rowtide.work import Plan
 
+EMULATOR_STOPS_SECONDS = 10.0
+
 AskedLane = Literal["auto", "batch", "live", "stream", "sequential"]
 AskedPrefect = Annotated[
     bool | None,
@@ -132,6 +134,10 @@ def claude_server() -> Generator[None]:
             yield
         finally:
             process.stdin.close()
+            try:
+                process.wait(EMULATOR_STOPS_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def say_rehearsal(instead_of: SinkSpec | None = None, sink: SinkSpec | None = None) -> None:

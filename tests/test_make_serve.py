@@ -166,7 +166,7 @@ def test_each_part_comes_back_by_itself_and_one_stop_ends_all(service: Service) 
     assert not {each.pid for each in service.parts().values()} & {each.pid for each in before.values()}
     below = psutil.Process(service.process.pid).children(recursive=True)
     service.process.send_signal(signal.SIGINT)
-    assert service.process.wait(120) == 0
+    assert service.process.wait(300) == 0
     assert [each for each in below if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
 
 

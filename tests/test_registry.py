@@ -103,7 +103,7 @@ async def test_a_mistake_names_the_file_the_key_and_the_nearest(spec: dict[str, 
 )
 async def test_a_mistake_in_the_registry_names_it(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "registry.yaml").write_text(text)
-    with pytest.raises(UserMistake, match=f"registry.yaml: .*{words}"):
+    with pytest.raises(UserMistake, match=f"registry.yaml:.*{words}"):
         await found(registry=str(tmp_path / "registry.yaml"), capability="x")
 
 

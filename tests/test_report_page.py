@@ -140,7 +140,7 @@ def test_accuracy_counts_the_verified_golden_rows_only(ledger: Ledger) -> None:
     with ledger.page() as tx:
         for number, answer in answers.items():
             values = {"row": number, "content": orjson.dumps(answer)}
-            tx.execute(text("INSERT INTO answer VALUES (:row, :content)"), values)
+            tx.execute(text("INSERT INTO answer (row_no, content) VALUES (:row, :content)"), values)
             tx.execute(text("UPDATE row SET state = 'accepted' WHERE row_no = :row"), values)
         ledger_rows.quarantine(tx, [Remark(numbers[2], 0, "refused")], now=NOW)
     known = {f"key-{n}": {"a": 1, "b": 2} for n in (1, 2, 3)} | {"elsewhere": {"a": 1, "b": 1}}

@@ -147,7 +147,7 @@ REFUSALS: dict[str, tuple[bytes, dict[str, Any], int, str, str]] = {
     "an empty list": (b"[]", {}, 400, "not_rows", "empty"),
     "no key": (orjson.dumps([row(21), {"message": "x"}]), {}, 422, "missing_columns", "row 2 lacks 'id'"),
     "a blank key": (orjson.dumps({**row(22), "id": " "}), {}, 422, "missing_key", "id is null or blank"),
-    "a key with a NUL": (orjson.dumps({**row(23), "id": "a\0b"}), {}, 422, "missing_key", "holds a NUL"),
+    "a key with a NUL": (orjson.dumps({**row(23), "id": "a\0b"}), {}, 422, "unusable_key", "holds a NUL"),
     "no column of the prompt": (b'{"id": "m24"}', {}, 422, "missing_columns", "lacks 'message'"),
     "a large row": (orjson.dumps(row(25, "x" * 1000)), {}, 422, "row_too_large", "limits.row_bytes is 900"),
     "a large body": (orjson.dumps([row(n) for n in range(200)]), {}, 413, "too_large", "over 5,000 bytes"),

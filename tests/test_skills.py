@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ def prefixes_of(home: Path, run_id: str) -> tuple[dict[int, tuple[str, ...]], di
         found = skills_by_prefix(tx, run), dict(rows.tuples().all()), contents(tx, run)
     ledger.close()
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def key() -> Generator[None]:
+    """A run knows which API it is for, also where nothing is sent."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANTHROPIC_API_KEY", "key")
+        yield
 
 
 def extracted(job: Path, run_id: str) -> None:
@@ -180,7 +189,7 @@ def test_a_shared_folder_of_skills_is_named_from_the_jobs_own(tmp_path: Path, mo
     job = make_job(tmp_path / "jobs" / "job", skills={"folders": ["../../skills"]})
     extracted(job, "r1")
     assert prefixes_of(tmp_path / "home", "r1")[0] == {0: ("dates",)}
-    assert "../../skills/dates/SKILL.md" in asyncio.run(plan(job, None, {})).job.files
+    assert "../../skills/dates/SKILL.md" in asyncio.run(plan(job, None, {})).job.version.asks
 
 
 # Whoever admits the rows, and however often

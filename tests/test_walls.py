@@ -109,9 +109,10 @@ def test_a_person_settles_a_lost_batch(
 
 def test_a_person_finds_a_lost_batch_and_its_results_are_read(api: Any, faults: Any, tmp_path: Path) -> None:
     key = os.environ["ANTHROPIC_API_KEY"]
-    faults({"call": "retrieve", "first": 5, "do": {"status": 404}})
+    faults({"call": "retrieve", "do": {"status": 404}}, {"call": "list", "do": {"lag_seconds": 3600}})
     job = make_job(tmp_path / "job", rows=20, tiers=["opus"])
     assert run(job, run_id="f1")["held"] == 20
+    api.world.faults.clear()
     (batch,) = api.world.batches_of(key)
     assert app(["settle", "f1", "1", "--found-as", batch.id], result_action="return_value") == 0
     found = run(job, run_id="f1")

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.abc import Loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -137,7 +136,7 @@ def _module(file: Path) -> ModuleType:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic looks up annotations there
-    failed = run_job_code("import_failed", file.name, file, partial(_execute, spec.loader, module))
+    failed = run_job_code("import_failed", file.name, file, partial(_execute, file, module))
     if isinstance(failed, SyntaxError):
         raise UserMistake(failed.msg, file=file, line=failed.lineno)
     if failed is not None:
@@ -145,9 +144,10 @@ def _module(file: Path) -> ModuleType:
     return module
 
 
-def _execute(loader: Loader, module: ModuleType) -> SyntaxError | None:
+def _execute(file: Path, module: ModuleType) -> SyntaxError | None:
+    """Run the source itself: a compiled file is known by its second and its size, and an edit may keep both."""
     try:
-        loader.exec_module(module)
+        exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
     except SyntaxError as error:
         return error
     return None
