@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from rowtide.agent.account_refusals import OF_THE_ROW
 
-ENOUGH = 10  # rows that fail alike, after others have succeeded or not
 FEWEST = 2  # where a run has no more rows than so, and not one has ever succeeded: one alone says nothing
 
 _VARIES = re.compile(r"[\w.:/-]*\d[\w.:/-]*")  # a word with a digit in it: an id, a place, a number

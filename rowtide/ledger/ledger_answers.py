@@ -1,13 +1,13 @@
 """The answers that were accepted, as the ledger holds them: of a run, or the newest of each row of a job."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import orjson
 from sqlalchemy import Connection, text
 
 from rowtide.errors import UserMistake, nearest
-from rowtide.ledger.ledger import Run, as_list, fetch, find_run, has_run, one_of
+from rowtide.ledger.ledger import Ledger, Run, as_list, fetch, find_run, has_run, one_of
 from rowtide.ledger.ledger_apis import OF_NEWEST_RUN
 
 IS_ANSWERED = "state IN ('accepted', 'loaded')"
@@ -43,7 +43,7 @@ def runs_named(tx: Connection, name: str) -> list[Run]:
     return [find_run(tx, each) for each in found]
 
 
-def page_of(tx: Connection, run: Run, later: Sequence[int], *, after: int, limit: int) -> list[Answered]:
+def _page_of(tx: Connection, run: Run, later: Sequence[int], *, after: int, limit: int) -> list[Answered]:
     """The next answered rows of a run by number, but for those that a run of `later` (run_nos) answered anew."""
     newer = f"SELECT 1 FROM row n WHERE n.run_no {one_of(tx, 'later')} AND n.row_key = r.row_key AND n.{IS_ANSWERED}"
     query = (
@@ -56,6 +56,18 @@ def page_of(tx: Connection, run: Run, later: Sequence[int], *, after: int, limit
     )
     values = {"run": run.run_no, "later": as_list(list(later)), "after": after, "limit": limit}
     return [Answered(*each) for each in fetch(tx, query, values)]
+
+
+def pages(ledger: Ledger, run: Run, later: Sequence[int], *, size: int) -> Iterator[list[Answered]]:
+    """A run's accepted answers, so many at a time, but for those that one of the runs `later` has answered anew."""
+    after = 0
+    while True:
+        with ledger.view() as tx:
+            page = _page_of(tx, run, later, after=after, limit=size)
+        if not page:
+            return
+        yield page
+        after = page[-1].row_no
 
 
 def without_answer(tx: Connection, runs: Sequence[Run]) -> int:

@@ -3,8 +3,9 @@
 A field whose values are all of one plain kind is a column of that kind; another is JSON, as it was answered.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -106,7 +107,8 @@ def _spool(ledger: Ledger, runs: Sequence[Run], file: Path) -> tuple[dict[str, s
     longest = 0
     with file.open("wb") as out:
         for place, run in enumerate(runs):
-            for row in _rows_of(ledger, run, [each.run_no for each in runs[:place]]):
+            later = [each.run_no for each in runs[:place]]
+            for row in chain.from_iterable(ledger_answers.pages(ledger, run, later, size=PAGE_ROWS)):
                 answer = orjson.loads(row.content)
                 for name, value in answer.items():
                     seen.setdefault(name, set()).add(_kind(value))
@@ -114,17 +116,6 @@ def _spool(ledger: Ledger, runs: Sequence[Run], file: Path) -> tuple[dict[str, s
                 longest = max(longest, out.write(line))
     columns = {KEY: "VARCHAR", **{name: _type(kinds) for name, kinds in seen.items()}, **ORIGIN}
     return columns, longest
-
-
-def _rows_of(ledger: Ledger, run: Run, later: Sequence[int]) -> Iterator[Answered]:
-    after = 0
-    while True:
-        with ledger.view() as tx:
-            page = ledger_answers.page_of(tx, run, later, after=after, limit=PAGE_ROWS)
-        if not page:
-            return
-        yield from page
-        after = page[-1].row_no
 
 
 def _origin(run: Run, row: Answered) -> Mapping[str, object]:

@@ -4,7 +4,7 @@ Parts have names that are always the same, and a key stands in the newest part o
 ends the same. What a later run has loaded stands.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -50,7 +50,7 @@ def reload(
     for place, run in enumerate(runs):
         _check(ledger, run, job, sink.location)
         later = [each.run_no for each in runs[:place]]
-        for number, rows in enumerate(_parts(ledger, run, later, spec.part_rows), 1):
+        for number, rows in enumerate(ledger_answers.pages(ledger, run, later, size=spec.part_rows), 1):
             part = f"{quote(run.run_id, safe='')}-reload-{number:06d}"
             if spec.kind == "sql":  # a table remembers its parts, and may have lost their rows
                 part = f"{part}-{timestamp(now)}"
@@ -69,17 +69,6 @@ def _check(ledger: Ledger, run: Run, job: Job, sink: str) -> None:
         raise UserMistake(f"run {run.run_id} was not judged by its gates yet: `rowtide resume {run.run_id}` first")
     if others:
         raise UserMistake(f"run {others[0]} has begun to load there: `rowtide resume {others[0]}` first", file=sink)
-
-
-def _parts(ledger: Ledger, run: Run, later: Sequence[int], size: int) -> Iterator[list[Answered]]:
-    after = 0
-    while True:
-        with ledger.view() as tx:
-            rows = ledger_answers.page_of(tx, run, later, after=after, limit=size)
-        if not rows:
-            return
-        yield rows
-        after = rows[-1].row_no
 
 
 def _write(
