@@ -285,10 +285,11 @@ class Places:
         return SinkSpec.model_validate({**named, **more})
 
     def load(
-        self, sink: str, model: type[BaseModel], answers: list[BaseModel], **more: Any
+        self, sink: str, model: type[BaseModel], answers: list[BaseModel], *, place: Path | None = None, **more: Any
     ) -> tuple[list[Column], Path, dict[int, str]]:
-        place = self.folder / uuid4().hex
-        place.mkdir()
+        if place is None:
+            place = self.folder / uuid4().hex
+            place.mkdir()
         opened, columns = open_sink(self.spec(sink, place, **more), place, model, {})
         contents = [kept(each) for each in answers]
         assert not unloadable(contents)
@@ -338,6 +339,72 @@ def test_every_answer_of_a_model_that_plan_accepts_is_read_back_equal(sink: str,
         assert [stand[f"key {n}"] for n in range(len(answers))] == answers
 
     check()
+
+
+# Tables of somebody's own
+
+TYPES_OF_THEIRS = [
+    "TEXT", "VARCHAR(5)", "CHAR(9)", "SMALLINT", "INTEGER", "BIGINT", "REAL", "FLOAT", "DOUBLE PRECISION", "NUMERIC",
+    "DECIMAL(6,2)", "NUMERIC(30,10)", "BOOLEAN", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP(3)",
+    "JSON", "JSONB", "STRING", "HUGEINT", "TIMESTAMP_S", "TIMESTAMP_NS", "UUID", "TIME", "BLOB", "INTEGER[]",
+    "VARCHAR[]",
+]  # fmt: skip
+VALUES: list[tuple[Any, list[Any]]] = [
+    (str, ["", "007", "1e5", "a ", "longer than five", "true", "2020-01-01", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"]),
+    (int, [0, 3, 70_000, 2**53 + 1, 2**63 - 1]),
+    (float, [0.1, 1.5, 1e300, 123456.789, 3.0, 16777217.0]),
+    (bool, [True, False]),
+    (dt.date, ["2020-01-01", "0001-01-01"]),
+    (AwareDatetime, ["2020-01-01T12:00:00.123456+05:45", "1970-01-01T00:00:00Z"]),
+    (NaiveDatetime, ["2020-01-01T12:00:00.123456", "1970-01-01T00:00:00"]),
+    (Decimal, ["1.239", "3", "12345678901234567890.5", "1e-30"]),
+    (Annotated[Decimal, Field(max_digits=6, decimal_places=2)], ["1234.56", "0.01"]),
+    (Annotated[Decimal, Field(max_digits=20, decimal_places=4)], ["1234567890123456.7891", "0.0001"]),
+    (list[int], [[1, 2**53 + 1], []]),
+]
+
+
+@pytest.mark.parametrize("sink", ["sqlite", "duckdb", "postgresql"])
+def test_a_table_of_somebodys_own_holds_a_value_as_it_is_or_is_refused(sink: str, places: Places) -> None:
+    """Each kind of answer into each type of column: refused beforehand, or read back equal, or left out."""
+    loaded = 0
+    for theirs in TYPES_OF_THEIRS:
+        for annotation, said in VALUES:
+            model = create_model("Answer", value=(annotation, ...))
+            answers = [model.model_validate_json(json.dumps({"value": each})) for each in said]
+            place = places.folder / uuid4().hex
+            place.mkdir()
+            if not _made(sink, places, place, f"CREATE TABLE answers (row_key TEXT PRIMARY KEY, value {theirs})"):
+                continue
+            try:
+                columns, place, refused = places.load(sink, model, answers, place=place)
+            except UserMistake:
+                places.drop()
+                continue
+            stand = places.read(sink, model, columns, place)
+            places.drop()
+            expected = {f"key {n}": answer for n, answer in enumerate(answers) if n not in refused}
+            assert stand == expected, (theirs, annotation)
+            loaded += len(stand)
+    assert loaded > 40
+
+
+def _made(sink: str, places: Places, place: Path, create: str) -> bool:
+    """Whether this database knows the type."""
+    try:
+        if sink == "duckdb":
+            with duckdb.connect(str(place / "out.duckdb")) as connection:
+                connection.execute(create)
+        elif sink == "sqlite":
+            connection = sqlite3.connect(place / "out.db")
+            connection.execute(create)
+            connection.close()
+        else:
+            with psycopg.connect(places.url) as connection:
+                connection.execute(create)
+    except (duckdb.Error, sqlite3.Error, psycopg.Error):
+        return False
+    return True
 
 
 # What plan refuses

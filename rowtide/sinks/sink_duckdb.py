@@ -3,6 +3,7 @@
 Lists are lists there, and objects JSON. One process at a time has the file open.
 """
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,11 @@ from sqlalchemy.engine import URL
 
 from rowtide.errors import UserMistake, WorldError, nearest
 from rowtide.job.answer_fields import LIST_OF
-from rowtide.sinks.columns import KEY, Column, Page, added
+from rowtide.sinks.columns import DECIMAL, KEY, Column, Page, added
 from rowtide.sinks.refusals import Refused, Writing
 from rowtide.sinks.sink_formats import arrow_table
 from rowtide.sinks.sink_tables import location
+from rowtide.sinks.table_types import fits
 
 TYPES = {
     "text": "VARCHAR",
@@ -29,6 +31,13 @@ TYPES = {
     "datetime without zone": "TIMESTAMP",
     "decimal": "VARCHAR",  # of any size, so no type is wide enough
     "json": "JSON",
+}
+# What a table that somebody else made may have, too. DuckDB rounds a number to any column that has fewer places.
+TAKES = {
+    "text": r"ENUM\(.*\)",
+    "integer": r"U?(TINY|SMALL|HUGE)?INT(EGER)?|UBIGINT|DECIMAL\(.*\)",
+    "decimal": "VARCHAR",
+    "json": "VARCHAR",
 }
 LOADS = "(sink_table VARCHAR, part VARCHAR, rows BIGINT, columns VARCHAR, PRIMARY KEY (sink_table, part))"
 PAGE = "rowtide_page"
@@ -102,17 +111,24 @@ class DuckTable:
             for (columns,) in tx.execute(query, [self.table]).fetchall():
                 before |= orjson.loads(columns)
         new = added(before, self.columns, sink=self.location) if before else []  # somebody else made the table
-        for name in (each.name for each in self.columns if each not in new):
+        for name, kind in ((each.name, each.kind) for each in self.columns if each not in new):
             if name not in present:
                 words = f"the table has no column {name!r}; it has {', '.join(present)}"
                 raise UserMistake(words, file=self.location, meant=nearest(name, present))
+            if not takes(present[name], kind):
+                words = (
+                    f"is {present[name]} there and {kind} in the answer, which it would alter: load into another table"
+                )
+                raise UserMistake(words, file=self.location, key=name)
         return new
 
-    def _columns(self, tx: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    def _columns(self, tx: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+        """Name → type, as DuckDB writes it."""
         query = (
-            "SELECT column_name FROM duckdb_columns() WHERE schema_name = ? AND table_name = ? ORDER BY column_index"
+            "SELECT column_name, data_type FROM duckdb_columns() "
+            "WHERE schema_name = ? AND table_name = ? ORDER BY column_index"
         )
-        return [str(name) for (name,) in tx.execute(query, [self.schema, table]).fetchall()]
+        return dict(tx.execute(query, [self.schema, table]).fetchall())
 
 
 class DuckPart:
@@ -171,6 +187,18 @@ class DuckPart:
     def _stands(self, part: str) -> bool:
         query = f"SELECT 1 FROM {self._sink.loads} WHERE sink_table = ? AND part = ?"
         return self._tx.execute(query, [self._sink.table, part]).fetchone() is not None
+
+
+def takes(found: str, kind: str) -> bool:
+    """Whether a column of this type holds every value of a kind as it is, or refuses the value; it alters none."""
+    if found == duck_type(kind):
+        return True
+    if kind.startswith(LIST_OF):
+        return found.endswith("[]") and takes(found.removesuffix("[]"), kind.removeprefix(LIST_OF))
+    size, there = DECIMAL.fullmatch(kind), DECIMAL.fullmatch(found.lower())
+    if size and there:
+        return fits(size, int(there[1]), int(there[2]))
+    return bool(re.fullmatch(TAKES.get(kind.partition("(")[0], "(?!)"), found))
 
 
 def duck_type(kind: str) -> str:

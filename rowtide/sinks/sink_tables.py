@@ -144,7 +144,7 @@ class TableSink:
         new = added(before, self.columns, sink=self.location) if before else []  # somebody else made the table
         for each in self.columns:
             if each not in new:
-                self._check_column(each, present)
+                self._check_column(each, present, tx.dialect.name)
         self._try_upsert(tx)
         return new
 
@@ -168,14 +168,14 @@ class TableSink:
         query = select(self.loads.c.columns).where(self.loads.c.sink_table == self.table.fullname).distinct()
         return {name: kind for columns in tx.scalars(query) for name, kind in orjson.loads(columns).items()}
 
-    def _check_column(self, column: Column, present: Mapping[str, TypeEngine[Any]]) -> None:
+    def _check_column(self, column: Column, present: Mapping[str, TypeEngine[Any]], dialect: str) -> None:
         name = column.name
         if name not in present:
             words = f"the table has no column {name!r}; it has {', '.join(present)}"
             raise UserMistake(words, file=self.location, meant=nearest(name, present))
         kind = present[name]
-        if not takes(kind, column.kind):
-            words = f"is {kind} there and {column.kind} in the answer, which it cannot hold: load into another table"
+        if not takes(kind, column.kind, dialect):
+            words = f"is {kind} there and {column.kind} in the answer, which it would alter: load into another table"
             raise UserMistake(words, file=self.location, key=name)
 
 

@@ -1,13 +1,15 @@
 """The type of a table's column for each kind of field, and the types of a table of somebody's own that will do."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Date, DateTime, Double, Integer, Numeric, String, Text
+from sqlalchemy import CHAR, REAL, BigInteger, Boolean, Date, DateTime, Double, Float, Integer, Numeric, String, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import JSON, NullType, TypeEngine
 
 from rowtide.job.answer_fields import LIST_OF
+from rowtide.sinks.columns import DECIMAL
 
 Types = Mapping[str, TypeEngine[Any]]
 
@@ -42,6 +44,7 @@ TAKES: Mapping[str, tuple[type[TypeEngine[Any]], ...]] = {
     "decimal": (Numeric, String),
     "json": (JSON, String),
 }
+MICROSECONDS = 6  # digits of a second
 
 
 def plain(kind: str) -> str:
@@ -49,6 +52,37 @@ def plain(kind: str) -> str:
     return "json" if kind.startswith(LIST_OF) else kind.partition("(")[0]
 
 
-def takes(found: TypeEngine[Any], kind: str) -> bool:
-    """Whether a column of this type holds every value of a kind as it is."""
-    return isinstance(found, (*TAKES[plain(kind)], NullType))
+def takes(found: TypeEngine[Any], kind: str, dialect: str) -> bool:
+    """Whether a column of this type holds every value of a kind as it is, or refuses the value; it alters none."""
+    if isinstance(found, NullType):
+        return True
+    alters = {"sqlite": _sqlite_alters, "postgresql": _postgres_alters}[dialect]
+    return isinstance(found, TAKES[plain(kind)]) and not alters(found, kind)
+
+
+def _sqlite_alters(found: TypeEngine[Any], kind: str) -> bool:
+    """SQLite's NUMERIC is a double, which holds no decimal, nor an integer above 2⁵³."""
+    return isinstance(found, Float) if kind == "integer" else plain(kind) == "decimal" and isinstance(found, Numeric)
+
+
+def _postgres_alters(found: TypeEngine[Any], kind: str) -> bool:
+    """PostgreSQL rounds to the places of a NUMERIC, to a REAL and to parts of a second, drops zones, pads a CHAR."""
+    match found:
+        case Float():
+            return kind != "number" or isinstance(found, REAL)
+        case Numeric(scale=int(places), precision=int(digits)):
+            size = DECIMAL.fullmatch(kind)
+            return kind != "integer" and not (size and fits(size, digits, places))
+        case CHAR():
+            return True
+        case DateTime():
+            precise = getattr(found, "precision", None) in (None, MICROSECONDS)
+            return not precise or bool(found.timezone) is not (kind == "datetime")
+        case _:
+            return False
+
+
+def fits(size: re.Match[str], digits: int, places: int) -> bool:
+    """Whether decimal(n,m) fits a column of so many digits, of which so many are behind the point."""
+    wanted, behind = int(size[1]), int(size[2])
+    return behind <= places and wanted - behind <= digits - places
