@@ -41,7 +41,7 @@ OURS, THEIRS = Webhook(SECRET), Webhook(STRANGER)
 PORT = 8797
 
 # How what the receiver says to each kind of message begins.
-ANSWERS = ("good: 202 ", "repeated: 202 ", "forged: 401 bad_signature", "stale: 401 stale")
+ANSWERS = ("good: 202 ", "good: 200 repeated", "repeated: 20", "forged: 401 bad_signature", "stale: 401 stale")
 
 
 @dataclass

@@ -85,14 +85,14 @@ class Announcer:
 
 
 async def ask_for_run(parameters: dict[str, Any], message_id: str) -> dict[str, str]:
-    """Have Prefect run a job; once, however often it is asked with this message id. Raises Refused."""
+    """Have Prefect run a job; once, however often it is asked with this job and message id. Raises Refused."""
     if not has_prefect():
         raise Refused("unavailable", "PREFECT_API_URL is not set, so there is nobody to ask for a run")
     try:
         async with get_client() as client:
             found = await client.read_deployment_by_name(DEPLOYMENT)
             made = await client.create_flow_run_from_deployment(
-                found.id, parameters=parameters, idempotency_key=f"rowtide-{message_id}"
+                found.id, parameters=parameters, idempotency_key=f"rowtide {message_id} {parameters['job']}"
             )
     except ObjectNotFound:
         raise Refused("unavailable", f"Prefect has no deployment {DEPLOYMENT!r}: prefect deploy --all") from None

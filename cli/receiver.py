@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import orjson
 from starlette.applications import Starlette
@@ -27,6 +28,7 @@ from rowtide.errors import UserMistake
 from rowtide.intake.allowance import Allowance
 from rowtide.intake.inbox import Inbox, find_door
 from rowtide.intake.messages import Door, Refused, cloud_event_id, message_of, parsed
+from rowtide.intake.rows import canonical, row_id
 from rowtide.intake.signatures import Secrets, check_id, check_signature
 from rowtide.intake.wanted import parameters_of
 from rowtide.ledger import ledger_inbox
@@ -35,6 +37,7 @@ from rowtide.ledger.ledger_inbox import Receipt, Whereabouts
 from rowtide.observing.supervision import Background, supervise
 
 BODY_SECONDS = 30.0
+STATUS = {Receipt.ACCEPTED: HTTPStatus.ACCEPTED, Receipt.REPEATED: HTTPStatus.OK}
 WINDOW = timedelta(minutes=5)  # as Standard Webhooks advises: a message's time may be so far from ours
 
 
@@ -103,13 +106,12 @@ async def _take(request: Request) -> Response:
     value = parsed(body)
     message = message_of(door, message_id or check_id(cloud_event_id(value) or ""), value)
     receipt = await receiver.inbox.receive(message)
-    if receipt is Receipt.DIFFERENT:
-        raise Refused("message_differs", f"message {message.message_id!r} of job {door.job!r} had another body")
+    _check_same(receipt, door, message.message_id)
     receiver.meters.count(door.job, receipt.value)
     if receipt is Receipt.ACCEPTED and receiver.announcer:
         receiver.announcer.accepted(door.job, message.message_id, len(message.rows))
     said = {"message_id": message.message_id, "job": door.job, "rows": len(message.rows), "receipt": receipt.value}
-    return _json(said, HTTPStatus.ACCEPTED)
+    return _json(said, STATUS[receipt])
 
 
 async def _tell(request: Request) -> Response:
@@ -131,7 +133,10 @@ async def _run(request: Request) -> Response:
     message_id = _authenticated(receiver, door, request, body) or check_id(request.headers.get("webhook-id", ""))
     _allow(receiver, door)
     parameters = parameters_of(parsed(body), job=door.job)
-    return _json(await ask_for_run(parameters, message_id), HTTPStatus.ACCEPTED)
+    receipt = await asyncio.to_thread(_request_run, receiver.ledger, door.job, message_id, parameters)
+    _check_same(receipt, door, message_id)
+    said = await ask_for_run(parameters, message_id)
+    return _json({**said, "receipt": receipt.value}, STATUS[receipt])
 
 
 async def _health(request: Request) -> Response:
@@ -200,6 +205,18 @@ def _allow(receiver: Receiver, door: Door) -> None:
     allowance = receiver.allowances.setdefault(door.job, Allowance(rate, rate, rate, now))
     if seconds := allowance.take(now):
         raise Refused("too_many", f"over {rate:g} a second for job {door.job!r}", retry_after_seconds=seconds)
+
+
+def _check_same(receipt: Receipt, door: Door, message_id: str) -> None:
+    """Refuse another message under an id that this job has had. Raises Refused."""
+    if receipt is Receipt.DIFFERENT:
+        raise Refused("message_differs", f"message {message_id!r} of job {door.job!r} had another body")
+
+
+def _request_run(ledger: Ledger, job: str, message_id: str, parameters: dict[str, Any]) -> Receipt:
+    body_hash = row_id(canonical(parameters))
+    with ledger.page() as tx:
+        return ledger_inbox.request_run(tx, job, message_id, body_hash, now=datetime.now(UTC))
 
 
 def _whereabouts(ledger: Ledger, job: str, message_id: str) -> list[Whereabouts] | None:

@@ -56,7 +56,7 @@ EDGES = {
     "ledger_apis", "rehearsal_sink", "sent_schema",
     "loading", "table_types",
     "ledger_answers", "results_table", "ledger_purge", "ledger_reloads", "reloading",
-    "job_faults", "ledger_job_code", "supervision",
+    "job_faults", "ledger_job_code", "supervision", "bounded_threads",
 }  # fmt: skip
 
 HEAVY = {
@@ -97,6 +97,7 @@ LATE = {
 # Where `except Exception` stands, and what may be raised there: it becomes data with a reason, or a logged restart.
 BOUNDARIES = {
     "rowtide/job/job_code.py": "code of a job's: checks, validators, serializers, templates; it costs its row",
+    "rowtide/observing/bounded_threads.py": "a call in a thread: whoever waits for it gets what it raised",
     "rowtide/observing/supervision.py": "background threads and tasks: logged, counted, started again with backoff",
     "rowtide/tools/tool_sessions.py": "a tool call: a foreign program on the other side; the model reads what happened",
 }

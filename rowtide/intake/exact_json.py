@@ -35,6 +35,7 @@ def _number(digits: str) -> float | str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        name = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
+        seen = set[str]()
+        name = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise ValueError(f"the name {name!r} stands twice in one object")
     return found

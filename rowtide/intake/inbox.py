@@ -3,13 +3,13 @@
 import asyncio
 import secrets
 from asyncio import Future, Queue
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import orjson
 
-from rowtide.errors import WorldError, nearest
+from rowtide.errors import nearest
 from rowtide.intake.messages import Door, Message, Refused
 from rowtide.intake.rows import BadRow, SourceRow
 from rowtide.intake.sources import columns
@@ -17,10 +17,12 @@ from rowtide.job.job_file import JOB_FILE, read_spec
 from rowtide.ledger import ledger_inbox
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_inbox import Receipt
+from rowtide.observing.bounded_threads import BoundedThreads
 from rowtide.observing.supervision import Background
 
 MOST_IN_A_COMMIT = 500
-MOST_WAITING = 5000  # messages that wait to be written; more are told to come again
+MOST_WAITING, MOST_WAITING_BYTES = 5000, 64_000_000  # messages that wait to be written; more are told to come again
+ANSWER_SECONDS = 20.0  # so long a sender waits to hear that his message is on disk
 
 Letter = tuple[Message, "Future[Receipt]"]
 
@@ -38,55 +40,82 @@ def find_door(job: str, jobs: Path, environment: Mapping[str, str]) -> Door:
 class Inbox:
     """Receives messages. Those that come together are committed together, and each is answered after that."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
-        self._ledger, self._clock = ledger, clock
+    def __init__(self, ledger: Ledger, clock: Callable[[], datetime], *, is_told: bool = True) -> None:
+        self._ledger, self._clock, self._is_told = ledger, clock, is_told
         self._letters: Queue[Letter] = Queue()
+        self._bytes, self._threads = 0, BoundedThreads(1)
         self.is_open = False
         self.background = Background("the inbox", "messages are refused, and their senders told to come again")
 
     async def receive(self, message: Message) -> Receipt:
         """Returns once the message is on disk. Raises Refused."""
         if not self.is_open:
-            raise Refused("unavailable", "the receiver is closing")
-        if self._letters.qsize() >= MOST_WAITING:
-            raise Refused("busy", f"{MOST_WAITING:,} messages wait", retry_after_seconds=1)
+            raise Refused("unavailable", "the ledger cannot be written now", retry_after_seconds=5)
+        if self._letters.qsize() >= MOST_WAITING or self._bytes >= MOST_WAITING_BYTES:
+            raise Refused("busy", f"{self._letters.qsize():,} messages wait", retry_after_seconds=1)
         future: Future[Receipt] = asyncio.get_running_loop().create_future()
         self._letters.put_nowait((message, future))
-        return await future
+        self._bytes += _size(message)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await future
+        except TimeoutError:
+            words = f"the ledger has not answered for {ANSWER_SECONDS:g} s"
+            raise Refused("busy", words, retry_after_seconds=5) from None
 
     async def work(self) -> None:
         """Write what comes, until cancelled. There is one of it: a second would only wait for the database."""
         self.is_open = True
         try:
             while True:
-                letters = [await self._letters.get()]
+                letters = [await self._next()]
                 while len(letters) < MOST_IN_A_COMMIT and not self._letters.empty():
-                    letters.append(self._letters.get_nowait())
-                try:
-                    await self._commit(letters)
-                finally:
-                    for _, future in letters:
-                        if not future.done():
-                            future.set_exception(Refused("unavailable", "the inbox failed", retry_after_seconds=5))
+                    letters.append(await self._next())
+                await self._commit(
+                    [each for each in letters if not each[1].done()]
+                )  # the others were told to come again
                 self.background.succeeded()
         finally:
             self.is_open = False
 
+    async def _next(self) -> Letter:
+        letter = await self._letters.get()
+        self._bytes -= _size(letter[0])
+        return letter
+
     async def _commit(self, letters: list[Letter]) -> None:
-        messages, token, now = [message for message, _ in letters], secrets.token_hex(8), self._clock()
-        refused: Refused | None = None
-        receipts: list[Receipt] = []
+        messages, now = [message for message, _ in letters], self._clock()
         try:
-            receipts = await asyncio.to_thread(ledger_inbox.receive, self._ledger, messages, token, now=now)
-        except WorldError as error:
-            refused = Refused("unavailable", str(error), retry_after_seconds=error.retry_after_seconds)
-        for n, (_, future) in enumerate(letters):
-            if future.done():  # its sender has gone; the message is here all the same
-                continue
-            if refused:
-                future.set_exception(refused)
-            else:
-                future.set_result(receipts[n])
+            found = await self._threads.call(None, _kept, self._ledger, messages, now, is_told=self._is_told)
+            for (_, future), receipt in zip(letters, found, strict=True):
+                if future.done():  # its sender has gone; the message is here all the same
+                    continue
+                if isinstance(receipt, Refused):
+                    future.set_exception(receipt)
+                else:
+                    future.set_result(receipt)
+        finally:
+            for _, future in letters:
+                if not future.done():
+                    future.set_exception(Refused("unavailable", "the ledger cannot be written", retry_after_seconds=5))
+
+
+def _size(message: Message) -> int:
+    return sum(len(content) for _, content in message.rows)
+
+
+def _kept(ledger: Ledger, messages: Sequence[Message], now: datetime, *, is_told: bool) -> list[Receipt | Refused]:
+    """What became of each. One that the ledger does not take is refused alone: the others are tried without it."""
+    if not messages:
+        return []
+    try:
+        return [*ledger_inbox.receive(ledger, messages, secrets.token_hex(8), now=now, is_told=is_told)]
+    except Refused as why:
+        if len(messages) == 1:
+            return [why]
+        half = len(messages) // 2
+        halves = (messages[:half], messages[half:])
+        return [receipt for each in halves for receipt in _kept(ledger, each, now, is_told=is_told)]
 
 
 def claimed_pages(ledger: Ledger, run: Run, page_rows: int) -> Iterator[list[SourceRow | BadRow]]:

@@ -29,6 +29,7 @@ REFUSALS = {
     "missing_key": (422, "A row has no key"),
     "unusable_key": (422, "A row's key cannot be kept"),
     "row_too_large": (422, "A row is too large"),
+    "cannot_be_kept": (422, "The ledger does not take a value of the message"),
     "bad_parameters": (422, "A run cannot be asked for like this"),
     "too_many": (429, "Too many messages"),
     "busy": (503, "More messages wait to be written than can be"),
@@ -97,7 +98,10 @@ def rows_of(value: object) -> list[Mapping[str, object]]:
 
 def cloud_event_id(value: object) -> str | None:
     """What a CloudEvent calls itself, which with its source is unique; None for anything else."""
-    return f"{value['source']}#{value['id']}" if isinstance(value, dict) and _is_cloud_event(value) else None
+    if not isinstance(value, dict) or not _is_cloud_event(value):
+        return None
+    its_own = value["id"].replace("%", "%25").replace("#", "%23")  # the last # of the whole stands between the two
+    return f"{value['source']}#{its_own}"
 
 
 def _is_cloud_event(value: object) -> bool:

@@ -176,17 +176,18 @@ def fetch(tx: Connection, query: str, values: Mapping[str, object]) -> Sequence[
 def _copy(
     tx: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], when_there: str
 ) -> None:
-    """The same by COPY. As that knows no ON CONFLICT, rows that may be there go by way of a table of the page's own."""
+    """The same by COPY. As that knows no ON CONFLICT, rows that may be there go by way of a table of these columns."""
     names, into = ", ".join(columns), f"incoming_{table}" if when_there else table
     if when_there:
-        tx.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {into} (LIKE {table}) ON COMMIT DROP")
+        these = f"SELECT {names} FROM {table} WITH NO DATA"
+        tx.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {into} ON COMMIT DROP AS {these}")
     cursor: Any = tx.connection.cursor()
     try:
         with cursor, cursor.copy(f"COPY {into} ({names}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
-    except tx.dialect.loaded_dbapi.Error as error:
-        raise DBAPIError(f"COPY {into}", None, error) from error
+    except (driver := tx.dialect.loaded_dbapi).Error as error:
+        raise DBAPIError.instance(f"COPY {into}", None, error, driver.Error, dialect=tx.dialect) from error
     if when_there:
         tx.exec_driver_sql(f"INSERT INTO {table} ({names}) SELECT {names} FROM {into} {when_there}")
         tx.exec_driver_sql(f"TRUNCATE {into}")

@@ -6,10 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from rowtide.errors import WorldError
-from rowtide.intake.messages import Message
+from rowtide.intake.messages import Message, Refused
 from rowtide.ledger.ledger import ROWS_PER_RUN, Ledger, as_list, insert, moment, one_of, take_turn, timestamp
 
 
@@ -46,19 +46,25 @@ class Whereabouts:
     reason: str | None
 
 
-def receive(ledger: Ledger, messages: Sequence[Message], token: str, *, now: datetime) -> list[Receipt]:
-    """Take in messages, all in one transaction: when this returns, they are on disk. Raises WorldError.
+def receive(
+    ledger: Ledger, messages: Sequence[Message], token: str, *, now: datetime, is_told: bool = True
+) -> list[Receipt]:
+    """Take in messages, all in one transaction: when this returns, they are on disk.
 
-    `token` is this commit's own: it tells a message that we brought from one that was here.
+    `token` is this commit's own: it tells a message that we brought from one that was here. Unless `is_told`, Prefect
+    is to be told of those. Raises WorldError; Refused for a value that the database does not take, and then nothing of
+    any of them is kept.
     """
     try:
         with ledger.page() as tx:
-            return _receive(tx, messages, token, now)
+            return _receive(tx, messages, token, now, is_told=is_told)
+    except (DataError, IntegrityError, ValueError, OverflowError) as error:
+        raise Refused("cannot_be_kept", f"the ledger refuses a value: {type(error).__name__}") from error
     except SQLAlchemyError as error:
         raise WorldError(f"the ledger cannot be written: {type(error).__name__}", retry_after_seconds=5) from error
 
 
-def _receive(tx: Connection, messages: Sequence[Message], token: str, now: datetime) -> list[Receipt]:
+def _receive(tx: Connection, messages: Sequence[Message], token: str, now: datetime, *, is_told: bool) -> list[Receipt]:
     first: dict[tuple[str, str], Message] = {}
     for message in messages:
         first.setdefault((message.message_id, message.job), message)
@@ -74,6 +80,8 @@ def _receive(tx: Connection, messages: Sequence[Message], token: str, now: datet
     ours = [(here[key][0], each) for key, each in first.items() if here[key][2] == token]
     rows = [(no, each.job, row_key, content) for no, each in ours for row_key, content in each.rows]
     insert(tx, "message_row", ["message_no", "job", "row_key", "content"], rows)
+    if not is_told:
+        insert(tx, "untold", ["message_no"], [(no,) for no, _ in ours])
     new = {id(each) for _, each in ours}
     return [_receipt(each, here[each.message_id, each.job][1], is_new=id(each) in new) for each in messages]
 
@@ -82,6 +90,16 @@ def _receipt(message: Message, body_hash: str, *, is_new: bool) -> Receipt:
     if is_new:
         return Receipt.ACCEPTED
     return Receipt.REPEATED if message.body_hash == body_hash else Receipt.DIFFERENT
+
+
+def request_run(tx: Connection, job: str, message_id: str, body_hash: str, *, now: datetime) -> Receipt:
+    """Record that a run of the job is wanted. Whoever asks again under the same id asks for the same run."""
+    these = {"job": job, "id": message_id, "hash": body_hash, "now": timestamp(now)}
+    into = "INSERT INTO run_request (job, message_id, body_hash, requested_at) VALUES (:job, :id, :hash, :now)"
+    if tx.execute(text(f"{into} ON CONFLICT (job, message_id) DO NOTHING"), these).rowcount:
+        return Receipt.ACCEPTED
+    query = text("SELECT body_hash FROM run_request WHERE job = :job AND message_id = :id")
+    return Receipt.REPEATED if tx.execute(query, these).scalar() == body_hash else Receipt.DIFFERENT
 
 
 def waiting(tx: Connection) -> list[Waiting]:

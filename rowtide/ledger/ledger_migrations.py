@@ -18,7 +18,17 @@ from rowtide.ledger.ledger_tables import (
     tables,
     version,
 )
-from rowtide.ledger.ledger_work_tables import breach, claim, flow_run, message, message_row, told, worker
+from rowtide.ledger.ledger_work_tables import (
+    breach,
+    claim,
+    flow_run,
+    message,
+    message_row,
+    run_request,
+    told,
+    untold,
+    worker,
+)
 
 
 def m001_initial(tx: Connection) -> None:
@@ -177,6 +187,12 @@ def m015_memories(tx: Connection) -> None:
     tx.execute(text("DELETE FROM memo"))
 
 
+def m016_asked_once(tx: Connection) -> None:
+    """Which messages Prefect is still to be told of, and which runs were asked for over HTTP."""
+    for made in (untold, run_request):
+        made.create(tx)
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -195,6 +211,7 @@ MIGRATIONS = [
     m013_which_api,
     m014_stops,
     m015_memories,
+    m016_asked_once,
 ]
 
 

@@ -1,6 +1,7 @@
 """The tables of work that waits, of who does it, and of what people were told.
 
-Messages until a run takes them; a run's flow runs and workers; objectives that are breached, and events that were told.
+Messages until a run takes them, runs that are asked for; a run's flow runs and workers; objectives that are breached,
+and events that were told.
 """
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, Text, UniqueConstraint, text
@@ -35,6 +36,19 @@ message_row = table(
     Index("message_row_by_message", "message_no"),
     Index("message_row_waiting", "job", "inbox_no", sqlite_where=_WAITING, postgresql_where=_WAITING),
     Index("message_row_taken", "run_id", "row_key", "inbox_no", sqlite_where=_TAKEN, postgresql_where=_TAKEN),
+)
+
+# A message that Prefect is still to be told of: it comes with the message, and goes before Prefect hears of it.
+untold = table("untold", Column("message_no", Number, primary_key=True, autoincrement=False), clustered=True)
+
+# A run that was asked for over HTTP, once: what its sender calls the question is remembered for ever.
+run_request = table(
+    "run_request",
+    Column("job", Text, primary_key=True),
+    Column("message_id", Text, primary_key=True),
+    Column("body_hash", Text, nullable=False),  # to tell a repetition from another question under the same id
+    Column("requested_at", Text, nullable=False),
+    clustered=True,
 )
 
 # Which of Prefect's flow runs work, or worked, on a run.
