@@ -7,7 +7,7 @@ of the tool it is said to come from, as a whole.
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ def judge(
 
     `row` and `outputs` are only asked for when they are needed.
     """
-    file = Path(getattr(sys.modules.get(answer.__module__), "__file__", None) or "answer.py")
+    file = _file_of(answer)
     claimed = run_job_code("validator_failed", answer.__name__, file, lambda: _validated(answer, text, is_kept=is_kept))
     if isinstance(claimed, list):
         return Verdict(b"", list(map(_storable, claimed)))
@@ -72,6 +72,11 @@ def judge(
             return Verdict(content, [], found)
         problems += map(_storable, found)
     return Verdict(content, problems)
+
+
+@lru_cache
+def _file_of(answer: type[BaseModel]) -> Path:
+    return Path(getattr(sys.modules.get(answer.__module__), "__file__", None) or "answer.py")
 
 
 def _validated(answer: type[BaseModel], text: str, *, is_kept: bool) -> BaseModel | list[str]:

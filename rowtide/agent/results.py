@@ -182,6 +182,8 @@ def _compact(blocks: list[Any]) -> bytes:
 def _clean(value: Any) -> Any:
     """The value with what no database and no JSON takes put right."""
     match value:
+        case str() if value.isascii():
+            return value
         case str():
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case float() if not math.isfinite(value):

@@ -14,13 +14,12 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
+from rowtide.compact import has_long_digits
 from rowtide.job.answer_fields import LIST_OF, answer_fields, is_by_alias
 
 LEAST, MOST = -(2**63), 2**63 - 1  # what every database and reader takes for an integer
 # Looked for in an answer's bytes at once, and rarely found.
 NUL = b"\\u0000"
-DIGITS, LONG = bytes.maketrans(b"123456789", b"0" * 9), b"0" * 19
-NOT_FINITE = (b"null", b"NaN", b"Infinity")  # how pydantic writes what is no number of JSON's
 ZONE = re.compile(r"(z|[+-]\d\d(:?\d\d)?(:?\d\d)?)$", re.IGNORECASE)
 
 
@@ -37,7 +36,7 @@ def read_back(answer: type[BaseModel], content: bytes | str) -> BaseModel:
 def alterations(claimed: BaseModel, content: bytes) -> list[str]:
     """What of an answer would not be kept or loaded as it is: `score: inf is no number; give a finite one`."""
     found: list[str] = []
-    if any(token in content for token in NOT_FINITE):
+    if b"null" in content or b"NaN" in content or b"Infinity" in content:  # as pydantic writes what is no JSON number
         found += [f"{place}: {value} is not finite; give a finite number" for place, value in _not_finite(claimed)]
     found += [f"{place}: {what}" for place, what in unfit(content)]
     if times := _times(type(claimed)):
@@ -52,7 +51,7 @@ def alterations(claimed: BaseModel, content: bytes) -> list[str]:
 
 def unfit(content: bytes) -> list[tuple[str, str]]:
     """What no sink can be trusted to hold, of an answer that is kept: (place, why)."""
-    if NUL not in content and LONG not in content.translate(DIGITS):
+    if NUL not in content and not has_long_digits(content):
         return []
     return list(_unfit("", json.loads(content)))  # not orjson, to which a long integer is a float
 

@@ -37,7 +37,8 @@ def usage_from(usage: object) -> Usage | None:
         found = Usage(said["input_tokens"], said["output_tokens"], short, max(written - short, long), read)
     except (KeyError, TypeError, AttributeError):
         return None
-    return found if all(type(each) is int and 0 <= each <= MOST_TOKENS for each in found) else None
+    is_whole = set(map(type, found)) == {int}
+    return found if is_whole and min(found) >= 0 and max(found) <= MOST_TOKENS else None
 
 
 def cost_micro(model: Model, usage: Usage, *, lane: str) -> int:
