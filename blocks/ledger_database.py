@@ -8,6 +8,7 @@ import stat
 import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -159,7 +160,8 @@ async def _worker(ledger: Ledger, run_id: str, how: How) -> AsyncGenerator[Worke
         "commits nothing more",
     )
     renew = partial(_renew, ledger, run_id, me, over, renewal)
-    renewing = threading.Thread(target=supervise_thread, args=(renewal, renew, over), daemon=True)
+    # In our context: Prefect shows what the thread logs on this run's page.
+    renewing = threading.Thread(target=copy_context().run, args=(supervise_thread, renewal, renew, over), daemon=True)
     renewing.start()
     guards = [ledger_claims.guard, *([ledger_leases.guard] if is_alone else [])]
     ledger.guards += [partial(guard, run_id=run_id, me=me) for guard in guards]

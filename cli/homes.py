@@ -81,6 +81,11 @@ def has_ledger() -> bool:
     return "ROWTIDE_LEDGER" in os.environ or (home() / "ledger.db").is_file()
 
 
+def has_any_ledger() -> bool:
+    """Whether there is a ledger for `existing_ledger` to open."""
+    return has_ledger() or _rehearsal_file().is_file()
+
+
 def _rehearsal_file() -> Path:
     return home() / FOLDER / "ledger.db"
 

@@ -14,6 +14,7 @@ from rowtide.ladder.pricing import MICRO
 from rowtide.ledger.ledger_batches import Batch
 from rowtide.ledger.ledger_purge import PURGED
 from rowtide.ledger.ledger_story import Story, story
+from rowtide.report.summary import on_call
 from rowtide.words import shown
 
 WIDTH = 400  # characters of a tool's output before it is cut, unless --full
@@ -47,6 +48,7 @@ def tell(found: Story, *, width: int | None) -> list[str]:
         f"run {found.run.run_id}, row {row['row_no'] - found.run.first_row_no:,} of {found.run.source}",
         *([f"skills   {', '.join(found.skills)}"] if found.skills else []),
         *([f"answers  made up by {in_words(found.run.api, is_made_up=True)}"] if found.run.made_up else []),
+        *on_call(found.run.owner, found.run.runbook),
         *_purged(found),
         *_start(found),
         "",

@@ -9,18 +9,19 @@ import orjson
 from cyclopts import Parameter
 from rich.table import Table
 
-from cli.homes import existing_ledger
-from cli.say import out
-from rowtide.errors import UserMistake
+from cli.homes import existing_ledger, has_any_ledger
+from cli.say import err, out
 from rowtide.job.job_folder import find_job
 from rowtide.observing.objectives import HEADINGS, as_cells, as_json
-from rowtide.observing.watching import folders_of, watch
+from rowtide.observing.watching import Watched, folders_of, watch
 
 EXIT_BREACHED = 3
 
 
 def slo(job: str | None = None, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
-    """Show what is promised of a job, or of all jobs, and how it is kept; exits 3 when an objective is breached.
+    """Show what is promised of a job, or of all jobs, and how it is kept.
+
+    Exits 0 when every objective is kept, or none is promised; 3 when one is breached.
 
     Parameters
     ----------
@@ -30,18 +31,26 @@ def slo(job: str | None = None, *, json: Annotated[bool, Parameter(negative="")]
         Print one JSON object on stdout: job → its objectives.
     """
     now = datetime.now(UTC)
-    with existing_ledger() as ledger:
-        folders = [find_job(job, jobs=Path("jobs"))] if job else folders_of(ledger, Path("jobs"))
-        watched = watch(ledger, folders, now=now)
+    asked = [find_job(job, jobs=Path("jobs"))] if job else None
+    watched: list[Watched] = []
+    if has_any_ledger():
+        with existing_ledger() as ledger:
+            watched = watch(ledger, asked or folders_of(ledger, Path("jobs")), now=now)
     if not watched:
-        raise UserMistake("nothing is promised: a job's objectives stand in its job.yaml, under `slo`", file=job)
+        err.print(_nothing(asked[0].name if asked else "any job"), markup=False)
     if json:
         said = {each.job: as_json(each.slo, each.found, each.since) for each in watched}
         sys.stdout.write(orjson.dumps(said).decode() + "\n")
-    else:
+    elif watched:
         table = Table("job", *HEADINGS, "over", box=None, pad_edge=False)
         for each in watched:
             for cells in as_cells(each.found, each.since, now):
                 table.add_row(each.job, *cells, f"{each.slo.window_days:g} days")
         out.print(table)
     return EXIT_BREACHED if any(each.breached for each in watched) else 0
+
+
+def _nothing(whom: str) -> str:
+    if not has_any_ledger():
+        return "nothing has run here yet, so there is nothing to measure"
+    return f"nothing is promised of {whom}: a job's objectives stand in its job.yaml, under `slo`"

@@ -7,10 +7,11 @@ from prefect import flow
 from flows.pump import pump
 from rowtide.intake.sources import INBOX
 from tasks.claim import claim
+from tasks.first_name import first_name
 from tasks.under_prefect import under_prefect
 
 
-@flow(name="flush_inbox", persist_result=False)
+@flow(name="flush_inbox", flow_run_name=first_name, persist_result=False)
 async def flush_inbox(
     job: str | None = None, at_least: int = 1, older_than_seconds: float | None = None
 ) -> dict[str, Any] | None:

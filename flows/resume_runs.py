@@ -9,7 +9,7 @@ from tasks.under_prefect import under_prefect
 from tasks.watch_objectives import watch_objectives
 
 
-@flow(name="resume_runs", persist_result=False)
+@flow(name="resume_runs", flow_run_name="watch: looking", persist_result=False)
 async def resume_runs() -> dict[str, int]:
     """Wake parked runs whose batches have ended; start again those whose process died; cancel what was canceled.
 

@@ -7,11 +7,12 @@ from prefect import flow
 from flows.pump import pump
 from rowtide.job.run_id import RunId
 from tasks.cancel_batches import cancel_batches
+from tasks.first_name import first_name
 from tasks.tell_ahead import tell_ahead
 from tasks.under_prefect import under_prefect
 
 
-@flow(name="run_job", persist_result=False, on_cancellation=[cancel_batches])
+@flow(name="run_job", flow_run_name=first_name, persist_result=False, on_cancellation=[cancel_batches])
 async def run_job(
     job: str,
     source: str | None = None,

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from pydantic import BaseModel
 from rowtide.errors import StoppedByWorld, WorldError
 
 RETRY_AFTER_SECONDS = (2, 10, 60, 300)  # how long a stage that the world failed waits before each further try
+
+NOTHING: Mapping[str, str | None] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,9 @@ class Orchestrator:
                 log.warning("%s: %s; tried again in %g s", getattr(stage, "__name__", stage), error, pause)
                 await asyncio.sleep(pause)
         return await stage(*args, **parameters)
+
+    async def name(self, words: str, labels: Mapping[str, str | None] = NOTHING) -> None:
+        """Call this process's work so, in lists of what was done. Labels are added; None takes an earlier one away."""
 
     async def show_text(self, words: str, *, key: str, about: str) -> None:
         """Put a text in Markdown where people look."""

@@ -21,7 +21,8 @@ from rowtide.gates.gates import Gate, Suite, load_suite
 from rowtide.intake.sources import Shape, describe, shape_of, source_of
 from rowtide.job.answer_fields import names_of
 from rowtide.job.job import SkillsSpec, SourceSpec, ToolServerSpec
-from rowtide.job.job_folder import Job, check_columns, load_job
+from rowtide.job.job_folder import Job, check_columns, check_runbook, load_job
+from rowtide.job.on_call import place_of
 from rowtide.job.prompt import check_holes, read_prompt
 from rowtide.job.run_id import check_run_id
 from rowtide.job.versions import check_unchanged
@@ -165,6 +166,8 @@ class Plan:
         return {
             "job": self.job.name,
             "job_folder": str(self.job.folder),
+            "owner": self.job.spec.owner,
+            "runbook": place_of(self.job.spec.runbook, self.job.folder),
             "asking": self.job.version.asking,
             "judging": self.job.version.judging,
             "parts": self.job.version.record(),
@@ -189,6 +192,7 @@ async def plan(
     catalogue = load_catalogue(overrides)
     job = load_job(folder)
     job = job.on_ladder(tiers or catalogue.ladder(job.name, job.spec.tiers))
+    check_runbook(job)
     source = source_of(job.spec.source, source_path, folder, environment)
     shape = shape_of(source, folder, environment)
     known = shape.columns

@@ -34,6 +34,7 @@ async def claim(job: str | None, at_least: int, older_than_seconds: float | None
             ledger_purge.prune_messages(tx, before=datetime.now(UTC) - _kept_for())
         folder = _due(ledger, job, at_least, older_than_seconds)
         if folder is None:
+            await orchestrator().name("inbox: too little waits")
             return None
         found = await database.get_plan(folder, INBOX)
         try:

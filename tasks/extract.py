@@ -9,7 +9,7 @@ from blocks.ledger_database import LedgerDatabase
 from rowtide.amend.rechecking import take_over
 from rowtide.gates.holding import look_at_rows
 from rowtide.intake.admission import admissions, apart, keys_of
-from rowtide.intake.beginning import Asked, begin, go_on
+from rowtide.intake.beginning import Asked, begin, begun_by, go_on
 from rowtide.intake.inbox import claimed_pages
 from rowtide.intake.rows import BadRow, SourceRow, fault_of_key
 from rowtide.intake.sources import read_pages
@@ -22,6 +22,7 @@ from rowtide.ledger.ledger_quarantine import Signed
 from rowtide.orchestrator import orchestrator
 from rowtide.work import SPOOL_PAGE, Plan
 from tasks.durable import durable
+from tasks.name_run import name_run
 
 
 @durable
@@ -43,13 +44,14 @@ async def extract(
     with database.get_ledger() as ledger:
         folder = find_job(job, jobs=Path("jobs"))
         now, worked_by = datetime.now(UTC), orchestrator().flow_run_id
-        name = run_id or orchestrator().name_run(folder.name, now)
+        name = run_id or begun_by(ledger, worked_by) or orchestrator().name_run(folder.name, now)
         run = go_on(ledger, name, api, budget, worked_by, now=now)
         if run is None or not run.extracted_at:
             found = await database.get_plan(folder, run.source_path if run else source, tiers)
             asked = Asked(name, worked_by, source, limit, lane, budget, finish_within_minutes)
             run = run or begin(ledger, found, asked, now=now)
             check_unchanged(found.job.version, run, found.job.folder)
+            await name_run(run)
             async with database.get_work(name) as work:  # of several workers the first lets the rows in; others wait
                 if not work.run.extracted_at:
                     _admit_all(work.ledger, work.run, found)
@@ -60,6 +62,8 @@ async def extract(
                     take_over(work.ledger, work.run, work.job, Signed("rowtide", datetime.now(UTC)))
                     with work.ledger.page() as tx:
                         ledgers.finish_extract(tx, work.run, now=datetime.now(UTC))
+        else:
+            await name_run(run)
         return run.run_id
 
 

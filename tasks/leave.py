@@ -15,6 +15,7 @@ from rowtide.ledger.ledger_calls import Pending
 from rowtide.orchestrator import orchestrator
 from rowtide.work import Work
 from tasks.load import load
+from tasks.name_run import name_run
 from tasks.tell_of_stop import tell_of_stop
 
 SHOWN = 50
@@ -38,6 +39,8 @@ async def leave(run_id: str) -> bool:
             holds, calls = ledger_holds.asked(tx, work.run), ledger_calls.pending(tx, work.run)
             follows = ledger_holds.what_follows(tx, work.run, holds)
         tell_of_stop(work)
+    if holds or calls:
+        await name_run(work.run, "waits for a person, at a gate" if holds else "waits for a person to allow calls")
     if holds:
         verdict = await _ask(Verdict, _about_holds(run_id, holds, follows), [hold.hold_no for hold in holds])
         async with database.get_work(run_id) as work:

@@ -7,6 +7,7 @@ from blocks.ledger_database import LedgerDatabase
 from rowtide.gates.holding import may_load
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_loads import Load
+from rowtide.observing.happenings import happened
 from rowtide.sinks.loading import load_part
 from rowtide.sinks.sinks import Sink, open_sink
 from rowtide.work import Work
@@ -26,6 +27,9 @@ async def load(run_id: str) -> int:
         if may_load(work, clock=_now):
             while part := _next_part(work, sink):
                 total += load_part(work, sink, columns, part, clock=_now)
+        if total:
+            known = {"run_id": run_id, "job": work.run.job, "rows": total, "sink": sink.location}
+            happened("rows_loaded", f"{total:,} rows are written to {sink.location}", known)
     return total
 
 

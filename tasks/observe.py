@@ -5,6 +5,7 @@ import os
 import sys
 
 from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import get_current_settings
 from pythonjsonlogger.json import JsonFormatter
 
 from rowtide.errors import UserMistake
@@ -19,11 +20,19 @@ NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 def observe() -> None:
     """Do as ROWTIDE_LOG and the OTEL_* variables say; a second time changes nothing. Raises UserMistake."""
     tracing.turn_on(os.environ)
+    _log_to_the_runs_page()
     asked = os.environ.get("ROWTIDE_LOG", "human")
     if asked not in FORMATS:
         raise UserMistake(f"ROWTIDE_LOG is one of {', '.join(FORMATS)}, not {asked!r}")
     if asked == "json":
         _log_in_json()
+
+
+def _log_to_the_runs_page() -> None:
+    """Let INFO through where Prefect takes our lines: it gives an extra logger a handler, and no level, so that the
+    root's WARNING would count."""
+    for name in set(OURS).intersection(get_current_settings().logging.extra_loggers or ()):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def _log_in_json() -> None:

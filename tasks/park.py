@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from blocks.ledger_database import LedgerDatabase
 from rowtide.orchestrator import orchestrator
 from rowtide.parking.waking import PARKED
+from tasks.name_run import name_run
 
 
 async def park(run_id: str, *, moved: Mapping[str, int]) -> None:
@@ -18,5 +19,6 @@ async def park(run_id: str, *, moved: Mapping[str, int]) -> None:
     async with (await LedgerDatabase.in_force()).get_work(run_id) as work:
         if not work.batches("open", "posting"):
             return
+    await name_run(work.run, "parked until a batch has ended")
     # Prefect passes over a suspension whose key it has seen, so each has its own.
     await orchestrator().suspend(f"{PARKED}{secrets.token_hex(8)}")

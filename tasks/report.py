@@ -14,11 +14,10 @@ from blocks.ledger_database import LedgerDatabase
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_story import summary
-from rowtide.observing.happenings import happened
-from rowtide.orchestrator import orchestrator
-from rowtide.report.summary import as_markdown, stop_error, stop_words, with_enough
+from rowtide.report.summary import stop_error, with_enough
 from tasks.durable import durable
 from tasks.progress import progress
+from tasks.show_report import show_report
 from tasks.tell_of_stop import tell_of_stop
 from tasks.watch_objectives import watch_objectives
 
@@ -50,21 +49,12 @@ async def report(run_id: str) -> dict[str, Any]:
         await progress(work)
     if os.environ.get("ROWTIDE_PAGE") != "0":
         await _draw(database, run_id, folder / f"{run_id}.html", now)
-    await _tell(found)
-    _say(found)
+    await show_report(found)
     if not work.job.spec.slo.is_empty:
         await watch_objectives([str(work.job.folder)])
     if found["stopped"]:
         raise stop_error(found)
     return found
-
-
-def _say(found: dict[str, Any]) -> None:
-    """The same as a line of the log."""
-    names = ("job", "rows", "loaded", "quarantined", "unchanged", "held", "waiting", "cost_usd", "seconds", "reasons")
-    words = f"run {found['run_id']} is over" if not found["stopped"] else f"run {found['run_id']}: {stop_words(found)}"
-    figures = {name: found[name] for name in ("run_id", *names)}
-    happened("run_over", words, figures, is_trouble=bool(found["stopped"]))
 
 
 async def _draw(database: LedgerDatabase, run_id: str, file: Path, now: datetime) -> None:
@@ -84,17 +74,3 @@ async def _draw(database: LedgerDatabase, run_id: str, file: Path, now: datetime
     if process.returncode != 0:
         last = said.decode(errors="replace").strip().rpartition("\n")[2]
         log.warning("the page of run %s could not be drawn: %s; all else is done", run_id, last)
-
-
-async def _tell(found: dict[str, Any]) -> None:
-    """The same where the orchestrator shows it: one text, and tables of what a person sorts and searches."""
-    about = f"Rowtide run {found['run_id']}"
-    await orchestrator().show_text(as_markdown(found), key="run-report", about=about)
-    tables: dict[str, list[dict[str, Any]]] = {
-        "run-tiers": [{"tier": name, **each} for name, each in found["tiers"].items()],
-        "run-set-aside": [{"reason": reason, "rows": count} for reason, count in found["reasons"].items()],
-        "run-tools": [{"tool": name, **each} for name, each in found["tools"].items()],
-    }
-    for key, table in tables.items():
-        if table:
-            await orchestrator().show_table(table, key=key, about=f"{about}: {key.removeprefix('run-')}")

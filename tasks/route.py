@@ -8,6 +8,8 @@ from blocks.ledger_database import LedgerDatabase
 from rowtide.lanes.choosing import choose_lane
 from rowtide.lanes.ordering import put_in_order
 from rowtide.ledger import ledger_routes, ledger_rows
+from rowtide.ledger.ledger import find_run
+from rowtide.observing.happenings import happened
 from rowtide.routing.starting import Starter, starting
 from rowtide.work import SPOOL_PAGE, Work
 from tasks.durable import durable
@@ -25,7 +27,16 @@ async def route(run_id: str) -> int:
         now = datetime.now(UTC)
         if choose_lane(work, now=now) == "sequential":
             put_in_order(work, now=now)
+        if routed:
+            _say(work, routed)
         return routed
+
+
+def _say(work: Work, routed: int) -> None:
+    with work.ledger.view() as tx:
+        run = find_run(tx, work.run.run_id)
+    known = {"run_id": run.run_id, "job": run.job, "rows": routed, "lane": run.chosen_lane}
+    happened("rows_in", f"{routed:,} rows are to be asked, by lane {run.chosen_lane}: {run.lane_why}", known)
 
 
 def _route(work: Work, starter: Starter) -> int:

@@ -39,9 +39,13 @@ async def see_to(steps: Sequence[Step]) -> dict[str, int]:
                     what = f"failed: {error}"
                 log.warning("run %s: %s (%s)", step.at.run_id, what, step.why)
                 done.append((step, what))
+    counts = Counter(what.partition(":")[0] for _, what in done)
+    await orchestrator().name(
+        "watch: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "all well")
+    )
     if done:
         await orchestrator().show_text(_in_words(done), key="resume-runs", about="What became of idle runs")
-    return dict(Counter(what.partition(":")[0] for _, what in done))
+    return dict(counts)
 
 
 async def _do(client: PrefectClient, ledger: Ledger, step: Wake | Restart | Cancel | Warn) -> str:

@@ -16,15 +16,16 @@ def tell(
 ) -> None:
     """Emit `rowtide.EVENT` about a run or a job (`kind`), unless this was told of before.
 
-    Who dies between the event and the note says it again, under the same id.
+    The payload names the job, its owner and runbook, and the command that deals with it (`command`). Who
+    dies between the event and the note says it again, under the same id.
     """
     with ledger.view() as tx:
         if ledger_slo.was_told(tx, subject, occurrence):
             return
     event_id = uuid5(NAMESPACE_URL, f"rowtide:{event}:{subject}:{occurrence}")
-    orchestrator().emit(event, kind, subject, payload, job=job, event_id=event_id)
-    figures = {key: value for key, value in payload.items() if key != "failures"}  # what a gate saw may be a row's text
-    fields = {"job": job, **({"run_id": subject} if kind == "run" else {}), **figures}
-    happened(event.replace(".", "_"), f"{event.replace('.', ' ')}: {subject}", fields, is_trouble=True)
+    fields = {"job": job, **({"run_id": subject} if kind == "run" else {}), **payload}
+    orchestrator().emit(event, kind, subject, fields, job=job, event_id=event_id)
+    figures = {key: value for key, value in fields.items() if key != "failures"}  # what a gate saw may be a row's text
+    happened(event.replace(".", "_"), f"{event.replace('.', ' ')}: {payload['command']}", figures, is_trouble=True)
     with ledger.page() as tx:
         ledger_slo.note_told(tx, subject, occurrence, now=datetime.now(UTC))

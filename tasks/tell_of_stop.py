@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger_calls, ledger_holds
 from rowtide.ledger.ledger import find_run
+from rowtide.report.summary import decisions
 from rowtide.work import Work
 from tasks.tell import tell
 
@@ -18,16 +19,20 @@ def tell_of_stop(work: Work) -> None:
     with ledger.view() as tx:
         run = find_run(tx, work.run.run_id)
         holds, calls = ledger_holds.asked(tx, run), ledger_calls.pending(tx, run)
+    contact = {"owner": run.owner, "runbook": run.runbook}
     for hold in holds:
         said = {"why": "gate", "gate": hold.gate, "failures": [each.in_words for each in hold.failures]}
+        said |= {**contact, "command": decisions(run.run_id)}
         tell(ledger, "run.held", "run", run.run_id, f"hold {hold.hold_no}", said, run.job)
     if calls:
         places = ";".join(str(each.approval.place) for each in calls)
         which = hashlib.blake2b(places.encode(), digest_size=8).hexdigest()
         said = {"why": "approval", "calls": len(calls), "tools": sorted({each.tool for each in calls})}
+        said |= {**contact, "command": f"rowtide approve {run.run_id}"}
         tell(ledger, "run.held", "run", run.run_id, f"calls {which}", said, run.job)
     if run.stopped in BUDGETS:
         micro = run.budget_micro
         said = {"which": run.stopped, "budget_usd": None if micro is None else micro / MICRO}
+        said |= {**contact, "command": f"rowtide resume {run.run_id} --budget USD"}
         again = micro if run.stopped == "budget" else datetime.now(UTC).date()
         tell(ledger, "budget.reached", "run", run.run_id, f"{run.stopped} {again}", said, run.job)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,8 +17,9 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
-from rowtide.orchestrator import Orchestrator, orchestrated_by
+from rowtide.orchestrator import NOTHING, Orchestrator, orchestrated_by
 from tasks.as_task import as_task
+from tasks.name_flow_run import name_flow_run
 from tasks.show_progress import show_progress
 
 log = logging.getLogger(__name__)
@@ -44,11 +46,14 @@ class _Prefect(Orchestrator):
     def flow_run_id(self) -> str:
         return str(flow_run.id)
 
-    def name_run(self, job: str, now: object) -> str:
-        return f"{job}-{flow_run.name}-{self.flow_run_id[:8]}"
+    def name_run(self, job: str, now: datetime) -> str:
+        return f"{job}-{now:%m%d-%H%M%S}-{self.flow_run_id[-4:]}"
 
     async def call(self, stage: Callable[..., Awaitable[R]], *args: Any, **parameters: Any) -> R:
         return await as_task(stage)(*args, **parameters)
+
+    async def name(self, words: str, labels: Mapping[str, str | None] = NOTHING) -> None:
+        await _if_reachable(name_flow_run(words, labels))
 
     async def show_text(self, words: str, *, key: str, about: str) -> None:
         await _if_reachable(acreate_markdown_artifact(words, key=key, description=about))

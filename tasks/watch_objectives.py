@@ -34,6 +34,7 @@ def _tell(ledger: Ledger, seen: Watched) -> None:
     for standing, said in zip(seen.found, as_json(seen.slo, seen.found, seen.since), strict=True):
         if standing.is_breached:
             since = said["breached_since"]
+            said |= {"owner": seen.owner, "runbook": seen.runbook, "command": f"rowtide slo {seen.job}"}
             tell(ledger, "slo.breached", "job", seen.job, f"{standing.objective} {since}", said, seen.job)
 
 

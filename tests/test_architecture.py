@@ -35,6 +35,7 @@ DECISIONS = {
     "prompt", "versions", "yaml_file", "which_api",
     "answer_fields", "answer_values", "refusals",
     "job_code",
+    "on_call", "titles",
 }  # fmt: skip
 EDGES = {
     "csv_records", "json_lines",

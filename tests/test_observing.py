@@ -66,8 +66,10 @@ def test_a_run_says_what_happened_as_json_and_makes_spans_and_neither_holds_a_ro
     stderr = capsys.readouterr().err
     lines = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
     happened = [(line["event"], line["run_id"]) for line in lines if "event" in line]
-    assert happened == [("batch_sent", "r1"), ("batch_filed", "r1")] * 2 + [("run_over", "r1")]
-    sent, filed, *_, over = [line for line in lines if "event" in line]
+    batches = ["batch_sent", "batch_filed"] * 2
+    assert happened == [(event, "r1") for event in ("rows_in", *batches, "rows_loaded", "run_over")]
+    _, sent, filed, *_, over = [line for line in lines if "event" in line]
+    assert all(line["message"].startswith("run r1 of job: ") for line in lines if "event" in line)
     assert sent["batch_id"] == filed["batch_id"] and sent["batch_id"].startswith("msgbatch_")
     assert (sent["rows"], over["reasons"], over["level"]) == (2, {"missing_key": 1}, "INFO")
 

@@ -51,7 +51,12 @@ async def fail_then_retry(job: Path, mend: Any) -> tuple[str, str]:
         first = await execute(client, made.id)
         mend()
         await client.set_flow_run_state(made.id, AwaitingRetry(), force=True)
-        return first, await execute(client, made.id)
+        second = await execute(client, made.id)
+        named = await client.read_flow_run(made.id)
+    run_id = next(tag for tag in named.tags if tag.startswith("run:")).removeprefix("run:")
+    assert named.name == f"{run_id}: 40 of 40 rows are loaded."
+    assert {"rowtide", "job:job"} <= set(named.tags)
+    return first, second
 
 
 @pytest.mark.parametrize(("decision", "opened"), [("allow", 9), ("deny", 0)])

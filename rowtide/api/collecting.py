@@ -138,7 +138,9 @@ class Collector:
         done = await anyio.to_thread.run_sync(partial(file_results, self._work, batch, results, now=self._clock()))
         results.unlink(missing_ok=True)  # whoever submits sweeps what no open batch needs
         counts = ", ".join(f"{count:,} {name}" for name, count in done.items())
-        known = {"run_id": self._work.run.run_id, "batch_id": batch.api_id, "rows": batch.rows, "outcomes": dict(done)}
+        run = self._work.run
+        known = {"run_id": run.run_id, "job": run.job, "batch_id": batch.api_id, "rows": batch.rows}
+        known |= {"outcomes": dict(done)}
         happened("batch_filed", f"batch {batch.api_id} has ended and is filed: {counts}", known)
         return done
 

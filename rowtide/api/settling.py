@@ -87,8 +87,9 @@ def lose(work: Work, batch: Batch, kind: str) -> None:
     with work.ledger.page() as tx:
         ledger_batches.lose(tx, batch, BATCHES[kind].reason)
         ledger_rows.hold_batch(tx, work.run, batch.batch_no, BATCHES[kind].reason)
-    known = {"run_id": work.run.run_id, "batch_id": batch.api_id, "tag": batch.tag, "rows": batch.rows, "reason": kind}
-    happened("batch_lost", f"a batch of {batch.rows:,} rows is lost ({kind}): rowtide settle", known, is_trouble=True)
+    known = {"run_id": work.run.run_id, "job": work.run.job, "batch_id": batch.api_id, "tag": batch.tag}
+    words = f"a batch of {batch.rows:,} rows is lost ({kind}): rowtide settle {work.run.run_id}"
+    happened("batch_lost", words, {**known, "rows": batch.rows, "reason": kind}, is_trouble=True)
 
 
 def _alike(work: Work, batch: Batch, listed: list[BatchStatus]) -> list[BatchStatus]:

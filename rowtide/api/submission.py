@@ -92,12 +92,12 @@ async def post(work: Work, claude: Claude, batch: Batch, *, clock: Clock) -> Cre
         case Created(status):
             with work.ledger.page() as tx:
                 ledger_batches.opened(tx, batch.batch_no, status.api_id, adopted=False, now=clock())
-            known = {"run_id": work.run.run_id, "batch_id": status.api_id, "rows": batch.rows}
+            known = {"run_id": work.run.run_id, "job": work.run.job, "batch_id": status.api_id, "rows": batch.rows}
             happened("batch_sent", f"{batch.rows:,} rows sent in batch {status.api_id}", known)
         case Unknown(detail):
             with work.ledger.page() as tx:
                 ledger_batches.doubt(tx, batch.batch_no, detail, now=clock())
-            known = {"run_id": work.run.run_id, "tag": batch.tag, "rows": batch.rows}
+            known = {"run_id": work.run.run_id, "job": work.run.job, "tag": batch.tag, "rows": batch.rows}
             words = f"nobody knows whether a batch of {batch.rows:,} rows was taken: it is looked for"
             happened("batch_doubtful", words, known, is_trouble=True)
         case Refused() if outcome.is_for_good:

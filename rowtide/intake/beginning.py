@@ -7,6 +7,8 @@ from pathlib import Path
 from rowtide.api.which_api import check_same
 from rowtide.errors import RowtideError
 from rowtide.intake.sources import INBOX
+from rowtide.job.job_file import read_spec
+from rowtide.job.on_call import place_of
 from rowtide.job.run_id import check_run_id
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger as ledgers
@@ -40,17 +42,27 @@ def go_on(
 ) -> Run | None:
     """The run, if there is one. Whatever stopped it before, it goes on now; with more money, if it is given any.
 
-    Raises UserMistake when another API answers it.
+    Who is called about it is as the job says now. Raises UserMistake when another API answers it.
     """
     with ledger.page() as tx:
         if not ledgers.has_run(tx, run_id):
             return None
-        check_same(run_id, ledgers.find_run(tx, run_id).api, api)
+        run = ledgers.find_run(tx, run_id)
+        check_same(run_id, run.api, api)
+        spec = read_spec(Path(run.job_folder))
         ledger_apis.write_down(tx, run_id, api)
-        ledgers.go_on(tx, run_id, _micro(budget_usd))
+        ledgers.go_on(tx, run_id, _micro(budget_usd), spec.owner, place_of(spec.runbook, Path(run.job_folder)))
         run = ledgers.find_run(tx, run_id)
         ledger_flow_runs.begin(tx, run, flow_run_id, now=now)
         return run
+
+
+def begun_by(ledger: Ledger, flow_run_id: str | None) -> str | None:
+    """The run that an earlier life of a flow run of Prefect's began, if there was one."""
+    if flow_run_id is None:
+        return None
+    with ledger.view() as tx:
+        return ledger_flow_runs.first_run_of(tx, flow_run_id)
 
 
 def begin(ledger: Ledger, plan: Plan, asked: Asked, *, now: datetime) -> Run:

@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from rowtide.job.on_call import checked_owner, checked_runbook
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 Lane = Literal["batch", "live", "stream", "sequential"]
@@ -297,6 +299,8 @@ class LimitsSpec(Spec):
     """Ready rows that are worth a batch while others are still at the API."""
 
 
+Owner = Annotated[str, AfterValidator(checked_owner)]
+Runbook = Annotated[str, AfterValidator(checked_runbook)]
 Tiers = Annotated[list[str], Field(min_length=1)]
 
 
@@ -307,6 +311,10 @@ class JobSpec(Spec):
     """Its name; by default the folder's."""
     description: str = ""
     """One sentence for people."""
+    owner: Owner | None = None
+    """Who is called when a run of it needs somebody: a team, a person or an address."""
+    runbook: Runbook | None = None
+    """What to do then: a URL, or a file in the job's folder. A run's tags, events, report and alerts name both."""
     source: SourceSpec
     """Where the rows come from."""
     key: str | list[str]

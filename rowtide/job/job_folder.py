@@ -23,6 +23,7 @@ from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import JobSpec
 from rowtide.job.job_code import JobCodeFailure, fill_template, run_job_code
 from rowtide.job.job_file import JOB_FILE, read_spec
+from rowtide.job.on_call import is_web
 from rowtide.job.prompt import read_prompt
 from rowtide.job.skills import Skill, matching, read_skills
 from rowtide.job.versions import JobVersion, version_of
@@ -122,6 +123,16 @@ def check_columns(job: Job, columns: Collection[str]) -> None:
                 key=key,
                 meant=nearest(column, columns),
             )
+
+
+def check_runbook(job: Job) -> None:
+    """A runbook that is no URL must be a file in the job's folder. Raises UserMistake."""
+    runbook = job.spec.runbook
+    if runbook is None or is_web(runbook):
+        return
+    file = job.folder / runbook
+    if not file.is_file() or not file.resolve().is_relative_to(job.folder.resolve()):
+        raise UserMistake(f"no file {runbook!r} in the job's folder", file=job.folder / JOB_FILE, key="runbook")
 
 
 def _name_of_group(value: object) -> str:

@@ -23,7 +23,8 @@ JOB_KEY = "job.yaml: "
 # A key of job.yaml is named by its path; a path stands for all that is below it. What is named in neither of the two
 # decides how a row is asked: a key that is forgotten here costs a question too many, and no wrong answer.
 NEITHER: frozenset[Place] = frozenset(
-    {("job",), ("description",), ("source",), ("sink",), ("lane",), ("live",), ("finish_within_minutes",), ("slo",)}
+    {("job",), ("description",), ("owner",), ("runbook",)}
+    | {("source",), ("sink",), ("lane",), ("live",), ("finish_within_minutes",), ("slo",)}
     | {("start",), ("difficulty",), ("escalation",), ("gates", "rows"), ("gates", "load"), ("prompt",)}
     | {("limits", each) for each in ("budget_usd", "day_usd", "bounces", "row_bytes", "patience_seconds")}
     | {("limits", each) for each in ("batch_rows", "batch_bytes", "enough_rows")}

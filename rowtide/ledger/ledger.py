@@ -51,6 +51,8 @@ class Run:
     run_id: str
     job: str
     job_folder: str
+    owner: str | None
+    runbook: str | None
     version_no: int
     asking: str
     judging: str
@@ -250,31 +252,29 @@ def finish_run(tx: Connection, run: Run, *, now: datetime) -> None:
     _stamp(tx, run, "finished_at", now)
 
 
-def go_on(tx: Connection, run_id: str, budget_micro: int | None) -> None:
+def go_on(
+    tx: Connection, run_id: str, budget_micro: int | None, owner: str | None = None, runbook: str | None = None
+) -> None:
     """Let a stopped run go on. A larger budget replaces its own; a smaller one does not: money is spent already."""
     tx.execute(
         text(
-            "UPDATE run SET stopped = NULL, stop_detail = NULL, round_mark = NULL, "
+            "UPDATE run SET stopped = NULL, stop_detail = NULL, round_mark = NULL, owner = :owner, runbook = :runbook, "
             "finished_at = CASE WHEN stopped IS NULL THEN finished_at END, "
             "budget_micro = CASE WHEN :budget > budget_micro THEN :budget ELSE budget_micro END WHERE run_id = :run"
         ),
-        {"budget": budget_micro, "run": run_id},
+        {"budget": budget_micro, "owner": owner, "runbook": runbook, "run": run_id},
     )
 
 
 def stop(tx: Connection, run: Run, why: str, *, next_micro: int | None = None, detail: str | None = None) -> None:
     """Say why the pump ends with rows still to send, in words too; at the budget, what the next could cost."""
-    tx.execute(
-        text("UPDATE run SET stopped = :why, next_micro = :next, stop_detail = :detail WHERE run_no = :run"),
-        {"why": why, "next": next_micro, "detail": detail, "run": run.run_no},
-    )
+    update = text("UPDATE run SET stopped = :why, next_micro = :next, stop_detail = :detail WHERE run_no = :run")
+    tx.execute(update, {"why": why, "next": next_micro, "detail": detail, "run": run.run_no})
 
 
 def _stamp(tx: Connection, run: Run, column: str, now: datetime) -> None:
-    tx.execute(
-        text(f"UPDATE run SET {column} = :now WHERE run_no = :run AND {column} IS NULL"),
-        {"now": timestamp(now), "run": run.run_no},
-    )
+    update = text(f"UPDATE run SET {column} = :now WHERE run_no = :run AND {column} IS NULL")
+    tx.execute(update, {"now": timestamp(now), "run": run.run_no})
 
 
 def _run(found: RowMapping) -> Run:

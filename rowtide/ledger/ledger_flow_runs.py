@@ -57,6 +57,14 @@ def run_of(tx: Connection, flow_run_id: str) -> Run | None:
     return None if run_id is None else find_run(tx, run_id)
 
 
+def first_run_of(tx: Connection, flow_run_id: str) -> str | None:
+    """The id of the run that this flow run worked on first."""
+    query = text(
+        "SELECT r.run_id FROM run r JOIN flow_run f ON f.run_no = r.run_no WHERE f.flow_run_id = :id ORDER BY f.since"
+    )
+    return tx.execute(query, {"id": flow_run_id}).scalar()
+
+
 def _append(tx: Connection, run: Run, flow_run_id: str, why: str | None, now: datetime) -> None:
     tx.execute(
         text(

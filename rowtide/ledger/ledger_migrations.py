@@ -193,6 +193,12 @@ def m016_asked_once(tx: Connection) -> None:
         made.create(tx)
 
 
+def m017_on_call(tx: Connection) -> None:
+    """Whom to call about a run, and where it stands what to do."""
+    for added in ("run owner TEXT", "run runbook TEXT"):
+        _add(tx, added)
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -212,6 +218,7 @@ MIGRATIONS = [
     m014_stops,
     m015_memories,
     m016_asked_once,
+    m017_on_call,
 ]
 
 

@@ -87,7 +87,8 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
 
 
 def _named(run: Run) -> dict[str, Any]:
-    return {"run_id": run.run_id, "job": run.job, "api": run.api, "made_up": bool(run.made_up)}
+    contact = {"owner": run.owner, "runbook": run.runbook}
+    return {"run_id": run.run_id, "job": run.job, **contact, "api": run.api, "made_up": bool(run.made_up)}
 
 
 def _waits(tx: Connection, run: Run, states: Mapping[RowState, int]) -> dict[str, Any]:

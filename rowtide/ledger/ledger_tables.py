@@ -57,6 +57,8 @@ run = table(
     Column("run_id", Text, nullable=False, unique=True),
     Column("job", Text, nullable=False),
     Column("job_folder", Text, nullable=False),
+    Column("owner", Text),  # who is called when it needs somebody, as the job said when the run last went on
+    Column("runbook", Text),  # where it stands what to do then: a URL or a file's whole path
     Column("version_no", Integer, nullable=False, server_default="0"),  # the version it goes on under
     Column("tiers", Text, nullable=False),  # JSON: the ladder as it was
     Column("request", LargeBinary, nullable=False),  # the part all requests share: system, tools, schema

@@ -11,5 +11,7 @@ log = logging.getLogger("rowtide")
 
 
 def happened(event: str, words: str, fields: Mapping[str, object], *, is_trouble: bool = False) -> None:
-    """Say that something happened; trouble is what somebody may have to act on."""
-    log.log(logging.WARNING if is_trouble else logging.INFO, words, extra={"event": event, **fields})
+    """Say that something happened to a run of a job, or to a job; trouble is what somebody may have to act on."""
+    about = f"run {fields['run_id']} of {fields['job']}" if "run_id" in fields else f"job {fields['job']}"
+    level = logging.WARNING if is_trouble else logging.INFO
+    log.log(level, "%s: %s", about, words, extra={"event": event, **fields})

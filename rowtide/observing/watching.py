@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rowtide.job.job import SloSpec
 from rowtide.job.job_file import JOB_FILE, read_spec
+from rowtide.job.on_call import place_of
 from rowtide.ledger import ledger_slo
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.objectives import Standing, standings
@@ -21,6 +22,8 @@ class Watched:
     found: list[Standing]
     since: Mapping[str, datetime]
     """Since when each is breached that is."""
+    owner: str | None = None
+    runbook: str | None = None
 
     @property
     def breached(self) -> list[Standing]:
@@ -55,4 +58,4 @@ def _watch(ledger: Ledger, folder: Path, now: datetime) -> Watched:
         with ledger.page() as tx:
             ledger_slo.note_breaches(tx, job, breached, now=now)
             known = ledger_slo.breached_since(tx, job)
-    return Watched(job, spec.slo, stand, known)
+    return Watched(job, spec.slo, stand, known, spec.owner, place_of(spec.runbook, folder))

@@ -68,7 +68,7 @@ def asks(found: Facts, seen: Facts) -> list[dict[str, str]]:
         {
             "what": f"The {gate} gate holds the run: {'; '.join(failures)}",
             "why": found["holds_say"],
-            "command": decisions(found),
+            "command": decisions(run_id),
         }
         for gate, failures in found["holds"].items()
     ]

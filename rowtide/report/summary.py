@@ -13,9 +13,16 @@ def as_text(found: Mapping[str, Any], *, results: str, ledger: str) -> str:
     """The last lines a person reads."""
     lines = [*funnel(found), *money(found), *tiers(found), *cache(found), *ladder(found)]
     lines += [f"gate     {gate}: {said}" for gate, said in gates(found).items()] + leave(found) + doubts(found)
+    lines += on_call(found["owner"], found["runbook"])
     if found["made_up"]:
         lines.append(f"answers  made up by {in_words(found['api'], is_made_up=True)}: no model was asked")
     return "\n".join([*lines, f"results  {results}", f"ledger   {ledger}"])
+
+
+def on_call(owner: str | None, runbook: str | None) -> list[str]:
+    """Whom to call, and where it stands what to do, where the job says so."""
+    known = [owner or "", f"runbook: {runbook}" if runbook else ""]
+    return [f"owner    {' · '.join(each for each in known if each)}"] if any(known) else []
 
 
 def with_enough(found: Mapping[str, Any], min_loaded: float | None) -> dict[str, Any]:
@@ -106,16 +113,16 @@ def leave(found: Mapping[str, Any]) -> list[str]:
     """The gates and the calls that wait for a person, and who says so."""
     lines = [f"held     at the {gate} gate: {each}" for gate, failures in found["holds"].items() for each in failures]
     if found["holds"]:
-        lines.append(f"held     {found['holds_say']}: {decisions(found)}")
+        lines.append(f"held     {found['holds_say']}: {decisions(found['run_id'])}")
     if found["approvals"]:
         calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())
         lines.append(f"held     {calls} wait for your leave: rowtide approve {found['run_id']}")
     return lines
 
 
-def decisions(found: Mapping[str, Any]) -> str:
+def decisions(run_id: str) -> str:
     """The commands by which a person decides about a run that a gate holds."""
-    return f"rowtide approve {found['run_id']} --gates, or rowtide reject {found['run_id']}"
+    return f"rowtide approve {run_id} --gates, or rowtide reject {run_id}"
 
 
 def doubts(found: Mapping[str, Any]) -> list[str]:

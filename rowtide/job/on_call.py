@@ -1,0 +1,43 @@
+"""Whom to call about a job and where it stands what to do then: `owner` and `runbook` of `job.yaml`."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+LONGEST = 200  # characters of an owner or a runbook: each is a tag, and a line of an alert
+WEB = ("http", "https")
+
+
+def checked_owner(value: str) -> str:
+    """An owner fit for a tag. Raises ValueError."""
+    return _one_line(value)
+
+
+def checked_runbook(value: str) -> str:
+    """A URL without a login, or a path that stays in the job's folder. Raises ValueError."""
+    _one_line(value)
+    parts = urlsplit(value)
+    if "://" in value or parts.scheme in WEB:
+        if parts.scheme not in WEB or not parts.hostname:
+            raise ValueError("a URL of the web, as https://wiki.example.com/runbook, or a file in the job's folder")
+        if parts.username or parts.password:
+            raise ValueError("a login does not belong here: everybody who is told of a run reads it")
+        return value
+    if Path(value).is_absolute() or ".." in Path(value).parts:
+        raise ValueError("a path in the job's folder: neither absolute nor through `..`")
+    return value
+
+
+def is_web(runbook: str) -> bool:
+    """Whether it is a URL."""
+    return urlsplit(runbook).scheme in WEB
+
+
+def place_of(runbook: str | None, folder: Path) -> str | None:
+    """A runbook as somebody finds it who has not the job at hand: its URL, or the whole path."""
+    return runbook if runbook is None or is_web(runbook) else str(folder / runbook)
+
+
+def _one_line(value: str) -> str:
+    if not value.strip() or value != value.strip() or not value.isprintable() or len(value) > LONGEST:
+        raise ValueError(f"one line of text, of at most {LONGEST} characters, with no space before or after it")
+    return value
