@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from chaos.commands import kill_commands
 from chaos.endings import KINDS
 from chaos.faults import any_faults
 from chaos.kill import (
@@ -53,6 +54,7 @@ def _break(folder: Path, *, short: bool, seed: int) -> list[Result]:
     with ground(folder, say=to_stderr) as here:
         return [
             kill_everywhere(here, sides=EVERY_SIDE[1:] if short else EVERY_SIDE),
+            kill_commands(here, sides=EVERY_SIDE[1:] if short else EVERY_SIDE),
             kill_twice(here, twice, seed=seed),
             sigkill(here, runs, kills=kills, seed=seed),
             sigkill_live(here, runs, kills=kills, seed=seed),

@@ -15,10 +15,16 @@ import pyarrow.parquet as pq
 
 from chaos.lives import RUN, Home
 
+SECOND, DATABASE, TABLE = "second", "sink.db", "answers"  # sinks beside the job's: a folder, a table of a database
+
 Kind = Literal["row lost", "batch paid twice", "row loaded twice", "money differs", "did not end", "report differs"]
 KINDS: tuple[Kind, ...] = Kind.__args__
 
 ROWS = "SELECT r.row_key, r.state, r.reason, a.content FROM row r LEFT JOIN answer a USING (row_no) ORDER BY r.row_key"
+STANDING = (
+    "SELECT r.row_key, 'version ' || r.version_no || coalesce(' in ' || (SELECT group_concat(l.sink, ' and ') FROM "
+    "(SELECT sink FROM loaded WHERE row_key = r.row_key ORDER BY sink) l), '') FROM row r"
+)
 TOKENS = (
     "SELECT coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), "
     "coalesce(sum(cache_write_tokens), 0), coalesce(sum(cache_read_tokens), 0) FROM turn"
@@ -32,8 +38,9 @@ class Ending:
     """A run's rows, its results, its money on both sides."""
 
     rows: dict[str, tuple[str, str | None, bytes | None]]  # key → state, reason, answer
-    results: dict[str, str]  # key → the whole result
-    twice: list[str]  # keys that stand in the sink more than once
+    standing: dict[str, str]  # key → the version it is on, and the sinks it stands in, as the ledger says
+    results: dict[str, str]  # key → the whole result; of other sinks than the job's: sink, key
+    twice: list[str]  # keys that stand in a sink more than once
     manifest_is_true: bool
     batches: int  # at the API
     tokens: tuple[int, ...]
@@ -57,16 +64,18 @@ def ending_of(home: Home) -> Ending:
     """Read what a run came to: its ledger, its sink, its report, and the API's own accounts."""
     with closing(sqlite3.connect(home.folder / "ledger.db")) as ledger:
         rows = {key: (state, reason, answer) for key, state, reason, answer in ledger.execute(ROWS)}
+        standing = {key: said.replace(str(home.folder), "") for key, said in ledger.execute(STANDING)}
         tokens = ledger.execute(TOKENS).fetchone()
         (cost,) = ledger.execute("SELECT coalesce(sum(cost_micro), 0) FROM turn").fetchone()
         (repeated,) = ledger.execute("SELECT count(*) FROM note WHERE reason = 'on_the_wire'").fetchone()
         (reserved,) = ledger.execute("SELECT coalesce(sum(reserved_micro), 0) FROM batch").fetchone()
-    results, twice, manifest_is_true = _sink(home.folder / "results")
+    results, twice, manifest_is_true = _sinks(home.folder)
     batches = _batches(home)
     bill = bill_of(home)
     spool = home.folder / "spool"
     return Ending(
         rows=rows,
+        standing=standing,
         results=results,
         twice=twice,
         manifest_is_true=manifest_is_true,
@@ -125,12 +134,30 @@ def _lost_or_twice(calm: Ending, other: Ending) -> Iterator[tuple[Kind, str]]:
     for key in sorted(calm.results.keys() | other.results.keys()):
         if calm.results.get(key) != other.results.get(key):
             yield "row lost", f"{key} in the sink: {other.results.get(key)} instead of {calm.results.get(key)}"
+    for key in sorted(calm.standing.keys() & other.standing.keys()):
+        if calm.standing[key] != other.standing[key]:
+            yield "report differs", f"the ledger has {key} on {other.standing[key]} instead of {calm.standing[key]}"
     if other.twice:
         yield "row loaded twice", ", ".join(other.twice)
 
 
 def _brief(row: object) -> str:
     return "nothing" if row is None else str(row)[:160]
+
+
+def _sinks(home: Path) -> tuple[dict[str, str], list[str], bool]:
+    """The job's own sink, and others that something was loaded into."""
+    results, twice, is_true = _sink(home / "results")
+    theirs, theirs_twice, their_is_true = _sink(home / SECOND)
+    if (database := home / DATABASE).is_file():
+        with closing(sqlite3.connect(database)) as sink:
+            told = sink.execute(f"SELECT * FROM {TABLE} ORDER BY row_key").fetchall()
+        theirs |= {f"{TABLE}, {row[0]}": json.dumps(row) for row in told}
+    return (
+        results | {f"{SECOND}, {key}": row for key, row in theirs.items()},
+        twice + theirs_twice,
+        is_true and their_is_true,
+    )
 
 
 def _sink(folder: Path) -> tuple[dict[str, str], list[str], bool]:

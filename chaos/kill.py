@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from chaos.effects import KILLED, Death, When
 from chaos.endings import Difference, Ending, Kind, differences, ending_of, live_differences
-from chaos.lives import LONGEST_LIFE_SECONDS, Home, begin, emulator, end_of, ended, kill, live, warm_up
+from chaos.lives import LONGEST_LIFE_SECONDS, Command, Home, begin, emulator, end_of, ended, kill, live, warm_up
 
 HANDS = 2
 LINGER = "0..0.05"  # how long batches take where time is left to chance, in seconds
@@ -116,17 +116,22 @@ def ground(folder: Path, *, say: Say = lambda _: None) -> Generator[Ground]:
 def kill_everywhere(here: Ground, *, sides: Sequence[When] = EVERY_SIDE, repeats: bool = True) -> Result:
     """Die before, and after, each effect of an undisturbed run; resume; compare.
 
-    Without `repeats`: of effects that are called alike, only the first and the last.
+    `repeats`: as `worth_dying_at` says.
     """
     trials = [partial(_undisturbed_again, here.home("again", here.prompt_url), here.calm)]
-    for number, label in enumerate(here.labels, 1):
-        if not repeats and label in here.labels[: number - 1] and label in here.labels[number:]:
-            continue
+    for number, label in worth_dying_at(here.labels, repeats=repeats):
         for side in sides:
             home = here.home(f"{number:03d}-{side}", here.prompt_url)
             after = f"died {side} effect {number}, {label}"
             trials.append(partial(_die_and_resume, home, Death(number, side), None, after, here.calm))
     return here.try_all("every effect", trials)
+
+
+def worth_dying_at(labels: Sequence[str], *, repeats: bool) -> Iterator[tuple[int, str]]:
+    """Each effect with its number. Without `repeats`: of effects that are called alike, only the first and the last."""
+    for number, label in enumerate(labels, 1):
+        if repeats or label not in labels[: number - 1] or label not in labels[number:]:
+            yield number, label
 
 
 def kill_twice(here: Ground, times: int, *, seed: int = 0) -> Result:
@@ -190,7 +195,7 @@ def _undisturbed(home: Home) -> tuple[list[str], Ending, float]:
 
 def _undisturbed_again(home: Home, calm: Ending) -> Trial:
     """Two undisturbed runs end alike, or comparing says nothing."""
-    return _finish(home, "nothing was done to it", calm, lives=1)
+    return finish(home, "nothing was done to it", calm, lives=1)
 
 
 def _die_and_resume(home: Home, death: Death, again: Death | None, after: str, calm: Ending) -> Trial:
@@ -198,9 +203,9 @@ def _die_and_resume(home: Home, death: Death, again: Death | None, after: str, c
         status = live(home, each)
         # What is left for the second life may have fewer effects than it was to die at.
         if status != KILLED and not (status == 0 and each is again):
-            words = f"it should have died; it {_how(status)}: {home.last_words()}"
+            words = f"it should have died; it {how(status)}: {home.last_words()}"
             return Trial(after, 1, [Failure("did not end", after, words)])
-    return _finish(home, after, calm, lives=3 if again else 2)
+    return finish(home, after, calm, lives=3 if again else 2)
 
 
 def _kill_and_resume(home: Home, moments: list[float], calm: Ending) -> Trial:
@@ -213,7 +218,7 @@ def _kill_and_resume(home: Home, moments: list[float], calm: Ending) -> Trial:
             break
         kill(life)
     after = "SIGKILL after " + ", ".join(f"{moment:.3f}" for moment in moments[:lives]) + " s"
-    return _finish(home, after, calm, lives=lives + 1)
+    return finish(home, after, calm, lives=lives + 1)
 
 
 def _share(home: Home, moment: float | None, calm: Ending) -> Trial:
@@ -229,18 +234,18 @@ def _share(home: Home, moment: float | None, calm: Ending) -> Trial:
         failures.append(_stopped(home, after, status))
     if status := end_of(other):
         failures.append(_stopped(home, after, status))
-    trial = _finish(home, after, calm, lives=3)
+    trial = finish(home, after, calm, lives=3)
     return Trial(after, trial.lives, failures + trial.failures, trial.left_behind)
 
 
 def _stopped(home: Home, after: str, status: int) -> Failure:
-    return Failure("did not end", after, f"a worker {_how(status)}: {home.last_words()}; see {home.log}")
+    return Failure("did not end", after, f"a worker {how(status)}: {home.last_words()}; see {home.log}")
 
 
-def _finish(home: Home, after: str, calm: Ending, *, lives: int) -> Trial:
-    """Let the run finish, and compare its end with the undisturbed one's."""
-    if status := live(home):
-        words = f"resumed, it {_how(status)}: {home.last_words()}; see {home.log}"
+def finish(home: Home, after: str, calm: Ending, *, lives: int, command: Command | None = None) -> Trial:
+    """Let the run (or a command about it) finish, and compare its end with the undisturbed one's."""
+    if status := live(home, command=command):
+        words = f"resumed, it {how(status)}: {home.last_words()}; see {home.log}"
         return Trial(after, lives, [Failure("did not end", after, words)])
     try:
         found = ending_of(home)
@@ -251,7 +256,7 @@ def _finish(home: Home, after: str, calm: Ending, *, lives: int) -> Trial:
     return Trial(after, lives, failures, found.left_behind)
 
 
-def _how(status: int) -> str:
+def how(status: int) -> str:
     too_long = f"was still at it after {LONGEST_LIFE_SECONDS} s"
     return too_long if status == -signal.SIGKILL else f"ended with {status}"
 

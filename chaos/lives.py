@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,10 @@ SMALL = Path(__file__).parent / "jobs" / "small"
 RUN = "run-1"
 SETTLE_SECONDS = "1"
 LONGEST_LIFE_SECONDS = 60
-AT_THE_BUDGET, STOPPED_BY_WORLD = 4, 3  # how a life ends that stopped on purpose
+AT_THE_BUDGET, STOPPED_BY_WORLD, HALTED = 4, 3, 5  # how a life ends that stopped on purpose
+
+Command = Callable[[], int]  # of a person's about a run, as the command line calls it; returns its exit status
+Stage = tuple[str, int]  # its name, and that it begins for the n-th time
 
 
 R = TypeVar("R")
@@ -73,15 +77,22 @@ class Home:
         return json.loads((self.folder / "effects.json").read_text())
 
 
+class _Halted(Exception):
+    """The stage that this life was to stop before begins."""
+
+
 class _Watched(Orchestrator):
     """Notes which stage an effect is of, and tries a stage again at once."""
 
-    def __init__(self, effects: Effects) -> None:
+    def __init__(self, effects: Effects, until: Stage | None) -> None:
         super().__init__(pauses=[0] * len(RETRY_AFTER_SECONDS))
-        self._effects = effects
+        self._effects, self._until, self._begun = effects, until, Counter[str]()
 
     async def call(self, stage: Callable[..., Awaitable[R]], *args: Any, **parameters: Any) -> R:
-        self._effects.stage = getattr(stage, "__name__", "")
+        self._effects.stage = name = getattr(stage, "__name__", "")
+        self._begun[name] += 1
+        if (name, self._begun[name]) == self._until:
+            raise _Halted
         return await super().call(stage, *args, **parameters)
 
 
@@ -114,17 +125,17 @@ def emulator(folder: Path, batch_seconds: str, faults: Path | None = None) -> Ge
             process.terminate()
 
 
-def live(home: Home, death: Death | None = None) -> int:
+def live(home: Home, death: Death | None = None, *, until: Stage | None = None, command: Command | None = None) -> int:
     """Start a life and see it end. Returns its exit status, negative for a signal."""
-    return end_of(begin(home, death))
+    return end_of(begin(home, death, until=until, command=command))
 
 
-def begin(home: Home, death: Death | None = None) -> int:
-    """Start a life. Returns its process id."""
+def begin(home: Home, death: Death | None = None, *, until: Stage | None = None, command: Command | None = None) -> int:
+    """Start a life: it works on the run, `until` a stage begins, or does what a person asks. Its process id."""
     home.folder.mkdir(parents=True, exist_ok=True)
     pid = os.fork()
     if not pid:
-        _live(home, death)
+        _live(home, death, until, command)
     return pid
 
 
@@ -150,7 +161,7 @@ def kill(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _live(home: Home, death: Death | None) -> NoReturn:
+def _live(home: Home, death: Death | None, until: Stage | None, command: Command | None) -> NoReturn:
     """Never returns: what the parent had in hand is not this process's to finish."""
     status = 1
     try:
@@ -169,11 +180,11 @@ def _live(home: Home, death: Death | None) -> NoReturn:
         effects = Effects(home.folder, death)
         effects.install()
 
-        with orchestrated_by(_Watched(effects)):
-            asyncio.run(pump(str(home.job), None, RUN, None, home.lane, home.budget))
+        status = _work(home, effects, until) if command is None else command()
         labels = list(effects.labels)
         (home.folder / "effects.json").write_text(json.dumps(labels))
-        status = 0
+    except _Halted:
+        status = HALTED
     except Stopped:
         status = AT_THE_BUDGET
     except StoppedByWorld:
@@ -184,3 +195,9 @@ def _live(home: Home, death: Death | None) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _work(home: Home, effects: Effects, until: Stage | None) -> int:
+    with orchestrated_by(_Watched(effects, until)):
+        asyncio.run(pump(str(home.job), None, RUN, None, home.lane, home.budget))
+    return 0

@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx2
 import pytest
 import yaml
 from conftest import ANSWER, PROMPT, answers_of, ask_ledger, make_job, run
+from sqlalchemy import create_engine, text
 
 from cli.main import app
-from rowtide.errors import UserMistake
+from rowtide.errors import Stopped, StoppedByJob, UserMistake
 from rowtide.ledger import ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.report.summary import as_text
@@ -330,3 +332,97 @@ def test_a_conversation_begins_afresh_or_goes_on_and_is_never_a_mixture(home: Pa
     mixed += "JOIN version v ON v.run_no = r.run_no AND v.version_no = t.version_no "
     mixed += "JOIN version w ON w.run_no = r.run_no AND w.version_no = r.version_no WHERE v.asking <> w.asking"
     assert ask_ledger(home, mixed) == [(0,)]
+
+
+BROKEN = {  # what of the job is wrong when it stops, and what is mended
+    "a check, on all": ({"answer": CHECKED.replace('row["id"] in ("m1", "m4", "m7")', "True")}, ("answer.py",)),
+    "a check, on most": (
+        {"answer": CHECKED.replace('row["id"] in ("m1", "m4", "m7")', 'row["id"] != "m3"')},
+        ("answer.py", "prompt.md"),
+    ),
+    "the prompt, on all": ({"prompt": PROMPT.replace("{{ message }}", "{{ message + 1 }}")}, ("prompt.md",)),
+    "the prompt, on most": (
+        {"prompt": PROMPT.replace("{{ message }}", "{{ message if id == 'm3' else message + 1 }}")},
+        ("prompt.md",),
+    ),
+}
+
+
+@pytest.mark.parametrize(("wrong", "mended"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_run_that_its_jobs_own_code_stopped_goes_on_when_that_is_mended(
+    home: Path, wrong: dict[str, str], mended: tuple[str, ...]
+) -> None:
+    given: dict[str, Any] = {"tiers": ["haiku"], "limits": {"batch_rows": 20, "enough_rows": 20}}
+    job = make_job(home.parent / "job", rows=40, **given, **wrong)
+    with pytest.raises(Stopped, match="the job's own code fails alike"):
+        go(job)
+    mend(job, *mended)
+    assert rowtide("amend", RUN) == 0
+    found = go(job)
+    assert (found["stopped"], found["loaded"], found["quarantined"], found["turns"]) == (None, 40, 0, 40)
+    assert spent_micro(home) == billed_micro()
+
+
+def test_rows_whose_check_still_raises_on_the_old_answer_are_asked_under_the_new_version(home: Path) -> None:
+    job = a_job_with_mistakes(home.parent / "job", 20)
+    assert go(job)["reasons"] == {"check_failed": 3}
+    mend(job)
+    (job / "prompt.md").write_text(PROMPT.replace("{{ message }}", "{{ message }} [sic]"))
+    check = "\n\ndef check_it(answer, row):\n    return answer.message.split('[sic]')[1] or None\n"
+    (job / "answer.py").write_text(ANSWER + check)  # it raises on what the old prompt brought
+    assert rowtide("amend", RUN) == 0
+    found = go(job)
+    assert (found["loaded"], found["quarantined"], found["turns"]) == (20, 0, 23)
+    assert ask_ledger(home, "SELECT row_key FROM row WHERE version_no = 1") == [("m1",), ("m4",), ("m7",)]
+    assert spent_micro(home) == billed_micro()
+
+
+def test_a_check_that_raises_passes_nothing_and_one_that_raises_on_most_takes_nothing_out(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(home.parent / "job", rows=30, tiers=["haiku"])
+    assert go(job)["loaded"] == 30
+    (job / "answer.py").write_text(CHECKED)
+    assert rowtide("recheck", RUN) == 0
+    said = capsys.readouterr().out
+    assert "27 accepted or loaded that pass\n          3 accepted or loaded that fail" in said
+    assert "check_message (answer.py:13) raised ValueError: could not convert string to float: ''" in said
+    (job / "answer.py").write_text(CHECKED.replace('row["id"] in ("m1", "m4", "m7")', "True"))
+    with pytest.raises(StoppedByJob, match="fails alike on 30 of 30 stored answers: check_message"):
+        rowtide("recheck", RUN, "--take-out")
+    assert len(answers_of(home)) == 30
+    (job / "answer.py").write_text(CHECKED)
+    found = run(job, run_id="r2")
+    assert (found["unchanged"], found["quarantined"], found["turns"]) == (27, 3, 3), "who fails is asked again"
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "duckdb", "postgres"])
+def test_what_fails_is_taken_out_of_a_table_and_loaded_again_when_it_passes(
+    home: Path, request: pytest.FixtureRequest, engine: str
+) -> None:
+    url = {"sqlite": f"sqlite:///{home.parent}/sink.db", "duckdb": f"duckdb:///{home.parent}/sink.duckdb"}.get(engine)
+    url = url or request.getfixturevalue("postgres_url")
+    job = make_job(home.parent / "job", rows=12, tiers=["haiku"], sink={"kind": "sql", "url": url, "table": "answers"})
+
+    def standing() -> dict[str, str]:
+        query = "SELECT row_key, topic FROM answers"
+        if engine == "duckdb":
+            with duckdb.connect(url.removeprefix("duckdb:///")) as sink:
+                return dict(sink.execute(query).fetchall())
+        database = create_engine(url)
+        with database.connect() as sink:
+            found = dict(sink.execute(text(query)).tuples().all())
+        database.dispose()
+        return found
+
+    assert go(job)["loaded"] == 12
+    before = standing()
+    (job / "answer.py").write_text(STRICT)
+    for _ in range(2):
+        assert rowtide("recheck", RUN, "--take-out") == 0
+        assert standing() == {key: topic for key, topic in before.items() if topic != "product"}
+    assert ask_ledger(home, "SELECT count(*) FROM loaded") == [(8,)]
+    mend(job, "answer.py")
+    assert rowtide("recheck", RUN) == 0
+    assert (go(job)["loaded"], standing()) == (12, before)
+    assert spent_micro(home) == billed_micro()

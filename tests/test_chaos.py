@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chaos.commands import kill_commands
 from chaos.faults import RULES, Disturbance, endure
 from chaos.kill import Ground, Result, ground, kill_everywhere, kill_twice, sigkill, sigkill_live, two_workers
 
@@ -27,6 +28,13 @@ def test_it_may_die_at_any_effect(here: Ground) -> None:
     """Commits, requests, tool calls, files: each kind is died at, just after it, while what is buffered is lost."""
     result = kill_everywhere(here, sides=["after"], repeats=False)
     assert len(result.trials) > 60
+    assert failed(result) == []
+
+
+def test_what_a_person_does_to_a_run_may_die_at_any_effect(here: Ground) -> None:
+    """Amend, recheck with and without taking out, reload into a lost or a second sink: given again, it ends whole."""
+    result = kill_commands(here, sides=["after"], repeats=False)
+    assert len(result.trials) > 25
     assert failed(result) == []
 
 

@@ -152,8 +152,11 @@ def after_check(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
 
 
 def after_amend(job: JobSpec, row: RowAt, move: Move) -> Answer | Restart | GiveUp:
-    """Decide what follows a reply to what is no longer asked: an answer that passes counts, all else is asked anew."""
-    if isinstance(move, Answer) or (isinstance(move, GiveUp) and move.failure):
+    """Decide what follows a reply to what is no longer asked: an answer that passes counts, all else is asked anew.
+
+    That is so where the job's own code failed too: a check of today may rest on what only today's prompt brings.
+    """
+    if isinstance(move, Answer):
         return move
     detail = move.told if isinstance(move, Correct) else getattr(move, "detail", "")
     return ask_anew(job, row, getattr(move, "reason", "amended"), detail)

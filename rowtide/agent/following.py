@@ -59,8 +59,9 @@ async def follow(work: Work, pool: ToolPool, *, clock: Clock) -> int:
                 replied = ledger_turns.replied_page(tx, work.run, after=after, last=share.last, limit=PAGE_ROWS)
             if not replied:
                 break
-            page, by_the_api = decide(work, replied)
-            _check_alike(work, replied, page, now=clock())
+            moves, by_the_api = decide(work, replied)
+            _check_alike(work, replied, moves, now=clock())
+            page = [(row, _under(work, row, move)) for row, move in moves]
             heard = await call_tools(work, pool, page, clock=clock)
             _apply(work, page, heard, by_the_api, now=clock())
             after = page[-1][0].row_no
@@ -83,7 +84,7 @@ def answers_among(work: Work, replied: Sequence[tuple[RowAt, str, bytes]]) -> di
 
 
 def decide(work: Work, page: Sequence[tuple[RowAt, str, bytes]]) -> tuple[list[tuple[RowAt, Move]], list[ToolRecord]]:
-    """Each row's move after a reply (row, stop_reason, content); and the calls that the API made for them itself."""
+    """Each row's move after a reply (row, stop_reason, content), whichever version asked; and the API's own calls."""
     spec = work.job.spec
     rows = [row for row, *_ in page]
     with work.ledger.view() as tx:
@@ -115,7 +116,7 @@ def decide(work: Work, page: Sequence[tuple[RowAt, str, bytes]]) -> tuple[list[t
         judged = partial(judging, row=partial(row_values, row.row_no), outputs=partial(said, row.row_no))
         times_made = partial(_times_made, work.servers, outputs.get(row.row_no, ()))
         moves.append((row, next_move(spec, row, stop_reason, blocks, judged, times_made)))
-    return [_under(work, row, move) for row, move in moves], by_the_api
+    return moves, by_the_api
 
 
 def _check_alike(
@@ -127,8 +128,8 @@ def _check_alike(
         check_alike(work, "answer", failures, judged, now=now)
 
 
-def _under(work: Work, row: RowAt, move: Move) -> tuple[RowAt, Move]:
-    return row, after_amend(work.job.spec, row, move) if row.version_no in work.earlier_versions else move
+def _under(work: Work, row: RowAt, move: Move) -> Move:
+    return after_amend(work.job.spec, row, move) if row.version_no in work.earlier_versions else move
 
 
 def _apply(

@@ -1,7 +1,7 @@
 """Stored answers judged again under today's checks and gates. Nothing is asked, so it costs nothing."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -9,9 +9,10 @@ import orjson
 from rowtide.agent.agent import Verdict, text_of
 from rowtide.agent.checks import ToolOutput, judge
 from rowtide.agent.self_check import verdict_of
-from rowtide.errors import UserMistake
+from rowtide.errors import StoppedByJob, UserMistake
 from rowtide.gates.pages import Pages
 from rowtide.gates.tallies import failing_rows
+from rowtide.job.job_code import is_everybodys, most_alike
 from rowtide.job.job_folder import Job
 from rowtide.job.versions import JobVersion, version_from
 from rowtide.ledger import ledger as ledgers
@@ -53,7 +54,8 @@ def recheck(
     """Judge a run's stored answers again. What passes is accepted unless it is dry; what fails is told, and taken out
     of the sink only where that is asked for.
 
-    Page by page, each judged before it is written: a life that dies leaves pages that are judged once more.
+    Page by page, each judged before it is written: a life that dies leaves pages that are judged once more. Raises
+    StoppedByJob, with the page as it was, when most of a page's answers fail alike in the job's own code.
     """
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
@@ -61,7 +63,7 @@ def recheck(
             raise UserMistake(f"a process works on run {run_id} at this moment: wait for its end, or use --dry-run")
     gate, found = _gate(job), Rechecked()
     for page in _pages(ledger, run, only_loaded=only_loaded):
-        verdicts = _judged(ledger, job, page, gate)
+        verdicts = _judged(ledger, job, page, gate, are_all=True)
         _tell(found, page, verdicts)
         if not is_dry:
             run = _write(ledger, run, job, page, verdicts, hand)
@@ -88,7 +90,7 @@ def take_over(ledger: Ledger, run: Run, job: Job, hand: Signed) -> None:
             if not page:
                 break
             after, theirs = page[-1][0], {number: each.row for number, each in page}
-            verdicts = _judged(ledger, job, [each for _, each in page], gate)
+            verdicts = _judged(ledger, job, [each for _, each in page], gate, are_all=False)
             passing = {
                 n: verdicts[row.row_no].content for n, row in theirs.items() if not verdicts[row.row_no].problems
             }
@@ -151,10 +153,26 @@ def _evidence(ledger: Ledger, page: Sequence[Stored]) -> Evidence:
         )
 
 
-def _judged(ledger: Ledger, job: Job, page: Sequence[Stored], gate: Pages | None) -> dict[int, Verdict]:
-    """What today's checks, and then the gate over answers, say of each row's answer."""
+def _judged(
+    ledger: Ledger, job: Job, page: Sequence[Stored], gate: Pages | None, *, are_all: bool
+) -> dict[int, Verdict]:
+    """What today's checks, and then the gate over answers, say of each row's answer. `are_all`: nobody else is asked.
+
+    Raises StoppedByJob when most of the page fail alike in the job's own code: that is no fault of theirs.
+    """
     known = _evidence(ledger, page)
-    return _gated({each.row.row_no: _verdict(job, each, known) for each in page}, gate)
+    verdicts = {each.row.row_no: _verdict(job, each, known) for each in page}
+    _check_alike(verdicts.values(), are_all=are_all)
+    # A check that comes to no verdict has not passed anything.
+    told = {n: Verdict(b"", [each.failure.words]) if each.failure else each for n, each in verdicts.items()}
+    return _gated(told, gate)
+
+
+def _check_alike(verdicts: Collection[Verdict], *, are_all: bool) -> None:
+    found = most_alike([each.failure for each in verdicts if each.failure])
+    if found and is_everybodys(found[1], len(verdicts), are_all=are_all):
+        why = f"the job's own code fails alike on {found[1]:,} of {len(verdicts):,} stored answers: {found[0].words}"
+        raise StoppedByJob(f"{why}; mend it, and judge them again")
 
 
 def _verdict(job: Job, each: Stored, known: Evidence) -> Verdict:
@@ -167,7 +185,7 @@ def _verdict(job: Job, each: Stored, known: Evidence) -> Verdict:
         row=lambda: orjson.loads(known.contents[number]),
         outputs=lambda: known.outputs.get(number, []),
     )
-    if verdict.problems or each.state != "quarantined" or not job.spec.checks.self_check:
+    if verdict.problems or verdict.failure or each.state != "quarantined" or not job.spec.checks.self_check:
         return verdict
     looked = known.looks.get(number)
     return verdict_of(text_of(orjson.loads(looked)), verdict.content) if looked else Verdict(b"", [UNSEEN])

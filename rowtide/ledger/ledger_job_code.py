@@ -19,7 +19,9 @@ UNFILLED = "state = 'quarantined' AND reason = 'template_failed'"
 TRIED = {
     "prompt": f"state <> 'ready' AND (turn > 0 OR batch_no IS NOT NULL OR {UNFILLED})",
     "rubric": f"(EXISTS (SELECT 1 FROM turn t WHERE t.row_no = row.row_no AND t.kind = 'check') OR {UNFILLED})",
-    "answer": "turn > 0 AND state IN ('answered', 'accepted', 'loaded', 'quarantined')",
+    # What an earlier run was answered counts where it passes what the job is today.
+    "answer": "(turn > 0 AND state IN ('answered', 'accepted', 'loaded', 'quarantined') "
+    "OR state = 'unchanged' AND reason IS NULL)",
 }
 
 

@@ -119,6 +119,8 @@ class FolderPart:
                 table = self._read(file)
                 if (kept := without(table, keys)).num_rows < table.num_rows:
                     self._put(file, kept)
+                else:  # a life that died here may have written it, and not the manifest
+                    self._files[self._name(file)] = {"rows": table.num_rows, "bytes": file.stat().st_size}
         columns = {column.name: column.kind for column in self._sink.columns}
         manifest = {
             "columns": columns,
