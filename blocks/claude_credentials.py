@@ -9,6 +9,7 @@ from pydantic import Field, HttpUrl, SecretStr
 from blocks.documents import NAME, stored
 from rowtide.api.claude import Claude
 from rowtide.api.which_api import DEFAULT_URL, OWN_EMULATOR, REHEARSAL, Api, check_same, named
+from rowtide.environment import number_in
 from rowtide.errors import UserMistake
 from rowtide.ledger.ledger import Run
 
@@ -39,6 +40,7 @@ class ClaudeCredentials(Block):
     settle_seconds: float = Field(
         default=SETTLE_SECONDS,
         ge=0,
+        le=86_400,
         description="How long the server may take to list a batch it has taken. Too short a time can pay twice.",
     )
 
@@ -49,8 +51,8 @@ class ClaudeCredentials(Block):
         if not key:
             raise UserMistake(f"ANTHROPIC_API_KEY is not set, and there is no block {SLUG}/{NAME}")
         base_url = os.environ.get("ANTHROPIC_BASE_URL") or DEFAULT_URL
-        settle = os.environ.get("ROWTIDE_SETTLE_SECONDS") or SETTLE_SECONDS
-        return cls(api_key=SecretStr(key), base_url=base_url, settle_seconds=float(settle))
+        settle = number_in(os.environ, "ROWTIDE_SETTLE_SECONDS", SETTLE_SECONDS, least=0, most=86_400)
+        return cls(api_key=SecretStr(key), base_url=base_url, settle_seconds=settle)
 
     @classmethod
     async def in_force(cls) -> "ClaudeCredentials":

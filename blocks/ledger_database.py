@@ -103,7 +103,7 @@ class LedgerDatabase(Block):
         api = await ClaudeCredentials.api_in_force()
         found = await plan(folder, source, environment, await overrides_in_force(), tiers, provided)
         found = replace(found, job=in_rehearsal(found.job, api.name), api=api)
-        open_sink(found.job.spec.sink, self.home, found.job.answer, os.environ)[0].check()
+        open_sink(found.job.spec.sink, self.home, found.job.answer, os.environ, found.job.folder)[0].check()
         return found
 
     @asynccontextmanager

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from cli.homes import home
+from cli.numbers import Port
 
 
 def emulator(
     *,
-    port: int = 8787,
+    port: Port = 8787,
     data: Path | None = None,
     faults: Path | None = None,
     limits: str | None = None,

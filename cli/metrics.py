@@ -2,10 +2,11 @@
 
 from cli.homes import existing_ledger
 from cli.measuring import Meters
+from cli.numbers import Port
 from cli.say import err
 
 
-def metrics(*, host: str = "127.0.0.1", port: int = 9464) -> int:
+def metrics(*, host: str = "127.0.0.1", port: Port = 9464) -> int:
     """Serve figures of all runs for Prometheus, at /metrics, until interrupted. One for a ledger is enough.
 
     Parameters

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 from rich.table import Table
 
 from blocks.claude_credentials import ClaudeCredentials
 from cli.homes import home, is_rehearsal, rehearse_without_key
-from cli.pump import Amount, AskedLane, claude_server, planned
+from cli.numbers import Amount, Count
+from cli.pump import AskedLane, claude_server, planned
 from cli.say import out
 from rowtide.forecast.forecast_words import Grid, as_json, in_a_sentence, tables, warnings_of
 from rowtide.forecast.foreseeing import Seen, as_asked, foresee
@@ -24,18 +25,16 @@ from rowtide.ledger import ledger_history
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.work import Plan
 
-Whole = Annotated[int, Parameter(validator=validators.Number(gte=1))]
-
 
 def plan_(
     job: str,
     *,
     source: Path | None = None,
-    limit: Whole | None = None,
-    sample: Whole = 50,
+    limit: Count | None = None,
+    sample: Count = 50,
     lane: AskedLane = "auto",
-    budget: Amount = None,
-    finish_within: Amount = None,
+    budget: Amount | None = None,
+    finish_within: Amount | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Say what a run would likely take and cost, before it is paid for. Nothing is asked and nothing is written.

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from cli.homes import home
+from rowtide.environment import number_in
 from rowtide.errors import UserMistake
 
 LOGIN = "PREFECT_API_AUTH_STRING"
@@ -33,7 +34,7 @@ def server_url() -> str | None:
         if url:
             _check(url, who)
             return url
-    here = f"127.0.0.1:{os.environ.get('ROWTIDE_PREFECT_PORT', '4200')}"
+    here = f"127.0.0.1:{number_in(os.environ, 'ROWTIDE_PREFECT_PORT', 4200, least=0, most=65_535):.0f}"
     return f"http://{here}/api" if _is_prefect(here) else None
 
 

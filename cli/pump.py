@@ -4,14 +4,14 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Collection, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
 from blocks.ledger_database import LedgerDatabase
 from cli import say
@@ -43,19 +43,24 @@ AskedPrefect = Annotated[
     ),
 ]
 AsJson = Annotated[bool, Parameter(negative="", help="Print one JSON object last on stdout.")]
-Amount = Annotated[float | None, Parameter(validator=validators.Number(gt=0))]
-
 
 Go = Callable[..., Awaitable[dict[str, Any]]]
 """The pump, or Prefect's flow around it."""
 
 
 def pump(
-    run_id: str, *, as_json: bool, prefect: bool | None, min_loaded: float | None = None, **parameters: Any
+    run_id: str,
+    *,
+    as_json: bool,
+    prefect: bool | None,
+    min_loaded: float | None = None,
+    said: Collection[str] = (),
+    **parameters: Any,
 ) -> int:
     """Run the stages to their end and print what came of it. Returns the exit status.
 
-    `prefect`: through Prefect's flow, whose server is started if there is none; None: if there is one.
+    `prefect`: through Prefect's flow, whose server is started if there is none; None: if there is one. `said` are the
+    warnings that were given already.
     """
     say.at_work_on = run_id
     with claude_server(), _way(prefect) as go:
@@ -70,7 +75,8 @@ def pump(
     if as_json:
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
     else:
-        out.print(as_text(found, results=results_of(run_id), ledger=tilde(home() / "ledger.db")), markup=False)
+        where = {"results": results_of(run_id), "ledger": tilde(home() / "ledger.db")}
+        out.print(as_text(found, **where, said=said), markup=False)
         out.print(f"report   {tilde(report_of(run_id))} · any row: rowtide show KEY", markup=False)
     if (status := status_of(found)) is Exit.TOO_FEW:
         complain(f"{too_few(found)} (exit {status.value})")

@@ -18,7 +18,7 @@ from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_batches, ledger_purge
 from rowtide.ledger.ledger import Ledger, Run
 
-AGE = re.compile(r"(\d+(?:\.\d+)?) ?(h|d|w)?")
+AGE = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,9})?) ?(h|d|w)?")
 HOURS = {"h": 1, "d": 24, "w": 168, None: 24}
 
 

@@ -52,7 +52,7 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
                 "reason": each.reason,
                 "rows": each.rows,
                 "example": {"row_key": each.row_key, "detail": each.detail},
-                "advice": advice(each.reason),
+                "advice": advice(each.reason, can_climb=each.can_climb),
             }
             for each in groups
         ]
@@ -64,7 +64,9 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
     table = Table("reason", "rows", "such as", "what can be done", box=None, pad_edge=False)
     for each in groups:
         example = f"{each.row_key}: {each.detail}".replace("\n", " ")
-        table.add_row(each.reason, f"{each.rows:,}", Text(shown(example, 90)), advice(each.reason))
+        table.add_row(
+            each.reason, f"{each.rows:,}", Text(shown(example, 90)), advice(each.reason, can_climb=each.can_climb)
+        )
     if groups:
         out.print(table)
     return 0

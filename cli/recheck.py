@@ -46,7 +46,7 @@ def recheck_(target: str, *, dry_run: Flag = False, take_out: Flag = False) -> i
             run = ledgers.find_run(tx, target) if ledgers.has_run(tx, target) else None
         folder = Path(run.job_folder) if run else find_job(target, jobs=Path("jobs"))
         job = in_rehearsal(load_job(folder), run.api if run else in_environment(os.environ))
-        sink = open_sink(job.spec.sink, home(), job.answer, os.environ)[0]
+        sink = open_sink(job.spec.sink, home(), job.answer, os.environ, job.folder)[0]
         with ledger.view() as tx:
             runs = [run.run_id] if run else ledger_rechecks.runs_in_sink(tx, job.name, sink.location)
         for each in runs:

@@ -53,7 +53,8 @@ def reload_(
         newest = runs[0]
         job = in_rehearsal(load_job(Path(newest.job_folder)), newest.api)
         spec = _asked(newest, sink, table, kind) if sink else job.spec.sink
-        done = reload(ledger, runs, job, spec, home(), os.environ, now=datetime.now(UTC))
+        folder = Path.cwd() if sink else job.folder  # what a person says, and what the job says
+        done = reload(ledger, runs, job, spec, home(), os.environ, folder, now=datetime.now(UTC))
     _tell(done, newest)
     return EXIT_STOPPED if done.refused else 0
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
 from cli.homes import existing_ledger
+from cli.numbers import Count
 from cli.say import err, out, tilde
 from rowtide.api.which_api import in_words
 from rowtide.errors import UserMistake
@@ -29,7 +30,7 @@ def results_(
     to: Path | None = None,
     where: str | None = None,
     format: Format | None = None,
-    limit: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 50,
+    limit: Count = 50,
 ) -> int:
     """Read the accepted answers of a run, or the newest of each row of a job, wherever they were loaded.
 

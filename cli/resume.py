@@ -1,20 +1,23 @@
 """`rowtide resume RUN`."""
 
 import os
-from typing import Annotated
-
-from cyclopts import Parameter, validators
 
 from cli.homes import existing_ledger
+from cli.numbers import Amount
 from cli.pump import AsJson, AskedPrefect, pump, say_rehearsal
+from cli.say import err
 from rowtide.api.which_api import check_same, in_environment
+from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_batches, ledger_costs
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.words import usd
 
 
 def resume(
     run: str,
     *,
-    budget: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
+    budget: Amount | None = None,
     prefect: AskedPrefect = None,
     json: AsJson = False,
 ) -> int:
@@ -27,13 +30,16 @@ def resume(
     run
         The run's id, as `rowtide runs` lists it.
     budget
-        A larger budget than the run has, in US dollars, all that it has spent included.
+        The run's budget from now on, larger or smaller, in US dollars; all that it has spent counts.
     """
     now = in_environment(os.environ)
-    with existing_ledger(run) as ledger, ledger.view() as tx:
-        found = ledgers.find_run(tx, run)
-    check_same(found.run_id, found.api, now)
-    say_rehearsal()
+    with existing_ledger(run) as ledger:
+        with ledger.view() as tx:
+            found = ledgers.find_run(tx, run)
+        check_same(found.run_id, found.api, now)
+        say_rehearsal()
+        if budget is not None:
+            _give_budget(ledger, found, round(budget * MICRO))
     return pump(
         found.run_id,
         as_json=json,
@@ -42,5 +48,16 @@ def resume(
         source=found.source_path,
         limit=found.row_limit,
         lane=found.lane,
-        budget=budget,
+    )
+
+
+def _give_budget(ledger: Ledger, run: Run, micro: int) -> None:
+    """Set the run's budget, and say what it was and what is left of it."""
+    with ledger.page() as tx:
+        counted = ledger_batches.spent_micro(tx, run) + ledger_batches.reserved_micro(tx, run)
+        ledger_costs.set_budget(tx, run, micro)
+    before = "none" if run.budget_micro is None else usd(run.budget_micro / MICRO)
+    left = "" if counted < micro else ", so nothing more is sent"
+    err.print(
+        f"budget: {usd(micro / MICRO)}, it was {before}; {usd(counted / MICRO)} of it is spent{left}", markup=False
     )

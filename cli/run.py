@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cli.homes import rehearse_without_key
-from cli.pump import Amount, AsJson, AskedLane, AskedPrefect, planned, pump, say_rehearsal
+from cli.numbers import Amount, Count
+from cli.pump import AsJson, AskedLane, AskedPrefect, planned, pump, say_rehearsal
 from cli.say import err
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import find_job
@@ -15,11 +16,11 @@ def run(
     job: str,
     *,
     source: Path | None = None,
-    limit: int | None = None,
+    limit: Count | None = None,
     lane: AskedLane = "auto",
-    budget: Amount = None,
-    finish_within: Amount = None,
-    min_loaded: Amount = None,
+    budget: Amount | None = None,
+    finish_within: Amount | None = None,
+    min_loaded: Amount | None = None,
     prefect: AskedPrefect = None,
     json: AsJson = False,
 ) -> int:
@@ -46,8 +47,10 @@ def run(
         Print one JSON object last on stdout.
     """
     folder = find_job(job, jobs=Path("jobs"))
+    run_id, warnings = _begin(folder, source)
     return pump(
-        _begin(folder, source),
+        run_id,
+        said=warnings,
         as_json=json,
         prefect=prefect,
         min_loaded=min_loaded,
@@ -60,12 +63,12 @@ def run(
     )
 
 
-def _begin(folder: Path, source: Path | None) -> str:
-    """Find the mistakes, before any server is started, and name the run."""
+def _begin(folder: Path, source: Path | None) -> tuple[str, list[str]]:
+    """Find the mistakes, before any server is started, and name the run. Returns its id, and what was warned of."""
     rehearse_without_key()
     found = planned(folder, source)
     say_rehearsal(instead_of=read_spec(folder).sink, sink=found.job.spec.sink)
     said = [f"source: {each}" for each in found.shape.notes] + [f"warning: {each}" for each in found.warnings]
     run_id = f"{folder.name}-{datetime.now(UTC):%m%d-%H%M%S}-{secrets.token_hex(2)}"
     err.print("\n".join([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"]), markup=False)
-    return run_id
+    return run_id, found.warnings

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from cli.homes import existing_ledgers
+from cli.numbers import Count
 from cli.say import out
 from rowtide.api.which_api import in_words
 from rowtide.ladder.catalogue import Catalogue, load_catalogue, read_overrides
@@ -21,7 +22,7 @@ from rowtide.report.summary import doubts, ladder
 COLUMNS = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns")
 
 
-def runs(*, limit: int = 20, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+def runs(*, limit: Count = 20, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     """List runs, newest first, with how their rows ended.
 
     Parameters

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import uvicorn
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
 from blocks.webhook_secrets import secrets_in_force
 from cli.announcing import Announcer, has_prefect
 from cli.homes import home
 from cli.measuring import Meters
+from cli.numbers import Count, Port
 from cli.receiver import Limits, Receiver, application
 from cli.say import err
 from rowtide.errors import UserMistake
@@ -23,18 +24,16 @@ from tasks.observe import observe
 
 EXIT_STOPPED = 1
 
-Positive = Annotated[int, Parameter(validator=validators.Number(gt=0))]
-
 
 def serve(
     *,
     host: str = "127.0.0.1",
-    port: int = 8788,
+    port: Port = 8788,
     unsigned: Annotated[bool, Parameter(negative="")] = False,
-    per_second: Positive = 2000,
-    body_bytes: Positive = 1_000_000,
-    flush_rows: Positive = 1000,
-    flush_seconds: Positive = 60,
+    per_second: Count = 2000,
+    body_bytes: Count = 1_000_000,
+    flush_rows: Count = 1000,
+    flush_seconds: Count = 60,
 ) -> int:
     """Receive rows by webhook for the jobs under jobs/, until interrupted.
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.homes import existing_ledger
+from cli.numbers import Count
 from cli.say import out
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
@@ -21,7 +22,7 @@ Flag = Annotated[bool, Parameter(negative="")]
 
 def settle(
     run: str,
-    batch: int | None = None,
+    batch: Count | None = None,
     *,
     found_as: str | None = None,
     send_again: Flag = False,

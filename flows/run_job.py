@@ -1,15 +1,20 @@
 """The pump as Prefect runs it: a form, retries, parking, and a page for each run."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from prefect import flow
+from pydantic import Field
 
 from flows.pump import pump
+from rowtide.job.job import MOST
 from rowtide.job.run_id import RunId
 from tasks.cancel_batches import cancel_batches
 from tasks.first_name import first_name
 from tasks.tell_ahead import tell_ahead
 from tasks.under_prefect import under_prefect
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Amount = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 
 
 @flow(name="run_job", flow_run_name=first_name, persist_result=False, on_cancellation=[cancel_batches])
@@ -17,10 +22,10 @@ async def run_job(
     job: str,
     source: str | None = None,
     run_id: RunId | None = None,
-    limit: int | None = None,
+    limit: Count | None = None,
     lane: Literal["auto", "batch", "live", "stream", "sequential"] = "auto",
-    budget: float | None = None,
-    finish_within_minutes: float | None = None,
+    budget: Amount | None = None,
+    finish_within_minutes: Amount | None = None,
     tiers: list[str] | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from blocks.ledger_database import LedgerDatabase
+from rowtide.environment import number_in
 from rowtide.intake.beginning import Asked, NothingWaits, begin
 from rowtide.intake.sources import INBOX
 from rowtide.job.job_folder import find_job
@@ -46,7 +47,7 @@ async def claim(job: str | None, at_least: int, older_than_seconds: float | None
 
 def _kept_for() -> timedelta:
     """How long the text of messages is kept that runs have read: ROWTIDE_INBOX_DAYS."""
-    return timedelta(days=float(os.environ.get("ROWTIDE_INBOX_DAYS") or INBOX_DAYS))
+    return timedelta(days=number_in(os.environ, "ROWTIDE_INBOX_DAYS", INBOX_DAYS, least=0, most=36_500))
 
 
 def _due(ledger: Ledger, job: str | None, at_least: int, older_than_seconds: float | None) -> Path | None:

@@ -20,7 +20,7 @@ PART_BYTES = 64_000_000  # of answers: a part is in memory whole, once
 async def load(run_id: str) -> int:
     """Finish the parts an earlier life began, then write the rest, if no gate holds it. Returns how many rows."""
     async with (await LedgerDatabase.in_force()).get_work(run_id) as work:
-        sink, columns = open_sink(work.job.spec.sink, work.home, work.job.answer, os.environ)
+        sink, columns = open_sink(work.job.spec.sink, work.home, work.job.answer, os.environ, work.job.folder)
         with work.ledger.page() as tx:
             parts = ledger_loads.unfinished(tx, work.run, sink.location)
         total = sum(load_part(work, sink, columns, part, clock=_now) for part in parts)

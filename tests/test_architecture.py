@@ -36,6 +36,7 @@ DECISIONS = {
     "answer_fields", "answer_values", "refusals",
     "job_code",
     "on_call", "titles",
+    "environment",
 }  # fmt: skip
 EDGES = {
     "csv_records", "json_lines",
@@ -58,6 +59,7 @@ EDGES = {
     "loading", "table_types",
     "ledger_answers", "results_table", "ledger_purge", "ledger_reloads", "reloading",
     "job_faults", "ledger_job_code", "supervision", "bounded_threads",
+    "database_url", "ledger_engine",
 }  # fmt: skip
 
 HEAVY = {
@@ -77,7 +79,7 @@ HEAVY = {
     "sklearn": {"rowtide/routing/router_fit.py"},
     "scipy": {"rowtide/routing/thresholds.py"},
     "sqlalchemy": {f"rowtide/ledger/{n}.py" for n in EDGES if "ledger" in n}
-    | {"rowtide/intake/sources.py"}
+    | {"rowtide/intake/sources.py", "rowtide/database_url.py"}
     | {f"rowtide/sinks/{n}.py" for n in ("sinks", "sink_tables", "sink_duckdb", "table_types")},
 }
 # What a decision has no use for: the machine, the network, the clock.

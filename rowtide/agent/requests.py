@@ -20,6 +20,7 @@ from rowtide.ladder.catalogue import Model
 from rowtide.tools.tool_rules import fenced
 
 BYTES_PER_TOKEN = 4
+IN_FULL = "it is paid for in full with every turn"
 MARK = "cache_control"
 OUTPUT = b'"output_config":{'
 THOUGHT = ("thinking", "redacted_thinking")
@@ -108,7 +109,7 @@ def cache_warnings(lengths: Sequence[int], minimums: Mapping[str, int]) -> list[
     where = f" in the shortest of {short:,} prefixes" if short > 1 else ""
     tiers = ", ".join(f"{tier} ({least:,})" for tier, least in short_for.items())
     what = f"what rows share is about {shortest:,} tokens{where}, fewer than can be cached by {tiers}"
-    return [f"{what}; it is paid for in full with every turn"]
+    return [f"{what}; {IN_FULL}"]
 
 
 def check_size(shared: bytes, models: Iterable[Model], limits: LimitsSpec) -> None:

@@ -131,7 +131,7 @@ def _quarantine(work: Work, page: Sequence[Read], failures: Mapping[int, list[st
 
 
 def _facts(work: Work) -> dict[str, float]:
-    sink = open_sink(work.job.spec.sink, work.home, work.job.answer, work.environment)[0].location
+    sink = open_sink(work.job.spec.sink, work.home, work.job.answer, work.environment, work.job.folder)[0].location
     with work.ledger.view() as tx:
         return ledger_gates.facts(tx, work.run.run_no) | ledger_gates.load_facts(tx, work.run, sink)
 

@@ -1,5 +1,6 @@
 """The beginning of a run, or of another life of it."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,10 @@ from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_apis, ledger_flow_runs, ledger_inbox, ledger_prefixes
 from rowtide.ledger.ledger import Ledger, Run
+from rowtide.words import usd
 from rowtide.work import Plan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,10 @@ def go_on(
         ledgers.go_on(tx, run_id, _micro(budget_usd), spec.owner, place_of(spec.runbook, Path(run.job_folder)))
         run = ledgers.find_run(tx, run_id)
         ledger_flow_runs.begin(tx, run, flow_run_id, now=now)
-        return run
+    if (asked := _micro(budget_usd)) is not None and run.budget_micro != asked:
+        words = "run %s keeps its budget of %s and is not given %s: `rowtide resume %s --budget` would lower it"
+        log.warning(words, run_id, usd((run.budget_micro or 0) / MICRO), usd(asked / MICRO), run_id)
+    return run
 
 
 def begun_by(ledger: Ledger, flow_run_id: str | None) -> str | None:

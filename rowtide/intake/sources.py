@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from rowtide.database_url import database_url
 from rowtide.errors import UserMistake, nearest
 from rowtide.intake.csv_records import Csv
 from rowtide.intake.json_lines import read_json_lines
@@ -213,7 +214,8 @@ class _Sql:
 
     def __init__(self, spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> None:
         assert spec.url is not None
-        self._url, self._query = expand(spec.url, environment), spec.query or ""
+        url = database_url(expand(spec.url, environment), "source.url", folder, keeps=False)
+        self._url, self._query = url.render_as_string(hide_password=False), spec.query or ""
         self._shown, self._folder = _without_password(self._url), folder
 
     def records(self) -> Weighed:

@@ -16,6 +16,10 @@ Effort = Literal["low", "medium", "high", "xhigh", "max"]
 Lane = Literal["batch", "live", "stream", "sequential"]
 
 
+MOST = 1_000_000_000  # of anything that is counted: more is a slip of the hand
+
+Whole = Annotated[int, Field(strict=True, le=MOST)]
+Real = Annotated[float, Field(strict=True, le=MOST, allow_inf_nan=False)]
 Remember = bool | float
 
 
@@ -39,7 +43,8 @@ class SourceSpec(Spec):
     skip_spaces: bool = False
     """Whether spaces that follow a CSV's delimiter mean nothing."""
     url: str | None = None
-    """Any SQLAlchemy URL, with `query`. `${NAME}` is taken from the environment."""
+    """Any SQLAlchemy URL, with `query`; the relative file of one is in the job's folder. `${NAME}` is taken from the
+    environment."""
     query: str | None = None
     """The SELECT whose rows are read; give it an ORDER BY."""
     inbox: list[str] | None = None
@@ -74,14 +79,15 @@ class SinkSpec(Spec):
     path: Path | None = None
     """A folder of parts (parquet, csv, jsonl), relative to ROWTIDE_HOME."""
     url: str | None = None
-    """A SQLAlchemy URL of SQLite, PostgreSQL or DuckDB, with `table`. `${NAME}` is taken from the environment."""
+    """A SQLAlchemy URL of SQLite, PostgreSQL or DuckDB, with `table`; a relative file is in the job's folder. `${NAME}`
+    is taken from the environment."""
     table: str | None = None
     """The table to upsert into, or `schema.table`; made from the answer model when absent."""
     partition_by: str | None = None
     """A field of the answer: Parquet parts go into a folder for each of its values (`field=value/`)."""
     lineage: bool = False
     """Whether each row says where it comes from: `_run`, `_tier`, `_turns`, `_cost_usd`, `_loaded_at`."""
-    part_rows: int = Field(default=50_000, ge=1)
+    part_rows: Whole = Field(default=50_000, ge=1)
     """The most rows in a part: one file (or one a partition), or one transaction."""
 
     @model_validator(mode="after")
@@ -124,18 +130,18 @@ class ToolServerSpec(Spec):
     """Whether rows that ask alike hear one call: `true`, or so many seconds; or each tool's. Errors never count."""
     error_if: str | dict[str, str] | None = None
     """A regular expression, or one for each tool: what it is found in is an error, though the tool does not say so."""
-    timeout_seconds: float = 30
+    timeout_seconds: Real = Field(default=30, gt=0, le=86_400)
     """How long one call may take."""
-    concurrency: int = Field(default=8, ge=1)
+    concurrency: Whole = Field(default=8, ge=1)
     """How many calls may be on the wire at once."""
-    calls_per_second: float | None = Field(default=None, gt=0)
+    calls_per_second: Real | None = Field(default=None, gt=0)
     """The most calls to begin in a second; no limit by default."""
 
     @field_validator("remember", mode="before")
     @classmethod
     def _how_long(cls, value: object) -> object:
         for each in value.values() if isinstance(value, dict) else [value]:
-            if not isinstance(each, bool) and not (isinstance(each, int | float) and each > 0):
+            if not isinstance(each, bool) and not (isinstance(each, int | float) and 0 < each <= MOST):
                 raise ValueError(f"true, false, or for how many seconds; or one of these for each tool; not {each!r}")
         return value
 
@@ -180,7 +186,7 @@ class SelfCheckSpec(Spec):
 
 
 class ChecksSpec(Spec):
-    corrections: int = Field(default=2, ge=0)
+    corrections: Whole = Field(default=2, ge=0)
     """How often a row is told what was wrong with its answer, at one tier, before it goes up the ladder."""
     grounding: list[GroundingSpec] = []
     """Claims that must stand in the output of a tool the row called."""
@@ -213,7 +219,7 @@ class StartSpec(Spec):
     """The rung these rows start on; by default the lowest."""
     effort: Effort | None = None
     """How hard the model thinks about them; by default what the model does unasked."""
-    turns: int | None = Field(default=None, ge=1)
+    turns: Whole | None = Field(default=None, ge=1)
     """Instead of `limits.turns`, for these rows."""
 
 
@@ -222,38 +228,38 @@ class DifficultySpec(Spec):
     """The columns the estimate looks at; by default all."""
     lookup: str | None = None
     """The column a tool looks up: a value made of common words is the harder to find."""
-    accuracy: float = Field(default=0.95, gt=0, lt=1)
+    accuracy: Real = Field(default=0.95, gt=0, lt=1)
     """The share of golden rows that must come out right when `fit-router` chooses where rows start."""
 
 
 class EscalationSpec(Spec):
     quote: bool = True
     """Whether the next tier reads what tools told the one before, and why it failed."""
-    yield_floor: float = Field(default=0.05, ge=0, le=1)
+    yield_floor: Real = Field(default=0.05, ge=0, le=1)
     """A tier that gets a smaller share of its rows accepted is skipped by those that climb."""
-    yield_after: int = Field(default=50, ge=1)
+    yield_after: Whole = Field(default=50, ge=1)
     """How many rows of a run a tier must have had before its yield counts."""
 
 
 class LiveSpec(Spec):
-    concurrency: int = Field(default=16, ge=1)
+    concurrency: Whole = Field(default=16, ge=1)
     """The most live calls at once; fewer when the API's rate limits say so."""
-    tail_rows: int = Field(default=20, ge=0)
+    tail_rows: Whole = Field(default=20, ge=0)
     """With `lane: auto`: the last so many rows, where they are under 2% of the run, do not wait for a batch."""
-    earlier_rows: int = Field(default=20, ge=0)
+    earlier_rows: Whole = Field(default=20, ge=0)
     """How many earlier rows a row of the sequential lane sees, with their answers."""
 
 
 class SloSpec(Spec):
-    window_days: float = Field(default=28, gt=0)
+    window_days: Real = Field(default=28, gt=0, le=36_500)
     """Over how many days, up to now, the objectives are measured: the runs that began in them."""
-    coverage: float | None = Field(default=None, gt=0, lt=1)
+    coverage: Real | None = Field(default=None, gt=0, lt=1)
     """Of the rows that came in and are settled, the share that must have a verified answer in the sink."""
-    accepted_share: float | None = Field(default=None, gt=0, lt=1)
+    accepted_share: Real | None = Field(default=None, gt=0, lt=1)
     """Of the rows that a model was asked about and that are settled, the share whose answer must be accepted."""
-    cost_per_accepted_row: float | None = Field(default=None, gt=0)
+    cost_per_accepted_row: Real | None = Field(default=None, gt=0)
     """What an accepted row may cost, in US dollars: all that was spent, over the rows that were accepted."""
-    oldest_waiting_seconds: float | None = Field(default=None, gt=0)
+    oldest_waiting_seconds: Real | None = Field(default=None, gt=0)
     """How long a row may wait to be settled: in the inbox, or in a run that is not over."""
 
     @property
@@ -263,39 +269,39 @@ class SloSpec(Spec):
 
 
 class LimitsSpec(Spec):
-    turns: int = Field(default=8, ge=1)
+    turns: Whole = Field(default=8, ge=1)
     """Model replies a row may take at one tier."""
-    tool_calls: int = Field(default=16, ge=0)
+    tool_calls: Whole = Field(default=16, ge=0)
     """Tool calls a row may make at one tier."""
-    repeats: int = Field(default=2, ge=1)
+    repeats: Whole = Field(default=2, ge=1)
     """How often a row may make one and the same call at one tier; once more is a loop."""
-    tokens: int | None = Field(default=None, ge=1)
+    tokens: Whole | None = Field(default=None, ge=1)
     """Tokens a row may read and write in all; no limit by default."""
-    row_usd: float | None = Field(default=None, gt=0)
+    row_usd: Real | None = Field(default=None, gt=0)
     """What one row may cost in all, in US dollars; no limit by default."""
-    budget_usd: float | None = Field(default=None, gt=0)
+    budget_usd: Real | None = Field(default=None, gt=0)
     """What a run may cost at worst, in US dollars; what would cross it is not sent. `--budget` says otherwise."""
-    day_usd: float | None = Field(default=None, gt=0)
+    day_usd: Real | None = Field(default=None, gt=0)
     """What this job's runs may cost at worst in one day (UTC) together, in US dollars."""
-    patience_seconds: float = Field(default=300, ge=0)
+    patience_seconds: Real = Field(default=300, ge=0)
     """How long a run of a deployment waits for its batches in a process; then it parks, and `resume_runs` wakes it."""
-    bounces: int = Field(default=3, ge=0)
+    bounces: Whole = Field(default=3, ge=0)
     """How often a row is sent again after the API errored, expired or canceled it."""
-    min_loaded: float | None = Field(default=None, gt=0)
+    min_loaded: Real | None = Field(default=None, gt=0)
     """The fewest rows that must be in the sink at a run's end: a share below 1, or a number; else it exits 5."""
-    same_errors: int = Field(default=10, ge=0)
+    same_errors: Whole = Field(default=10, ge=0)
     """So many rows that meet the same unforeseen error, and none beside them is answered, stop the run; 0: never."""
-    max_tokens: int = Field(default=4096, ge=1)
+    max_tokens: Whole = Field(default=4096, ge=1)
     """The longest reply, in tokens, thinking included."""
-    tool_output_chars: int = Field(default=8000, ge=100)
+    tool_output_chars: Whole = Field(default=8000, ge=100)
     """The longest tool output a model reads; the rest is cut, and it is told so."""
-    row_bytes: int = Field(default=1_000_000, ge=1)
+    row_bytes: Whole = Field(default=1_000_000, ge=1)
     """The largest row, as canonical JSON; a larger one is quarantined unread."""
-    batch_rows: int = Field(default=100_000, ge=1, le=100_000)
+    batch_rows: Whole = Field(default=100_000, ge=1, le=100_000)
     """The most rows in one batch."""
-    batch_bytes: int = Field(default=256_000_000, ge=1, le=256_000_000)
+    batch_bytes: Whole = Field(default=256_000_000, ge=1, le=256_000_000)
     """The most bytes in one batch."""
-    enough_rows: int = Field(default=1000, ge=1)
+    enough_rows: Whole = Field(default=1000, ge=1)
     """Ready rows that are worth a batch while others are still at the API."""
 
 
@@ -335,7 +341,7 @@ class JobSpec(Spec):
     tools: dict[str, ToolServerSpec] = {}
     """MCP servers by the name this job gives them."""
     registry: str = "registry.yaml"
-    """Where capabilities are looked up: a file, in the job's folder or the present one; or a registry's URL."""
+    """Where capabilities are looked up: a file, in the job's folder or one of the two above it; or a registry's URL."""
     skills: SkillsSpec = SkillsSpec()
     """SKILL.md folders that teach the model a tool or a task."""
     checks: ChecksSpec = ChecksSpec()
@@ -348,7 +354,7 @@ class JobSpec(Spec):
     """How live calls are made."""
     after: str | None = None
     """The column that names the key of the row this one comes after: it then sees that one's answer."""
-    finish_within_minutes: float | None = Field(default=None, gt=0)
+    finish_within_minutes: Real | None = Field(default=None, gt=0)
     """How soon a run should be done; rows that batches would make late go live. `--finish-within` says otherwise."""
     limits: LimitsSpec = LimitsSpec()
     """Where a row, a batch or a run must stop."""

@@ -2,7 +2,7 @@
 
 One transaction a page: `with ledger.page() as tx:` commits when the block ends and rolls back when it raises.
 The moves of rows, batches and loads are in `ledger_rows`, `ledger_batches` and `ledger_loads`; what people read
-is in `ledger_story`. This is the one place that says anything only SQLite understands.
+is in `ledger_story`.
 """
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, text
+from sqlalchemy import Connection, RowMapping, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from rowtide.database_url import database_url
 from rowtide.errors import UserMistake, nearest
+from rowtide.ledger.ledger_engine import READS_ONLY, engine_of
 from rowtide.ledger.ledger_migrations import migrate, missing_migrations
 
 ROWS_PER_RUN = 10_000_000_000  # row_no = run_no * this + the row's place in the source, from 1
 
-READS_ONLY = "rowtide_reads_only"
-
+LEDGER = "ROWTIDE_LEDGER"
 WORTH_A_COPY = 200  # rows
 
 OF_VERSION = ("asking", "judging", "parts")
@@ -31,16 +32,6 @@ RUNS = (  # each with the version it goes on under
     f"SELECT r.*, {', '.join('v.' + name for name in OF_VERSION)}, v.base_prefix FROM run r "
     "JOIN version v ON v.run_no = r.run_no AND v.version_no = r.version_no"
 )
-
-SQLITE_SETTINGS = (
-    "PRAGMA journal_mode = WAL",  # readers (progress, `show`) never wait for the writer
-    "PRAGMA synchronous = NORMAL",  # a commit survives kill -9; a power cut may cost the last ones
-    "PRAGMA busy_timeout = 60000",  # a second process waits its turn
-    "PRAGMA cache_size = -8192",  # 8 MB a connection, whatever the number of rows
-    "PRAGMA temp_store = MEMORY",
-    "PRAGMA secure_delete = OFF",  # Debian's writes zeros over what a row or an index entry leaves
-)
-WAIT_FOR_THE_DISK = "PRAGMA synchronous = FULL"
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ class Ledger:
     def __init__(self, url: str, *, outlives_power: bool = False) -> None:
         if url.startswith("sqlite:///"):
             Path(make_url(url).database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.engine = _engine(url, outlives_power=outlives_power)
+        self.engine = engine_of(url, outlives_power=outlives_power)
         self.guards: list[Callable[[Connection], None]] = []
         with self.view() as tx:
             is_current = not missing_migrations(tx)
@@ -131,8 +122,15 @@ class Ledger:
 
 
 def ledger_url(url: str | None, home: Path) -> str:
-    """The URL given, or a SQLite file under `home`."""
-    return url or f"sqlite:///{home / 'ledger.db'}"
+    """The URL given, or a SQLite file under `home`. Raises UserMistake for one that no ledger can be at."""
+    if not url:
+        return f"sqlite:///{home / 'ledger.db'}"
+    found = database_url(url, "ROWTIDE_LEDGER", Path.cwd())
+    if found.get_backend_name() not in ("sqlite", "postgresql"):
+        raise UserMistake(
+            f"a ledger is in SQLite or PostgreSQL, not in {found.get_backend_name()}", key="ROWTIDE_LEDGER"
+        )
+    return found.render_as_string(hide_password=False)
 
 
 def timestamp(moment: datetime) -> str:
@@ -255,12 +253,13 @@ def finish_run(tx: Connection, run: Run, *, now: datetime) -> None:
 def go_on(
     tx: Connection, run_id: str, budget_micro: int | None, owner: str | None = None, runbook: str | None = None
 ) -> None:
-    """Let a stopped run go on. A larger budget replaces its own; a smaller one does not: money is spent already."""
+    """Let a stopped run go on. A larger budget replaces its own, or gives it one; a smaller one changes nothing."""
     tx.execute(
         text(
             "UPDATE run SET stopped = NULL, stop_detail = NULL, round_mark = NULL, owner = :owner, runbook = :runbook, "
             "finished_at = CASE WHEN stopped IS NULL THEN finished_at END, "
-            "budget_micro = CASE WHEN :budget > budget_micro THEN :budget ELSE budget_micro END WHERE run_id = :run"
+            "budget_micro = CASE WHEN budget_micro >= coalesce(:budget, 0) THEN budget_micro ELSE :budget END "
+            "WHERE run_id = :run"
         ),
         {"budget": budget_micro, "owner": owner, "runbook": runbook, "run": run_id},
     )
@@ -279,22 +278,3 @@ def _stamp(tx: Connection, run: Run, column: str, now: datetime) -> None:
 
 def _run(found: RowMapping) -> Run:
     return Run(**{name: found[name] for name in Run.__dataclass_fields__})
-
-
-def _engine(url: str, *, outlives_power: bool) -> Engine:
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def _set_up(connection: object, _: object) -> None:
-            connection.isolation_level = None  # pyright: ignore[reportAttributeAccessIssue] # ours to begin
-            for setting in (*SQLITE_SETTINGS, *([WAIT_FOR_THE_DISK] if outlives_power else [])):
-                connection.execute(setting)  # pyright: ignore[reportAttributeAccessIssue] # sqlite3's
-
-        @event.listens_for(engine, "begin")
-        def _begin(connection: Connection) -> None:
-            reads_only = connection.get_execution_options().get(READS_ONLY)
-            # A transaction that reads first and writes later would deadlock with another: claim the pen at once.
-            connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
-
-    return engine

@@ -52,6 +52,12 @@ class Spent:
         return self.input_tokens + self.cache_write_tokens + self.cache_read_tokens
 
 
+def set_budget(tx: Connection, run: Run, micro: int) -> None:
+    """Give a run a budget, in micro-dollars, or a larger or a smaller one."""
+    changed = text("UPDATE run SET budget_micro = :micro WHERE run_no = :run")
+    tx.execute(changed, {"micro": micro, "run": run.run_no})
+
+
 def spent(tx: Connection, run: Run, catalogue: Catalogue) -> list[Spent]:
     """All the run's turns, in one reading of them."""
     steps = sorted({step for model in catalogue.models.values() for step in model.prices if step}, reverse=True)

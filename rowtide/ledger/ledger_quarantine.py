@@ -17,6 +17,7 @@ from rowtide.intake.rows import row_id
 from rowtide.job.job_folder import Job
 from rowtide.ledger import ledger_prefixes
 from rowtide.ledger.ledger import Run, as_list, one_of, timestamp
+from rowtide.ledger.ledger_costs import CHECK
 from rowtide.ledger.ledger_rows import Remark, keep, move, move_all
 from rowtide.ledger.ledger_turns import contents
 from rowtide.ledger.states import RowState
@@ -72,17 +73,23 @@ class Group:
     rows: int
     row_key: str
     detail: str
+    can_climb: bool
+    """Whether the ladder has a tier above one of them."""
 
 
 def groups(tx: Connection, run: Run) -> list[Group]:
     """The quarantined rows by reason, most first, with the first row of each."""
     query = text(
-        "SELECT reason, count(*), min(row_no) FROM row WHERE run_no = :run AND state = 'quarantined' "
+        "SELECT reason, count(*), min(tier), min(row_no) FROM row WHERE run_no = :run AND state = 'quarantined' "
         "GROUP BY reason ORDER BY count(*) DESC, reason"
     )
     found = tx.execute(query, {"run": run.run_no}).all()
+    top = sum(not name.endswith(CHECK) for name in orjson.loads(run.tiers)) - 1
     firsts = {each.row_no: each for each in _entries(tx, "r.row_no {rows}", rows=[row_no for *_, row_no in found])}
-    return [Group(reason, rows, firsts[first].row_key, firsts[first].detail) for reason, rows, first in found]
+    return [
+        Group(reason, rows, firsts[first].row_key, firsts[first].detail, (tier or 0) < top)
+        for reason, rows, tier, first in found
+    ]
 
 
 def shape_of(tx: Connection, run: Run, key_columns: Sequence[str], fields: Sequence[str]) -> Shape:

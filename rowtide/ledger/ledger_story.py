@@ -14,7 +14,7 @@ from rowtide.ladder.catalogue import Catalogue, load_catalogue
 from rowtide.ladder.ladder import skips, who_answers
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger_costs, ledger_gates, ledger_holds, ledger_ladder, ledger_prefixes, ledger_versions
-from rowtide.ledger.ledger import Run, find_run, moment
+from rowtide.ledger.ledger import ROWS_PER_RUN, Run, find_run, moment
 from rowtide.ledger.ledger_batches import Batch, batch_of, batches_in, reserved_micro
 from rowtide.ledger.ledger_costs import Spent
 from rowtide.ledger.ledger_rows import counts
@@ -77,7 +77,8 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
         "skips": skips(orjson.loads(run.tiers), ledger_ladder.stays(tx, run)),
         "outages": outages(tx, run, catalogue),
         "cache": _cache(tx, run, groups, catalogue),
-        "set_aside_before": _set_aside_before(tx, run),
+        "set_aside_before": sum((before := _set_aside_before(tx, run)).values()),
+        "set_aside_in": before,
         "versions": ledger_versions.told(tx, run),
         "reasons": reasons(tx, run),
         "bounces": bounces(tx, run),
@@ -214,9 +215,16 @@ def _too_short_to_cache(tx: Connection, run: Run, catalogue: Catalogue) -> list[
     return cache_warnings([cacheable_tokens(contents[each]) for each in sent if each in contents], minimums)
 
 
-def _set_aside_before(tx: Connection, run: Run) -> int:
-    query = text("SELECT count(*) FROM row WHERE run_no = :run AND state = 'unchanged' AND reason IS NOT NULL")
-    return int(tx.execute(query, {"run": run.run_no}).scalar_one())
+def _set_aside_before(tx: Connection, run: Run) -> dict[str, int]:
+    """How many of the unchanged rows are in which earlier run's quarantine, most first; '' where nobody knows."""
+    query = text(
+        "SELECT coalesce(u.run_id, ''), count(*) FROM row r "
+        "LEFT JOIN set_aside s ON s.job = :job AND s.row_key = r.row_key "
+        f"LEFT JOIN run u ON u.run_no = s.row_no / {ROWS_PER_RUN} "
+        "WHERE r.run_no = :run AND r.state = 'unchanged' AND r.reason IS NOT NULL "
+        "GROUP BY 1 ORDER BY count(*) DESC, 1"
+    )
+    return dict(tx.execute(query, {"run": run.run_no, "job": run.job}).tuples().all())
 
 
 def story(tx: Connection, row_key: str, run_id: str | None = None) -> Story:

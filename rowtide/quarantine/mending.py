@@ -61,9 +61,10 @@ class Mend:
     """What was changed, in words."""
 
 
-def advice(reason: str) -> str:
-    """What a person can do about rows with this reason."""
-    return ADVICE.get(reason, "look at one; then mend it, send it again, or answer it yourself")
+def advice(reason: str, *, can_climb: bool) -> str:
+    """What a person can do about rows with this reason. `can_climb`: there is a tier above one of them."""
+    told = ADVICE.get(reason, "look at one; then mend it, send it again, or answer it yourself")
+    return told.replace(AGAIN, f"{AGAIN} at a higher tier") if can_climb and reason in BY_THE_MODEL else told
 
 
 def mends(lines: Sequence[Line], entries: Mapping[str, Entry], rules: Rules, known: Collection[str]) -> list[Mend]:
@@ -254,7 +255,16 @@ def _cut(value: object) -> str:
 WORDS = {"retry": "sent again", "drop": "given up"}
 
 AT_THE_DOOR = "mend its cells in a sheet: it was refused at the door"
-AT_ITS_LIMIT = "send it again at a higher tier, or answer it yourself"
+AGAIN = "send it again"
+LIMITS = {
+    "loop": "repeats",
+    "row_budget": "row_usd",
+    "token_limit": "tokens",
+    "tool_call_limit": "tool_calls",
+    "truncated": "max_tokens",
+    "turn_limit": "turns",
+}
+BY_THE_MODEL = (*LIMITS, "gate_failed", "not_verified", "refused", "context_full")  # another one may do better
 OWN_CODE = "mend answer.py, which must bear this row; then send it again"
 ADVICE = {
     "missing_key": "mend its key in a sheet, or drop it",
@@ -262,13 +272,16 @@ ADVICE = {
     "duplicate_key": "give it a key of its own in a sheet, or drop it",
     **dict.fromkeys(("not_csv", "not_json", "not_an_object", "too_large", "undecodable", "wrong_width"), AT_THE_DOOR),
     "unreadable_value": AT_THE_DOOR,
-    **dict.fromkeys(("loop", "row_budget", "token_limit", "tool_call_limit", "truncated", "turn_limit"), AT_ITS_LIMIT),
+    **{
+        reason: f"raise limits.{key} in job.yaml, then `rowtide amend`; {AGAIN}, or answer it yourself"
+        for reason, key in LIMITS.items()
+    },
     "after_quarantined": "mend the row it comes after, and send both again",
     "bounced_out": "send it again: the API was at fault",
     "dropped": "nothing: somebody gave it up; naming it takes it back",
-    "gate_failed": "mend it, send it again at a higher tier, or answer it yourself",
+    "gate_failed": "mend it, send it again, or answer it yourself",
     "mended": "send it again",
-    "not_verified": "mend it, send it again at a higher tier, or answer it yourself",
+    "not_verified": "mend it, send it again, or answer it yourself",
     "refused": "mend it, or answer it yourself",
     "rejected": "mend it: the API takes no such request",
     **dict.fromkeys(("check_failed", "validator_failed", "serializer_failed"), OWN_CODE),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rowtide.report.summary import decisions, stop_words
+from rowtide.report.summary import decisions, poor_tiers, set_aside_before, stop_words
 from rowtide.words import shown, usd
 
 TOOLS_NAMED = 5
@@ -27,6 +27,9 @@ def headline(found: Facts) -> str:
     if not rows:
         return "There are no rows."
     if found["unchanged"] == rows:
+        if before := found["set_aside_before"]:
+            rest = f", and the other {rows - before:,} are as it settled them" if before < rows else ""
+            return f"Nothing was asked: {before:,} of {rows:,} rows are in quarantine since an earlier run{rest}."
         return f"Nothing to do: all {rows:,} rows are as an earlier run settled them."
     said = [f"{loaded:,} of {rows:,} rows are loaded"]
     said += [
@@ -47,7 +50,10 @@ def cost_line(found: Facts) -> str:
     cost, baseline = found["cost_usd"], found["baseline_cost_usd"]
     if not found["turns"]:
         return "Nothing was paid for."
-    less = f", {1 - cost / baseline:.0%} less than live on the top tier alone ({usd(baseline)})" if baseline else ""
+    less = ""
+    if baseline:
+        share = f", {1 - cost / baseline:.0%} less than" if cost < baseline else ", against"
+        less = f"{share} live on the top tier alone ({usd(baseline)})"
     budget = f" of a budget of {usd(found['budget_usd'])}" if found["budget_usd"] is not None else ""
     return f"It cost {usd(cost)}{budget}{less}."
 
@@ -106,6 +112,4 @@ def warnings(found: Facts, seen: Facts) -> list[str]:
     told += [f"rows were sent again {count:,} times: {reason}" for reason, count in found["bounces"].items()]
     looked_for = [each for each in found["unsettled"] if not each["needs_a_person"]]
     told += [f"batch {each['batch']} is looked for at the API: {each['why']}" for each in looked_for]
-    if found["set_aside_before"]:
-        told.append(f"{found['set_aside_before']:,} of the unchanged rows wait in an earlier run's quarantine")
-    return told
+    return [*told, *(each.removeprefix("warning  ") for each in poor_tiers(found)), *set_aside_before(found)]

@@ -1,17 +1,20 @@
 """A run's summary, in words: for a terminal, for a page."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from rowtide.agent.requests import IN_FULL
 from rowtide.api.which_api import in_words
 from rowtide.errors import Stopped, StoppedByWorld
 from rowtide.ledger.states import RunStop
-from rowtide.words import shown
+from rowtide.words import shown, usd
+
+POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in the closing lines
 
 
-def as_text(found: Mapping[str, Any], *, results: str, ledger: str) -> str:
-    """The last lines a person reads."""
-    lines = [*funnel(found), *money(found), *tiers(found), *cache(found), *ladder(found)]
+def as_text(found: Mapping[str, Any], *, results: str, ledger: str, said: Collection[str] = ()) -> str:
+    """The last lines a person reads; of warnings those that were not `said` when the run began."""
+    lines = [*funnel(found), *money(found), *tiers(found), *cache(found, said), *ladder(found), *poor_tiers(found)]
     lines += [f"gate     {gate}: {said}" for gate, said in gates(found).items()] + leave(found) + doubts(found)
     lines += on_call(found["owner"], found["runbook"])
     if found["made_up"]:
@@ -41,7 +44,8 @@ def too_few(found: Mapping[str, Any]) -> str:
     """How few rows were loaded, and where the others are."""
     least, of = found["min_loaded"], f"{found['loaded']:,} of {found['rows']:,} rows were loaded"
     asked = "" if least is None else f", and at least {f'{least:.0%}' if least < 1 else f'{least:,.0f}'} had to be"
-    return f"{of}{asked}; `rowtide quarantine list {found['run_id']}` says why"
+    where = found["run_id"] if found["quarantined"] else next(iter(found["set_aside_in"]), "") or found["run_id"]
+    return f"{of}{asked}; `rowtide quarantine list {where}` says why"
 
 
 def funnel(found: Mapping[str, Any]) -> list[str]:
@@ -54,8 +58,7 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
         f"{_remembered(found)} · {found['seconds']:,.1f} s",
     ]
     lines += lane(found) + versions(found)
-    if before := found["set_aside_before"]:
-        lines.append(f"set aside  {before:,} of the unchanged wait in an earlier run's quarantine")
+    lines += [f"set aside  {each}" for each in set_aside_before(found)]
     if found["reasons"]:
         lines.append("set aside  " + ", ".join(f"{count:,} {reason}" for reason, count in found["reasons"].items()))
     lines += [
@@ -68,6 +71,18 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
     if found["bounces"]:
         lines.append("sent again " + ", ".join(f"{count:,} {reason}" for reason, count in found["bounces"].items()))
     return lines
+
+
+def set_aside_before(found: Mapping[str, Any]) -> list[str]:
+    """Which of the unchanged rows were never verified, and how they can be."""
+    return [
+        f"{rows:,} of the {found['unchanged']:,} unchanged rows are in quarantine since run {run_id}, and were not "
+        f"asked again: `rowtide quarantine list {run_id}` says why; `rowtide quarantine retry {run_id} --all`, then "
+        f"`rowtide resume {run_id}`, asks them"
+        if run_id
+        else f"{rows:,} of the {found['unchanged']:,} unchanged rows were set aside by an earlier run"
+        for run_id, rows in found["set_aside_in"].items()
+    ]
 
 
 def versions(found: Mapping[str, Any]) -> list[str]:
@@ -180,7 +195,7 @@ def money(found: Mapping[str, Any]) -> list[str]:
         return [f"cost     $0, and up to ${stake:.4f} at stake" if stake else "cost     $0: nothing was paid for"]
     cost, otherwise = found["cost_usd"], found["baselines_usd"]
     baseline = otherwise["one_model_live"]
-    saving = f", {1 - cost / baseline:.0%} less" if baseline else ""
+    saving = f", {1 - cost / baseline:.0%} less" if baseline and cost < baseline else ""
     lines = [f"cost     ${cost:.4f} against ${baseline:.4f} live on the top tier alone{saving}"]
     others = {"one_model_batch": "in batches on it alone", "ladder_live": "live on this ladder, nothing cached"}
     told = [f"${otherwise[name]:.4f} {words}" for name, words in others.items() if otherwise[name] is not None]
@@ -213,12 +228,29 @@ def ladder(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def cache(found: Mapping[str, Any]) -> list[str]:
+def poor_tiers(found: Mapping[str, Any]) -> list[str]:
+    """The tiers that took much of the money and settled next to nothing."""
+    total = found["cost_usd"]
+    return [
+        f"warning  {usd(each['cost_usd'])} of {usd(total)} went to {name}, which settled {each['yield']:.0%} of the "
+        f"{each['in']:,} rows that came to it: start rows higher (`start`, `rowtide fit-router`), or leave it out of "
+        "`tiers`"
+        for name, each in found["tiers"].items()
+        if each["yield"] is not None
+        and each["yield"] <= POOR_YIELD
+        and each["in"] >= ENOUGH_ROWS
+        and each["cost_usd"] > MUCH * total
+    ]
+
+
+def cache(found: Mapping[str, Any], said: Collection[str] = ()) -> list[str]:
     """How much of what was read came from the cache, and what is likely wrong when it is little."""
     if not found["turns"]:
         return []
     rate = f"cache    {found['cache']['hit_rate']:.0%} of what was read came from the cache"
-    return [rate, *(f"warning  {each}" for each in found["cache"]["warnings"])]
+    was_said = any(each.endswith(IN_FULL) for each in said)
+    warnings = [each for each in found["cache"]["warnings"] if not (was_said and each.endswith(IN_FULL))]
+    return [rate, *(f"warning  {each}" for each in warnings)]
 
 
 def as_markdown(found: Mapping[str, Any]) -> str:
@@ -236,7 +268,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         "",
         *cache(found),
     ]
-    if warned := ladder(found):
+    if warned := [*ladder(found), *poor_tiers(found), *set_aside_before(found)]:
         lines += ["", *warned]
     if judged := gates(found):
         lines += ["", "| gate | said |", "|---|---|"]

@@ -40,11 +40,15 @@ def reload(
     spec: SinkSpec,
     home: Path,
     environment: Mapping[str, str],
+    folder: Path,
     *,
     now: datetime,
 ) -> Reloaded:
-    """Write the answers of these runs, newest first, of each row the newest. Raises UserMistake, WorldError."""
-    sink, columns = open_sink(spec, home, job.answer, environment)
+    """Write the answers of these runs, newest first, of each row the newest. Raises UserMistake, WorldError.
+
+    The relative file of a database is in `folder`.
+    """
+    sink, columns = open_sink(spec, home, job.answer, environment, folder)
     sink.check()
     done = Reloaded(sink.location)
     for place, run in enumerate(runs):

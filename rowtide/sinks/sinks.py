@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from pydantic import BaseModel
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
-from rowtide.errors import UserMistake
+from rowtide.database_url import database_url
 from rowtide.intake.sources import expand
 from rowtide.job.job import SinkSpec
 from rowtide.sinks.columns import Column, Page, check_partition, check_table_names, columns_of
@@ -59,18 +57,18 @@ class Sink(Protocol):
 
 
 def open_sink(
-    spec: SinkSpec, home: Path, answer: type[BaseModel], environment: Mapping[str, str]
+    spec: SinkSpec, home: Path, answer: type[BaseModel], environment: Mapping[str, str], folder: Path | None = None
 ) -> tuple[Sink, list[Column]]:
-    """The sink a job names, and its columns. Relative folders are under `home`. Raises UserMistake."""
+    """The sink a job names, and its columns. Raises UserMistake.
+
+    Relative folders are under `home`; the relative file of a database is in the job's `folder`.
+    """
     columns = columns_of(answer, lineage=spec.lineage)
     if spec.kind != "sql":
         if spec.partition_by is not None:
             check_partition(columns, spec.partition_by)
         return FolderSink(home / (spec.path or ""), spec.kind, columns, spec.partition_by), columns
     check_table_names(columns)
-    try:
-        url = make_url(expand(spec.url or "", environment))
-    except ArgumentError:
-        raise UserMistake("not a URL such as postgresql://user@host/database", key="sink.url") from None
+    url = database_url(expand(spec.url or "", environment), "sink.url", folder)
     table = DuckTable if url.get_backend_name() == "duckdb" else TableSink
     return table(url, spec.table or "", columns), columns

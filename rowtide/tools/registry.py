@@ -3,6 +3,7 @@
 A job may say what it needs instead of who does it. What was found is pinned, name and version, and stays with the run.
 """
 
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from rowtide.tools.stubs import Written, checked, read_strictly
 ASK_SECONDS = 30
 PAGE_SERVERS = 100
 MOST_PAGES = 50
+ABOVE = 2  # folders above a job's: that of all jobs, and the one that it is in
 OFFICIAL = "io.modelcontextprotocol.registry/official"
 
 
@@ -116,12 +118,12 @@ def _filled_in(spec: ToolServerSpec, place: Mapping[str, Any]) -> ToolServerSpec
 
 
 def _file(registry: str, folder: Path, key: str) -> Path:
-    for file in (folder / registry, Path(registry)):
-        if file.is_file():
+    for above in (folder, *folder.absolute().parents[:ABOVE]):
+        is_shared = above.stat().st_mode & stat.S_ISVTX  # such as /tmp: anybody may have put it there
+        if (file := above / registry).is_file() and not is_shared:
             return file.resolve()
-    raise UserMistake(
-        f"no {registry!r}, neither in {folder.name}/ nor where this was started", file="job.yaml", key=key
-    )
+    words = f"no {registry!r}, neither in {folder.name}/ nor in the {ABOVE} folders above it"
+    raise UserMistake(words, file="job.yaml", key=key)
 
 
 def _entry_for(capability: str, registry: Registry, file: Path, key: str) -> Entry:
