@@ -16,7 +16,7 @@ from rich.table import Table
 from blocks.claude_credentials import ClaudeCredentials
 from cli.homes import home, is_rehearsal, rehearse_without_key
 from cli.numbers import Amount, Count
-from cli.pump import AskedLane, claude_server, planned
+from cli.pump import AskedLane, Trust, claude_server, planned
 from cli.say import out
 from rowtide.forecast.forecast_words import Grid, as_json, in_a_sentence, tables, warnings_of
 from rowtide.forecast.foreseeing import Seen, as_asked, foresee
@@ -35,6 +35,7 @@ def plan_(
     lane: AskedLane = "auto",
     budget: Amount | None = None,
     finish_within: Amount | None = None,
+    trust: Trust = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Say what a run would likely take and cost, before it is paid for. Nothing is asked and nothing is written.
@@ -59,7 +60,7 @@ def plan_(
         Print one JSON object on stdout.
     """
     rehearse_without_key()
-    found = planned(find_job(job, jobs=Path("jobs")), source)  # mistakes come before servers
+    found = planned(find_job(job, jobs=Path("jobs")), source, trust=trust)  # mistakes come before servers
     seen = _see(as_asked(found, lane, budget, finish_within), limit, sample)
     if json:
         sys.stdout.write(orjson.dumps(as_json(seen, warnings_of(seen))).decode() + "\n")

@@ -30,6 +30,7 @@ from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_story import summary
 from rowtide.ledger.states import RunStop
 from rowtide.report.summary import as_text, stop_words, too_few, with_enough
+from rowtide.tools.trust import LOCK_FILE, Asked, NotTrusted, allow, words_of
 from rowtide.work import Plan
 
 EMULATOR_STOPS_SECONDS = 10.0
@@ -40,6 +41,14 @@ AskedPrefect = Annotated[
     Parameter(
         help="Run it as Prefect's flow, on a server that is started if none is found; or never. By default it is run "
         "so where PREFECT_API_URL or the active profile names a server, or one runs on this machine."
+    ),
+]
+Trust = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Allow the tool servers that a registry lists for this job, as they are now, and write them down in "
+        "tools.lock.yaml beside job.yaml. Without it you are asked, at a terminal; elsewhere the command exits 2.",
     ),
 ]
 AsJson = Annotated[bool, Parameter(negative="", help="Print one JSON object last on stdout.")]
@@ -111,9 +120,39 @@ async def _run(go: Go, run_id: str, parameters: dict[str, Any]) -> dict[str, Any
                 return summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
 
 
-def planned(folder: Path, source: Path | None) -> Plan:
-    """The mistakes come before any server is started. Raises UserMistake."""
-    return asyncio.run(LedgerDatabase.from_environment().get_plan(folder, str(source) if source else None))
+def planned(folder: Path, source: Path | None, *, trust: bool) -> Plan:
+    """The mistakes come before any server is started. Raises UserMistake.
+
+    `trust`: servers that a registry lists are allowed as they are; else who is at the terminal is asked.
+    """
+
+    def plan() -> Plan:
+        return asyncio.run(LedgerDatabase.from_environment().get_plan(folder, str(source) if source else None))
+
+    try:
+        return plan()
+    except NotTrusted as found:
+        if not trust and not _says_yes(found):
+            raise
+        file = allow(folder, found.asked)
+        err.print(
+            f"allowed, and written down in {tilde(file)}:", *map(_in_short, found.asked), sep="\n  ", markup=False
+        )
+    return plan()
+
+
+def _says_yes(found: NotTrusted) -> bool:
+    """What a person at a terminal says to it; nobody is there where there is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    for each in found.asked:
+        err.print(words_of(each), markup=False)
+    err.print(f"Allow this, and write it down in {LOCK_FILE}? [y/N] ", end="", markup=False)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _in_short(asked: Asked) -> str:
+    return f"{asked.server}: {asked.found.name} {asked.found.version or ''}: {asked.found.starts}"
 
 
 @contextmanager

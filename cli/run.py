@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cli.homes import rehearse_without_key
 from cli.numbers import Amount, Count
-from cli.pump import AsJson, AskedLane, AskedPrefect, planned, pump, say_rehearsal
+from cli.pump import AsJson, AskedLane, AskedPrefect, Trust, planned, pump, say_rehearsal
 from cli.say import err
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import find_job
@@ -22,6 +22,7 @@ def run(
     finish_within: Amount | None = None,
     min_loaded: Amount | None = None,
     prefect: AskedPrefect = None,
+    trust: Trust = False,
     json: AsJson = False,
 ) -> int:
     """Run a job over its rows, from source to sink. Rows that an earlier run settled just so are left unchanged.
@@ -47,7 +48,7 @@ def run(
         Print one JSON object last on stdout.
     """
     folder = find_job(job, jobs=Path("jobs"))
-    run_id, warnings = _begin(folder, source)
+    run_id, warnings = _begin(folder, source, trust=trust)
     return pump(
         run_id,
         said=warnings,
@@ -63,10 +64,10 @@ def run(
     )
 
 
-def _begin(folder: Path, source: Path | None) -> tuple[str, list[str]]:
+def _begin(folder: Path, source: Path | None, *, trust: bool) -> tuple[str, list[str]]:
     """Find the mistakes, before any server is started, and name the run. Returns its id, and what was warned of."""
     rehearse_without_key()
-    found = planned(folder, source)
+    found = planned(folder, source, trust=trust)
     say_rehearsal(instead_of=read_spec(folder).sink, sink=found.job.spec.sink)
     said = [f"source: {each}" for each in found.shape.notes] + [f"warning: {each}" for each in found.warnings]
     run_id = f"{folder.name}-{datetime.now(UTC):%m%d-%H%M%S}-{secrets.token_hex(2)}"

@@ -1,4 +1,4 @@
-"""Run a program so that nothing of it outlives whoever started it: `python guardian.py PROGRAM ARGUMENT…`.
+"""Run a program so that nothing of it outlives whoever started it: `python guardian.py SECONDS PROGRAM ARGUMENT…`.
 
 The guardian ends when the program ends, when it is told to (SIGINT, SIGTERM), or when the process that started it is
 gone, however it went. Then it ends everything that the program has started, also what has moved into a session of its
@@ -8,6 +8,7 @@ own. It is a file of the standard library alone, so that it starts in some 20 ms
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,21 +17,28 @@ from pathlib import Path
 
 LOOK_SECONDS = 0.25  # at the most, between two looks; the first come quicker
 GRACE_SECONDS = 15.0  # for the program to end by itself, once told to
+STRAY_SECONDS = 2.0  # for what it has left, after each signal
 # Options of Linux's prctl: orphans below become our children; a signal for a child whose parent has gone.
 SUBREAPER, DEATH_SIGNAL = 36, 1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def command(*words: str) -> list[str]:
-    """The command that runs `words` under a guardian."""
-    return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), *words]
+def command(*words: str, grace_seconds: float = GRACE_SECONDS) -> list[str]:
+    """The command that runs `words` under a guardian; once told to, they have so long to end by themselves."""
+    return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(grace_seconds), *words]
 
 
-def main(words: list[str]) -> int:
+def longest(grace_seconds: float = GRACE_SECONDS) -> float:
+    """How long a guardian that was told to end may take at the most, in seconds."""
+    return grace_seconds + 2 * STRAY_SECONDS + 2.0
+
+
+def main(words: list[str], grace_seconds: float) -> int:
     """Run the program to its end and return its exit status; 128 and more for a signal, as a shell says it."""
     parent = os.getppid()
     _ask_linux(SUBREAPER, 1)
     told: list[int] = []
+    woken = _pipe_of_signals()
     for number in SIGNALS:
         signal.signal(number, lambda number, _: told.append(number))
     try:
@@ -38,20 +46,50 @@ def main(words: list[str]) -> int:
     except OSError as error:
         print(f"{words[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201 # all that a guardian has
         return 127
+    _let_go()
     until: float | None = None
     pause = 0.01
-    while program.poll() is None:
+    while not _has_ended(program):
         if os.getppid() != parent and not told:
             told.append(signal.SIGTERM)
         if told and until is None:
-            until = time.monotonic() + GRACE_SECONDS
+            until = time.monotonic() + grace_seconds
             _send(program.pid, told[0])
         if until is not None and time.monotonic() > until:
             program.kill()
-        time.sleep(pause)
+        if select.select([woken], [], [], pause)[0]:  # a signal has come: told to end, or the program has
+            os.read(woken, 512)
         pause = 0.01 if until else min(pause * 1.5, LOOK_SECONDS)
-    _end_strays()
+    _end_strays(program.pid)
     return program.returncode if program.returncode >= 0 else 128 - program.returncode
+
+
+def _pipe_of_signals() -> int:
+    """What can be read from when a signal has come, so that a wait for it ends."""
+    woken, wake = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return woken
+
+
+def _let_go() -> None:
+    """Close our ends of the streams that are the program's: who reads or writes the others sees when it is gone."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1):
+        os.dup2(nothing, stream)
+    os.close(nothing)
+
+
+def _has_ended(program: "subprocess.Popen[bytes]") -> bool:
+    """Whether the program has; orphans below us that have ended are let go of meanwhile."""
+    with contextlib.suppress(AttributeError, ChildProcessError):  # macOS has no waitid, and no orphans come to us
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid == program.pid:
+                break
+            os.waitpid(ended.si_pid, os.WNOHANG)
+    return program.poll() is not None
 
 
 def _end_with_us() -> None:
@@ -64,10 +102,12 @@ def _ask_linux(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _end_strays() -> None:
+def _end_strays(program: int) -> None:
     """End what the program has left: asked first, then not. What it has started in between is found again."""
-    for number, seconds in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0)):
-        until = time.monotonic() + seconds
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(program, number)  # all that can be found of it where there is no /proc
+        until = time.monotonic() + STRAY_SECONDS
         while (strays := _below(os.getpid())) and time.monotonic() < until:
             for stray in strays:
                 _send(stray, number)
@@ -101,4 +141,4 @@ def _reap() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[2:], float(sys.argv[1])))

@@ -42,6 +42,7 @@ from rowtide.tools.provided import NOTHING_PROVIDED, Provided, provide
 from rowtide.tools.registry import Pinned, concrete
 from rowtide.tools.tool_schemas import check_tools
 from rowtide.tools.tools import ToolPool
+from rowtide.tools.trust import check_trusted
 
 SPOOL_PAGE = 5000
 WRITTEN = "written.jsonl"  # in the spool: the words of streams, while somebody watches
@@ -206,6 +207,7 @@ async def plan(
     check_start(job.spec.start, models[: len(job.spec.tiers)], known, folder)
     asked = provide(job.name, job.spec.tools, provided)
     pinned = await concrete(asked, registry=job.spec.registry, folder=folder, environment=environment)
+    check_trusted(folder, {name: each.found for name, each in pinned.items() if each.found})
     servers = {name: each.spec for name, each in pinned.items()}
     async with tool_pool(job, environment, servers) as pool:
         offered = await pool.catalogue()

@@ -30,7 +30,7 @@ DECISIONS = {
     "job_file", "ladder", "lanes", "mending", "messages", "objectives", "pace", "packing", "policies", "pricing",
     "provided", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words",
     "requests", "results", "rows", "self_check", "server_json", "signatures", "skills", "spreads", "states", "stays",
-    "stubs", "summary", "thresholds", "tool_results", "tool_rules", "tool_schemas", "waking", "wanted",
+    "stubs", "secret_words", "summary", "thresholds", "tool_results", "tool_rules", "tool_schemas", "waking", "wanted",
     "wire_names", "words",
     "prompt", "versions", "yaml_file", "which_api",
     "answer_fields", "answer_values", "refusals",
@@ -39,7 +39,7 @@ DECISIONS = {
     "environment",
 }  # fmt: skip
 EDGES = {
-    "csv_records", "json_lines",
+    "csv_records", "json_lines", "http_bounds", "registry_search", "trust",
     "amending", "taking_up", "rechecking", "ledger_rechecks", "ledger_versions",
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
     "forecast_words", "foreseeing", "garbage", "gates", "golden", "guardian", "happenings", "holding", "inbox",

@@ -160,9 +160,14 @@ async def test_a_registry_is_asked_page_by_page(many: str) -> None:
     assert pinned.spec.args[2] == "@example/files@1.2.3"
 
 
-async def test_a_registry_that_lists_several_is_never_guessed_at(many: str) -> None:
-    with pytest.raises(UserMistake, match="6 servers are found for 'file'; ask for one by its whole name"):
-        await found(registry=many, capability="file")
+async def test_a_registry_that_lists_several_of_one_name_is_never_guessed_at() -> None:
+    with (
+        registry_of(like("a.example/files"), like("b.example/files")) as url,
+        pytest.raises(
+            UserMistake, match="2 servers are named 'files'; ask for one by its whole name: a.example/files, b"
+        ),
+    ):
+        await found(registry=url, capability="files")
 
 
 async def test_what_a_registry_has_deleted_is_not_found() -> None:

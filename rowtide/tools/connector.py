@@ -12,7 +12,7 @@ import orjson
 
 from rowtide.compact import compact_json
 from rowtide.job.job import ToolServerSpec
-from rowtide.tools.tool_rules import Filling
+from rowtide.tools.secret_words import Secrets
 
 BETA = "mcp-client-2025-11-20"
 
@@ -42,8 +42,8 @@ def filled(shared: bytes, environment: Mapping[str, str]) -> bytes:
     """The shared part with its servers' tokens in place, and nothing else of it. Raises UserMistake for one not set."""
     found = orjson.loads(b"{%b}" % shared)
     for server in found["mcp_servers"]:
-        filling = Filling(server["name"], environment)
-        server |= {key: filling.fill(server[key], key=key) for key in ("url", "authorization_token") if key in server}
+        secrets = Secrets(f"tools.{server['name']}", environment)
+        server |= {key: secrets.fill(server[key], key=key) for key in ("url", "authorization_token") if key in server}
     return orjson.dumps(found)[1:-1]
 
 

@@ -1,19 +1,21 @@
 """A program that is spoken to in lines: started, listened to and ended, whatever it does.
 
-It stands in a process group of its own, so that what it started ends with it. What it writes to stderr is kept, as far
+It runs under a guardian, so that what it started ends with it, and it with us. What it writes to stderr is kept, as far
 as its last words.
 """
 
 import asyncio
-import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from rowtide import guardian
+
 LINE_BYTES = 16_000_000  # a longer line is no answer: the program is given up
-LAST_WORDS_BYTES = 2000
-GRACE_SECONDS = 1.0
+LAST_WORDS_BYTES = 8000
+GRACE_SECONDS = 1.0  # for each of: it ends when nobody speaks to it, and when it is told to
 
 
 class Program:
@@ -22,15 +24,19 @@ class Program:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._said = b""
+        self.fault = ""
+        """Why it is not listened to any more."""
         self._overhearing = asyncio.create_task(self._overhear())
 
     @classmethod
     async def start(cls, command: Sequence[str], *, folder: Path, environment: Mapping[str, str]) -> "Program":
         """Start it. Raises OSError when there is no such program."""
         pipe = asyncio.subprocess.PIPE
+        if shutil.which(command[0], path=environment.get("PATH")) is None and not (folder / command[0]).is_file():
+            raise FileNotFoundError(f"there is no program {command[0]!r}")
         return cls(
             await asyncio.create_subprocess_exec(
-                *command,
+                *guardian.command(*command, grace_seconds=GRACE_SECONDS),
                 cwd=folder,
                 env=environment,
                 stdin=pipe,
@@ -44,9 +50,13 @@ class Program:
     async def lines(self) -> AsyncIterator[bytes]:
         """What it says, line by line, until it says no more or says too much at once."""
         assert self._process.stdout is not None
-        with suppress(ValueError, OSError):  # ValueError: the line is longer than LINE_BYTES
+        try:
             while line := await self._process.stdout.readline():
                 yield line
+        except ValueError:
+            self.fault = f"it wrote more than {LINE_BYTES:,} bytes in one line"
+        except OSError:
+            pass
         await asyncio.wait([self._overhearing], timeout=0.1)
 
     async def send(self, line: bytes) -> None:
@@ -57,23 +67,27 @@ class Program:
 
     @property
     def last_words(self) -> str:
-        return " ".join(self._said.decode("utf-8", "replace").split()[-40:])
+        """The end of what it wrote to stderr."""
+        return self._said.decode("utf-8", "replace")
 
     async def end(self) -> None:
-        """Close its stdin, and when that is not enough, end its whole group: asked first, then not."""
+        """Close its stdin, and when that is not enough, end it and all that it has started: asked first, then not."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        for last_resort in (signal.SIGTERM, signal.SIGKILL, None):
-            if await self._has_ended() or last_resort is None:
+        for last_resort, seconds in (
+            (signal.SIGTERM, GRACE_SECONDS),
+            (signal.SIGKILL, guardian.longest(GRACE_SECONDS)),
+        ):
+            if await self._has_ended(seconds):
                 break
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, last_resort)
+            with suppress(ProcessLookupError):
+                self._process.send_signal(last_resort)
         self._overhearing.cancel()
 
-    async def _has_ended(self) -> bool:
+    async def _has_ended(self, seconds: float) -> bool:
         # Not `wait()` alone: it also waits for pipes that a child of the program may hold open.
         with suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_SECONDS):
+            async with asyncio.timeout(seconds):
                 while self._process.returncode is None:
                     await asyncio.sleep(0.005)
         return self._process.returncode is not None

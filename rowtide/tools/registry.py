@@ -9,20 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
-import orjson
 from pydantic import Field, model_validator
 
-from rowtide.errors import UserMistake, WorldError, nearest
+from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import ToolServerSpec
+from rowtide.tools.registry_search import find_server, shown
 from rowtide.tools.server_json import ServerJson, placed
-from rowtide.tools.stubs import Written, checked, read_strictly
+from rowtide.tools.stubs import Written, read_strictly
+from rowtide.tools.trust import Allowed, found_as
 
-ASK_SECONDS = 30
-PAGE_SERVERS = 100
-MOST_PAGES = 50
 ABOVE = 2  # folders above a job's: that of all jobs, and the one that it is in
-OFFICIAL = "io.modelcontextprotocol.registry/official"
 
 
 class Entry(Written):
@@ -66,6 +62,15 @@ class Pinned:
     spec: ToolServerSpec
     name: str
     version: str | None
+    found: Allowed | None = None
+    """As a person must have allowed it; None where nothing is started or called on a registry's word."""
+
+
+class _Anything(dict[str, str]):
+    """An environment that has every name."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
 
 
 async def concrete(
@@ -84,22 +89,39 @@ async def resolve(
     name: str, spec: ToolServerSpec, registry: str, folder: Path, environment: Mapping[str, str]
 ) -> Pinned:
     """The server a registry lists for the capability that `spec` asks for."""
-    key = f"tools.{name}.capability"
-    if registry.startswith(("http://", "https://")):
-        found = await _ask(registry, spec.capability or "", key)
-        place = placed(found, spec, environment, key=f"tools.{name}")
-        return Pinned(_filled_in(spec, place), found.name, found.version)
+    key, capability = f"tools.{name}.capability", spec.capability or ""
+    if "://" in registry:
+        listed = await find_server(registry, capability, key, environment)
+        return _described(listed, spec, environment, key, shown(registry, environment))
     file = _file(registry, folder, key)
-    entry = _entry_for(spec.capability or "", read_strictly(file, Registry), file, key)
+    entry = _entry_for(capability, read_strictly(file, Registry), file, key)
     if entry.server_json is not None:
-        found = read_strictly(file.parent / entry.server_json, ServerJson)
-        place = placed(found, spec, environment, key=f"tools.{name}")
-        pinned = (entry.name or found.name, entry.version or found.version)
-    else:
-        place = entry.model_dump(include={"command", "args", "env", "url", "headers"})
-        place["stub"] = entry.stub and (file.parent / entry.stub).resolve()
-        pinned = (entry.name or "", entry.version)
-    return Pinned(_filled_in(spec, {**place, "read_only": entry.read_only}), *pinned)
+        listed = read_strictly(file.parent / entry.server_json, ServerJson)
+        return _described(listed, spec, environment, key, registry, entry)
+    place = entry.model_dump(include={"command", "args", "env", "url", "headers"})
+    called, said = entry.name or "", entry.model_dump(mode="json")
+    found = None if entry.stub else found_as(capability, registry, called, entry.version, place, said)
+    place |= {"stub": entry.stub and (file.parent / entry.stub).resolve(), "read_only": entry.read_only}
+    return Pinned(_filled_in(spec, place), called, entry.version, found)
+
+
+def _described(
+    listed: ServerJson,
+    spec: ToolServerSpec,
+    environment: Mapping[str, str],
+    key: str,
+    registry: str,
+    entry: Entry | None = None,
+) -> Pinned:
+    """A server of which a server.json tells, and maybe an entry of our own more."""
+    where = key.removesuffix(".capability")
+    name = (entry and entry.name) or listed.name
+    version = (entry and entry.version) or listed.version
+    said = [listed.model_dump(mode="json"), entry and entry.model_dump(mode="json")]
+    at_most = placed(listed, spec, _Anything(), key=where)  # all that it may be given: the same on every machine
+    found = found_as(spec.capability or "", registry, name, version, at_most, said)
+    place = placed(listed, spec, environment, key=where) | {"read_only": entry.read_only if entry else []}
+    return Pinned(_filled_in(spec, place), name, version, found)
 
 
 def _filled_in(spec: ToolServerSpec, place: Mapping[str, Any]) -> ToolServerSpec:
@@ -134,57 +156,3 @@ def _entry_for(capability: str, registry: Registry, file: Path, key: str) -> Ent
     known = sorted({each for entry in registry.servers for each in entry.capabilities})
     what = f"no server has the capability {capability!r}; there are {', '.join(known) or 'none'}"
     raise UserMistake(what, file=file, key=key, meant=nearest(capability, known))
-
-
-async def _ask(url: str, capability: str, key: str) -> ServerJson:
-    """The one server in a registry that is called so: by its whole name, or by the last part of it."""
-    listed = await _search(url, capability, key)
-    named = [each for each in listed if each.name == capability]
-    called = [each for each in listed if each.name.rpartition("/")[2] == capability]
-    for found in (named, called, listed):
-        if len(found) == 1:
-            return found[0]
-    names = sorted({each.name for each in called or listed})
-    if not names:
-        raise UserMistake(f"no server is found for {capability!r}", file=url, key=key)
-    several = (
-        f"{len(names)} servers are found for {capability!r}; ask for one by its whole name: {', '.join(names[:10])}"
-    )
-    raise UserMistake(several, file=url, key=key, meant=nearest(capability, names))
-
-
-async def _search(url: str, capability: str, key: str) -> list[ServerJson]:
-    found: list[ServerJson] = []
-    asked = {"search": capability.rpartition("/")[2], "version": "latest", "limit": str(PAGE_SERVERS)}
-    async with httpx2.AsyncClient(timeout=ASK_SECONDS, follow_redirects=True) as web:
-        for _ in range(MOST_PAGES):
-            page = await _page(web, f"{url.rstrip('/')}/v0.1/servers", asked, key)
-            for listed in page.get("servers") or []:
-                if _is_current(listed.get("_meta") or {}):
-                    found.append(checked(listed.get("server"), ServerJson, url))
-            cursor = (page.get("metadata") or {}).get("nextCursor")
-            if not cursor:
-                break
-            asked["cursor"] = str(cursor)
-    return found
-
-
-async def _page(web: httpx2.AsyncClient, url: str, asked: Mapping[str, str], key: str) -> dict[str, Any]:
-    try:
-        answer = await web.get(url, params=dict(asked))
-    except httpx2.HTTPError as error:
-        raise WorldError(f"the registry {url} cannot be reached: {error or type(error).__name__}") from None
-    if answer.status_code >= 500 or answer.status_code == 429:
-        raise WorldError(f"the registry {url} says {answer.status_code}")
-    try:
-        page = orjson.loads(answer.content) if answer.is_success else None
-    except orjson.JSONDecodeError:
-        page = None
-    if not isinstance(page, dict):
-        raise UserMistake(f"this is no MCP registry: it says {answer.status_code}", file=url, key=key)
-    return page
-
-
-def _is_current(meta: Mapping[str, Any]) -> bool:
-    official = meta.get(OFFICIAL) or {}
-    return official.get("status", "active") != "deleted" and official.get("isLatest", True) is not False

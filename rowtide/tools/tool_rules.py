@@ -24,7 +24,6 @@ Said = TypeVar("Said")
 DESCRIPTION_CHARS = 4000
 MOST_TOOLS = 500
 NAMED = 50  # so many tools of a server are named in a message
-SECRET_CHARS = 4  # a shorter value is no secret, and would tear holes into any text
 TOLD = 3  # so many misfits are told at once
 UNPLAIN = re.compile(r"[^\w.-]")  # what the name of a tool may not bring into a mark
 # Keywords that let properties stand elsewhere than in `properties`: closing such a schema would refuse good arguments.
@@ -111,33 +110,6 @@ def cut(text: str, limit: int) -> str:
     """The text as a model may read it and any database may store it."""
     text = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     return text if len(text) <= limit else f"{text[:limit]}\n[cut: {len(text):,} characters, the first {limit:,} shown]"
-
-
-class Filling:
-    """`${NAME}` in a server's spec: filled in from the environment, and taken out of whatever is said of it."""
-
-    def __init__(self, server: str, environment: Mapping[str, str]) -> None:
-        self._server, self._environment = server, environment
-        self._used: dict[str, str] = {}
-
-    def fill(self, value: str, *, key: str) -> str:
-        """Fill in a value. Raises UserMistake for a name that is not set."""
-
-        def known(name: re.Match[str]) -> str:
-            if name[1] not in self._environment:
-                where = f"tools.{self._server}.{key}"
-                raise UserMistake(f"{name[1]} is not set in the environment", file="job.yaml", key=where)
-            self._used[name[1]] = self._environment[name[1]]
-            return self._used[name[1]]
-
-        return re.sub(r"\$\{(\w+)\}", known, value)
-
-    def hide(self, text: str) -> str:
-        """The text with every value that was filled in replaced by its name."""
-        for name, value in sorted(self._used.items(), key=lambda used: -len(used[1])):
-            if len(value) >= SECRET_CHARS:
-                text = text.replace(value, f"${{{name}}}")
-        return text
 
 
 def _check_names(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]) -> None:

@@ -6,17 +6,20 @@ answered for it.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from rowtide.errors import UserMistake
 from rowtide.job.job import ToolServerSpec
-from rowtide.tools.tool_rules import Filling, Listed
+from rowtide.tools.secret_words import Secrets
+from rowtide.tools.tool_rules import Listed
 from rowtide.tools.tool_sessions import Fate, Reply, Session, transport_of
 
 STRIKES = 3  # so many calls in a row without an answer, and the session is replaced
 GIVE_UP = 5  # so many sessions in a row that came to nothing, and calls are answered for it
+GIVE_UP_KILLED = 20  # the same, where each was ended by a call that was alone in it
 REST_SECONDS = 5  # until it is tried again
 LONGEST_PAUSE_SECONDS = 2.0
 STOP_SECONDS = 15
@@ -35,15 +38,15 @@ class ToolServer:
 
     def __init__(self, name: str, spec: ToolServerSpec, folder: Path, environment: Mapping[str, str]) -> None:
         self.name, self._spec = name, spec
-        self._filling = Filling(name, environment)
-        self._transport = transport_of(spec, folder, environment, self._filling)
-        self._room = asyncio.Semaphore(spec.concurrency)
+        self._secrets = Secrets(f"tools.{name}", environment)
+        self._transport = transport_of(spec, folder, environment, self._secrets)
+        self._room = _Room(spec.concurrency)
         self._pace = _Pace(spec.calls_per_second)
         self._starting = asyncio.Lock()
         self._session: Session | None = None
         self._owners: set[asyncio.Task[None]] = set()
         self._listed: dict[str, Listed] | None = None
-        self._strikes = self._deaths = 0
+        self._strikes = self._deaths = self._killed = 0
         self._rests_until = 0.0
         self._mistake = UserMistake("it stops again and again while answering", key=f"tools.{name}")
 
@@ -55,14 +58,24 @@ class ToolServer:
         return self._listed
 
     async def call(self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool) -> Said:
-        """Call one of its tools; once more if the server died under it and that does no harm."""
-        async with self._room:
-            began = time.perf_counter()
+        """Call one of its tools. When the server died under it, and that does no harm, once more, with no other call.
+
+        So of the calls that a server died under, only the one that ends it again comes to nothing.
+        """
+        began = time.perf_counter()
+        async with self._room.beside_others():
             reply = await self._once(tool, arguments, meta)
-            if may_repeat and reply.fate in (Fate.LOST, Fate.GONE):
-                reply = await self._once(tool, arguments, meta)
-            text = self._filling.hide(reply.text) if reply.is_error else reply.text
-            return Said(text, reply.is_error, time.perf_counter() - began)
+        if reply.fate in (Fate.LOST, Fate.GONE):
+            reply = await self._alone(tool, arguments, meta) if may_repeat else _not_again(reply, self.name, tool)
+        return Said(reply.text, reply.is_error, time.perf_counter() - began)
+
+    async def _alone(self, tool: str, arguments: dict[str, object], meta: dict[str, object]) -> Reply:
+        async with self._room.alone():
+            reply = await self._once(tool, arguments, meta)
+        if reply.fate is not Fate.GONE:
+            return reply
+        twice = f"{self.name}.{tool} was called twice with this, the second time alone, and ended its server each time."
+        return reply._replace(text=f"{reply.text} {twice} Do not call it with this again.")
 
     async def stop(self) -> None:
         """End its sessions."""
@@ -83,7 +96,7 @@ class ToolServer:
         reply = await session.call(tool, arguments, meta, timeout_seconds=self._spec.timeout_seconds)
         match reply.fate:
             case Fate.ANSWERED:
-                self._strikes = self._deaths = 0
+                self._strikes = self._deaths = self._killed = 0
             case Fate.GONE:
                 self._replace(session)
             case Fate.UNANSWERED | Fate.LOST:
@@ -100,12 +113,18 @@ class ToolServer:
         if session is self._session:
             session.over.set()
             self._session, self._strikes = None, 0
-            self._fell()
+            self._fell(under_one_call=self._room.taken <= 1)
 
-    def _fell(self) -> None:
-        self._deaths += 1
-        if self._deaths >= GIVE_UP:
+    def _fell(self, *, under_one_call: bool = False) -> None:
+        """Count a death; one under a single call says more of that call than of the server."""
+        self._killed += under_one_call
+        self._deaths += not under_one_call
+        if self._is_given_up:
             self._rests_until = asyncio.get_running_loop().time() + REST_SECONDS
+
+    @property
+    def _is_given_up(self) -> bool:
+        return self._deaths >= GIVE_UP or self._killed >= GIVE_UP_KILLED
 
     async def _open(self, *, is_patient: bool) -> Session:
         """The session there is, or a new one. Raises UserMistake when there will be none for now."""
@@ -114,7 +133,7 @@ class ToolServer:
         async with self._starting:
             while self._session is None or self._session.owner.done():
                 await self._pause()
-                session = Session(self.name, self._transport)
+                session = Session(self.name, self._transport, self._secrets)
                 self._owners.add(session.owner)
                 session.owner.add_done_callback(self._owners.discard)
                 if await session.is_ready():
@@ -128,16 +147,44 @@ class ToolServer:
 
     async def _pause(self) -> None:
         """Wait the longer, the more often it fell; when that was too often, not at all."""
-        if self._deaths >= GIVE_UP and asyncio.get_running_loop().time() < self._rests_until:
+        if self._is_given_up and asyncio.get_running_loop().time() < self._rests_until:
             raise self._mistake
         if self._deaths:
             await asyncio.sleep(min(0.05 * 2**self._deaths, LONGEST_PAUSE_SECONDS))
 
     def _did_not_start(self, session: Session) -> UserMistake:
         where = self._spec.url or " ".join([self._spec.command or "", *self._spec.args])
-        said = self._filling.hide(session.why())
-        what = f"`{where}` did not start as an MCP server: {said}"
+        what = f"`{where}` did not start as an MCP server: {session.why()}"
         return UserMistake(what, file="job.yaml", key=f"tools.{self.name}")
+
+
+def _not_again(reply: Reply, server: str, tool: str) -> Reply:
+    """What is said of a call that changes something, when nobody knows whether it has."""
+    return reply._replace(text=f"{reply.text} {server}.{tool} may have taken place, and is not called a second time.")
+
+
+class _Room:
+    """Place for so many calls beside each other, or for one alone; `taken` by so many beside each other."""
+
+    def __init__(self, places: int) -> None:
+        self._places, self._free, self._one = places, asyncio.Semaphore(places), asyncio.Lock()
+        self.taken = 0
+
+    @asynccontextmanager
+    async def beside_others(self) -> AsyncGenerator[None]:
+        async with self._free:
+            self.taken += 1
+            try:
+                yield
+            finally:
+                self.taken -= 1
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncGenerator[None]:
+        async with self._one, AsyncExitStack() as held:
+            for _ in range(self._places):
+                await held.enter_async_context(self._free)
+            yield
 
 
 class _Pace:

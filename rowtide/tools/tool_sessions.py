@@ -4,11 +4,9 @@ Whatever the server does, hang, crash or talk nonsense, a call ends in a reply.
 """
 
 import asyncio
-import logging
 import sys
-import traceback
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,17 +30,20 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from rowtide.job.job import ToolServerSpec
+from rowtide.tools.http_bounds import bounded_client
 from rowtide.tools.programs import LINE_BYTES, Program
+from rowtide.tools.secret_words import Secrets, discreet
 from rowtide.tools.tool_results import as_text, mended
-from rowtide.tools.tool_rules import Filling, Listed
+from rowtide.tools.tool_rules import Listed
 
 START_SECONDS = 30
 LIST_PAGES = 1000
 ERROR_CHARS = 600
+LAST_CHARS = 2000  # of what a program wrote to stderr before it ended
+NOISE_BYTES = 4000  # of a line that is no MCP, looked through for secrets before it is cut
 INHERITED = ("HOME", "PATH", "LANG", "TMPDIR")
 SESSION_IS_GONE = "Session terminated"  # what `mcp` makes of a 404: the HTTP server has forgotten us
 UNUSABLE = (ValueError, TypeError, AttributeError, RuntimeError)  # what `mcp` raises of an answer that it has
-TALKATIVE = ("httpx2", "mcp.client.streamable_http")  # loggers that write URLs
 
 
 class Fate(Enum):
@@ -63,13 +64,14 @@ class Reply(NamedTuple):
 class Session:
     """One life of a server. One task opens and closes it, as anyio demands; others only call."""
 
-    def __init__(self, name: str, transport: "Transport") -> None:
-        self._name = name
+    def __init__(self, name: str, transport: "Transport", secrets: Secrets) -> None:
+        self._name, self.secrets = name, secrets
         self.over = asyncio.Event()
         self.is_closed = False
         self.is_remote = False
         self.noise = ""
         self.last_words = ""
+        self.fault = ""
         self.listed: dict[str, Listed] = {}
         self._client: Client
         self._ready = asyncio.Event()
@@ -97,7 +99,7 @@ class Session:
             async with asyncio.timeout(timeout_seconds):
                 result = await self._client.call_tool(tool, arguments, meta=_open_map(meta))
             text = as_text([*map(_block, result.content)], result.structured_content)
-            return Reply(text, bool(result.is_error), Fate.ANSWERED)
+            return Reply(self.secrets.hide(text), bool(result.is_error), Fate.ANSWERED)
         except TimeoutError:
             noise = f" It wrote something that is not MCP: {self.noise!r}." if self.noise else ""
             return _error(f"{name} did not answer within {timeout_seconds:g} seconds.{noise}", Fate.UNANSWERED)
@@ -109,7 +111,7 @@ class Session:
             return self._gone()
         except Exception as error:  # noqa: BLE001 # a foreign program on the other side: anything may come back
             fate = Fate.ANSWERED if isinstance(error, UNUSABLE) else Fate.UNANSWERED
-            return _error(f"{name} answered something that cannot be used: {_in_short(error)}", fate)
+            return _error(f"{name} answered something that cannot be used: {self._in_short(error)}", fate)
 
     def _refused(self, name: str, error: MCPError) -> Reply:
         """What a protocol error means: the session is over, or the server has answered after all."""
@@ -118,23 +120,35 @@ class Session:
         fate = Fate.ANSWERED
         if self.is_remote:  # there these are often the transport's own words
             fate = Fate.LOST if error.code == CONNECTION_CLOSED else Fate.UNANSWERED
-        return _error(f"{name} failed: {error.message[:ERROR_CHARS]}", fate)
+        return _error(f"{name} failed: {self.secrets.hide(error.message)[:ERROR_CHARS]}", fate)
 
     def _gone(self) -> Reply:
-        return _error(f"The tool server {self._name!r} stopped while answering; it will be started again.", Fate.GONE)
+        why = f": {self.fault}" if self.fault else ""
+        return _error(f"The tool server {self._name!r} stopped while answering{why}.", Fate.GONE)
 
     def why(self) -> str:
         """Why it never became ready."""
         error = None if self.owner.cancelled() else self.owner.exception()
         if isinstance(error, TimeoutError):
             return f"it did not answer within {START_SECONDS} seconds. {self.last_words}".strip()
-        return self.last_words or (_in_short(error) if error else "it ended at once")
+        return self.fault or self.last_words or (self._in_short(error) if error else "it ended at once")
+
+    def _in_short(self, error: BaseException) -> str:
+        """The first real error in a group of groups, in a line."""
+        while isinstance(error, BaseExceptionGroup) and error.exceptions:
+            error = error.exceptions[0]
+        words = f"{type(error).__name__}: {error}"
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False, include_context=False)[0]
+            words = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, but it is {first['input']!r}"
+        return " ".join(self.secrets.hide(words).split())[:ERROR_CHARS]
 
     async def _live(self, transport: "Transport") -> None:
         async with AsyncExitStack() as stack:
+            stack.enter_context(discreet(self.secrets.hide))
             async with asyncio.timeout(START_SECONDS):
                 self._client = await stack.enter_async_context(Client(transport(self)))
-                self.listed = await _listed(self._client)
+                self.listed = await _listed(self._client, self.secrets)
             self._ready.set()
             await self.over.wait()
 
@@ -142,50 +156,29 @@ class Session:
 Transport = Callable[[Session], AbstractAsyncContextManager[Any]]
 
 
-def transport_of(spec: ToolServerSpec, folder: Path, environment: Mapping[str, str], filling: Filling) -> Transport:
+def transport_of(spec: ToolServerSpec, folder: Path, environment: Mapping[str, str], secrets: Secrets) -> Transport:
     """How to reach a server, with every `${NAME}` filled in."""
     if spec.url is not None:
-        url = filling.fill(spec.url, key="url")
-        headers = {key: filling.fill(value, key="headers") for key, value in spec.headers.items()}
-        return lambda session: _http(url, headers, session, filling)
+        url = secrets.fill_url(spec.url, key="url")
+        headers = {name: secrets.fill(value, key="headers", name=name) for name, value in spec.headers.items()}
+        return lambda session: _http(url, headers, session)
     assert spec.command is not None
     command = [sys.executable if spec.command in ("python", "python3") else spec.command]
-    command += [filling.fill(arg, key="args") for arg in spec.args]
+    command += [secrets.fill(arg, key="args") for arg in spec.args]
     given = {each: environment[each] for each in INHERITED if each in environment}
-    given |= {key: filling.fill(value, key="env") for key, value in spec.env.items()}
+    given |= {name: secrets.fill(value, key="env", name=name) for name, value in spec.env.items()}
     return lambda session: _stdio(command, folder, given, session)
 
 
 @asynccontextmanager
-async def _http(url: str, headers: dict[str, str], session: Session, filling: Filling) -> AsyncGenerator[Any]:
+async def _http(url: str, headers: dict[str, str], session: Session) -> AsyncGenerator[Any]:
     session.is_remote = True
     limits = httpx2.Timeout(START_SECONDS, read=None)  # how long a call may take is not the transport's to say
-    with _discreet(filling):
-        async with (
-            httpx2.AsyncClient(headers=headers, timeout=limits) as web,
-            streamable_http_client(url, http_client=web, max_sse_event_size=LINE_BYTES) as streams,
-        ):
-            yield streams
-
-
-@contextmanager
-def _discreet(filling: Filling) -> Generator[None]:
-    """Keep what was filled into a URL out of the logs of the libraries that write URLs there."""
-
-    def hide(record: logging.LogRecord) -> bool:
-        trouble = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
-        record.msg, record.args = filling.hide(f"{record.getMessage()}\n{trouble}".strip()), ()
-        record.exc_info = record.exc_text = None
-        return True
-
-    loggers = [logging.getLogger(name) for name in TALKATIVE]
-    for logger in loggers:
-        logger.addFilter(hide)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(hide)
+    async with (
+        bounded_client(headers, timeout=limits) as web,
+        streamable_http_client(url, http_client=web, max_sse_event_size=LINE_BYTES) as streams,
+    ):
+        yield streams
 
 
 @asynccontextmanager
@@ -201,7 +194,8 @@ async def _stdio(
         async with to_us:
             async for line in program.lines():
                 await to_us.send(_message_in(line, session))
-            session.is_closed, session.last_words = True, program.last_words
+            session.fault = program.fault
+            session.is_closed, session.last_words = True, _last(session.secrets.hide(program.last_words))
 
     async def speak() -> None:
         async for message in from_us:
@@ -222,7 +216,7 @@ def _message_in(line: bytes, session: Session) -> SessionMessage | Exception:
     try:
         return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
     except ValueError:
-        session.noise = line[:200].decode("utf-8", "replace").strip()
+        session.noise = session.secrets.hide(line[:NOISE_BYTES].decode("utf-8", "replace"))[:200].strip()
         broken = mended(line)
     with suppress(ValueError):
         return SessionMessage(jsonrpc_message_adapter.validate_python(broken, by_name=False))
@@ -232,17 +226,20 @@ def _message_in(line: bytes, session: Session) -> SessionMessage | Exception:
     return SessionMessage(JSONRPCError(jsonrpc="2.0", id=broken["id"], error=words))
 
 
-async def _listed(client: Client) -> dict[str, Listed]:
+async def _listed(client: Client, secrets: Secrets) -> dict[str, Listed]:
     """All its tools, page by page. Raises ValueError for a list that cannot be relied on."""
     found: dict[str, Listed] = {}
     cursor: str | None = None
     cursors: set[str | None] = set()
+    size = 0
     while cursor not in cursors and len(cursors) < LIST_PAGES:
         page = await client.list_tools(cursor=cursor)
         for tool in page.tools:
             if tool.name in found:
                 raise ValueError(f"it lists two tools called {tool.name!r}")
-            found[tool.name] = _as_listed(tool)
+            if (size := size + len(tool.model_dump_json())) > LINE_BYTES:
+                raise ValueError(f"its list of tools is longer than {LINE_BYTES:,} bytes")
+            found[tool.name] = _as_listed(tool, secrets)
         if page.next_cursor is None:
             return found
         cursors.add(cursor)
@@ -250,10 +247,17 @@ async def _listed(client: Client) -> dict[str, Listed]:
     raise ValueError(f"its list of tools has no end: after {len(found):,} of them it goes on at {cursor!r:.100}")
 
 
-def _as_listed(tool: Any) -> Listed:
+def _as_listed(tool: Any, secrets: Secrets) -> Listed:
     hints = tool.annotations
     reads = bool(hints and hints.read_only_hint and not hints.destructive_hint)
-    return Listed(tool.name, tool.description or tool.title or tool.name, tool.input_schema, reads)
+    if secrets.hide(tool.name) != tool.name:
+        raise ValueError(f"the name of its tool {tool.name!r} holds a secret it was given")
+    description = secrets.hide(tool.description or tool.title or tool.name)
+    return Listed(tool.name, description, secrets.hide_in(tool.input_schema), reads)
+
+
+def _last(text: str) -> str:
+    return " ".join(text.split()[-40:])[-LAST_CHARS:]
 
 
 def _error(words: str, fate: Fate) -> Reply:
@@ -283,14 +287,3 @@ def _block(block: Any) -> str:
 def _left_out(kind: str, *told: object) -> str:
     of = "".join(f", {each}" for each in told if each)
     return f"[{kind}{of}, left out: rows read text only]"
-
-
-def _in_short(error: BaseException) -> str:
-    """The first real error in a group of groups, in a line."""
-    while isinstance(error, BaseExceptionGroup) and error.exceptions:
-        error = error.exceptions[0]
-    words = f"{type(error).__name__}: {error}"
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_context=False)[0]
-        words = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, but it is {first['input']!r}"
-    return " ".join(words.split())[:ERROR_CHARS]
