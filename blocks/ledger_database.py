@@ -1,7 +1,6 @@
 """Where the ledger is, and where files wait on their way."""
 
 import asyncio
-import logging
 import os
 import secrets
 import stat
@@ -25,6 +24,7 @@ from blocks.tool_server import servers_in_force
 from rowtide.ledger import ledger_claims, ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.ledger_claims import Worker
+from rowtide.observing.happenings import logger
 from rowtide.observing.supervision import Background, supervise_thread
 from rowtide.sinks.rehearsal_sink import in_rehearsal
 from rowtide.sinks.sinks import open_sink
@@ -36,7 +36,7 @@ ONLY_ENVIRONMENT = "ROWTIDE_LEDGER_FROM_ENVIRONMENT"  # set by the command line,
 
 How = Literal["alone", "alone if free", "with others"]
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class LedgerDatabase(Block):

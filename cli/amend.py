@@ -52,8 +52,7 @@ def amend_(run: str, *, why: str = "", leave_quarantined: Flag = False, dry_run:
     if amended is None:
         out.print(f"run {run} has the job as it is now: nothing to amend", markup=False)
         return 0
-    for line in in_words(run, amended, is_dry=dry_run):
-        out.print(line, markup=False)
+    out.lines(in_words(run, amended, is_dry=dry_run))
     return 0
 
 

@@ -1,24 +1,20 @@
 """`rowtide approve RUN` and `rowtide reject RUN`: what a person allows, and what not."""
 
 import getpass
-import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
 from cli.homes import existing_ledger
-from cli.say import out
-from rowtide.compact import compact_json, read_json
+from cli.say import grid, out, say_json
+from rowtide.compact import read_json
 from rowtide.errors import UserMistake, nearest
 from rowtide.gates.holds import REJECTED, Hold
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_calls, ledger_holds
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_calls import Pending
-from rowtide.words import shown
 
 Every = Annotated[bool, Parameter(name="--all", negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
@@ -137,7 +133,7 @@ def _list(ledger: Ledger, run: Run, waiting: list[Pending], holds: list[Hold], *
         for each in waiting
     ]
     if as_json:
-        sys.stdout.write(compact_json(calls).decode() + "\n")
+        say_json(calls)
         return
     if not calls and not holds:
         out.print("nothing waits for a person")
@@ -157,10 +153,10 @@ def _list_holds(ledger: Ledger, run: Run, holds: list[Hold]) -> None:
 
 
 def _list_calls(calls: list[dict[str, Any]]) -> None:
-    table = Table("row", "call", "", box=None, pad_edge=False)
+    table = grid("row", "call", "")
     for each in calls[:SHOWN]:
         arguments = ", ".join(f"{name}={value!r}" for name, value in each["arguments"].items())
-        table.add_row(Text(shown(each["row_key"])), Text(f"{each['tool']}({arguments})"), Text(each["why"] or ""))
+        table.add_row(each["row_key"], f"{each['tool']}({arguments})", each["why"] or "")
     out.print(table)
     if len(calls) > SHOWN:
         out.print(f"and {len(calls) - SHOWN:,} more: --json prints all")

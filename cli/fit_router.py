@@ -2,17 +2,15 @@
 
 import asyncio
 import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 from cyclopts import Parameter
 
 from blocks.model_ladder import overrides_in_force
 from cli.homes import existing_ledger
-from cli.say import out, tilde
+from cli.say import out, say_json, tilde
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import find_job, load_job
 from rowtide.ladder.catalogue import load_catalogue
@@ -47,10 +45,9 @@ def fit_router(job: str, *, json: Annotated[bool, Parameter(negative="")] = Fals
         _check_takes_the_place(file, router)
     _write(file, router)
     if json:
-        sys.stdout.write(orjson.dumps(_summary(router)).decode() + "\n")
+        say_json(_summary(router))
         return 0
-    for line in tell(router):
-        out.print(line, markup=False)
+    out.lines(tell(router))
     out.print(f"Written to {tilde(file)}: the job's next run starts rows by it.", markup=False)
     return 0
 

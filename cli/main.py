@@ -8,7 +8,7 @@ import signal
 import sys
 from datetime import UTC, datetime
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, CycloptsPanel
 
 from cli import say
 from cli.exits import TABLE, Exit, stumbled
@@ -16,6 +16,7 @@ from cli.homes import home
 from cli.say import complain
 from rowtide import garbage
 from rowtide.errors import RowtideError, UserMistake
+from rowtide.escaping import visible
 
 # Prefect reads these when it is imported. Its own server's noise is not our user's concern; the ledger is.
 QUIET_PREFECT = {
@@ -34,6 +35,7 @@ app = App(
     help="One small Claude agent per row, at batch price, and a ledger that never forgets where each row is.",
     help_format="plaintext",
     help_epilogue=TABLE,
+    error_formatter=lambda error: CycloptsPanel(visible(error)),
 )
 app.command("cli.run:run", name="run", help="Run a job over its rows.", help_epilogue=TABLE)
 app.command("cli.plan:plan_", name="plan", help="Say what a run would likely cost and take, and ask nothing.")

@@ -2,22 +2,20 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 from cyclopts import Parameter
-from rich.table import Table
 
 from blocks.claude_credentials import ClaudeCredentials
+from cli import say
 from cli.homes import home, is_rehearsal, rehearse_without_key
 from cli.numbers import Amount, Count
 from cli.pump import AskedLane, Trust, claude_server, planned
-from cli.say import out
+from cli.say import grid, out, say_json
 from rowtide.forecast.forecast_words import Grid, as_json, in_a_sentence, tables, warnings_of
 from rowtide.forecast.foreseeing import Seen, as_asked, foresee
 from rowtide.job.job_folder import find_job
@@ -63,7 +61,7 @@ def plan_(
     found = planned(find_job(job, jobs=Path("jobs")), source, trust=trust)  # mistakes come before servers
     seen = _see(as_asked(found, lane, budget, finish_within), limit, sample)
     if json:
-        sys.stdout.write(orjson.dumps(as_json(seen, warnings_of(seen))).decode() + "\n")
+        say_json(as_json(seen, warnings_of(seen)))
     else:
         _tell(seen)
     return 0
@@ -96,20 +94,19 @@ def _ledger_if_any() -> Generator[Ledger | None]:
 
 
 def _tell(seen: Seen) -> None:
-    out.print(in_a_sentence(seen), markup=False)
+    out.lines(in_a_sentence(seen))
     for table in tables(seen):
         out.print()
         out.print(_drawn(table))
     for each in seen.plan.shape.notes:
-        out.print(f"\nsource: {each}", markup=False)
+        out.lines(["", f"source: {each}"])
     for each in warnings_of(seen):
-        out.print(f"\nwarning: {each}", markup=False, style="yellow")
+        out.print()
+        out.print(f"warning: {each}", style="yellow")
 
 
-def _drawn(grid: Grid) -> Table:
-    table = Table(grid.heads[0], box=None, pad_edge=False)
-    for each in grid.heads[1:]:
-        table.add_column(each, justify="right")
-    for line in grid.lines:
+def _drawn(numbers: Grid) -> say.Grid:
+    table = grid(numbers.heads[0], numbers=numbers.heads[1:])
+    for line in numbers.lines:
         table.add_row(*line)
     return table

@@ -13,12 +13,13 @@ from rich.panel import Panel
 from rich.text import Text
 
 from cli.homes import existing_ledger, home
-from cli.say import err
+from cli.say import as_text, err
+from rowtide.escaping import one_line
 from rowtide.ledger.ledger import Ledger, find_run, has_run
 from rowtide.ledger.ledger_glance import Glance, glance
 from rowtide.ledger.states import RowState
 from rowtide.observing.supervision import Background, supervise_thread
-from rowtide.words import ago, shown
+from rowtide.words import ago
 
 LOOK_EVERY_SECONDS = 1.0
 LINES_SHOWN = 6
@@ -91,9 +92,9 @@ def panel(seen: Glance, lines: Sequence[str], *, width: int, now: datetime) -> P
     """The same for a terminal, with what else there is to show below."""
     settled = f"reading rows: {seen.rows:,} so far" if seen.is_reading else f"{seen.settled:,} of {seen.rows:,} settled"
     facts = [f"{settled} · {seen.money}", seen.standing, seen.at_api(now)]
-    also = [Text(shown(line, width - 4), style="dim", no_wrap=True) for line in lines[-LINES_SHOWN:]]
-    title = f"{seen.run_id} · {seen.lane} · {ago(now - seen.began_at)}"
-    return Panel(Group(bar(seen, width - 4), *(Text(each) for each in facts), *also), title=title, title_align="left")
+    also = [Text(one_line(line)[: width - 4], style="dim", no_wrap=True) for line in lines[-LINES_SHOWN:]]
+    title = as_text(f"{seen.run_id} · {seen.lane} · {ago(now - seen.began_at)}")
+    return Panel(Group(bar(seen, width - 4), *map(as_text, facts), *also), title=title, title_align="left")
 
 
 def bar(seen: Glance, width: int) -> Text:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import orjson
 from cyclopts import Parameter
 
 from blocks.ledger_database import LedgerDatabase
@@ -19,7 +18,7 @@ from cli.exits import Exit, status_of
 from cli.homes import existing_ledger, home, is_rehearsal
 from cli.prefect_server import server_url
 from cli.progress import watching
-from cli.say import complain, err, out, tilde
+from cli.say import complain, err, out, say_json, tilde
 from cli.written import written
 from flows.pump import pump as plain_pump
 from rowtide.api.which_api import BASE_URL, KEY, REHEARSAL
@@ -82,10 +81,10 @@ def pump(
     if found["stopped"]:
         complain(stop_words(found))
     if as_json:
-        sys.stdout.write(orjson.dumps(found).decode() + "\n")
+        say_json(found)
     else:
         where = {"results": results_of(run_id), "ledger": tilde(home() / "ledger.db")}
-        out.print(as_text(found, **where, said=said), markup=False)
+        out.lines(as_text(found, **where, said=said).split("\n"))
         out.print(f"report   {tilde(report_of(run_id))} · any row: rowtide show KEY", markup=False)
     if (status := status_of(found)) is Exit.TOO_FEW:
         complain(f"{too_few(found)} (exit {status.value})")

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from cli.homes import existing_ledger, home, is_rehearsal
-from cli.say import out
+from cli.say import grid, out
 from rowtide.api.collecting import CANCELED
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
@@ -101,8 +100,7 @@ def _purgeable(ledger: Ledger, found: Sequence[Run], *, is_named: bool) -> list[
 
 
 def _list(ledger: Ledger, runs: Sequence[Run], key: str | None) -> None:
-    table = Table("run", "job", "began", box=None, pad_edge=False)
-    table.add_column("rows", justify="right")
+    table = grid("run", "job", "began", numbers=["rows"])
     for run in runs:
         with ledger.view() as tx:
             rows = ledger_purge.rows(tx, run, key)

@@ -8,13 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TextIO
 
-import orjson
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
 from cli.homes import existing_ledger
-from cli.say import err, out
+from cli.say import err, grid, out, say_json
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_quarantine
@@ -57,16 +54,14 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
             for each in groups
         ]
         said = {"run_id": found.run_id, "rows": rows, "quarantined": total, "reasons": reasons}
-        sys.stdout.write(orjson.dumps(said).decode() + "\n")
+        say_json(said)
         return 0
     which = "" if run else " (the newest)"
     out.print(f"run {found.run_id}{which}: {total:,} of {rows:,} rows are in quarantine", markup=False)
-    table = Table("reason", "rows", "such as", "what can be done", box=None, pad_edge=False)
+    table = grid("reason", "rows", "such as", "what can be done")
     for each in groups:
-        example = f"{each.row_key}: {each.detail}".replace("\n", " ")
-        table.add_row(
-            each.reason, f"{each.rows:,}", Text(shown(example, 90)), advice(each.reason, can_climb=each.can_climb)
-        )
+        example = shown(f"{each.row_key}: {each.detail}", 90)
+        table.add_row(each.reason, f"{each.rows:,}", example, advice(each.reason, can_climb=each.can_climb))
     if groups:
         out.print(table)
     return 0

@@ -6,18 +6,16 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
 from cli.homes import existing_ledger
 from cli.numbers import Count
-from cli.say import err, out, tilde
+from cli.say import err, grid, out, tilde
 from rowtide.api.which_api import in_words
 from rowtide.errors import UserMistake
+from rowtide.escaping import one_line
 from rowtide.ledger import ledger_answers
 from rowtide.ledger.ledger import Run
 from rowtide.report.results_table import Results, check_format, results
-from rowtide.words import shown
 
 WIDTH = 40  # characters of a cell
 
@@ -81,9 +79,9 @@ def _tell(found: Results, runs: list[Run], purged: int) -> None:
 
 
 def _draw(found: Results, limit: int) -> None:
-    table = Table(*found.columns, box=None, pad_edge=False)
+    table = grid(*found.columns)
     for row in found.head(limit):
-        table.add_row(*(Text("" if cell is None else _cut(shown(cell, None))) for cell in row))
+        table.add_row(*("" if cell is None else _cut(one_line(cell)) for cell in row))
     out.print(table)
     if (rows := found.count()) > limit:
         err.print(f"{limit:,} of {rows:,} rows; all of them: --to FILE.csv, or --limit {rows}", markup=False)
@@ -94,12 +92,15 @@ def _cut(text: str) -> str:
 
 
 def _print(found: Results, format: str) -> None:
-    """All rows on stdout."""
+    """All rows on stdout: as they are for a program, and on a terminal with what that would obey written out."""
     if format == "parquet" and sys.stdout.isatty():
         raise UserMistake("is no text: name a file, --to FILE.parquet", key="--format parquet")
     with TemporaryDirectory(prefix="rowtide-results-") as folder:
         file = Path(folder) / f"results.{format}"
         found.write(file)
+        if sys.stdout.isatty():
+            out.lines(file.read_text(encoding="utf-8").splitlines())
+            return
         with file.open("rb") as content:
             while chunk := content.read(1 << 20):
                 sys.stdout.buffer.write(chunk)

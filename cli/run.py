@@ -71,5 +71,5 @@ def _begin(folder: Path, source: Path | None, *, trust: bool) -> tuple[str, list
     say_rehearsal(instead_of=read_spec(folder).sink, sink=found.job.spec.sink)
     said = [f"source: {each}" for each in found.shape.notes] + [f"warning: {each}" for each in found.warnings]
     run_id = f"{folder.name}-{datetime.now(UTC):%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    err.print("\n".join([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"]), markup=False)
+    err.lines([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"])
     return run_id, found.warnings

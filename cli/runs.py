@@ -1,18 +1,15 @@
 """`rowtide runs`."""
 
 import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 from cyclopts import Parameter
-from rich.table import Table
 
 from cli.homes import existing_ledgers
 from cli.numbers import Count
-from cli.say import out
+from cli.say import grid, out, say_json
 from rowtide.api.which_api import in_words
 from rowtide.ladder.catalogue import Catalogue, load_catalogue, read_overrides
 from rowtide.ledger.ledger import Run, all_runs
@@ -40,11 +37,9 @@ def runs(*, limit: Count = 20, json: Annotated[bool, Parameter(negative="")] = F
             found += [(run, summary(tx, run, now=datetime.now(UTC), catalogue=catalogue)) for run in newest]
     found = sorted(found, key=lambda each: each[0].started_at, reverse=True)[:limit]
     if json:
-        sys.stdout.write(orjson.dumps([each for _, each in found]).decode() + "\n")
+        say_json([each for _, each in found])
         return 0
-    table = Table("run", "answered by", "started", "ended", box=None, pad_edge=False)
-    for name in (*COLUMNS, "cost"):
-        table.add_column(name, justify="right")
+    table = grid("run", "answered by", "started", "ended", numbers=(*COLUMNS, "cost"))
     for run, each in found:
         ended = run.finished_at[:19] if run.finished_at else f"stopped: {run.stopped}" if run.stopped else "not yet"
         counts = [f"{each[name]:,}" for name in COLUMNS]
@@ -57,10 +52,8 @@ def runs(*, limit: Count = 20, json: Annotated[bool, Parameter(negative="")] = F
             f"${each['cost_usd']:.4f}",
         )
     out.print(table)
-    for line in [f"{run.run_id}  {line}" for run, each in found for line in ladder(each)]:
-        out.print(line, markup=False)
-    for line in [line for _, each in found for line in doubts(each)]:
-        out.print(line, markup=False)
+    out.lines([f"{run.run_id}  {line}" for run, each in found for line in ladder(each)])
+    out.lines([line for _, each in found for line in doubts(each)])
     return 0
 
 

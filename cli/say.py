@@ -1,22 +1,81 @@
-"""Where the command line speaks: results on stdout, everything else on stderr."""
+"""Where the command line speaks: results on stdout, everything else on stderr; and no text does more than be read.
 
+Whatever a line or a cell quotes from outside, it stays one line or one cell: what a terminal would obey is written out
+here, at the door. Only this module and `cli/progress.py` draw with Rich.
+"""
+
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rowtide.escaping import json_text, one_line, visible
 
 WIDE = 200  # characters, where there is no terminal to fit
 
 at_work_on: str | None = None
 """The run this command works on, to say how to go on with it."""
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class Grid(Table):
+    """A table whose cells are plain text, whole."""
+
+    def add_row(self, *cells: Any, **how: Any) -> None:
+        super().add_row(*(as_text(cell) for cell in cells), **how)
+
+    def add_column(self, header: Any = "", *parts: Any, **how: Any) -> None:
+        super().add_column(as_text(header), *parts, **{"overflow": "fold", **how})
+
+
+class Terminal(Console):
+    """A console on which each text that is printed is one line."""
+
+    def print(self, *things: Any, **how: Any) -> None:
+        super().print(*(as_text(thing) for thing in things), **how)
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Print each text on a line of its own."""
+        for line in lines:
+            self.print(line)
+
+
+def as_text(thing: Any) -> Any:
+    """A text as one line without markup; what is drawn otherwise as it is."""
+    return Text(one_line(thing)) if isinstance(thing, str) else thing
+
+
+out = Terminal(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+err = Terminal(stderr=True, highlight=False, soft_wrap=True)
+
+
+def grid(*heads: str, numbers: Sequence[str] = ()) -> Grid:
+    """A table with these heads; below them, on the right, come `numbers`."""
+    table = Grid(box=None, pad_edge=False)
+    for head in heads:
+        table.add_column(head)
+    for head in numbers:
+        table.add_column(head, justify="right")
+    return table
 
 
 def complain(words: str) -> None:
     """Say what went wrong."""
-    err.print(f"rowtide: {words}", markup=False, style="red")
+    err.print("rowtide: " + re.sub(r"\s*\n\s*", " ", words), style="red")
+
+
+def say_json(value: object) -> None:
+    """Print one JSON value on stdout, for a program."""
+    sys.stdout.write(json_text(value) + "\n")
+
+
+def data(text: str) -> str:
+    """Data for stdout: to a program byte by byte, to a person's terminal with what it would obey written out."""
+    return visible(text) if sys.stdout.isatty() else text
 
 
 def tilde(path: Path) -> str:

@@ -4,12 +4,10 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
 from cli.homes import existing_ledger
 from cli.numbers import Count
-from cli.say import out
+from cli.say import grid, out
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_batches, ledger_rows
@@ -66,11 +64,11 @@ def _list(ledger: Ledger, run: Run) -> None:
     if not doubtful:
         out.print(f"nothing to settle in {run.run_id}", markup=False)
         return
-    table = Table("batch", "rows", "at stake", "posted", "why", "at the API", box=None, pad_edge=False)
+    table = grid("batch", "rows", "at stake", "posted", "why", "at the API")
     for each in doubtful:
         why = each["why"] if each["needs_a_person"] else f"being looked for: {each['why']}"
         money, ids = f"${each['at_stake_usd']:.4f}", ", ".join(each["api_ids"]) or "not seen"
-        table.add_row(str(each["batch"]), f"{each['rows']:,}", money, str(each["since"])[:19], Text(why), Text(ids))
+        table.add_row(str(each["batch"]), f"{each['rows']:,}", money, str(each["since"])[:19], why, ids)
     out.print(table)
 
 

@@ -34,8 +34,7 @@ def show(row_key: str, *, run: str | None = None, full: bool = False) -> int:
     """
     with existing_ledger(run, row_key) as ledger, ledger.view() as tx:
         found = story(tx, row_key, run)
-    for line in tell(found, width=None if full else WIDTH):
-        out.print(line, markup=False)
+    out.lines(tell(found, width=None if full else WIDTH))
     return 0
 
 
@@ -113,7 +112,7 @@ def _said(blocks: list[dict[str, Any]], width: int | None) -> list[str]:
     lines: list[str] = []
     for block in blocks:
         if block.get("type") == "text":
-            lines.append(f"  it said: {shown(block['text'], width)}")
+            lines += _quoted("  it said: ", block["text"], width)
         elif block.get("type") == "thinking":
             lines.append("  it thought (the API keeps the words)" if not block.get("thinking") else "  it thought")
     return lines
@@ -126,7 +125,7 @@ def _tools(found: Story, turn: int, width: int | None) -> list[str]:
             outcome = "failed" if call["is_error"] else "said"
             lines.append(f"  it called {call['tool']}({_arguments(read_json(call['arguments']), width)})")
             when = "remembered of an earlier call" if call["remembered"] else f"{call['milliseconds']} ms"
-            lines.append(f"    which {outcome} ({when}): {shown(call['output'], width)}")
+            lines += _quoted(f"    which {outcome} ({when}): ", call["output"], width)
     return lines
 
 
@@ -206,4 +205,10 @@ def _where(batch: Batch) -> str:
 
 def _fields(values: dict[str, Any], width: int | None) -> list[str]:
     longest = max((len(name) for name in values), default=0)
-    return [f"  {name:<{longest}}  {shown(value, width)}" for name, value in values.items()]
+    return [line for name, value in values.items() for line in _quoted(f"  {name:<{longest}}  ", value, width)]
+
+
+def _quoted(before: str, text: object, width: int | None) -> list[str]:
+    """Other people's text of many lines, marked, so that none of them is taken for one of ours."""
+    first, *rest = shown(text, width).split("\n")
+    return [before + first, *(f"      │ {line}" for line in rest)]

@@ -1,16 +1,13 @@
 """`rowtide slo [JOB]`."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 from cyclopts import Parameter
-from rich.table import Table
 
 from cli.homes import existing_ledger, has_any_ledger
-from cli.say import err, out
+from cli.say import err, grid, out, say_json
 from rowtide.job.job_folder import find_job
 from rowtide.observing.objectives import HEADINGS, as_cells, as_json
 from rowtide.observing.watching import Watched, folders_of, watch
@@ -40,9 +37,9 @@ def slo(job: str | None = None, *, json: Annotated[bool, Parameter(negative="")]
         err.print(_nothing(asked[0].name if asked else "any job"), markup=False)
     if json:
         said = {each.job: as_json(each.slo, each.found, each.since) for each in watched}
-        sys.stdout.write(orjson.dumps(said).decode() + "\n")
+        say_json(said)
     elif watched:
-        table = Table("job", *HEADINGS, "over", box=None, pad_edge=False)
+        table = grid("job", *HEADINGS, "over")
         for each in watched:
             for cells in as_cells(each.found, each.since, now):
                 table.add_row(each.job, *cells, f"{each.slo.window_days:g} days")

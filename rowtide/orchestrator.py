@@ -5,7 +5,6 @@ makes of the same is in `tasks/under_prefect.py`.
 """
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,12 +17,14 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from rowtide.errors import StoppedByWorld, WorldError
+from rowtide.escaping import Markdown
+from rowtide.observing.happenings import logger
 
 RETRY_AFTER_SECONDS = (2, 10, 60, 300)  # how long a stage that the world failed waits before each further try
 
 NOTHING: Mapping[str, str | None] = MappingProxyType({})
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 R = TypeVar("R")
 Form = TypeVar("Form", bound=BaseModel)
@@ -67,14 +68,14 @@ class Orchestrator:
     async def name(self, words: str, labels: Mapping[str, str | None] = NOTHING) -> None:
         """Call this process's work so, in lists of what was done. Labels are added; None takes an earlier one away."""
 
-    async def show_text(self, words: str, *, key: str, about: str) -> None:
-        """Put a text in Markdown where people look."""
+    async def show_text(self, words: Markdown, *, key: str, about: str) -> None:
+        """Put a text in Markdown where people look. What it is about is plain text."""
 
     async def show_table(self, table: list[dict[str, Any]], *, key: str, about: str) -> None:
-        """The same with a table."""
+        """The same with a table of plain texts and numbers."""
 
     async def show_progress(self, percent: float, words: str) -> None:
-        """Say how far the run has come; what was said before is replaced."""
+        """Say how far the run has come, in plain words; what was said before is replaced."""
 
     def emit(
         self, event: str, kind: str, subject: str, payload: Mapping[str, Any], *, job: str, event_id: UUID
@@ -85,7 +86,7 @@ class Orchestrator:
         """Leave this process; a key is good for one suspension."""
         raise NotImplementedError
 
-    async def ask(self, form: type[Form], words: str, *, key: str) -> Form:
+    async def ask(self, form: type[Form], words: Markdown, *, key: str) -> Form:
         """Leave this process until a person has answered a form; asked again with the key, it finds the answer."""
         raise NotImplementedError
 

@@ -1,11 +1,10 @@
 """Money, time and other people's text, as a person reads them."""
 
-import re
 from datetime import timedelta
 
+from rowtide.escaping import visible
+
 CUT = 400  # characters of other people's text
-# Control characters, and those that turn text around or take no room: a browser, or a terminal, would obey them.
-UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def usd(amount: float) -> str:
@@ -35,5 +34,5 @@ def ago(span: timedelta) -> str:
 
 def shown(text: object, length: int | None = CUT) -> str:
     """Other people's text, as it may be shown: cut, unless it has no length to keep to, and nothing in it unseen."""
-    plain = UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
+    plain = visible(text)
     return plain if length is None or len(plain) <= length else f"{plain[:length]}… ({len(plain):,} characters)"

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from blocks.leave import Leave, Verdict
 from blocks.ledger_database import LedgerDatabase
+from rowtide.escaping import Markdown, bold, markdown, markdown_page, markdown_table
 from rowtide.gates.holds import Hold
 from rowtide.ledger import ledger_calls, ledger_holds
 from rowtide.ledger.ledger_calls import Pending
@@ -53,7 +54,7 @@ async def leave(run_id: str) -> bool:
     return bool(holds or calls)
 
 
-async def _ask(kind: type[Form], words: str, about: Sequence[object]) -> Form:
+async def _ask(kind: type[Form], words: Markdown, about: Sequence[object]) -> Form:
     key = hashlib.blake2b(";".join(map(str, about)).encode(), digest_size=8).hexdigest()
     name = kind.__name__.lower()
     return await orchestrator().ask(kind, words, key=f"{name}-{key}")
@@ -72,26 +73,19 @@ def _decide_calls(work: Work, waiting: Sequence[Pending], given: Leave) -> None:
         ledger_calls.decide(tx, work.run, places, decision, who=given.who or NAMELESS, why=given.why or None, now=now)
 
 
-def _about_holds(run_id: str, holds: Sequence[Hold], follows: str) -> str:
-    lines = [
-        f"**Run `{run_id}` is held by a gate.** {follows.capitalize()}.",
-        "",
-        "| gate | what failed |",
-        "|---|---|",
-    ]
-    lines += [f"| {hold.gate} | {_cell(each.in_words)} |" for hold in holds for each in hold.failures]
-    return "\n".join(lines)
+def _about_holds(run_id: str, holds: Sequence[Hold], follows: str) -> Markdown:
+    failures = [(hold.gate, each.in_words) for hold in holds for each in hold.failures]
+    said = markdown(f"{follows.capitalize()}.")
+    return markdown_page(
+        bold(f"Run {run_id} is held by a gate."), said, markdown_table(["gate", "what failed"], failures)
+    )
 
 
-def _about_calls(run_id: str, waiting: Sequence[Pending]) -> str:
-    lines = [f"**{len(waiting):,} calls of run `{run_id}` wait for leave.**", "", "| row | call | |", "|---|---|---|"]
-    for each in waiting[:SHOWN]:
-        lines.append(f"| {each.row_key} | {_cell(f'{each.tool}({each.arguments.decode()})')} | {each.why or ''} |")
-    if len(waiting) > SHOWN:
-        lines += ["", f"and {len(waiting) - SHOWN:,} more: `rowtide approve {run_id}` lists all"]
-    return "\n".join(lines)
-
-
-def _cell(words: str) -> str:
-    """Other people's text in a table of Markdown."""
-    return "`" + words.replace("|", "\\|").replace("`", "'").replace("\n", " ") + "`"
+def _about_calls(run_id: str, waiting: Sequence[Pending]) -> Markdown:
+    calls = [(each.row_key, f"{each.tool}({each.arguments.decode()})", each.why or "") for each in waiting[:SHOWN]]
+    more = f"and {len(waiting) - SHOWN:,} more: rowtide approve {run_id} lists all" if len(waiting) > SHOWN else ""
+    return markdown_page(
+        bold(f"{len(waiting):,} calls of run {run_id} wait for leave."),
+        markdown_table(["row", "call", ""], calls),
+        markdown(more),
+    )

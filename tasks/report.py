@@ -1,7 +1,6 @@
 """What happened, in counts and money, as a picture and in words."""
 
 import asyncio
-import logging
 import os
 import sys
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from blocks.ledger_database import LedgerDatabase
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_story import summary
+from rowtide.observing.happenings import logger
 from rowtide.report.summary import stop_error, with_enough
 from tasks.durable import durable
 from tasks.progress import progress
@@ -23,7 +23,7 @@ from tasks.watch_objectives import watch_objectives
 
 DRAWING_SECONDS = 900.0  # a million rows take about fifteen, ten million ten times as long
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @durable

@@ -1,6 +1,5 @@
 """Doing what runs need that nobody works on."""
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,14 +13,16 @@ from prefect.states import AwaitingRetry, Cancelled, Crashed
 from blocks.ledger_database import LedgerDatabase
 from blocks.prefect_client import prefect_client
 from rowtide.errors import RowtideError
+from rowtide.escaping import Markdown, markdown_table
 from rowtide.ledger import ledger_flow_runs, ledger_leases
 from rowtide.ledger.ledger import Ledger, find_run
+from rowtide.observing.happenings import logger
 from rowtide.orchestrator import orchestrator
 from rowtide.parking.waking import Cancel, Restart, Settle, Standing, Step, Wake, Warn
 from tasks.cancel import cancel
 from tasks.durable import durable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @durable
@@ -82,6 +83,5 @@ async def _is_still_so(client: PrefectClient, ledger: Ledger, at: Standing) -> b
     return flow_run.state is not None and str(flow_run.state.id) == at.flow_state_id and lease != "held"
 
 
-def _in_words(done: Sequence[tuple[Step, str]]) -> str:
-    lines = ["| run | what | because |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {step.at.run_id} | {what} | {step.why} |" for step, what in done)])
+def _in_words(done: Sequence[tuple[Step, str]]) -> Markdown:
+    return markdown_table(["run", "what", "because"], [(step.at.run_id, what, step.why) for step, what in done])

@@ -1,7 +1,6 @@
 """The doubtful batches of runs that nobody works on."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -10,12 +9,13 @@ from blocks.ledger_database import LedgerDatabase
 from rowtide.api.doubt import Wait
 from rowtide.api.settling import doubt_unanswered, settle
 from rowtide.errors import LeaseLost, UserMistake
+from rowtide.observing.happenings import logger
 from rowtide.parking.waking import Settle, Step
 from tasks.durable import durable
 
 LONGEST_SECONDS = 60.0  # for one run: somebody may have begun to work on it
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @durable

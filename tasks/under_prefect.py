@@ -1,6 +1,5 @@
 """Prefect as the orchestrator: each stage is a task, and what it has to say is on the flow run's page."""
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -17,12 +16,14 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
+from rowtide.escaping import Markdown, markdown
+from rowtide.observing.happenings import logger
 from rowtide.orchestrator import NOTHING, Orchestrator, orchestrated_by
 from tasks.as_task import as_task
 from tasks.name_flow_run import name_flow_run
 from tasks.show_progress import show_progress
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 R = TypeVar("R")
 Form = TypeVar("Form", bound=BaseModel)
@@ -55,14 +56,15 @@ class _Prefect(Orchestrator):
     async def name(self, words: str, labels: Mapping[str, str | None] = NOTHING) -> None:
         await _if_reachable(name_flow_run(words, labels))
 
-    async def show_text(self, words: str, *, key: str, about: str) -> None:
-        await _if_reachable(acreate_markdown_artifact(words, key=key, description=about))
+    async def show_text(self, words: Markdown, *, key: str, about: str) -> None:
+        await _if_reachable(acreate_markdown_artifact(words, key=key, description=markdown(about)))
 
     async def show_table(self, table: list[dict[str, Any]], *, key: str, about: str) -> None:
-        await _if_reachable(acreate_table_artifact(table, key=key, description=about))
+        cells = [{name: _cell(value) for name, value in row.items()} for row in table]
+        await _if_reachable(acreate_table_artifact(cells, key=key, description=markdown(about)))
 
     async def show_progress(self, percent: float, words: str) -> None:
-        await _if_reachable(show_progress(percent, words))
+        await _if_reachable(show_progress(percent, markdown(words)))
 
     def emit(
         self, event: str, kind: str, subject: str, payload: Mapping[str, Any], *, job: str, event_id: UUID
@@ -74,11 +76,16 @@ class _Prefect(Orchestrator):
     async def suspend(self, key: str) -> None:
         await asuspend_flow_run(key=key)
 
-    async def ask(self, form: type[Form], words: str, *, key: str) -> Form:
+    async def ask(self, form: type[Form], words: Markdown, *, key: str) -> Form:
         shown = RunInput.subclass_from_base_model_type(form).with_initial_data(description=words)
         given = await asuspend_flow_run(wait_for_input=shown, key=key)
         assert isinstance(given, form)
         return given
+
+
+def _cell(value: object) -> object:
+    """A cell of Prefect's tables, which reads texts as Markdown."""
+    return value if value is None or isinstance(value, bool | int | float) else markdown(value)
 
 
 async def _if_reachable(shown: Awaitable[object]) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.ledger_database import LedgerDatabase
+from rowtide.escaping import Markdown, bold, markdown_page, markdown_table
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.objectives import HEADINGS, as_cells, as_json
 from rowtide.observing.watching import Watched, folders_of, watch
@@ -38,10 +39,9 @@ def _tell(ledger: Ledger, seen: Watched) -> None:
             tell(ledger, "slo.breached", "job", seen.job, f"{standing.objective} {since}", said, seen.job)
 
 
-def _in_words(watched: Sequence[Watched], now: datetime) -> str:
-    lines: list[str] = []
+def _in_words(watched: Sequence[Watched], now: datetime) -> Markdown:
+    blocks: list[Markdown] = []
     for each in watched:
-        lines += ["", f"**{each.job}**, over {each.slo.window_days:g} days", "", f"| {' | '.join(HEADINGS)} |"]
-        lines += ["|---" * len(HEADINGS) + "|"]
-        lines += [f"| {' | '.join(cells)} |" for cells in as_cells(each.found, each.since, now)]
-    return "\n".join(lines).strip()
+        blocks.append(bold(f"{each.job}, over {each.slo.window_days:g} days"))
+        blocks.append(markdown_table(HEADINGS, as_cells(each.found, each.since, now)))
+    return markdown_page(*blocks)

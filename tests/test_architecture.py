@@ -25,7 +25,7 @@ DECISIONS = {
     "dialects", "exact_json", "values",
     "run_id",
     "account_refusals", "admission", "agent", "allowance", "answer_schema", "api_outcomes", "catalogue", "charts",
-    "checks", "columns", "shared_fault", "compact", "connector", "difficulty", "doubt", "errors", "facts",
+    "checks", "columns", "shared_fault", "compact", "connector", "difficulty", "doubt", "errors", "escaping", "facts",
     "features", "forecast", "grounding", "holds", "job",
     "job_file", "ladder", "lanes", "mending", "messages", "objectives", "pace", "packing", "policies", "pricing",
     "provided", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words",
@@ -78,6 +78,7 @@ HEAVY = {
     "pythonjsonlogger": {"tasks/observe.py"},
     "sklearn": {"rowtide/routing/router_fit.py"},
     "scipy": {"rowtide/routing/thresholds.py"},
+    "rich": {"cli/say.py", "cli/progress.py"},  # the terminal's door: what a terminal would obey is written out there
     "sqlalchemy": {f"rowtide/ledger/{n}.py" for n in EDGES if "ledger" in n}
     | {"rowtide/intake/sources.py", "rowtide/database_url.py"}
     | {f"rowtide/sinks/{n}.py" for n in ("sinks", "sink_tables", "sink_duckdb", "table_types")},
@@ -104,6 +105,7 @@ BOUNDARIES = {
     "rowtide/observing/supervision.py": "background threads and tasks: logged, counted, started again with backoff",
     "rowtide/tools/tool_sessions.py": "a tool call: a foreign program on the other side; the model reads what happened",
 }
+MARKUP = {Path("rowtide/escaping.py"), Path("rowtide/report/charts.py")}  # charts: SVG, of names made visible
 EXPORTS = {Path("blocks/__init__.py")}  # `prefect block register -m blocks` looks nowhere else
 FOLDER_MODULES = 40  # of one folder of rowtide/: the ledger has most
 
@@ -380,6 +382,29 @@ def test_no_test_folder_shares_a_name_with_a_package() -> None:
     packages = {path.parts[0] for path in tracked() if len(path.parts) > 1}
     folders = {part for path in tracked() if path.parts[0] == "tests" for part in path.parts[1:-1]}
     refuse("pytest would import one for the other", sorted(packages & folders))
+
+
+def test_markdown_and_log_lines_are_made_where_text_is_escaped() -> None:
+    """Prefect is only shown `Markdown`, which the type checker holds; nobody else may call plain text so."""
+
+    def is_refused(path: Path, node: ast.AST) -> bool:
+        match node:
+            case ast.Call(func=ast.Name(id="Markdown" | "Markup")):
+                return path not in MARKUP
+            case ast.Call(func=ast.Attribute(attr="getLogger"), args=[ast.Name("__name__") | ast.Constant("rowtide")]):
+                return path != Path("rowtide/observing/happenings.py")
+            case ast.Constant(value=str(words)):
+                return path not in MARKUP and bool(re.search(r"\|-|^\| | \|$", words))
+            case _:
+                return False
+
+    found = [
+        f"{path}:{getattr(node, 'lineno', '?')} {ast.unparse(node)[:80]}"
+        for path in python_files("rowtide", "tasks", "flows", "blocks")
+        for node in ast.walk(tree_of(path))
+        if is_refused(path, node)
+    ]
+    refuse("text is escaped in rowtide/escaping.py; a module logs by happenings.logger(__name__)", found)
 
 
 def test_tests_use_the_real_thing_and_never_sleep() -> None:

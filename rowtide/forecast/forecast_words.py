@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rowtide.escaping import Markdown, markdown, markdown_page, markdown_table
 from rowtide.forecast.foreseeing import Seen
 from rowtide.words import took, usd
 
@@ -18,20 +19,21 @@ class Grid:
     lines: list[list[str]]
 
 
-def in_a_sentence(seen: Seen) -> str:
-    """The answer: lane, rows, money, time; and what it stands on."""
+def in_a_sentence(seen: Seen) -> list[str]:
+    """The answer: lane, rows, money, time; and in a second line what it stands on."""
     name, rows, told = seen.plan.job.name, seen.rows, seen.forecast
     passed = [
         f"{count:,} {reason}" for reason, count in [*rows.refused.items(), ("unchanged", rows.unchanged)] if count
     ]
     of = f"of {rows.read:,} read ({', '.join(passed)})" if passed else "all that were read"
     if told is None:
-        return f"{name}: nothing to ask, {of}."
-    return (
+        return [f"{name}: nothing to ask, {of}."]
+    return [
         f"{name}: {sum(rows.starts):,} rows to ask, {of}, by lane {seen.choice.lane} ({seen.choice.why}): likely "
         f"{usd(told.likely_usd)}, {usd(told.low_usd)} to {usd(told.high_usd)} in nine runs of ten, and done within "
-        f"{took(told.seconds)}.\n{_basis(seen)}"
-    )
+        f"{took(told.seconds)}.",
+        _basis(seen),
+    ]
 
 
 def _basis(seen: Seen) -> str:
@@ -68,13 +70,11 @@ def tables(seen: Seen) -> list[Grid]:
     return [Grid(heads, rungs), Grid(["the same work", "cost", "with nothing cached", "time"], ways)]
 
 
-def as_markdown(seen: Seen) -> str:
+def as_markdown(seen: Seen) -> Markdown:
     """All of it, as an artifact of Prefect's."""
-    parts = [in_a_sentence(seen).replace("\n", "\n\n")]
-    for grid in tables(seen):
-        lines = [grid.heads, ["---", *["---:"] * (len(grid.heads) - 1)], *grid.lines]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    return "\n\n".join([*parts, *(f"**Warning:** {each}" for each in warnings_of(seen))])
+    drawn = [markdown_table(each.heads, each.lines, numbers=len(each.heads) - 1) for each in tables(seen)]
+    warned = [markdown(f"Warning: {each}") for each in warnings_of(seen)]
+    return markdown_page(*map(markdown, in_a_sentence(seen)), *drawn, *warned)
 
 
 def warnings_of(seen: Seen) -> list[str]:

@@ -1,6 +1,5 @@
 """Great Expectations' own pages about a gate, built from what was written down of it."""
 
-import logging
 import re
 import shutil
 import tempfile
@@ -14,13 +13,14 @@ import jinja2
 from rowtide.gates.gates import PARAMETER, great_expectations
 from rowtide.ledger.ledger import moment
 from rowtide.ledger.ledger_gates import Verdict
+from rowtide.observing.happenings import logger
 from rowtide.work import Work
 
 INDEX = "index.html"
 TRACKER = re.compile(r"https://great-expectations-web-assets[^\"')]*")  # a picture that tells its maker who looks
 UNSAFE = str.maketrans({"<": "‹", ">": "›", "$": "＄"})  # GX puts values into scripts and templates as they are
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 def docs_of(work: Work, gate: str) -> Path:

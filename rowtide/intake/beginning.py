@@ -1,6 +1,5 @@
 """The beginning of a run, or of another life of it."""
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,10 +14,11 @@ from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_apis, ledger_flow_runs, ledger_inbox, ledger_prefixes
 from rowtide.ledger.ledger import Ledger, Run
+from rowtide.observing.happenings import logger
 from rowtide.words import usd
 from rowtide.work import Plan
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

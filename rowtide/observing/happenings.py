@@ -6,8 +6,25 @@ hold ids and figures only: no row's text, no tool's output and no secret is ever
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
-log = logging.getLogger("rowtide")
+from rowtide.escaping import log_line
+
+
+class OneLineLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose records are one line each, whatever they quote: nobody outside writes a line of our log."""
+
+    def log(self, level: int, msg: object, *args: object, **parts: Any) -> None:
+        if self.logger.isEnabledFor(level):
+            self.logger.log(level, log_line(str(msg) % args if args else msg), **parts)
+
+
+def logger(name: str) -> OneLineLogger:
+    """The logger of a module. Everything that Rowtide logs goes through one of these."""
+    return OneLineLogger(logging.getLogger(name))
+
+
+log = logger("rowtide")
 
 
 def happened(event: str, words: str, fields: Mapping[str, object], *, is_trouble: bool = False) -> None:

@@ -1,17 +1,17 @@
 """Background work that must not die of one fault: started again with backoff, counted, and told wherever one looks."""
 
 import asyncio
-import logging
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from rowtide.job.job_code import plain
+from rowtide.observing.happenings import logger
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 8.0  # well below the length of a lease
 
-log = logging.getLogger("rowtide")
+log = logger("rowtide")
 
 
 @dataclass

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 LONGEST = 32_767  # characters: a spreadsheet cuts what is longer without a word
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # the wide ones are formulas too
+BEFORE_FORMULA = ("\t", "\r", "\n")  # some spreadsheets pass over these, and read what follows
 UNMISTAKABLE = re.compile(r"0|[1-9]\d{0,9}")  # a number that every spreadsheet shows and writes as it is
 NUMBER_OR_DATE = re.compile(r"(?=.*\d)[\d\s.,:/+\-%$€£¥()]*(e[+\-]?\d+|[ap]m?)?", re.DOTALL | re.IGNORECASE)
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[t ][\d:.]+(z|[+\-][\d:]+)?", re.IGNORECASE)
@@ -123,6 +124,7 @@ def _is_mistakable(text: str) -> bool:
     looks_like = (NUMBER_OR_DATE, MOMENT, NAMED_DAY)
     return (
         bare.startswith(FORMULA)
+        or text.lstrip("'").startswith(BEFORE_FORMULA)
         or bare.lower() in TRUTH
         or any(pattern.fullmatch(bare) is not None for pattern in looks_like)
     )

@@ -13,6 +13,8 @@ import vl_convert
 from altair.utils.schemapi import debug_mode
 from markupsafe import Markup
 
+from rowtide.escaping import visible
+
 WIDE, HALF, NARROW = 1000, 500, 320  # pixels, on paper; the page scales them
 BAR = 24  # pixels a bar and the room around it take
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
@@ -151,7 +153,7 @@ def _svg(draw: Callable[[int], Layers], size: int, *, title: str) -> Markup:
             spec = _themed(draw(width), width).to_dict(validate=False)
         svg = vl_convert.vegalite_to_svg(spec)
         head = Markup('<svg class="chart {}" role="img" aria-label="{}"').format(kind, title)
-        drawn += head + Markup(svg.removeprefix("<svg").replace('class="marks"', "", 1))
+        drawn += head + Markup(visible(svg).removeprefix("<svg").replace('class="marks"', "", 1))
     return drawn
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from rowtide.errors import RowtideError
+from rowtide.escaping import link_to
 from rowtide.job.golden import read_golden
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger
@@ -40,7 +41,7 @@ def draw(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> None:
 def _gates(found: Mapping[str, Any], file: Path) -> list[dict[str, str]]:
     """What each gate said, and where its own page is, seen from the run's, if that was drawn."""
     pages = {gate: Path(found["run_id"], gate, "index.html") for gate in found["gates"]}
-    links = {gate: page.as_posix() if (file.parent / page).is_file() else "" for gate, page in pages.items()}
+    links = {gate: link_to(page) if (file.parent / page).is_file() else "" for gate, page in pages.items()}
     return [{"name": gate, "said": said, "link": links[gate]} for gate, said in gates(found).items()]
 
 

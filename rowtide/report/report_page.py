@@ -1,7 +1,7 @@
 """A run as one page of HTML: what came of it, what waits for a person, where rows, money and time went.
 
-Nothing is loaded from anywhere and nothing runs in it. Rows, remarks and tools' words are other people's text: the
-template escapes them, after they have been cut and what would hide or turn them around has been written out.
+Nothing is loaded from anywhere and nothing runs in it. Rows, remarks and tools' words are other people's text: each
+thing that the template puts into the page goes through `escaping.html`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from rowtide.escaping import html
 from rowtide.report import report_figures as figures
 from rowtide.report import report_times as times
 from rowtide.report.report_words import asks, cost_line, headline, standing, warnings
@@ -65,8 +67,14 @@ def _environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"shown": shown, "usd": usd, "took": took, "number": "{:,}".format}
     return environment
+
+
+def _text(value: object) -> object:
+    """What stands in the page, each thing: HTML of our own as it is, else text."""
+    return value if isinstance(value, Markup) else html(value)

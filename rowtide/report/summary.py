@@ -6,6 +6,7 @@ from typing import Any
 from rowtide.agent.requests import IN_FULL
 from rowtide.api.which_api import in_words
 from rowtide.errors import Stopped, StoppedByWorld
+from rowtide.escaping import NOTHING, Markdown, heading, markdown, markdown_page, markdown_table, one_line
 from rowtide.ledger.states import RunStop
 from rowtide.words import shown, usd
 
@@ -13,13 +14,13 @@ POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in
 
 
 def as_text(found: Mapping[str, Any], *, results: str, ledger: str, said: Collection[str] = ()) -> str:
-    """The last lines a person reads; of warnings those that were not `said` when the run began."""
+    """The last lines a person reads, each one line; of warnings those not `said` when it began."""
     lines = [*funnel(found), *money(found), *tiers(found), *cache(found, said), *ladder(found), *poor_tiers(found)]
     lines += [f"gate     {gate}: {said}" for gate, said in gates(found).items()] + leave(found) + doubts(found)
     lines += on_call(found["owner"], found["runbook"])
     if found["made_up"]:
         lines.append(f"answers  made up by {in_words(found['api'], is_made_up=True)}: no model was asked")
-    return "\n".join([*lines, f"results  {results}", f"ledger   {ledger}"])
+    return "\n".join(map(one_line, [*lines, f"results  {results}", f"ledger   {ledger}"]))
 
 
 def on_call(owner: str | None, runbook: str | None) -> list[str]:
@@ -253,41 +254,30 @@ def cache(found: Mapping[str, Any], said: Collection[str] = ()) -> list[str]:
     return [rate, *(f"warning  {each}" for each in warnings)]
 
 
-def as_markdown(found: Mapping[str, Any]) -> str:
+def as_markdown(found: Mapping[str, Any]) -> Markdown:
     """The run's page in Prefect's UI."""
     head = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns", "tool_calls")
-    lines = [
-        f"# {found['job']} · `{found['run_id']}`",
-        "| " + " | ".join(name.replace("_", " ") for name in head) + " |",
-        "|" + "---:|" * len(head),
-        "| " + " | ".join(f"{found[name]:,}" for name in head) + " |",
-        "",
-        *money(found),
-        "",
-        *_tier_table(found),
-        "",
-        *cache(found),
-    ]
-    if warned := [*ladder(found), *poor_tiers(found), *set_aside_before(found)]:
-        lines += ["", *warned]
-    if judged := gates(found):
-        lines += ["", "| gate | said |", "|---|---|"]
-        lines += [f"| {gate} | {said.replace('|', chr(92) + '|')} |" for gate, said in judged.items()]
-    if asks := [*leave(found), *doubts(found)]:
-        lines += ["", *asks]
-    if found["stopped"]:
-        lines += ["", stop_words(found)]
-    if found["reasons"]:
-        lines += ["", "| set aside because | rows |", "|---|---:|"]
-        lines += [f"| {reason} | {count:,} |" for reason, count in found["reasons"].items()]
-    return "\n".join(lines)
+    judged, reasons = gates(found), found["reasons"]
+    counts = [f"{found[name]:,}" for name in head]
+    return markdown_page(
+        heading(f"{found['job']} · {found['run_id']}"),
+        markdown_table([name.replace("_", " ") for name in head], [counts], numbers=len(head)),
+        *map(markdown, money(found)),
+        _tier_table(found),
+        *map(markdown, [*cache(found), *ladder(found), *poor_tiers(found), *set_aside_before(found)]),
+        markdown_table(["gate", "said"], judged.items()) if judged else NOTHING,
+        *map(markdown, [*leave(found), *doubts(found)]),
+        markdown(stop_words(found) if found["stopped"] else ""),
+        markdown_table(["set aside because", "rows"], reasons.items(), numbers=1) if reasons else NOTHING,
+    )
 
 
-def _tier_table(found: Mapping[str, Any]) -> list[str]:
-    lines = ["| tier | rows | accepted | climbed | set aside | yield | cost | a row accepted |", "|---|" + "---:|" * 7]
+def _tier_table(found: Mapping[str, Any]) -> Markdown:
+    heads = ["tier", "rows", "accepted", "climbed", "set aside", "yield", "cost", "a row accepted"]
+    rows: list[list[str]] = []
     for name, each in found["tiers"].items():
-        counts = " | ".join(f"{each[column]:,}" for column in ("in", "accepted", "climbed", "quarantined"))
+        counts = [f"{each[column]:,}" for column in ("in", "accepted", "climbed", "quarantined")]
         share = "" if each["yield"] is None else f"{each['yield']:.0%}"
         price = f"${each['accepted_row_usd']:.6f}" if each["accepted"] else ""
-        lines.append(f"| {name} | {counts} | {share} | ${each['cost_usd']:.4f} | {price} |")
-    return lines
+        rows.append([name, *counts, share, f"${each['cost_usd']:.4f}", price])
+    return markdown_table(heads, rows, numbers=len(heads) - 1)

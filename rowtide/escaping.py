@@ -1,0 +1,117 @@
+"""Other people's text where it is shown: one function for each medium, so that no text is ever more than text.
+
+Row keys, rows, answers, tools' words, errors, names of jobs, runs and files come from outside. What each medium would
+obey of them (an escape code, a table's bar, a tag, a line's end) is written out here and nowhere else. A cell of a
+spreadsheet is made by `quarantine/quarantine_cells.py`, which must read it back too. Data (`--json`, `--to FILE`, a
+sink) is never rendered: it is what it was.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+from typing import NewType
+from urllib.parse import quote
+
+from markupsafe import Markup, escape
+
+from rowtide.compact import compact_json
+
+# What moves a cursor, turns text around or takes no room: control and format characters, halves of surrogates, fillers.
+_FORMAT = (
+    "\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u2800\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\uffff\U000110bd\U000110cd\U00013430-\U0001345f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_UNSEEN_IN_A_LINE = re.compile(rf"[\x00-\x1f\x7f-\x9f{_FORMAT}]")
+_UNSEEN = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_FORMAT}]")
+_UNSEEN_IN_JSON = re.compile(rf"[\x7f-\x9f{_FORMAT}]")
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+LOG_LENGTH = 2000  # characters of a line of the log
+
+Markdown = NewType("Markdown", str)
+"""Text with Markdown in it that is ours. It is made in this module only."""
+
+NOTHING = Markdown("")
+
+# What could be more than text in CommonMark with tables: in any place, at the beginning, before or after a space.
+_MARKS = re.compile(
+    r"[\\`*<>&|\[\]~@]"  # code, emphasis, tags, entities, cells, links, struck text, addresses
+    r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis, but not inside of a word
+    r"|:(?=/)|(?<=www)\."  # what would become a link by itself
+    r"|^[#\-+=:]|^\d(?=\d{0,8}[.)])"  # blocks and lists
+    r"|^\s|\s$",  # would be taken away
+    re.IGNORECASE,
+)
+
+
+def visible(text: object) -> str:
+    """Text of many lines, with what nobody would see of it written out."""
+    return _UNSEEN.sub(_written_out, str(text))
+
+
+def one_line(text: object) -> str:
+    """Text as one line of a terminal: no escape code, no line end, nothing unseen."""
+    return _UNSEEN_IN_A_LINE.sub(_written_out, str(text))
+
+
+def log_line(text: object) -> str:
+    """Text as one line of a log, cut where a line is no line any more."""
+    line = one_line(text)
+    return line if len(line) <= LOG_LENGTH else f"{line[:LOG_LENGTH]}… ({len(line):,} characters)"
+
+
+def html(text: object) -> Markup:
+    """Text as HTML, also inside of a quoted attribute."""
+    return escape(visible(text))
+
+
+def link_to(path: PurePath) -> str:
+    """A relative path as a link, which is no other address and no script whatever its folders are called."""
+    return "./" + quote(path.as_posix())
+
+
+def json_text(value: object) -> str:
+    """A value as JSON, the same to whoever reads it as JSON, and harmless to a terminal that shows it."""
+    return _UNSEEN_IN_JSON.sub(_as_json_escape, compact_json(value).decode())
+
+
+def shell_word(text: str) -> str:
+    """Text as one word of a command that a person may copy into a shell."""
+    return shlex.quote(one_line(text))
+
+
+def markdown(text: object) -> Markdown:
+    """Text as Markdown that shows it and does nothing else, in a paragraph, a heading or a cell."""
+    return Markdown(_MARKS.sub(lambda found: f"&#{ord(found[0])};", one_line(text)))
+
+
+def bold(text: object) -> Markdown:
+    return Markdown(f"**{markdown(text)}**")
+
+
+def heading(text: object) -> Markdown:
+    return Markdown(f"# {markdown(text)}")
+
+
+def markdown_table(heads: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: int = 0) -> Markdown:
+    """A table of plain texts; its last columns, so many, are numbers."""
+    ruled = ["---"] * (len(heads) - numbers) + ["---:"] * numbers
+    lines = [[markdown(head) for head in heads], ruled, *([markdown(cell) for cell in row] for row in rows)]
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def markdown_page(*blocks: Markdown) -> Markdown:
+    """Blocks below each other."""
+    return Markdown("\n\n".join(block for block in blocks if block))
+
+
+def _written_out(found: re.Match[str]) -> str:
+    place = ord(found[0])
+    return _NAMED.get(found[0]) or (f"\\u{place:04x}" if place <= 0xFFFF else f"\\U{place:08x}")
+
+
+def _as_json_escape(found: re.Match[str]) -> str:
+    pairs = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{pairs[n]:02x}{pairs[n + 1]:02x}" for n in range(0, len(pairs), 2))
