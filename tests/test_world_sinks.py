@@ -407,6 +407,19 @@ def _made(sink: str, places: Places, place: Path, create: str) -> bool:
     return True
 
 
+@pytest.mark.parametrize("sink", SINKS)
+def test_columns_whose_names_differ_in_one_odd_character_are_told_apart(sink: str, places: Places) -> None:
+    """`make properties` found this: a library made one name of `a b`, `a.b` and `a:b`."""
+    names = ["a b", "a.b", "a:b", "a_b", "a%b", "a(b)", "a[b]", "a-b"]
+    fields: dict[str, Any] = {f"field_{n}": (str, Field(alias=name)) for n, name in enumerate(names)}
+    model = create_model("Answer", __config__=ConfigDict(serialize_by_alias=True), **fields)
+    answers = [model.model_validate({name: f"{name} of {row}" for name in names}) for row in "xy"]
+    columns, place, refused = places.load(sink, model, answers)
+    assert refused == {}
+    assert places.read(sink, model, columns, place) == {"key 0": answers[0], "key 1": answers[1]}
+    places.drop()
+
+
 # What plan refuses
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    bindparam,
     column,
     create_engine,
     delete,
@@ -228,7 +229,9 @@ class TablePart:
         return self._tx.execute(query).first() is not None
 
     def _write_many(self, page: Page) -> None:
-        statement = sqlite.insert(self._sink.table)
+        # Parameters by number: SQLAlchemy makes one name of the columns `a b` and `a.b`.
+        numbered = {each.name: bindparam(f"value_{n}") for n, each in enumerate(self._sink.columns)}
+        statement = sqlite.insert(self._sink.table).values(numbered)
         changes = {name: statement.excluded[name] for name in page.values if name != KEY}
         upsert = str(
             statement.on_conflict_do_update(index_elements=[KEY], set_=changes).compile(dialect=self._tx.dialect)
