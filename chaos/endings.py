@@ -147,8 +147,8 @@ def _brief(row: object) -> str:
 
 def _sinks(home: Path) -> tuple[dict[str, str], list[str], bool]:
     """The job's own sink, and others that something was loaded into."""
-    results, twice, is_true = _sink(home / "results")
-    theirs, theirs_twice, their_is_true = _sink(home / SECOND)
+    results, twice, is_true = sink_of(home / "results")
+    theirs, theirs_twice, their_is_true = sink_of(home / SECOND)
     if (database := home / DATABASE).is_file():
         with closing(sqlite3.connect(database)) as sink:
             told = sink.execute(f"SELECT * FROM {TABLE} ORDER BY row_key").fetchall()
@@ -160,7 +160,7 @@ def _sinks(home: Path) -> tuple[dict[str, str], list[str], bool]:
     )
 
 
-def _sink(folder: Path) -> tuple[dict[str, str], list[str], bool]:
+def sink_of(folder: Path) -> tuple[dict[str, str], list[str], bool]:
     parts = {
         part.name: pq.ParquetFile(part).read(use_threads=False).to_pylist() for part in sorted(folder.glob("*.parquet"))
     }

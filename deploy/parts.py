@@ -4,12 +4,16 @@ What it prints goes into a log of bounded size.
 """
 
 import logging
+import secrets
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+
+import psutil
 
 from rowtide import guardian
 
@@ -19,7 +23,8 @@ LINE_CHARS = 4000
 STOP_SECONDS = guardian.GRACE_SECONDS + 10
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
-LONG_LIFE_SECONDS = 120.0  # after so long a life, the next pause is the first one again
+LONG_LIFE_SECONDS = 30.0  # after so long a life, the next pause is the first one again
+MARK = "ROWTIDE_PART"  # a variable that all it starts inherit
 
 
 class Part:
@@ -51,6 +56,7 @@ class Part:
             return f"{self.name} is ready after {time.monotonic() - self._started_at:.0f} s"
         now = time.monotonic()
         if not self._due_at:
+            end_marked(self._mark)
             if now - self._started_at > LONG_LIFE_SECONDS:
                 self._pause = FIRST_PAUSE_SECONDS
             self._due_at = now + self._pause
@@ -74,6 +80,7 @@ class Part:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        end_marked(self._mark)
         self._reader.join(1.0)
 
     def _looks_ready(self) -> bool:
@@ -82,9 +89,10 @@ class Part:
     def _start(self) -> None:
         self._has_said_so = False
         self._started_at = time.monotonic()
+        self._mark = secrets.token_hex(8)
         self._process = subprocess.Popen(
             guardian.command(*self._command),
-            env=self._environment,
+            env={**self._environment, MARK: self._mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -99,6 +107,14 @@ class Part:
             text = line.decode("utf-8", "replace").rstrip("\n")
             self._has_said_so = self._has_said_so or (isinstance(self._ready, str) and self._ready in text)
             self._log.info("%s", text)
+
+
+def end_marked(mark: str) -> None:
+    """End what a part has left running: whoever kills a part hard may have killed its guardian too."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # somebody else's, or it has just gone
+            if process.environ().get(MARK) == mark:
+                process.kill()
 
 
 def _bounded_log(file: Path) -> logging.Logger:

@@ -10,7 +10,8 @@ from cli.prefect_server import LOGIN_FILE
 LOOK_SECONDS = 2.0
 
 # As it comes it records 50 task runs a second; so, three times as many. It forgets what nobody reads. Concurrency slots
-# are leased on disk: in memory, a hard stop of the server leaves them taken for ever (`resume-runs` has one).
+# are leased on disk: in memory, a hard stop of the server leaves them taken for ever (`resume-runs` has one). A slot
+# whose flow run was lost before its process began is free again before the watch has its next turn.
 SETTINGS = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
@@ -20,6 +21,7 @@ SETTINGS = {
     "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "50",
     "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P2D",
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "120",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }

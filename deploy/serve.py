@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,6 @@ from deploy.prefect_server import SETTINGS, is_ready, security
 
 START_SECONDS = 180.0
 LOOK_SECONDS = 0.5
-POOL = "rowtide"
 SECRET_FILE = "webhook.secret"
 
 app = App(name="python -m deploy.serve", help_format="plaintext")
@@ -91,7 +90,7 @@ def _serve(port: int, receiver_port: int, logs: Path) -> int:
             complain(f"Prefect's server is not ready after {START_SECONDS:.0f} s; see {logs / 'server.log'}")
             return 1
         err.print("starting: a worker; telling Prefect of blocks and deployments; about twenty seconds")
-        start_worker = [*prefect, "worker", "start", "--pool", POOL, "--type", "process"]
+        start_worker = [sys.executable, "-m", "deploy.worker"]
         parts["worker"] = Part("worker", start_worker, environment, logs, "started!")
         if not (_prefect(environment, "block", "register", "-m", "blocks") and _wait_for(parts, "worker")):
             return 1
@@ -103,7 +102,7 @@ def _serve(port: int, receiver_port: int, logs: Path) -> int:
 
 
 @contextmanager
-def _kept_alive() -> Iterator[dict[str, Part]]:
+def _kept_alive() -> Generator[dict[str, Part]]:
     """Parts that are ended, the last one first to be told, with all they have started."""
     parts: dict[str, Part] = {}
     try:

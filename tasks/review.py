@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
-from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.settings import get_current_settings
 
 from blocks.claude_credentials import ClaudeCredentials
@@ -18,19 +17,22 @@ from rowtide.ledger.ledger import Ledger, moment
 from rowtide.ledger.ledger_flow_runs import Unfinished
 from rowtide.parking.waking import LOOK_BACK, PARKED, RESTARTS_WITHIN, Standing, Step, longest_silence, steps
 from tasks.durable import durable
+from tasks.find_strays import find_strays
+from tasks.silent_for import silent_for
 
 AT_ONCE = 100  # flow runs that Prefect is asked for in one call
 
 
 @durable
-async def review() -> list[Step]:
+async def review(now: datetime | None = None) -> list[Step]:
     """Compare what the ledger, Prefect and the API say of every run that is not over. Changes nothing."""
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     with (await LedgerDatabase.in_force()).get_ledger() as ledger:
         with ledger.view() as tx:
             found = ledger_flow_runs.unfinished(tx, since=now - LOOK_BACK, restarts_within=RESTARTS_WITHIN, now=now)
         async with prefect_client() as client:
             flow_runs = {str(each.id): each for each in await _flow_runs(client, [each.flow_run_id for each in found])}
+            strays = await find_strays(client, ledger, now)
             known = [
                 await _standing(client, ledger, each, flow_runs[each.flow_run_id], now)
                 for each in found
@@ -38,7 +40,7 @@ async def review() -> list[Step]:
             ]
         unended = await _unended(ledger, found) if any(each.opened for each in known) else set[str]()
     silence = longest_silence(get_current_settings().flows.heartbeat_frequency)
-    return [step for each in known for step in steps(each, unended=unended, silence=silence, now=now)]
+    return [step for each in [*known, *strays] for step in steps(each, unended=unended, silence=silence, now=now)]
 
 
 async def _flow_runs(client: PrefectClient, ids: Sequence[str]) -> list[FlowRun]:
@@ -60,7 +62,7 @@ async def _standing(
         lease = ledger_leases.standing(tx, run.run_id, now=now)
     opened = {each.api_id: moment(each.opened_at) for each in batches if each.api_id and each.opened_at}
     is_doubtful = at.type.value in ("RUNNING", "CANCELLING") and lease in ("free", "expired")
-    silence_counts = is_doubtful or at.type.value == "CRASHED"
+    silence_counts = is_doubtful or at.type.value in ("CRASHED", "PENDING")
     return Standing(
         run_id=run.run_id,
         flow_run_id=unfinished.flow_run_id,
@@ -69,25 +71,13 @@ async def _standing(
         can_start=flow_run.deployment_id is not None,
         is_parked=(at.state_details.pause_key or "").startswith(PARKED),
         lease=lease,
-        silent_for=await _silent_for(client, flow_run, now) if silence_counts else timedelta(),
+        silent_for=await silent_for(client, flow_run, now) if silence_counts else timedelta(),
         opened=opened,
         doubtful=sum(each.state == "posting" for each in batches),
         is_canceled=run.stopped == CANCELED,
         to_cancel=sum(each.state == "open" and not each.cancel_asked_at for each in batches),
         restarts=unfinished.restarts,
     )
-
-
-async def _silent_for(client: PrefectClient, flow_run: FlowRun, now: datetime) -> timedelta:
-    """Since the newest heartbeat of a flow run, or its newest state."""
-    assert flow_run.state is not None
-    heartbeats = EventFilter(
-        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
-        resource=EventResourceFilter(id=[f"prefect.flow-run.{flow_run.id}"]),
-        occurred=EventOccurredFilter.model_validate({"since": now - LOOK_BACK}),
-    )
-    newest = (await client.read_events(heartbeats, limit=1)).events
-    return now - max([flow_run.state.timestamp, *(each.occurred for each in newest)])
 
 
 async def _unended(ledger: Ledger, found: Sequence[Unfinished]) -> set[str]:

@@ -38,7 +38,7 @@ async def see_to(steps: Sequence[Step]) -> dict[str, int]:
                     what = await _do(client, ledger, step)
                 except (RowtideError, HTTPError, PrefectException) as error:
                     what = f"failed: {error}"
-                log.warning("run %s: %s (%s)", step.at.run_id, what, step.why)
+                log.warning("%s: %s (%s)", step.at.name, what, step.why)
                 done.append((step, what))
     counts = Counter(what.partition(":")[0] for _, what in done)
     await orchestrator().name(
@@ -62,9 +62,10 @@ async def _do(client: PrefectClient, ledger: Ledger, step: Wake | Restart | Canc
             await client.resume_flow_run(at.flow_run_id)  # pyright: ignore[reportArgumentType] # text does as well
             return "woken"
         case Restart():
-            with ledger.page() as tx:
-                run, now = find_run(tx, at.run_id), datetime.now(UTC)
-                ledger_flow_runs.restart(tx, run, at.flow_run_id, step.why, now=now)
+            if at.run_id:  # else Prefect alone knows how often
+                with ledger.page() as tx:
+                    run, now = find_run(tx, at.run_id), datetime.now(UTC)
+                    ledger_flow_runs.restart(tx, run, at.flow_run_id, step.why, now=now)
             if at.flow_state != "CRASHED":
                 await client.set_flow_run_state(at.flow_run_id, Crashed(message=step.why), force=True)
             await client.set_flow_run_state(at.flow_run_id, AwaitingRetry(message=step.why), force=True)
@@ -84,4 +85,5 @@ async def _is_still_so(client: PrefectClient, ledger: Ledger, at: Standing) -> b
 
 
 def _in_words(done: Sequence[tuple[Step, str]]) -> Markdown:
-    return markdown_table(["run", "what", "because"], [(step.at.run_id, what, step.why) for step, what in done])
+    told = [(step.at.run_id or step.at.name, what, step.why) for step, what in done]
+    return markdown_table(["run", "what", "because"], told)

@@ -16,13 +16,16 @@ import pytest
 from conftest import ask_ledger, make_job, wait_until
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.settings import get_current_settings
-from prefect.states import AwaitingRetry, Cancelling, Crashed
+from prefect.states import AwaitingRetry, Cancelling, Crashed, Pending, Running
 
+from deploy.worker import tell_of_dead
 from emulator.clock import Clock
 from emulator.server import Emulator, start
 from flows.resume_runs import resume_runs
 from flows.run_job import run_job
-from rowtide.parking.waking import RESTARTS, Cancel, Restart, Settle, Standing, Wake, Warn, steps
+from rowtide.parking.waking import LAST_WORD, RESTARTS, Cancel, Restart, Settle, Standing, Wake, Warn, steps
+from tasks.review import review
+from tasks.see_to import see_to
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SILENCE = timedelta(minutes=10)
@@ -78,6 +81,9 @@ DEAD = {"lease": "dead"}
         (standing(**CRASHED, is_canceled=True), {"b1"}, []),
         (standing(**CRASHED, restarts=RESTARTS - 1), {"b1"}, [Restart]),
         (standing(**CRASHED, restarts=RESTARTS), {"b1"}, [Warn]),
+        (standing(flow_state="PENDING"), {"b1"}, []),
+        (standing(flow_state="PENDING", silent_for=timedelta(minutes=4)), {"b1"}, [Restart]),
+        (standing(**CRASHED, run_id="", opened={}), set(), [Restart]),  # it died before it began a run
         (standing(flow_state="CANCELLED"), {"b1"}, [Cancel]),
         (standing(flow_state="CANCELLED", to_cancel=0), {"b1"}, []),
         (standing(flow_state="CANCELLED", to_cancel=0, doubtful=1), {"b1"}, [Settle]),
@@ -174,6 +180,30 @@ async def test_a_killed_process_is_noticed_and_its_run_started_again_once(slow: 
         assert (await state_of(client, flow_run_id), loaded(tmp_path)) == ("Completed", 40)
     assert api_batches(tmp_path) == 1
     assert ask_ledger(tmp_path / "home", "SELECT count(*) FROM flow_run WHERE restarted IS NOT NULL") == [(1,)]
+
+
+async def test_what_died_with_its_worker_before_it_began_a_run_is_told_and_started_again(
+    slow: Emulator, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path / "job", tiers=["opus"], limits={"patience_seconds": 0})
+    deployment = await run_job.ato_deployment(name="died-test")  # pyright: ignore[reportGeneralTypeIssues] # a coroutine
+    async with get_client() as client:
+        made = await deployment.aapply()
+        asked = [await client.create_flow_run_from_deployment(made, parameters={"job": str(job)}) for _ in range(3)]
+        taken, running, of_another = (each.id for each in asked)
+        for each, worker in ((taken, "w"), (running, "w"), (of_another, "another")):
+            await client.update_flow_run_labels(each, {"prefect.worker.name": worker})
+            await client.set_flow_run_state(each, Pending(), force=True)
+        await client.set_flow_run_state(running, Running(), force=True)
+        assert await resume_runs() == {}  # their processes may yet begin
+        assert await tell_of_dead("w") == 2
+        assert [await state_of(client, each.id) for each in asked] == ["Crashed", "Crashed", "Pending"]
+        assert await resume_runs() == {}  # for a minute, as after every crash
+        assert await see_to(await review(datetime.now(UTC) + 2 * LAST_WORD)) == {"restarted": 2}
+        assert [await state_of(client, each.id) for each in asked] == ["AwaitingRetry", "AwaitingRetry", "Pending"]
+        await (await engine(taken)).wait()
+        assert await state_of(client, taken) == "Suspended"
+        await client.delete_flow_run(of_another)
 
 
 async def test_cancel_in_the_ui_cancels_open_batches_and_retry_goes_on(slow: Emulator, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 It is how a run that no process works on is found again, so that it can be woken or started once more.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from rowtide.ledger.ledger import Run, find_run, timestamp
+from rowtide.ledger.ledger import Run, as_list, find_run, one_of, timestamp
 
 # Rows that a run still has to bring somewhere.
 UNDECIDED = "'ready', 'in_flight', 'replied', 'answered', 'accepted'"
@@ -45,6 +46,12 @@ def unfinished(tx: Connection, *, since: datetime, restarts_within: timedelta, n
     values = {"since": timestamp(since), "lately": timestamp(now - restarts_within)}
     found = tx.execute(query, values).tuples().all()
     return [Unfinished(find_run(tx, run_id), flow_run_id, int(count)) for run_id, flow_run_id, count in found]
+
+
+def have_begun(tx: Connection, flow_run_ids: Sequence[str]) -> set[str]:
+    """Those of the flow runs that have worked on a run, over or not."""
+    query = text(f"SELECT flow_run_id FROM flow_run WHERE flow_run_id {one_of(tx, 'ids', kind='text')}")
+    return set(tx.execute(query, {"ids": as_list(flow_run_ids)}).scalars())
 
 
 def run_of(tx: Connection, flow_run_id: str) -> Run | None:

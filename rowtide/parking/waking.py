@@ -1,7 +1,8 @@
 """What each run that is not over needs, by what is known of it: a pure function.
 
-A parked run is woken when a batch of it has ended. A run whose process died is started again, a few times. A run that
-a person canceled has its batches canceled too. Whoever is at work on a run is left alone.
+A parked run is woken when a batch of it has ended. A run whose process died is started again, a few times; so is one
+that died before the ledger knew of it. A run that a person canceled has its batches canceled too. Whoever is at work on
+a run is left alone.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,6 +17,7 @@ RESULTS_LAST = timedelta(days=29)  # the API's promise, from a batch's creation 
 WARN_BEFORE = timedelta(days=4)
 LOOK_BACK = timedelta(days=35)  # a run that was left longer has nothing at the API any more
 SILENCE = timedelta(minutes=10)
+STARTS_WITHIN = timedelta(minutes=3)  # a worker has taken it by then, and its process has begun
 DOUBTFUL = "a batch's POST was never answered"
 HEARTBEATS = 3  # of Prefect's, that may be missed
 
@@ -31,6 +33,7 @@ class Standing:
     """A run that is not over, and the flow run that worked on it last."""
 
     run_id: str
+    """Empty: its flow run has not come so far as to begin a run."""
     flow_run_id: str
     flow_state: str
     """The type of Prefect's state: RUNNING, PAUSED, …"""
@@ -52,6 +55,10 @@ class Standing:
     """Open batches that nobody has asked the API to cancel."""
     restarts: int
     """How often it was started again within a day."""
+
+    @property
+    def name(self) -> str:
+        return f"run {self.run_id}" if self.run_id else f"flow run {self.flow_run_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,8 @@ def _step(at: Standing, unended: Collection[str], silence: timedelta) -> Step | 
             return Cancel(at, "its flow run was canceled, and its process is dead")
         case "CRASHED" if at.silent_for > LAST_WORD:
             return _restart(at, "its process died")
+        case "PENDING" if at.silent_for > STARTS_WITHIN:
+            return _restart(at, "its worker died before its process began")
         case "RUNNING" if _is_dead(at, silence):
             return _restart(at, "its process and its worker died")
         case _:
