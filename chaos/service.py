@@ -30,7 +30,7 @@ from chaos.served import START_SECONDS, Service, Traffic, wait
 
 BATCH_SECONDS = "1..15"
 FLUSH_SECONDS = 90  # of `rowtide serve`: rows are due when they are 60 s old, and that is said each 30 s
-BETWEEN_SECONDS = (15.0, 110.0)  # two kills
+BETWEEN_SECONDS = (15.0, 90.0)  # two kills
 PERIODS = 2  # of the watch, within which everything goes on
 DONE_SECONDS = 900  # a run that parks after each turn waits for the watch each time
 

@@ -1,17 +1,69 @@
 """Prefect's flow, for a run from a terminal: imported only by who runs under Prefect."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+import httpx
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_current_settings, temporary_settings
 
 from cli.prefect_server import login
 from flows.run_job import run_job
+from rowtide import guardian
+from rowtide.errors import WorldError
+
+START_SECONDS = 180.0
+LOOK_SECONDS = 0.2
+
+# As Prefect starts the server that it calls ephemeral; but that one outlives a process that is killed hard.
+SERVER = ["-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1"]
+OPTIONS = ["--log-level", "error", "--lifespan", "on"]
+SETTINGS = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 
 @contextmanager
 def flow_at(url: str | None) -> Generator[Callable[..., Awaitable[dict[str, Any]]]]:
-    """The flow on the server at `url`; None: on one that Prefect starts, and ends with this process."""
-    with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: login() if url else None}):
+    """The flow on the server at `url`; None: on one that is started here, and ends with this process."""
+    with ExitStack() as stack:
+        at = url or stack.enter_context(_server())
+        stack.enter_context(
+            temporary_settings({PREFECT_API_URL: at, PREFECT_API_AUTH_STRING: login() if url else None})
+        )
         yield run_job  # pyright: ignore[reportReturnType] # its overloads hide that it is awaited
+
+
+@contextmanager
+def _server() -> Generator[str]:
+    """A server of Prefect's for as long as we live, however that ends. Gives its URL. Raises WorldError."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        guardian.command(sys.executable, *SERVER, "--port", str(port), *OPTIONS),
+        env={**os.environ, **SETTINGS, **get_current_settings().to_environment_variables(exclude_unset=True)},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for us alone: the run still has something to tell it
+    )
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        until = time.monotonic() + START_SECONDS
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > until:
+                raise WorldError("Prefect's server did not start; run without it: --no-prefect")
+            time.sleep(LOOK_SECONDS)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=2, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False

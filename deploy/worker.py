@@ -10,18 +10,17 @@ import socket
 import sys
 import time
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime, timedelta
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
-from prefect.states import Crashed, Scheduled
+from prefect.states import Crashed
 
 from cli.say import err
 from deploy.prefect_server import LOOK_SECONDS, is_ready
-from rowtide.parking.waking import LAST_WORD
+from rowtide.parking.waking import WORKER_DIED
 
 POOL = "rowtide"
 WATCH = "resume_runs/resume-runs"
@@ -35,7 +34,7 @@ def main() -> None:
     while not is_ready(url):
         time.sleep(LOOK_SECONDS)
     if dead := asyncio.run(tell_of_dead(name)):
-        err.print(f"{dead} flow runs died with the last worker: the watch goes on with them in a minute", markup=False)
+        err.print(f"{dead} flow runs died with the last worker: the watch goes on with them", markup=False)
     start = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
     os.execv(sys.executable, [sys.executable, *start])
 
@@ -45,7 +44,7 @@ async def tell_of_dead(worker: str) -> int:
     async with get_client() as client:
         dead = [each async for each in _at_work(client) if each.labels.get(WORKER) == worker]
         for each in dead:
-            await client.set_flow_run_state(each.id, Crashed(message="its worker died"), force=True)
+            await client.set_flow_run_state(each.id, Crashed(message=WORKER_DIED), force=True)
         if dead:
             await _send_for_watch(client)
     return len(dead)
@@ -65,12 +64,11 @@ async def _at_work(client: PrefectClient) -> AsyncGenerator[FlowRun]:
 
 async def _send_for_watch(client: PrefectClient) -> None:
     """Its next turn may be minutes away, and the one that was at work may have died too."""
-    at = datetime.now(UTC) + LAST_WORD + timedelta(seconds=5)
     try:
         watch = await client.read_deployment_by_name(WATCH)
     except ObjectNotFound:
         return
-    await client.create_flow_run_from_deployment(watch.id, state=Scheduled(scheduled_time=at))
+    await client.create_flow_run_from_deployment(watch.id)
 
 
 if __name__ == "__main__":

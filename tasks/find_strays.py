@@ -9,7 +9,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from rowtide.ledger import ledger_flow_runs
 from rowtide.ledger.ledger import Ledger
-from rowtide.parking.waking import RESTARTS_WITHIN, Standing
+from rowtide.parking.waking import RESTARTS_WITHIN, WORKER_DIED, Standing
 from tasks.silent_for import silent_for
 
 AT_ONCE = 100  # flow runs that Prefect is asked for in one call
@@ -49,5 +49,6 @@ async def _stray(client: PrefectClient, flow_run: FlowRun, now: datetime) -> Sta
         doubtful=0,
         is_canceled=False,
         to_cancel=0,
-        restarts=sum(each.name == "AwaitingRetry" for each in before),
+        restarts=sum(each.name == "AwaitingRetry" and each.message != WORKER_DIED for each in before),
+        died_with_worker=flow_run.state.message == WORKER_DIED,
     )

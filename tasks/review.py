@@ -15,7 +15,16 @@ from rowtide.api.collecting import CANCELED
 from rowtide.ledger import ledger_batches, ledger_flow_runs, ledger_leases
 from rowtide.ledger.ledger import Ledger, moment
 from rowtide.ledger.ledger_flow_runs import Unfinished
-from rowtide.parking.waking import LOOK_BACK, PARKED, RESTARTS_WITHIN, Standing, Step, longest_silence, steps
+from rowtide.parking.waking import (
+    LOOK_BACK,
+    PARKED,
+    RESTARTS_WITHIN,
+    WORKER_DIED,
+    Standing,
+    Step,
+    longest_silence,
+    steps,
+)
 from tasks.durable import durable
 from tasks.find_strays import find_strays
 from tasks.silent_for import silent_for
@@ -24,9 +33,9 @@ AT_ONCE = 100  # flow runs that Prefect is asked for in one call
 
 
 @durable
-async def review(now: datetime | None = None) -> list[Step]:
+async def review() -> list[Step]:
     """Compare what the ledger, Prefect and the API say of every run that is not over. Changes nothing."""
-    now = now or datetime.now(UTC)
+    now = datetime.now(UTC)
     with (await LedgerDatabase.in_force()).get_ledger() as ledger:
         with ledger.view() as tx:
             found = ledger_flow_runs.unfinished(tx, since=now - LOOK_BACK, restarts_within=RESTARTS_WITHIN, now=now)
@@ -77,6 +86,7 @@ async def _standing(
         is_canceled=run.stopped == CANCELED,
         to_cancel=sum(each.state == "open" and not each.cancel_asked_at for each in batches),
         restarts=unfinished.restarts,
+        died_with_worker=at.message == WORKER_DIED,
     )
 
 

@@ -23,9 +23,7 @@ from emulator.clock import Clock
 from emulator.server import Emulator, start
 from flows.resume_runs import resume_runs
 from flows.run_job import run_job
-from rowtide.parking.waking import LAST_WORD, RESTARTS, Cancel, Restart, Settle, Standing, Wake, Warn, steps
-from tasks.review import review
-from tasks.see_to import see_to
+from rowtide.parking.waking import RESTARTS, Cancel, Restart, Settle, Standing, Wake, Warn, steps
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SILENCE = timedelta(minutes=10)
@@ -48,6 +46,7 @@ def standing(**values: Any) -> Standing:
         is_canceled=False,
         to_cancel=1,
         restarts=0,
+        died_with_worker=False,
     )
     return replace(usual, **values)
 
@@ -81,6 +80,8 @@ DEAD = {"lease": "dead"}
         (standing(**CRASHED, is_canceled=True), {"b1"}, []),
         (standing(**CRASHED, restarts=RESTARTS - 1), {"b1"}, [Restart]),
         (standing(**CRASHED, restarts=RESTARTS), {"b1"}, [Warn]),
+        (standing(**JUST_CRASHED, died_with_worker=True), {"b1"}, [Restart]),  # nobody is left to say so again
+        (standing(**CRASHED, restarts=RESTARTS, died_with_worker=True), {"b1"}, [Restart]),  # not its fault
         (standing(flow_state="PENDING"), {"b1"}, []),
         (standing(flow_state="PENDING", silent_for=timedelta(minutes=4)), {"b1"}, [Restart]),
         (standing(**CRASHED, run_id="", opened={}), set(), [Restart]),  # it died before it began a run
@@ -198,8 +199,7 @@ async def test_what_died_with_its_worker_before_it_began_a_run_is_told_and_start
         assert await resume_runs() == {}  # their processes may yet begin
         assert await tell_of_dead("w") == 2
         assert [await state_of(client, each.id) for each in asked] == ["Crashed", "Crashed", "Pending"]
-        assert await resume_runs() == {}  # for a minute, as after every crash
-        assert await see_to(await review(datetime.now(UTC) + 2 * LAST_WORD)) == {"restarted": 2}
+        assert await resume_runs() == {"restarted": 2}
         assert [await state_of(client, each.id) for each in asked] == ["AwaitingRetry", "AwaitingRetry", "Pending"]
         await (await engine(taken)).wait()
         assert await state_of(client, taken) == "Suspended"

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from rowtide.ledger.ledger import Run, as_list, find_run, one_of, timestamp
+from rowtide.parking.waking import WORKER_DIED
 
 # Rows that a run still has to bring somewhere.
 UNDECIDED = "'ready', 'in_flight', 'replied', 'answered', 'accepted'"
@@ -34,16 +35,19 @@ def restart(tx: Connection, run: Run, flow_run_id: str, why: str, *, now: dateti
 
 
 def unfinished(tx: Connection, *, since: datetime, restarts_within: timedelta, now: datetime) -> list[Unfinished]:
-    """The runs that are not over and that some flow run worked on since then, with their restarts of late."""
+    """The runs that are not over and that some flow run worked on since then, with their restarts of late.
+
+    Those that died with their worker do not count.
+    """
     query = text(
         "SELECT r.run_id, f.flow_run_id, (SELECT count(*) FROM flow_run g WHERE g.run_no = r.run_no "
-        "AND g.restarted IS NOT NULL AND g.since >= :lately) AS restarts "
+        "AND g.restarted IS NOT NULL AND g.restarted <> :worker AND g.since >= :lately) AS restarts "
         "FROM run r JOIN flow_run f ON f.run_no = r.run_no "
         "AND f.since = (SELECT max(l.since) FROM flow_run l WHERE l.run_no = r.run_no) WHERE f.since >= :since "
         f"AND (r.finished_at IS NULL OR EXISTS (SELECT 1 FROM row WHERE row.run_no = r.run_no AND row.state IN "
         f"({UNDECIDED}))) ORDER BY r.run_no"
     )
-    values = {"since": timestamp(since), "lately": timestamp(now - restarts_within)}
+    values = {"since": timestamp(since), "lately": timestamp(now - restarts_within), "worker": WORKER_DIED}
     found = tx.execute(query, values).tuples().all()
     return [Unfinished(find_run(tx, run_id), flow_run_id, int(count)) for run_id, flow_run_id, count in found]
 

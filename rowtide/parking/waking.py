@@ -17,6 +17,7 @@ RESULTS_LAST = timedelta(days=29)  # the API's promise, from a batch's creation 
 WARN_BEFORE = timedelta(days=4)
 LOOK_BACK = timedelta(days=35)  # a run that was left longer has nothing at the API any more
 SILENCE = timedelta(minutes=10)
+WORKER_DIED = "its worker died"  # what a worker says of the flow runs that died with the last one: not their fault
 STARTS_WITHIN = timedelta(minutes=3)  # a worker has taken it by then, and its process has begun
 DOUBTFUL = "a batch's POST was never answered"
 HEARTBEATS = 3  # of Prefect's, that may be missed
@@ -54,7 +55,8 @@ class Standing:
     to_cancel: int
     """Open batches that nobody has asked the API to cancel."""
     restarts: int
-    """How often it was started again within a day."""
+    """How often it was started again within a day, after it died alone."""
+    died_with_worker: bool
 
     @property
     def name(self) -> str:
@@ -131,6 +133,8 @@ def _step(at: Standing, unended: Collection[str], silence: timedelta) -> Step | 
             return Settle(at, DOUBTFUL)
         case "CANCELLING" if _is_dead(at, silence):
             return Cancel(at, "its flow run was canceled, and its process is dead")
+        case "CRASHED" if at.died_with_worker:
+            return _restart(at, WORKER_DIED)
         case "CRASHED" if at.silent_for > LAST_WORD:
             return _restart(at, "its process died")
         case "PENDING" if at.silent_for > STARTS_WITHIN:
@@ -160,6 +164,6 @@ def _is_dead(at: Standing, silence: timedelta) -> bool:
 def _restart(at: Standing, why: str) -> Step | None:
     if not at.can_start or at.is_canceled:
         return None
-    if at.restarts >= RESTARTS:
+    if at.restarts >= RESTARTS and not at.died_with_worker:
         return Warn(at, f"{why}, for the {at.restarts + 1}th time in a day: not started again; see its flow run's logs")
     return Restart(at, why)
