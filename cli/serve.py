@@ -1,4 +1,4 @@
-"""`rowtide serve`: the only module that imports uvicorn."""
+"""`rowtide serve`."""
 
 import asyncio
 import os
@@ -6,20 +6,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import uvicorn
 from cyclopts import Parameter
 
 from blocks.webhook_secrets import secrets_in_force
 from cli.announcing import Announcer, has_prefect
 from cli.homes import home
+from cli.http_server import Connections, room_for, server
 from cli.measuring import Meters
 from cli.numbers import Count, Port
+from cli.readiness import Lookout
 from cli.receiver import Limits, Receiver, application
 from cli.say import err
 from rowtide.errors import UserMistake
+from rowtide.intake.doors import Doors
 from rowtide.intake.inbox import Inbox
 from rowtide.intake.signatures import Secrets
 from rowtide.ledger.ledger import Ledger, ledger_url
+from rowtide.observing.log_limits import limit_logs
 from tasks.observe import observe
 
 EXIT_STOPPED = 1
@@ -34,6 +37,7 @@ def serve(
     body_bytes: Count = 1_000_000,
     flush_rows: Count = 1000,
     flush_seconds: Count = 60,
+    connections: Count = 1000,
 ) -> int:
     """Receive rows by webhook for the jobs under jobs/, until interrupted.
 
@@ -56,14 +60,20 @@ def serve(
         So many waiting rows of a job are due to be flushed.
     flush_seconds
         Rows of a job are due when the oldest has waited so long.
+    connections
+        The most connections at once; with more, the one goes that has been idle or unfinished for longest.
     """
     observe()
-    receiver = _receiver(_secrets(unsigned=unsigned), Limits(body_bytes, per_second), flush_rows, flush_seconds)
-    config = uvicorn.Config(application(receiver), host=host, port=port, access_log=False, log_config=None)
-    server = _Server(config)
-    server.run()
+    secrets = _secrets(unsigned=unsigned)
+    open_ones = Connections(room_for(connections))
+    if open_ones.most < connections:
+        err.print(f"this process may open so few files that it takes {open_ones.most} connections", markup=False)
+    receiver = _receiver(secrets, Limits(body_bytes, per_second), flush_rows, flush_seconds, open_ones)
+    limit_logs()
+    serving = server(application(receiver), host, port, open_ones, lambda words: err.print(words, markup=False))
+    serving.run()
     receiver.ledger.close()
-    return 0 if server.started else EXIT_STOPPED
+    return 0 if serving.started else EXIT_STOPPED
 
 
 def _secrets(*, unsigned: bool) -> Secrets | None:
@@ -79,20 +89,13 @@ def _secrets(*, unsigned: bool) -> Secrets | None:
     )
 
 
-def _receiver(secrets: Secrets | None, limits: Limits, flush_rows: int, flush_seconds: int) -> Receiver:
+def _receiver(
+    secrets: Secrets | None, limits: Limits, flush_rows: int, flush_seconds: int, connections: Connections
+) -> Receiver:
     ledger = Ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home()), outlives_power=True)
     announcer = Announcer(ledger, flush_rows, flush_seconds) if has_prefect() else None
     if announcer is None:
         err.print("no PREFECT_API_URL: rows are kept, but nobody is told, and no run can be asked for", markup=False)
     inbox = Inbox(ledger, lambda: datetime.now(UTC))
-    return Receiver(ledger, inbox, Path("jobs"), secrets, limits, announcer, Meters(ledger))
-
-
-class _Server(uvicorn.Server):
-    """Says where it listens, once it does."""
-
-    async def startup(self, sockets: object = None) -> None:
-        await super().startup()
-        if self.started:
-            name, port = self.servers[0].sockets[0].getsockname()[:2]
-            err.print(f"receiving on http://{name}:{port}", markup=False)
+    doors, meters = Doors(Path("jobs"), os.environ), Meters(ledger, connections.dropped)
+    return Receiver(ledger, inbox, doors, secrets, limits, announcer, meters, Lookout(ledger))

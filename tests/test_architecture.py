@@ -37,6 +37,7 @@ DECISIONS = {
     "job_code",
     "on_call", "titles",
     "environment",
+    "heads",
 }  # fmt: skip
 EDGES = {
     "csv_records", "json_lines", "http_bounds", "registry_search", "trust",
@@ -60,6 +61,7 @@ EDGES = {
     "ledger_answers", "results_table", "ledger_purge", "ledger_reloads", "reloading",
     "job_faults", "ledger_job_code", "supervision", "bounded_threads",
     "database_url", "ledger_engine",
+    "doors", "log_limits",
 }  # fmt: skip
 
 HEAVY = {
@@ -71,7 +73,8 @@ HEAVY = {
     "duckdb": {"rowtide/routing/routing.py", "rowtide/sinks/sink_duckdb.py", "rowtide/report/results_table.py"},
     "great_expectations": {"rowtide/gates/gates.py"},
     "starlette": {"cli/receiver.py"},
-    "uvicorn": {"cli/serve.py"},
+    "uvicorn": {"cli/http_server.py"},
+    "h11": {"cli/http_server.py"},
     "standardwebhooks": {"rowtide/intake/signatures.py"},
     "opentelemetry": {"rowtide/observing/tracing.py", "rowtide/observing/span_export.py"},
     "prometheus_client": {"cli/measuring.py"},
@@ -101,6 +104,7 @@ LATE = {
 # Where `except Exception` stands, and what may be raised there: it becomes data with a reason, or a logged restart.
 BOUNDARIES = {
     "rowtide/job/job_code.py": "code of a job's: checks, validators, serializers, templates; it costs its row",
+    "cli/measuring.py": "a look at the ledger in a thread: figures are given without it",
     "rowtide/observing/bounded_threads.py": "a call in a thread: whoever waits for it gets what it raised",
     "rowtide/observing/supervision.py": "background threads and tasks: logged, counted, started again with backoff",
     "rowtide/tools/tool_sessions.py": "a tool call: a foreign program on the other side; the model reads what happened",

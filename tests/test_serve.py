@@ -141,7 +141,7 @@ REFUSALS: dict[str, tuple[bytes, dict[str, Any], int, str, str]] = {
     "a signature of somebody else": (EMPTY, {"secret": OF_OTHERS}, 401, "bad_signature", "of this job"),
     "a message of an hour ago": (EMPTY, {"age": timedelta(hours=1)}, 401, "stale", " s ago; at most 300 s"),
     "a message of tomorrow": (EMPTY, {"age": timedelta(days=-1)}, 401, "from_the_future", "at most 300 s"),
-    "a job there is not": (EMPTY, {"job": "sortin"}, 404, "unknown_job", "did you mean 'sorting'?"),
+    "a job there is not": (EMPTY, {"job": "sortin"}, 404, "unknown_job", "has no job of that name"),
     "no JSON": (b'{"id": ', {}, 400, "not_json", "line 1 column 8"),
     "a text": (b'"m1"', {}, 400, "not_rows", "row 1 is not a JSON object but text"),
     "an empty list": (b"[]", {}, 400, "not_rows", "empty"),

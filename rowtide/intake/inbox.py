@@ -1,19 +1,15 @@
-"""The way into the inbox: what a job asks of its rows, many messages in one commit, and a run's rows out again."""
+"""The way into the inbox: many messages in one commit; and a run's rows out of it again."""
 
 import asyncio
 import secrets
 from asyncio import Future, Queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import orjson
 
-from rowtide.errors import nearest
-from rowtide.intake.messages import Door, Message, Refused
+from rowtide.intake.messages import Message, Refused
 from rowtide.intake.rows import BadRow, SourceRow
-from rowtide.intake.sources import columns
-from rowtide.job.job_file import JOB_FILE, read_spec
 from rowtide.ledger import ledger_inbox
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_inbox import Receipt
@@ -25,16 +21,6 @@ MOST_WAITING, MOST_WAITING_BYTES = 5000, 64_000_000  # messages that wait to be 
 ANSWER_SECONDS = 20.0  # so long a sender waits to hear that his message is on disk
 
 Letter = tuple[Message, "Future[Receipt]"]
-
-
-def find_door(job: str, jobs: Path, environment: Mapping[str, str]) -> Door:
-    """What a job under `jobs` asks of a row. Raises Refused where there is no such job, UserMistake in a wrong one."""
-    known = {file.parent.name: file.parent for file in jobs.glob(f"*/{JOB_FILE}")}
-    if job not in known:
-        hint = f"; did you mean {meant!r}?" if (meant := nearest(job, known)) else ""
-        raise Refused("unknown_job", f"no job {job!r}{hint}")
-    spec = read_spec(known[job])
-    return Door(job, spec.key_columns, columns(spec.source, known[job], environment), spec.limits.row_bytes)
 
 
 class Inbox:
@@ -65,6 +51,8 @@ class Inbox:
 
     async def work(self) -> None:
         """Write what comes, until cancelled. There is one of it: a second would only wait for the database."""
+        await self._threads.call(None, ledger_inbox.check_writable, self._ledger)
+        self.background.succeeded()
         self.is_open = True
         try:
             while True:

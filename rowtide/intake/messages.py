@@ -13,6 +13,7 @@ from rowtide.intake.exact_json import exactly
 from rowtide.intake.rows import canonical, fault_of_key, row_id, row_key
 
 REFUSALS = {
+    "bad_head": (400, "The request's head contradicts itself"),
     "not_json": (400, "The body is not JSON"),
     "not_rows": (400, "The body holds no rows"),
     "no_message_id": (400, "The message has no id that can be kept"),
@@ -20,11 +21,14 @@ REFUSALS = {
     "bad_signature": (401, "The signature is not one of ours"),
     "stale": (401, "The message was signed too long ago"),
     "from_the_future": (401, "The message was signed at a time that is still to come"),
+    "from_a_page": (403, "A page in a browser may not send"),
     "unknown_job": (404, "There is no such job"),
     "unknown_message": (404, "There is no such message"),
     "too_slow": (408, "The body took too long to come"),
     "message_differs": (409, "Another message was received under this id"),
+    "no_length": (411, "The body's length is not said"),
     "too_large": (413, "The body is too large"),
+    "not_json_type": (415, "The body is no JSON, its head says"),
     "missing_columns": (422, "A row lacks columns that the job needs"),
     "missing_key": (422, "A row has no key"),
     "unusable_key": (422, "A row's key cannot be kept"),

@@ -46,6 +46,12 @@ class Whereabouts:
     reason: str | None
 
 
+def check_writable(ledger: Ledger) -> None:
+    """Raise what the database has against a message, without one."""
+    with ledger.page() as tx:
+        tx.execute(text("DELETE FROM message WHERE message_no IS NULL"))
+
+
 def receive(
     ledger: Ledger, messages: Sequence[Message], token: str, *, now: datetime, is_told: bool = True
 ) -> list[Receipt]:

@@ -1,0 +1,46 @@
+"""A log that nobody outside can fill: the same line once a minute, and how many like it were left out."""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+
+PERIOD_SECONDS = 60.0
+MOST_KINDS = 1000
+CHANGING = re.compile(r"0x[0-9a-f]+|\d+")
+
+
+class OncePerMinute(logging.Filter):
+    """Lets one of several records through that differ in numbers only."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._last: dict[str, tuple[float, int]] = {}
+        """When a record of a kind was let through, and how many were left out since."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written; the first of a new minute says how many were not."""
+        words, now = record.getMessage(), self._monotonic()
+        kind = f"{record.name} {CHANGING.sub('#', words)[:200]}"
+        at, left_out = self._last.get(kind, (float("-inf"), 0))
+        if now - at < PERIOD_SECONDS:
+            self._last[kind] = (at, left_out + 1)
+            return False
+        if len(self._last) >= MOST_KINDS:
+            self._last.clear()
+        self._last[kind] = (now, 0)
+        if left_out:
+            record.msg, record.args = f"{words} ({left_out:,} more like it in the last minutes)", None
+        return True
+
+
+def limit_logs() -> None:
+    """Let every handler that there is write through one filter: a logger's own would not see its children's."""
+    limit = OncePerMinute()
+    loggers = [logging.getLogger(), *(each for each in logging.root.manager.loggerDict.values())]
+    handlers = {id(each): each for logger in loggers if isinstance(logger, logging.Logger) for each in logger.handlers}
+    if logging.lastResort:
+        handlers[0] = logging.lastResort
+    for each in handlers.values():
+        each.addFilter(limit)
