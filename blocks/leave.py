@@ -6,9 +6,9 @@ from pydantic import BaseModel, Field
 
 
 class Leave(BaseModel):
-    """Allow or deny the calls above, all of them; for some of them: rowtide approve."""
+    """Allow or deny the calls of the page above, all of them as they stand there; for some of them: rowtide approve."""
 
-    decision: Literal["allow", "deny"] = Field(description="What becomes of every call listed above.")
+    decision: Literal["allow", "deny"] = Field(description="What becomes of every call of this page.")
     why: str = Field(default="", description="Your reason; the model reads that of a denial.")
     who: str = Field(default="", description="Your name, for the ledger.")
 

@@ -1,24 +1,26 @@
 """`rowtide approve RUN` and `rowtide reject RUN`: what a person allows, and what not."""
 
 import getpass
+import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from cli.homes import existing_ledger
-from cli.say import grid, out, say_json
+from cli.say import err, out, say_json
 from rowtide.compact import read_json
-from rowtide.errors import UserMistake, nearest
+from rowtide.errors import Outdated, UserMistake, nearest
+from rowtide.gates.call_pages import CallPage, call_in_words, pages_of
 from rowtide.gates.holds import REJECTED, Hold
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_calls, ledger_holds
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_calls import Pending
+from rowtide.report.summary import decisions
 
 Every = Annotated[bool, Parameter(name="--all", negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
-SHOWN = 200
 
 
 def approve(
@@ -42,7 +44,7 @@ def approve(
     tool
         Only calls of this tool (server.tool).
     every
-        All calls that wait.
+        All calls that wait and were shown: by this command without these options, by a form, or now.
     gates
         The gates that hold the run: it goes on as it is.
     deny
@@ -57,7 +59,7 @@ def approve(
         if gates:
             _approve(ledger, found, _held(holds), why)
         elif keys or tool or every:
-            _decide(ledger, found, _chosen(waiting, keys, tool), "denied" if deny else "allowed", why)
+            _decide(ledger, found, waiting, _chosen(waiting, keys, tool), "denied" if deny else "allowed", why)
         else:
             _list(ledger, found, waiting, holds, as_json=json)
     return 0
@@ -75,8 +77,9 @@ def reject(run: str, *, why: str | None = None) -> int:
     """
     with existing_ledger(run) as ledger:
         found, _, holds = _waiting(ledger, run)
+        _as_shown(ledger, found, _held(holds))
         with ledger.page() as tx:
-            rows = ledger_holds.reject(tx, found, _held(holds), who=getpass.getuser(), why=why, now=datetime.now(UTC))
+            rows = ledger_holds.reject(tx, found, holds, who=getpass.getuser(), why=why, now=datetime.now(UTC))
     out.print(
         f"rejected: {rows:,} rows set aside; rowtide resume {run} closes its accounts, "
         f"rowtide quarantine retry {run} --reason {REJECTED} sends them again",
@@ -92,9 +95,10 @@ def _waiting(ledger: Ledger, run_id: str) -> tuple[Run, list[Pending], list[Hold
 
 
 def _approve(ledger: Ledger, run: Run, holds: list[Hold], why: str | None) -> None:
+    _as_shown(ledger, run, holds)
     with ledger.page() as tx:
         ledger_holds.approve(tx, run, holds, who=getpass.getuser(), why=why, now=datetime.now(UTC))
-    out.print(f"approved; the run goes on: rowtide resume {run.run_id}", markup=False)
+    out.print(f"approved; the run goes on: rowtide resume {run.run_id}")
 
 
 def _held(holds: list[Hold]) -> list[Hold]:
@@ -103,11 +107,40 @@ def _held(holds: list[Hold]) -> list[Hold]:
     return holds
 
 
-def _decide(ledger: Ledger, run: Run, chosen: list[Pending], decision: str, why: str | None) -> None:
-    places, who, now = [each.approval.place for each in chosen], getpass.getuser(), datetime.now(UTC)
+def _as_shown(ledger: Ledger, run: Run, holds: list[Hold]) -> None:
+    """Show what is decided about where nobody was shown it. Raises Outdated where something else was shown."""
+    if any(hold.shown_hash not in (None, hold.hash) for hold in holds):
+        raise Outdated(f"{ledger_holds.OUTDATED}: rowtide approve {run.run_id}")
+    if any(hold.shown_hash is None for hold in holds):
+        _list_holds(ledger, run, holds)
+
+
+def _decide(
+    ledger: Ledger, run: Run, waiting: list[Pending], chosen: list[Pending], after: str, why: str | None
+) -> None:
+    """Decide about the chosen calls that a person was shown; where none ever was, show them now."""
+    is_first_look = all(each.approval.shown_hash is None for each in waiting)
+    shown = _agreed(ledger, chosen, after) if is_first_look else [each for each in chosen if each.was_shown]
+    new = 0 if is_first_look else len(chosen) - len(shown)
+    left = f"{new:,} calls came or changed after the others were shown; see them: rowtide approve {run.run_id}"
+    if new and not shown:
+        raise Outdated(left)
     with ledger.page() as tx:
-        rows = ledger_calls.decide(tx, run, places, decision, who=who, why=why, now=now)
-    out.print(f"{decision} {len(chosen)} calls; {rows} rows go on: rowtide resume {run.run_id}", markup=False)
+        about: dict[str, Any] = {"who": getpass.getuser(), "why": why, "now": datetime.now(UTC)}
+        rows = ledger_calls.decide(tx, run, shown, after, **about)
+    out.print(f"{after} {len(shown):,} calls; {rows:,} rows go on: rowtide resume {run.run_id}")
+    if new:
+        err.print(left)
+
+
+def _agreed(ledger: Ledger, calls: list[Pending], after: str) -> list[Pending]:
+    """Show calls page by page; on a terminal each page is asked about. Returns those that were agreed to."""
+    agreed: list[Pending] = []
+    for page in pages_of(calls):
+        _show_page(ledger, page)
+        if not sys.stdin.isatty() or input(f"These {len(page.calls):,} calls are {after}? [y/N] ").lower() == "y":
+            agreed += page.calls
+    return agreed
 
 
 def _chosen(waiting: list[Pending], keys: tuple[str, ...], tool: str | None) -> list[Pending]:
@@ -123,40 +156,38 @@ def _chosen(waiting: list[Pending], keys: tuple[str, ...], tool: str | None) -> 
 
 
 def _list(ledger: Ledger, run: Run, waiting: list[Pending], holds: list[Hold], *, as_json: bool) -> None:
-    calls: list[dict[str, Any]] = [
-        {
-            "row_key": each.row_key,
-            "tool": each.tool,
-            "arguments": read_json(each.arguments),
-            "why": each.why,
-        }
-        for each in waiting
-    ]
-    if as_json:
-        say_json(calls)
-        return
-    if not calls and not holds:
+    if not waiting and not holds and not as_json:
         out.print("nothing waits for a person")
-    if holds:
+    if holds and not as_json:
         _list_holds(ledger, run, holds)
-    if calls:
-        _list_calls(calls)
+    for page in pages_of(waiting) if not as_json else []:
+        _show_page(ledger, page)
+    if as_json:
+        say_json([_as_json(each) for each in waiting])
+        with ledger.page() as tx:
+            ledger_calls.show(tx, waiting)
 
 
 def _list_holds(ledger: Ledger, run: Run, holds: list[Hold]) -> None:
     for hold in holds:
-        for each in hold.failures:
-            out.print(f"the {hold.gate} gate holds the run: {each.in_words}", markup=False)
-    with ledger.view() as tx:
-        out.print(ledger_holds.what_follows(tx, run, holds), markup=False)
-    out.print(f"rowtide approve {run.run_id} --gates, or rowtide reject {run.run_id}", markup=False)
+        out.lines([f"the {hold.gate} gate holds the run: {each.in_words}" for each in hold.failures])
+    with ledger.page() as tx:
+        out.print(ledger_holds.what_follows(tx, run, holds))
+        ledger_holds.show(tx, holds)
+    out.print(decisions(run.run_id))
 
 
-def _list_calls(calls: list[dict[str, Any]]) -> None:
-    table = grid("row", "call", "")
-    for each in calls[:SHOWN]:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in each["arguments"].items())
-        table.add_row(each["row_key"], f"{each['tool']}({arguments})", each["why"] or "")
-    out.print(table)
-    if len(calls) > SHOWN:
-        out.print(f"and {len(calls) - SHOWN:,} more: --json prints all")
+def _show_page(ledger: Ledger, page: CallPage[Pending]) -> None:
+    """Every call of a page, whole; the ledger keeps that it was shown."""
+    out.print(f"page {page.number} of {page.pages}: {len(page.calls):,} of {page.waiting:,} calls that wait")
+    for each in page.calls:
+        out.print(f"  {each.hash[:12]}  {each.row_key}: {call_in_words(each)}")
+        if each.why:
+            out.print(f"                {each.why}")
+    with ledger.page() as tx:
+        ledger_calls.show(tx, page.calls)
+
+
+def _as_json(each: Pending) -> dict[str, Any]:
+    call = {"row_key": each.row_key, "tool": each.tool, "arguments": read_json(each.arguments)}
+    return {**call, "why": each.why, "hash": each.hash}

@@ -34,6 +34,10 @@ class UserMistake(RowtideError):
         super().__init__(": ".join(part for part in (place, key, what) if part) + hint)
 
 
+class Outdated(UserMistake):
+    """A person decided about what was shown, and it is not so any more. Nothing is decided; it is shown again."""
+
+
 class WorldError(RowtideError):
     """Something outside failed for everyone (network, rate limit, server). Worth trying again later."""
 

@@ -32,6 +32,12 @@ def ago(span: timedelta) -> str:
     return f"{seconds} s"
 
 
+def shown_to_its_end(text: object) -> str:
+    """Other people's text, cut in its middle: its end holds the figure that matters."""
+    plain = visible(text)
+    return plain if len(plain) <= CUT else f"{plain[: CUT * 5 // 8]} … {plain[-CUT * 3 // 8 :]}"
+
+
 def shown(text: object, length: int | None = CUT) -> str:
     """Other people's text, as it may be shown: cut, unless it has no length to keep to, and nothing in it unseen."""
     plain = visible(text)

@@ -25,7 +25,8 @@ DECISIONS = {
     "dialects", "exact_json", "values",
     "run_id",
     "account_refusals", "admission", "agent", "allowance", "answer_schema", "api_outcomes", "catalogue", "charts",
-    "checks", "columns", "shared_fault", "compact", "connector", "difficulty", "doubt", "errors", "escaping", "facts",
+    "call_pages", "checks", "columns", "shared_fault",
+    "compact", "connector", "difficulty", "doubt", "errors", "escaping", "facts",
     "features", "forecast", "grounding", "holds", "job",
     "job_file", "ladder", "lanes", "mending", "messages", "objectives", "pace", "packing", "policies", "pricing",
     "provided", "quarantine_cells", "quarantine_sheet", "report_figures", "report_page", "report_times", "report_words",
@@ -41,7 +42,7 @@ DECISIONS = {
 }  # fmt: skip
 EDGES = {
     "csv_records", "json_lines", "http_bounds", "registry_search", "trust",
-    "amending", "taking_up", "rechecking", "ledger_rechecks", "ledger_versions",
+    "approval_forms", "amending", "taking_up", "rechecking", "ledger_rechecks", "ledger_versions",
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
     "forecast_words", "foreseeing", "garbage", "gates", "golden", "guardian", "happenings", "holding", "inbox",
     "job_folder", "judging", "ledger", "ledger_batches", "ledger_calls", "ledger_claims", "ledger_costs",

@@ -1,10 +1,12 @@
 """What a gate holds and why, in values and in words; and what a person's approval covers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
 
+from rowtide.compact import compact_json
 from rowtide.ledger.states import RowState
-from rowtide.words import shown
+from rowtide.words import shown, shown_to_its_end
 
 REJECTED = "rejected"  # the reason of rows that a person rejected with their run
 EXAMPLES_SHOWN = 5
@@ -24,9 +26,9 @@ class Failure:
     def in_words(self) -> str:
         """What was seen and, where it is about rows, how many and which."""
         if not self.rows:
-            return shown(self.said)
+            return shown_to_its_end(self.said)
         named = ", ".join(shown(each, 60) for each in self.examples[:EXAMPLES_SHOWN])
-        return f"{shown(self.said)}: {self.rows:,} rows" + (f", such as {named}" if named else "")
+        return f"{shown_to_its_end(self.said)}: {self.rows:,} rows" + (f", such as {named}" if named else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,13 @@ class Hold:
     failures: Sequence[Failure]
     rows: int
     asked_at: str
+    shown_hash: str | None = None
+
+    @property
+    def hash(self) -> str:
+        """What a person decides about: these failures, over so many rows."""
+        about = [self.gate, [asdict(each) for each in self.failures], self.rows]
+        return blake2b(compact_json(about), digest_size=16).hexdigest()
 
     @property
     def waiting(self) -> RowState:

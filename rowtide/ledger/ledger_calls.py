@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from rowtide.errors import IllegalMove
+from rowtide.errors import IllegalMove, Outdated
+from rowtide.gates.call_pages import call_hash
 from rowtide.ledger.ledger import Run, as_list, insert, one_of, timestamp
 
 Place = tuple[int, int, int]  # (row_no, turn, position): where a call stands in its row's conversation
@@ -31,6 +32,8 @@ class Approval:
     arguments: bytes
     state: str
     why: str | None
+    decided_at: str | None = None
+    shown_hash: str | None = None
 
     @property
     def place(self) -> Place:
@@ -46,6 +49,16 @@ class Pending:
     arguments: bytes
     why: str | None
     approval: Approval
+
+    @property
+    def hash(self) -> str:
+        """What a person decides about: this call with these arguments, for this row."""
+        return call_hash(self.tool, self.arguments, self.row_key)
+
+    @property
+    def was_shown(self) -> bool:
+        """Whether a person was shown it as it is."""
+        return self.approval.shown_hash == self.hash
 
 
 COLUMNS = ", ".join(f"a.{name}" for name in Approval.__dataclass_fields__)
@@ -130,18 +143,25 @@ def pending(tx: Connection, run: Run, *, limit: int | None = None) -> list[Pendi
     ]
 
 
+def show(tx: Connection, calls: Sequence[Pending]) -> None:
+    """Note that a person is shown these calls as they are."""
+    _note(tx, "shown_hash = :hash", calls)
+
+
 def decide(
-    tx: Connection, run: Run, places: Sequence[Place], decision: str, *, who: str, why: str | None, now: datetime
+    tx: Connection, run: Run, calls: Sequence[Pending], decision: str, *, who: str, why: str | None, now: datetime
 ) -> int:
-    """A person allows or denies calls; rows that wait for nothing else go on. Returns how many rows do."""
-    move_to(tx, places, decision, why=why)
-    tx.execute(
-        text(
-            "UPDATE approval SET decided_by = :who, decided_at = :now "
-            "WHERE row_no = :row AND turn = :turn AND position = :position"
-        ),
-        [{"who": who, "now": timestamp(now), "row": row, "turn": turn, "position": at} for row, turn, at in places],
-    )
+    """A person allows or denies calls as they were shown; rows that wait for nothing else go on. Returns how many do.
+
+    Raises Outdated, and decides nothing, where one of them has changed since or waits no more.
+    """
+    waiting = {each.approval.place: each.hash for each in pending(tx, run)}
+    if changed := sum(waiting.get(each.approval.place) != each.hash for each in calls):
+        what = f"{changed:,} of {len(calls):,} calls are not as they were shown, so nothing is decided"
+        raise Outdated(f"{what}; see them as they are now: rowtide approve {run.run_id}")
+    move_to(tx, [each.approval.place for each in calls], decision, why=why)
+    about = {"who": who, "now": timestamp(now)}
+    _note(tx, "decided_by = :who, decided_at = :now, decided_hash = :hash", calls, **about)
     released = tx.execute(
         text(
             "UPDATE row SET state = 'replied', reason = NULL WHERE run_no = :run AND state = 'held' "
@@ -151,6 +171,13 @@ def decide(
         {"run": run.run_no},
     )
     return released.rowcount
+
+
+def _note(tx: Connection, what: str, calls: Sequence[Pending], **values: str) -> None:
+    query = text(f"UPDATE approval SET {what} WHERE row_no = :row AND turn = :turn AND position = :position")
+    for each in calls:
+        row, turn, position = each.approval.place
+        tx.execute(query, {"hash": each.hash, "row": row, "turn": turn, "position": position, **values})
 
 
 def _write(tx: Connection, calls: Iterable[tuple[Place, str, bytes]], state: str, now: datetime) -> None:

@@ -45,6 +45,7 @@ hold = table(
     Column("decided_by", Text),
     Column("decided_at", Text),
     Column("why", Text),  # the person's reason
+    Column("shown_hash", Text),  # of the failures and rows as a person was last shown them
     known_states("hold", "asked", "approved", "rejected", "lapsed"),
     Index("hold_by_run", "run_no", "state"),
 )

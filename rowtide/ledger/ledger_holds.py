@@ -11,6 +11,7 @@ from datetime import datetime
 import orjson
 from sqlalchemy import Connection, text
 
+from rowtide.errors import Outdated
 from rowtide.gates.holds import REJECTED, Failure, Hold, covers, going_on
 from rowtide.ledger.ledger import Run, timestamp
 from rowtide.ledger.states import RowState, sources_of, target_of
@@ -19,7 +20,9 @@ from rowtide.ledger.states import RowState, sources_of, target_of
 HOLDS = {"asked": ("approved", "rejected", "lapsed")}
 
 
-COLUMNS = "hold_no, gate, state, failures, rows, asked_at"
+OUTDATED = "what holds the run is not what was shown, so nothing is decided; see it as it is now"
+
+COLUMNS = "hold_no, gate, state, failures, rows, asked_at, shown_hash"
 
 
 def asked(tx: Connection, run: Run) -> list[Hold]:
@@ -48,16 +51,31 @@ def judged(tx: Connection, run: Run, gate: str, failures: Sequence[Failure], *, 
 
 
 def approve(tx: Connection, run: Run, holds: Sequence[Hold], *, who: str, why: str | None, now: datetime) -> None:
-    """Let the run go on past these gates."""
+    """Let the run go on past these gates. Raises Outdated where they are not as they were shown."""
+    _check_as_shown(tx, run, holds)
     _move(tx, holds, "approved", who=who, why=why, now=now)
     _reopen(tx, run)
 
 
 def reject(tx: Connection, run: Run, holds: Sequence[Hold], *, who: str, why: str | None, now: datetime) -> int:
-    """Quarantine the rows that wait at these gates. Returns how many."""
+    """Quarantine the rows that wait at these gates. Returns how many. Raises Outdated as `approve` does."""
+    _check_as_shown(tx, run, holds)
     _move(tx, holds, "rejected", who=who, why=why, now=now)
     _reopen(tx, run)
     return sum(_set_aside(tx, run, state, who, why, now) for state in {hold.waiting for hold in holds})
+
+
+def show(tx: Connection, holds: Sequence[Hold]) -> None:
+    """Note that a person is shown these gates as they are."""
+    for hold in holds:
+        noted = text("UPDATE hold SET shown_hash = :hash WHERE hold_no = :hold")
+        tx.execute(noted, {"hash": hold.hash, "hold": hold.hold_no})
+
+
+def _check_as_shown(tx: Connection, run: Run, holds: Sequence[Hold]) -> None:
+    now = {hold.hold_no: hold.hash for hold in asked(tx, run)}
+    if any(now.get(hold.hold_no) != hold.hash for hold in holds):
+        raise Outdated(f"{OUTDATED}: rowtide approve {run.run_id}")
 
 
 def what_follows(tx: Connection, run: Run, holds: Sequence[Hold]) -> str:
@@ -74,8 +92,8 @@ def _newest(tx: Connection, run: Run) -> dict[str, Hold]:
     """The newest hold at each gate."""
     found = tx.execute(text(f"SELECT {COLUMNS} FROM hold WHERE run_no = :run ORDER BY hold_no"), {"run": run.run_no})
     return {
-        gate: Hold(hold_no, gate, state, [Failure(**each) for each in orjson.loads(failures)], rows, asked_at)
-        for hold_no, gate, state, failures, rows, asked_at in found
+        gate: Hold(hold_no, gate, state, [Failure(**each) for each in orjson.loads(failures)], *rest)
+        for hold_no, gate, state, failures, *rest in found
     }
 
 

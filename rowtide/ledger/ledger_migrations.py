@@ -199,6 +199,12 @@ def m017_on_call(tx: Connection) -> None:
         _add(tx, added)
 
 
+def m018_shown(tx: Connection) -> None:
+    """What a person was shown of calls and gates, and what was decided about. What waits is shown once more."""
+    for added in ("approval shown_hash TEXT", "approval decided_hash TEXT", "hold shown_hash TEXT"):
+        _add(tx, added)
+
+
 # Appended to, never edited: each is applied once, in this order, and its name recorded. A new database is born as the
 # tables above say, with all of them recorded.
 MIGRATIONS = [
@@ -219,6 +225,7 @@ MIGRATIONS = [
     m015_memories,
     m016_asked_once,
     m017_on_call,
+    m018_shown,
 ]
 
 

@@ -262,6 +262,8 @@ approval = table(
     Column("decided_by", Text),
     Column("decided_at", Text),
     Column("why", Text),
+    Column("shown_hash", Text),  # of the call as a person was last shown it
+    Column("decided_hash", Text),  # of the call that a person allowed or denied
     # asked → allowed | denied; allowed → sent → done; sent and never done: nobody knows, so it is asked again.
     known_states("approval", "asked", "allowed", "denied", "sent", "done"),
     clustered=True,

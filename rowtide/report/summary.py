@@ -8,7 +8,7 @@ from rowtide.api.which_api import in_words
 from rowtide.errors import Stopped, StoppedByWorld
 from rowtide.escaping import NOTHING, Markdown, heading, markdown, markdown_page, markdown_table, one_line
 from rowtide.ledger.states import RunStop
-from rowtide.words import shown, usd
+from rowtide.words import shown, shown_to_its_end, usd
 
 POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in the closing lines
 
@@ -118,7 +118,7 @@ def gates(found: Mapping[str, Any]) -> dict[str, str]:
     """What each gate said, in a line."""
     told: dict[str, str] = {}
     for gate, each in found["gates"].items():
-        failed, warned = ([shown(said) for said in each[name]] for name in ("failed", "warned"))
+        failed, warned = ([shown_to_its_end(said) for said in each[name]] for name in ("failed", "warned"))
         words = [f"{each['met']} of {each['met'] + len(failed) + len(warned)} expectations met"]
         words += [f"{each['not_asked']} not asked"] if each["not_asked"] else []
         told[gate] = "; ".join([*words, *failed, *(f"warning: {said}" for said in warned)])

@@ -1,0 +1,60 @@
+"""The calls that wait for a person, as pages that a person can read, and the hashes by which a decision names them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Generic, Protocol, TypeVar
+
+from rowtide.compact import compact_json
+
+PAGE_CALLS = 50
+PAGE_CHARACTERS = 60_000  # of arguments: they are shown whole, so that nothing is allowed unseen
+
+
+class Shown(Protocol):
+    """A call as it is shown: whose row it is, its tool, what with, and what else to know of it."""
+
+    @property
+    def row_key(self) -> str: ...
+    @property
+    def tool(self) -> str: ...
+    @property
+    def arguments(self) -> bytes: ...
+    @property
+    def why(self) -> str | None: ...
+
+
+CallT = TypeVar("CallT", bound=Shown)
+
+
+@dataclass(frozen=True)
+class CallPage(Generic[CallT]):
+    """Calls that are shown together: page `number` of `pages`, of `waiting` calls in all."""
+
+    number: int
+    pages: int
+    waiting: int
+    calls: Sequence[CallT]
+
+
+def call_hash(tool: str, arguments: bytes, row_key: str) -> str:
+    """A call's name in a decision: of its server and tool, its arguments and its row's key."""
+    return blake2b(compact_json([tool, arguments.decode(), row_key]), digest_size=16).hexdigest()
+
+
+def pages_of(calls: Sequence[CallT]) -> list[CallPage[CallT]]:
+    """The pages of calls that wait. One that is longer than a page has a page of its own."""
+    cut: list[list[CallT]] = []
+    room = 0
+    for each in calls:
+        room -= len(each.arguments) + len(each.row_key)
+        if not cut or room < 0 or len(cut[-1]) == PAGE_CALLS:
+            cut.append([])
+            room = PAGE_CHARACTERS - len(each.arguments) - len(each.row_key)
+        cut[-1].append(each)
+    return [CallPage(n, len(cut), len(calls), page) for n, page in enumerate(cut, 1)]
+
+
+def call_in_words(call: Shown) -> str:
+    """`desk.open_ticket({"message": "late"})`: a call, whole."""
+    return f"{call.tool}({call.arguments.decode()})"
