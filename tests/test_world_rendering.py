@@ -41,6 +41,7 @@ from rowtide.escaping import (
     shell_word,
     visible,
 )
+from rowtide.job.run_id import check_run_id
 from rowtide.ledger import ledger_batches, ledger_rows
 from rowtide.ledger.ledger import Ledger, Run, find_run, finish_extract, ledger_url
 from rowtide.ledger.ledger_rows import Remark
@@ -195,6 +196,13 @@ def test_whatever_text_is_no_formula_of_a_spreadsheet_and_comes_back(words: str)
 @pytest.mark.parametrize("folder", ["javascript:alert(1)", "/evil.example", "a#b?c=d%41", "..", "a b", 'x"y'])
 def test_a_link_to_a_page_of_ours_is_never_another_address(folder: str) -> None:
     assert re.fullmatch(r"\./[\w./%~-]+", link_to(PurePath(f"{folder}/index.html")))
+
+
+@pytest.mark.parametrize("run_id", [*HOSTILE[:6], "a\u202eb", "-x", "--json", " a", "a ", "a\u200b", "\xa0"])
+def test_a_run_id_is_a_name_that_is_seen_and_no_option(run_id: str) -> None:
+    with pytest.raises(UserMistake, match="a run cannot be called") as refused:
+        check_run_id(run_id)
+    assert not UNSEEN.search(one_line(refused.value))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from rowtide.errors import UserMistake
+from rowtide.escaping import one_line
 
 LONGEST = 200
 _LEGAL = re.compile(rf"(?!\.+$)[^/\\\x00-\x1f\x7f]{{1,{LONGEST}}}")  # one name, and not the folder above
@@ -13,10 +14,11 @@ _LEGAL = re.compile(rf"(?!\.+$)[^/\\\x00-\x1f\x7f]{{1,{LONGEST}}}")  # one name,
 
 def check_run_id(run_id: str) -> str:
     """The id, if a run may be called so. Raises UserMistake."""
-    if not _LEGAL.fullmatch(run_id) or len(run_id.encode("utf-8", "replace")) > LONGEST:
+    is_seen = run_id == one_line(run_id).strip() and not run_id.startswith("-")
+    if not (is_seen and _LEGAL.fullmatch(run_id)) or len(run_id.encode("utf-8", "replace")) > LONGEST:
         raise UserMistake(
             f"a run cannot be called {run_id[:80]!r}: an id is the name of a file, of at most {LONGEST} bytes, "
-            "without slashes and control characters, and not only dots"
+            "without slashes and what nobody sees, no - in front, and not only dots"
         )
     return run_id
 
