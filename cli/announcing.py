@@ -91,8 +91,12 @@ async def ask_for_run(parameters: dict[str, Any], message_id: str) -> dict[str, 
     try:
         async with get_client() as client:
             found = await client.read_deployment_by_name(DEPLOYMENT)
+            job = parameters["job"]
             made = await client.create_flow_run_from_deployment(
-                found.id, parameters=parameters, idempotency_key=f"rowtide {message_id} {parameters['job']}"
+                found.id,
+                name=f"{job}: asked for over HTTP",
+                parameters=parameters,
+                idempotency_key=f"rowtide {message_id} {job}",
             )
     except ObjectNotFound:
         raise Refused("unavailable", f"Prefect has no deployment {DEPLOYMENT!r}: prefect deploy --all") from None

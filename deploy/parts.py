@@ -28,7 +28,7 @@ MARK = "ROWTIDE_PART"  # a variable that all it starts inherit
 
 
 class Part:
-    """One part. `ready` is what it prints once it does its work, or looks from outside whether it does."""
+    """One part. It is ready once it has printed what it `says`, if that is anything, and looks so from outside."""
 
     def __init__(
         self,
@@ -36,9 +36,11 @@ class Part:
         command: Sequence[str],
         environment: Mapping[str, str],
         logs: Path,
-        ready: str | Callable[[], bool],
+        looks_ready: Callable[[], bool],
+        says: str = "",
     ) -> None:
-        self.name, self._command, self._environment, self._ready = name, command, environment, ready
+        self.name, self._command, self._environment = name, command, environment
+        self._looks_ready, self._says = looks_ready, says
         self.log_file = logs / f"{name}.log"
         self.restarts = 0
         self.is_ready = False
@@ -50,10 +52,10 @@ class Part:
     def look(self) -> str | None:
         """Start it again when it has ended and that is due. Returns what an operator should hear, if anything."""
         if (status := self._process.poll()) is None:
-            if self.is_ready or not self._looks_ready():
+            if self.is_ready or not self._has_said_so or not self._looks_ready():
                 return None
             self.is_ready = True
-            return f"{self.name} is ready after {time.monotonic() - self._started_at:.0f} s"
+            return f"{self.name} is ready after {self.seconds:.0f} s"
         now = time.monotonic()
         if not self._due_at:
             end_marked(self._mark)
@@ -67,6 +69,11 @@ class Part:
             self.restarts += 1
             self._start()
         return None
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been running."""
+        return time.monotonic() - self._started_at
 
     def stop(self) -> None:
         """Tell it to end; `wait` waits for that."""
@@ -83,11 +90,8 @@ class Part:
         end_marked(self._mark)
         self._reader.join(1.0)
 
-    def _looks_ready(self) -> bool:
-        return self._has_said_so if isinstance(self._ready, str) else self._ready()
-
     def _start(self) -> None:
-        self._has_said_so = False
+        self._has_said_so = not self._says
         self._started_at = time.monotonic()
         self._mark = secrets.token_hex(8)
         self._process = subprocess.Popen(
@@ -105,7 +109,7 @@ class Part:
         assert process.stdout
         while line := process.stdout.readline(LINE_CHARS):
             text = line.decode("utf-8", "replace").rstrip("\n")
-            self._has_said_so = self._has_said_so or (isinstance(self._ready, str) and self._ready in text)
+            self._has_said_so = self._has_said_so or self._says in text
             self._log.info("%s", text)
 
 

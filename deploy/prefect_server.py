@@ -8,6 +8,7 @@ import httpx
 from cli.prefect_server import LOGIN_FILE
 
 LOOK_SECONDS = 2.0
+POOL = "rowtide"
 
 # As it comes it records 50 task runs a second; so, three times as many. It forgets what nobody reads. Concurrency slots
 # are leased on disk: in memory, a hard stop of the server leaves them taken for ever (`resume-runs` has one). A slot
@@ -55,5 +56,23 @@ def is_ready(url: str) -> bool:
     """Whether it answers, its database included. `url` ends in /api."""
     try:
         return httpx.get(f"{url}/ready", timeout=LOOK_SECONDS, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def has_worker(url: str, pool: str, login: str) -> bool:
+    """Whether a worker of the pool has said lately that it is there. `url` ends in /api."""
+    name, _, word = login.partition(":")
+    try:
+        asked = httpx.get(f"{url}/work_pools/{pool}", auth=(name, word), timeout=LOOK_SECONDS, trust_env=False)
+        return asked.is_success and asked.json()["status"] == "READY"
+    except httpx.HTTPError:
+        return False
+
+
+def receives(url: str) -> bool:
+    """Whether the receiver takes messages."""
+    try:
+        return httpx.get(f"{url}/health", timeout=LOOK_SECONDS, trust_env=False).is_success
     except httpx.HTTPError:
         return False

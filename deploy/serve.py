@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,10 +24,12 @@ from cli.prefect_server import LOGIN_FILE
 from cli.pump import claude_server, say_rehearsal
 from cli.say import complain, err
 from deploy.parts import Part
-from deploy.prefect_server import SETTINGS, is_ready, security
+from deploy.prefect_server import POOL, SETTINGS, has_worker, is_ready, receives, security
 
 START_SECONDS = 180.0
+SAY_SECONDS = 10.0
 LOOK_SECONDS = 0.5
+WHERE = "ROWTIDE_ON_CALL_URL"  # deploy/on_call.py, which imports Prefect: that takes seconds
 SECRET_FILE = "webhook.secret"
 
 app = App(name="python -m deploy.serve", help_format="plaintext")
@@ -79,24 +82,20 @@ def _serve(port: int, receiver_port: int, logs: Path) -> int:
         "ROWTIDE_HOME": str(home()),
         "ROWTIDE_WEBHOOK_SECRETS": _webhook_secrets(),
     }
-    prefect = [sys.executable, "-m", "prefect"]
-    receive = [sys.executable, "-m", "cli", "serve", "--port", str(receiver_port)]
-    with _kept_alive() as parts:
-        err.print("starting: Prefect's server, the receiver of webhooks; about ten seconds")
-        parts["receiver"] = Part("receiver", receive, environment, logs, "receiving on")
-        start_server = [*prefect, "server", "start", "--port", str(port)]
+    began = time.monotonic()
+    python, login = [sys.executable, "-m"], environment["PREFECT_API_AUTH_STRING"]
+    receive = [*python, "cli", "serve", "--port", str(receiver_port)]
+    start_server = [*python, "prefect", "server", "start", "--port", str(port)]
+    receiver_url = f"http://127.0.0.1:{receiver_port}"
+    with _kept_alive() as parts, _telling(environment, logs / "deployments.log") as telling:
+        err.print("starting: server, receiver, worker, deployments; 20 seconds, a minute on a busy machine")
         parts["server"] = Part("server", start_server, environment, logs, lambda: is_ready(url))
-        if not _wait_for(parts, "server"):
-            complain(f"Prefect's server is not ready after {START_SECONDS:.0f} s; see {logs / 'server.log'}")
+        parts["receiver"] = Part("receiver", receive, environment, logs, lambda: receives(receiver_url), "receiving on")
+        is_there = partial(has_worker, url, POOL, login)
+        parts["worker"] = Part("worker", [*python, "deploy.worker"], environment, logs, is_there, "started!")
+        if not (_wait_for(parts, *parts) and _told(parts, telling, logs / "deployments.log")):
             return 1
-        err.print("starting: a worker; telling Prefect of blocks and deployments; about twenty seconds")
-        start_worker = [sys.executable, "-m", "deploy.worker"]
-        parts["worker"] = Part("worker", start_worker, environment, logs, "started!")
-        if not (_prefect(environment, "block", "register", "-m", "blocks") and _wait_for(parts, "worker")):
-            return 1
-        if not (_prefect(environment, "--no-prompt", "deploy", "--all") and _wait_for(parts, "receiver")):
-            return 1
-        _say_where(port, receiver_port, logs)
+        _say_where(port, receiver_port, logs, began)
         while True:
             _look(parts)
 
@@ -121,25 +120,49 @@ def _look(parts: Mapping[str, Part]) -> None:
     time.sleep(LOOK_SECONDS)
 
 
-def _wait_for(parts: Mapping[str, Part], name: str) -> bool:
-    until = time.monotonic() + START_SECONDS
-    while not parts[name].is_ready and time.monotonic() < until:
+def _wait_for(parts: Mapping[str, Part], *names: str) -> bool:
+    """Until these are ready; says now and then that it waits. False when that takes too long."""
+    began = said = time.monotonic()
+    while waits := [parts[name] for name in names if not parts[name].is_ready]:
+        now = time.monotonic()
+        if now > began + START_SECONDS:
+            complain(
+                "\n".join(f"{each.name} is not ready after {each.seconds:.0f} s: {each.log_file}" for each in waits)
+            )
+            return False
+        if now > said + SAY_SECONDS:
+            said = now
+            err.print("  " + ", ".join(f"{each.name}: {each.seconds:.0f} s, not ready yet" for each in waits))
         _look(parts)
-    return parts[name].is_ready
+    return True
+
+
+@contextmanager
+def _telling(environment: Mapping[str, str], log: Path) -> Generator["subprocess.Popen[bytes]"]:
+    """What tells Prefect of deployments: it loads while the server does. Ended with us, should it still be at work."""
+    with log.open("wb") as said:
+        command = [sys.executable, "-m", "deploy.deployments"]
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _told(parts: Mapping[str, Part], telling: "subprocess.Popen[bytes]", log: Path) -> bool:
+    """Wait until Prefect knows of the deployments. Its last words are said when that fails."""
+    until = time.monotonic() + START_SECONDS
+    while telling.poll() is None and time.monotonic() < until:
+        _look(parts)
+    if telling.returncode != 0:
+        complain(f"Prefect was not told of the deployments ({log}):\n{log.read_text(errors='replace')[-2000:]}")
+    return telling.returncode == 0
 
 
 def _is_taken(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _prefect(environment: Mapping[str, str], *words: str) -> bool:
-    """One command of Prefect's, said only when it fails."""
-    command = [sys.executable, "-m", "prefect", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        complain(f"`prefect {' '.join(words)}` failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.returncode == 0
 
 
 def _webhook_secrets() -> str:
@@ -153,7 +176,8 @@ def _webhook_secrets() -> str:
     return file.read_text()
 
 
-def _say_where(port: int, receiver_port: int, logs: Path) -> None:
+def _say_where(port: int, receiver_port: int, logs: Path, began: float) -> None:
+    is_told = bool(os.environ.get(WHERE))
     deployments = "manual, nightly, flush-inbox, resume-runs"
     login = home() / LOGIN_FILE
     err.print(f"Prefect     http://127.0.0.1:{port}  (deployments: {deployments})", markup=False)
@@ -165,9 +189,15 @@ def _say_where(port: int, receiver_port: int, logs: Path) -> None:
     err.print(f"webhooks    http://127.0.0.1:{receiver_port}", markup=False)
     if not os.environ.get("ROWTIDE_WEBHOOK_SECRETS"):
         err.print(f"            signed with the secret in {home() / SECRET_FILE}", markup=False)
+    err.print(
+        "on call     " + ("is told" if is_told else f"nobody is told: {WHERE}=https://… says where"), markup=False
+    )
     err.print(f"ledger      {home()}", markup=False)
     err.print(f"logs        {logs}", markup=False)
-    err.print("Ready. Ctrl-C stops all of it; runs go on where they were when it is started again")
+    seconds = time.monotonic() - began
+    err.print(
+        f"Ready. It took {seconds:.0f} s. Ctrl-C stops all of it; runs go on where they were when it is started again"
+    )
 
 
 if __name__ == "__main__":

@@ -19,10 +19,9 @@ from prefect.settings import get_current_settings
 from prefect.states import Crashed
 
 from cli.say import err
-from deploy.prefect_server import LOOK_SECONDS, is_ready
+from deploy.prefect_server import LOOK_SECONDS, POOL, is_ready
 from rowtide.parking.waking import WORKER_DIED
 
-POOL = "rowtide"
 WATCH = "resume_runs/resume-runs"
 WORKER = "prefect.worker.name"  # the label that a worker gives its flow runs
 AT_ONCE = 200

@@ -78,8 +78,35 @@ def json_text(value: object) -> str:
 
 
 def shell_word(text: str) -> str:
-    """Text as one word of a command that a person may copy into a shell."""
-    return shlex.quote(one_line(text))
+    """Text as one word of a command that a person may copy into a shell: the same text, on one line, all of it seen."""
+    if one_line(text) == text:
+        return shlex.quote(text)
+    spelt = "".join(
+        f"\\{each}" if each in "\\'" else each if one_line(each) == each else _in_bytes(each) for each in text
+    )
+    return f"$'{spelt}'"  # as bash and zsh read it
+
+
+def code(text: object) -> Markdown:
+    """Text as a piece of code in a line of Markdown."""
+    plain = one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
+    return Markdown(f"{fence} {plain} {fence}")  # CommonMark takes one space away on each side
+
+
+def commands(lines: Iterable[str]) -> Markdown:
+    """Commands to be copied into a shell, one a line."""
+    return Markdown("\n".join(["```sh", *map(one_line, lines), "```"]))
+
+
+def web_link(url: str) -> Markdown:
+    """An address of the web that was checked, as a link that shows it."""
+    return Markdown(f"[{markdown(url)}](<{url}>)")
+
+
+def named(**texts: Markdown) -> Markdown:
+    """A line of what is there, each with its name before it."""
+    return Markdown(" · ".join(f"{name}: {each}" for name, each in texts.items() if each))
 
 
 def markdown(text: object) -> Markdown:
@@ -110,6 +137,10 @@ def markdown_page(*blocks: Markdown) -> Markdown:
 def _written_out(found: re.Match[str]) -> str:
     place = ord(found[0])
     return _NAMED.get(found[0]) or (f"\\u{place:04x}" if place <= 0xFFFF else f"\\U{place:08x}")
+
+
+def _in_bytes(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
 
 
 def _as_json_escape(found: re.Match[str]) -> str:

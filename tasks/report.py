@@ -11,7 +11,7 @@ import orjson
 
 from blocks.ledger_database import LedgerDatabase
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_loads
+from rowtide.ledger import ledger_loads, ledger_quarantine
 from rowtide.ledger.ledger_story import summary
 from rowtide.observing.happenings import logger
 from rowtide.report.summary import stop_error, with_enough
@@ -41,6 +41,7 @@ async def report(run_id: str) -> dict[str, Any]:
                 ledgers.finish_run(tx, work.run, now=now)
         with work.ledger.view() as tx:
             found = summary(tx, ledgers.find_run(tx, run_id), now=now, catalogue=work.catalogue)
+            examples = {each.reason: each.row_key for each in ledger_quarantine.groups(tx, work.run)}
         found = with_enough(found, work.job.spec.limits.min_loaded)
         folder = work.home / "reports"
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,7 @@ async def report(run_id: str) -> dict[str, Any]:
         await progress(work)
     if os.environ.get("ROWTIDE_PAGE") != "0":
         await _draw(database, run_id, folder / f"{run_id}.html", now)
-    await show_report(found)
+    await show_report(found, examples, database.home, is_elsewhere=database.url is not None)
     if not work.job.spec.slo.is_empty:
         await watch_objectives([str(work.job.folder)])
     if found["stopped"]:

@@ -52,8 +52,16 @@ async def see_to(steps: Sequence[Step]) -> dict[str, int]:
 async def _do(client: PrefectClient, ledger: Ledger, step: Wake | Restart | Cancel | Warn) -> str:
     at = step.at
     if isinstance(step, Warn):
-        run = {"prefect.resource.id": f"rowtide.run.{at.run_id}", "prefect.resource.name": at.run_id}
-        emit_event("rowtide.run.needs-a-person", resource=run, payload={"why": step.why})
+        with ledger.view() as tx:
+            run = find_run(tx, at.run_id)
+        resource = {
+            "prefect.resource.id": f"rowtide.run.{at.run_id}",
+            "prefect.resource.name": at.run_id,
+            "job": run.job,
+        }
+        said = {"job": run.job, "run_id": run.run_id, "owner": run.owner, "runbook": run.runbook, "why": step.why}
+        command = f"rowtide resume {run.run_id}"
+        emit_event("rowtide.run.needs-a-person", resource=resource, payload={**said, "command": command})
         return "warned"
     if not await _is_still_so(client, ledger, at):
         return "left: it has moved meanwhile"

@@ -4,7 +4,7 @@ import hashlib
 from datetime import UTC, datetime
 
 from rowtide.ladder.pricing import MICRO
-from rowtide.ledger import ledger_calls, ledger_holds
+from rowtide.ledger import ledger_batches, ledger_calls, ledger_holds
 from rowtide.ledger.ledger import find_run
 from rowtide.report.summary import decisions
 from rowtide.work import Work
@@ -14,11 +14,13 @@ BUDGETS = ("budget", "day_budget")
 
 
 def tell_of_stop(work: Work) -> None:
-    """Emit `rowtide.run.held` for each gate that holds the run and for calls that wait; `rowtide.budget.reached`."""
+    """Emit `rowtide.run.held` for each gate that holds the run and for calls that wait; `rowtide.run.needs-a-person`
+    for each batch that is lost; `rowtide.budget.reached`."""
     ledger = work.ledger
     with ledger.view() as tx:
         run = find_run(tx, work.run.run_id)
         holds, calls = ledger_holds.asked(tx, run), ledger_calls.pending(tx, run)
+        lost = ledger_batches.batches_in(tx, run, ["lost"])
     contact = {"owner": run.owner, "runbook": run.runbook}
     for hold in holds:
         said = {"why": "gate", "gate": hold.gate, "failures": [each.in_words for each in hold.failures]}
@@ -30,6 +32,10 @@ def tell_of_stop(work: Work) -> None:
         said = {"why": "approval", "calls": len(calls), "tools": sorted({each.tool for each in calls})}
         said |= {**contact, "command": f"rowtide approve {run.run_id}"}
         tell(ledger, "run.held", "run", run.run_id, f"calls {which}", said, run.job)
+    for batch in lost:
+        said = {"why": f"batch {batch.batch_no} of {batch.rows:,} rows: {batch.detail}", **contact}
+        said |= {"command": f"rowtide settle {run.run_id} {batch.batch_no} --help"}
+        tell(ledger, "run.needs-a-person", "run", run.run_id, f"lost {batch.batch_no}", said, run.job)
     if run.stopped in BUDGETS:
         micro = run.budget_micro
         said = {"which": run.stopped, "budget_usd": None if micro is None else micro / MICRO}

@@ -36,7 +36,7 @@ DECISIONS = {
     "prompt", "versions", "yaml_file", "which_api",
     "answer_fields", "answer_values", "refusals",
     "job_code",
-    "on_call", "titles",
+    "on_call", "titles", "next_commands",
     "environment",
     "heads",
 }  # fmt: skip

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -44,12 +44,13 @@ class Service:
 
     process: "subprocess.Popen[str]"
     home: Path
+    said: Path
     api: str
     receiver: str
 
     @property
     def login(self) -> tuple[str, str]:
-        name, _, word = (self.home / "rehearsal" / "prefect.login").read_text().partition(":")
+        name, _, word = next(self.home.rglob("prefect.login")).read_text().partition(":")
         return name, word
 
     def parts(self) -> dict[str, psutil.Process]:
@@ -70,8 +71,13 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
-    """`make serve`, under another person's umask."""
-    folder = tmp_path_factory.mktemp("service")
+    with serving(tmp_path_factory.mktemp("service")) as found:
+        yield found
+
+
+@contextmanager
+def serving(folder: Path, **environment: str) -> Generator[Service]:
+    """`make serve`, under another person's umask, once it says that it is ready."""
     port, receiver_port = free_port(), free_port()
     others = ("PREFECT", "ROWTIDE", "ANTHROPIC")
     known = {name: value for name, value in os.environ.items() if not name.startswith(others)}
@@ -81,7 +87,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
         process = subprocess.Popen(
             [sys.executable, "-m", "deploy.serve"],
             cwd=ROOT,
-            env={**known, **own},
+            env={**known, **own, **environment},
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
@@ -89,7 +95,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
             start_new_session=True,
             umask=0o022,
         )
-    found = Service(process, folder / "home", f"http://127.0.0.1:{port}/api", f"http://127.0.0.1:{receiver_port}")
+    found = Service(
+        process, folder / "home", folder / "said", f"http://127.0.0.1:{port}/api", f"http://127.0.0.1:{receiver_port}"
+    )
 
     def is_up() -> bool:
         assert process.poll() is None, (folder / "said").read_text()

@@ -1,19 +1,33 @@
 """What somebody who is called at three in the morning finds: whom it concerns, what to do, and what it is about."""
 
+import asyncio
 import json
 import logging
-from collections.abc import Generator
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import httpx2
 import pytest
-from conftest import make_job, run
-from outside import rowtide
+from conftest import ANSWER, ThisProcess, ask_ledger, make_job, run, wait_until
+from outside import ROOT, rowtide
 from prefect.settings import PREFECT_LOGGING_EXTRA_LOGGERS, temporary_settings
+from test_make_serve import Service, ask, serving
 
+from emulator.server import start
+from flows.pump import pump
 from rowtide.errors import UserMistake
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import check_runbook, load_job
+from rowtide.orchestrator import NOTHING, orchestrated_by
+from rowtide.report.next_commands import show_command
 from tasks.observe import OURS, observe
 
 CONTACT = {"owner": "data-team@example.com", "runbook": "https://wiki.example.com/companies?at=night"}
@@ -90,6 +104,82 @@ def test_slo_exits_0_and_says_so_where_nothing_is_promised_or_has_run(api: Any, 
     assert rowtide("slo", tmp_path / "nowhere").status == 2
 
 
+class Shown(ThisProcess):
+    """An orchestrator that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.texts: dict[str, str] = {}
+        self.tables: dict[str, list[dict[str, Any]]] = {}
+        self.names: list[str] = []
+        self.labels: dict[str, str | None] = {}
+
+    async def show_text(self, words: str, *, key: str, about: str) -> None:
+        self.texts[key] = words
+
+    async def show_table(self, table: list[dict[str, Any]], *, key: str, about: str) -> None:
+        self.tables[key] = table
+
+    async def name(self, words: str, labels: Mapping[str, str | None] = NOTHING) -> None:
+        self.names.append(words)
+        self.labels |= labels
+
+
+HARD_KEYS = [
+    "a b",
+    "it's",
+    "-x",
+    "$(id)",
+    "```",
+    "a`b`c",
+    "ü",
+    "*",
+    "a\\b",
+    'say "so"',
+    "--run",
+    "tab\there",
+    "#x",
+    "\u202eevil",
+]
+
+
+def test_each_command_of_an_artifact_works_as_it_is_printed(api: Any, tmp_path: Path) -> None:
+    """Also for keys that a shell, or Markdown, would take for something else."""
+    rows = "".join(json.dumps({"id": key, "message": "nothing to be sorted"}) + "\n" for key in HARD_KEYS)
+    answer = ANSWER + "\n\ndef check_order(answer, row):\n    return f'no order {row[\"id\"]}'\n"
+    job = make_job(tmp_path / "job", answer=answer, tiers=["opus"], limits={"same_errors": 0}, **CONTACT)
+    (job / "rows.jsonl").write_text(rows)
+    spec = (job / "job.yaml").read_text().replace("rows.csv", "rows.jsonl")
+    (job / "job.yaml").write_text(spec)
+    shown = Shown()
+    with orchestrated_by(shown):
+        asyncio.run(pump(str(job), run_id="r1"))
+    text = shown.texts["run-report"]
+    assert shown.labels == {"job": "job", "run": "r1", **CONTACT}
+    commands = text.partition("```sh\n")[2].partition("\n```")[0]
+    assert f"` {CONTACT['owner']} `" in text and f"<{CONTACT['runbook']}>" in text
+    tabled = [each[name] for each in shown.tables["run-set-aside"] for name in ("all of them", "one of them")]
+    assert "rowtide report r1" in commands and "rowtide quarantine list r1" in commands
+    assert all(each in commands for each in tabled)
+    every = "\n".join([commands, *(show_command("r1", key) for key in HARD_KEYS)])
+    done = shell(every, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for key in HARD_KEYS:
+        assert "\n" not in show_command("r1", key)
+    assert "home/reports/r1.html" in done.stdout
+
+
+def shell(commands: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """What somebody types who stands there with Rowtide installed; it ends with the first that fails."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / "rowtide").write_text(f'#!/bin/sh\nexec {sys.executable} -m cli "$@"\n')
+    (folder / "bin" / "rowtide").chmod(0o755)
+    known = {name: value for name, value in os.environ.items() if name != "ROWTIDE_HOME"}
+    known |= {"PYTHONPATH": str(ROOT), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    words = ["bash", "-euc", commands]
+    return subprocess.run(words, cwd=folder, env=known, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture
 def levels() -> Generator[None]:
     before = {name: logging.getLogger(name).level for name in OURS}
@@ -109,3 +199,110 @@ def test_what_prefect_is_to_take_to_a_runs_page_is_let_through(levels: None) -> 
         observe()
     assert all(logging.getLogger(name).isEnabledFor(logging.INFO) for name in ("rowtide", "tasks", "blocks"))
     assert not logging.getLogger("duckdb").isEnabledFor(logging.INFO)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_held_fails_or_dies_is_named_logged_and_told_of(tmp_path: Path) -> None:
+    """All of `make serve`, for real: its own words while it comes up, and what becomes of three runs in trouble."""
+    jobs = tmp_path / "jobs"
+    held = make_job(jobs / "orders", rows=3, tiers=["opus"], gates={"rows": "rows.yaml"}, **CONTACT)
+    (held / "rows.yaml").write_text(json.dumps([FEW]))
+    failing = ANSWER + "\n\ndef check_total(answer, row):\n    return float(row['total'])\n"
+    make_job(jobs / "tickets", rows=20, tiers=["opus"], answer=failing, **CONTACT)
+    make_job(jobs / "parcels", rows=3, tiers=["opus"], **CONTACT)
+    slow = [{"batch": {"key": "night"}, "do": {"seconds": 600}}]
+    with start(tmp_path / "api") as api, alerts() as (told, url):
+        api.world.faults.load(slow)
+        key = {"ANTHROPIC_API_KEY": "night", "ANTHROPIC_BASE_URL": api.url, "ROWTIDE_ON_CALL_URL": url}
+        with serving(tmp_path, **key) as service:
+            _each_part_was_waited_for(service.said.read_text())
+            dies = _begin(service, jobs / "parcels")
+            wait_until(lambda: ask_ledger(service.home, "SELECT 1 FROM batch WHERE state = 'open'"))
+            kill(dies)
+            api.world.faults.clear()
+            holds, fails = _begin(service, jobs / "orders"), _begin(service, jobs / "tickets")
+            for job in ("orders", "tickets", "parcels"):
+                wait_until(lambda job=job: any(f"job: {job}\n" in each["text"] for each in told))
+            found = {job: _seen(service, each) for job, each in {"orders": holds, "tickets": fails}.items()}
+    for job, seen in found.items():
+        run_id = next(tag for tag in seen["tags"] if tag.startswith("run:")).removeprefix("run:")
+        assert seen["name"].startswith(f"{run_id}: ") and run_id.startswith(f"{job}-")
+        wanted = {"rowtide", f"job:{job}", f"owner:{CONTACT['owner']}", f"runbook:{CONTACT['runbook']}"}
+        assert wanted <= set(seen["tags"])
+        lines = [each["message"] for each in seen["logs"] if each["name"].startswith("rowtide")]
+        assert any(line.startswith(f"run {run_id} of {job}: ") for line in lines), lines
+        assert not any("night" in line for line in lines)
+    assert any("rows are to be asked, by lane" in each["message"] for each in found["tickets"]["logs"])  # INFO
+    commands = {
+        "orders": "rowtide approve orders-",
+        "tickets": "rowtide resume tickets-",
+        "parcels": "again within four",
+    }
+    for job, go_on in commands.items():
+        text = next(each["text"] for each in told if f"job: {job}\n" in each["text"])
+        assert {f"owner: {CONTACT['owner']}", f"runbook: {CONTACT['runbook']}"} <= set(text.splitlines())
+        assert go_on in text.partition("go on: ")[2] and f"run: {job}-" in text
+
+
+FEW = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 100}, "severity": "critical"}
+
+
+def _each_part_was_waited_for(said: str) -> None:
+    before, ready, _ = said.partition("Ready.")
+    assert ready
+    for part in ("server", "receiver", "worker"):
+        assert f"{part} is ready after" in before, said
+
+
+def _begin(service: Service, job: Path) -> str:
+    manual = httpx2.get(f"{service.api}/deployments/name/run_job/manual", auth=service.login).json()["id"]
+    made: list[str] = []
+
+    def is_made() -> list[str]:
+        """Prefect refuses what meets another write of its database; its own client asks again too."""
+        with suppress(httpx2.HTTPStatusError):
+            body = {"parameters": {"job": str(job)}, "idempotency_key": job.name}
+            made.append(ask(service, f"/deployments/{manual}/create_flow_run", body)["id"])
+        return made
+
+    wait_until(is_made)
+    return made[0]
+
+
+def _seen(service: Service, flow_run: str) -> dict[str, Any]:
+    """A flow run, and the lines on its page."""
+    found = httpx2.get(f"{service.api}/flow_runs/{flow_run}", auth=service.login).json()
+    asked = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200}
+    return {**found, "logs": ask(service, "/logs/filter", asked)}
+
+
+def kill(flow_run: str) -> None:
+    """SIGKILL to the process of a flow run, which Prefect tells its id."""
+    mark = f"PREFECT__FLOW_RUN_ID={flow_run}".encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it has gone, or is not ours to read
+            if mark in environment.read_bytes():
+                os.kill(int(environment.parent.name), signal.SIGKILL)
+
+
+@contextmanager
+def alerts() -> Generator[tuple[list[dict[str, str]], str]]:
+    """Whom Prefect tells: what it was told, and its URL."""
+    told: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] # quiet
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield told, f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()

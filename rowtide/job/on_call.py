@@ -19,6 +19,8 @@ def checked_runbook(value: str) -> str:
     if "://" in value or parts.scheme in WEB:
         if parts.scheme not in WEB or not parts.hostname:
             raise ValueError("a URL of the web, as https://wiki.example.com/runbook, or a file in the job's folder")
+        if set(value) & set(' <>"`\\'):
+            raise ValueError("a URL has no space, quote, backslash or angle bracket: write them as %20 and so on")
         if parts.username or parts.password:
             raise ValueError("a login does not belong here: everybody who is told of a run reads it")
         return value

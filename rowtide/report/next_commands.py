@@ -1,0 +1,48 @@
+"""The commands by which somebody looks closer at a run, as they are typed: each works as it is printed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rowtide.escaping import NOTHING, Markdown, code, commands, named, shell_word, web_link
+from rowtide.job.on_call import is_web
+
+REASONS = 8  # of what was set aside: those with the most rows
+
+
+def rows_command(run_id: str, reason: str) -> str:
+    """What prints the rows that were set aside for a reason."""
+    return f"rowtide quarantine export {run_id} --reason {shell_word(reason)}"
+
+
+def show_command(run_id: str, row_key: str) -> str:
+    """What tells the story of one row."""
+    return f"rowtide show --row-key={shell_word(row_key)} --run {run_id}"
+
+
+def from_a_terminal(
+    found: Mapping[str, Any], examples: Mapping[str, str], *, home: Path, ledger_is_elsewhere: bool
+) -> Markdown:
+    """A block of commands. `examples`: a row's key for each reason, those with the most rows first."""
+    run_id = found["run_id"]
+    lines = [
+        f"export ROWTIDE_HOME={shell_word(str(home))}",
+        *(["# and ROWTIDE_LEDGER as the workers have it"] if ledger_is_elsewhere else []),
+        f"rowtide report {run_id}  # draws the report anew and says where it is",
+    ]
+    if examples:
+        lines.append(f"rowtide quarantine list {run_id}  # why rows were set aside, and what can be done")
+    for reason, row_key in list(examples.items())[:REASONS]:
+        lines.append(f"{rows_command(run_id, reason)}  # the {found['reasons'][reason]:,} rows with this reason")
+        lines.append(f"{show_command(run_id, row_key)}  # the story of one of them")
+    return commands(lines)
+
+
+def contact(found: Mapping[str, Any], report: Path | None) -> Markdown:
+    """Whom to call, where it stands what to do, and where the report is."""
+    owner, runbook = found["owner"], found["runbook"]
+    return named(
+        owner=code(owner) if owner else NOTHING,
+        runbook=(web_link if is_web(runbook) else code)(runbook) if runbook else NOTHING,
+        report=code(report) if report else NOTHING,
+    )
