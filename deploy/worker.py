@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
@@ -24,6 +25,7 @@ from rowtide.parking.waking import WORKER_DIED
 
 WATCH = "resume_runs/resume-runs"
 WORKER = "prefect.worker.name"  # the label that a worker gives its flow runs
+LABELS_WITHIN = timedelta(seconds=30)
 AT_ONCE = 200
 
 
@@ -41,12 +43,25 @@ def main() -> None:
 async def tell_of_dead(worker: str) -> int:
     """Tell Prefect which flow runs died with the worker of this name, which is about to start. Returns how many."""
     async with get_client() as client:
-        dead = [each async for each in _at_work(client) if each.labels.get(WORKER) == worker]
+        now = datetime.now(UTC)
+        dead = [each async for each in _at_work(client) if died_with(each, worker, now)]
         for each in dead:
             await client.set_flow_run_state(each.id, Crashed(message=WORKER_DIED), force=True)
         if dead:
             await _send_for_watch(client)
     return len(dead)
+
+
+def died_with(flow_run: FlowRun, worker: str, now: datetime) -> bool:
+    """Whether a flow run that Prefect takes to be at work, or about to, was this worker's, which is dead.
+
+    A worker labels what it has taken within seconds: what has no label by then was taken by one that died over it.
+    """
+    if name := flow_run.labels.get(WORKER):
+        return name == worker
+    assert flow_run.state is not None
+    is_pending = flow_run.deployment_id is not None and flow_run.state.type == StateType.PENDING
+    return is_pending and now - flow_run.state.timestamp > LABELS_WITHIN
 
 
 async def _at_work(client: PrefectClient) -> AsyncGenerator[FlowRun]:

@@ -10,15 +10,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from conftest import ask_ledger, make_job, wait_until
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import get_current_settings
 from prefect.states import AwaitingRetry, Cancelling, Crashed, Pending, Running
 
-from deploy.worker import tell_of_dead
+from deploy.worker import died_with, tell_of_dead
 from emulator.clock import Clock
 from emulator.server import Emulator, start
 from flows.resume_runs import resume_runs
@@ -181,6 +182,24 @@ async def test_a_killed_process_is_noticed_and_its_run_started_again_once(slow: 
         assert (await state_of(client, flow_run_id), loaded(tmp_path)) == ("Completed", 40)
     assert api_batches(tmp_path) == 1
     assert ask_ledger(tmp_path / "home", "SELECT count(*) FROM flow_run WHERE restarted IS NOT NULL") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "state", "seconds", "is_dead"),
+    [
+        ({"prefect.worker.name": "w"}, Running(), 0, True),
+        ({"prefect.worker.name": "w"}, Pending(), 0, True),
+        ({"prefect.worker.name": "another"}, Pending(), 600, False),
+        ({}, Pending(), 5, False),  # its worker is about to label it
+        ({}, Pending(), 60, True),
+        ({}, Running(), 600, False),  # a run from a terminal
+    ],
+)
+def test_whose_a_flow_run_was_is_said_by_its_label(
+    labels: dict[str, str], state: State, seconds: int, *, is_dead: bool
+) -> None:
+    flow_run = FlowRun(flow_id=uuid4(), deployment_id=uuid4(), labels=labels, state=state)  # pyright: ignore[reportArgumentType] # its labels are such
+    assert died_with(flow_run, "w", state.timestamp + timedelta(seconds=seconds)) is is_dead
 
 
 async def test_what_died_with_its_worker_before_it_began_a_run_is_told_and_started_again(
