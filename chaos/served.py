@@ -149,7 +149,7 @@ class Traffic:
             headers = {"webhook-id": message_id, "webhook-timestamp": str(int(now.timestamp()))}
             headers["webhook-signature"] = Webhook(SECRET).sign(message_id, now, body)
             with suppress(httpx2.HTTPError):
-                if httpx2.post(f"{self.service.receiver}/v1/{path}", content=body, headers=headers).status_code == 202:
+                if httpx2.post(f"{self.service.receiver}/v1/{path}", content=body, headers=headers).is_success:
                     return
             time.sleep(0.5)
 
