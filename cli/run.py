@@ -10,6 +10,7 @@ from cli.pump import AsJson, AskedLane, AskedPrefect, Trust, planned, pump, say_
 from cli.say import err
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import find_job
+from rowtide.job.run_id import name_of_run
 
 
 def run(
@@ -70,6 +71,6 @@ def _begin(folder: Path, source: Path | None, *, trust: bool) -> tuple[str, list
     found = planned(folder, source, trust=trust)
     say_rehearsal(instead_of=read_spec(folder).sink, sink=found.job.spec.sink)
     said = [f"source: {each}" for each in found.shape.notes] + [f"warning: {each}" for each in found.warnings]
-    run_id = f"{folder.name}-{datetime.now(UTC):%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    run_id = name_of_run(folder.name, datetime.now(UTC), secrets.token_hex(2))
     err.lines([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"])
     return run_id, found.warnings

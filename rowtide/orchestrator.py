@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from rowtide.errors import StoppedByWorld, WorldError
 from rowtide.escaping import Markdown
+from rowtide.job.run_id import name_of_run
 from rowtide.observing.happenings import logger
 
 RETRY_AFTER_SECONDS = (2, 10, 60, 300)  # how long a stage that the world failed waits before each further try
@@ -51,7 +52,7 @@ class Orchestrator:
 
     def name_run(self, job: str, now: datetime) -> str:
         """A name that no other run has."""
-        return f"{job}-{now:%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        return name_of_run(job, now, secrets.token_hex(2))
 
     async def call(self, stage: Callable[..., Awaitable[R]], *args: Any, **parameters: Any) -> R:
         """Call a stage; again after each pause while the world fails it."""

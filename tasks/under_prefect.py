@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from rowtide.escaping import Markdown, markdown
+from rowtide.job.run_id import name_of_run
 from rowtide.observing.happenings import logger
 from rowtide.orchestrator import NOTHING, Orchestrator, orchestrated_by
 from tasks.as_task import as_task
@@ -48,7 +49,7 @@ class _Prefect(Orchestrator):
         return str(flow_run.id)
 
     def name_run(self, job: str, now: datetime) -> str:
-        return f"{job}-{now:%m%d-%H%M%S}-{self.flow_run_id[-4:]}"
+        return name_of_run(job, now, self.flow_run_id[-4:])
 
     async def call(self, stage: Callable[..., Awaitable[R]], *args: Any, **parameters: Any) -> R:
         return await as_task(stage)(*args, **parameters)

@@ -41,7 +41,7 @@ from rowtide.escaping import (
     shell_word,
     visible,
 )
-from rowtide.job.run_id import check_run_id
+from rowtide.job.run_id import check_run_id, name_of_run
 from rowtide.ledger import ledger_batches, ledger_rows
 from rowtide.ledger.ledger import Ledger, Run, find_run, finish_extract, ledger_url
 from rowtide.ledger.ledger_rows import Remark
@@ -210,11 +210,35 @@ def test_a_link_to_a_page_of_ours_is_never_another_address(folder: str) -> None:
     assert re.fullmatch(r"\./[\w./%~-]+", link_to(PurePath(f"{folder}/index.html")))
 
 
-@pytest.mark.parametrize("run_id", [*HOSTILE[:6], "a\u202eb", "-x", "--json", " a", "a ", "a\u200b", "\xa0"])
+@pytest.mark.parametrize(
+    "run_id",
+    [
+        *HOSTILE,
+        "$(id)",
+        "a;b",
+        "`id`",
+        "a&b",
+        "javascript:x",
+        "a\u202eb",
+        "-x",
+        "--json",
+        " a",
+        "a ",
+        "a\u200b",
+        "\xa0",
+    ],
+)
 def test_a_run_id_is_a_name_that_is_seen_and_no_option(run_id: str) -> None:
     with pytest.raises(UserMistake, match="a run cannot be called") as refused:
         check_run_id(run_id)
     assert not UNSEEN.search(one_line(refused.value))
+
+
+@pytest.mark.properties
+@EXAMPLES
+@given(anything)
+def test_whatever_a_jobs_folder_is_called_its_runs_have_names(job: str) -> None:
+    assert check_run_id(name_of_run(job, NOW, "ab12")).endswith("-1121-120000-ab12")
 
 
 @pytest.fixture

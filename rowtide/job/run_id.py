@@ -1,26 +1,32 @@
-"""What a run may be called: its id is a folder of the spool and the name of a report, so it must not be a path."""
+"""What a run may be called: its id is the name of files and a word of the commands that we print, and nothing else."""
 
 import re
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from rowtide.errors import UserMistake
-from rowtide.escaping import one_line
 
-LONGEST = 200
-_LEGAL = re.compile(rf"(?!\.+$)[^/\\\x00-\x1f\x7f]{{1,{LONGEST}}}")  # one name, and not the folder above
+LONGEST = 200  # bytes
+_ILLEGAL = re.compile(r"[^\w .,@+=~-]")
+_LEGAL = re.compile(r"(?!\.+$)(?![- ])[\w .,@+=~-]+(?<! )")  # one name, not the folder above, and no option
 
 
 def check_run_id(run_id: str) -> str:
     """The id, if a run may be called so. Raises UserMistake."""
-    is_seen = run_id == one_line(run_id).strip() and not run_id.startswith("-")
-    if not (is_seen and _LEGAL.fullmatch(run_id)) or len(run_id.encode("utf-8", "replace")) > LONGEST:
+    if not _LEGAL.fullmatch(run_id) or len(run_id.encode("utf-8", "replace")) > LONGEST:
         raise UserMistake(
-            f"a run cannot be called {run_id[:80]!r}: an id is the name of a file, of at most {LONGEST} bytes, "
-            "without slashes and what nobody sees, no - in front, and not only dots"
+            f"a run cannot be called {run_id[:80]!r}: an id is the name of a file, of at most {LONGEST} bytes: "
+            "letters, digits, spaces and any of _.,@+=~- but no - in front, and not only dots"
         )
     return run_id
+
+
+def name_of_run(job: str, now: datetime, end: str) -> str:
+    """An id for a run of a job, whatever its folder is called."""
+    known = _ILLEGAL.sub("-", job).encode()[: LONGEST - 50].decode(errors="ignore").strip(" -")
+    return f"{known or 'run'}-{now:%m%d-%H%M%S}-{end}"
 
 
 def _form(run_id: str) -> str:
