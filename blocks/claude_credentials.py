@@ -61,6 +61,14 @@ class ClaudeCredentials(Block):
             return cls.model_validate(found)
         return cls.from_environment()
 
+    @classmethod
+    async def name_in_force(cls) -> str:
+        """What the ledger knows the API by that would answer; empty where nobody has named one. Raises WorldError."""
+        try:
+            return (await cls.in_force()).api
+        except UserMistake:
+            return ""
+
     @property
     def settle(self) -> timedelta:
         return timedelta(seconds=self.settle_seconds)

@@ -6,10 +6,9 @@ import secrets
 import stat
 import threading
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -21,9 +20,11 @@ from blocks.claude_credentials import ClaudeCredentials
 from blocks.documents import stored
 from blocks.model_ladder import overrides_in_force
 from blocks.tool_server import servers_in_force
+from rowtide import clock
 from rowtide.ledger import ledger_claims, ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.ledger_claims import Worker
+from rowtide.ledger.ledger_engine import PATIENCE_SECONDS, LedgerAway
 from rowtide.observing.happenings import logger
 from rowtide.observing.supervision import Background, supervise_thread
 from rowtide.sinks.rehearsal_sink import in_rehearsal
@@ -33,6 +34,8 @@ from rowtide.work import Plan, Work, open_work, plan
 SLUG = "rowtide-ledger"
 LOOK_AGAIN_SECONDS = 0.5
 ONLY_ENVIRONMENT = "ROWTIDE_LEDGER_FROM_ENVIRONMENT"  # set by the command line, for itself
+
+WATCH = ledger_leases.LeaseWatch()  # what this process has seen of others' leases
 
 How = Literal["alone", "alone if free", "with others"]
 
@@ -87,7 +90,8 @@ class LedgerDatabase(Block):
     def get_ledger(self) -> Generator[Ledger]:
         """The ledger, open and migrated, for the length of the block. Closes the home to everybody but its owner."""
         _make_private(self.home)
-        ledger = Ledger(ledger_url(self.url.get_secret_value() if self.url else None, self.home))
+        url = ledger_url(self.url.get_secret_value() if self.url else None, self.home)
+        ledger = Ledger(url, patience_seconds=PATIENCE_SECONDS)
         try:
             yield ledger
         finally:
@@ -171,19 +175,19 @@ async def _worker(ledger: Ledger, run_id: str, how: How) -> AsyncGenerator[Worke
         over.set()
         renewing.join()
         ledger.guards.clear()
-        with ledger.page() as tx:
+        with suppress(LedgerAway), ledger.page(waits=False) as tx:  # else the lease runs out by itself
             ledger_leases.release(tx, run_id, me)
             ledger_claims.leave(tx, me)
 
 
 async def _join(ledger: Ledger, run_id: str, me: str, how: How) -> bool:
     """Become a worker; waits where it must be alone. Returns whether it is."""
-    waits_for = None
+    waits_for, run_out = None, WATCH.has_run_out
     while True:
-        bury_dead(ledger, run_id)
-        now = datetime.now(UTC)
+        bury_dead(ledger, run_id, me)
+        now = clock.now()
         with ledger.page() as tx:
-            other = None if how == "with others" else ledger_leases.take(tx, run_id, me, now=now)
+            other = None if how == "with others" else ledger_leases.take(tx, run_id, me, now=now, has_run_out=run_out)
             if other is None or how != "alone":
                 ledger_claims.join(tx, run_id, me, now=now)
                 return how != "with others" and other is None
@@ -193,11 +197,11 @@ async def _join(ledger: Ledger, run_id: str, me: str, how: How) -> bool:
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
-def bury_dead(ledger: Ledger, run_id: str) -> None:
-    """Let others have what dead workers of a run had in hand."""
-    now = datetime.now(UTC)
+def bury_dead(ledger: Ledger, run_id: str, me: str) -> None:
+    """Let others have what dead workers of a run had in hand. Nobody buries itself."""
+    now = clock.now()
     with ledger.view() as tx:
-        dead = ledger_claims.dead(tx, run_id, now=now)
+        dead = ledger_claims.dead(tx, run_id, me, now=now, has_run_out=WATCH.has_run_out)
     for holder, until in dead:
         with ledger.page(is_guarded=False) as tx:  # it may have to wait, so it holds on to nothing
             if ledger_claims.bury(tx, holder, until):
@@ -206,9 +210,9 @@ def bury_dead(ledger: Ledger, run_id: str) -> None:
 
 def _renew(ledger: Ledger, run_id: str, me: str, over: threading.Event, renewal: Background) -> None:
     while not over.wait(0 if renewal.is_failing else ledger_leases.RENEW_EVERY_SECONDS):
-        now = datetime.now(UTC)
-        with ledger.page(is_guarded=False) as tx:
+        now = clock.now()
+        with ledger.page(is_guarded=False, waits=False) as tx:
             ledger_claims.renew(tx, me, now=now)
             ledger_leases.renew(tx, run_id, me, now=now)
         renewal.succeeded()
-        bury_dead(ledger, run_id)
+        bury_dead(ledger, run_id, me)

@@ -13,6 +13,7 @@ from rowtide.api.which_api import KEY, REHEARSAL
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger_apis
 from rowtide.ledger.ledger import Ledger, ledger_url
+from rowtide.ledger.ledger_engine import LedgerAway, LedgerBroken
 
 FOLDER = "rehearsal"
 
@@ -55,11 +56,27 @@ def existing_ledger(
         enter_rehearsal()
     elif (run or row_key or newest) and _rehearsal_file().is_file() and _rehearsal_is_newer(run, row_key, job):
         enter_rehearsal()
-    ledger = Ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home()))
+    ledger = opened(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home()))
     try:
         yield ledger
     finally:
         ledger.close()
+
+
+def opened(url: str) -> Ledger:
+    """The ledger at a URL, made where there is none. Raises UserMistake when it cannot be opened."""
+    with ledger_mistakes():
+        return Ledger(url)
+
+
+@contextmanager
+def ledger_mistakes() -> Generator[None]:
+    """A ledger that is not to be had when a command begins is told as what can be set right."""
+    try:
+        yield
+    except (LedgerAway, LedgerBroken) as error:
+        named = "ROWTIDE_LEDGER" if os.environ.get("ROWTIDE_LEDGER") else "ROWTIDE_HOME"
+        raise UserMistake(f"{error}; nothing was done", key=named) from error
 
 
 def existing_ledgers() -> Generator[Ledger]:
@@ -69,7 +86,7 @@ def existing_ledgers() -> Generator[Ledger]:
     if not urls:
         raise UserMistake("no ledger here yet: `rowtide run JOB` makes one", file=home() / "ledger.db")
     for url in urls:
-        ledger = Ledger(url)
+        ledger = opened(url)
         try:
             yield ledger
         finally:
@@ -92,7 +109,7 @@ def _rehearsal_file() -> Path:
 
 def _rehearsal_is_newer(run: str | None, row_key: str | None, job: str | None) -> bool:
     def began(url: str) -> str:
-        ledger = Ledger(url)
+        ledger = opened(url)
         try:
             with ledger.view() as tx:
                 return ledger_apis.newest_began(tx, run, row_key, job) or ""

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 
 from cyclopts import App, CycloptsError, CycloptsPanel
 
-from cli import say
+from cli import say, streams
 from cli.exits import TABLE, Exit, stumbled
 from cli.homes import home
 from cli.say import complain
+from cli.surroundings import check_network, fault_of
 from rowtide import garbage
 from rowtide.errors import RowtideError, UserMistake
 from rowtide.escaping import visible
@@ -76,21 +77,31 @@ def main() -> None:
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: (terminated.append(number), signal.raise_signal(signal.SIGINT)))
     try:
-        status = app(exit_on_error=False)
+        check_network(os.environ)  # before Prefect is imported: it opens certificates then
+        status = app(exit_on_error=False) or 0
+        streams.finish()
     except CycloptsError:
-        sys.exit(Exit.MISTAKE)  # cyclopts has said what was wrong
+        status = Exit.MISTAKE  # cyclopts has said what was wrong
     except UserMistake as mistake:
         complain(str(mistake))
-        sys.exit(Exit.MISTAKE)
+        status = Exit.MISTAKE
     except RowtideError as error:
         complain(f"{error}")
-        sys.exit(Exit.STOPPED)
+        status = Exit.STOPPED
+    except BrokenPipeError as gone:
+        streams.give_up(gone)
+        status = Exit.DONE
     except KeyboardInterrupt as stop:
         complain(str(stop) or "stopped; what was committed is kept")
-        sys.exit(Exit.TERMINATED if terminated else Exit.INTERRUPTED)
-    sys.exit(status or 0)
+        status = Exit.TERMINATED if terminated else Exit.INTERRUPTED
+    sys.exit(status)
 
 
 def _stumble(_: object, error: BaseException, __: object) -> None:
-    """Nobody is shown a traceback: it goes into a file. The command exits 1."""
-    complain(stumbled(error, home(), say.at_work_on, now=datetime.now(UTC)))
+    """Nobody is shown a traceback: it goes into a file. Exits 1, or 2 where the surroundings are at fault."""
+    if (words := fault_of(error, home())) is None:
+        complain(stumbled(error, home(), say.at_work_on, now=datetime.now(UTC)))
+        return
+    resume = f"; what was committed is kept: rowtide resume {say.at_work_on}" if say.at_work_on else ""
+    complain(f"{words}{resume}")
+    os._exit(Exit.STOPPED if say.at_work_on else Exit.MISTAKE)

@@ -12,10 +12,12 @@ from cyclopts import Parameter
 
 from blocks.claude_credentials import ClaudeCredentials
 from cli import say
-from cli.homes import home, is_rehearsal, rehearse_without_key
+from cli.homes import home, is_rehearsal, ledger_mistakes, opened, rehearse_without_key
 from cli.numbers import Amount, Count
+from cli.prefect_server import server_url
 from cli.pump import AskedLane, Trust, claude_server, planned
 from cli.say import grid, out, say_json
+from cli.surroundings import check_home
 from rowtide.forecast.forecast_words import Grid, as_json, in_a_sentence, tables, warnings_of
 from rowtide.forecast.foreseeing import Seen, as_asked, foresee
 from rowtide.job.job_folder import find_job
@@ -58,6 +60,8 @@ def plan_(
         Print one JSON object on stdout.
     """
     rehearse_without_key()
+    check_home(home())
+    server_url()  # one that is named and does not answer would be waited for
     found = planned(find_job(job, jobs=Path("jobs")), source, trust=trust)  # mistakes come before servers
     seen = _see(as_asked(found, lane, budget, finish_within), limit, sample)
     if json:
@@ -83,10 +87,12 @@ def _see(found: Plan, limit: int | None, sample: int) -> Seen:
 @contextmanager
 def _ledger_if_any() -> Generator[Ledger | None]:
     url = ledger_url(os.environ.get("ROWTIDE_LEDGER"), home())
-    if not ledger_history.has_ledger(url):
+    with ledger_mistakes():
+        is_there = ledger_history.has_ledger(url)
+    if not is_there:
         yield None
         return
-    ledger = Ledger(url)
+    ledger = opened(url)
     try:
         yield ledger
     finally:

@@ -10,9 +10,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
+from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_current_settings, temporary_settings
 
-from cli.prefect_server import login
+from cli.prefect_server import PrefectFailed, login
 from flows.run_job import run_job
 from rowtide import guardian
 from rowtide.errors import WorldError
@@ -23,18 +24,38 @@ LOOK_SECONDS = 0.2
 # As Prefect starts the server that it calls ephemeral; but that one outlives a process that is killed hard.
 SERVER = ["-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1"]
 OPTIONS = ["--log-level", "error", "--lifespan", "on"]
+# What Prefect's client and its engine raise when a server does not answer as it should.
+FAILURES = (httpx.HTTPError, PrefectException, RuntimeError, OSError)
 SETTINGS = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 
 @contextmanager
 def flow_at(url: str | None) -> Generator[Callable[..., Awaitable[dict[str, Any]]]]:
-    """The flow on the server at `url`; None: on one that is started here, and ends with this process."""
+    """The flow on the server at `url`; None: on one that is started here, and ends with this process.
+
+    What it raises because of Prefect is PrefectFailed.
+    """
     with ExitStack() as stack:
         at = url or stack.enter_context(_server())
         stack.enter_context(
             temporary_settings({PREFECT_API_URL: at, PREFECT_API_AUTH_STRING: login() if url else None})
         )
-        yield run_job  # pyright: ignore[reportReturnType] # its overloads hide that it is awaited
+        yield _flow
+
+
+@contextmanager
+def without_server() -> Generator[None]:
+    """No server for the length of the block, whatever the environment or a profile names."""
+    with temporary_settings({PREFECT_API_URL: None}):
+        yield
+
+
+async def _flow(**parameters: Any) -> dict[str, Any]:
+    try:
+        return await run_job(**parameters)  # pyright: ignore[reportGeneralTypeIssues] # its overloads hide it
+    except FAILURES as error:
+        first = str(error).strip().partition("\n")[0][:300]
+        raise PrefectFailed(f"Prefect's server failed: {type(error).__name__}: {first}") from error
 
 
 @contextmanager

@@ -4,21 +4,31 @@ import base64
 import os
 import socket
 import tomllib
+from collections.abc import Mapping
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
+from importlib.metadata import version
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.request import ProxyHandler, Request, build_opener, getproxies, proxy_bypass
 
 from cli.homes import home
 from rowtide.environment import number_in
-from rowtide.errors import UserMistake
+from rowtide.errors import RowtideError, UserMistake
 
 LOGIN = "PREFECT_API_AUTH_STRING"
 LOGIN_FILE = "prefect.login"  # in the home of whoever ran `make serve`
+KEY = "PREFECT_API_KEY"
+CLOUD = "prefect.cloud"  # a service that keeps its clients' versions
 ANSWER_SECONDS = 0.5  # for one that may run on this machine; a run does not begin later for one that hangs
 CONNECT_SECONDS = 5.0  # for one that is named
 PORTS = {"http": 80, "https": 443}
+WITHOUT = "or run without it: --no-prefect"
+
+
+class PrefectFailed(RowtideError):
+    """Prefect's server failed while a run went through it."""
 
 
 def server_url() -> str | None:
@@ -29,62 +39,105 @@ def server_url() -> str | None:
     """
     for who, url in (
         ("PREFECT_API_URL", os.environ.get("PREFECT_API_URL")),
-        ("the active Prefect profile", _profile()),
+        ("the active Prefect profile", _profile().get("PREFECT_API_URL")),
     ):
         if url:
-            _check(url, who)
+            _check(url.rstrip("/"), who)
             return url
-    here = f"127.0.0.1:{number_in(os.environ, 'ROWTIDE_PREFECT_PORT', 4200, least=0, most=65_535):.0f}"
-    return f"http://{here}/api" if _is_prefect(here) else None
+    here = f"http://127.0.0.1:{number_in(os.environ, 'ROWTIDE_PREFECT_PORT', 4200, least=0, most=65_535):.0f}/api"
+    return here if _is_prefect(here) else None
 
 
 def login() -> str | None:
-    """USER:PASSWORD, as the environment says; else that of this home's `make serve`, if it ever ran."""
-    if said := os.environ.get(LOGIN):
+    """USER:PASSWORD, as the environment or the profile says; else that of this home's `make serve`, if it ever ran."""
+    if said := os.environ.get(LOGIN) or _profile().get(LOGIN):
         return said
     file = home() / LOGIN_FILE
-    return file.read_text().strip() if file.is_file() else None
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
 
-def _profile() -> str | None:
+def _profile() -> Mapping[str, str]:
     """What the profile in use says, as Prefect reads it."""
-    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
-    file = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    folder = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    file = Path(os.environ.get("PREFECT_PROFILES_PATH") or folder / "profiles.toml")
     try:
-        found = tomllib.loads(file.read_text())
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError) as error:
         raise UserMistake(f"Prefect's profiles cannot be read: {error}", file=file) from error
     name = os.environ.get("PREFECT_PROFILE") or found.get("active")
-    return found.get("profiles", {}).get(name, {}).get("PREFECT_API_URL")
+    return found.get("profiles", {}).get(name, {})
 
 
 def _check(url: str, who: str) -> None:
-    """Somebody must listen there: Prefect's client would try for minutes. Behind a proxy only Prefect can tell."""
-    parts = urlsplit(url)
-    if parts.scheme not in PORTS or not parts.hostname:
-        raise UserMistake(f"{who} is {url!r}, which is no address of a server, as http://127.0.0.1:4200/api is")
-    if parts.scheme in getproxies():
+    """A Prefect server of a version that fits must answer there: Prefect's client would try for minutes, and wonder.
+
+    Behind a proxy, or in Prefect's cloud, only Prefect can tell.
+    """
+    host, port = _address(url, who)
+    if host.endswith(CLOUD) or (urlsplit(url).scheme in getproxies() and not proxy_bypass(host)):
         return
     try:
-        socket.create_connection((parts.hostname, parts.port or PORTS[parts.scheme]), CONNECT_SECONDS).close()
-    except OSError as error:
-        raise UserMistake(
-            f"no Prefect server answers at {url} ({who}): {error}; start it, or run without it: --no-prefect"
-        ) from error
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+        status, said = _ask(f"{url}/health", CONNECT_SECONDS)
+        known, server = _ask(f"{url}/admin/version", CONNECT_SECONDS)
+    except (OSError, HTTPException, ValueError) as error:
+        words = f"no Prefect server answers at {url} ({who}): {error}; start it, {WITHOUT}"
+        raise UserMistake(words) from error
+    refused = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    if status in refused or known in refused:
+        asks = f"does not take the login of {LOGIN}" if login() else f"asks for a login: set {LOGIN}=USER:PASSWORD"
+        raise UserMistake(f"the Prefect server at {url} ({who}) {asks}, {WITHOUT}")
+    if (status, known) != (HTTPStatus.OK, HTTPStatus.OK) or said != b"true":
+        hint = "" if url.endswith("/api") else f"; Prefect's own ends in /api: {url}/api"
+        raise UserMistake(f"what answers at {url} ({who}) is no Prefect server{hint}; set it right, {WITHOUT}")
+    _check_version(server.decode(errors="replace").strip('" \n'), url, who)
 
 
-def _is_prefect(address: str) -> bool:
-    connection = HTTPConnection(address, timeout=ANSWER_SECONDS)
+def _address(url: str, who: str) -> tuple[str, int]:
     try:
-        connection.request("GET", "/api/health")
-        if connection.getresponse().read(16) != b"true":
+        parts = urlsplit(url)
+        port = parts.port or PORTS.get(parts.scheme)
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if port is None or not parts.hostname:
+        raise UserMistake(f"{who} is {url!r}, which is no address of a server, as http://127.0.0.1:4200/api is")
+    return parts.hostname, port
+
+
+def _check_version(server: str, url: str, who: str) -> None:
+    """A client must not be newer than its server, nor of another major version. Raises UserMistake."""
+    own = version("prefect")
+    theirs, ours = _numbers(server), _numbers(own)
+    if theirs[:1] != ours[:1] or theirs < ours:
+        words = f"the Prefect server at {url} ({who}) is {server[:40] or 'of no version'}, and the client here is {own}"
+        raise UserMistake(f"{words}: run a server that is not older, and of the same major version, {WITHOUT}")
+
+
+def _numbers(said: str) -> tuple[int, ...]:
+    """Major and minor."""
+    return tuple(int(each) for each in said.split(".")[:2] if each.isdigit())
+
+
+def _is_prefect(url: str) -> bool:
+    try:
+        if _ask(f"{url}/health", ANSWER_SECONDS) != (HTTPStatus.OK, b"true"):
             return False
-        known = {"Authorization": f"Basic {base64.b64encode(word.encode()).decode()}"} if (word := login()) else {}
-        connection.request("GET", "/api/admin/version", headers=known)
-        return connection.getresponse().status == HTTPStatus.OK
-    except (OSError, HTTPException):
+        return _ask(f"{url}/admin/version", ANSWER_SECONDS)[0] == HTTPStatus.OK
+    except (OSError, HTTPException, ValueError):
         return False
-    finally:
-        connection.close()
+
+
+def _ask(url: str, seconds: float) -> tuple[int, bytes]:
+    """What is answered there, never by way of a proxy: (status, the first bytes)."""
+    known: dict[str, str] = {}
+    if word := login():
+        known["Authorization"] = f"Basic {base64.b64encode(word.encode()).decode()}"
+    elif key := os.environ.get(KEY) or _profile().get(KEY):
+        known["Authorization"] = f"Bearer {key}"
+    try:
+        with build_opener(ProxyHandler({})).open(Request(url, headers=known), timeout=seconds) as answer:
+            return answer.status, answer.read(64)
+    except HTTPError as error:
+        return error.code, b""

@@ -13,19 +13,21 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from blocks.ledger_database import LedgerDatabase
-from cli import say
+from cli import say, streams
 from cli.exits import Exit, status_of
-from cli.homes import existing_ledger, home, is_rehearsal
-from cli.prefect_server import server_url
+from cli.homes import existing_ledger, has_ledger, home, is_rehearsal
+from cli.prefect_server import PrefectFailed, server_url
 from cli.progress import watching
 from cli.say import complain, err, out, say_json, tilde
 from cli.written import written
 from flows.pump import pump as plain_pump
 from rowtide.api.which_api import BASE_URL, KEY, REHEARSAL
-from rowtide.errors import Stopped, StoppedByWorld
+from rowtide.errors import RowtideError, Stopped, StoppedByWorld
 from rowtide.job.job import SinkSpec
+from rowtide.job.job_file import read_spec
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_loads
+from rowtide.ledger.ledger_engine import LedgerAway, LedgerBroken
 from rowtide.ledger.ledger_story import summary
 from rowtide.ledger.states import RunStop
 from rowtide.report.summary import as_text, stop_words, too_few, with_enough
@@ -74,7 +76,7 @@ def pump(
     with claude_server(), _way(prefect) as go:
         try:
             with written(run_id) as lines, watching(run_id, lines):
-                found = asyncio.run(_run(go, run_id, parameters))
+                found = asyncio.run(take(go, run_id, parameters))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"stopped; what was committed is kept: rowtide resume {run_id}") from None
     found = with_enough(found, found.get("min_loaded") if min_loaded is None else min_loaded)
@@ -86,9 +88,23 @@ def pump(
         where = {"results": results_of(run_id), "ledger": tilde(home() / "ledger.db")}
         out.lines(as_text(found, **where, said=said).split("\n"))
         out.print(f"report   {tilde(report_of(run_id))} · any row: rowtide show KEY", markup=False)
+    streams.finish()
     if (status := status_of(found)) is Exit.TOO_FEW:
         complain(f"{too_few(found)} (exit {status.value})")
     return status
+
+
+@contextmanager
+def prefect_in_use(prefect: bool | None) -> Generator[None]:
+    """Look at the server that is named, or have none for the length of the block. Raises UserMistake."""
+    if prefect is not False:
+        server_url()
+        yield
+        return
+    from cli.prefect_flow import without_server  # noqa: PLC0415 # Prefect takes seconds to import
+
+    with without_server():
+        yield
 
 
 @contextmanager
@@ -97,7 +113,8 @@ def _way(prefect: bool | None) -> Generator[Go]:
     url = None if prefect is False else server_url()
     if url is None and not prefect:
         err.print("no Prefect server: the stages run in this process (--prefect starts one, PREFECT_API_URL names one)")
-        yield plain_pump
+        with prefect_in_use(prefect):
+            yield plain_pump
         return
     from cli.prefect_flow import flow_at  # noqa: PLC0415 # Prefect takes seconds to import
 
@@ -106,9 +123,17 @@ def _way(prefect: bool | None) -> Generator[Go]:
         yield flow
 
 
-async def _run(go: Go, run_id: str, parameters: dict[str, Any]) -> dict[str, Any]:
+async def take(go: Go, run_id: str, parameters: dict[str, Any]) -> dict[str, Any]:
     try:
         return await go(run_id=run_id, **parameters)
+    except PrefectFailed as failed:
+        if (found := _finished(run_id)) is None:
+            words = f"{failed}; what was committed is kept: rowtide resume {run_id} --no-prefect"
+            raise RowtideError(words) from failed
+        complain(f"{failed}; so Prefect was not told that the run is over: its page may say otherwise. The run is done")
+        return found
+    except (LedgerAway, LedgerBroken) as gone:
+        raise RowtideError(f"{gone}; what was committed is kept: rowtide resume {run_id}") from gone
     except (Stopped, StoppedByWorld) as stopped:
         with existing_ledger() as ledger:
             with ledger.page() as tx:
@@ -117,6 +142,17 @@ async def _run(go: Go, run_id: str, parameters: dict[str, Any]) -> dict[str, Any
                     ledgers.stop(tx, run, RunStop.REFUSED, detail=str(stopped))
             with ledger.view() as tx:
                 return summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
+
+
+def _finished(run_id: str) -> dict[str, Any] | None:
+    """The summary of a run that has come to its end, as its report had it."""
+    if not has_ledger():
+        return None
+    with existing_ledger() as ledger, ledger.view() as tx:
+        if not ledgers.has_run(tx, run_id) or not (run := ledgers.find_run(tx, run_id)).finished_at:
+            return None
+        found = summary(tx, run, now=datetime.now(UTC))
+    return with_enough(found, read_spec(Path(run.job_folder)).limits.min_loaded)
 
 
 def planned(folder: Path, source: Path | None, *, trust: bool) -> Plan:

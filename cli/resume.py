@@ -2,10 +2,11 @@
 
 import os
 
-from cli.homes import existing_ledger
+from cli.homes import existing_ledger, home
 from cli.numbers import Amount
 from cli.pump import AsJson, AskedPrefect, pump, say_rehearsal
 from cli.say import err
+from cli.surroundings import check_home
 from rowtide.api.which_api import check_same, in_environment
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger as ledgers
@@ -38,6 +39,7 @@ def resume(
             found = ledgers.find_run(tx, run)
         check_same(found.run_id, found.api, now)
         say_rehearsal()
+        check_home(home())
         if budget is not None:
             _give_budget(ledger, found, round(budget * MICRO))
     return pump(

@@ -1,16 +1,19 @@
 """`rowtide run JOB`."""
 
+import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cli.homes import rehearse_without_key
+from cli.homes import home, opened, rehearse_without_key
 from cli.numbers import Amount, Count
-from cli.pump import AsJson, AskedLane, AskedPrefect, Trust, planned, pump, say_rehearsal
+from cli.pump import AsJson, AskedLane, AskedPrefect, Trust, planned, prefect_in_use, pump, say_rehearsal
 from cli.say import err
+from cli.surroundings import check_home
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import find_job
 from rowtide.job.run_id import name_of_run
+from rowtide.ledger.ledger import ledger_url
 
 
 def run(
@@ -49,7 +52,8 @@ def run(
         Print one JSON object last on stdout.
     """
     folder = find_job(job, jobs=Path("jobs"))
-    run_id, warnings = _begin(folder, source, trust=trust)
+    with prefect_in_use(prefect):
+        run_id, warnings = _begin(folder, source, trust=trust)
     return pump(
         run_id,
         said=warnings,
@@ -69,6 +73,8 @@ def _begin(folder: Path, source: Path | None, *, trust: bool) -> tuple[str, list
     """Find the mistakes, before any server is started, and name the run. Returns its id, and what was warned of."""
     rehearse_without_key()
     found = planned(folder, source, trust=trust)
+    check_home(home())
+    opened(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home())).close()
     say_rehearsal(instead_of=read_spec(folder).sink, sink=found.job.spec.sink)
     said = [f"source: {each}" for each in found.shape.notes] + [f"warning: {each}" for each in found.warnings]
     run_id = name_of_run(folder.name, datetime.now(UTC), secrets.token_hex(2))

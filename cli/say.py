@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli import streams
 from rowtide.escaping import json_text, one_line, visible
 
 WIDE = 200  # characters, where there is no terminal to fit
@@ -36,7 +37,15 @@ class Terminal(Console):
     """A console on which each text that is printed is one line."""
 
     def print(self, *things: Any, **how: Any) -> None:
-        super().print(*(as_text(thing) for thing in things), **how)
+        try:
+            super().print(*(as_text(thing) for thing in things), **how)
+        except OSError as error:
+            if not self.stderr:  # on stderr nobody can be told
+                streams.give_up(error)
+
+    def on_broken_pipe(self) -> None:
+        """Nothing is wrong when nobody reads results to their end, as with `| head`."""
+        streams.give_up(BrokenPipeError())
 
     def lines(self, lines: Sequence[str]) -> None:
         """Print each text on a line of its own."""
@@ -48,6 +57,8 @@ def as_text(thing: Any) -> Any:
     """A text as one line without markup; what is drawn otherwise as it is."""
     return Text(one_line(thing)) if isinstance(thing, str) else thing
 
+
+streams.stand_up()
 
 out = Terminal(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 err = Terminal(stderr=True, highlight=False, soft_wrap=True)
@@ -70,7 +81,7 @@ def complain(words: str) -> None:
 
 def say_json(value: object) -> None:
     """Print one JSON value on stdout, for a program."""
-    sys.stdout.write(json_text(value) + "\n")
+    streams.write(json_text(value) + "\n")
 
 
 def data(text: str) -> str:

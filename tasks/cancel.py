@@ -1,9 +1,8 @@
 """Cancel a run: nothing more is sent, and what the API has not come to is not asked."""
 
-from datetime import UTC, datetime
-
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.api.collecting import CANCELED, cancel_open
 from rowtide.ledger import ledger as ledgers
 
@@ -19,4 +18,4 @@ async def cancel(run_id: str) -> int:
         async with (await ClaudeCredentials.in_force()).get_client(run) as claude:
             with ledger.page() as tx:
                 ledgers.stop(tx, run, CANCELED)
-            return await cancel_open(ledger, run, claude, clock=lambda: datetime.now(UTC))
+            return await cancel_open(ledger, run, claude, clock=lambda: clock.now())

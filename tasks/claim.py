@@ -1,10 +1,11 @@
 """The rows that wait in the inbox, given to a run, once."""
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.environment import number_in
 from rowtide.intake.beginning import Asked, NothingWaits, begin
 from rowtide.intake.sources import INBOX
@@ -32,14 +33,14 @@ async def claim(job: str | None, at_least: int, older_than_seconds: float | None
             if ledgers.has_run(tx, run_id):
                 return ledgers.find_run(tx, run_id).job_folder, run_id
         with ledger.page() as tx:
-            ledger_purge.prune_messages(tx, before=datetime.now(UTC) - _kept_for())
+            ledger_purge.prune_messages(tx, before=clock.now() - _kept_for())
         folder = _due(ledger, job, at_least, older_than_seconds)
         if folder is None:
             await orchestrator().name("inbox: too little waits")
             return None
         found = await database.get_plan(folder, INBOX)
         try:
-            begin(ledger, found, _asked(run_id, at_least), now=datetime.now(UTC))
+            begin(ledger, found, _asked(run_id, at_least), now=clock.now())
         except NothingWaits:  # another flush has taken it meanwhile
             return None
         return str(folder), run_id
@@ -53,7 +54,7 @@ def _kept_for() -> timedelta:
 def _due(ledger: Ledger, job: str | None, at_least: int, older_than_seconds: float | None) -> Path | None:
     """The folder of the job whose rows are to be taken."""
     asked = find_job(job, jobs=Path("jobs")) if job else None
-    now = datetime.now(UTC)
+    now = clock.now()
     with ledger.view() as tx:
         for waiting in ledger_inbox.waiting(tx):
             if (asked is None or asked.name == waiting.job) and waiting.is_due(at_least, older_than_seconds, now):

@@ -1,13 +1,14 @@
 """Rows of the live lanes, call by call."""
 
 import secrets
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 import orjson
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.agent.following import follow
 from rowtide.amend.taking_up import take_up
 from rowtide.api.walls import wall_in_the_way
@@ -41,7 +42,7 @@ async def converse(run_id: str) -> int:
             replied = await swarm.run(partial(_follow, work, pool, lane))
         if swarm.walled:
             with work.ledger.page() as tx:
-                why = wall_in_the_way(work, swarm.walled.next_micro, now=_now())
+                why = wall_in_the_way(work, swarm.walled.next_micro)
                 ledgers.stop(tx, work.run, why, next_micro=swarm.walled.next_micro)
         return replied
 
@@ -66,4 +67,4 @@ def _writer(work: Work) -> Hear:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return clock.now()

@@ -1,11 +1,11 @@
 """Rows in, once."""
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.amend.rechecking import take_over
 from rowtide.gates.holding import look_at_rows
 from rowtide.intake.admission import admissions, apart, keys_of
@@ -43,7 +43,7 @@ async def extract(
     database, api = await LedgerDatabase.in_force(), (await ClaudeCredentials.in_force()).api
     with database.get_ledger() as ledger:
         folder = find_job(job, jobs=Path("jobs"))
-        now, worked_by = datetime.now(UTC), orchestrator().flow_run_id
+        now, worked_by = clock.now(), orchestrator().flow_run_id
         name = run_id or begun_by(ledger, worked_by) or orchestrator().name_run(folder.name, now)
         run = go_on(ledger, name, api, budget, worked_by, now=now)
         if run is None or not run.extracted_at:
@@ -58,10 +58,10 @@ async def extract(
             async with database.get_work(name) as work:
                 if not work.run.extracted_at:
                     if found.job.spec.gates.rows:
-                        look_at_rows(work, clock=lambda: datetime.now(UTC))
-                    take_over(work.ledger, work.run, work.job, Signed("rowtide", datetime.now(UTC)))
+                        look_at_rows(work, clock=lambda: clock.now())
+                    take_over(work.ledger, work.run, work.job, Signed("rowtide", clock.now()))
                     with work.ledger.page() as tx:
-                        ledgers.finish_extract(tx, work.run, now=datetime.now(UTC))
+                        ledgers.finish_extract(tx, work.run, now=clock.now())
         else:
             await name_run(run)
         return run.run_id
@@ -92,7 +92,7 @@ def _admit(ledger: Ledger, run: Run, found: Plan, page: list[SourceRow | BadRow]
         rows = admissions(page, keys, present=present, first_row_no=first, row_bytes=spec.limits.row_bytes)
         if refused := [row.row_key for row in rows if row.reason]:
             rows = apart(rows, ledger_rows.keys_present(tx, run, refused))
-        if ledger_rows.admit(tx, run, rows, read_before=position, read_after=after, now=datetime.now(UTC)):
+        if ledger_rows.admit(tx, run, rows, read_before=position, read_after=after, now=clock.now()):
             ledger_versions.leave_unchanged(tx, run, first, first + len(page) - 1)
             if spec.skills.group_by is not None:
                 read = [(row_no, row) for row_no, row in enumerate(page, first) if isinstance(row, SourceRow)]

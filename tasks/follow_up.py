@@ -1,8 +1,7 @@
 """What each reply asks for: tools, a correction, a second look, the next tier; or it is an answer."""
 
-from datetime import UTC, datetime
-
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.agent.following import follow
 from rowtide.errors import StoppedByJob
 from rowtide.work import tool_pool
@@ -17,6 +16,6 @@ async def follow_up(run_id: str) -> int:
         tool_pool(work.job, work.environment, work.servers) as pool,
     ):
         try:
-            return await follow(work, pool, clock=lambda: datetime.now(UTC))
+            return await follow(work, pool, clock=lambda: clock.now())
         except StoppedByJob:
             return 0  # the ledger says why, and `submit` ends the run

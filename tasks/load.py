@@ -1,9 +1,10 @@
 """Accepted rows into the sink, exactly once."""
 
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.gates.holding import may_load
 from rowtide.ledger import ledger_loads
 from rowtide.ledger.ledger_loads import Load
@@ -40,4 +41,4 @@ def _next_part(work: Work, sink: Sink) -> Load | None:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return clock.now()

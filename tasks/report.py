@@ -3,13 +3,14 @@
 import asyncio
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_loads, ledger_quarantine
 from rowtide.ledger.ledger_story import summary
@@ -34,7 +35,7 @@ async def report(run_id: str) -> dict[str, Any]:
     """
     database = await LedgerDatabase.in_force()
     async with database.get_work(run_id) as work:
-        now = datetime.now(UTC)
+        now = clock.now()
         with work.ledger.page() as tx:
             ledger_loads.remember_set_aside(tx, work.run)
             if not work.run.stopped:

@@ -35,10 +35,10 @@ AT_ONCE = 100  # flow runs that Prefect is asked for in one call
 @durable
 async def review() -> list[Step]:
     """Compare what the ledger, Prefect and the API say of every run that is not over. Changes nothing."""
-    now = datetime.now(UTC)
+    now, api = datetime.now(UTC), await ClaudeCredentials.name_in_force()
     with (await LedgerDatabase.in_force()).get_ledger() as ledger:
         with ledger.view() as tx:
-            found = ledger_flow_runs.unfinished(tx, since=now - LOOK_BACK, restarts_within=RESTARTS_WITHIN, now=now)
+            found = ledger_flow_runs.unfinished(tx, api, LOOK_BACK, RESTARTS_WITHIN, now=now)
         async with prefect_client() as client:
             flow_runs = {str(each.id): each for each in await _flow_runs(client, [each.flow_run_id for each in found])}
             strays = await find_strays(client, ledger, now)

@@ -1,10 +1,9 @@
 """A first tier for each row, and a lane for all."""
 
-from datetime import UTC, datetime
-
 import orjson
 
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.lanes.choosing import choose_lane
 from rowtide.lanes.ordering import put_in_order
 from rowtide.ledger import ledger_routes, ledger_rows
@@ -24,7 +23,7 @@ async def route(run_id: str) -> int:
     async with (await LedgerDatabase.in_force()).get_work(run_id) as work:
         with starting(work.job, work.run.api) as starter:
             routed = _route(work, starter)
-        now = datetime.now(UTC)
+        now = clock.now()
         if choose_lane(work, now=now) == "sequential":
             put_in_order(work, now=now)
         if routed:

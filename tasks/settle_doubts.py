@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.api.doubt import Wait
 from rowtide.api.settling import doubt_unanswered, settle
 from rowtide.errors import LeaseLost, UserMistake
@@ -42,4 +43,4 @@ async def _settle(database: LedgerDatabase, run_id: str) -> int:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return clock.now()

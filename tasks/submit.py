@@ -2,11 +2,12 @@
 
 import asyncio
 import secrets
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.amend.taking_up import take_up
 from rowtide.api.api_outcomes import Refused, Unknown, refused_words
 from rowtide.api.claude import Claude
@@ -56,7 +57,7 @@ async def submit(run_id: str) -> int:
             take_up(work, clock=_now)
             while not (goes_live or why) and (batch := next_batch(work, _new_tag, clock=_now)) is not None:
                 if isinstance(batch, Walled):
-                    why, next_micro = wall_in_the_way(work, batch.next_micro, now=_now()), batch.next_micro
+                    why, next_micro = wall_in_the_way(work, batch.next_micro), batch.next_micro
                 elif not await _post(work, claude, credentials, batch):
                     break
         except StoppedByWorld as refused:
@@ -96,4 +97,4 @@ async def _post(work: Work, claude: Claude, credentials: ClaudeCredentials, batc
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return clock.now()

@@ -1,10 +1,10 @@
 """Events for what a person must hear of, each said once: a run held, a budget reached, an objective breached."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from rowtide import clock
 from rowtide.ledger import ledger_slo
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.happenings import happened
@@ -28,4 +28,4 @@ def tell(
     figures = {key: value for key, value in fields.items() if key != "failures"}  # what a gate saw may be a row's text
     happened(event.replace(".", "_"), f"{event.replace('.', ' ')}: {payload['command']}", figures, is_trouble=True)
     with ledger.page() as tx:
-        ledger_slo.note_told(tx, subject, occurrence, now=datetime.now(UTC))
+        ledger_slo.note_told(tx, subject, occurrence, now=clock.now())

@@ -1,7 +1,6 @@
 """What a run would cost, told and not run."""
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import orjson
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.forecast.forecast_words import as_json, as_markdown, warnings_of
 from rowtide.forecast.foreseeing import as_asked, foresee
 from rowtide.job.job_folder import find_job
@@ -38,6 +38,6 @@ async def tell_ahead(
     with database.get_ledger() as ledger:
         async with (await ClaudeCredentials.in_force()).get_client() as claude:
             asked: dict[str, Any] = {"limit": limit, "sample": SAMPLE, "counted_by": "the API"}
-            seen = await foresee(found, ledger, claude, os.environ, **asked, now=datetime.now(UTC))
+            seen = await foresee(found, ledger, claude, os.environ, **asked, now=clock.now())
     await orchestrator().show_text(as_markdown(seen), key="run-plan", about=f"What {found.job.name} would cost")
     return dict(orjson.loads(orjson.dumps(as_json(seen, warnings_of(seen)))))

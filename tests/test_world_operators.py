@@ -1,23 +1,47 @@
 """What operators do to a run, and what happens to it meanwhile: numbers, budgets, clocks, databases that go away."""
 
+import asyncio
+import logging
 import os
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
+import postgres
 import pytest
-from conftest import ask_ledger, make_job, run
+from conftest import NOW, ask_ledger, make_job, make_run, run, wait_until
 from cyclopts import CycloptsError
+from pydantic import BaseModel
 from test_world_account import Go, api, emulator, go, of_all  # noqa: F401 # fixtures
 
+from cli.homes import existing_ledger
 from cli.main import app
+from cli.prefect_server import PrefectFailed
+from cli.pump import take
+from rowtide import clock
+from rowtide.api.submission import pack, unpack
+from rowtide.api.walls import Walled
 from rowtide.database_url import database_url
 from rowtide.environment import number_in
-from rowtide.errors import Stopped, UserMistake
+from rowtide.errors import RowtideError, Stopped, UserMistake
+from rowtide.job.job import SinkSpec
+from rowtide.job.job_code import JobCodeFailure, run_job_code
 from rowtide.job.job_file import read_spec
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import ledger_batches, ledger_claims, ledger_costs, ledger_flow_runs, ledger_leases
+from rowtide.ledger.ledger import Ledger, Run, ledger_url, timestamp
+from rowtide.ledger.ledger_engine import LedgerAway
+from rowtide.orchestrator import is_worth_another_try
 from rowtide.quarantine.mending import LIMITS, advice
 from rowtide.report.report_words import cost_line, headline
 from rowtide.report.summary import money, poor_tiers, too_few
+from rowtide.sinks.sinks import open_sink
+from rowtide.work import open_work
 
 WHOLE = ["0", "-1", "1.5", "abc", "", "1e3", "nan", "inf", "99999999999999999999", "0x10", "true", "1,000", "½"]
 AMOUNTS = ["0", "-1", "abc", "", "nan", "inf", "-inf", "1e300", "5 USD"]
@@ -227,3 +251,258 @@ def test_a_url_of_no_database_is_refused_by_the_name_of_its_key_and_without_its_
         database_url(text, "ROWTIDE_LEDGER")
     assert "secret" not in str(refused.value)
     assert os.environ.get("ROWTIDE_LEDGER") is None
+
+
+def reserve(ledger: Ledger, run: Run, micro: int, tag: str) -> None:
+    with ledger.page() as tx:
+        ledger_batches.packed(tx, ledger_batches.begin(tx, run, tag, now=NOW), rows=1, size=1, reserved_micro=micro)
+
+
+def test_two_runs_of_a_job_at_once_reserve_a_day_once(address: str) -> None:
+    first = Ledger(address)
+    runs, both = [make_run(first, "a"), make_run(first, "b")], Barrier(2)
+
+    def spend(run: Run) -> int:
+        ledger = Ledger(address)
+        with ledger.page() as tx:
+            left = ledger_batches.left_micro(tx, run, 1.0, now=NOW, reserves=True)
+            with suppress(BrokenBarrierError):  # whoever comes second waits for the first to commit
+                both.wait(1)
+            if fits := int(left is not None and left >= 600_000):
+                batch_no = ledger_batches.begin(tx, run, run.run_id, now=NOW)
+                ledger_batches.packed(tx, batch_no, rows=1, size=1, reserved_micro=600_000)
+        ledger.close()
+        return fits
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(spend, runs)) == 1
+    first.close()
+
+
+def test_a_batch_is_not_packed_over_what_another_run_has_reserved_meanwhile(
+    go: Go,  # noqa: F811 # a fixture
+    api: Any,  # noqa: F811 # a fixture
+    tmp_path: Path,
+) -> None:
+    job = make_job(tmp_path / "job", rows=4, limits={"day_usd": 0.2, "max_tokens": 200})
+    api.world.faults.load([of_all("This organization has been disabled.")])
+    assert go(job)["stopped"] == "refused"
+    ledger, other = (Ledger(ledger_url(None, tmp_path / "home")) for _ in range(2))
+    with ledger.page() as tx:
+        ledgers.go_on(tx, "run", None)
+    work = open_work(ledger, tmp_path / "home", "run", os.environ)
+    unpack(work, everything=True)
+    calls = count()
+
+    def ticking() -> datetime:
+        if next(calls) == 2:  # it has looked at what is left, and fills its body
+            reserve(other, make_run(other, "other", job="job", api=work.run.api), 199_999, "other")
+        return NOW
+
+    assert pack(work, "tag", clock=ticking) is None
+    assert isinstance(pack(work, "again", clock=lambda: NOW), Walled)
+    assert ask_ledger(tmp_path / "home", "SELECT sum(reserved_micro) FROM batch") == [(199_999,)]
+    for each in (ledger, other):
+        each.close()
+
+
+class Steps:
+    """A monotonic clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+ELSEWHERE = "elsewhere:1:1.0:b"
+
+
+@pytest.mark.parametrize("hours", [-24, -1, 1, 24])
+def test_a_step_of_the_clock_ends_no_lease_and_prolongs_none(hours: int) -> None:
+    seconds = Steps()
+    watch, stepped = ledger_leases.LeaseWatch(seconds), NOW + timedelta(hours=hours)
+    until = ""
+    for living in (ELSEWHERE, ledger_leases.holder("a")):
+        for n in range(10):  # renewed every 15 seconds, by a clock that was not set
+            until = timestamp(NOW + timedelta(seconds=15 * n) + ledger_leases.LEASE)
+            assert not watch.has_run_out(living, until, now=stepped + timedelta(seconds=15 * n))
+            seconds.now += ledger_leases.RENEW_EVERY_SECONDS
+        seconds.now += 60
+        assert watch.has_run_out(living, until, now=stepped)
+
+
+def test_a_lease_that_is_over_by_its_own_word_is_taken_when_it_was_not_renewed_before_our_eyes() -> None:
+    seconds = Steps()
+    watch, until = ledger_leases.LeaseWatch(seconds), timestamp(NOW - timedelta(days=1))
+    assert not watch.has_run_out(ELSEWHERE, until, now=NOW)
+    seconds.now += ledger_leases.UNSEEN_SECONDS
+    assert watch.has_run_out(ELSEWHERE, until, now=NOW)
+
+
+def test_a_process_knows_itself_again_whatever_the_wall_clock_says(sqlite_ledger: Ledger) -> None:
+    me, run = ledger_leases.holder("me"), make_run(sqlite_ledger)
+    began = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]  # counted from the machine's own start
+    assert me.rsplit(":", 3)[2].startswith(f"{began}@")
+    with sqlite_ledger.page() as tx:
+        ledger_claims.join(tx, run.run_id, me, now=NOW)
+        assert not ledger_leases.is_dead(me)
+        late = NOW + timedelta(hours=5)
+        assert ledger_claims.dead(tx, run.run_id, me, now=late) == []
+        assert ledger_claims.dead(tx, run.run_id, now=late) == [(me, timestamp(NOW + ledger_leases.LEASE))]
+
+
+def test_the_time_of_a_process_goes_on_from_where_it_began() -> None:
+    seconds = Steps()
+    now = clock.steady(NOW, seconds)
+    seconds.now += 7
+    assert now() == NOW + timedelta(seconds=7)
+    assert abs(clock.now() - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def waiting(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each for each in caplog.messages if "out of reach" in each]
+
+
+def test_a_sqlite_ledger_that_another_program_has_locked_is_waited_for_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = ledger_url(None, tmp_path)
+    ledger = Ledger(url, patience_seconds=60)
+    make_run(ledger)
+    with ledger.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    looks = count()
+
+    class Unlock(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:  # the program ends when it has been noticed
+            if "out of reach" in record.getMessage() and next(looks) == 0:
+                other.rollback()
+
+    handler = Unlock()
+    logging.getLogger("rowtide").addHandler(handler)
+    try:
+        with ledger.page() as tx:
+            ledger_costs.set_budget(tx, ledgers.find_run(tx, "run-1"), 5)
+    finally:
+        logging.getLogger("rowtide").removeHandler(handler)
+        other.close()
+    assert ask_ledger(tmp_path, "SELECT budget_micro FROM run") == [(5,)]
+    assert len(waiting(caplog)) == 1
+    assert "is there again after" in caplog.text
+    ledger.close()
+
+
+def test_a_postgresql_that_goes_away_is_waited_for_and_a_transaction_that_it_breaks_is_the_worlds_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with postgres.server() as folder:
+        url = f"postgresql://postgres@/postgres?host={folder}"
+        ledger = Ledger(ledger_url(url, tmp_path), patience_seconds=60)
+        make_run(ledger)
+        postgres.restart(folder, "stop")
+        with ThreadPoolExecutor(1) as pool:
+            waits = pool.submit(lambda: set_budget(ledger, 5))
+            wait_until(lambda: waiting(caplog), within_seconds=60)
+            postgres.restart(folder, "start")
+            waits.result()
+        with pytest.raises(LedgerAway), ledger.page() as tx:
+            postgres.restart(folder, "restart")
+            ledger_costs.set_budget(tx, ledgers.find_run(tx, "run-1"), 6)
+        set_budget(ledger, 7)
+        assert len(waiting(caplog)) == 1
+        postgres.restart(folder, "stop")
+        with pytest.raises(LedgerAway, match="ledger .* is out of reach") as away:
+            Ledger(ledger_url(url, tmp_path))
+        assert is_worth_another_try(away.value)
+        postgres.restart(folder, "start")
+        ledger.close()
+
+
+def set_budget(ledger: Ledger, micro: int) -> None:
+    with ledger.page() as tx:
+        ledger_costs.set_budget(tx, ledgers.find_run(tx, "run-1"), micro)
+
+
+LEDGERS = ["postgresql://nobody:secret@127.0.0.1:1/none", "postgres://u:secret@nowhere.invalid/d", "mysql://u:secret@h/d",
+           "sqlite:////proc/none/ledger.db", "sqlite:///{here}/file", "not a url", "duckdb:///x.duckdb"]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", LEDGERS)
+def test_a_ledger_that_cannot_be_had_is_told_by_its_variable(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("this is no database, and long enough to be seen as none" * 20)
+    monkeypatch.setenv("ROWTIDE_LEDGER", url.format(here=tmp_path))
+    with pytest.raises(UserMistake, match="^ROWTIDE_LEDGER: ") as refused, existing_ledger():
+        pass
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "sqlite", "duckdb"])
+def test_a_ledger_that_fails_during_a_load_is_not_told_as_the_sinks_fault(kind: str, tmp_path: Path) -> None:
+    named = {"path": "out"} if kind == "parquet" else {"kind": "sql", "url": f"{kind}:///out.db", "table": "t"}
+    sink, _ = open_sink(SinkSpec.model_validate(named), tmp_path, Said, {}, tmp_path)
+    with pytest.raises(LedgerAway, match="^the ledger x is out of reach"), sink.writing("part"):
+        raise LedgerAway("the ledger x is out of reach")
+
+
+class Said(BaseModel):
+    topic: str
+
+
+def test_a_run_that_is_done_is_not_failed_by_prefect(
+    go: Go,  # noqa: F811 # a fixture
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert go(make_job(tmp_path / "job", rows=2))["loaded"] == 2
+
+    async def fails(**_: object) -> dict[str, Any]:
+        raise PrefectFailed("Prefect's server failed: ConnectError: all connection attempts failed")
+
+    found = asyncio.run(take(fails, "run", {}))
+    assert (found["loaded"], found["too_few_loaded"], found["stopped"]) == (2, False, None)
+    assert "Prefect was not told that the run is over" in capsys.readouterr().err
+    with pytest.raises(RowtideError, match="rowtide resume other --no-prefect"):
+        asyncio.run(take(fails, "other", {}))
+
+
+@pytest.mark.parametrize(("answered_by", "seen"), [("", 1), ("http://a", 1), ("http://b", 0)])
+def test_resume_runs_leaves_runs_of_another_api_alone(answered_by: str, seen: int, sqlite_ledger: Ledger) -> None:
+    run = make_run(sqlite_ledger, api=answered_by)
+    with sqlite_ledger.page() as tx:
+        ledger_flow_runs.begin(tx, run, "flow", now=NOW)
+    day = timedelta(days=1)
+    with sqlite_ledger.view() as tx:
+        found = ledger_flow_runs.unfinished(tx, "http://a", day, day, now=NOW + day / 2)
+    assert len(found) == seen
+
+
+HANGS = {
+    "a loop": "while True: pass",
+    "a loop that swallows everything": """while True:
+        try:
+            while True: pass
+        except Exception: pass""",
+    "a regular expression without end": "re.match(r'(a+)+$', 'a' * 40 + 'b')",
+    "a sleep": "time.sleep(1000)",
+}
+
+
+@pytest.mark.parametrize("code", HANGS.values(), ids=HANGS)
+def test_code_of_a_jobs_that_never_returns_is_ended_and_costs_its_row(code: str) -> None:
+    space: dict[str, Any] = {}
+    exec(f"import re, time\ndef hangs():\n    {code}\n", space)
+    failed = run_job_code("check_failed", "hangs", Path("answer.py"), space["hangs"], 1)
+    assert isinstance(failed, JobCodeFailure)
+    assert (failed.reason, failed.message) == ("check_failed", "it did not return within 1 s")
+
+
+def test_a_validator_that_never_returns_is_ended_too_and_what_returns_in_time_is_not() -> None:
+    assert run_job_code("check_failed", "quick", Path("answer.py"), lambda: 7, 1) == 7
+    nested = run_job_code("check_failed", "outer", Path("answer.py"), lambda: run_job_code("c", "i", Path("a"), int, 1))
+    assert nested == 0

@@ -58,7 +58,9 @@ def next_batch(work: Work, new_tag: Callable[[], str], *, clock: Clock) -> Batch
 
 
 def pack(work: Work, tag: str, *, clock: Clock) -> Batch | Walled | None:
-    """Pack the next batch from ready rows. None when every row that was ready proved unfit."""
+    """Pack the next batch from ready rows. None when it must be tried again: every row that was ready proved unfit, or
+    another run of the job has meanwhile reserved what this one was to cost.
+    """
     space = _space(work, clock())
     with work.ledger.page() as tx:
         batch_no = ledger_batches.begin(tx, work.run, tag, now=clock())
@@ -68,10 +70,11 @@ def pack(work: Work, tag: str, *, clock: Clock) -> Batch | Walled | None:
         with work.ledger.page() as tx:
             ledger_rows.recall(tx, body.shed_to(distinct_count(body.load.rows, ledger_batches.counts_in_doubt(tx))))
             body.close()
-            if body.load.rows:
-                load = body.load
+            load, day_usd = body.load, work.job.spec.limits.day_usd
+            left = ledger_batches.left_micro(tx, work.run, day_usd, now=clock(), reserves=True)
+            if is_borne := load.rows > 0 and (left is None or load.micro <= left):
                 ledger_batches.packed(tx, batch_no, rows=load.rows, size=load.bytes, reserved_micro=load.micro)
-    if body.load.rows:
+    if is_borne:
         return next(iter(work.batches("packed")), None)
     unpack(work)
     return walled

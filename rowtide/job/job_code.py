@@ -4,19 +4,24 @@ Whatever that code does, it comes back as a value: what it returned, or a `JobCo
 exception's type and its message. A failure costs its row; one that most of a run's first rows share stops the run.
 """
 
+import atexit
 import dis
 import re
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TypeVar
 
 import jinja2
 
 from rowtide.words import shown
 
+SECONDS = 10  # that code of a job's may take for one row
+IDLE_TICKS = 5
+IMPORT_SECONDS = 120  # and to be imported: it may load large libraries
 MESSAGE_CHARS = 300
 TEXT_CHARS = 32_000_000  # what one request may have
 FIRST_ROWS = 20  # so many rows must have been tried before their share is taken for everybody's
@@ -55,19 +60,74 @@ class JobCodeRaised(Exception):
         super().__init__(failure.words)
 
 
-def run_job_code(reason: str, name: str, file: Path, code: Callable[[], T]) -> T | JobCodeFailure:
+class JobCodeTimeout(BaseException):
+    """It never returned; what a bare `except` of the job's swallows is raised again a second later."""
+
+
+class _Ticker:
+    """Ticks once a second while code of a job's is run, and ends what runs over its time.
+
+    A signal, because nothing else reaches code that holds the interpreter, such as a regular expression without end.
+    Signals come to a process's main thread: code that is run in another is not bounded.
+    """
+
+    __slots__ = ("count", "idle", "is_on", "until")
+
+    def __init__(self) -> None:
+        self.count, self.idle, self.is_on = 0, 0, False
+        self.until: int | None = None
+        """The tick at which the code that is run now has had its time."""
+
+    def turn_on(self) -> None:
+        try:
+            signal.signal(signal.SIGALRM, self._tick)
+            signal.setitimer(signal.ITIMER_REAL, 1, 1)
+            self.is_on, self.idle = True, 0
+            atexit.register(self.turn_off)  # an interpreter that ends has no handlers any more: a tick would kill it
+        except (ValueError, AttributeError):
+            return  # not the main thread, or not Unix
+
+    def turn_off(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self.is_on = False
+
+    def _tick(self, _: int, frame: FrameType | None) -> None:
+        self.count += 1
+        self.idle = self.idle + 1 if self.until is None else 0
+        if self.idle > IDLE_TICKS:  # whoever runs such code again turns it on again
+            self.turn_off()
+        if self.until is not None and self.count > self.until and _is_below(frame):
+            raise JobCodeTimeout
+
+
+_TICKER = _Ticker()
+
+
+def run_job_code(
+    reason: str, name: str, file: Path, code: Callable[[], T], seconds: int = SECONDS
+) -> T | JobCodeFailure:
     """Run `code`, which calls a job's own. `name` says what it is, `file` where it is written.
 
     A signal's exception passes: Ctrl-C and a stop by the system are no fault of the job's.
     """
+    ticker = _TICKER
+    if not ticker.is_on:
+        ticker.turn_on()
+    outer = ticker.until
+    ticker.until = ticker.count + seconds
     try:
         return code()
+    except JobCodeTimeout as error:
+        error.args = (f"it did not return within {seconds} s",)
+        return failure_of(reason, name, file, error)
     except JobCodeRaised as raised:
         return raised.failure
     except BaseException as error:
         if not _is_the_jobs(error):
             raise
         return failure_of(reason, name, file, error)
+    finally:
+        ticker.until = outer
 
 
 def fill_template(
@@ -120,6 +180,13 @@ def is_everybodys(failed: int, tried: int, *, are_all: bool) -> bool:
     if tried >= FIRST_ROWS:
         return failed > MOST * tried
     return are_all and failed == tried >= FEWEST
+
+
+def _is_below(frame: FrameType | None) -> bool:
+    """Whether a frame stands below the boundary: another thread may have set the time."""
+    while frame is not None and frame.f_code is not run_job_code.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _is_the_jobs(error: BaseException) -> bool:

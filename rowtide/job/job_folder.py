@@ -21,7 +21,7 @@ from pydantic import BaseModel, PydanticUserError
 from rowtide.agent.checks import Check
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import JobSpec
-from rowtide.job.job_code import JobCodeFailure, fill_template, run_job_code
+from rowtide.job.job_code import IMPORT_SECONDS, JobCodeFailure, fill_template, run_job_code
 from rowtide.job.job_file import JOB_FILE, read_spec
 from rowtide.job.on_call import is_web
 from rowtide.job.prompt import read_prompt
@@ -147,7 +147,7 @@ def _module(file: Path) -> ModuleType:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic looks up annotations there
-    failed = run_job_code("import_failed", file.name, file, partial(_execute, file, module))
+    failed = run_job_code("import_failed", file.name, file, partial(_execute, file, module), IMPORT_SECONDS)
     if isinstance(failed, SyntaxError):
         raise UserMistake(failed.msg, file=file, line=failed.lineno)
     if failed is not None:

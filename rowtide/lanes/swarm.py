@@ -21,7 +21,7 @@ from rowtide.api.api_outcomes import NOT_SENT, Said, TurnedAway, Unknown
 from rowtide.api.claude import Claude
 from rowtide.api.rendering import render
 from rowtide.api.sorting import NOTHING_KNOWN, is_of_unknown_cost, is_set_aside, sort
-from rowtide.api.walls import Walled, left_micro
+from rowtide.api.walls import Walled
 from rowtide.errors import StoppedByJob, WorldError
 from rowtide.job.job import Lane
 from rowtide.ladder.catalogue import Model
@@ -141,9 +141,11 @@ class Swarm:
     def _call(self, rows: list[RowAt], now: datetime) -> None:
         work = self._work
         rendered = render(work, rows, lane=self._lane, now=now)
-        fits = self._fits(rendered.costs, now)
-        starting = list(zip(rendered.rows, rendered.params, rendered.costs, strict=True))[:fits]
         with work.ledger.page() as tx:
+            day_usd = work.job.spec.limits.day_usd
+            left = ledger_batches.left_micro(tx, work.run, day_usd, now=now, reserves=True)
+            fits = self._fits(rendered.costs, left)
+            starting = list(zip(rendered.rows, rendered.params, rendered.costs, strict=True))[:fits]
             ledger_rows.quarantine(tx, rendered.unfit, now=now)
             if starting and self._batch is None:
                 batch_no = ledger_lanes.begin(tx, work.run, self._lane, self._tag, now=now)
@@ -155,9 +157,8 @@ class Swarm:
             call = asyncio.ensure_future(self._claude.say(params, work.betas, hear))
             self._calls[call] = Call(row, rendered.models, cost, now)
 
-    def _fits(self, costs: list[int], now: datetime) -> int:
+    def _fits(self, costs: list[int], left: int | None) -> int:
         """How many of the next calls the budgets bear. When it is none, and none is on the wire, that is the end."""
-        left = left_micro(self._work, now=now)
         fits = sum(reserved <= left for reserved in accumulate(costs)) if left is not None else len(costs)
         self.walled = Walled(costs[0]) if costs and not fits and not self._calls else None
         return fits

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from rowtide.database_url import database_url
 from rowtide.errors import UserMistake, nearest
-from rowtide.ledger.ledger_engine import READS_ONLY, engine_of
+from rowtide.ledger.ledger_engine import READS_ONLY, begun, engine_of, in_words, make_folder
 from rowtide.ledger.ledger_migrations import migrate, missing_migrations
 
 ROWS_PER_RUN = 10_000_000_000  # row_no = run_no * this + the row's place in the source, from 1
@@ -82,13 +82,16 @@ class Run:
 class Ledger:
     """A ledger at a SQLAlchemy URL, migrated when opened.
 
-    `outlives_power` makes a commit of SQLite's survive a power cut too: it waits for the disk.
+    `outlives_power` makes a commit of SQLite's survive a power cut too: it waits for the disk. A transaction waits for
+    a database that is away, so long.
     """
 
-    def __init__(self, url: str, *, outlives_power: bool = False) -> None:
+    def __init__(self, url: str, *, outlives_power: bool = False, patience_seconds: float = 0.0) -> None:
         if url.startswith("sqlite:///"):
-            Path(make_url(url).database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(Path(make_url(url).database or "").parent)
         self.engine = engine_of(url, outlives_power=outlives_power)
+        self.name = self.engine.url.render_as_string(hide_password=True)
+        self.patience_seconds = patience_seconds
         self.guards: list[Callable[[Connection], None]] = []
         with self.view() as tx:
             is_current = not missing_migrations(tx)
@@ -98,17 +101,22 @@ class Ledger:
                 migrate(tx)
 
     @contextmanager
-    def page(self, *, is_guarded: bool = True) -> Generator[Connection]:
-        """One transaction: committed when the block ends, rolled back when it raises, refused by a guard."""
-        with self.engine.begin() as tx:
+    def page(self, *, is_guarded: bool = True, waits: bool = True) -> Generator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises, refused by a guard.
+
+        Raises LedgerAway when the ledger is, and `waits` for it; LedgerBroken.
+        """
+        with in_words(self.name), begun(self.engine, self.name, self.patience_seconds if waits else 0.0) as tx:
             for guard in self.guards if is_guarded else ():
                 guard(tx)
             yield tx
+            tx.commit()
 
     @contextmanager
     def view(self) -> Generator[Connection]:
         """One consistent look that never makes a writer wait."""
-        with self.engine.connect().execution_options(**{READS_ONLY: True}) as tx:
+        reads = {READS_ONLY: True}
+        with in_words(self.name), begun(self.engine, self.name, self.patience_seconds, **reads) as tx:
             yield tx
 
     def check(self) -> None:

@@ -7,12 +7,13 @@ for `lost` when nobody can say and a person must.
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import orjson
 from sqlalchemy import Connection, bindparam, text
 
 from rowtide.errors import IllegalMove
+from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger_claims
 from rowtide.ledger.ledger import Run, take_turn, timestamp
 
@@ -223,6 +224,31 @@ def reserved_micro(tx: Connection, run: Run) -> int:
     """What the run's batches can yet cost at worst, in micro-dollars."""
     query = text("SELECT coalesce(sum(reserved_micro), 0) FROM batch WHERE run_no = :run")
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
+
+
+def left_micro(tx: Connection, run: Run, day_usd: float | None, *, now: datetime, reserves: bool = False) -> int | None:
+    """What the next requests may cost at worst, in micro-dollars; None when there is no wall.
+
+    With `reserves`, no other run of the job reserves any of it before the transaction ends.
+    """
+    found = (left_of_run(tx, run), _left_of_day(tx, run, day_usd, now, reserves=reserves))
+    return min((left for left in found if left is not None), default=None)
+
+
+def left_of_run(tx: Connection, run: Run) -> int | None:
+    """What the run's own budget leaves, or None when it has none."""
+    if run.budget_micro is None:
+        return None
+    return run.budget_micro - spent_micro(tx, run) - reserved_micro(tx, run)
+
+
+def _left_of_day(tx: Connection, run: Run, day_usd: float | None, now: datetime, *, reserves: bool) -> int | None:
+    if day_usd is None:
+        return None
+    if reserves:
+        take_turn(tx, f"reserve {run.job} {run.api}")
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return round(day_usd * MICRO) - since_micro(tx, run, midnight)
 
 
 def smallest_refused(tx: Connection, run: Run) -> int | None:

@@ -10,7 +10,7 @@ buries a worker deletes the row first: that waits for the transaction the dead o
 can commit nothing. So a piece that is free again is nobody's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 
 from rowtide.errors import LeaseLost
 from rowtide.ledger.ledger import Run, timestamp
-from rowtide.ledger.ledger_leases import LEASE, is_dead
+from rowtide.ledger.ledger_leases import LEASE, by_its_own_word
 from rowtide.ledger.states import RowState
 
 What = Literal["share", "batch", "poll"]
@@ -63,11 +63,13 @@ def leave(tx: Connection, me: str) -> None:
     tx.execute(text("UPDATE claim SET holder = NULL WHERE holder = :me"), {"me": me})
 
 
-def dead(tx: Connection, run_id: str, *, now: datetime) -> list[tuple[str, str]]:
-    """The workers of a run whose lease has run out, or whose process is no more: (holder, until)."""
+def dead(
+    tx: Connection, run_id: str, me: str = "", *, now: datetime, has_run_out: Callable[..., bool] = by_its_own_word
+) -> list[tuple[str, str]]:
+    """The workers of a run but `me` whose lease has run out, or whose process is no more: (holder, until)."""
     query = text("SELECT w.holder, w.until FROM worker w JOIN run USING (run_no) WHERE run_id = :run ORDER BY w.holder")
     found = tx.execute(query, {"run": run_id}).tuples().all()
-    return [(holder, until) for holder, until in found if until <= timestamp(now) or is_dead(holder)]
+    return [(holder, until) for holder, until in found if holder != me and has_run_out(holder, until, now=now)]
 
 
 def bury(tx: Connection, holder: str, until: str) -> bool:

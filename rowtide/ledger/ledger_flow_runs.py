@@ -34,20 +34,28 @@ def restart(tx: Connection, run: Run, flow_run_id: str, why: str, *, now: dateti
     _append(tx, run, flow_run_id, why, now)
 
 
-def unfinished(tx: Connection, *, since: datetime, restarts_within: timedelta, now: datetime) -> list[Unfinished]:
-    """The runs that are not over and that some flow run worked on since then, with their restarts of late.
+def unfinished(
+    tx: Connection, api: str, look_back: timedelta, restarts_within: timedelta, *, now: datetime
+) -> list[Unfinished]:
+    """The runs that are not over and that some flow run worked on of late, with their restarts.
 
-    Those that died with their worker do not count.
+    Those that died with their worker do not count. Of runs that another API answers nothing can be known here.
     """
     query = text(
         "SELECT r.run_id, f.flow_run_id, (SELECT count(*) FROM flow_run g WHERE g.run_no = r.run_no "
         "AND g.restarted IS NOT NULL AND g.restarted <> :worker AND g.since >= :lately) AS restarts "
         "FROM run r JOIN flow_run f ON f.run_no = r.run_no "
         "AND f.since = (SELECT max(l.since) FROM flow_run l WHERE l.run_no = r.run_no) WHERE f.since >= :since "
-        f"AND (r.finished_at IS NULL OR EXISTS (SELECT 1 FROM row WHERE row.run_no = r.run_no AND row.state IN "
+        "AND (:api = '' OR r.api IN ('', :api)) "
+        "AND (r.finished_at IS NULL OR EXISTS (SELECT 1 FROM row WHERE row.run_no = r.run_no AND row.state IN "
         f"({UNDECIDED}))) ORDER BY r.run_no"
     )
-    values = {"since": timestamp(since), "lately": timestamp(now - restarts_within), "worker": WORKER_DIED}
+    values = {
+        "api": api,
+        "since": timestamp(now - look_back),
+        "lately": timestamp(now - restarts_within),
+        "worker": WORKER_DIED,
+    }
     found = tx.execute(query, values).tuples().all()
     return [Unfinished(find_run(tx, run_id), flow_run_id, int(count)) for run_id, flow_run_id, count in found]
 

@@ -9,6 +9,7 @@ from sqlalchemy.engine import make_url
 
 from rowtide.forecast.stays import History, Stay
 from rowtide.ledger.ledger import as_list, one_of
+from rowtide.ledger.ledger_engine import in_words
 
 ROWS = 20_000  # settled rows that are looked at: more would say the same
 RUNS = 20
@@ -16,12 +17,14 @@ RUNS = 20
 
 def has_ledger(url: str) -> bool:
     """Whether there is a ledger at a SQLAlchemy URL. Makes nothing, not even a file."""
-    database = make_url(url).database
+    place = make_url(url)
+    database = place.database
     if url.startswith("sqlite") and not (database and Path(database).is_file()):
         return False
     engine = create_engine(url)
     try:
-        return inspect(engine).has_table("run")
+        with in_words(place.render_as_string(hide_password=True)):
+            return inspect(engine).has_table("run")
     finally:
         engine.dispose()
 

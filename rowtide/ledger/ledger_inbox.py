@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from rowtide.errors import WorldError
 from rowtide.intake.messages import Message, Refused
 from rowtide.ledger.ledger import ROWS_PER_RUN, Ledger, as_list, insert, moment, one_of, take_turn, timestamp
+from rowtide.ledger.ledger_engine import LedgerAway, LedgerBroken
 
 
 class Receipt(StrEnum):
@@ -66,7 +67,7 @@ def receive(
             return _receive(tx, messages, token, now, is_told=is_told)
     except (DataError, IntegrityError, ValueError, OverflowError) as error:
         raise Refused("cannot_be_kept", f"the ledger refuses a value: {type(error).__name__}") from error
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, LedgerAway, LedgerBroken) as error:
         raise WorldError(f"the ledger cannot be written: {type(error).__name__}", retry_after_seconds=5) from error
 
 

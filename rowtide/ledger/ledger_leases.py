@@ -6,6 +6,7 @@ process nobody waits for that. Whoever lost a lease cannot commit any more (`gua
 
 import os
 import socket
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -14,11 +15,39 @@ from typing import Literal
 import psutil
 from sqlalchemy import Connection, text
 
+from rowtide import clock
 from rowtide.errors import LeaseLost
 from rowtide.ledger.ledger import timestamp
 
 LEASE = timedelta(seconds=60)
 RENEW_EVERY_SECONDS = 15.0
+UNSEEN_SECONDS = RENEW_EVERY_SECONDS + 5  # a living process has renewed its lease within them
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+class LeaseWatch:
+    """Whether others' leases have run out, as one process sees it: not because a clock was set, here or there."""
+
+    def __init__(self, seconds: Callable[[], float] = clock.seconds) -> None:
+        self._seconds = seconds
+        self._seen: dict[str, tuple[str, float]] = {}
+
+    def has_run_out(self, holder: str, until: str, *, now: datetime) -> bool:
+        """A dead process's at once; another's when it stands unrenewed before our eyes: for the length of a lease, or
+        for longer than a living process leaves it when it says of itself that it is over.
+        """
+        if is_dead(holder):
+            return True
+        seen, since = self._seen.get(holder, ("", 0.0))
+        if seen != until:
+            self._seen[holder] = until, (since := self._seconds())
+        unrenewed = self._seconds() - since
+        return unrenewed >= LEASE.total_seconds() or (unrenewed >= UNSEEN_SECONDS and until <= timestamp(now))
+
+
+def by_its_own_word(holder: str, until: str, *, now: datetime) -> bool:
+    """Whether a lease has run out for whoever looks once: a dead process's, or when it says so."""
+    return until <= timestamp(now) or is_dead(holder)
 
 
 def holder(token: str) -> str:
@@ -26,13 +55,15 @@ def holder(token: str) -> str:
     return f"{_machine()}:{os.getpid()}:{_started(os.getpid())}:{token}"
 
 
-def take(tx: Connection, run_id: str, me: str, *, now: datetime) -> str | None:
+def take(
+    tx: Connection, run_id: str, me: str, *, now: datetime, has_run_out: Callable[..., bool] = by_its_own_word
+) -> str | None:
     """Take the lease of a run. Returns who has it instead, or None when it is ours (or there is no such run yet)."""
     query = text("SELECT lease_holder, lease_until FROM run WHERE run_id = :run")
     if (found := tx.execute(query, {"run": run_id}).tuples().first()) is None:
         return None
     other, until = found
-    if other and until and until > timestamp(now) and not is_dead(other):
+    if other and until and not has_run_out(other, until, now=now):
         return str(other)
     taken = tx.execute(
         text(
@@ -89,12 +120,30 @@ def is_dead(other: str) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When a process was started, or nothing when there is none: a pid alone may have been given again."""
+    """When a process was started, or nothing when there is none: a pid alone may have been given again.
+
+    Linux counts it from the machine's own start. Anything that is worked out from the wall clock changes when that is
+    set, and then every process here would look dead, this one included.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else f"{fields[19]}@{_boot()}"
+    except (OSError, IndexError):
+        return "" if Path("/proc/self/stat").exists() else _started_elsewhere(pid)
+
+
+def _started_elsewhere(pid: int) -> str:
+    """The same where there is no /proc."""
     try:
         process = psutil.Process(pid)
         return "" if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
     except psutil.NoSuchProcess:
         return ""
+
+
+@cache
+def _boot() -> str:
+    return BOOT.read_text().strip()[:8] if BOOT.exists() else ""
 
 
 @cache

@@ -1,0 +1,26 @@
+"""The time, as a process may rely on it: the wall clock's when the process began, and what has passed since.
+
+A wall clock is set: by a person, by NTP, when a virtual machine is moved. A process that measured leases, pauses and
+deadlines by it would take itself for dead, or wait for an hour.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # it goes on while the machine sleeps
+
+
+def seconds() -> float:
+    """Seconds by a clock that nobody sets. Only differences mean something."""
+    return time.clock_gettime(_CLOCK)
+
+
+def steady(began: datetime, seconds: Callable[[], float]) -> Callable[[], datetime]:
+    """A clock that says `began` now, and goes on with `seconds`."""
+    first = seconds()
+    return lambda: began + timedelta(seconds=seconds() - first)
+
+
+now = steady(datetime.now(UTC), seconds)
+"""The time, aware, in UTC. Never earlier than before."""
