@@ -4,10 +4,9 @@ A lost event loses no row: what is due is said again until it has been flushed, 
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -20,11 +19,14 @@ from rowtide.intake.messages import Refused
 from rowtide.ledger import ledger_inbox
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.ledger_inbox import Waiting
+from rowtide.observing.bounded_threads import BoundedThreads
 from rowtide.observing.supervision import Background
 
 LOOK_EVERY_SECONDS = 1.0
 SAY_AGAIN_SECONDS = 30.0  # that rows are due; an automation needs some seconds to have them flushed
 MOST_IDS = 100  # of messages, in one event
+MOST_MESSAGES = 10_000  # told of in one transaction
+TELL_SECONDS = 60.0  # after that it is failing; a SQLite ledger may be locked for so long
 
 DEPLOYMENT = "run_job/manual"
 ACCEPTED, DUE = "rowtide.message.accepted", "rowtide.inbox.due"
@@ -37,45 +39,47 @@ def has_prefect() -> bool:
 
 @dataclass
 class Announcer:
-    """Tells Prefect once a second what has come, however much that was."""
+    """Tells Prefect once a second what has come, however much that was; of several on one ledger, one tells it.
+
+    What is to be told is taken out of the ledger in one transaction, and told after that: once, whatever fails. Killed
+    between the two, it is not told.
+    """
 
     ledger: Ledger
     flush_rows: int
     flush_seconds: int
-    _ids: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    _rows: Counter[str] = field(default_factory=Counter[str])
-    _said: dict[str, datetime] = field(default_factory=dict[str, datetime])
+    emit: Callable[..., object] = emit_event
     background: Background = field(
         default_factory=lambda: Background("the announcer", "rows are kept, but Prefect is not told of them")
     )
-
-    def accepted(self, job: str, message_id: str, rows: int) -> None:
-        """Note a message, for the next event."""
-        self._ids.setdefault(job, []).append(message_id)
-        self._rows[job] += rows
+    _threads: BoundedThreads = field(default_factory=lambda: BoundedThreads(1))
 
     async def work(self) -> None:
         """Say what is to be said, until cancelled."""
         while True:
-            # Taken here and not in the thread: messages come in meanwhile.
-            ids, self._ids = self._ids, {}
-            rows, self._rows = self._rows, Counter[str]()
-            await asyncio.to_thread(self._announce, ids, rows, datetime.now(UTC))
+            is_all = await self._threads.call(TELL_SECONDS, self._announce, datetime.now(UTC))
             self.background.succeeded()
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(LOOK_EVERY_SECONDS if is_all else 0)
 
-    def _announce(self, ids: Mapping[str, list[str]], rows: Mapping[str, int], now: datetime) -> None:
-        for job, message_ids in ids.items():
-            payload = {"messages": len(message_ids), "rows": rows[job], "message_ids": message_ids[:MOST_IDS]}
-            emit_event(ACCEPTED, _resource(job), payload=payload)
-        with self.ledger.view() as tx:
-            waiting = ledger_inbox.waiting(tx)
-        self._said = {job: at for job, at in self._said.items() if (now - at).total_seconds() < SAY_AGAIN_SECONDS}
-        for each in waiting:
-            why = self._why(each, now)
-            if why and f"{each.job} {why}" not in self._said:
-                self._said[f"{each.job} {why}"] = now
-                emit_event(DUE, {**_resource(each.job), "rowtide.why": why}, payload=_figures(each, now))
+    def _announce(self, now: datetime) -> bool:
+        """Tell what there is to tell. Returns whether that was all."""
+        last = now - timedelta(seconds=SAY_AGAIN_SECONDS)
+        with self.ledger.page() as tx:
+            messages = ledger_inbox.take_untold(tx, limit=MOST_MESSAGES)
+            waiting = [(each, why) for each in ledger_inbox.waiting(tx) if (why := self._why(each, now))]
+            due = [
+                (each, why)
+                for each, why in waiting
+                if ledger_inbox.is_to_be_said(tx, each.job, why, last_before=last, now=now)
+            ]
+        for job in sorted({job for job, _, _ in messages}):
+            its_own = [(message_id, rows) for its_job, message_id, rows in messages if its_job == job]
+            ids = [message_id for message_id, _ in its_own[:MOST_IDS]]
+            payload = {"messages": len(its_own), "rows": sum(rows for _, rows in its_own), "message_ids": ids}
+            self.emit(ACCEPTED, _resource(job), payload=payload)
+        for each, why in due:
+            self.emit(DUE, {**_resource(each.job), "rowtide.why": why}, payload=_figures(each, now))
+        return len(messages) < MOST_MESSAGES
 
     def _why(self, waiting: Waiting, now: datetime) -> str | None:
         """Why rows are due to be flushed, if they are."""

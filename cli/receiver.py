@@ -124,8 +124,6 @@ async def _take(request: Request) -> Response:
     receipt = await receiver.inbox.receive(message)
     _check_same(receipt, job, message.message_id)
     receiver.meters.count(job, receipt.value)
-    if receipt is Receipt.ACCEPTED and receiver.announcer:
-        receiver.announcer.accepted(job, message.message_id, len(message.rows))
     said = {"message_id": message.message_id, "job": job, "rows": len(message.rows), "receipt": receipt.value}
     return _json(said, STATUS[receipt])
 

@@ -96,6 +96,6 @@ def _receiver(
     announcer = Announcer(ledger, flush_rows, flush_seconds) if has_prefect() else None
     if announcer is None:
         err.print("no PREFECT_API_URL: rows are kept, but nobody is told, and no run can be asked for", markup=False)
-    inbox = Inbox(ledger, lambda: datetime.now(UTC))
+    inbox = Inbox(ledger, lambda: datetime.now(UTC), is_told=announcer is None)
     doors, meters = Doors(Path("jobs"), os.environ), Meters(ledger, connections.dropped)
     return Receiver(ledger, inbox, doors, secrets, limits, announcer, meters, Lookout(ledger))

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
+from typing import Any
 
 import orjson
 import pytest
 from conftest import NOW, wait_until
 
+from cli.announcing import ACCEPTED, DUE, Announcer
 from rowtide.intake.inbox import MOST_IN_A_COMMIT, Inbox
 from rowtide.intake.messages import Message, Refused, cloud_event_id
 from rowtide.intake.rows import row_id
@@ -27,6 +29,11 @@ Outcome = Receipt | str
 def message(message_id: str, body: str = "late", job: str = "sorting") -> Message:
     content = orjson.dumps({"id": message_id, "message": body})
     return Message(job, message_id, row_id(content), [(message_id, content)])
+
+
+def rename(ledger: Ledger, before: str, after: str) -> None:
+    with ledger.page() as tx:
+        tx.exec_driver_sql(f"ALTER TABLE {before} RENAME TO {after}")
 
 
 def kept(ledger: Ledger) -> Counter[tuple[str, str, bytes]]:
@@ -72,6 +79,53 @@ def test_no_two_cloud_events_are_taken_for_one() -> None:
     assert cloud_event_id({"specversion": "1.0", "type": "t", "source": "crm", "id": "9"}) == "crm#9"
 
 
+# ---------------------------------------------------------------- told once
+
+
+async def test_each_message_is_told_once_for_its_job_by_several_receivers_that_meet_database_errors(
+    ledger: Ledger,
+) -> None:
+    said: list[tuple[str, str, dict[str, Any]]] = []
+
+    def emit(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
+        said.append((event, resource["job"], payload))
+
+    def told() -> Counter[str]:
+        return Counter({job: sum(p["messages"] for e, j, p in said if (e, j) == (ACCEPTED, job)) for job in jobs})
+
+    jobs = ["a", "b", "c d"]
+    announcers = [Announcer(ledger, 100, 60, emit) for _ in range(3)]
+    telling = [asyncio.create_task(supervise(each.background, each.work)) for each in announcers]
+    for page in range(6):
+        letters = [message(f"id-{page}-{n}", job=jobs[n % 3]) for n in range(300)]
+        keeping = asyncio.to_thread(
+            ledger_inbox.receive, ledger, [*letters, *map(replace, letters)], f"{page}", now=NOW, is_told=False
+        )
+        assert Counter(await keeping) == {"accepted": 300, "repeated": 300}
+        if page % 2:
+            await asyncio.to_thread(rename, ledger, "untold", "away")
+            await asyncio.to_thread(wait_until, lambda: any(each.background.is_failing for each in announcers))
+            await asyncio.to_thread(rename, ledger, "away", "untold")
+    await asyncio.to_thread(wait_until, lambda: told().total() == 1800)
+    for each in telling:
+        each.cancel()
+    assert told() == dict.fromkeys(jobs, 600)
+    assert sum(payload["rows"] for event, _, payload in said if event == ACCEPTED) == 1800
+    ids = Counter((job, name) for event, job, payload in said if event == ACCEPTED for name in payload["message_ids"])
+    assert set(ids.values()) == {1}
+    assert Counter((event, job) for event, job, _ in said if event == DUE) == {(DUE, job): 1 for job in jobs}
+
+
+def test_that_rows_are_due_is_said_again_after_half_a_minute_by_whoever_looks_first(ledger: Ledger) -> None:
+    def ask(seconds: float, job: str = "a", why: str = "size") -> bool:
+        now = NOW + timedelta(seconds=seconds)
+        with ledger.page() as tx:
+            return ledger_inbox.is_to_be_said(tx, job, why, last_before=now - timedelta(seconds=30), now=now)
+
+    assert [ask(0), ask(0), ask(29), ask(30), ask(59), ask(61)] == [True, False, False, True, False, True]
+    assert [ask(0, "b"), ask(0, "a", "age"), ask(1, "b")] == [True, True, False]
+
+
 # ---------------------------------------------------------------- many messages in a commit
 
 
@@ -107,11 +161,11 @@ async def test_messages_that_share_a_commit_because_the_database_is_slow_each_ge
 ) -> None:
     is_slow, over = Event(), Event()
     locking = Thread(target=slow, args=(ledger, is_slow, over))
-    locking.start()
-    await asyncio.to_thread(is_slow.wait)
     letters = [message(f"id-{n % 600}", "late" if n % 3 else "early") for n in range(1000)]
     letters += [message(f"id-{n}", job="others") for n in range(600)]
     async with at_work(ledger) as inbox:
+        locking.start()
+        await asyncio.to_thread(is_slow.wait)
         waits = [asyncio.create_task(outcome(inbox, each)) for each in letters]
         asyncio.get_running_loop().call_soon(over.set)  # after each has put its message down
         found = await asyncio.gather(*waits)
@@ -146,16 +200,12 @@ async def test_a_message_that_no_database_takes_costs_none_of_those_beside_it(le
 async def test_while_the_ledger_cannot_be_written_senders_are_told_at_once_and_afterwards_all_is_well(
     ledger: Ledger,
 ) -> None:
-    def rename(before: str, after: str) -> None:
-        with ledger.page() as tx:
-            tx.exec_driver_sql(f"ALTER TABLE {before} RENAME TO {after}")
-
-    rename("message", "away")
     async with at_work(ledger) as inbox:
+        rename(ledger, "message", "away")
         found = await asyncio.gather(*(outcome(inbox, message(f"id-{n}")) for n in range(300)))
         assert set(found) == {"unavailable"}
         assert inbox.background.is_failing
-        rename("away", "message")
+        rename(ledger, "away", "message")
         await asyncio.to_thread(wait_until, lambda: inbox.is_open)
         found = await asyncio.gather(*(outcome(inbox, message(f"id-{n}")) for n in range(300)))
         assert set(found) == {"accepted"}

@@ -59,8 +59,8 @@ def receive(
     """Take in messages, all in one transaction: when this returns, they are on disk.
 
     `token` is this commit's own: it tells a message that we brought from one that was here. Unless `is_told`, Prefect
-    is to be told of those. Raises WorldError; Refused for a value that the database does not take, and then nothing of
-    any of them is kept.
+    is to be told of those (`take_untold`). Raises WorldError; Refused for a value that the database does not take, and
+    then nothing of any of them is kept.
     """
     try:
         with ledger.page() as tx:
@@ -97,6 +97,32 @@ def _receipt(message: Message, body_hash: str, *, is_new: bool) -> Receipt:
     if is_new:
         return Receipt.ACCEPTED
     return Receipt.REPEATED if message.body_hash == body_hash else Receipt.DIFFERENT
+
+
+def take_untold(tx: Connection, *, limit: int) -> list[tuple[str, str, int]]:
+    """Messages that Prefect is to be told of, the oldest first: (job, message_id, rows). Nobody else is given them."""
+    take_turn(tx, "untold")
+    query = (
+        "SELECT u.message_no, m.job, m.message_id, m.rows FROM untold u JOIN message m ON m.message_no = u.message_no "
+        "ORDER BY u.message_no LIMIT :limit"
+    )
+    found = tx.execute(text(query), {"limit": limit}).all()
+    gone = text(f"DELETE FROM untold WHERE message_no {one_of(tx, 'numbers')}")
+    if found:
+        tx.execute(gone, {"numbers": as_list([number for number, *_ in found])})
+    return [(job, message_id, rows) for _, job, message_id, rows in found]
+
+
+def is_to_be_said(tx: Connection, job: str, why: str, *, last_before: datetime, now: datetime) -> bool:
+    """Whether nobody has said since then that a job's rows are due, for this reason. Whoever asks says it now."""
+    said = tx.execute(
+        text(
+            "INSERT INTO told (subject, occurrence, told_at) VALUES (:subject, :why, :now) ON CONFLICT "
+            "(subject, occurrence) DO UPDATE SET told_at = excluded.told_at WHERE told.told_at <= :before"
+        ),
+        {"subject": f"inbox {job}", "why": why, "now": timestamp(now), "before": timestamp(last_before)},
+    )
+    return said.rowcount > 0
 
 
 def request_run(tx: Connection, job: str, message_id: str, body_hash: str, *, now: datetime) -> Receipt:
