@@ -73,6 +73,6 @@ def has_worker(url: str, pool: str, login: str) -> bool:
 def receives(url: str) -> bool:
     """Whether the receiver takes messages."""
     try:
-        return httpx.get(f"{url}/health", timeout=LOOK_SECONDS, trust_env=False).is_success
+        return httpx.get(f"{url}/ready", timeout=LOOK_SECONDS, trust_env=False).is_success
     except httpx.HTTPError:
         return False

@@ -132,7 +132,7 @@ def _wait_for(parts: Mapping[str, Part], *names: str) -> bool:
             return False
         if now > said + SAY_SECONDS:
             said = now
-            err.print("  " + ", ".join(f"{each.name}: {each.seconds:.0f} s, not ready yet" for each in waits))
+            err.print(f"  {now - began:.0f} s: waiting for {', '.join(each.name for each in waits)}")
         _look(parts)
     return True
 
