@@ -1,6 +1,7 @@
 """Prefect's flow, for a run from a terminal: imported only by who runs under Prefect."""
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -36,10 +37,8 @@ def flow_at(url: str | None) -> Generator[Callable[..., Awaitable[dict[str, Any]
     What it raises because of Prefect is PrefectFailed.
     """
     with ExitStack() as stack:
-        at = url or stack.enter_context(_server())
-        stack.enter_context(
-            temporary_settings({PREFECT_API_URL: at, PREFECT_API_AUTH_STRING: login() if url else None})
-        )
+        at, known = (url, login()) if url else stack.enter_context(_server())
+        stack.enter_context(temporary_settings({PREFECT_API_URL: at, PREFECT_API_AUTH_STRING: known}))
         yield _flow
 
 
@@ -59,14 +58,22 @@ async def _flow(**parameters: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _server() -> Generator[str]:
-    """A server of Prefect's for as long as we live, however that ends. Gives its URL. Raises WorldError."""
+def _server() -> Generator[tuple[str, str]]:
+    """A server of Prefect's for as long as we live, however that ends. Gives its URL, and its login, which nobody else
+    knows: as Prefect comes, a page that a browser has open could give it orders. Raises WorldError."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    known = f"rowtide:{secrets.token_urlsafe(24)}"
+    closed = {
+        "PREFECT_SERVER_API_AUTH_STRING": known,
+        "PREFECT_API_AUTH_STRING": known,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
+    }
+    settings = get_current_settings().to_environment_variables(exclude_unset=True)
     process = subprocess.Popen(
         guardian.command(sys.executable, *SERVER, "--port", str(port), *OPTIONS),
-        env={**os.environ, **SETTINGS, **get_current_settings().to_environment_variables(exclude_unset=True)},
+        env={**os.environ, **SETTINGS, **settings, **closed},
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us alone: the run still has something to tell it
     )
@@ -77,7 +84,7 @@ def _server() -> Generator[str]:
             if process.poll() is not None or time.monotonic() > until:
                 raise WorldError("Prefect's server did not start; run without it: --no-prefect")
             time.sleep(LOOK_SECONDS)
-        yield url
+        yield url, known
     finally:
         process.terminate()
         process.wait()

@@ -41,7 +41,7 @@ DECISIONS = {
     "heads",
 }  # fmt: skip
 EDGES = {
-    "csv_records", "json_lines", "http_bounds", "registry_search", "trust",
+    "csv_records", "json_lines", "http_bounds", "registry_search", "trust", "parquet_rows", "sql_rows",
     "approval_forms", "amending", "taking_up", "rechecking", "ledger_rechecks", "ledger_versions",
     "beginning", "calling", "choosing", "claude", "collecting", "data_docs", "drawing", "filing", "following",
     "forecast_words", "foreseeing", "garbage", "gates", "golden", "guardian", "happenings", "holding", "inbox",
@@ -84,7 +84,7 @@ HEAVY = {
     "scipy": {"rowtide/routing/thresholds.py"},
     "rich": {"cli/say.py", "cli/progress.py"},  # the terminal's door: what a terminal would obey is written out there
     "sqlalchemy": {f"rowtide/ledger/{n}.py" for n in EDGES if "ledger" in n}
-    | {"rowtide/intake/sources.py", "rowtide/database_url.py"}
+    | {"rowtide/intake/sql_rows.py", "rowtide/database_url.py"}
     | {f"rowtide/sinks/{n}.py" for n in ("sinks", "sink_tables", "sink_duckdb", "table_types")},
 }
 # What a decision has no use for: the machine, the network, the clock.

@@ -19,7 +19,7 @@ import httpx2
 import orjson
 
 from rowtide.agent.account_refusals import refusal_of
-from rowtide.agent.results import LONGEST_DETAIL, parse_body, streamed, with_code
+from rowtide.agent.results import LINE_BYTES, LONGEST_DETAIL, parse_body, streamed, with_code
 from rowtide.api.api_outcomes import (
     NOT_SENT,
     BatchStatus,
@@ -36,12 +36,14 @@ from rowtide.api.which_api import named
 from rowtide.compact import read_json
 from rowtide.errors import StoppedByWorld, UserMistake, WorldError
 from rowtide.lanes.pace import allowance_from
+from rowtide.tools.http_bounds import bounds
 
 Parsed = TypeVar("Parsed")
 
 MESSAGES = "/v1/messages"
 BATCHES = f"{MESSAGES}/batches"
 CHUNK_BYTES = 1 << 20
+ANSWER_BYTES = 64_000_000
 LIST_PAGE = 100
 POST_SECONDS = 600
 WHO = "/_emulator"
@@ -60,7 +62,8 @@ class Claude:
     def __init__(self, api_key: str, base_url: str, api: str | None = None) -> None:
         self.api = api or named(base_url)
         """What it is known by in the ledger."""
-        http = anthropic.DefaultAsyncHttpxClient(verify=_tls())
+        hooks = bounds(ANSWER_BYTES, streams=True, but="/results")  # results go to disk, however long
+        http = anthropic.DefaultAsyncHttpxClient(verify=_tls(), event_hooks=hooks)
         self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
 
     async def __aenter__(self) -> "Claude":
@@ -179,7 +182,7 @@ class Claude:
                 async for chunk in chunks:
                     *whole, rest = (rest + chunk).split(b"\n")
                     lines += whole
-                    if len(lines) >= count:
+                    if len(lines) >= count or len(rest) > LINE_BYTES:
                         break
         except anthropic.NotFoundError:
             return None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rowtide.agent.following import answers_among
 from rowtide.agent.requests import row_no_of
-from rowtide.agent.results import Outcome, Replied, parse_line
+from rowtide.agent.results import LINE_BYTES, Outcome, Replied, parse_line
 from rowtide.api.settling import lose
 from rowtide.api.sorting import sort
 from rowtide.errors import WorldError
@@ -23,6 +23,7 @@ from rowtide.ledger.ledger_batches import Batch
 from rowtide.ledger.ledger_outcomes import apply
 from rowtide.work import SPOOL_PAGE, Work
 
+PAGE_BYTES = 64_000_000  # of result lines, filed at once
 FETCHES = 3  # readings of a batch's results before what they leave out is taken to be missing
 
 
@@ -94,15 +95,24 @@ def _ours(batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, Outcome]]:
 
 def _pages(spool: Path, batch: Batch, size: int) -> Iterator[list[bytes]]:
     """The lines, by the rows they are of. In the API's order, which is none, every page of a large batch would touch
-    every part of the ledger's tables."""
+    every part of the ledger's tables. A line of more than LINE_BYTES is passed over: its row is missing."""
     of_row = re.compile(rb"%b-(\d{1,18})" % batch.tag.encode())
     with spool.open("rb") as lines:
         places: list[tuple[int, int, int]] = []  # row, where its line begins, how long it is
-        at = 0
-        for line in lines:
-            row = of_row.search(line)
-            places.append((int(row[1]) if row else 0, at, len(line)))
-            at += len(line)
+        at, is_rest = 0, False
+        while line := lines.readline(LINE_BYTES):
+            is_whole = line.endswith(b"\n") or len(line) < LINE_BYTES
+            if is_whole and not is_rest:
+                row = of_row.search(line)
+                places.append((int(row[1]) if row else 0, at, len(line)))
+            at, is_rest = at + len(line), not is_whole
         places.sort()
-        for first in range(0, len(places), size):
-            yield [os.pread(lines.fileno(), length, at) for _, at, length in places[first : first + size]]
+        page, weight = list[bytes](), 0
+        for _, at, length in places:
+            page.append(os.pread(lines.fileno(), length, at))
+            weight += length
+            if len(page) == size or weight > PAGE_BYTES:
+                yield page
+                page, weight = [], 0
+        if page:
+            yield page

@@ -17,6 +17,7 @@ from rowtide.intake.rows import BadRow, SourceRow
 from rowtide.job.job import SourceSpec
 
 HEAD_BYTES = 256 * 1024
+CELL_BYTES = 64  # what Python needs for a cell, beside its length
 # How large a cell may be is decided by the record's length, before it is read.
 csv.field_size_limit(sys.maxsize)
 UNDECODED = re.compile(r"[\udc80-\udcff]")  # what errors="surrogateescape" leaves of a byte that is not UTF-8
@@ -43,14 +44,14 @@ class Csv:
     def header(self) -> tuple[list[str], list[str]]:
         """The columns, and what is to be said of how the file is read."""
         with self._open() as text:
-            lines = _Lines(text, self._most)
+            lines = _Lines(text, self._most, self.dialect.delimiter)
             names, padded = self._header(lines, self.dialect.reader(lines))
         return names, [self._as_read(len(names)), *padded]
 
     def records(self) -> Iterator[tuple[int, SourceRow | BadRow]]:
         """Every record, with its length in characters."""
         with self._open() as text:
-            lines = _Lines(text, self._most)
+            lines = _Lines(text, self._most, self.dialect.delimiter)
             reader = self.dialect.reader(lines)
             names, _ = self._header(lines, reader)
             while True:
@@ -69,7 +70,7 @@ class Csv:
                     if self._is_spaced(lines.taken) and fault_of(lines.record, self.dialect):
                         yield lines.chars, self._malformed(lines, "")
                     elif cells:
-                        yield lines.chars, self._row(lines, names, cells)
+                        yield lines.chars + CELL_BYTES * len(cells), self._row(lines, names, cells)
 
     def _is_spaced(self, lines: list[str]) -> bool:
         """Whether a space may stand between a delimiter and a quote, where the reader takes the quote for text."""
@@ -151,7 +152,8 @@ class Csv:
 
     def _skip(self, lines: "_Lines") -> BadRow:
         """Pass over the rest of a record that is too long. Raises UserMistake where it has no end."""
-        what = f"more than {self._most:,} characters, which no row of limits.row_bytes can have"
+        most = f"{self._most:,} characters" if lines.chars > self._most else f"{self._most // 8:,} cells"
+        what = f"more than {most}, which no row of limits.row_bytes can have"
         place, _ = (fault_of(lines.record, self.dialect) if self.dialect.quote else None) or (0, "")
         line = lines.began + lines.record[:place].count(self.dialect.newline)
         if lines.skip(self.dialect):
@@ -162,8 +164,8 @@ class Csv:
 class _Lines:
     """A file's lines, those of the present record kept. No record is read further than so many characters."""
 
-    def __init__(self, text: TextIO, most: int) -> None:
-        self._text, self._most = text, most
+    def __init__(self, text: TextIO, most: int, delimiter: str) -> None:
+        self._text, self._most, self._delimiter = text, most, delimiter
         self.taken: list[str] = []
         self.number = self.began = self.chars = 0
 
@@ -184,7 +186,7 @@ class _Lines:
             raise StopIteration
         self.taken.append(line)
         self.chars += len(line)
-        if self.chars > self._most:
+        if self.chars > self._most or (self.chars > self._most // 8 and line.count(self._delimiter) > self._most // 8):
             raise _TooLong
         self.number += 1
         return line
@@ -193,13 +195,19 @@ class _Lines:
         """Pass over the present record. False when the file ends inside it."""
         piece, is_open = dialect.delimiter + self.record, False
         while piece:
+            piece = self._past_quotes(piece, dialect.quote)
             ends = piece.endswith(dialect.newline)
-            while piece[-1] in (dialect.delimiter, dialect.quote) and (more := self._text.read(1)):
-                piece += more
-                ends = more == dialect.newline
             is_open = bool(dialect.quote) and is_open_after(piece, dialect, is_open=is_open)
             self.number += ends
             if ends and not is_open:
                 return True
-            piece = self._text.readline(self._most)
+            rest = self._text.readline(self._most)
+            piece = piece[-1] + rest if rest and piece.endswith(dialect.delimiter) else rest
         return not is_open
+
+    def _past_quotes(self, piece: str, quote: str) -> str:
+        """A piece with what follows it, where it ends in quotes; of many in a row, one or two say the same."""
+        after, quotes = "", 0
+        while quote and (after or piece[-1]) == quote and (after := self._text.read(1)) == quote:
+            quotes += 1
+        return piece + quote * (quotes % 2) + after

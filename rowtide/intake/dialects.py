@@ -94,9 +94,11 @@ def fault_of(record: str, dialect: Dialect) -> tuple[int, str] | None:
     """Where a record's quoting goes wrong, and how; None where it does not."""
     quote, ends = re.escape(dialect.quote), re.escape(dialect.delimiter) + r"\r\n"
     quoted = re.compile(f"{quote}[^{quote}]*(?:{quote}{quote}[^{quote}]*)*{quote}")
+    spaced, ended = re.compile(rf"[ \t]+(?={quote})"), re.compile(f"[{ends}]|$")
+    ending, breaking = re.compile(f"[{ends}]"), re.compile(r"\r(?!\n|\r|$)|(?<!\r)\n(?!$)")
     place = 0
     while place < len(record):
-        if spaces := re.compile(rf"[ \t]+(?={quote})").match(record, place):
+        if spaces := spaced.match(record, place):
             if not dialect.skip_spaces:
                 return place, "spaces stand before the quote; if they mean nothing, say `source.skip_spaces: true`"
             place = spaces.end()
@@ -104,12 +106,12 @@ def fault_of(record: str, dialect: Dialect) -> tuple[int, str] | None:
             cell = quoted.match(record, place)
             if cell is None:
                 return place, "the quote that opens here is not closed"
-            if not re.compile(f"[{ends}]|$").match(record, cell.end()):
+            if not ended.match(record, cell.end()):
                 return cell.end() - 1, "a quote stands inside a quoted cell and is not doubled"
             place = cell.end()
         else:
-            place = found.start() if (found := re.compile(f"[{ends}]").search(record, place)) else len(record)
-        if lone := re.compile(r"\r(?!\n|\r|$)|(?<!\r)\n(?!$)").match(record, place):
+            place = found.start() if (found := ending.search(record, place)) else len(record)
+        if lone := breaking.match(record, place):
             return lone.start(), "a line break stands outside of quotes"
         place += 1
     return None

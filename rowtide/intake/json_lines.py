@@ -11,11 +11,13 @@ from rowtide.intake.exact_json import exactly
 from rowtide.intake.rows import BadRow, SourceRow
 
 HEAD_BYTES = 4096
+MARKS = (b",", b"[", b"{")  # a record has at most one value more than these; each takes a byte of the row too
+VALUE_BYTES = 64  # what Python needs for a value, beside its length
 BOM = b"\xef\xbb\xbf"
 
 
 def read_json_lines(file: Path, encoding: str | None, line_bytes: int) -> Iterator[tuple[int, SourceRow | BadRow]]:
-    """Every record, with its length in bytes. A line that is longer than `line_bytes` is not read."""
+    """Every record, with about how many bytes it takes. A line that is longer than `line_bytes` is not read."""
     with file.open("rb") as raw:
         known = encoding or encoding_of(raw.read(HEAD_BYTES))
         raw.seek(0)
@@ -28,8 +30,11 @@ def read_json_lines(file: Path, encoding: str | None, line_bytes: int) -> Iterat
                     line = lines.readline(line_bytes)
                 what = f"more than {line_bytes:,} bytes, which no row of limits.row_bytes can have"
                 yield line_bytes, BadRow(number, "too_large", what)
+            elif (values := sum(map(line.count, MARKS))) > line_bytes // 8:
+                what = f"more than {line_bytes // 8:,} values, which no row of limits.row_bytes can have"
+                yield VALUE_BYTES, BadRow(number, "too_large", what)
             elif not line.isspace():
-                yield len(line), _record(number, line.removeprefix(BOM) if number == 1 else line)
+                yield len(line) + VALUE_BYTES * values, _record(number, line.removeprefix(BOM) if number == 1 else line)
 
 
 class _Transcoded:

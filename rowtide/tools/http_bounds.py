@@ -1,39 +1,53 @@
-"""HTTP answers of strangers, of which no more is read than an honest one has to say."""
+"""HTTP answers of which no more is read than an honest one has to say."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import httpx2
 
-ANSWER_BYTES = 16_000_000
-STREAM = "text/event-stream"  # lasts as long as the session; each of its events is bounded by who reads it
-AS_IT_IS = {"accept-encoding": "identity"}  # a compressed answer says nothing of how long it is
+ANSWER_BYTES = 4_000_000
+STREAM = "text/event-stream"  # of a tool server, lasts as long as the session; who reads it bounds each of its events
 
 
-def bounded_client(headers: dict[str, str] | None = None, **more: Any) -> httpx2.AsyncClient:
-    """A client that breaks off an answer that is longer than ANSWER_BYTES, or that does not say how long it is."""
-    return httpx2.AsyncClient(headers={**(headers or {}), **AS_IT_IS}, event_hooks={"response": [_bound]}, **more)
+def bounded_client(*, streams: bool, **more: Any) -> httpx2.AsyncClient:
+    """A client that breaks off an answer that is longer than ANSWER_BYTES; a stream of events only with `streams`."""
+    return httpx2.AsyncClient(event_hooks=bounds(ANSWER_BYTES, streams=streams), **more)
 
 
-async def _bound(answer: httpx2.Response) -> None:
+def bounds(most: int, *, streams: bool, but: str = "\0") -> dict[str, list[Any]]:
+    """A client's hooks that break off an answer of more than `most` bytes; none from a path that ends in `but`."""
+    return {"request": [partial(_ask_plainly, but=but)], "response": [partial(_bound, most, streams=streams, but=but)]}
+
+
+async def _ask_plainly(request: httpx2.Request, *, but: str) -> None:
+    """Ask for it uncompressed: what is compressed does not say how long it is."""
+    if not request.url.path.endswith(but):
+        request.headers["accept-encoding"] = "identity"
+
+
+async def _bound(most: int, answer: httpx2.Response, *, streams: bool, but: str) -> None:
+    if answer.request.url.path.endswith(but):
+        return
     if (coding := answer.headers.get("content-encoding", "identity")) != "identity":
         raise httpx2.ReadError(f"an answer that is compressed ({coding[:40]}), which was not asked for and is not read")
-    if not answer.headers.get("content-type", "").startswith(STREAM):
+    if streams or not answer.headers.get("content-type", "").startswith(STREAM):
         assert isinstance(answer.stream, httpx2.AsyncByteStream)
-        answer.stream = _Bounded(answer.stream)
+        answer.stream = _Bounded(answer.stream, most)
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
+    def __init__(self, stream: httpx2.AsyncByteStream, most: int) -> None:
+        self._stream, self._most = stream, most
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         seen = 0
         async for piece in self._stream:
             seen += len(piece)
-            if seen > ANSWER_BYTES:
-                raise httpx2.ReadError(f"an answer of more than {ANSWER_BYTES:,} bytes, which is not read on")
+            if seen > self._most:
+                raise httpx2.ReadError(f"an answer of more than {self._most:,} bytes, which is not read on")
             yield piece
 
     async def aclose(self) -> None:
+        """Let go of the answer."""
         await self._stream.aclose()

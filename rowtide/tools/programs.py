@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rowtide import guardian
 
-LINE_BYTES = 16_000_000  # a longer line is no answer: the program is given up
+LINE_BYTES = 4_000_000  # a longer line is no answer: the program is given up
 LAST_WORDS_BYTES = 8000
 GRACE_SECONDS = 1.0  # for each of: it ends when nobody speaks to it, and when it is told to
 

@@ -76,7 +76,7 @@ async def _search(asking: _Asking, capability: str) -> list[ServerJson]:
     found: list[ServerJson] = []
     asked = {"search": capability.rpartition("/")[2], "version": "latest", "limit": str(PAGE_SERVERS)}
     url = asking.url.copy_with(path=f"{asking.url.path.rstrip('/')}/v0.1/servers")
-    async with bounded_client(timeout=ASK_SECONDS) as web:
+    async with bounded_client(streams=True, timeout=ASK_SECONDS) as web:
         for _ in range(MOST_PAGES):
             page = await _page(web, url.copy_merge_params(asked), asking)
             for listed in page.get("servers") or []:

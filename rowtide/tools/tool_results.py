@@ -6,7 +6,7 @@ same again as JSON, whole or in parts; the model reads it once, and what they sa
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 NOTHING = "[it said nothing]"
@@ -18,8 +18,7 @@ def as_text(blocks: Sequence[str], structured: object) -> str:
     """All that a tool said: its structured content as JSON, then every block that says something else."""
     if structured is None:
         return "\n".join(blocks) or NOTHING
-    known = {_canonical(value) for value in _values(structured)}
-    new = [block for block in blocks if not known & {_canonical(block), _canonical(_parsed(block))}]
+    new = [block for block in blocks if not _is_said(structured, {_canonical(block): block} | _as_json(block))]
     return "\n".join([written(structured), *new])
 
 
@@ -39,6 +38,18 @@ def mended(line: bytes) -> Any:
     except (ValueError, RecursionError):
         answers = BEGINNING.match(line)
         return {"id": int(answers[1])} if answers else None
+
+
+def _is_said(structured: object, said: Mapping[str, object]) -> bool:
+    """Whether structured content holds one of these values, each by its own JSON: 1 is not true."""
+    return _canonical(structured) in said or any(
+        value == other and _canonical(value) == name for value in _values(structured) for name, other in said.items()
+    )
+
+
+def _as_json(block: str) -> dict[str, object]:
+    parsed = _parsed(block)
+    return {_canonical(parsed): parsed}
 
 
 def _values(value: object) -> Iterator[object]:

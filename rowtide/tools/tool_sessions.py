@@ -175,7 +175,7 @@ async def _http(url: str, headers: dict[str, str], session: Session) -> AsyncGen
     session.is_remote = True
     limits = httpx2.Timeout(START_SECONDS, read=None)  # how long a call may take is not the transport's to say
     async with (
-        bounded_client(headers, timeout=limits) as web,
+        bounded_client(streams=False, headers=headers, timeout=limits) as web,
         streamable_http_client(url, http_client=web, max_sse_event_size=LINE_BYTES) as streams,
     ):
         yield streams

@@ -1,0 +1,174 @@
+"""Records of a Parquet file, read so that a small file cannot fill memory.
+
+What a file says of itself is looked at before it is read: how long its columns are when they are unpacked, and how many
+values their lists hold. Texts that a file holds once and repeats are unpacked row by row.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rowtide.errors import UserMistake
+from rowtide.intake.rows import BadRow, SourceRow
+from rowtide.intake.values import Unreadable, plain_row
+
+BATCH_ROWS = 256  # read at once: a page's end is seen after so many at the latest
+AT_ONCE_BYTES = 16_000_000  # the same in bytes, where rows are long
+COLUMN_BYTES = 128_000_000  # a column of a row group may be longer only if the file is not so much shorter:
+MOST_PACKED = 100
+READ_BYTES = 1 << 20  # of a column, read ahead
+REPEATED_BYTES = AT_ONCE_BYTES // BATCH_ROWS  # a text so long that repeating it in each row of a batch is too much
+TEXTS = {"STRING", "NONE", "JSON", "ENUM"}  # what a column of bytes may be that is read as a dictionary
+OF_MAP = ".key_value."  # in the path of a map's column, which cannot be read as a dictionary
+VALUE_BYTES = 64  # what Python needs for a value, beside its length
+
+
+def read_parquet(file: Path, row_bytes: int) -> Iterator[tuple[int, SourceRow | BadRow]]:
+    """Every record, with about how many bytes it takes. A row that is longer than `row_bytes` is set aside.
+
+    Raises UserMistake for a file that is none, or that unpacks to far more than it is.
+    """
+    number = 0
+    try:
+        for batch in _batches(file):
+            for weight, row in _rows_of(batch, row_bytes):
+                number += 1
+                yield weight, _plain(number, row)
+    except pa.ArrowException as error:
+        raise UserMistake(f"row {number + 1:,} cannot be read: {error}", file=file) from None
+
+
+def columns_of(file: Path) -> list[str]:
+    """The names of its columns. Raises UserMistake."""
+    return list(_opened(file).schema_arrow.names)
+
+
+def first_rows(file: Path, row_bytes: int) -> list[Mapping[str, object]]:
+    """Its first rows, as far as they can be read."""
+    found: list[Mapping[str, object]] = []
+    seen = 0
+    for weight, row in chain.from_iterable(_rows_of(batch, row_bytes) for batch in islice(_batches(file), 1)):
+        if not isinstance(row, BadRow | str):
+            found.append(row)
+        if (seen := seen + weight) > AT_ONCE_BYTES:
+            break
+    return found
+
+
+def _opened(file: Path, repeated: list[str] | None = None) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file, buffer_size=READ_BYTES, read_dictionary=repeated)
+    except (pa.ArrowException, OSError) as error:
+        raise UserMistake(f"not a Parquet file: {error}", file=file) from None
+
+
+def _batches(file: Path) -> Iterator[pa.RecordBatch]:
+    parquet = _opened(file)
+    groups = range(parquet.metadata.num_row_groups)
+    for group in groups:
+        _check(parquet, group, file)
+    repeated = sorted({name for group in groups for name in _repeated(parquet, group) if OF_MAP not in name})
+    parquet = _opened(file, repeated) if repeated else parquet
+    for group in groups:
+        yield from parquet.iter_batches(batch_size=_rows_at_once(parquet, group), row_groups=[group])
+
+
+def _check(parquet: pq.ParquetFile, group: int, file: Path) -> None:
+    """Refuse a column that is short in the file and long in memory."""
+    for number, column in _columns(parquet, group):
+        says = _unpacked(parquet, number, column)
+        if says > max(COLUMN_BYTES, MOST_PACKED * column.total_compressed_size):
+            raise UserMistake(
+                f"the column {column.path_in_schema!r} has {column.total_compressed_size:,} bytes in row group "
+                f"{group + 1}, and says that it unpacks to {says:,}; write it in smaller row groups, if that is meant",
+                file=file,
+            )
+
+
+def _repeated(parquet: pq.ParquetFile, group: int) -> Iterator[str]:
+    """The columns of texts that the file may hold once for many rows."""
+    for number, column in _columns(parquet, group):
+        is_text = column.physical_type == "BYTE_ARRAY" and parquet.schema.column(number).logical_type.type in TEXTS
+        if is_text and column.has_dictionary_page and column.total_uncompressed_size > REPEATED_BYTES:
+            yield column.path_in_schema
+
+
+def _rows_at_once(parquet: pq.ParquetFile, group: int) -> int:
+    if any(OF_MAP in name for name in _repeated(parquet, group)):
+        return 1
+    rows = parquet.metadata.row_group(group).num_rows
+    unpacked = sum(_unpacked(parquet, number, column) for number, column in _columns(parquet, group))
+    return max(1, min(BATCH_ROWS, AT_ONCE_BYTES * rows // max(unpacked, 1)))
+
+
+def _unpacked(parquet: pq.ParquetFile, number: int, column: Any) -> int:
+    """How many bytes a column's values take at least: what the file says, or what so many values of its kind take."""
+    known = parquet.schema.column(number)
+    fixed = known.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 8 * (known.max_repetition_level > 0)
+    return max(column.total_uncompressed_size, column.num_values * fixed)
+
+
+def _columns(parquet: pq.ParquetFile, group: int) -> Iterator[tuple[int, Any]]:
+    found = parquet.metadata.row_group(group)
+    return ((number, found.column(number)) for number in range(found.num_columns))
+
+
+def _rows_of(batch: pa.RecordBatch, row_bytes: int) -> Iterator[tuple[int, Mapping[str, object] | BadRow | str]]:
+    """A batch's rows, each with its weight; of one with a value that Python has no room for, what is wrong with it."""
+    width = sum(map(_width, batch.columns))
+    if width <= AT_ONCE_BYTES:
+        try:
+            rows = batch.to_pylist()
+        except (ValueError, OverflowError, pa.ArrowException):
+            rows = [_row_of(batch, number) for number in range(len(batch))]
+        weight = 4 * width // max(len(batch), 1) + VALUE_BYTES * batch.num_columns
+        yield from ((weight, row) for row in rows)
+        return
+    for number in range(len(batch)):
+        width = sum(_width(column.slice(number, 1)) for column in batch.columns)
+        if width > row_bytes:
+            what = f"more than {row_bytes:,} bytes, which no row of limits.row_bytes can have"
+            yield VALUE_BYTES, BadRow(0, "too_large", what)
+        else:
+            yield 4 * width + VALUE_BYTES * batch.num_columns, _row_of(batch, number)
+
+
+def _width(values: Any) -> int:
+    """How many bytes values take once they are unpacked."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        if not (pa.types.is_primitive(kind.value_type) or len(values.dictionary) == 0):
+            lengths = pc.take(pc.binary_length(values.dictionary), values.indices)
+            return pc.sum(lengths).as_py() or 0
+        return values.indices.nbytes
+    if isinstance(values, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray) and not pa.types.is_map(kind):
+        return 4 * len(values) + _width(values.flatten())
+    if isinstance(values, pa.StructArray):
+        return sum(map(_width, values.flatten()))
+    return values.nbytes
+
+
+def _row_of(batch: pa.RecordBatch, number: int) -> Mapping[str, object] | str:
+    found: dict[str, object] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            found[name] = column[number].as_py()
+        except (ValueError, OverflowError, pa.ArrowException) as error:
+            return f"column {name!r}: {error}"
+    return found
+
+
+def _plain(number: int, values: Mapping[str, object] | BadRow | str) -> SourceRow | BadRow:
+    if isinstance(values, BadRow):
+        return BadRow(number, values.reason, values.detail)
+    if isinstance(values, str):
+        return BadRow(number, "unreadable_value", values)
+    try:
+        return SourceRow(number, plain_row(values))
+    except Unreadable as error:
+        return BadRow(number, "unreadable_value", str(error))

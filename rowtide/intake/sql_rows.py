@@ -1,0 +1,161 @@
+"""Rows of a query, as its driver gives them; no more of them at once than memory holds.
+
+PostgreSQL is asked to leave out a cell that is longer than any row may be, before it is sent; SQLite, not to read it.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from rowtide.errors import UserMistake
+from rowtide.intake.rows import BadRow, SourceRow
+from rowtide.intake.values import Unreadable, plain_row
+from rowtide.job.job_file import JOB_FILE, line_of
+
+FIRST_ROWS = 256
+FETCHED_ROWS = 64  # at the most, from one answer of a server to the next
+FETCHED_BYTES = 4_000_000  # of one answer, where rows are alike
+SQLITE_CELL_BYTES = 64_000_000
+VALUE_BYTES = 64  # what Python needs for a value, beside its length
+TOO_LONG = "rowtide_too_long"
+# PostgreSQL's types whose values may be of any length: text, varchar, char, bytea; json and xml, which may hold spaces.
+LONG_TYPES = {25: 1, 1043: 1, 1042: 1, 17: 1, 114: 8, 142: 8, 3802: 8}
+
+
+class Sql:
+    """A query's rows; `url` is filled in, and never shown with its password."""
+
+    def __init__(self, url: str, query: str, folder: Path, row_bytes: int) -> None:
+        self._url, self._query, self._row_bytes = url, query, row_bytes
+        self._shown, self._folder = without_password(url), folder
+        self.columns: list[str] = []
+        """The names of its columns, once a row was read."""
+
+    def first(self) -> Iterator[Mapping[str, object]]:
+        """Its first rows, as many as are looked at before a run begins."""
+        weight = 0
+        for row in islice(self.values(), FIRST_ROWS):
+            weight += weight_of(row)
+            if row is not None:
+                yield row
+            if weight > FETCHED_BYTES:
+                return
+
+    def records(self) -> Iterator[tuple[int, SourceRow | BadRow]]:
+        """Each row as a record, with about how many bytes it takes. Raises UserMistake with the query's place."""
+        for number, row in enumerate(self.values(), 1):
+            if row is None or (weight := weight_of(row)) > self._row_bytes * 8 + VALUE_BYTES * len(row):
+                what = f"more than {self._row_bytes:,} bytes, which is what limits.row_bytes allows"
+                yield VALUE_BYTES, BadRow(number, "too_large", what)
+            else:
+                yield weight, _plain(number, row)
+
+    def values(self) -> Iterator[Mapping[str, object] | None]:
+        """Each row as the driver gives it; None for one with a cell that is longer than any row may be."""
+        number = 0
+        try:
+            engine = create_engine(self._url)
+            try:
+                with engine.connect().execution_options(stream_results=True) as connection:
+                    for row in self._rows(connection):
+                        number += 1
+                        yield row
+            finally:
+                engine.dispose()
+        except (SQLAlchemyError, ModuleNotFoundError, ValueError, OverflowError) as error:
+            words = str(getattr(error, "orig", None) or error).replace(self._url, self._shown)
+            after = f" after row {number:,}" if number else ""
+            raise self._mistake(f"the query failed{after}: {words}") from None
+
+    def _rows(self, connection: Connection) -> Iterator[Mapping[str, object] | None]:
+        query, most = self._query, FETCHED_ROWS
+        if connection.dialect.name == "postgresql":
+            query = self._without_long_cells(connection)
+        elif connection.dialect.name == "sqlite":
+            most = 1  # there is no server to wait for
+            raw: Any = connection.connection.dbapi_connection
+            raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SQLITE_CELL_BYTES)
+        found = connection.execute(text(query))
+        names, at_once = list(found.keys()), 1
+        self._check_names(names)
+        while rows := found.fetchmany(at_once):
+            weight = 0
+            self.columns = [name for name in names if name != TOO_LONG]
+            for row in rows:
+                values = dict(zip(names, row, strict=True))
+                weight += weight_of(values)
+                yield None if values.pop(TOO_LONG, False) else values
+            fit = at_once * FETCHED_BYTES // max(weight, 1)
+            at_once = max(1, min(2 * at_once, fit, most))
+
+    def _without_long_cells(self, connection: Connection) -> str:
+        """The query, asked so that a cell that is too long is not sent; as it is, where it cannot be asked so."""
+        inner = f"({self._query.rstrip().rstrip(';')}\n) AS q"
+        try:
+            probe = connection.execute(text(f"SELECT * FROM {inner} LIMIT 0"))
+        except SQLAlchemyError:
+            connection.rollback()  # no query that may stand within another; or it is wrong, and says so by itself
+            return self._query
+        description: Any = probe.cursor.description if probe.cursor else ()
+        columns = [(each.name, LONG_TYPES.get(each.type_code)) for each in description]
+        probe.close()
+        self._check_names([name for name, _ in columns])
+        if TOO_LONG in dict(columns) or not any(dict(columns).values()):
+            return self._query
+        cells, tests = [], []
+        for name, times in columns:
+            cell = f"q.{_quoted(name)}"
+            if times:
+                is_long = f"octet_length({cell if times == 1 else f'CAST({cell} AS text)'}) > {times * self._row_bytes}"
+                tests.append(f"coalesce({is_long}, false)")
+                cell = f"CASE WHEN {is_long} THEN NULL ELSE {cell} END AS {_quoted(name)}"
+            cells.append(cell)
+        return f"SELECT {', '.join(cells)}, {' OR '.join(tests)} AS {TOO_LONG} FROM {inner}"
+
+    def _check_names(self, names: list[str]) -> None:
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise self._mistake(f"the query gives two columns the name {twice!r}; give one another name with AS")
+
+    def _mistake(self, what: str) -> UserMistake:
+        line = line_of(self._folder, "source", "query") if (self._folder / JOB_FILE).is_file() else None
+        place = f"{self._folder / JOB_FILE}" if line else self._shown
+        return UserMistake(what if not line else f"{self._shown}: {what}", file=place, line=line, key="source.query")
+
+
+def weight_of(value: object) -> int:
+    """About how many bytes a value takes, and all in it."""
+    match value:
+        case str() | bytes() | bytearray() | memoryview():
+            return VALUE_BYTES + len(value)
+        case Mapping():
+            return VALUE_BYTES + sum(VALUE_BYTES + weight_of(each) for each in value.values())
+        case list() | tuple():
+            return VALUE_BYTES + sum(map(weight_of, value))
+        case _:
+            return VALUE_BYTES
+
+
+def without_password(url: str) -> str:
+    """A database's URL as it may be shown."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url.partition(":")[0] + "://…"
+
+
+def _quoted(name: str) -> str:
+    """A column's name as PostgreSQL takes it, in a text of SQLAlchemy's."""
+    return '"{}"'.format(name.replace('"', '""').replace(":", "\\:"))
+
+
+def _plain(number: int, values: Mapping[str, object]) -> SourceRow | BadRow:
+    try:
+        return SourceRow(number, plain_row(values))
+    except Unreadable as error:
+        return BadRow(number, "unreadable_value", str(error))
