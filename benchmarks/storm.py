@@ -1,4 +1,6 @@
-"""A storm of signed webhooks, with the receiver and the worker killed again and again: `python -m benchmarks.storm`.
+"""A storm of signed webhooks, with the receiver and the worker killed again and again, and strangers beside.
+
+`python -m benchmarks.storm [MESSAGES] [STRANGERS]`.
 
 Senders do what senders do: what was not answered is signed afresh and sent again, under the same id. The worker goes
 on with the runs it began and flushes what waits. At the end everything is counted, from the ledger and from the sink,
@@ -31,10 +33,12 @@ from standardwebhooks import Webhook
 
 from benchmarks.running import JOBS
 from benchmarks.servers import servers
+from benchmarks.storm_strangers import Seen, besiege, report, watch
 from rowtide.ledger.ledger import Ledger, ledger_url
 
 MESSAGES = 50_000
 SENDERS = 64
+STRANGERS = 2000
 KILLS_OF_RECEIVER, KILLS_OF_WORKER = 4, 3
 SECRET, STRANGER = (f"whsec_{base64.b64encode(bytes([n]) * 32).decode()}" for n in (1, 2))
 OURS, THEIRS = Webhook(SECRET), Webhook(STRANGER)
@@ -50,6 +54,10 @@ class Storm:
 
     letters: list[tuple[str, str]]
     """(message id, kind): good, repeated, forged, stale."""
+    strangers: int = 0
+    seen: Seen = field(default_factory=Seen)
+    receiver: list[int] = field(default_factory=list[int])
+    """Its process, while it lives."""
     answers: Counter[str] = field(default_factory=Counter[str])
     unanswered: int = 0
     kills: Counter[str] = field(default_factory=Counter[str])
@@ -60,10 +68,11 @@ class Storm:
 def main() -> None:
     """Let it storm, and print what came of it."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else MESSAGES
+    strangers = int(sys.argv[2]) if len(sys.argv) > 2 else STRANGERS
     with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as environment:
         place = Path(folder)
         _job(place)
-        storm = Storm(_letters(count))
+        storm = Storm(_letters(count), strangers)
         environment = {
             **environment,
             "ROWTIDE_HOME": str(place / "home"),
@@ -102,7 +111,9 @@ async def _storm(storm: Storm, place: Path, environment: dict[str, str]) -> floa
     worker = asyncio.create_task(
         _keep_alive(storm, WORKER, place, environment, KILLS_OF_WORKER, lambda life: _is_at_work(place / "home", life))
     )
-    sending = asyncio.create_task(_send(storm, place / "home"))
+    beside = [watch(PORT, storm.receiver, storm.seen), besiege(PORT, storm.strangers, storm.seen)]
+    beside = [asyncio.create_task(each) for each in beside]
+    sending = asyncio.create_task(_send(storm, place / "home", beside))
     await asyncio.wait([sending, receiver, worker], return_when=asyncio.FIRST_COMPLETED)
     for each in (receiver, worker):
         each.cancel()
@@ -110,11 +121,13 @@ async def _storm(storm: Storm, place: Path, environment: dict[str, str]) -> floa
     return sending.result()
 
 
-async def _send(storm: Storm, home: Path) -> float:
+async def _send(storm: Storm, home: Path, beside: list[asyncio.Task[None]]) -> float:
     await _until_it_answers()
     begun = time.monotonic()
     await asyncio.gather(*(_sender(storm) for _ in range(SENDERS)))
     seconds = time.monotonic() - begun
+    for each in beside:
+        each.cancel()
     await _until_nothing_waits(home)
     return seconds
 
@@ -135,6 +148,8 @@ async def _keep_alive(
     with (place / f"{command[3]}.log").open("ab") as log:
         for life in range(kills + 1):
             process = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)
+            if command is RECEIVER:
+                storm.receiver[:] = [process.pid]
             try:
                 while life == kills or not is_time(life + 1):
                     await asyncio.sleep(0.05)
@@ -244,6 +259,7 @@ def _report(storm: Storm, seconds: float, home: Path, count: int, *, billed: int
         "loaded but not in the sink": settled["loaded"] - len(written),
         "micro-dollars billed and not filed": billed - filed,
         "kills left out": KILLS_OF_RECEIVER + KILLS_OF_WORKER - sum(storm.kills.values()),
+        **report(storm.seen, (home.parent / "serve.log").stat().st_size),
     }
     for name, found in faults.items():
         print(f"{name:<44}{found:>8,}")
