@@ -143,8 +143,8 @@ def _width(values: Any) -> int:
     kind = values.type
     if pa.types.is_dictionary(kind):
         if not (pa.types.is_primitive(kind.value_type) or len(values.dictionary) == 0):
-            lengths = pc.take(pc.binary_length(values.dictionary), values.indices)
-            return pc.sum(lengths).as_py() or 0
+            lengths = pc.take(pc.call_function("binary_length", [values.dictionary]), values.indices)
+            return pc.call_function("sum", [lengths]).as_py() or 0
         return values.indices.nbytes
     if isinstance(values, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray) and not pa.types.is_map(kind):
         return 4 * len(values) + _width(values.flatten())
