@@ -40,6 +40,27 @@ def test_a_warning_fails_no_row(tmp_path: Path) -> None:
     assert failures(tmp_path, IN_SET + "  severity: warning\n", code=["zz"]) == {}
 
 
+CANNOT_BE_ASKED: list[tuple[str, object, object]] = [
+    ("expect_column_values_to_be_between\n  kwargs: {column: code, min_value: 0, max_value: 50}", 5, "many"),
+    ("expect_column_values_to_match_json_schema\n  kwargs: {column: code, json_schema: {type: object}}", "{}", "{"),
+    ("expect_column_values_to_be_dateutil_parseable\n  kwargs: {column: code}", "2020-01-01", 10**30),
+    ("expect_column_values_to_match_strftime_format\n  kwargs: {column: code, strftime_format: '%Y'}", "2020", 2020),
+    ("expect_column_pair_values_a_to_be_greater_than_b\n  kwargs: {column_A: code, column_B: share}", 2, "two"),
+]
+
+
+@pytest.mark.parametrize(("rule", "good", "bad"), CANNOT_BE_ASKED)
+def test_a_row_that_an_expectation_raises_on_fails_alone_and_most_rows_stop_the_run(
+    tmp_path: Path, rule: str, good: object, bad: object
+) -> None:
+    column = [bad if n in (3, 77, 119) else good for n in range(120)]
+    found = failures(tmp_path, f"- type: {rule}", code=column, share=[1] * 120)
+    assert list(found) == [10**10 + n for n in (3, 77, 119)]
+    assert all(" cannot be judged: " in each for (each,) in found.values())
+    with pytest.raises(UserMistake, match="cannot be judged: .*; 20 of the first 20 rows are like that"):
+        failures(tmp_path, f"- type: {rule}", code=[bad] * 120, share=[1] * 120)
+
+
 def test_lists_in_an_answer_do_not_trouble_a_gate(tmp_path: Path) -> None:
     about_tags = "- type: expect_column_value_lengths_to_be_between\n  kwargs: {column: tags, min_value: 3}\n"
     assert failures(tmp_path, IN_SET + about_tags, code=["a"], tags=[["x", "y"]]) == {}

@@ -9,10 +9,13 @@ import pandas as pd
 
 from rowtide.errors import UserMistake
 from rowtide.gates.gates import Expectation, Suite, as_suite, great_expectations, quiet_context, trouble_of
+from rowtide.job.job_code import FIRST_ROWS, is_everybodys, plain
 from rowtide.tools.tool_rules import cut
 
 ROW = "rowtide_row_no"  # no column of anybody's
 GOT = 200  # characters of a value that are told
+MOST_ASKED = 1000  # times that one expectation is asked of parts of a page: a minute
+Rows = Sequence[tuple[int, dict[str, Any]]]  # (row_no, values)
 
 
 @dataclass(frozen=True)
@@ -37,30 +40,59 @@ class Pages:
         self._file, self._by_place = suite.file, {each.place: each for each in expectations}
         self._columns = list(dict.fromkeys(column for each in expectations for column in each.columns))
 
-    def judge(self, rows: Sequence[tuple[int, dict[str, Any]]]) -> list[Found]:
-        """Judge a page of (row_no, values). Raises UserMistake for an expectation that its values do not go with."""
+    def judge(self, rows: Rows) -> list[Found]:
+        """Judge a page of (row_no, values). A row that an expectation cannot be asked of fails it; raises UserMistake
+        where that is most rows."""
         if not self._by_place or not rows:
             return []
+        return [self._found(each, rows) for each in self._ask(self._suite, rows)]
+
+    def _ask(self, suite: Any, rows: Rows) -> list[Any]:
         wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": [ROW]}
         batch = self._pages.get_batch(batch_parameters={"dataframe": self._frame(rows)})
-        found = batch.validate(self._suite, result_format=wanted)
-        return [self._found(each, len(rows)) for each in found.results]
+        return batch.validate(suite, result_format=wanted).results
 
     def _frame(self, rows: Sequence[tuple[int, dict[str, Any]]]) -> pd.DataFrame:
         columns = {name: _plain([values.get(name) for _, values in rows]) for name in self._columns}
         return pd.DataFrame({ROW: [row_no for row_no, _ in rows], **columns})
 
-    def _found(self, each: Any, rows: int) -> Found:
+    def _found(self, each: Any, rows: Rows) -> Found:
         expectation = self._by_place[each.expectation_config.meta["n"]]
-        if trouble := trouble_of(each):
-            raise UserMistake(f"{expectation.words} cannot be judged: {trouble}", file=self._file)
-        asked = int(each.result.get("element_count", rows)) - int(each.result.get("missing_count") or 0)
+        if trouble_of(each):
+            return self._apart(expectation, rows)
+        asked = int(each.result.get("element_count", len(rows))) - int(each.result.get("missing_count") or 0)
         failed: dict[int, str] = {}
         for row in each.result.get("unexpected_index_list") or []:
             column = expectation.kwargs.get("column")
             got = f", got {cut(repr(row[column]), GOT)}" if column in row else ""
             failed[int(row[ROW])] = expectation.words + got
         return Found(expectation, asked, failed)
+
+    def _apart(self, expectation: Expectation, rows: Rows) -> Found:
+        """Judge a page by halves, and theirs, until the rows stand alone that the expectation cannot be asked of."""
+        suite = as_suite(great_expectations(), [expectation], self._file)
+        first, rest = rows[:FIRST_ROWS], rows[FIRST_ROWS:]
+        pieces = [rest, *([each] for each in reversed(first))] if rest else [[each] for each in first]
+        whole, tried, alone = Found(expectation, 0), 0, 0
+        for tried in range(1, MOST_ASKED + 1):
+            if not pieces:
+                return whole
+            piece = pieces.pop()
+            [each] = self._ask(suite, piece)
+            trouble = trouble_of(each)
+            if trouble and len(piece) > 1:
+                pieces += [piece[len(piece) // 2 :], piece[: len(piece) // 2]]
+            elif trouble:
+                alone += 1
+                why = {piece[0][0]: f"{expectation.words} cannot be judged: {plain(trouble)}"}
+                whole = Found(expectation, whole.judged + 1, whole.failed | why)
+                if is_everybodys(alone, tried, are_all=tried == len(rows)):
+                    break
+            else:
+                found = self._found(each, piece)
+                whole = Found(expectation, whole.judged + found.judged, whole.failed | found.failed)
+        said = next(reversed(whole.failed.values()))
+        raise UserMistake(f"{said}; {alone:,} of the first {tried:,} rows are like that", file=self._file)
 
 
 def _plain(column: list[object]) -> list[object] | pd.Series:
