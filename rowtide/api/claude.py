@@ -62,7 +62,7 @@ class Claude:
     def __init__(self, api_key: str, base_url: str, api: str | None = None) -> None:
         self.api = api or named(base_url)
         """What it is known by in the ledger."""
-        hooks = bounds(ANSWER_BYTES, streams=True, but="/results")  # results go to disk, however long
+        hooks = bounds(ANSWER_BYTES, streams=True, packed=True, but="/results")  # results go to disk, however long
         http = anthropic.DefaultAsyncHttpxClient(verify=_tls(), event_hooks=hooks)
         self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
 
@@ -97,7 +97,7 @@ class Claude:
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
             if _never_left(error):
                 return Refused(NOT_SENT, f"no connection: {error.__cause__ or error}")
-            return Unknown(f"{type(error).__name__}: {error}")
+            return Unknown(_said(error))
         except NO_JSON as error:
             return Unknown(f"an answer that is no batch: {error!r:.300}")
 
@@ -119,7 +119,7 @@ class Claude:
         except (anthropic.APIError, httpx2.HTTPError) as error:
             if _never_left(error):
                 return TurnedAway(NOT_SENT, "timeout_error", f"no connection: {error.__cause__ or error}")
-            return Unknown(f"{type(error).__name__}: {error}")
+            return Unknown(_said(error))
         except NO_STREAM as error:
             return Unknown(f"a stream that is none: {error!r:.300}")
 
@@ -266,13 +266,18 @@ def _raise(error: Exception) -> NoReturn:
         if refusal or error.status_code == 402:
             raise StoppedByWorld(refused_words(error.status_code, words)) from None
     else:
-        words, after = f"{type(error).__name__}: {error}", None
+        words, after = _said(error), None
     raise WorldError(f"the API did not answer as it should: {words}", retry_after_seconds=after) from error
 
 
 def _never_left(error: Exception) -> bool:
     """Whether there was no connection, so that nothing went out."""
     return isinstance(error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+
+
+def _said(error: Exception) -> str:
+    """What went wrong on the way: the SDK says `Connection error.`, and has what it was as the cause."""
+    return f"{type(error).__name__}: {str(error.__cause__ or '') or error}"
 
 
 def _kind(error: anthropic.APIStatusError) -> str:

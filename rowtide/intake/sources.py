@@ -7,7 +7,7 @@ source that cannot be read at all is the user's mistake, named with its file.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 from rowtide.database_url import database_url
@@ -77,13 +77,21 @@ def shape_of(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> 
         return Shape(names, [each for each in notes if each])
     if kind == "parquet":
         return Shape(columns_of(file), conversions(first_rows(file, ROW_BYTES * ESCAPED)))
-    first = list(islice(read_json_lines(file, spec.encoding, ROW_BYTES * ESCAPED), SEEN_ROWS))
-    read = [record.values for _, record in first if isinstance(record, SourceRow)]
-    if not read:
-        bad = next((record for _, record in first if isinstance(record, BadRow)), None)
+    return Shape(_names(read_json_lines(file, spec.encoding, ROW_BYTES * ESCAPED), describe(spec, folder)))
+
+
+def _names(records: Weighed, file: str) -> list[str]:
+    """The names in the first records, of which no more than one is held. Raises UserMistake where none can be read."""
+    names, bad = dict[str, None](), None
+    for _, record in islice(records, SEEN_ROWS):
+        if isinstance(record, SourceRow):
+            names |= dict.fromkeys(record.values)
+        else:
+            bad = bad or record
+    if not names:
         why = f": line {bad.line}: {bad.detail}" if bad else ""
-        raise UserMistake(f"holds no record that can be read{why}", file=describe(spec, folder))
-    return Shape(list(dict.fromkeys(chain.from_iterable(read))))
+        raise UserMistake(f"holds no record that can be read{why}", file=file)
+    return list(names)
 
 
 def source_of(own: SourceSpec, path: str | None, folder: Path, environment: Mapping[str, str]) -> SourceSpec:

@@ -15,21 +15,21 @@ def bounded_client(*, streams: bool, **more: Any) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(event_hooks=bounds(ANSWER_BYTES, streams=streams), **more)
 
 
-def bounds(most: int, *, streams: bool, but: str = "\0") -> dict[str, list[Any]]:
-    """A client's hooks that break off an answer of more than `most` bytes; none from a path that ends in `but`."""
-    return {"request": [partial(_ask_plainly, but=but)], "response": [partial(_bound, most, streams=streams, but=but)]}
+def bounds(most: int, *, streams: bool, packed: bool = False, but: str = "\0") -> dict[str, list[Any]]:
+    """A client's hooks that break off an answer of more than `most` bytes, as sent; none from a path that ends in
+    `but`. Only with `packed` may it be compressed: what is compressed does not say how long it is."""
+    bound = partial(_bound, most, streams=streams, packed=packed, but=but)
+    return {"request": [] if packed else [_ask_plainly], "response": [bound]}
 
 
-async def _ask_plainly(request: httpx2.Request, *, but: str) -> None:
-    """Ask for it uncompressed: what is compressed does not say how long it is."""
-    if not request.url.path.endswith(but):
-        request.headers["accept-encoding"] = "identity"
+async def _ask_plainly(request: httpx2.Request) -> None:
+    request.headers["accept-encoding"] = "identity"
 
 
-async def _bound(most: int, answer: httpx2.Response, *, streams: bool, but: str) -> None:
+async def _bound(most: int, answer: httpx2.Response, *, streams: bool, packed: bool, but: str) -> None:
     if answer.request.url.path.endswith(but):
         return
-    if (coding := answer.headers.get("content-encoding", "identity")) != "identity":
+    if (coding := answer.headers.get("content-encoding", "identity")) != "identity" and not packed:
         raise httpx2.ReadError(f"an answer that is compressed ({coding[:40]}), which was not asked for and is not read")
     if streams or not answer.headers.get("content-type", "").startswith(STREAM):
         assert isinstance(answer.stream, httpx2.AsyncByteStream)
