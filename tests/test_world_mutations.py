@@ -21,8 +21,8 @@ from emulator.server import start
 from rowtide.agent.policies import Do
 from rowtide.agent.results import Replied, Unanswered, parse_body, parse_line
 from rowtide.errors import RowtideError, UserMistake
+from rowtide.intake.heads import check_id
 from rowtide.intake.messages import Door, Refused, cloud_event_id, message_of, parsed
-from rowtide.intake.signatures import check_id
 from rowtide.ladder.pricing import Usage
 
 ROUNDS = int(os.environ.get("ROWTIDE_MUTATIONS", "1"))
