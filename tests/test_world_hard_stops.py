@@ -43,8 +43,11 @@ def test_a_run_that_is_killed_takes_its_own_prefect_server_and_its_emulator_alon
                     found.append(each)
         return found
 
-    wait_until(lambda: run.poll() is not None or list(home.rglob("ledger.db")))  # Prefect's server serves it by then
-    assert any("create_app" in " ".join(each.cmdline()) for each in started())
+    def serves() -> bool:
+        return any("create_app" in " ".join(each.cmdline()) for each in started())
+
+    wait_until(lambda: run.poll() is not None or (list(home.rglob("ledger.db")) and serves()))
+    assert run.poll() is None
     run.kill()
     run.wait()
     wait_until(lambda: not started())

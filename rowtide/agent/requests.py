@@ -247,4 +247,4 @@ def custom_id(tag: str, row_no: int) -> str:
 def row_no_of(custom_id: str, tag: str) -> int | None:
     """The row a custom_id of this batch names, or None when it is not of this batch."""
     head, _, number = custom_id.rpartition("-")
-    return int(number) if head == tag and number.isascii() and number.isdigit() and len(number) <= 18 else None
+    return int(number) if head == tag and number.isascii() and number.isdigit() and len(number) <= 19 else None

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from rowtide.job.on_call import checked_owner, checked_runbook
 
@@ -18,8 +18,16 @@ Lane = Literal["batch", "live", "stream", "sequential"]
 
 MOST = 1_000_000_000  # of anything that is counted: more is a slip of the hand
 
+EXPONENT = re.compile(r"[0-9]{1,20}[eE][-+]?[0-9]{1,3}")
 Whole = Annotated[int, Field(strict=True, le=MOST)]
-Real = Annotated[float, Field(strict=True, le=MOST, allow_inf_nan=False)]
+
+
+def _number_in_text(value: object) -> object:
+    """`1e-6` is a text to YAML 1.1, for want of a point, and a number to whoever wrote it."""
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+
+
+Real = Annotated[float, BeforeValidator(_number_in_text), Field(strict=True, le=MOST, allow_inf_nan=False)]
 Remember = bool | float
 
 
