@@ -1,14 +1,14 @@
 """A job says what it needs; the registry says who does it, and what was found is pinned."""
 
-import threading
 from collections.abc import Generator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
 import pytest
+from listening import Handler, listening
 
 from rowtide.errors import UserMistake, WorldError
 from rowtide.job.job import ToolServerSpec
@@ -112,34 +112,24 @@ async def test_no_registry_at_all_is_a_mistake_of_the_job() -> None:
         await found(registry="other.yaml", capability="x")
 
 
-class registry_of:  # it is used as a function is
+@contextmanager
+def registry_of(*servers: dict[str, Any], meta: dict[str, Any] | None = None, status: int = 200) -> Generator[str]:
     """A server that speaks the MCP registry's API, two servers a page."""
 
-    def __init__(self, *servers: dict[str, Any], meta: dict[str, Any] | None = None, status: int = 200) -> None:
-        class Answers(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                asked = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
-                at = int(asked.get("cursor", 0))
-                hits = [each for each in servers if asked["search"] in each["name"]]
-                page = [{"server": each, "_meta": {OFFICIAL: meta or {}}} for each in hits[at : at + 2]]
-                more = {"nextCursor": str(at + 2)} if at + 2 < len(hits) else {}
-                is_it = urlsplit(self.path).path == "/v0.1/servers"
-                self.send_response(status if is_it else 404)
-                self.end_headers()
-                self.wfile.write(orjson.dumps({"servers": page, "metadata": {"count": len(page), **more}}))
+    class Answers(Handler):
+        def do_GET(self) -> None:
+            asked = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
+            at = int(asked.get("cursor", 0))
+            hits = [each for each in servers if asked["search"] in each["name"]]
+            page = [{"server": each, "_meta": {OFFICIAL: meta or {}}} for each in hits[at : at + 2]]
+            more = {"nextCursor": str(at + 2)} if at + 2 < len(hits) else {}
+            is_it = urlsplit(self.path).path == "/v0.1/servers"
+            self.send_response(status if is_it else 404)
+            self.end_headers()
+            self.wfile.write(orjson.dumps({"servers": page, "metadata": {"count": len(page), **more}}))
 
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-
-    def __enter__(self) -> str:
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    with listening(Answers) as url:
+        yield url
 
 
 def like(name: str) -> dict[str, Any]:

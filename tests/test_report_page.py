@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -58,24 +58,24 @@ def drawn(ledger: Ledger, run: Run, **golden: Any) -> str:
     return page(*told(ledger, run, **golden), now=NOW + timedelta(hours=1))
 
 
-def hostile_run(ledger: Ledger) -> Run:
+def hostile_run(ledger: Ledger, texts: Sequence[str] = HOSTILE, **more: Any) -> Run:
     """A run whose keys, contents, reasons, remarks, tools and tools' words are all meant to do harm."""
-    run = make_run(ledger, source=HOSTILE[0], lane="batch")
-    numbers = make_rows(ledger, run, len(HOSTILE))
+    run = make_run(ledger, source=texts[0], lane="batch", **more)
+    numbers = make_rows(ledger, run, len(texts))
     with ledger.page() as tx:
         finish_extract(tx, run, now=NOW)
         batch = ledger_batches.begin(tx, run, "tag", now=NOW)
         ledger_batches.packed(tx, batch, rows=len(numbers), size=10, reserved_micro=5)
         ledger_batches.intend(tx, batch, newest_before=None, now=NOW + timedelta(minutes=1))
-        for number, words in zip(numbers, HOSTILE, strict=True):
+        for number, words in zip(numbers, texts, strict=True):
             tx.execute(text("UPDATE row SET row_key = :key WHERE row_no = :row"), {"key": words, "row": number})
-            content = {"content": orjson.dumps({"text": words}), "row": number}
+            content = {"content": orjson.dumps({words: words}), "row": number}
             tx.execute(text("UPDATE row_content SET content = :content WHERE row_no = :row"), content)
             tx.execute(
                 text("INSERT INTO tool_call VALUES (:row, 1, 0, 'c', :words, :arguments, :words, 1, 7, 0)"),
-                {"row": number, "words": words, "arguments": b"{}"},
+                {"row": number, "words": words, "arguments": orjson.dumps({words: words})},
             )
-        remarks = [Remark(number, 0, words, words) for number, words in zip(numbers, HOSTILE, strict=True)]
+        remarks = [Remark(number, 0, words, words) for number, words in zip(numbers, texts, strict=True)]
         ledger_rows.quarantine(tx, remarks, now=NOW + timedelta(minutes=2))
     return run
 

@@ -6,10 +6,8 @@ Each door is tried in a process of its own, which says by how much its peak grew
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy
+from listening import Handler, listening
 from outside import ROOT
 
 MOST_MB = 250  # generous: the honest work of a page of rows is in it
@@ -272,7 +271,7 @@ def test_what_a_tool_server_writes_is_bounded(tmp_path: Path, kind: str) -> None
 def endless(kind: str, piece: bytes = b" " * 65_536, *, times: int = 20_000, coding: str = "") -> Generator[str]:
     """A server whose every answer goes on and on."""
 
-    class Answers(BaseHTTPRequestHandler):
+    class Answers(Handler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("content-type", kind)
@@ -287,16 +286,8 @@ def endless(kind: str, piece: bytes = b" " * 65_536, *, times: int = 20_000, cod
 
         do_POST = do_GET
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(Answers) as url:
+        yield url
 
 
 @pytest.mark.parametrize(("kind", "coding"), [("application/json", ""), ("text/event-stream", ""), ("text/x", "gzip")])

@@ -8,15 +8,15 @@ import sys
 import tomllib
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import certifi
 import pytest
 from conftest import make_job
+from listening import Handler, listening
 from outside import ROOT, rowtide
 from test_world_account import api, emulator  # noqa: F401 # fixtures
 
@@ -193,29 +193,21 @@ Serve = Callable[[Answers], str]
 @pytest.fixture
 def serve() -> Generator[Serve]:
     """A server that answers as it is told. Gives its URL."""
-    servers: list[ThreadingHTTPServer] = []
+    with ExitStack() as stack:
+        yield lambda answers: f"{stack.enter_context(listening(_as_told(answers)))}/api"
 
-    def serve(answers: Answers) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                status, body = answers.get(self.path, (404, "not found"))
-                if self.headers.get("Authorization") == "Basic dTpw" and status == 401:
-                    status, body = 200, answers[f"{self.path} login"][1]
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(body.encode())
 
-            def log_message(self, format: str, *args: object) -> None: ...
+def _as_told(answers: Answers) -> type[Handler]:
+    class Told(Handler):
+        def do_GET(self) -> None:
+            status, body = answers.get(self.path, (404, "not found"))
+            if self.headers.get("Authorization") == "Basic dTpw" and status == 401:
+                status, body = 200, answers[f"{self.path} login"][1]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}/api"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return Told
 
 
 GOOD = version("prefect")

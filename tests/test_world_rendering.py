@@ -14,15 +14,15 @@ from html.parser import HTMLParser
 from pathlib import Path, PurePath
 from typing import Any
 
-import orjson
 import pytest
-from conftest import NOW, make_rows, make_run
+from conftest import NOW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
 from sqlalchemy import text
+from test_report_page import hostile_run
 
 from cli.main import app
 from cli.say import complain, grid, out
@@ -42,9 +42,7 @@ from rowtide.escaping import (
     visible,
 )
 from rowtide.job.run_id import check_run_id, name_of_run
-from rowtide.ledger import ledger_batches, ledger_rows
-from rowtide.ledger.ledger import Ledger, Run, find_run, finish_extract, ledger_url
-from rowtide.ledger.ledger_rows import Remark
+from rowtide.ledger.ledger import Ledger, Run, find_run, ledger_url
 from rowtide.ledger.ledger_story import summary
 from rowtide.observing.happenings import happened, logger
 from rowtide.quarantine.quarantine_cells import unguarded
@@ -246,26 +244,11 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Ledger, Ru
     """A run of which every text is meant to do harm, in the home of the commands."""
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path))
     ledger = Ledger(ledger_url(None, tmp_path))
-    run = make_run(ledger, job="\x1b[31mjob|x", source=HOSTILE[0], lane="batch")
-    numbers = make_rows(ledger, run, len(HOSTILE))
+    run = hostile_run(ledger, HOSTILE, job="\x1b[31mjob|x")
     with ledger.page() as tx:
-        finish_extract(tx, run, now=NOW)
-        batch = ledger_batches.begin(tx, run, "tag", now=NOW)
-        ledger_batches.packed(tx, batch, rows=len(numbers), size=10, reserved_micro=5)
-        ledger_batches.intend(tx, batch, newest_before=None, now=NOW + timedelta(minutes=1))
         tx.execute(text("UPDATE batch SET state = 'lost', detail = :why"), {"why": HOSTILE[4]})
         said = {"why": HOSTILE[3], "stop": HOSTILE[1]}
         tx.execute(text("UPDATE run SET lane_why = :why, stopped = 'stuck', stop_detail = :stop"), said)
-        for number, words in zip(numbers, HOSTILE, strict=True):
-            tx.execute(text("UPDATE row SET row_key = :key WHERE row_no = :row"), {"key": words, "row": number})
-            content = {"content": orjson.dumps({words: words}), "row": number}
-            tx.execute(text("UPDATE row_content SET content = :content WHERE row_no = :row"), content)
-            tx.execute(
-                text("INSERT INTO tool_call VALUES (:row, 1, 0, 'c', :words, :arguments, :words, 1, 7, 0)"),
-                {"row": number, "words": words, "arguments": orjson.dumps({words: words})},
-            )
-        remarks = [Remark(number, 0, words, words) for number, words in zip(numbers, HOSTILE, strict=True)]
-        ledger_rows.quarantine(tx, remarks, now=NOW + timedelta(minutes=2))
     return ledger, run
 
 

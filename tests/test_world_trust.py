@@ -7,10 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import orjson
 import pytest
 import yaml
 from conftest import make_job, wait_until
+from listening import Handler, listening
 from outside import ROOT, rowtide
 from servers import leaky
 
@@ -169,7 +168,7 @@ def answering(
     """A server that says this to whatever it is asked. Gives its URL, and the paths it was asked for."""
     asked: list[str] = []
 
-    class Answers(BaseHTTPRequestHandler):
+    class Answers(Handler):
         def do_GET(self) -> None:
             asked.append(self.path)
             self.send_response(status)
@@ -184,16 +183,8 @@ def answering(
 
         do_POST = do_GET
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(Answers) as url:
+        yield url, asked
 
 
 def listing(*names: str) -> bytes:
