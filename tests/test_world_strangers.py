@@ -116,17 +116,16 @@ HEADS: dict[str, tuple[bytes, int, str]] = {
 
 
 def answer_of(stream: socket.socket) -> tuple[int, dict[str, object]]:
-    """The next answer: its status, and its body where that is JSON."""
-    got = b""
-    while END not in got:
-        part = stream.recv(4096)
-        assert part, got
-        got += part
-    said, _, body = got.partition(END)
-    lines = said.decode("latin-1").lower().split("\r\n")
+    """The next answer, and no byte of the one after it: its status, and its body where that is JSON."""
+    said, body = b"", b""
+    while END not in said:
+        part = stream.recv(1)
+        assert part, said
+        said += part
+    lines = said.removesuffix(END).decode("latin-1").lower().split("\r\n")
     length = next((int(line.split(":")[1]) for line in lines if line.startswith("content-length:")), None)
     while length is None or len(body) < length:
-        if not (part := stream.recv(4096)):
+        if not (part := stream.recv(4096 if length is None else length - len(body))):
             break
         body += part
     with suppress(json.JSONDecodeError):
