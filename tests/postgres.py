@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of the tests' own: in a folder of its own, on a socket in it, gone with the tests.
+"""A real PostgreSQL server of the tests' own: in a folder of its own, on a socket in it, gone with the tests' process.
 
 Its programs are those of a wheel, the same version on every machine; what the machine has installed is never used.
 """
@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psycopg
 
+# Waits until whoever started it closes its stdin or is gone, however it went.
+CLEAR_UP = 'cat; "$1" stop -D "$2/data" -m immediate; rm -r "$2"'
 OPTIONS = (
     "-c listen_addresses='' -c fsync=off -c max_connections=50 -c timezone=Europe/Rome"  # not UTC: nobody relies on it
 )
@@ -33,13 +35,14 @@ def server() -> Generator[Path]:
         command = [str(programs / program), "-D", str(folder / "data"), *words]
         subprocess.run(command, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
-    run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C")
-    run("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", f"-k {folder} {OPTIONS}")
-    try:
+    clear_up = ["sh", "-c", CLEAR_UP, "sh", str(programs / "pg_ctl"), str(folder)]
+    null = subprocess.DEVNULL
+    with subprocess.Popen(  # in a session of its own: `timeout` ends whatever is in that of the tests
+        clear_up, user=user, cwd="/", stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True
+    ):
+        run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C")
+        run("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", f"-k {folder} {OPTIONS}")
         yield folder
-    finally:
-        run("pg_ctl", "stop", "-m", "immediate")
-        shutil.rmtree(folder)
 
 
 def restart(folder: Path, how: str) -> None:
