@@ -62,7 +62,7 @@ EDGES = {
     "ledger_answers", "results_table", "ledger_purge", "ledger_reloads", "reloading",
     "job_faults", "ledger_job_code", "supervision", "bounded_threads",
     "database_url", "ledger_engine", "clock",
-    "doors", "log_limits",
+    "doors", "log_limits", "sealing",
 }  # fmt: skip
 
 HEAVY = {

@@ -12,6 +12,7 @@ from emulator.clock import Clock
 from emulator.server import start
 from rowtide.api.api_outcomes import BatchStatus, Created, Refused, Unknown
 from rowtide.api.claude import Claude
+from rowtide.api.sealing import Body
 from rowtide.api.sent_schema import api_schema
 from rowtide.errors import UserMistake
 
@@ -22,11 +23,11 @@ def server() -> Any:
         yield emulator
 
 
-def body(tmp_path: Path, rows: int = 3) -> Path:
+def body(tmp_path: Path, rows: int = 3) -> Body:
     params = {"model": "claude-haiku-5-5", "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}
     file = tmp_path / "body.json"
     file.write_bytes(orjson.dumps({"requests": [{"custom_id": f"t-{n}", "params": params} for n in range(rows)]}))
-    return file
+    return Body(file)
 
 
 async def test_a_batch_is_posted_from_disk_and_its_results_come_back_to_disk(server: Any, tmp_path: Path) -> None:

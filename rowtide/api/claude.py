@@ -32,6 +32,7 @@ from rowtide.api.api_outcomes import (
     listed_batches,
     refused_words,
 )
+from rowtide.api.sealing import Body
 from rowtide.api.which_api import named
 from rowtide.compact import read_json
 from rowtide.errors import StoppedByWorld, UserMistake, WorldError
@@ -81,9 +82,9 @@ class Claude:
         except (anthropic.APIError, httpx2.HTTPError, ValueError, LookupError, TypeError):
             return False
 
-    async def create_batch(self, body: Path, betas: Sequence[str] = ()) -> Created | Refused | Unknown:
-        """Post a body from disk, once."""
-        headers = {"content-type": "application/json", "content-length": str(body.stat().st_size)}
+    async def create_batch(self, body: Body, betas: Sequence[str] = ()) -> Created | Refused | Unknown:
+        """Post a body, once."""
+        headers = {"content-type": "application/json", "content-length": str(body.length)}
         if betas:
             headers["anthropic-beta"] = ",".join(betas)
         options: Any = {"headers": headers, "timeout": POST_SECONDS}
@@ -251,10 +252,9 @@ def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-async def _chunks(body: Path) -> AsyncIterator[bytes]:
-    with body.open("rb") as source:
-        while chunk := source.read(CHUNK_BYTES):
-            yield chunk
+async def _chunks(body: Body) -> AsyncIterator[bytes]:
+    for chunk in body.chunks():
+        yield chunk
 
 
 def _raise(error: Exception) -> NoReturn:

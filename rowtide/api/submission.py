@@ -20,6 +20,7 @@ from rowtide.api.api_outcomes import Created, Refused, Unknown
 from rowtide.api.claude import Claude
 from rowtide.api.packing import COMMA_BYTES, ENVELOPE_BYTES, Load, Room, distinct_count, how_many_fit, is_time_to_cut
 from rowtide.api.rendering import Rendered, render
+from rowtide.api.sealing import Body, marks
 from rowtide.api.walls import Walled, left_micro
 from rowtide.ledger import ledger_batches, ledger_rows
 from rowtide.ledger.ledger_batches import Batch
@@ -65,8 +66,10 @@ def pack(work: Work, tag: str, *, clock: Clock) -> Batch | Walled | None:
     with work.ledger.page() as tx:
         batch_no = ledger_batches.begin(tx, work.run, tag, now=clock())
     with body_of(work, tag).open("wb") as file:
-        body = _Body(file)
-        walled = _fill(work, tag, body, batch_no, space, clock)
+        body = _Packing(file)
+        # What a server is let in with is filled in when the body is sent.
+        sealed = replace(work, environment=marks(tag, work.environment)) if work.betas else work
+        walled = _fill(sealed, tag, body, batch_no, space, clock)
         with work.ledger.page() as tx:
             ledger_rows.recall(tx, body.shed_to(distinct_count(body.load.rows, ledger_batches.counts_in_doubt(tx))))
             body.close()
@@ -83,6 +86,7 @@ def pack(work: Work, tag: str, *, clock: Clock) -> Batch | Walled | None:
 async def post(work: Work, claude: Claude, batch: Batch, *, clock: Clock) -> Created | Refused | Unknown:
     """Post a packed batch, once, and write down what is known of it. The intent is committed first."""
     newest = await claude.newest()
+    body = Body(body_of(work, batch.tag), batch.tag, work.environment if work.betas else None)
     with work.ledger.page() as tx:
         ledger_batches.intend(tx, batch.batch_no, newest_before=newest, now=clock())
     batch = replace(batch, state="posting")
@@ -90,7 +94,7 @@ async def post(work: Work, claude: Claude, batch: Batch, *, clock: Clock) -> Cre
     with span(
         "rowtide.post_batch", rowtide__run_id=work.run.run_id, rowtide__batch=batch.tag, rowtide__rows=batch.rows
     ):
-        outcome = await claude.create_batch(body_of(work, batch.tag), work.betas)
+        outcome = await claude.create_batch(body, work.betas)
     match outcome:
         case Created(status):
             with work.ledger.page() as tx:
@@ -117,7 +121,7 @@ def body_of(work: Work, tag: str) -> Path:
     return work.spool(f"{tag}.requests.json")
 
 
-class _Body:
+class _Packing:
     """A body on its way to disk: what it holds, and how to take the last requests off again."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -154,7 +158,7 @@ class _Body:
         os.fsync(self._file.fileno())
 
 
-def _fill(work: Work, tag: str, body: _Body, batch_no: int, space: Room, clock: Clock) -> Walled | None:
+def _fill(work: Work, tag: str, body: _Packing, batch_no: int, space: Room, clock: Clock) -> Walled | None:
     """Render ready rows into the body until it is full. Returns the wall, when that is why it is empty."""
     # Under a wall, rows that have begun come first: half a conversation is money spent for nothing.
     for begun in (True, False) if space.micro is not None else (None,):
