@@ -9,7 +9,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from threading import Barrier, BrokenBarrierError
+from queue import Queue
+from threading import Barrier, BrokenBarrierError, Event, Thread
 from typing import Any
 
 import postgres
@@ -500,6 +501,24 @@ def test_code_of_a_jobs_that_never_returns_is_ended_and_costs_its_row(code: str)
     failed = run_job_code("check_failed", "hangs", Path("answer.py"), space["hangs"], 1)
     assert isinstance(failed, JobCodeFailure)
     assert (failed.reason, failed.message) == ("check_failed", "it did not return within 1 s")
+
+
+def test_code_that_another_thread_runs_does_not_lengthen_the_time_of_what_hangs() -> None:
+    begun, ended, was_ended = Event(), Event(), Queue[object]()
+
+    def waits() -> bool:
+        begun.set()
+        return ended.wait(5)
+
+    def hangs() -> None:
+        Thread(target=lambda: was_ended.put(run_job_code("c", "waits", Path("a"), waits, 60))).start()
+        begun.wait()
+        while True:
+            pass
+
+    assert isinstance(run_job_code("check_failed", "hangs", Path("answer.py"), hangs, 1), JobCodeFailure)
+    ended.set()
+    assert was_ended.get() is True
 
 
 def test_a_validator_that_never_returns_is_ended_too_and_what_returns_in_time_is_not() -> None:

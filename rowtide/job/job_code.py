@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import current_thread, main_thread
 from types import FrameType, TracebackType
 from typing import TypeVar
 
@@ -68,7 +69,6 @@ class _Ticker:
     """Ticks once a second while code of a job's is run, and ends what runs over its time.
 
     A signal, because nothing else reaches code that holds the interpreter, such as a regular expression without end.
-    Signals come to a process's main thread: code that is run in another is not bounded.
     """
 
     __slots__ = ("count", "idle", "is_on", "until")
@@ -84,19 +84,19 @@ class _Ticker:
             signal.setitimer(signal.ITIMER_REAL, 1, 1)
             self.is_on, self.idle = True, 0
             atexit.register(self.turn_off)  # an interpreter that ends has no handlers any more: a tick would kill it
-        except (ValueError, AttributeError):
-            return  # not the main thread, or not Unix
+        except AttributeError:
+            return  # not Unix
 
     def turn_off(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         self.is_on = False
 
-    def _tick(self, _: int, frame: FrameType | None) -> None:
+    def _tick(self, _: int, __: FrameType | None) -> None:
         self.count += 1
         self.idle = self.idle + 1 if self.until is None else 0
         if self.idle > IDLE_TICKS:  # whoever runs such code again turns it on again
             self.turn_off()
-        if self.until is not None and self.count > self.until and _is_below(frame):
+        if self.until is not None and self.count > self.until:
             raise JobCodeTimeout
 
 
@@ -108,26 +108,36 @@ def run_job_code(
 ) -> T | JobCodeFailure:
     """Run `code`, which calls a job's own. `name` says what it is, `file` where it is written.
 
-    A signal's exception passes: Ctrl-C and a stop by the system are no fault of the job's.
+    Signals come to a process's main thread: code that is run in another is not bounded in time.
     """
-    ticker = _TICKER
-    if not ticker.is_on:
-        ticker.turn_on()
-    outer = ticker.until
-    ticker.until = ticker.count + seconds
+    if current_thread() is not main_thread():
+        return _outcome(reason, name, file, code)
+    if not _TICKER.is_on:
+        _TICKER.turn_on()
+    outer = _TICKER.until
+    _TICKER.until = _TICKER.count + seconds
     try:
-        return code()
+        return _outcome(reason, name, file, code)
     except JobCodeTimeout as error:
         error.args = (f"it did not return within {seconds} s",)
         return failure_of(reason, name, file, error)
+    finally:
+        _TICKER.until = outer
+
+
+def _outcome(reason: str, name: str, file: Path, code: Callable[[], T]) -> T | JobCodeFailure:
+    """What the code returns, or its failure.
+
+    A signal's exception passes: Ctrl-C and a stop by the system are no fault of the job's.
+    """
+    try:
+        return code()
     except JobCodeRaised as raised:
         return raised.failure
     except BaseException as error:
         if not _is_the_jobs(error):
             raise
         return failure_of(reason, name, file, error)
-    finally:
-        ticker.until = outer
 
 
 def fill_template(
@@ -180,13 +190,6 @@ def is_everybodys(failed: int, tried: int, *, are_all: bool) -> bool:
     if tried >= FIRST_ROWS:
         return failed > MOST * tried
     return are_all and failed == tried >= FEWEST
-
-
-def _is_below(frame: FrameType | None) -> bool:
-    """Whether a frame stands below the boundary: another thread may have set the time."""
-    while frame is not None and frame.f_code is not run_job_code.__code__:
-        frame = frame.f_back
-    return frame is not None
 
 
 def _is_the_jobs(error: BaseException) -> bool:
