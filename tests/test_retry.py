@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from asyncio.subprocess import DEVNULL
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,15 +72,29 @@ def test_a_form_on_the_flow_runs_page_allows_or_denies_the_calls_it_shows(
 
 
 async def suspend_and_answer(job: Path, answer: dict[str, str]) -> tuple[list[str], str]:
+    form = ""
+
+    async def say(shown: str) -> dict[str, str]:
+        nonlocal form
+        form = shown
+        return answer
+
+    return await answer_forms(job, say), form
+
+
+async def answer_forms(job: Path, say: Callable[[str], Awaitable[dict[str, str]]]) -> list[str]:
+    """Run a job by a deployment; `say` is shown each form it suspends with, and answers it. Returns its states."""
     deployment = await run_job.ato_deployment(name="form-test")  # pyright: ignore[reportGeneralTypeIssues] # a coroutine
     deployment_id: UUID = await deployment.aapply()
     async with get_client() as client:
         made = await client.create_flow_run_from_deployment(deployment_id, parameters={"job": str(job)})
-        first = await execute(client, made.id)
-        keyset = keyset_from_paused_state((await client.read_flow_run(made.id)).state)
-        form = await client.read_flow_run_input(flow_run_id=made.id, key=keyset["description"])
-        await client.resume_flow_run(made.id, run_input=answer)
-        return [first, await execute(client, made.id)], str(form)
+        states = [await execute(client, made.id)]
+        while states[-1] == "Suspended":
+            keyset = keyset_from_paused_state((await client.read_flow_run(made.id)).state)
+            form = await client.read_flow_run_input(flow_run_id=made.id, key=keyset["description"])
+            await client.resume_flow_run(made.id, run_input=await say(str(form)))
+            states.append(await execute(client, made.id))
+    return states
 
 
 def loaded(home: Path) -> int:

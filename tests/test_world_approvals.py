@@ -1,8 +1,10 @@
 """A person allows what was shown, page by page, and nothing else; and what is shown is what will be done, whole."""
 
 import asyncio
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
-from conftest import NOW, PROMPT, ask_ledger, make_rows, make_run
+from conftest import NOW, PROMPT, make_rows, make_run
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -19,6 +21,7 @@ from sqlalchemy import text
 from test_agents import calls as made
 from test_agents import desk_job
 from test_holds import REAL_MESSAGES, gated
+from test_retry import answer_forms
 from test_world_rendering import EXAMPLES, HOSTILE, UNSEEN, assert_is_plain
 
 from blocks.leave import Leave, Verdict
@@ -29,7 +32,7 @@ from rowtide.escaping import Markdown, one_line
 from rowtide.gates.call_pages import PAGE_CALLS, PAGE_CHARACTERS, call_hash, pages_of
 from rowtide.gates.holds import Failure, Hold
 from rowtide.ledger import ledger_calls, ledger_holds
-from rowtide.ledger.ledger import Ledger, Run, find_run, ledger_url
+from rowtide.ledger.ledger import Ledger, Run, find_run
 from rowtide.ledger.ledger_calls import Approval, Pending
 from rowtide.orchestrator import Orchestrator, orchestrated_by
 from rowtide.report.approval_forms import about_calls, about_holds
@@ -84,10 +87,19 @@ def cells(document: str) -> list[str]:
 
 
 @pytest.fixture
-def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Ledger, Run, Callable[..., None]]:
+def named(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The ledger that the environment names: one in SQLite, then one in PostgreSQL."""
+    monkeypatch.setenv("ROWTIDE_LEDGER", address)
+    return address
+
+
+@pytest.fixture
+def waiting(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Generator[tuple[Ledger, Run, Callable[..., None]]]:
     """A run in the home of the commands, and what puts calls of it before a person."""
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path))
-    ledger = Ledger(ledger_url(None, tmp_path))
+    ledger = Ledger(named)
     run = make_run(ledger)
     numbers = iter(make_rows(ledger, run, 600))
 
@@ -99,11 +111,19 @@ def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Ledger, Ru
                 held = "UPDATE row SET state = 'held', reason = 'approval', turn = 1, row_key = coalesce(:key, row_key)"
                 tx.execute(text(f"{held} WHERE row_no = :row"), {"row": row, "key": key})
 
-    return ledger, run, ask
+    yield ledger, run, ask
+    ledger.close()
 
 
-def states(home: Path) -> Counter[str]:
-    return Counter(state for (state,) in ask_ledger(home, "SELECT state FROM approval"))
+def ask_ledger(query: str, **values: object) -> list[Any]:
+    """The rows of a query on the ledger that the environment names; none, where it only writes."""
+    with closing(Ledger(os.environ["ROWTIDE_LEDGER"])) as ledger, ledger.page() as tx:
+        found = tx.execute(text(query), values)
+        return list(found.all()) if found.returns_rows else []
+
+
+def states() -> Counter[str]:
+    return Counter(state for (state,) in ask_ledger("SELECT state FROM approval"))
 
 
 def pending(ledger: Ledger, run: Run) -> list[Pending]:
@@ -127,7 +147,7 @@ def test_five_hundred_calls_are_ten_pages_and_each_call_stands_on_one(
     assert "Page 3 of 10" in form
     assert cells(form)[::4] == [f"key-{n}" for n in range(101, 151)]
     command("approve", "run-1", "--all")
-    assert states(tmp_path) == {"allowed": 500}
+    assert states() == {"allowed": 500}
 
 
 def test_a_call_that_came_after_the_list_is_not_allowed_by_it(
@@ -142,7 +162,7 @@ def test_a_call_that_came_after_the_list_is_not_allowed_by_it(
     said = capsys.readouterr()
     assert "allowed 3 calls" in said.out
     assert "2 calls came or changed after the others were shown" in said.err
-    assert states(tmp_path) == {"allowed": 3, "asked": 2}
+    assert states() == {"allowed": 3, "asked": 2}
 
 
 def test_a_call_that_changed_after_it_was_listed_is_not_allowed(waiting: Any, tmp_path: Path) -> None:
@@ -155,10 +175,10 @@ def test_a_call_that_changed_after_it_was_listed_is_not_allowed(waiting: Any, tm
         for words in (["--all"], ["key-1", "key-2"], ["--all", "--deny"]):
             with pytest.raises(Outdated, match="2 calls came or changed"):
                 command("approve", "run-1", *words)
-        assert states(tmp_path) == {"asked": 2}
+        assert states() == {"asked": 2}
     command("approve", "run-1")
     command("approve", "run-1", "--all", "--deny")
-    assert states(tmp_path) == {"denied": 2}
+    assert states() == {"denied": 2}
 
 
 @pytest.mark.parametrize("change", ["tool", "arguments", "row_key", "gone"])
@@ -171,19 +191,20 @@ def test_a_decision_names_calls_by_hash_and_is_refused_whole_where_one_has_chang
     with ledger.page() as tx:
         changed = {
             "tool": "UPDATE approval SET tool = 'shop.pay_out' WHERE row_no = :row",
-            "arguments": "UPDATE approval SET arguments = x'7b7d' WHERE row_no = :row",
+            "arguments": "UPDATE approval SET arguments = :other WHERE row_no = :row",
             "row_key": "UPDATE row SET row_key = 'another' WHERE row_no = :row",
             "gone": "UPDATE approval SET state = 'denied' WHERE row_no = :row",
         }[change]
-        tx.execute(text(changed), {"row": shown[1].approval.row_no})
+        values = {"row": shown[1].approval.row_no, "other": b"{}"}
+        tx.execute(text(changed), {name: value for name, value in values.items() if f":{name}" in changed})
     refused = pytest.raises(Outdated, match="1 of 4 calls are not as they were shown, so nothing is decided")
     with refused, ledger.page() as tx:
         ledger_calls.decide(tx, run, shown, "allowed", who="Ada", why=None, now=NOW)
-    assert states(tmp_path)["allowed"] == 0
+    assert states()["allowed"] == 0
     with ledger.page() as tx:
         now = pending(ledger, run)
         ledger_calls.decide(tx, run, now, "allowed", who="Ada", why=None, now=NOW + timedelta(hours=1))
-    decided = ask_ledger(tmp_path, "SELECT decided_hash FROM approval WHERE state = 'allowed'")
+    decided = ask_ledger("SELECT decided_hash FROM approval WHERE state = 'allowed'")
     assert {each for (each,) in decided} == {each.hash for each in now}
 
 
@@ -244,13 +265,13 @@ def rows_of(count: int) -> str:
     return "id,order,message\n" + "".join(f"m{n},A-{n % 3},the parcel {n} is late\n" for n in range(count))
 
 
-def test_forms_of_a_flow_decide_page_by_page(api: Any, tmp_path: Path) -> None:
+def test_forms_of_a_flow_decide_page_by_page(api: Any, named: str, tmp_path: Path) -> None:
     """120 calls: three forms, each answered in a life of its own; what the second denies is not done."""
     job, forms = desk_job(tmp_path / "job", rows=rows_of(120), ask=["open_ticket"]), Forms()
     for page, decision in enumerate(("allow", "deny", "allow"), 1):
         assert forms.go_on(job, "r1") is None
         assert f"Page {page} of 3" in forms.shown[-1][1]
-        assert (made(tmp_path / "job")["open_ticket"], states(tmp_path / "home")) == (0, {"asked": 120})
+        assert (made(tmp_path / "job")["open_ticket"], states()) == (0, {"asked": 120})
         forms.answer(decision=decision, who="Ada")
     found = forms.go_on(job, "r1")
     assert found is not None
@@ -259,15 +280,35 @@ def test_forms_of_a_flow_decide_page_by_page(api: Any, tmp_path: Path) -> None:
     assert sorted(shown) == sorted(f"m{n}" for n in range(120))
 
 
-def test_a_form_answered_before_the_calls_changed_is_refused_in_words(api: Any, tmp_path: Path) -> None:
+def test_a_flow_run_of_prefects_suspends_for_each_page_and_for_a_page_that_has_changed(
+    prefect_server: str, api: Any, postgres_ledger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pages, each in a process of its own, on PostgreSQL: a call is changed while its page is on the screen."""
+    monkeypatch.setenv("ROWTIDE_LEDGER", postgres_ledger)
+    job, shown = desk_job(tmp_path / "job", rows=rows_of(PAGE_CALLS + 2), ask=["open_ticket"]), list[str]()
+
+    async def say(form: str) -> dict[str, str]:
+        shown.append(form)
+        assert (made(tmp_path / "job")["open_ticket"], states()) == (0, {"asked": PAGE_CALLS + 2})
+        if len(shown) == 2:
+            last = "WHERE row_no = (SELECT max(row_no) FROM approval)"
+            ask_ledger(f"UPDATE approval SET arguments = :all {last}", all=b'{"message":"pay all"}')
+        return {"decision": "deny" if len(shown) == 1 else "allow", "who": "Ada"}
+
+    assert asyncio.run(answer_forms(job, say)) == ["Suspended"] * 3 + ["Completed"]
+    assert [f"Page {n} of 2" in form for n, form in zip((1, 2, 2), shown, strict=True)] == [True] * 3
+    assert ["pay all" in form for form in shown] == [False, False, True]
+    assert "1 of these calls is new or changed since this page was shown" in shown[2]
+    assert states() == {"denied": PAGE_CALLS, "done": 2}
+    assert made(tmp_path / "job")["open_ticket"] == 2
+
+
+def test_a_form_answered_before_the_calls_changed_is_refused_in_words(api: Any, named: str, tmp_path: Path) -> None:
     job, forms = desk_job(tmp_path / "job", ask=["open_ticket"]), Forms()
     assert forms.go_on(job, "r1") is None
     forms.answer(decision="allow")
-    ledger = Ledger(ledger_url(None, tmp_path / "home"))
-    with ledger.page() as tx:
-        first = "WHERE row_no = (SELECT min(row_no) FROM approval)"
-        tx.execute(text(f"UPDATE approval SET arguments = :all {first}"), {"all": b'{"message":"pay all"}'})
-    ledger.close()
+    first = "WHERE row_no = (SELECT min(row_no) FROM approval)"
+    ask_ledger(f"UPDATE approval SET arguments = :all {first}", all=b'{"message":"pay all"}')
     assert forms.go_on(job, "r1") is None
     assert made(tmp_path / "job")["open_ticket"] == 0
     words = forms.shown[-1][1]
@@ -280,16 +321,13 @@ def test_a_form_answered_before_the_calls_changed_is_refused_in_words(api: Any, 
     assert (found["held"], made(tmp_path / "job")["open_ticket"]) == (0, 0)
 
 
-def test_a_call_asked_about_twice_is_not_allowed_by_the_first_answer(api: Any, tmp_path: Path) -> None:
+def test_a_call_asked_about_twice_is_not_allowed_by_the_first_answer(api: Any, named: str, tmp_path: Path) -> None:
     """One that died on the wire is put before a person again, in the same words: the old form says nothing of it."""
     job, forms = desk_job(tmp_path / "job", ask=["open_ticket"]), Forms()
     assert forms.go_on(job, "r1") is None
     keys = [forms.shown[-1][0]]
     for _ in range(2):
-        ledger = Ledger(ledger_url(None, tmp_path / "home"))
-        with ledger.page() as tx:
-            tx.execute(text("UPDATE approval SET decided_at = :now"), {"now": f"{len(keys)}"})
-        ledger.close()
+        ask_ledger("UPDATE approval SET decided_at = :now", now=f"{len(keys)}")
         assert forms.go_on(job, "r1") is None
         keys.append(forms.shown[-1][0])
     assert len(set(keys)) == 3
@@ -321,25 +359,23 @@ def test_what_a_gate_held_when_it_was_shown_is_what_is_approved(
     for words in (["approve", "run-1", "--gates"], ["reject", "run-1"]):
         with pytest.raises(Outdated, match="not what was shown, so nothing is decided"):
             command(*words)
-    assert ask_ledger(tmp_path, "SELECT state FROM hold") == [("asked",)]
+    assert ask_ledger("SELECT state FROM hold") == [("asked",)]
     command("approve", "run-1")
     assert "500 rows" in capsys.readouterr().out
     command("approve", "run-1", "--gates")
-    assert ask_ledger(tmp_path, "SELECT state FROM hold") == [("approved",)]
+    assert ask_ledger("SELECT state FROM hold") == [("approved",)]
 
 
-def test_a_form_about_a_gate_decides_about_the_figures_it_shows(api: Any, tmp_path: Path) -> None:
+def test_a_form_about_a_gate_decides_about_the_figures_it_shows(api: Any, named: str, tmp_path: Path) -> None:
     blind = PROMPT.replace("{{ message }}", "{{ id }}")
     job, forms = gated(tmp_path / "job", "answers", REAL_MESSAGES, rows=6, prompt=blind), Forms()
     assert forms.go_on(job, "r1") is None
     before = forms.shown[-1][0]
     assert "6 rows failed" in forms.shown[-1][1]
     forms.answer(decision="approve")
-    ledger = Ledger(ledger_url(None, tmp_path / "home"))
-    with ledger.page() as tx:
+    with closing(Ledger(named)) as ledger, ledger.page() as tx:
         tx.execute(text("UPDATE hold SET shown_hash = 'other figures', rows = 5"))
         (hold,) = ledger_holds.asked(tx, find_run(tx, "r1"))
-    ledger.close()
     assert "The figures have changed since they were shown" in about_holds("r1", [hold], "")
     found = forms.go_on(job, "r1")
     assert found is not None
