@@ -37,6 +37,7 @@ app = App(
     help_format="plaintext",
     help_epilogue=TABLE,
     error_formatter=lambda error: CycloptsPanel(visible(error)),
+    suppress_keyboard_interrupt=False,  # main() says how to go on, and tells SIGTERM from Ctrl-C
 )
 app.command("cli.run:run", name="run", help="Run a job over its rows.", help_epilogue=TABLE)
 app.command("cli.plan:plan_", name="plan", help="Say what a run would likely cost and take, and ask nothing.")
@@ -91,8 +92,8 @@ def main() -> None:
     except BrokenPipeError as gone:
         streams.give_up(gone)
         status = Exit.DONE
-    except KeyboardInterrupt as stop:
-        complain(str(stop) or "stopped; what was committed is kept")
+    except KeyboardInterrupt:
+        complain(f"stopped{_resume() or '; what was committed is kept'}")
         status = Exit.TERMINATED if terminated else Exit.INTERRUPTED
     sys.exit(status)
 
@@ -102,6 +103,10 @@ def _stumble(_: object, error: BaseException, __: object) -> None:
     if (words := fault_of(error, home())) is None:
         complain(stumbled(error, home(), say.at_work_on, now=datetime.now(UTC)))
         return
-    resume = f"; what was committed is kept: rowtide resume {say.at_work_on}" if say.at_work_on else ""
-    complain(f"{words}{resume}")
+    complain(f"{words}{_resume()}")
     os._exit(Exit.STOPPED if say.at_work_on else Exit.MISTAKE)
+
+
+def _resume() -> str:
+    """How to go on with the run that the command works on; nothing where it works on none."""
+    return f"; what was committed is kept: rowtide resume {say.at_work_on}" if say.at_work_on else ""

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
-from prefect.exceptions import PrefectException
+from prefect.exceptions import PrefectException, TerminationSignal
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_current_settings, temporary_settings
 
 from cli.prefect_server import PrefectFailed, login
@@ -34,12 +35,15 @@ SETTINGS = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFEC
 def flow_at(url: str | None) -> Generator[Callable[..., Awaitable[dict[str, Any]]]]:
     """The flow on the server at `url`; None: on one that is started here, and ends with this process.
 
-    What it raises because of Prefect is PrefectFailed.
+    What it raises because of Prefect is PrefectFailed. SIGTERM is what it is without Prefect.
     """
     with ExitStack() as stack:
         at, known = (url, login()) if url else stack.enter_context(_server())
         stack.enter_context(temporary_settings({PREFECT_API_URL: at, PREFECT_API_AUTH_STRING: known}))
-        yield _flow
+        try:
+            yield _flow
+        except TerminationSignal as told:  # before the flow was running
+            signal.raise_signal(told.signal)
 
 
 @contextmanager
@@ -50,8 +54,14 @@ def without_server() -> Generator[None]:
 
 
 async def _flow(**parameters: Any) -> dict[str, Any]:
+    ours = signal.getsignal(signal.SIGTERM)
+
+    def keep_ours(*_: Any) -> None:
+        """Prefect's handler raises wherever the process is, also in what only writes down what was raised there."""
+        signal.signal(signal.SIGTERM, ours)
+
     try:
-        return await run_job(**parameters)  # pyright: ignore[reportGeneralTypeIssues] # its overloads hide it
+        return await run_job.with_options(on_running=[keep_ours])(**parameters)  # pyright: ignore[reportGeneralTypeIssues] # its overloads hide it
     except FAILURES as error:
         first = str(error).strip().partition("\n")[0][:300]
         raise PrefectFailed(f"Prefect's server failed: {type(error).__name__}: {first}") from error

@@ -72,13 +72,9 @@ def pump(
     `prefect`: through Prefect's flow, whose server is started if there is none; None: if there is one. `said` are the
     warnings that were given already.
     """
-    say.at_work_on = run_id
-    with claude_server(), _way(prefect) as go:
-        try:
-            with written(run_id) as lines, watching(run_id, lines):
-                found = asyncio.run(take(go, run_id, parameters))
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"stopped; what was committed is kept: rowtide resume {run_id}") from None
+    with claude_server(), _way(prefect) as go, written(run_id) as lines, watching(run_id, lines):
+        say.at_work_on = run_id
+        found = asyncio.run(take(go, run_id, parameters))
     found = with_enough(found, found.get("min_loaded") if min_loaded is None else min_loaded)
     if found["stopped"]:
         complain(stop_words(found))
