@@ -111,9 +111,7 @@ async def _storm(storm: Storm, place: Path, environment: dict[str, str]) -> floa
     worker = asyncio.create_task(
         _keep_alive(storm, WORKER, place, environment, KILLS_OF_WORKER, lambda life: _is_at_work(place / "home", life))
     )
-    beside = [watch(PORT, storm.receiver, storm.seen), besiege(PORT, storm.strangers, storm.seen)]
-    beside = [asyncio.create_task(each) for each in beside]
-    sending = asyncio.create_task(_send(storm, place / "home", beside))
+    sending = asyncio.create_task(_send(storm, place / "home"))
     await asyncio.wait([sending, receiver, worker], return_when=asyncio.FIRST_COMPLETED)
     for each in (receiver, worker):
         each.cancel()
@@ -121,8 +119,10 @@ async def _storm(storm: Storm, place: Path, environment: dict[str, str]) -> floa
     return sending.result()
 
 
-async def _send(storm: Storm, home: Path, beside: list[asyncio.Task[None]]) -> float:
+async def _send(storm: Storm, home: Path) -> float:
     await _until_it_answers()
+    beside = [watch(PORT, storm.receiver, storm.seen), besiege(PORT, storm.strangers, storm.seen)]
+    beside = [asyncio.create_task(each) for each in beside]
     begun = time.monotonic()
     await asyncio.gather(*(_sender(storm) for _ in range(SENDERS)))
     seconds = time.monotonic() - begun

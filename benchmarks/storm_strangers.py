@@ -21,7 +21,10 @@ class Seen:
     """What was seen from outside."""
 
     health_seconds: list[float] = field(default_factory=list[float])
+    down: int = 0
+    """Times that nobody listened: it was killed, and not up again."""
     not_answered: int = 0
+    """Times that it listened, and did not answer within ten seconds or broke off."""
     most_bytes: int = 0
     strangers: int = 0
 
@@ -74,8 +77,12 @@ async def watch(port: int, receiver: list[int], seen: Seen) -> None:
                 writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
                 if b" 200 " in await reader.readline():
                     seen.health_seconds.append(time.monotonic() - begun)
+                else:
+                    seen.not_answered += 1
                 writer.close()
-        except (OSError, TimeoutError):  # killed, and not up again
+        except ConnectionRefusedError:
+            seen.down += 1
+        except (OSError, TimeoutError):
             seen.not_answered += 1
         with suppress(psutil.Error):
             seen.most_bytes = max(seen.most_bytes, *(psutil.Process(each).memory_info().rss for each in receiver), 0)
@@ -91,7 +98,7 @@ def report(seen: Seen, log_bytes: int) -> dict[str, int]:
     print(
         f"/health took {took[len(took) // 2] * 1000:.0f} ms (median), {took[int(len(took) * 0.99)] * 1000:.0f} ms (p99)"
     )
-    print(
-        f"/health was asked {len(took) + seen.not_answered:,} times, {seen.not_answered:,} of them while it was killed"
-    )
+    asked = len(seen.health_seconds) + seen.down + seen.not_answered
+    print(f"/health was asked {asked:,} times; {seen.down:,} times nobody listened, after a kill")
+    print(f"{'/health not answered by who listened':<44}{seen.not_answered:>8,}")
     return {"memory over 400 MB": int(seen.most_bytes > 400e6), "log over 5 MB": int(log_bytes > 5e6)}

@@ -56,7 +56,7 @@ def without_server() -> Generator[None]:
 async def _flow(**parameters: Any) -> dict[str, Any]:
     ours = signal.getsignal(signal.SIGTERM)
 
-    def keep_ours(*_: Any) -> None:
+    def keep_ours(flow: Any, flow_run: Any, state: Any) -> None:  # as Prefect calls it
         """Prefect's handler raises wherever the process is, also in what only writes down what was raised there."""
         signal.signal(signal.SIGTERM, ours)
 

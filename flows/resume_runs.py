@@ -14,7 +14,7 @@ async def resume_runs() -> dict[str, int]:
     """Wake parked runs whose batches have ended; start again those whose process died; cancel what was canceled.
 
     For a schedule of a few minutes. It leaves alone whatever a live process works on, and starts a run again at most
-    five times a day.
+    five times a day, or 25 times after deaths of the whole worker.
     """
     with under_prefect():
         steps = await review()  # what each run that is not over needs

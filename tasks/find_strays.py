@@ -35,7 +35,7 @@ async def find_strays(client: PrefectClient, ledger: Ledger, now: datetime) -> l
 
 async def _stray(client: PrefectClient, flow_run: FlowRun, now: datetime) -> Standing:
     assert flow_run.state is not None
-    before = await client.read_flow_run_states(flow_run.id)
+    before = [each for each in await client.read_flow_run_states(flow_run.id) if each.name == "AwaitingRetry"]
     return Standing(
         run_id="",
         flow_run_id=str(flow_run.id),
@@ -49,6 +49,7 @@ async def _stray(client: PrefectClient, flow_run: FlowRun, now: datetime) -> Sta
         doubtful=0,
         is_canceled=False,
         to_cancel=0,
-        restarts=sum(each.name == "AwaitingRetry" and each.message != WORKER_DIED for each in before),
+        restarts=sum(each.message != WORKER_DIED for each in before),
+        restarts_with_worker=sum(each.message == WORKER_DIED for each in before),
         died_with_worker=flow_run.state.message == WORKER_DIED,
     )

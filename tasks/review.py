@@ -26,10 +26,8 @@ from rowtide.parking.waking import (
     steps,
 )
 from tasks.durable import durable
-from tasks.find_strays import find_strays
+from tasks.find_strays import AT_ONCE, find_strays
 from tasks.silent_for import silent_for
-
-AT_ONCE = 100  # flow runs that Prefect is asked for in one call
 
 
 @durable
@@ -86,6 +84,7 @@ async def _standing(
         is_canceled=run.stopped == CANCELED,
         to_cancel=sum(each.state == "open" and not each.cancel_asked_at for each in batches),
         restarts=unfinished.restarts,
+        restarts_with_worker=unfinished.restarts_with_worker,
         died_with_worker=at.message == WORKER_DIED,
     )
 

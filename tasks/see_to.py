@@ -52,16 +52,7 @@ async def see_to(steps: Sequence[Step]) -> dict[str, int]:
 async def _do(client: PrefectClient, ledger: Ledger, step: Wake | Restart | Cancel | Warn) -> str:
     at = step.at
     if isinstance(step, Warn):
-        with ledger.view() as tx:
-            run = find_run(tx, at.run_id)
-        resource = {
-            "prefect.resource.id": f"rowtide.run.{at.run_id}",
-            "prefect.resource.name": at.run_id,
-            "job": run.job,
-        }
-        said = {"job": run.job, "run_id": run.run_id, "owner": run.owner, "runbook": run.runbook, "why": step.why}
-        command = f"rowtide resume {run.run_id}"
-        emit_event("rowtide.run.needs-a-person", resource=resource, payload={**said, "command": command})
+        _warn(ledger, step)
         return "warned"
     if not await _is_still_so(client, ledger, at):
         return "left: it has moved meanwhile"
@@ -83,6 +74,18 @@ async def _do(client: PrefectClient, ledger: Ledger, step: Wake | Restart | Canc
             if at.flow_state != "CANCELLED":
                 await client.set_flow_run_state(at.flow_run_id, Cancelled(message=step.why), force=True)
             return f"canceled: {batches} batches"
+
+
+def _warn(ledger: Ledger, step: Warn) -> None:
+    at = step.at
+    resource = {"prefect.resource.id": f"rowtide.run.{at.run_id or at.flow_run_id}", "prefect.resource.name": at.name}
+    said = {"job": "", "run_id": at.run_id, "owner": None, "runbook": None, "why": step.why, "command": ""}
+    if at.run_id:
+        with ledger.view() as tx:
+            run = find_run(tx, at.run_id)
+        resource |= {"prefect.resource.name": at.run_id, "job": run.job}
+        said |= {"job": run.job, "owner": run.owner, "runbook": run.runbook, "command": f"rowtide resume {run.run_id}"}
+    emit_event("rowtide.run.needs-a-person", resource=resource, payload=said)
 
 
 async def _is_still_so(client: PrefectClient, ledger: Ledger, at: Standing) -> bool:

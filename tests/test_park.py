@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from conftest import ask_ledger, make_job, wait_until
+from conftest import ask_ledger, make_job, make_run, wait_until
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import get_current_settings
@@ -24,7 +24,21 @@ from emulator.clock import Clock
 from emulator.server import Emulator, start
 from flows.resume_runs import resume_runs
 from flows.run_job import run_job
-from rowtide.parking.waking import RESTARTS, Cancel, Restart, Settle, Standing, Wake, Warn, steps
+from rowtide.ledger import ledger_flow_runs
+from rowtide.ledger.ledger import Ledger
+from rowtide.parking.waking import (
+    RESTARTS,
+    RESTARTS_WITH_WORKER,
+    RESTARTS_WITHIN,
+    WORKER_DIED,
+    Cancel,
+    Restart,
+    Settle,
+    Standing,
+    Wake,
+    Warn,
+    steps,
+)
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SILENCE = timedelta(minutes=10)
@@ -47,6 +61,7 @@ def standing(**values: Any) -> Standing:
         is_canceled=False,
         to_cancel=1,
         restarts=0,
+        restarts_with_worker=0,
         died_with_worker=False,
     )
     return replace(usual, **values)
@@ -82,7 +97,10 @@ DEAD = {"lease": "dead"}
         (standing(**CRASHED, restarts=RESTARTS - 1), {"b1"}, [Restart]),
         (standing(**CRASHED, restarts=RESTARTS), {"b1"}, [Warn]),
         (standing(**JUST_CRASHED, died_with_worker=True), {"b1"}, [Restart]),  # nobody is left to say so again
-        (standing(**CRASHED, restarts=RESTARTS, died_with_worker=True), {"b1"}, [Restart]),  # not its fault
+        (standing(**CRASHED, restarts=RESTARTS, died_with_worker=True), {"b1"}, [Restart]),  # perhaps not its fault
+        (standing(**CRASHED, restarts_with_worker=RESTARTS_WITH_WORKER - 1, died_with_worker=True), {"b1"}, [Restart]),
+        (standing(**CRASHED, restarts_with_worker=RESTARTS_WITH_WORKER, died_with_worker=True), {"b1"}, [Warn]),
+        (standing(**CRASHED, restarts_with_worker=RESTARTS_WITH_WORKER), {"b1"}, [Restart]),  # this time it died alone
         (standing(flow_state="PENDING"), {"b1"}, []),
         (standing(flow_state="PENDING", silent_for=timedelta(minutes=4)), {"b1"}, [Restart]),
         (standing(**CRASHED, run_id="", opened={}), set(), [Restart]),  # it died before it began a run
@@ -101,6 +119,28 @@ def test_what_a_run_needs_follows_from_what_is_known_of_it(
 ) -> None:
     found = steps(at, unended=unended, silence=SILENCE, now=NOW)
     assert [type(step) for step in found] == expected
+
+
+def test_a_run_that_kills_each_worker_that_takes_it_is_left_to_a_person_in_the_end(ledger: Ledger) -> None:
+    run, starts = make_run(ledger), 0
+    now = NOW
+    with ledger.page() as tx:
+        ledger_flow_runs.begin(tx, run, "f", now=now)
+        while starts < 100:
+            now += timedelta(minutes=1)
+            (found,) = ledger_flow_runs.unfinished(tx, "", RESTARTS_WITHIN, RESTARTS_WITHIN, now=now)
+            at = standing(**CRASHED, died_with_worker=True, restarts_with_worker=found.restarts_with_worker)
+            (step,) = steps(at, unended={"b1"}, silence=SILENCE, now=now)
+            if isinstance(step, Warn):
+                break
+            starts += 1
+            ledger_flow_runs.restart(tx, run, "f", WORKER_DIED, now=now)
+        later = now + RESTARTS_WITHIN
+        (tomorrow,) = ledger_flow_runs.unfinished(tx, "", RESTARTS_WITHIN * 2, RESTARTS_WITHIN, now=later)
+    assert isinstance(step, Warn)
+    assert step.why == "its worker died, 26 times in a day: not started again; look whether its memory is what ended it"
+    assert (starts, found.restarts, found.restarts_with_worker) == (RESTARTS_WITH_WORKER, 0, RESTARTS_WITH_WORKER)
+    assert tomorrow.restarts_with_worker <= 1
 
 
 @pytest.fixture

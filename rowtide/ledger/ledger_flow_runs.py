@@ -21,6 +21,8 @@ class Unfinished:
     run: Run
     flow_run_id: str
     restarts: int
+    """After it died alone."""
+    restarts_with_worker: int
 
 
 def begin(tx: Connection, run: Run, flow_run_id: str | None, *, now: datetime) -> None:
@@ -39,11 +41,11 @@ def unfinished(
 ) -> list[Unfinished]:
     """The runs that are not over and that some flow run worked on of late, with their restarts.
 
-    Those that died with their worker do not count. Of runs that another API answers nothing can be known here.
+    Of runs that another API answers nothing can be known here.
     """
+    restarts = "(SELECT count(*) FROM flow_run g WHERE g.run_no = r.run_no AND g.since >= :lately AND g.restarted"
     query = text(
-        "SELECT r.run_id, f.flow_run_id, (SELECT count(*) FROM flow_run g WHERE g.run_no = r.run_no "
-        "AND g.restarted IS NOT NULL AND g.restarted <> :worker AND g.since >= :lately) AS restarts "
+        f"SELECT r.run_id, f.flow_run_id, {restarts} <> :worker), {restarts} = :worker) "
         "FROM run r JOIN flow_run f ON f.run_no = r.run_no "
         "AND f.since = (SELECT max(l.since) FROM flow_run l WHERE l.run_no = r.run_no) WHERE f.since >= :since "
         "AND (:api = '' OR r.api IN ('', :api)) "
@@ -57,7 +59,9 @@ def unfinished(
         "worker": WORKER_DIED,
     }
     found = tx.execute(query, values).tuples().all()
-    return [Unfinished(find_run(tx, run_id), flow_run_id, int(count)) for run_id, flow_run_id, count in found]
+    return [
+        Unfinished(find_run(tx, run_id), flow_run_id, alone, with_it) for run_id, flow_run_id, alone, with_it in found
+    ]
 
 
 def have_begun(tx: Connection, flow_run_ids: Sequence[str]) -> set[str]:

@@ -12,12 +12,15 @@ from typing import Literal
 
 PARKED = "park-"  # how the keys of Prefect's suspensions begin, when it is a run that parks itself
 RESTARTS = 5  # in a day: a run that dies that often needs a person
+# With its worker it may have been ended by what ended the machine, or have ended the worker, by its memory. Nobody can
+# tell, so such a death counts for less; but a run that kills whoever works on it stops in the end.
+RESTARTS_WITH_WORKER = 25
 RESTARTS_WITHIN = timedelta(days=1)
 RESULTS_LAST = timedelta(days=29)  # the API's promise, from a batch's creation on
 WARN_BEFORE = timedelta(days=4)
 LOOK_BACK = timedelta(days=35)  # a run that was left longer has nothing at the API any more
 SILENCE = timedelta(minutes=10)
-WORKER_DIED = "its worker died"  # what a worker says of the flow runs that died with the last one: not their fault
+WORKER_DIED = "its worker died"  # what a worker says of the flow runs that died with the last one
 STARTS_WITHIN = timedelta(minutes=3)  # a worker has taken it by then, and its process has begun
 DOUBTFUL = "a batch's POST was never answered"
 HEARTBEATS = 3  # of Prefect's, that may be missed
@@ -56,6 +59,8 @@ class Standing:
     """Open batches that nobody has asked the API to cancel."""
     restarts: int
     """How often it was started again within a day, after it died alone."""
+    restarts_with_worker: int
+    """How often within a day, after it died with its worker."""
     died_with_worker: bool
 
     @property
@@ -164,6 +169,9 @@ def _is_dead(at: Standing, silence: timedelta) -> bool:
 def _restart(at: Standing, why: str) -> Step | None:
     if not at.can_start or at.is_canceled:
         return None
+    if at.died_with_worker and at.restarts_with_worker >= RESTARTS_WITH_WORKER:
+        deaths = at.restarts_with_worker + 1
+        return Warn(at, f"{why}, {deaths} times in a day: not started again; look whether its memory is what ended it")
     if at.restarts >= RESTARTS and not at.died_with_worker:
-        return Warn(at, f"{why}, for the {at.restarts + 1}th time in a day: not started again; see its flow run's logs")
+        return Warn(at, f"{why}, {at.restarts + 1} times in a day: not started again; see its flow run's logs")
     return Restart(at, why)
