@@ -330,6 +330,8 @@ STANDS: list[tuple[Any, str]] = [
     (True, J({"a": True})), (False, "false"), (Colour.RED, J(["red"])), (None, ""), ([], ""), ([None], ""),
     (["a", "b"], J({"x": ["a", {"y": "b"}]})), ({"k": "a"}, J(["a"])), ("10", '{"a":1}\nsee 10 rows'),
     ('say "hi"', 'Found: [{"a":"say \\"hi\\""}]'), ("Berlin", J({"place": "Berlin, Germany"})),
+    ("C-10", "C-10 xx\n[cut: 9,000 characters, the first 8,000 shown]"),
+    ("C-10", "C-10 \n[cut: 9,000 characters, the first 8,000 shown]"),
 ]  # fmt: skip
 STANDS_NOT: list[tuple[Any, str]] = [
     ("C-10", J({"id": "C-100"})), ("C-10", "XC-10"), ("C-10", "C-10-B"), ("C-1", "C-10"), ("10", "C-10"), (10, "C-10"),
@@ -352,6 +354,11 @@ def test_a_whole_value_stands(claim: Any, said: str) -> None:
 @pytest.mark.parametrize(("claim", "said"), STANDS_NOT)
 def test_a_part_of_a_value_does_not_stand(claim: Any, said: str) -> None:
     assert not is_grounded(claim, said)
+
+
+@pytest.mark.parametrize("end", ["", "\n[cut: 9,000,000 characters, the first 1,000,000 shown]"])
+def test_one_word_of_a_million_characters_is_looked_through_once_and_not_from_each_of_them(end: str) -> None:
+    assert is_grounded("a" * 1_000_000, "a" * 1_000_000 + end) is not bool(end)
 
 
 @given(values, st.lists(st.integers(0, 9)))

@@ -29,7 +29,7 @@ POSSESSIVE = re.compile(r"['\u2019]s(?!\w)")
 NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 PADDED = re.compile(r"[-+]?0\d")  # a code, not a number
 LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
-CUT = re.compile(r"\S*\n\[cut: [\d,]+ characters, the first [\d,]+ shown\]$")  # with the word that may be half of one
+CUT = re.compile(r"(?<!\S)\S*+\n\[cut: [\d,]+ characters, the first [\d,]+ shown\]$")  # and what may be half a word
 
 
 class Heard(NamedTuple):
@@ -46,10 +46,14 @@ class Written(str):
     __slots__ = ()
 
 
+AS_WRITTEN = json.JSONDecoder(parse_float=Written, parse_int=Written, parse_constant=Written)
+
+
 def heard_in(output: str) -> Heard:
     """The values in what a tool said."""
     heard = Heard([], [], [])
-    output = CUT.sub("", output)
+    if output.endswith(" shown]"):
+        output = CUT.sub("", output)
     whole = _parsed(output)
     if whole is not None:
         _sort(whole, heard)
@@ -73,18 +77,18 @@ def claims_in(value: object) -> Iterator[Claim]:
     match value:
         case None:
             return
-        case BaseModel():
-            yield from claims_in(dict(value))
         case Enum():
             yield from claims_in(value.value)
+        case bool() | int() | float() | Decimal() | str():
+            yield value
+        case BaseModel():
+            yield from claims_in(dict(value))
         case dict():
             for each in value.values():
                 yield from claims_in(each)
         case list() | tuple() | set() | frozenset():
             for each in value:
                 yield from claims_in(each)
-        case bool() | int() | float() | Decimal() | str():
-            yield value
         case _:
             yield str(to_jsonable_python(value, fallback=str))
 
@@ -104,7 +108,7 @@ def stands(claim: Claim, heard: Heard) -> bool:
 def _parsed(text: str) -> Any:
     """JSON with its numbers as they are written; None for what is none."""
     try:
-        return json.loads(text, parse_float=Written, parse_int=Written, parse_constant=Written)
+        return AS_WRITTEN.decode(text)
     except (ValueError, RecursionError):
         return None
 

@@ -120,20 +120,26 @@ def _check_blocks(blocks: list[Any]) -> int:
     """How many calls there are among them. Every block must be one that can be acted on, and be sent back."""
     calls: set[str] = set()
     for block in blocks:
-        match block:
-            case {"type": "text", "text": str()}:
+        match block.get("type") if isinstance(block, dict) else None:
+            case "text" if isinstance(block.get("text"), str):
                 pass
-            case {"type": "tool_use", "id": str(call), "name": str(name), "input": dict()}:
+            case "tool_use" if _is_call(block):
+                call, name = block["id"], block["name"]
                 if call in calls or not _ID.fullmatch(call) or not _ID.fullmatch(name):
                     raise _Unreadable(f"a call that cannot be answered: id {call!r:.80}, tool {name!r:.80}")
                 calls.add(call)
-            case {"type": "text" | "tool_use"}:
-                raise _Unreadable(f"a {block['type']} block without what makes it one: {sorted(map(str, block))}")
-            case {"type": str()}:
+            case "text" | "tool_use" as kind:
+                raise _Unreadable(f"a {kind} block without what makes it one: {sorted(map(str, block))}")
+            case str():
                 pass
             case _:
                 raise _Unreadable(f"a block that is a {type(block).__name__}")
     return len(calls)
+
+
+def _is_call(block: Mapping[str, Any]) -> bool:
+    call, name, given = block.get("id"), block.get("name"), block.get("input")
+    return isinstance(call, str) and isinstance(name, str) and isinstance(given, dict)
 
 
 def _outcome(result: Any) -> Outcome:

@@ -67,14 +67,14 @@ class Csv:
                 except csv.Error as error:
                     yield lines.chars, self._malformed(lines, str(error))
                 else:
-                    if self._is_spaced(lines.taken) and fault_of(lines.record, self.dialect):
+                    if self._is_spaced(lines.record) and fault_of(lines.record, self.dialect):
                         yield lines.chars, self._malformed(lines, "")
                     elif cells:
                         yield lines.chars + CELL_BYTES * len(cells), self._row(lines, names, cells)
 
-    def _is_spaced(self, lines: list[str]) -> bool:
+    def _is_spaced(self, record: str) -> bool:
         """Whether a space may stand between a delimiter and a quote, where the reader takes the quote for text."""
-        return any(each in line for line in lines for each in self._spaced) or lines[0].startswith(self._gaps)
+        return any(each in record for each in self._spaced) or record.startswith(self._gaps)
 
     def _open(self) -> TextIO:
         dialect = self.dialect
@@ -119,9 +119,10 @@ class Csv:
         if len(cells) != len(names):
             upto = f", up to line {lines.number}" if lines.number > line else ""
             return BadRow(line, "wrong_width", f"{len(cells)} cells where the header has {len(names)}{upto}")
-        for name, cell in zip(names, cells, strict=True):
-            if not cell.isascii() and (found := UNDECODED.search(cell)):
-                return BadRow(line, "undecodable", self._not_in_encoding(f"column {name!r}", found))
+        if not lines.record.isascii():
+            for name, cell in zip(names, cells, strict=True):
+                if found := UNDECODED.search(cell):
+                    return BadRow(line, "undecodable", self._not_in_encoding(f"column {name!r}", found))
         return SourceRow(line, dict(zip(names, cells, strict=True)))
 
     def _not_in_encoding(self, place: str, found: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -64,9 +64,14 @@ class Job:
         """Whether answers wait for a gate."""
         return self.spec.gates.answers is not None
 
+    @cached_property
+    def prompt_file(self) -> Path:
+        """The file of its prompt."""
+        return self.folder / self.spec.prompt
+
     def message_for(self, row: Mapping[str, object]) -> str | JobCodeFailure:
         """The row's own message."""
-        text = fill_template(self.message, self.folder / self.spec.prompt, row, row)
+        text = fill_template(self.message, self.prompt_file, row, row)
         return text.lstrip("\n") if isinstance(text, str) else text  # the lines above it are for error messages only
 
     def group_of(self, row: Mapping[str, object]) -> str | None:

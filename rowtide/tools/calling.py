@@ -26,6 +26,7 @@ from rowtide.tools.tools import Tool, ToolOutcome, ToolPool
 from rowtide.work import Clock, Work
 
 FOR_EVER_SECONDS = 1e9  # longer than any run
+NO_MEMO = Memo("", "")  # older than any
 BY_KEY = orjson.OPT_SORT_KEYS
 ON_THE_WIRE = "the process died while this call was on the wire: it may have taken place"
 
@@ -97,28 +98,24 @@ async def _read(
     work: Work, pool: ToolPool, tools: Mapping[str, Tool], calls: Sequence[Call], heard: Heard
 ) -> list[ToolRecord]:
     """Make calls that only read, where nothing is remembered of them. A failure is not shared: others ask."""
-    may_share = [call for call in calls if call.use.tool in tools and tools[call.use.tool].remember_seconds]
-    known = _known(work, tools, may_share, heard.asked_at) if may_share else {}
-    records = [_remembered(call, known[call.place]) for call in may_share if call.place in known]
-    alike: dict[str, list[Call]] = defaultdict(list)
-    for call in may_share:
-        if call.place not in known:
+    alike, alone = defaultdict[str, list[Call]](list), list[Call]()
+    for call in calls:
+        if call.use.tool in tools and tools[call.use.tool].remember_seconds:
             alike[call.hash].append(call)
-    kept = {call.place for call in may_share}
-    firsts = [same[0] for same in alike.values()]
-    alone = [call for call in calls if call.place not in kept]
-    outcomes = await _made(pool, [*firsts, *alone])
+        else:
+            alone.append(call)
+    records, asking = _remembering(work, tools, alike, heard.asked_at) if alike else ([], alike)
+    outcomes = await _made(pool, [*(same[0] for same in asking.values()), *alone])
     records += [_record(call, outcome) for call, outcome in outcomes]
     rest: list[Call] = []
-    for (_, outcome), same in zip(outcomes, alike.values(), strict=False):
+    for (key, same), (_, outcome) in zip(asking.items(), outcomes, strict=False):
         if outcome.is_error:
             rest += same[1:]
         else:
+            heard.outputs[key] = outcome.text
             records += [_remembered(other, outcome.text) for other in same[1:]]
     again = await _made(pool, rest)
-    heard.outputs |= {
-        call.hash: outcome.text for call, outcome in [*outcomes, *again] if call.place in kept and not outcome.is_error
-    }
+    heard.outputs |= {call.hash: outcome.text for call, outcome in again if not outcome.is_error}
     return records + [_record(call, outcome) for call, outcome in again]
 
 
@@ -127,21 +124,25 @@ async def _made(pool: ToolPool, calls: Sequence[Call]) -> list[tuple[Call, ToolO
     return list(zip(calls, outcomes, strict=True))
 
 
-def _known(work: Work, tools: Mapping[str, Tool], calls: Sequence[Call], now: datetime) -> dict[Place, str]:
-    """What earlier calls heard, for those calls that may make use of it."""
+def _remembering(
+    work: Work, tools: Mapping[str, Tool], alike: Mapping[str, list[Call]], now: datetime
+) -> tuple[list[ToolRecord], Mapping[str, list[Call]]]:
+    """The outcomes of those calls that may make use of what an earlier one heard; and the others, still by hash."""
     with work.ledger.view() as tx:
-        memos = ledger_calls.remembered(tx, work.run, {call.hash for call in calls})
-        sent_again = ledger_calls.sent_again(tx, [call.row.row_no for call in calls]) if memos else {}
-
-    def may_use(call: Call, memo: Memo) -> bool:
-        tool = tools[call.use.tool]
+        memos = ledger_calls.remembered(tx, work.run, alike)
+        rows = [call.row.row_no for key in memos for call in alike[key]]
+        sent_again = ledger_calls.sent_again(tx, rows) if memos else {}
+    records, asking = list[ToolRecord](), defaultdict[str, list[Call]](list)
+    for key, same in alike.items():
+        memo, tool = memos.get(key, NO_MEMO), tools[same[0].use.tool]
         oldest = timestamp(now - timedelta(seconds=min(tool.remember_seconds, FOR_EVER_SECONDS)))
-        is_fresh = memo.asked_at > max(oldest, sent_again.get(call.row.row_no, ""))
-        return is_fresh and not tool.says_error(memo.output)
-
-    return {
-        call.place: memos[call.hash].output for call in calls if call.hash in memos and may_use(call, memos[call.hash])
-    }
+        holds = memo.asked_at > oldest and not tool.says_error(memo.output)
+        for call in same:
+            if holds and memo.asked_at > sent_again.get(call.row.row_no, ""):
+                records.append(_remembered(call, memo.output))
+            else:
+                asking[key].append(call)
+    return records, asking
 
 
 def _with_leave(
