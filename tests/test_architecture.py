@@ -39,6 +39,8 @@ DECISIONS = {
     "on_call", "titles", "next_commands",
     "environment",
     "heads",
+    "binomial", "comparers", "e_process", "exact_test", "golden_rows", "judges", "leakage", "looks", "paired_test",
+    "planning", "scores", "verdicts",
 }  # fmt: skip
 EDGES = {
     "csv_records", "json_lines", "http_bounds", "registry_search", "trust", "parquet_rows", "sql_rows",
@@ -81,7 +83,7 @@ HEAVY = {
     "prometheus_client": {"cli/measuring.py"},
     "pythonjsonlogger": {"tasks/observe.py"},
     "sklearn": {"rowtide/routing/router_fit.py"},
-    "scipy": {"rowtide/routing/thresholds.py"},
+    "scipy": {"rowtide/routing/thresholds.py", "rowtide/evals/binomial.py"},
     "rich": {"cli/say.py", "cli/progress.py"},  # the terminal's door: what a terminal would obey is written out there
     "sqlalchemy": {f"rowtide/ledger/{n}.py" for n in EDGES if "ledger" in n}
     | {"rowtide/intake/sql_rows.py", "rowtide/database_url.py"}

@@ -1,0 +1,253 @@
+"""Whether a value that was answered is the one that is known: how each field of an answer is compared.
+
+Values are as JSON holds them. True is not 1. Null is only null. A field's kind says how it is compared, unless the job
+names a comparer, or brings its own: `compare_FIELD(known, answered)` in answer.py, which returns true or false.
+"""
+
+import inspect
+import re
+import unicodedata
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import Field
+
+from rowtide.errors import UserMistake, nearest
+from rowtide.job.answer_fields import LIST_OF, AnswerField
+from rowtide.job.job import Real, Spec, Whole
+from rowtide.job.job_code import JobCodeFailure, run_job_code
+
+OWN = "compare_"
+EXACT = Context(prec=120, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])  # more digits than any sink holds
+DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+class Exact(Spec):
+    """The same JSON value."""
+
+    compare: Literal["exact"] = "exact"
+
+
+class Folded(Spec):
+    """Texts that differ in case, in spaces or in how Unicode writes a letter are the same."""
+
+    compare: Literal["folded"] = "folded"
+
+
+class Number(Spec):
+    """A number, also one that is written as text."""
+
+    compare: Literal["number"] = "number"
+    absolute: Real = Field(default=0, ge=0)
+    """How far it may be off."""
+    relative: Real = Field(default=0, ge=0)
+    """How far it may be off, as a share of what is known: 0.01 is one percent. The wider of the two counts."""
+
+
+class Date(Spec):
+    """A day, or a moment, in whatever way ISO 8601 writes it. Where a day is known, a moment within it agrees."""
+
+    compare: Literal["date"] = "date"
+    days: Whole = Field(default=0, ge=0)
+    """How many days it may be off."""
+
+
+class SetF1(Spec):
+    """Lists, without their order and without doubles: F1 of what was answered against what is known."""
+
+    compare: Literal["set_f1"] = "set_f1"
+    at_least: Real = Field(default=1, gt=0, le=1)
+    """The F1 from which on the lists agree: 2·common/(known + answered). Two empty lists have 1."""
+    folded: bool = False
+    """Whether texts in them are compared as `folded` does."""
+
+
+class EnumOrder(Spec):
+    """Words with an order, such as low, medium, high."""
+
+    compare: Literal["enum_order"] = "enum_order"
+    order: list[str] = Field(min_length=2)
+    """The words, from one end to the other."""
+    steps: Whole = Field(default=0, ge=0)
+    """How many places it may be off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A function of the job's: `compare_FIELD` of its answer.py."""
+
+    name: str
+    file: Path
+    code: Callable[[Any, Any], object]
+
+
+Named = Annotated[Exact | Folded | Number | Date | SetF1 | EnumOrder, Field(discriminator="compare")]
+Comparer = Exact | Folded | Number | Date | SetF1 | EnumOrder | Own
+
+
+def agree(comparer: Comparer, known: Any, answered: Any) -> bool | JobCodeFailure:
+    """Whether two values are the same to a comparer; a failure where a function of the job's raised, or said neither
+    true nor false. Never raises for values that JSON can hold."""
+    if isinstance(comparer, Own):
+        return _own_agrees(comparer, known, answered)
+    if known is None or answered is None:
+        return known is answered
+    match comparer:
+        case Exact():
+            return _atom(known) == _atom(answered)
+        case Folded():
+            return _atom(known, is_folded=True) == _atom(answered, is_folded=True)
+        case Number():
+            return _near(comparer, _number(known), _number(answered))
+        case Date():
+            return _same_time(comparer.days, known, answered)
+        case SetF1():
+            return _f1(comparer, known, answered) >= comparer.at_least
+        case EnumOrder():
+            places = {word: place for place, word in enumerate(comparer.order)}
+            if not isinstance(known, str) or not isinstance(answered, str) or not {known, answered} <= places.keys():
+                return False
+            return abs(places[known] - places[answered]) <= comparer.steps
+
+
+def default_comparer(kind: str) -> Comparer | None:
+    """How a field of this kind (`answer_fields`) is compared unless the job says otherwise. None for what is nested:
+    there is no telling which of its parts matter."""
+    if kind.startswith(LIST_OF):
+        return SetF1()
+    match kind.partition("(")[0].partition(" ")[0]:
+        case "integer" | "number" | "decimal":
+            return Number()
+        case "date" | "datetime":
+            return Date()
+        case "json":
+            return None
+        case _:
+            return Exact()
+
+
+def comparers_of(
+    fields: Sequence[AnswerField], named: Mapping[str, Comparer], own: Mapping[str, Own]
+) -> dict[str, Comparer]:
+    """How each field of an answer is compared, by its name: as the job's own function says, else as job.yaml does, else
+    by its kind. A field with none of them is left out. Raises UserMistake for a name that is no field, and for a
+    field that has both a function and a name in job.yaml."""
+    known = {field.name for field in fields}
+    for name in named:
+        if name not in known:
+            raise UserMistake("the answer has no such field", key=f"evals.fields.{name}", meant=nearest(name, known))
+    for name, each in own.items():
+        if name not in known:
+            what = f"{each.name}: the answer has no field {name!r}"
+            raise UserMistake(what, file=each.file, meant=nearest(name, known))
+        if name in named:
+            what = f"is compared by {each.name} in {each.file.name} too; keep one of the two"
+            raise UserMistake(what, key=f"evals.fields.{name}")
+    found = {
+        field.name: own.get(field.name) or named.get(field.name) or default_comparer(field.kind) for field in fields
+    }
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def own_comparers(module: Mapping[str, object], file: Path) -> dict[str, Own]:
+    """The functions of answer.py whose name begins with `compare_`, by field. `module` is what it defines (`vars`).
+    Raises UserMistake for one that cannot be called with two values."""
+    found: dict[str, Own] = {}
+    for name, value in module.items():
+        if not name.startswith(OWN):
+            continue
+        what = "a comparer is a function of the known value and the answered one"
+        if not callable(value) or inspect.iscoroutinefunction(value):
+            raise UserMistake(f"{name} is {'async' if callable(value) else 'no function'}; {what}", file=file)
+        try:
+            inspect.signature(value).bind(None, None)
+        except TypeError as error:
+            raise UserMistake(f"{name}: {error}; {what}", file=file) from None
+        except ValueError:
+            pass  # written in C, without a signature
+        found[name.removeprefix(OWN)] = Own(name, file, cast(Callable[[Any, Any], object], value))
+    return found
+
+
+def _own_agrees(comparer: Own, known: Any, answered: Any) -> bool | JobCodeFailure:
+    said = run_job_code("comparer_failed", comparer.name, comparer.file, lambda: comparer.code(known, answered))
+    if isinstance(said, bool | JobCodeFailure):
+        return said
+    where = f"{comparer.name} ({comparer.file.name}) returned {type(said).__name__}"
+    return JobCodeFailure("comparer_failed", where, "a comparer returns True or False")
+
+
+def _atom(value: Any, *, is_folded: bool = False) -> Hashable:
+    """What two values share exactly where they are the same: 1 is 1.0, and True is neither."""
+    match value:
+        case str():
+            return _folded(value) if is_folded else value
+        case bool() | None:
+            return ("word", value)
+        case int():
+            return ("number", Decimal(value))
+        case float():
+            return ("number", Decimal(repr(value)))
+        case list():
+            return ("list", *(_atom(each, is_folded=is_folded) for each in cast(list[Any], value)))
+        case dict():
+            named = cast(dict[str, Any], value)
+            return ("object", *((name, _atom(named[name], is_folded=is_folded)) for name in sorted(named)))
+        case _:
+            return ("other", repr(value))
+
+
+def _folded(text: str) -> str:
+    """Folded twice: what a letter folds to may be written in another way itself."""
+    for _ in range(2):
+        text = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(text.split())
+
+
+def _number(value: Any) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        found = Decimal(value.strip() if isinstance(value, str) else repr(value) if isinstance(value, float) else value)
+    except InvalidOperation:
+        return None
+    return found if found.is_finite() else None
+
+
+def _near(comparer: Number, known: Decimal | None, answered: Decimal | None) -> bool:
+    if known is None or answered is None:
+        return False
+    relative = EXACT.multiply(Decimal(repr(float(comparer.relative))), EXACT.abs(known))
+    allowed = max(Decimal(repr(float(comparer.absolute))), relative)
+    return known == answered or EXACT.abs(EXACT.subtract(known, answered)) <= allowed
+
+
+def _same_time(days: int, known: Any, answered: Any) -> bool:
+    if not isinstance(known, str) or not isinstance(answered, str):
+        return False
+    first, second = _time(known), _time(answered)
+    if first is None or second is None:
+        return False
+    if days or DATE.fullmatch(known.strip()):
+        return abs(first.date().toordinal() - second.date().toordinal()) <= days
+    if (first.tzinfo is None) != (second.tzinfo is None):
+        return False  # nobody knows which moment the one without a zone is
+    return first == second
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+
+
+def _f1(comparer: SetF1, known: Any, answered: Any) -> float:
+    if not isinstance(known, list) or not isinstance(answered, list):
+        return 0.0
+    first, second = ({_atom(each, is_folded=comparer.folded) for each in value} for value in (known, answered))
+    return 2 * len(first & second) / (len(first) + len(second)) if first or second else 1.0

@@ -1,0 +1,123 @@
+"""How many rows it takes, what they can prove, and the price of deciding. All of it is said before a cent is spent.
+
+Shares, margins and differences are from 0 to 1. A difference below 0 is a candidate that is worse.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rowtide.evals.binomial import chances
+from rowtide.evals.exact_test import exact_limit
+from rowtide.evals.paired_test import PairedCounts, critical, score
+
+POWER = 0.8
+LEAST_CHANCE = 1e-12  # a count that is rarer than this changes no figure that is shown
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionPrice:
+    """What it takes to decide, beyond what was asked."""
+
+    rows: int
+    labels: int
+    """Of these, the rows on which the two will differ: only they need an answer that is known."""
+    cost_micro: int
+    """In micro-dollars."""
+
+
+def rows_without_disagreement(margin: float, alpha: float) -> int:
+    """The fewest rows that prove the margin where the two versions never differ, exactly: (1 - margin)^n ≤ alpha."""
+    return math.ceil(math.log(alpha) / math.log1p(-margin) - 1e-9)
+
+
+def rows_by_score(margin: float, alpha: float) -> int:
+    """The same by the score test: a few less at alpha 0.05, and more at the lower levels of planned looks."""
+    return math.ceil(critical(alpha) ** 2 * (1 - margin) / margin - 1e-9)
+
+
+def least_rows(margin: float, alpha: float) -> int:
+    """Fewer rows cannot prove the margin, whatever comes of them: a verdict has to pass both."""
+    return max(rows_without_disagreement(margin, alpha), rows_by_score(margin, alpha))
+
+
+def least_margin(rows: int, alpha: float) -> float:
+    """The smallest margin that so many rows can prove, when the two never differ on them; 1 without rows."""
+    if not rows:
+        return 1.0
+    return max(1 - alpha ** (1 / rows), critical(alpha) ** 2 / (rows + critical(alpha) ** 2))
+
+
+def too_few(rows: int, margin: float, alpha: float) -> str | None:
+    """What to say, before anything is asked, where so many rows can never prove the margin; None where they can."""
+    needed = least_rows(margin, alpha)
+    if rows >= needed:
+        return None
+    return (
+        f"{rows} golden rows can never show that a version is not worse by {100 * margin:g} points: it takes {needed} "
+        f"even if no answer differs; label {needed - rows} more, or allow {100 * least_margin(rows, alpha):.1f} points"
+    )
+
+
+def rows_needed(
+    share_that_differ: float, margin: float, alpha: float, power: float = POWER, difference: float = 0.0
+) -> int | None:
+    """About how many rows prove the margin with this power: n ≈ (z_alpha + z_power)²·(q - d²)/(margin + d)².
+
+    That is 6.2·q/margin² at alpha 0.05 and power 0.8. Never fewer than `least_rows`. None
+    where no number of rows does: the candidate is worse by the margin or more.
+    """
+    if margin + difference <= 0:
+        return None
+    spread = max(share_that_differ - difference**2, 0.0)
+    asked = (critical(alpha) + critical(1 - power)) ** 2 * spread / (margin + difference) ** 2
+    return max(math.ceil(asked - 1e-9), least_rows(margin, alpha))
+
+
+def power(
+    rows: int,
+    share_that_differ: float,
+    margin: float,
+    alpha: float,
+    difference: float = 0.0,
+    *,
+    limit: float | None = None,
+) -> float:
+    """The chance that one look at `rows` rows proves the margin, exactly, by enumeration of all counts that can be.
+
+    By the rule of verdicts, unless `limit` says which z is enough instead. At `difference` = -margin it is the level.
+    Raises ValueError where more of the rows would have to differ.
+    """
+    if not abs(difference) <= share_that_differ <= 1:
+        raise ValueError(f"a difference of {difference:g} asks for at least as many rows that differ")
+    limit = exact_limit(rows, margin, alpha) if limit is None else limit
+    if share_that_differ == 0:
+        return float(score(rows, 0, 0, -margin) >= limit)
+    differing = np.arange(rows + 1)
+    likely = chances(differing, rows, share_that_differ)
+    differing, likely = differing[likely > LEAST_CHANCE, None], likely[likely > LEAST_CHANCE, None]
+    fixed = np.arange(differing.max() + 1)[None, :]
+    weights = likely * chances(fixed, differing, (1 + difference / share_that_differ) / 2)
+    passes = score(rows, fixed, np.maximum(differing - fixed, 0), -margin) >= limit
+    return float((weights * passes).sum())
+
+
+def price_of_deciding(
+    seen: Sequence[tuple[PairedCounts, float]], alpha: float, cost_micro_per_row: int, target: float = POWER
+) -> DecisionPrice | None:
+    """What is missing, after the counts that were seen (each with its margin), for all margins to be proven.
+
+    As many rows are foreseen to differ as did, and the candidate to be as much worse as it seemed, or equal: what it
+    seemed better by is not counted on. None where more rows will not do: it looks worse by a margin or more.
+    """
+    more = labels = 0
+    for counts, margin in seen:
+        needed = rows_needed(counts.share_that_differ, margin, alpha, target, min(counts.difference, 0.0))
+        if needed is None:
+            return None
+        missing = max(needed - counts.rows, 0)
+        more = max(more, missing)
+        labels = max(labels, math.ceil(missing * counts.share_that_differ - 1e-9))
+    return DecisionPrice(more, labels, more * cost_micro_per_row)
