@@ -118,6 +118,14 @@ def bold(text: object) -> Markdown:
     return Markdown(f"**{markdown(text)}**")
 
 
+def labelled(**texts: object) -> Markdown:
+    """A paragraph of plain texts, each after its name in bold: none of them is ever bold, so none can forge a name.
+
+    Those that are empty are left out. Prefect breaks its lines; a cell of a table it hides beyond the edge of a form.
+    """
+    return Markdown(" ".join(f"{bold(name)} {markdown(text)}" for name, text in texts.items() if text))
+
+
 def heading(text: object) -> Markdown:
     return Markdown(f"# {markdown(text)}")
 

@@ -11,7 +11,7 @@ from rowtide.observing.happenings import happened
 from rowtide.observing.titles import title
 from rowtide.orchestrator import orchestrator
 from rowtide.report.next_commands import contact, from_a_terminal, rows_command, show_command
-from rowtide.report.report_words import headline
+from rowtide.report.report_words import headline, name_of
 from rowtide.report.summary import as_markdown, stop_words
 
 LOGGED = (
@@ -26,7 +26,7 @@ async def show_report(found: dict[str, Any], examples: Mapping[str, str], home: 
     `examples` is the key of one row for each reason; `is_elsewhere` says that the ledger is not a file in `home`.
     """
     run_id, page = found["run_id"], home / "reports" / f"{found['run_id']}.html"
-    await orchestrator().name(title(found["job"], run_id, headline(found)))
+    await orchestrator().name(title(found["job"], run_id, name_of(found)))
     block = from_a_terminal(found, examples, home=_asked_home(home), ledger_is_elsewhere=is_elsewhere)
     text = markdown_page(as_markdown(found), contact(found, page if page.is_file() else None), block)
     about = f"Rowtide run {run_id}"

@@ -5,8 +5,9 @@ import hashlib
 from rowtide import clock
 from rowtide.ladder.pricing import MICRO
 from rowtide.ledger import ledger_batches, ledger_calls, ledger_holds
-from rowtide.ledger.ledger import find_run
-from rowtide.report.summary import decisions
+from rowtide.ledger.ledger import Run, find_run
+from rowtide.report.report_words import STOPS
+from rowtide.report.summary import decisions, enough_budget
 from rowtide.work import Work
 from tasks.tell import tell
 
@@ -39,6 +40,13 @@ def tell_of_stop(work: Work) -> None:
     if run.stopped in BUDGETS:
         micro = run.budget_micro
         said = {"which": run.stopped, "budget_usd": None if micro is None else micro / MICRO}
-        said |= {**contact, "command": f"rowtide resume {run.run_id} --budget USD"}
+        said |= {"why": STOPS[run.stopped], **contact, "command": _with_more(run)}
         again = micro if run.stopped == "budget" else clock.now().date()
         tell(ledger, "budget.reached", "run", run.run_id, f"{run.stopped} {again}", said, run.job)
+
+
+def _with_more(run: Run) -> str:
+    if run.stopped == "day_budget" or run.budget_micro is None:
+        return f"after midnight, UTC: rowtide resume {run.run_id}"
+    more = enough_budget(run.budget_micro / MICRO, (run.next_micro or 0) / MICRO)
+    return f"rowtide resume {run.run_id} --budget {more:g}"

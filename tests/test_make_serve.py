@@ -3,7 +3,10 @@
 All of it is started once, for real; each test leaves it running.
 """
 
+import base64
+import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -22,19 +25,34 @@ import psutil
 import pytest
 from conftest import make_job, wait_until
 from outside import ROOT, rowtide
-from test_report_page import CHROMIUM, chromium
+from playwright.sync_api import Page
+from test_report_page import chromium, needs_chromium
 
 pytestmark = pytest.mark.slow
 
 PARTS = {"server": "prefect server start", "worker": "prefect worker start", "receiver": "cli serve"}
+REFUSED = re.compile("Unauthorized|CSRF token")
 HOSTILE = """
-const api = location.hash.slice(1);
-const ask = (path, body) => fetch(api + path, {method: "POST", headers: {"content-type": "text/plain"}, body: body});
+const api = location.hash.slice(1), order = '{"name": "owned"}';
+const ask = (path, type, body) => fetch(api + path, {
+  method: body ? "POST" : "GET", headers: body ? {"content-type": type} : {}, body: body, credentials: "include",
+}).then(found => found.text(), error => "" + error);
 Promise.all([
-  ask("/flows/", '{"name": "owned"}').then(found => found.text(), error => "" + error),
-  fetch(api + "/flows/filter", {method: "POST", headers: {"content-type": "application/json"}, body: "{}"})
-    .then(found => found.text(), error => "" + error),
+  ask("/flows/", "text/plain", order),
+  ask("/flows/", "application/json", order),
+  ask("/flows/filter", "application/json", "{}"),
+  ask("/csrf-token?client=evil"),
 ]).then(told => { document.title = JSON.stringify(told); });
+"""
+
+
+# A browser sends a form anywhere, without asking, and shows its reader what is answered.
+FORM = """
+const form = document.body.appendChild(document.createElement("form"));
+const field = form.appendChild(document.createElement("input"));
+[field.name, field.value] = ['{"name": "owned", "labels": {"a": "', '"}}'];
+[form.method, form.enctype, form.action] = ["post", "text/plain", location.hash.slice(1) + "/flows/"];
+form.submit();
 """
 
 
@@ -132,17 +150,56 @@ def test_no_page_of_another_origin_may_read_what_prefect_says(service: Service) 
         assert told.headers.get("access-control-allow-origin") == allowed
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; sudo apt install chromium")
-def test_a_page_that_an_operator_opens_can_neither_order_nor_read(service: Service) -> None:
+@needs_chromium
+@pytest.mark.parametrize("carries", ["nothing", "a cookie", "the login"])
+def test_a_page_that_an_operator_opens_can_neither_order_nor_read(service: Service, carries: str) -> None:
+    """Prefect knows no cookie; a browser that lends each of its requests the very login is the worst there can be."""
     with hostile_page() as url, chromium() as browser:
+        context = browser.new_context()
+        word = ":".join(service.login)
+        if carries == "a cookie":
+            names = ("prefect-password", "Authorization", "session")
+            context.add_cookies([{"name": name, "value": word, "url": service.api} for name in names])
+        if carries == "the login":
+            context.set_extra_http_headers({"authorization": f"Basic {base64.b64encode(word.encode()).decode()}"})
+        *told, answered = orders_of(context.new_page(), url, service.api)
+    assert told == ["TypeError: Failed to fetch"] * 4
+    assert REFUSED.search(answered), answered
+    assert flows_called_owned(service) == []
+
+
+@needs_chromium
+def test_a_name_that_points_to_this_machine_gives_a_page_no_login(service: Service) -> None:
+    """DNS rebinding: to the browser, page and server are of one origin, so the page reads what it is told: 401."""
+    with chromium("--host-resolver-rules=MAP rebound.example 127.0.0.1") as browser:
         page = browser.new_page()
-        page.goto(f"{url}#{service.api}")
-        page.wait_for_function("document.title != ''")
-        told = page.title()
-    assert "owned" not in told
-    assert "Failed to fetch" in told
-    found = ask(service, "/flows/filter", {"flows": {"name": {"any_": ["owned"]}}})
-    assert found == []
+        own = service.api.removesuffix("/api")
+        page.goto(own)
+        page.evaluate("word => localStorage.setItem('prefect-password', btoa(word))", ":".join(service.login))
+        rebound = own.replace("127.0.0.1", "rebound.example")
+        told: list[str] = []
+        for script, ends in ((HOSTILE, "document.title != ''"), (FORM, "location.pathname == '/api/flows/'")):
+            page.goto(f"{rebound}/api/ready#{rebound}/api")  # what stands there says nothing and does nothing
+            page.evaluate(script)
+            page.wait_for_function(ends)
+            told += json.loads(page.title()) if script == HOSTILE else [page.inner_text("body")]
+    assert len(told) == 5
+    assert all(REFUSED.search(each) for each in told), told
+    assert flows_called_owned(service) == []
+
+
+def orders_of(page: Page, url: str, api: str) -> list[str]:
+    """What the hostile page is told, order by order; last, what the reader sees whose browser sent its form."""
+    page.goto(f"{url}#{api}")
+    page.wait_for_function("document.title != ''")
+    told: list[str] = json.loads(page.title())
+    page.goto(f"{url}form#{api}")
+    page.wait_for_url(f"{api}/flows/")
+    return [*told, page.inner_text("body")]
+
+
+def flows_called_owned(service: Service) -> list[Any]:
+    return ask(service, "/flows/filter", {"flows": {"name": {"any_": ["owned"]}}})
 
 
 def test_only_its_owner_can_read_what_is_under_the_home(service: Service) -> None:
@@ -193,6 +250,10 @@ def ask(service: Service, path: str, body: object) -> Any:
         return client.post(path, json=body, headers=headers).raise_for_status().json()
 
 
+def hostile_html(path: str) -> str:
+    return f"<title></title><body><script>{FORM if path.endswith('form') else HOSTILE}</script>"
+
+
 class hostile_page:
     """A page of another origin that orders and reads in the name of whoever opens it. Gives its URL."""
 
@@ -202,7 +263,7 @@ class hostile_page:
                 self.send_response(200)
                 self.send_header("content-type", "text/html")
                 self.end_headers()
-                self.wfile.write(f"<title></title><script>{HOSTILE}</script>".encode())
+                self.wfile.write(hostile_html(self.path).encode())
 
             def log_message(self, *_: object) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] # quiet
                 pass

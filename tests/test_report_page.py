@@ -81,10 +81,10 @@ def hostile_run(ledger: Ledger, texts: Sequence[str] = HOSTILE, **more: Any) -> 
 
 
 @contextmanager
-def chromium() -> Generator[Browser]:
+def chromium(*flags: str) -> Generator[Browser]:
     """A browser; no fixture, because a run cannot have its event loop while there is one."""
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
         yield opened
         opened.close()
 

@@ -23,7 +23,7 @@ from test_make_serve import Service, ask, serving
 
 from emulator.server import start
 from flows.pump import pump
-from rowtide.errors import UserMistake
+from rowtide.errors import RowtideError, UserMistake
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import check_runbook, load_job
 from rowtide.orchestrator import NOTHING, orchestrated_by
@@ -113,6 +113,7 @@ class Shown(ThisProcess):
         self.tables: dict[str, list[dict[str, Any]]] = {}
         self.names: list[str] = []
         self.labels: dict[str, str | None] = {}
+        self.told: list[dict[str, Any]] = []
 
     async def show_text(self, words: str, *, key: str, about: str) -> None:
         self.texts[key] = words
@@ -123,6 +124,30 @@ class Shown(ThisProcess):
     async def name(self, words: str, labels: Mapping[str, str | None] = NOTHING) -> None:
         self.names.append(words)
         self.labels |= labels
+
+    def emit(self, event: str, kind: str, subject: str, payload: Mapping[str, Any], **_: Any) -> None:
+        self.told.append({"event": event, **payload})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fault", "called", "go_on"),
+    [
+        ({"budget": 0.0001}, None, "stopped at its budget: 0 of 2 rows", "rowtide resume r1 --budget 0."),
+        ({}, {"status": 401}, "the API refuses the account: 0 of 2 rows", None),
+    ],
+)
+def test_a_run_that_stopped_is_called_by_why_and_a_budget_is_told_with_one_that_is_enough(
+    api: Any, faults: Any, tmp_path: Path, parameters: Any, fault: Any, called: str, go_on: str | None
+) -> None:
+    """Where runs are listed, `0 of 2 rows are loaded` was all that was said of either."""
+    if fault:
+        faults({"call": "create", "do": fault})
+    shown = Shown()
+    with orchestrated_by(shown), pytest.raises(RowtideError):
+        asyncio.run(pump(str(make_job(tmp_path / "job", rows=2, tiers=["opus"])), run_id="r1", **parameters))
+    assert shown.names[-1].startswith(f"job r1: {called}")
+    assert all(each["command"].startswith(go_on or "no") and "stopped at" in each["why"] for each in shown.told)
+    assert len(shown.told) == (1 if go_on else 0)
 
 
 HARD_KEYS = [

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rowtide.escaping import Markdown, bold, markdown, markdown_page, markdown_table
+from rowtide.escaping import Markdown, bold, labelled, markdown, markdown_page
 from rowtide.gates.call_pages import CallPage, call_in_words
 from rowtide.gates.holds import Hold
 from rowtide.ledger.ledger_calls import Pending
@@ -12,18 +12,25 @@ CHANGED = "The figures have changed since they were shown. What was decided abou
 
 def about_holds(run_id: str, holds: Sequence[Hold], follows: str) -> Markdown:
     """The failures that hold a run, with their figures, and what approval and rejection would do."""
-    failures = [(hold.gate, f"{hold.rows:,}", each.in_words) for hold in holds for each in hold.failures]
+    failures = [
+        labelled(gate=hold.gate, judged=f"{hold.rows:,} rows", failed=each.in_words)
+        for hold in holds
+        for each in hold.failures
+    ]
     return markdown_page(
         bold(f"Run {run_id} is held by a gate."),
         markdown(CHANGED if any(hold.shown_hash not in (None, hold.hash) for hold in holds) else ""),
         markdown(f"{follows.capitalize()}. You decide about the figures below; if they change, you are asked again."),
-        markdown_table(["gate", "rows judged", "what failed"], failures),
+        *failures,
     )
 
 
 def about_calls(run_id: str, page: CallPage[Pending]) -> Markdown:
     """A page of calls, whole, each with what it is decided by; and whether they are others than those shown before."""
-    calls = [(each.row_key, call_in_words(each), each.why or "", each.hash[:12]) for each in page.calls]
+    calls = [
+        labelled(row=each.row_key, call=call_in_words(each), because=each.why, hash=each.hash[:12])
+        for each in page.calls
+    ]
     new = sum(not each.was_shown for each in page.calls)
     return markdown_page(
         bold(f"{page.waiting:,} calls of run {run_id} wait for leave. Page {page.number} of {page.pages}."),
@@ -32,7 +39,7 @@ def about_calls(run_id: str, page: CallPage[Pending]) -> Markdown:
             f"You decide about the {len(page.calls):,} calls of this page as they stand here, and about no others. "
             "Where one has changed when the run goes on, nothing is done and they are shown again."
         ),
-        markdown_table(["row", "call", "", "hash"], calls),
+        *calls,
     )
 
 

@@ -21,6 +21,21 @@ def standing(found: Facts, seen: Facts) -> str:
     return "held" if found["held"] or found["holds"] else "done"
 
 
+STOPS = {
+    "budget": "stopped at its budget",
+    "day_budget": "stopped at the job's budget for today",
+    "refused": "the API refuses the account",
+    "same_error": "all rows meet the same error",
+    "job_code": "the job's own code fails",
+    "stuck": "stopped, since nothing moves",
+}
+
+
+def name_of(found: Facts) -> str:
+    """What a run is called in a list: why it stopped, if it did, and what came of its rows."""
+    return f"{STOPS[found['stopped']]}: {headline(found)}" if found["stopped"] else headline(found)
+
+
 def headline(found: Facts) -> str:
     """What came of the rows, in a sentence."""
     rows, loaded = found["rows"], found["loaded"]

@@ -151,12 +151,17 @@ def doubts(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def enough_budget(budget: float, next_row: float) -> float:
+    """A budget, in US dollars, with which a run that stopped at this one goes on for a while."""
+    return max(2 * budget, round(budget + 2 * next_row, 2))
+
+
 def stop_words(found: Mapping[str, Any]) -> str:
     """Why a run ended with rows still to send, and how to go on."""
     rest = f"{found['waiting']:,} rows wait; what was verified is loaded"
     if found["stopped"] == "budget":
         budget, next_row = found["budget_usd"], found["next_row_usd"]
-        more = max(2 * budget, round(budget + 2 * next_row, 2))
+        more = enough_budget(budget, next_row)
         return (
             f"stopped at the budget: ${found['cost_usd']:.4f} of ${budget:.4f} is spent and the next row could cost "
             f"${next_row:.4f}; {rest}; `rowtide resume {found['run_id']} --budget {more:g}` goes on"
