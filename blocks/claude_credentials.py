@@ -12,6 +12,7 @@ from rowtide.api.which_api import DEFAULT_URL, OWN_EMULATOR, REHEARSAL, Api, che
 from rowtide.environment import number_in
 from rowtide.errors import UserMistake
 from rowtide.ledger.ledger import Run
+from rowtide.masking import know_secrets
 
 SLUG = "rowtide-claude"
 SETTLE_SECONDS = 30.0
@@ -93,4 +94,5 @@ class ClaudeCredentials(Block):
         """A client for as long as an `async with` lasts. Raises UserMistake when another API answers the run."""
         if run is not None:
             check_same(run.run_id, run.api, self.api)
+        know_secrets({"api_key": self.api_key.get_secret_value()})
         return Claude(self.api_key.get_secret_value(), self.base_url, self.api)

@@ -25,10 +25,12 @@ from rowtide.ledger import ledger_claims, ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.ledger_claims import Worker
 from rowtide.ledger.ledger_engine import PATIENCE_SECONDS, LedgerAway
+from rowtide.masking import know_secrets
 from rowtide.observing.happenings import logger
 from rowtide.observing.supervision import Background, supervise_thread
 from rowtide.sinks.rehearsal_sink import in_rehearsal
 from rowtide.sinks.sinks import open_sink
+from rowtide.tools.provided import Provided
 from rowtide.work import Plan, Work, open_work, plan
 
 SLUG = "rowtide-ledger"
@@ -103,7 +105,7 @@ class LedgerDatabase(Block):
         Raises UserMistake.
         """
         provided = await servers_in_force()
-        environment = {**os.environ, **provided.secrets}
+        environment = _known(provided)
         api = await ClaudeCredentials.api_in_force()
         found = await plan(folder, source, environment, await overrides_in_force(), tiers, provided)
         found = replace(found, job=in_rehearsal(found.job, api.name), api=api)
@@ -138,13 +140,24 @@ class LedgerDatabase(Block):
             if how == "with others" and ledger.engine.dialect.name == "sqlite":
                 how = "alone"
             async with _worker(ledger, run_id, how) as worker:
-                environment = {**os.environ, **provided.secrets}
+                environment = _known(provided)
                 opened = open_work(ledger, self.home, run_id, environment, overrides, provided)
                 yield replace(opened, worker=worker)
 
 
+def _known(provided: Provided) -> dict[str, str]:
+    """The environment that a job's servers are let in with, whose secrets no error will say."""
+    know_secrets(os.environ)
+    know_secrets(provided.secrets, are_secret=True)
+    return {**os.environ, **provided.secrets}
+
+
 def _make_private(home: Path) -> None:
-    """Make the home, or close it: it holds the customer's rows. A folder all share, such as /tmp, is left alone."""
+    """Make the home, or close it, and write what this process writes for its owner alone: it holds the customer's rows.
+
+    A folder all share, such as /tmp, is left alone.
+    """
+    os.umask(0o077)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     mode = home.stat().st_mode
     if mode & 0o077 and not mode & stat.S_ISVTX:

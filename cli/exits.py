@@ -7,6 +7,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from rowtide.masking import masked
+
 BUDGETS = ("budget", "day_budget")
 
 
@@ -48,10 +50,10 @@ def stumbled(error: BaseException, home: Path, run_id: str | None, *, now: datet
     file = home / "errors" / f"{now:%Y%m%d-%H%M%S-%f}.txt"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
+        file.write_text(masked("".join(traceback.format_exception(error))), encoding="utf-8", errors="replace")
         where = f"the traceback is in {file}"
     except OSError as unwritten:
         where = f"its traceback could not be written ({unwritten})"
-    first = f"{error}".strip().partition("\n")[0][:500]
+    first = masked(f"{error}").strip().partition("\n")[0][:500]
     resume = f"; run {run_id} keeps what was committed: rowtide resume {run_id}" if run_id else ""
     return f"an error that nobody foresaw: {type(error).__name__}: {first}{resume}; {where}"

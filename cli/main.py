@@ -18,6 +18,7 @@ from cli.surroundings import check_network, fault_of
 from rowtide import garbage
 from rowtide.errors import RowtideError, UserMistake
 from rowtide.escaping import visible
+from rowtide.masking import know_secrets, mask_logs
 
 # Prefect reads these when it is imported. Its own server's noise is not our user's concern; the ledger is.
 QUIET_PREFECT = {
@@ -73,6 +74,8 @@ def main() -> None:
     os.umask(0o077)  # what it writes holds the customer's rows: nobody else's business, whatever the shell says
     sys.excepthook = _stumble
     garbage.look_rarely()
+    know_secrets(os.environ)
+    mask_logs()
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)
     terminated: list[int] = []

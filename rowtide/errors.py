@@ -8,9 +8,14 @@ from pathlib import Path
 
 from rapidfuzz import process
 
+from rowtide.masking import masked
+
 
 class RowtideError(Exception):
-    """Something Rowtide cannot go on without has failed."""
+    """Something Rowtide cannot go on without has failed. Its words hold no secret, whatever they quote."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(masked(words))
 
 
 class UserMistake(RowtideError):
@@ -28,7 +33,7 @@ class UserMistake(RowtideError):
         key: str | None = None,
         meant: str | None = None,
     ) -> None:
-        self.what, self.file, self.line, self.key, self.meant = what, file, line, key, meant
+        self.what, self.file, self.line, self.key, self.meant = masked(what), file, line, key, meant
         place = f"{file}:{line}" if file and line else str(file) if file else ""
         hint = f"; did you mean {meant!r}?" if meant else ""
         super().__init__(": ".join(part for part in (place, key, what) if part) + hint)

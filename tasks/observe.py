@@ -9,6 +9,7 @@ from prefect.settings import get_current_settings
 from pythonjsonlogger.json import JsonFormatter
 
 from rowtide.errors import UserMistake
+from rowtide.masking import know_secrets, mask_logs
 from rowtide.observing import tracing
 
 OURS = ("rowtide", "tasks", "blocks", "flows", "cli")
@@ -19,6 +20,8 @@ NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 
 def observe() -> None:
     """Do as ROWTIDE_LOG and the OTEL_* variables say; a second time changes nothing. Raises UserMistake."""
+    know_secrets(os.environ)
+    mask_logs()
     tracing.turn_on(os.environ)
     _log_to_the_runs_page()
     asked = os.environ.get("ROWTIDE_LOG", "human")

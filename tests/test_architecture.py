@@ -38,7 +38,7 @@ DECISIONS = {
     "job_code",
     "on_call", "titles", "next_commands",
     "environment",
-    "heads",
+    "heads", "masking",
     "binomial", "comparers", "e_process", "exact_test", "golden_rows", "judges", "leakage", "looks", "paired_test",
     "planning", "scores", "verdicts",
 }  # fmt: skip

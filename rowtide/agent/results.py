@@ -16,6 +16,7 @@ import orjson
 from rowtide.agent.policies import RESULTS, Policy, policy_of, policy_of_error
 from rowtide.compact import compact_json, read_json
 from rowtide.ladder.pricing import Usage, usage_from
+from rowtide.masking import masked
 
 LINE_BYTES = 32_000_000  # a longer result line is none: a reply has at most some hundred thousand tokens
 LONGEST_DETAIL = 2000  # characters of an error that are kept
@@ -161,7 +162,7 @@ def with_code(error: Mapping[str, Any]) -> str:
     """What an error says; its code too, where the API gives it one: `…/details/error_code`."""
     details = error.get("details")
     code = details.get("error_code") if isinstance(details, dict) else None
-    return f"{error.get('message')} ({code})" if code else str(error.get("message"))
+    return masked(f"{error.get('message')} ({code})" if code else str(error.get("message")))
 
 
 def _unreadable(why: str) -> Unanswered:

@@ -7,7 +7,7 @@ repeated here, because the API would take it twice.
 import os
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import cache
@@ -37,6 +37,7 @@ from rowtide.api.which_api import named
 from rowtide.compact import read_json
 from rowtide.errors import StoppedByWorld, UserMistake, WorldError
 from rowtide.lanes.pace import allowance_from
+from rowtide.masking import masked
 from rowtide.tools.http_bounds import bounds
 
 Parsed = TypeVar("Parsed")
@@ -89,7 +90,7 @@ class Claude:
             headers["anthropic-beta"] = ",".join(betas)
         options: Any = {"headers": headers, "timeout": POST_SECONDS}
         try:
-            answer = await self._api.post(BATCHES, cast_to=httpx2.Response, content=_chunks(body), options=options)
+            answer = await self._api.post(BATCHES, cast_to=httpx2.Response, content=body.sent(), options=options)
             return Created(batch_status(orjson.loads(answer.content)))
         except anthropic.APIStatusError as error:
             if error.status_code >= 500 or error.status_code == 408:
@@ -97,10 +98,10 @@ class Claude:
             return Refused(error.status_code, _words(error), _retry_after(error))
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
             if _never_left(error):
-                return Refused(NOT_SENT, f"no connection: {error.__cause__ or error}")
+                return Refused(NOT_SENT, masked(f"no connection: {error.__cause__ or error}"))
             return Unknown(_said(error))
         except NO_JSON as error:
-            return Unknown(f"an answer that is no batch: {error!r:.300}")
+            return Unknown(masked(f"an answer that is no batch: {error!r:.300}"))
 
     async def say(
         self, request: bytes, betas: Sequence[str] = (), hear: Callable[[str], None] | None = None
@@ -119,10 +120,10 @@ class Claude:
             return TurnedAway(error.status_code, _kind(error), _words(error), _retry_after(error))
         except (anthropic.APIError, httpx2.HTTPError) as error:
             if _never_left(error):
-                return TurnedAway(NOT_SENT, "timeout_error", f"no connection: {error.__cause__ or error}")
+                return TurnedAway(NOT_SENT, "timeout_error", masked(f"no connection: {error.__cause__ or error}"))
             return Unknown(_said(error))
         except NO_STREAM as error:
-            return Unknown(f"a stream that is none: {error!r:.300}")
+            return Unknown(masked(f"a stream that is none: {error!r:.300}"))
 
     async def _listen(
         self, request: dict[str, Any], headers: dict[str, str], hear: Callable[[str], None]
@@ -252,11 +253,6 @@ def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-async def _chunks(body: Body) -> AsyncIterator[bytes]:
-    for chunk in body.chunks():
-        yield chunk
-
-
 def _raise(error: Exception) -> NoReturn:
     if isinstance(error, anthropic.APIStatusError):
         words, after = _words(error), _retry_after(error)
@@ -277,7 +273,7 @@ def _never_left(error: Exception) -> bool:
 
 def _said(error: Exception) -> str:
     """What went wrong on the way: the SDK says `Connection error.`, and has what it was as the cause."""
-    return f"{type(error).__name__}: {str(error.__cause__ or '') or error}"
+    return masked(f"{type(error).__name__}: {str(error.__cause__ or '') or error}")
 
 
 def _kind(error: anthropic.APIStatusError) -> str:
@@ -292,7 +288,7 @@ def _retry_after(error: anthropic.APIStatusError) -> float | None:
 
 
 def _words(error: anthropic.APIStatusError) -> str:
-    return with_code(inner) if (inner := _inner(error)) else error.message[:LONGEST_DETAIL]
+    return with_code(inner) if (inner := _inner(error)) else masked(error.message)[:LONGEST_DETAIL]
 
 
 def _inner(error: anthropic.APIStatusError) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ value takes its place on the way out.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,11 @@ class Body:
         with self._file.open("rb") as source:
             read = iter(partial(source.read, CHUNK_BYTES), b"")
             yield from read if self._environment is None else self._unsealed(read, self._environment)
+
+    async def sent(self) -> AsyncIterator[bytes]:
+        """The same for who sends them."""
+        for chunk in self.chunks():
+            yield chunk
 
     def _unsealed(self, read: Iterator[bytes], environment: Mapping[str, str]) -> Iterator[bytes]:
         mark = re.compile(rb"%b\.([^.]+)\.~*\." % self._tag.encode())

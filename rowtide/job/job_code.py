@@ -6,7 +6,6 @@ exception's type and its message. A failure costs its row; one that most of a ru
 
 import atexit
 import dis
-import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +17,7 @@ from typing import TypeVar
 
 import jinja2
 
+from rowtide.masking import masked
 from rowtide.words import shown
 
 SECONDS = 10  # that code of a job's may take for one row
@@ -29,8 +29,6 @@ FIRST_ROWS = 20  # so many rows must have been tried before their share is taken
 MOST = 0.8  # of the rows that were tried, a larger share that fails alike is the job's fault
 FEWEST = 2  # one row alone says nothing about the others
 TEMPLATE = "<template>"  # what Jinja2 calls the file of every template
-LOGIN = re.compile(r"(\w+://)[^/\s@]+@")  # user and password in a URL
-TOKEN = re.compile(r"\b(sk-[\w-]{8}|whsec_|xox[bap]-|gh[ops]_|Bearer\s+)[\w\-+/=.]+")
 
 T = TypeVar("T")
 
@@ -173,7 +171,7 @@ def failure_of(reason: str, name: str, file: Path, error: BaseException) -> JobC
 def plain(text: str, length: int = MESSAGE_CHARS) -> str:
     """Text out of a job's code as it may be stored, sent and shown: one line, cut, without logins or tokens."""
     whole = " ".join(text[: 10 * length].encode(errors="replace").decode().split())
-    return shown(TOKEN.sub("***", LOGIN.sub(r"\1***@", whole)), length)
+    return shown(masked(whole), length)
 
 
 def most_alike(failures: Iterable[JobCodeFailure]) -> tuple[JobCodeFailure, int] | None:

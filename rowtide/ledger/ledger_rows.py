@@ -17,6 +17,7 @@ from rowtide.errors import IllegalMove
 from rowtide.intake.admission import Admission
 from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, timestamp
 from rowtide.ledger.states import ANSWERING, RowState, sources_of, target_of
+from rowtide.masking import masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,7 @@ def _move_remarked(tx: Connection, name: str, remarks: Sequence[Remark], also: s
 def _note(tx: Connection, name: str, remarks: Sequence[Remark], now: datetime) -> None:
     columns = ["move", "noted_at", "row_no", "turn", "reason", "detail"]
     at = timestamp(now)
-    insert(tx, "note", columns, [(name, at, r.row_no, r.turn, r.reason, r.detail) for r in remarks])
+    insert(tx, "note", columns, [(name, at, r.row_no, r.turn, r.reason, masked(r.detail)) for r in remarks])
 
 
 def _alike(values: Iterable[tuple[int, Any]]) -> dict[Any, list[int]]:

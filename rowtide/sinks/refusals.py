@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from rowtide.errors import UserMistake
+from rowtide.masking import masked
 from rowtide.sinks.columns import Page, rows_of
 
 ALIKE = 20  # rows refused alike from the first on: it is not the rows
@@ -46,7 +47,7 @@ class Writing:
                 self._write(rows_of(page, range(middle)), first)
                 self._write(rows_of(page, range(middle, len(page))), first + middle)
                 return
-            self.refused[first] = str(error) or type(error).__name__
+            self.refused[first] = masked(str(error)) or type(error).__name__
             if not self.has_taken and len(self.refused) == ALIKE:
                 check_some_taken(list(self.refused.values()), ALIKE, self.sink)
 
