@@ -13,7 +13,7 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from listening import Handler, listening
 from outside import rowtide
+from psycopg.sql import SQL, Identifier
 from test_tools import start_remote
 
 from cli.exits import stumbled
@@ -188,7 +189,7 @@ class World:
     def tree(self) -> list[Path]:
         return [self.home, *sorted(self.home.rglob("*"))]
 
-    def rowtide(self, what: str, *words: str | Path, umask: int = 0, **changes: str | None) -> int:
+    def rowtide(self, what: str, *words: str | Path, umask: int = 0, changes: Mapping[str, str]) -> int:
         """The command, with all that is planted in its environment, and an umask that protects nothing."""
         environment: dict[str, str | None] = {**self.given, "ROWTIDE_HOME": str(self.home), **changes}
         before = os.umask(umask)
@@ -291,32 +292,28 @@ def query(url: str) -> dict[str, str]:
 
 
 def planted_job(world: World, postgres_url: str, name: str = "sorting", **more: Any) -> Path:
-    return make_job(
-        world.folder / "jobs" / name,
-        answer=f"import os\n{ANSWER}{LEAKY_CHECK}",
-        **{
-            "source": query(with_password(postgres_url, "SOURCE_PASSWORD")),
-            "sink": {**sql(with_password(postgres_url, "SINK_PASSWORD")), "table": name},
-            "tiers": ["opus"],
-            **more,
-        },
-    )
+    said: dict[str, Any] = {
+        "source": query(with_password(postgres_url, "SOURCE_PASSWORD")),
+        "sink": {**sql(with_password(postgres_url, "SINK_PASSWORD")), "table": name},
+        "tiers": ["opus"],
+        **more,
+    }
+    return make_job(world.folder / "jobs" / name, answer=f"import os\n{ANSWER}{LEAKY_CHECK}", **said)
 
 
 def dumped(postgres_url: str) -> dict[str, bytes]:
     """Every table of a database, as text."""
     with psycopg.connect(plain_url(postgres_url)) as database:
-        names = database.execute(
-            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public'"
-        ).fetchall()
+        names = database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        tables = {str(name): Identifier(str(name)) for (name,) in names}
         return {
-            f"table {name}": "\n".join(map(str, database.execute(f"SELECT * FROM {name}").fetchall())).encode()
-            for (name,) in names
+            f"table {name}": repr(database.execute(SQL("SELECT * FROM {}").format(table)).fetchall()).encode()
+            for name, table in tables.items()
         }
 
 
 @contextmanager
-def remote_servers(world: World) -> Iterator[tuple[str, str]]:
+def remote_servers(world: World) -> Generator[tuple[str, str]]:
     """Two servers over HTTP, each of which listens to its own token only."""
     started = [start_remote(0, world.given[name]) for name in ("SHOP_TOKEN", "CONNECTOR_TOKEN")]
     try:
@@ -339,7 +336,7 @@ def report_of(world: World) -> str:
 
 
 @contextmanager
-def server_of_prefect(world: World) -> Iterator[dict[str, str]]:
+def server_of_prefect(world: World) -> Generator[dict[str, str]]:
     """Prefect's server as `make serve` runs it: its database, its log and its settings are under the home."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -395,9 +392,10 @@ def test_of_the_secrets_that_are_planted_none_is_found_after_good_and_failed_run
                 "tools": ["find_price"],
             },
         }
-        world.rowtide("a good run", "run", planted_job(world, postgres_url, tools=tools), "--no-prefect", **spans)
+        good = planted_job(world, postgres_url, tools=tools)
+        world.rowtide("a good run", "run", good, "--no-prefect", changes=spans)
         flow = planted_job(world, postgres_url, "flow", tools=DESK)
-        world.rowtide("a flow", "run", flow, "--lane", "live", umask=0o22, **prefect)
+        world.rowtide("a flow", "run", flow, "--lane", "live", umask=0o22, changes=prefect)
         in_this_process = {
             "a wrong key": (flow, {"ANTHROPIC_API_KEY": world.given["WRONG_API_KEY"], "ANTHROPIC_BASE_URL": echo}),
             "no sink": (planted_job(world, postgres_url, "nosink", sink=sql(nobody % "SINK_PASSWORD")), {}),
