@@ -11,7 +11,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from rowtide.errors import UserMistake
 from rowtide.evals.comparers import (
@@ -173,6 +173,11 @@ def test_f1_of_lists_is_that_of_their_sets(known: list[int], answered: list[int]
 )
 def test_what_each_comparer_calls_the_same(comparer: Comparer, known: Any, answered: Any, same: bool) -> None:
     assert agree(comparer, known, answered) is same
+
+
+def test_a_word_of_an_order_has_one_place() -> None:
+    with pytest.raises(ValidationError, match="a word stands twice"):
+        EnumOrder(order=["low", "high", "low"])
 
 
 def test_a_field_is_compared_by_its_kind() -> None:

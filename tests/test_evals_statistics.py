@@ -167,6 +167,15 @@ def test_the_worst_chance_is_the_largest_over_all_shares() -> None:
     assert worst_chance(rows, z, margin) == pytest.approx(worst, abs=2e-3)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 20])
+def test_the_level_is_kept_by_a_handful_of_rows_too(rows: int) -> None:
+    for margin in (0.01, 0.05, 0.4):
+        limit = exact_limit(rows, margin, ALPHA / 4)
+        assert worst_chance(rows, limit, margin) <= ALPHA / 4
+        assert power(rows, 0.4, margin, ALPHA / 4, -margin) <= ALPHA / 4
+    assert exact_limit(0, 0.05, ALPHA) == math.inf
+
+
 def test_at_no_margin_the_worst_chance_is_that_of_a_coin() -> None:
     """Where every row differs, it is the sign test."""
     for fixed in (5, 8, 10):

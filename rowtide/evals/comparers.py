@@ -14,7 +14,7 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.answer_fields import LIST_OF, AnswerField
@@ -74,6 +74,13 @@ class EnumOrder(Spec):
     """The words, from one end to the other."""
     steps: Whole = Field(default=0, ge=0)
     """How many places it may be off."""
+
+    @field_validator("order")
+    @classmethod
+    def _each_once(cls, order: list[str]) -> list[str]:
+        if len(set(order)) < len(order):
+            raise ValueError("a word stands twice; each has one place")
+        return order
 
 
 @dataclass(frozen=True, slots=True)

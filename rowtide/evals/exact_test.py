@@ -6,6 +6,7 @@ largest chance of so large a z, over every share of rows that may differ, by enu
 unconditional test: Hsueh, Liu, Chen, Biometrics 57 (2001), 478-483; Sidik, Statistics in Medicine 22 (2003), 265-278).
 """
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -18,8 +19,7 @@ from rowtide.evals.paired_test import critical, score
 SHARES = np.linspace(0, 1, 48) ** 3  # closer together where few rows differ: there the chance changes fastest
 DEVIATIONS = 8  # from the mean; what lies beyond has no chance that counts
 ROUNDING = 1e-9
-STEPS = 12  # of the search for a limit; it ends 0.0003 from it, on the safe side
-WIDEST = 1.0  # above the normal limit, at most
+STEPS = 12  # of the search for a limit: it ends 0.0003 from it, or a little more where rows are very few
 
 
 def worst_chance(rows: int, z: float, margin: float) -> float:
@@ -41,11 +41,17 @@ def worst_chance(rows: int, z: float, margin: float) -> float:
 @lru_cache(maxsize=256)
 def exact_limit(rows: int, margin: float, alpha: float) -> float:
     """A z that a candidate which is worse by exactly `margin` reaches with chance `alpha` at most; just above the
-    smallest of them. For planning and simulation: a verdict needs `worst_chance` of its z only."""
+    smallest of them. Infinite without rows. For planning and simulation: a verdict needs no more than
+    `worst_chance` of its z."""
+    if not rows:
+        return math.inf
     low = critical(alpha)
     if worst_chance(rows, low, margin) <= alpha:
         return low
-    high = low + WIDEST
+    width = 1.0
+    while worst_chance(rows, low + width, margin) > alpha:  # so few rows that hardly any outcome is rare enough
+        width *= 2
+    high = low + width
     for _ in range(STEPS):
         middle = (low + high) / 2
         if worst_chance(rows, middle, margin) <= alpha:
