@@ -22,12 +22,12 @@ from cli.say import complain, err, out, say_json, tilde
 from cli.written import written
 from flows.pump import pump as plain_pump
 from rowtide.api.which_api import BASE_URL, KEY, REHEARSAL
-from rowtide.errors import RowtideError, Stopped, StoppedByWorld
+from rowtide.errors import RowtideError, Stopped, StoppedByWorld, WorldError
 from rowtide.job.job import SinkSpec
 from rowtide.job.job_file import read_spec
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import ledger_loads
-from rowtide.ledger.ledger_engine import LedgerAway, LedgerBroken
+from rowtide.ledger.ledger_engine import LedgerBroken
 from rowtide.ledger.ledger_story import summary
 from rowtide.ledger.states import RunStop
 from rowtide.report.summary import as_text, stop_words, too_few, with_enough
@@ -128,8 +128,6 @@ async def take(go: Go, run_id: str, parameters: dict[str, Any]) -> dict[str, Any
             raise RowtideError(words) from failed
         complain(f"{failed}; so Prefect was not told that the run is over: its page may say otherwise. The run is done")
         return found
-    except (LedgerAway, LedgerBroken) as gone:
-        raise RowtideError(f"{gone}; what was committed is kept: rowtide resume {run_id}") from gone
     except (Stopped, StoppedByWorld) as stopped:
         with existing_ledger() as ledger:
             with ledger.page() as tx:
@@ -138,6 +136,8 @@ async def take(go: Go, run_id: str, parameters: dict[str, Any]) -> dict[str, Any
                     ledgers.stop(tx, run, RunStop.REFUSED, detail=str(stopped))
             with ledger.view() as tx:
                 return summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
+    except (WorldError, LedgerBroken) as gone:  # the ledger, the sink, a source
+        raise RowtideError(f"{gone}; what was committed is kept: rowtide resume {run_id}") from gone
 
 
 def _finished(run_id: str) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from cli.homes import existing_ledger
 from cli.say import err, grid, out, say_json
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_quarantine
+from rowtide.ledger import ledger_chosen, ledger_quarantine
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_quarantine import DROPPED, Signed
 from rowtide.ledger.ledger_rows import counts
@@ -176,8 +176,8 @@ def drop(run: str, *keys: str, why: str, reason: str | None = None, every: Every
     with existing_ledger(run) as ledger:
         with ledger.page() as tx:
             found = ledgers.find_run(tx, run)
-            chosen = ledger_quarantine.chosen(tx, found, keys, reason, every=every)
-            given_up = ledger_quarantine.drop(tx, chosen, why, _hand())
+            chosen = ledger_chosen.chosen(tx, found, keys, reason, every=every)
+            given_up = sum(ledger_quarantine.drop(tx, page, why, _hand()) for page in chosen)
         out.print(f"{given_up:,} rows are given up", markup=False)
         _tell(ledger, found, goes_on=False)
     return 0

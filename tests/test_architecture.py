@@ -51,7 +51,7 @@ EDGES = {
     "ledger_flow_runs", "ledger_gate_tables", "ledger_gates", "ledger_glance", "ledger_health", "ledger_history",
     "ledger_holds",
     "ledger_inbox", "ledger_ladder", "ledger_lanes", "ledger_leases", "ledger_loads", "ledger_migrations",
-    "ledger_outcomes", "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_rounds",
+    "ledger_chosen", "ledger_outcomes", "ledger_picture", "ledger_prefixes", "ledger_quarantine", "ledger_rounds",
     "ledger_routes", "ledger_rows",
     "ledger_slo", "ledger_story", "ledger_tables", "ledger_turns", "ledger_work_tables",
     "orchestrator", "ordering", "outages", "pages", "programs", "quarantine", "registry", "rendering", "router_fit",

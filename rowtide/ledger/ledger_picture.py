@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, RowMapping, text
 
-from rowtide.ledger.ledger import Run, as_list, moment, one_of, timestamp
+from rowtide.ledger import ledger_leases
+from rowtide.ledger.ledger import Run, as_list, moment, one_of
 
 BATCHES_SHOWN = 40  # the newest; more bars than that are no picture
 REASONS_SHOWN = 12
@@ -37,7 +38,7 @@ def picture(tx: Connection, run: Run, *, golden: Mapping[str, Mapping[str, Any]]
         "lane": run.chosen_lane or run.lane,
         "lane_why": run.lane_why,
         "source": run.source,
-        "is_at_work": _is_at_work(tx, run, now),
+        "is_at_work": ledger_leases.standing(tx, run.run_id, now=now) == "held",
         "tiers": orjson.loads(run.tiers),
         "asked": sum(each["rows"] for each in states if each["asked"]),
         "spent": _spent(states),
@@ -51,12 +52,6 @@ def picture(tx: Connection, run: Run, *, golden: Mapping[str, Mapping[str, Any]]
         "quarantine": _quarantine(tx, run),
         "golden": _golden(tx, run, golden),
     }
-
-
-def _is_at_work(tx: Connection, run: Run, now: datetime) -> bool:
-    """Whether some process has said, not long ago, that it is at work on the run."""
-    query = "SELECT t.lease_until FROM run t WHERE t.run_no = :run AND t.lease_holder IS NOT NULL"
-    return any(each["lease_until"] > timestamp(now) for each in _all(tx, run, query))
 
 
 def _states(tx: Connection, run: Run) -> Sequence[RowMapping]:

@@ -3,7 +3,7 @@
 Each move is written down with who made it and when. What a person's content or answer takes the place of is kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -20,19 +20,24 @@ from rowtide.ledger.ledger import Run, as_list, one_of, timestamp
 from rowtide.ledger.ledger_costs import CHECK
 from rowtide.ledger.ledger_rows import Remark, keep, move, move_all
 from rowtide.ledger.ledger_turns import contents
-from rowtide.ledger.states import RowState
 from rowtide.quarantine.mending import Mend
 from rowtide.quarantine.quarantine_cells import kinds_of
-from rowtide.quarantine.quarantine_sheet import Entry, Shape
+from rowtide.quarantine.quarantine_sheet import Chosen, Entry, Shape
 
 DROPPED, MENDED = "dropped", "mended"  # reasons of rows that a person gave up, or mended and has not sent again
 SEEN = 1000  # readable rows of the run that say which columns there are
+PAGE_ROWS = 200  # a row's content may be long
 
 NOTED = "EXISTS (SELECT 1 FROM note n WHERE n.row_no = r.row_no AND"
 # A row that was refused at the door has no content, or no key of its own, until it is mended.
 IS_REFUSED = (
     f"NOT {NOTED} n.move = 'mend') AND (length(c.content) = 2 OR "
     f"{NOTED} n.move = 'quarantine' AND n.reason IN ('missing_key', 'unusable_key', 'duplicate_key')))"
+)
+# What was written down when the row came into quarantine, or when a person last wrote of it there.
+WHY = (
+    "coalesce((SELECT n.detail FROM note n WHERE n.row_no = r.row_no AND n.move IN ('quarantine', 'mend', 'drop') "
+    "ORDER BY n.note_no DESC LIMIT 1), '')"
 )
 FRESH = (
     "conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0, checking = 0, bounces = 0, tokens = 0, "
@@ -100,19 +105,18 @@ def shape_of(tx: Connection, run: Run, key_columns: Sequence[str], fields: Seque
         f"AND (r.state = 'quarantined' OR r.row_no IN ({read} ORDER BY row_no LIMIT {SEEN}))"
     )
     seen: dict[str, frozenset[str]] = {}
-    for content in tx.execute(query, {"run": run.run_no, "first": run.first_row_no, "last": run.last_row_no}).scalars():
+    values = {"run": run.run_no, "first": run.first_row_no, "last": run.last_row_no}
+    for content in tx.execute(query, values, execution_options={"yield_per": PAGE_ROWS}).scalars():
         for name, value in orjson.loads(content).items():
             seen[name] = seen.get(name, frozenset()) | kinds_of([value])
     names = [*(name for name in key_columns if name in seen), *sorted(seen.keys() - set(key_columns))]
     return Shape({name: seen[name] for name in names}, tuple(fields))
 
 
-def page_of(tx: Connection, run: Run, reason: str | None, *, after: int, limit: int) -> list[Entry]:
+def page_of(tx: Connection, run: Run, reason: str | None, *, after: int) -> list[Entry]:
     """The next rows of the quarantine, by number: of one reason, or all that nobody has given up."""
-    which = "r.reason = :reason" if reason else f"r.reason <> '{DROPPED}'"
-    where = (
-        f"r.run_no = :run AND r.state = 'quarantined' AND {which} AND r.row_no > :after ORDER BY r.row_no LIMIT {limit}"
-    )
+    where = f"r.run_no = :run AND r.state = 'quarantined' AND {which_rows(reason)} AND r.row_no > :after"
+    where = f"{where} ORDER BY r.row_no LIMIT {PAGE_ROWS}"
     return _entries(tx, where, run=run.run_no, reason=reason, after=after)
 
 
@@ -122,18 +126,9 @@ def entries(tx: Connection, run: Run, keys: Sequence[str]) -> dict[str, Entry]:
     return {each.row_key: each for each in _entries(tx, where, run=run.run_no, keys=keys)}
 
 
-def chosen(tx: Connection, run: Run, keys: Sequence[str], reason: str | None, *, every: bool) -> list[Entry]:
-    """The quarantined rows that somebody means. Raises UserMistake for a key or a reason that no such row has."""
-    if [bool(keys), reason is not None, every].count(True) != 1:
-        raise UserMistake("say which rows: keys, --reason or --all")
-    if keys:
-        found = entries(tx, run, keys)
-        for key in keys:
-            if key not in found or found[key].state != RowState.QUARANTINED:
-                raise UserMistake(f"no row {key!r} in this quarantine", meant=nearest(key, keys_like(tx, run)))
-        return list(found.values())
-    check_reason(reason, {each.reason: each.rows for each in groups(tx, run)})
-    return page_of(tx, run, reason, after=0, limit=run.last_row_no)
+def which_rows(reason: str | None) -> str:
+    """A condition: of the reason `:reason`, or all that nobody has given up."""
+    return "r.reason = :reason" if reason else f"r.reason <> '{DROPPED}'"
 
 
 def check_reason(reason: str | None, waiting: Mapping[str, int]) -> None:
@@ -194,7 +189,7 @@ def retry(tx: Connection, run: Run, job: Job, remarks: Sequence[Remark], tier: i
     reopen(tx, run)
 
 
-def drop(tx: Connection, found: Sequence[Entry], why: str, hand: Signed) -> int:
+def drop(tx: Connection, found: Iterable[Entry | Chosen], why: str, hand: Signed) -> int:
     """Give rows up: they stay in quarantine, with that as their reason. Returns how many were not given up before."""
     remarks = [Remark(each.row_no, each.turn, each.reason, why) for each in found if each.reason != DROPPED]
     move_all(tx, "drop", [remark.row_no for remark in remarks], f"reason = '{DROPPED}'")
@@ -230,11 +225,9 @@ def _entries(tx: Connection, where: str, **values: Any) -> list[Entry]:
     """The rows `where`; `{rows}` and `{keys}` in it stand for lists."""
     lists = {name: as_list(value) for name, value in values.items() if name in ("rows", "keys")}
     where = where.format(rows=one_of(tx, "rows"), keys=one_of(tx, "keys", kind="text"))
-    newest = "FROM note n WHERE n.row_no = r.row_no"
-    why = "n.move IN ('quarantine', 'mend', 'drop') ORDER BY n.note_no DESC LIMIT 1"
     query = text(
         "SELECT r.row_no, r.turn, r.row_key, r.state, coalesce(r.reason, ''), "
-        f"coalesce((SELECT n.detail {newest} AND {why}), ''), coalesce((SELECT max(n.note_no) {newest}), 0), "
+        f"{WHY}, coalesce((SELECT max(n.note_no) FROM note n WHERE n.row_no = r.row_no), 0), "
         f"CASE WHEN {IS_REFUSED} THEN 1 ELSE 0 END, c.content, "
         f"CASE WHEN {NOTED} n.move = 'vouch' AND n.turn = r.turn) THEN a.content END, t.content "
         "FROM row r JOIN row_content c ON c.row_no = r.row_no LEFT JOIN answer a ON a.row_no = r.row_no "

@@ -14,15 +14,13 @@ from rowtide.job.answer_fields import given_fields
 from rowtide.job.job_folder import Job, load_job
 from rowtide.job.versions import check_unchanged
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_quarantine
+from rowtide.ledger import ledger_chosen, ledger_quarantine
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.ledger_quarantine import MENDED, Signed
 from rowtide.ledger.ledger_rows import Remark, keys_present
 from rowtide.quarantine.mending import Mend, Rules, check_keys, mends
 from rowtide.quarantine.quarantine_cells import LONGEST, cell_of
 from rowtide.quarantine.quarantine_sheet import KINDS, Shape, read_sheet, record_of
-
-PAGE_ROWS = 5000
 
 
 @dataclass
@@ -70,7 +68,7 @@ def write_sheet(ledger: Ledger, run: Run, job: Job, reason: str | None, kind: st
 
         def records() -> Iterator[dict[str, object]]:
             after = 0
-            while page := ledger_quarantine.page_of(tx, run, reason, after=after, limit=PAGE_ROWS):
+            while page := ledger_quarantine.page_of(tx, run, reason, after=after):
                 after = page[-1].row_no
                 for entry in page:
                     record = record_of(entry, run.run_id, shape)
@@ -124,16 +122,16 @@ def send_again(
     every: bool,
 ) -> tuple[int, int]:
     """Send the rows that are meant again. Returns how many; and how many cannot be sent before they are mended."""
-    rung = _rung(job, tier)
+    rung, told, sent, stay = _rung(job, tier), f"at {tier}" if tier else "", 0, 0
     with ledger.page() as tx:
-        chosen = ledger_quarantine.chosen(tx, run, keys, reason, every=every)
-        refused = [entry for entry in chosen if entry.is_refused]
-        if keys and refused:
-            raise UserMistake(f"refused at the door, so mend it first: {refused[0].detail}", key=refused[0].row_key)
-        told = f"at {tier}" if tier else ""
-        remarks = [Remark(each.row_no, each.turn, each.reason, told) for each in chosen if not each.is_refused]
-        ledger_quarantine.retry(tx, run, job, remarks, rung, hand)
-    return len(remarks), len(refused)
+        for page in ledger_chosen.chosen(tx, run, keys, reason, every=every):
+            refused = [each for each in page if each.is_refused]
+            if keys and refused:
+                raise UserMistake(f"refused at the door, so mend it first: {refused[0].detail}", key=refused[0].row_key)
+            remarks = [Remark(each.row_no, each.turn, each.reason, told) for each in page if not each.is_refused]
+            ledger_quarantine.retry(tx, run, job, remarks, rung, hand)
+            sent, stay = sent + len(remarks), stay + len(refused)
+    return sent, stay
 
 
 def _shape(ledger: Ledger, run: Run, job: Job) -> Shape:

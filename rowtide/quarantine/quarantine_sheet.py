@@ -38,6 +38,19 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """A row of the quarantine that somebody means, without its content."""
+
+    row_no: int
+    turn: int
+    row_key: str
+    reason: str
+    detail: str
+    is_refused: int
+    """0, or 1: it must be mended before it can be sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A row of the quarantine, as a sheet shows it. One that has left it is still known."""
 
