@@ -1,8 +1,10 @@
 """What a stranger sends to the receiver, as bytes: refused by its head, dropped in time, and no cost to anybody."""
 
+import base64
 import json
 import resource
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Generator
@@ -223,14 +225,20 @@ class Here:
 
 @contextmanager
 def here(
-    ledger: Ledger, jobs: Path, *, most: int = 1000, unread: int = 64_000_000, signed: bool = True
+    ledger: Ledger,
+    jobs: Path,
+    *,
+    most: int = 1000,
+    unread: int = 64_000_000,
+    signed: bool = True,
+    secrets: str = SECRET,
 ) -> Generator[Here]:
     clock = [0.0]
     connections = Connections(most, unread, lambda: clock[0])
     inbox = Inbox(ledger, lambda: datetime.now(UTC))
     doors, meters = Doors(jobs, {}), Meters(ledger, connections.dropped)
-    secrets = read_secrets(SECRET) if signed else None
-    made = Receiver(ledger, inbox, doors, secrets, Limits(1_000_000, 2000), None, meters, Lookout(ledger))
+    may_sign = read_secrets(secrets) if signed else None
+    made = Receiver(ledger, inbox, doors, may_sign, Limits(1_000_000, 2000), None, meters, Lookout(ledger))
     said = list[str]()
     serving = server(application(made), "127.0.0.1", 0, connections, said.append)
     thread = threading.Thread(target=serving.run)
@@ -454,3 +462,28 @@ def test_without_files_to_open_it_logs_a_line_a_minute_and_comes_back(tmp_path: 
         said = process.stderr.read()
     assert said.count("out of system resource") == 1
     assert len(said) < 3000
+
+
+def test_it_speaks_no_tls_and_whoever_tries_costs_nothing(sqlite_ledger: Ledger, jobs: Path) -> None:
+    with here(sqlite_ledger, jobs) as place:
+        with connected(place.url) as stream, pytest.raises(ssl.SSLError):
+            ssl.create_default_context().wrap_socket(stream, server_hostname="localhost")
+        assert post(place.url, "after", row(1)).status_code == 202
+
+
+def test_a_message_that_is_overheard_changes_nothing_at_its_job_and_is_refused_by_one_with_a_secret_of_its_own(
+    sqlite_ledger: Ledger, jobs: Path
+) -> None:
+    make_job(jobs / "others", source={"inbox": ["id", "message"]})
+    of_others = f"whsec_{base64.b64encode(bytes([9]) * 32).decode()}"
+    with here(sqlite_ledger, jobs, secrets=f"{SECRET} others={of_others}") as place:
+        headers = {"content-type": "application/json", **signed("m", ROW)}
+
+        def send(path: str) -> int:
+            return httpx2.post(f"{place.url}{path}", content=ROW, headers=headers).status_code
+
+        assert [send("/v1/inbox/sorting"), send("/v1/inbox/sorting")] == [202, 200]
+        assert [send("/v1/inbox/others"), send("/v1/runs/sorting"), send("/v1/runs/others")] == [401, 422, 401]
+        with sqlite_ledger.view() as tx:
+            kept = [str(each.job) for each in tx.exec_driver_sql("SELECT job FROM message_row")]
+        assert kept == ["sorting"]
