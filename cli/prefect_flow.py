@@ -15,10 +15,11 @@ import httpx
 from prefect.exceptions import PrefectException, TerminationSignal
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_current_settings, temporary_settings
 
+from cli.prefect_database import named_in, prefect_database
 from cli.prefect_server import PrefectFailed, login
 from flows.run_job import run_job
 from rowtide import guardian
-from rowtide.errors import WorldError
+from rowtide.errors import RowtideError, UserMistake, WorldError
 
 START_SECONDS = 180.0
 LOOK_SECONDS = 0.2
@@ -81,9 +82,10 @@ def _server() -> Generator[tuple[str, str]]:
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
     }
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    database = prefect_database(os.environ) or prefect_database(settings)
     process = subprocess.Popen(
         guardian.command(sys.executable, *SERVER, "--port", str(port), *OPTIONS),
-        env={**os.environ, **SETTINGS, **settings, **closed},
+        env={**os.environ, **SETTINGS, **settings, **closed, **database},
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us alone: the run still has something to tell it
     )
@@ -92,12 +94,19 @@ def _server() -> Generator[tuple[str, str]]:
         until = time.monotonic() + START_SECONDS
         while not _answers(url):
             if process.poll() is not None or time.monotonic() > until:
-                raise WorldError("Prefect's server did not start; run without it: --no-prefect")
+                raise _not_started()
             time.sleep(LOOK_SECONDS)
         yield url, known
     finally:
         process.terminate()
         process.wait()
+
+
+def _not_started() -> RowtideError:
+    if name := named_in(os.environ):
+        words = "Prefect's server did not start with this database: set it right, or run without Prefect: --no-prefect"
+        return UserMistake(words, key=name)
+    return WorldError("Prefect's server did not start; run without it: --no-prefect")
 
 
 def _answers(url: str) -> bool:

@@ -20,11 +20,13 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cli.homes import home, rehearse_without_key
+from cli.prefect_database import prefect_database
 from cli.prefect_server import LOGIN_FILE
 from cli.pump import claude_server, say_rehearsal
 from cli.say import complain, err
 from deploy.parts import Part
 from deploy.prefect_server import POOL, SETTINGS, has_worker, is_ready, receives, security
+from rowtide.errors import UserMistake
 
 START_SECONDS = 180.0
 SAY_SECONDS = 10.0
@@ -57,6 +59,11 @@ def main(
         if _is_taken(taken):
             complain(f"port {taken} is taken: name another, make serve {name}={taken + 100}")
             return 2
+    try:
+        os.environ |= prefect_database(os.environ)
+    except UserMistake as mistake:
+        complain(str(mistake))
+        return 2
     rehearse_without_key()
     say_rehearsal()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager stops it as a person would
