@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any, Literal
 
-from rowtide.ladder.catalogue import load_catalogue
+from rowtide.tiers.catalogue import load_catalogue
 
 Kind = Literal["run", "killed", "floor", "sdk_loop", "peer"]
 BATCHES = 20  # of a run that several workers share
@@ -29,7 +29,7 @@ class Case:
     rules: tuple[dict[str, Any], ...] = ()
     """What goes wrong, as the emulator's plan of faults has it."""
     may_quarantine: float = 0.0
-    """The largest share of rows that may be set aside without this being a mistake."""
+    """The largest share of rows that may be quarantined without this being a mistake."""
     batches: int | None = None
     """How many it must take."""
     in_short: bool = True
@@ -107,11 +107,13 @@ THREE = (1_000, 5_000)  # both take six batches: what a round costs once is in n
 def _troubles() -> list[Case]:
     haiku, sonnet = (load_catalogue().tier(name).id for name in ("haiku", "sonnet"))
     tenth = ({"rows": {"share": 0.1, "seed": 1}, "result": {"errored": "invalid_request_error"}},)
-    climbing = tuple({"rows": {"model": model}, "result": {"stop": "refusal"}} for model in (haiku, sonnet))
+    escalating = tuple({"rows": {"model": model}, "result": {"stop": "refusal"}} for model in (haiku, sonnet))
     ladder = {"tiers": ["haiku", "sonnet", "opus"], "escalation": {"yield_floor": 0}}
     return [
         *_sizes("tenth-quarantined", "one row in ten is refused by the API", TEN, rules=tenth, may_quarantine=0.12),
-        *_sizes("three-tiers", "every row climbs from haiku by sonnet to opus", TEN, rules=climbing, changes=ladder),
+        *_sizes(
+            "three-tiers", "every row escalates from haiku by sonnet to opus", TEN, rules=escalating, changes=ladder
+        ),
     ]
 
 

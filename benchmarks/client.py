@@ -20,7 +20,7 @@ def main() -> None:
     job, source, run_id, worker = sys.argv[1:]
     atexit.register(close_stderr)  # registered first, so it is called last
     from flows.run_job import run_job  # noqa: PLC0415 # so that what importing costs can be told apart
-    from rowtide.observing import tracing  # noqa: PLC0415 # likewise
+    from rowtide import tracing  # noqa: PLC0415 # likewise
 
     meter = Meter()
     stages = Stages(lambda name: _print(f"{STAGE}{name}"), lambda: {**process(), **meter.seconds()})

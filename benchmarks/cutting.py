@@ -3,7 +3,7 @@
 `python -m benchmarks.cutting [ROWS] [DRAWS]`. Every row needs one to eight replies; a batch takes one to sixty minutes,
 one in thirty up to six hours. How that depends on its size nobody publishes, so both extremes are tried: not at all,
 and in proportion, as if the API took rows one after another. The moment to cut is decided by the product's own
-`rowtide.api.packing.is_time_to_cut`; only the clock and the API are simulated. Leaves benchmarks-cutting.json.
+`rowtide.api.batch_packing.is_time_to_cut`; only the clock and the API are simulated. Leaves benchmarks-cutting.json.
 """
 
 import heapq
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from rowtide.api.packing import is_time_to_cut
+from rowtide.api.batch_packing import is_time_to_cut
 
 MINUTES = (1.0, 60.0)  # of an ordinary batch, log-uniform
 STRAGGLERS, LONGEST_MINUTES = 1 / 30, 360.0

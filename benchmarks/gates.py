@@ -16,15 +16,15 @@ from pathlib import Path
 from sqlalchemy import text
 
 from benchmarks.used import peak_mb
-from rowtide.compact import compact_json
-from rowtide.gates.judging import judge_rows
-from rowtide.gates.validating import judge_answers
 from rowtide.intake.admission import Admission
-from rowtide.intake.beginning import Asked, begin
+from rowtide.json_bytes import compact_json
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_rows
+from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.work import Work, load_gate, open_work, plan
+from rowtide.stages.extract.begin_run import Asked, begin
+from rowtide.stages.run_context import RunContext, load_gate, open_run, plan
+from rowtide.stages.validate.answers_gate import judge_answers
+from rowtide.stages.validate.run_gates import judge_rows
 from tasks.load import load
 
 JOB = Path(__file__).parent.parent / "jobs" / "companies"
@@ -49,10 +49,10 @@ def _judge(home: Path, run_id: str, rows: int) -> None:
         tx.execute(text("DELETE FROM loaded"))  # so that the second run may load the same keys again
     run = begin(ledger, found, Asked(run_id, lane="batch"), now=_now())
     _timed("admit (not counted)", rows, lambda: _admit(ledger, run, rows))
-    work = open_work(ledger, home, run_id, os.environ)
-    total = _timed("rows gate", rows, lambda: _said(judge_rows(work, clock=_now)))
-    _timed("answer (not counted)", rows, lambda: _answer(work, rows))
-    total += _timed("answers, row by row", rows, lambda: judge_answers(work, load_gate(work.job), clock=_now))
+    context = open_run(ledger, home, run_id, os.environ)
+    total = _timed("rows gate", rows, lambda: _said(judge_rows(context, clock=_now)))
+    _timed("answer (not counted)", rows, lambda: _answer(context, rows))
+    total += _timed("answers, row by row", rows, lambda: judge_answers(context, load_gate(context.job), clock=_now))
     total += _timed("the whole run, and load", rows, lambda: asyncio.run(_load(run_id)))
     _say(f"{run_id}: {total:.1f} µs a row in all; peak {peak_mb():.0f} MB")
     ledger.close()
@@ -69,14 +69,14 @@ def _admit(ledger: Ledger, run: ledgers.Run, rows: int) -> None:
             ledger_rows.route(tx, run, 0)
 
 
-def _answer(work: Work, rows: int) -> None:
+def _answer(context: RunContext, rows: int) -> None:
     chance = random.Random(1)
     for first in range(1, rows + 1, PAGE):
-        numbers = range(work.run.first_row_no + first, work.run.first_row_no + min(first + PAGE, rows + 1))
-        with work.ledger.page() as tx:
+        numbers = range(context.run.first_row_no + first, context.run.first_row_no + min(first + PAGE, rows + 1))
+        with context.ledger.page() as tx:
             where = {"first": numbers[0], "last": numbers[-1]}
             tx.execute(text("UPDATE row SET state = 'replied', turn = 1 WHERE row_no BETWEEN :first AND :last"), where)
-            ledger_rows.answer(tx, work.run, {n: compact_json(_reply(n, chance)) for n in numbers})
+            ledger_rows.answer(tx, context.run, {n: compact_json(_reply(n, chance)) for n in numbers})
 
 
 async def _load(run_id: str) -> int:

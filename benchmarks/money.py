@@ -158,7 +158,7 @@ def told(ways: Sequence[Way]) -> str:
     for way in ways:
         tiers = ", ".join(f"{tier} {each['accepted']:,} of {each['in']:,}" for tier, each in way.tiers.items())
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in way.reasons.items()) or "nothing"
-        lines.append(f"{way.name}: accepted on {tiers}; set aside: {reasons}")
+        lines.append(f"{way.name}: accepted on {tiers}; quarantined: {reasons}")
         news = {key: words for key, words in way.wrong.items() if key not in ways[0].wrong}
         lines += [f"  wrong here only: {key}: {words}" for key, words in news.items()]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from benchmarks.peers.installing import interpreter
 from benchmarks.running import JOBS, Measured, Say
 from benchmarks.servers import ROOT, Ground
 from benchmarks.sources import source
-from rowtide.ladder.catalogue import load_catalogue
+from rowtide.tiers.catalogue import load_catalogue
 
 SECONDS = 1_800  # no program here takes half as long
 SCRIPTS = Path(__file__).parent / "peers"

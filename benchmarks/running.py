@@ -234,7 +234,7 @@ def _check(ground: Ground, home: Home, found: Measured) -> None:
     """Every row is somewhere, none stands in the sink twice, and what was billed was filed."""
     case = home.case
     assert found["rows"] == case.rows == found["loaded"] + found["quarantined"], found
-    assert found["quarantined"] <= case.may_quarantine * case.rows, f"{found['quarantined']:,} rows were set aside"
+    assert found["quarantined"] <= case.may_quarantine * case.rows, f"{found['quarantined']:,} rows were quarantined"
     assert case.batches in (None, found["batches"]), f"{found['batches']} batches instead of {case.batches}"
     keys = ds.dataset([str(file) for file in (home.folder / "results").rglob("*.parquet")]).to_table(["row_key"])
     assert len(keys["row_key"].unique()) == keys.num_rows == found["loaded"], f"{keys.num_rows:,} rows in the sink"

@@ -87,7 +87,7 @@ def _per_row(case: Case, figures: Figures) -> float | None:
 
 
 def _more(found: Mapping[str, Any]) -> str:
-    words = [f"{found['quarantined']:,} set aside"] if found.get("quarantined") else []
+    words = [f"{found['quarantined']:,} quarantined"] if found.get("quarantined") else []
     if whole := found.get("whole"):
         words.append(
             f"killed at {found['killed_at']:.0%}, in {found['killed_in']}; the whole: {whole['cpu_seconds']:.1f} s"

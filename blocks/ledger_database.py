@@ -21,17 +21,18 @@ from blocks.documents import stored
 from blocks.model_ladder import overrides_in_force
 from blocks.tool_server import servers_in_force
 from rowtide import clock
-from rowtide.ledger import ledger_claims, ledger_leases
+from rowtide.ledger import claims as ledger_claims
+from rowtide.ledger import leases as ledger_leases
+from rowtide.ledger.claims import Worker
+from rowtide.ledger.engine import PATIENCE_SECONDS, LedgerAway
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.ledger.ledger_claims import Worker
-from rowtide.ledger.ledger_engine import PATIENCE_SECONDS, LedgerAway
 from rowtide.masking import know_secrets
-from rowtide.observing.happenings import logger
+from rowtide.observing.event_log import logger
 from rowtide.observing.supervision import Background, supervise_thread
 from rowtide.sinks.rehearsal_sink import in_rehearsal
 from rowtide.sinks.sinks import open_sink
+from rowtide.stages.run_context import Plan, RunContext, open_run, plan
 from rowtide.tools.provided import Provided
-from rowtide.work import Plan, Work, open_work, plan
 
 SLUG = "rowtide-ledger"
 LOOK_AGAIN_SECONDS = 0.5
@@ -113,35 +114,35 @@ class LedgerDatabase(Block):
         return found
 
     @asynccontextmanager
-    async def get_work(self, run_id: str) -> AsyncGenerator[Work]:
+    async def get_run_alone(self, run_id: str) -> AsyncGenerator[RunContext]:
         """A run of this ledger, opened for work by this process alone; waits while another works on it alone."""
-        async with self._opened(run_id, "alone") as work:
-            yield work
+        async with self._opened(run_id, "alone") as context:
+            yield context
 
     @asynccontextmanager
-    async def get_work_if_free(self, run_id: str) -> AsyncGenerator[Work]:
+    async def get_run_if_free(self, run_id: str) -> AsyncGenerator[RunContext]:
         """The same without waiting: `work.worker.is_alone` says whether nobody else works on it alone."""
-        async with self._opened(run_id, "alone if free") as work:
-            yield work
+        async with self._opened(run_id, "alone if free") as context:
+            yield context
 
     @asynccontextmanager
-    async def get_share(self, run_id: str) -> AsyncGenerator[Work]:
+    async def get_shared_run(self, run_id: str) -> AsyncGenerator[RunContext]:
         """A run of this ledger, opened for what many workers may do at a time, each with what it has claimed.
 
         SQLite has one writer at a time: there they take turns.
         """
-        async with self._opened(run_id, "with others") as work:
-            yield work
+        async with self._opened(run_id, "with others") as context:
+            yield context
 
     @asynccontextmanager
-    async def _opened(self, run_id: str, how: How) -> AsyncGenerator[Work]:
+    async def _opened(self, run_id: str, how: How) -> AsyncGenerator[RunContext]:
         overrides, provided = await overrides_in_force(), await servers_in_force()
         with self.get_ledger() as ledger:
             if how == "with others" and ledger.engine.dialect.name == "sqlite":
                 how = "alone"
             async with _worker(ledger, run_id, how) as worker:
                 environment = _known(provided)
-                opened = open_work(ledger, self.home, run_id, environment, overrides, provided)
+                opened = open_run(ledger, self.home, run_id, environment, overrides, provided)
                 yield replace(opened, worker=worker)
 
 
@@ -197,7 +198,7 @@ async def _join(ledger: Ledger, run_id: str, me: str, how: How) -> bool:
     """Become a worker; waits where it must be alone. Returns whether it is."""
     waits_for, run_out = None, WATCH.has_run_out
     while True:
-        bury_dead(ledger, run_id, me)
+        reap_dead(ledger, run_id, me)
         now = clock.now()
         with ledger.page() as tx:
             other = None if how == "with others" else ledger_leases.take(tx, run_id, me, now=now, has_run_out=run_out)
@@ -210,14 +211,14 @@ async def _join(ledger: Ledger, run_id: str, me: str, how: How) -> bool:
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
-def bury_dead(ledger: Ledger, run_id: str, me: str) -> None:
+def reap_dead(ledger: Ledger, run_id: str, me: str) -> None:
     """Let others have what dead workers of a run had in hand. Nobody buries itself."""
     now = clock.now()
     with ledger.view() as tx:
         dead = ledger_claims.dead(tx, run_id, me, now=now, has_run_out=WATCH.has_run_out)
     for holder, until in dead:
         with ledger.page(is_guarded=False) as tx:  # it may have to wait, so it holds on to nothing
-            if ledger_claims.bury(tx, holder, until):
+            if ledger_claims.reap(tx, holder, until):
                 log.warning("run %s: worker %s died; what it had in hand is free", run_id, holder)
 
 
@@ -228,4 +229,4 @@ def _renew(ledger: Ledger, run_id: str, me: str, over: threading.Event, renewal:
             ledger_claims.renew(tx, me, now=now)
             ledger_leases.renew(tx, run_id, me, now=now)
         renewal.succeeded()
-        bury_dead(ledger, run_id, me)
+        reap_dead(ledger, run_id, me)

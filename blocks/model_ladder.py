@@ -8,7 +8,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, model_validator
 
 from blocks.documents import NAME, stored
-from rowtide.ladder.catalogue import NOTHING, Overrides, load_catalogue, overrides_from, read_overrides
+from rowtide.tiers.catalogue import NOTHING, Overrides, load_catalogue, overrides_from, read_overrides
 
 SLUG = "rowtide-ladder"
 

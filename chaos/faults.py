@@ -94,7 +94,7 @@ def endure(folder: Path, given: Disturbance) -> Trial:
     with emulator(folder / "api", "0..0.05", plan) as url:
         home = Home(folder / "home", url, _job(folder / "job", given), given.budget)
         failures, lives = _lives(home, given)
-        _mend(home)  # whoever judges the end must not meet the faults
+        _edit(home)  # whoever judges the end must not meet the faults
         return Trial(str(given), lives, failures or [Failure(*each) for each in _wrong(home, given)])
 
 
@@ -137,7 +137,7 @@ def _lives(home: Home, given: Disturbance) -> tuple[list[Failure], int]:
             assert home.budget is not None
             home = replace(home, budget=home.budget * 4)
         elif status == STOPPED_BY_WORLD or lives >= PATIENT_LIVES:
-            _mend(home)
+            _edit(home)
     return [Failure("did not end", str(given), f"{home.last_words()}; see {home.log}")], MOST_LIVES
 
 
@@ -177,7 +177,7 @@ def _billed(home: Home) -> int:
     return _ask(home, f"/_emulator/ledger?api_key={home.account}")["account"]["cost_micro"]
 
 
-def _mend(home: Home) -> None:
+def _edit(home: Home) -> None:
     _ask(home, "/_emulator/faults", method="DELETE")
 
 

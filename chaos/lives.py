@@ -28,12 +28,12 @@ from tqdm import tqdm
 
 from chaos.effects import Death, Effects
 from flows.pump import pump
-from rowtide import garbage
+from rowtide import gc_tuning
 from rowtide.errors import Stopped, StoppedByWorld
 from rowtide.gates.pages import Pages
 from rowtide.job.job_folder import load_job
-from rowtide.orchestrator import RETRY_AFTER_SECONDS, Orchestrator, orchestrated_by
-from rowtide.work import load_gate
+from rowtide.stages.orchestrator import RETRY_AFTER_SECONDS, Orchestrator, orchestrated_by
+from rowtide.stages.run_context import load_gate
 
 SMALL = Path(__file__).parent / "jobs" / "small"
 RUN = "run-1"
@@ -106,7 +106,7 @@ def warm_up() -> None:
     tqdm.set_lock(threading.RLock())
     ssl.create_default_context = cache(ssl.create_default_context)
     httpx2.AsyncClient()
-    garbage.settle()
+    gc_tuning.settle()
 
 
 @contextmanager
@@ -180,7 +180,7 @@ def _live(home: Home, death: Death | None, until: Stage | None, command: Command
         effects = Effects(home.folder, death)
         effects.install()
 
-        status = _work(home, effects, until) if command is None else command()
+        status = _context(home, effects, until) if command is None else command()
         labels = list(effects.labels)
         (home.folder / "effects.json").write_text(json.dumps(labels))
     except _Halted:
@@ -197,7 +197,7 @@ def _live(home: Home, death: Death | None, until: Stage | None, command: Command
         os._exit(status)
 
 
-def _work(home: Home, effects: Effects, until: Stage | None) -> int:
+def _context(home: Home, effects: Effects, until: Stage | None) -> int:
     with orchestrated_by(_Watched(effects, until)):
         asyncio.run(pump(str(home.job), None, RUN, None, home.lane, home.budget))
     return 0

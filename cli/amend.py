@@ -10,11 +10,11 @@ import orjson
 from cyclopts import Parameter
 
 from blocks.ledger_database import LedgerDatabase
-from cli.homes import existing_ledger
+from cli.home_folders import existing_ledger
 from cli.say import out
-from rowtide.amend.amending import Amended, amend
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger.ledger_quarantine import Signed
+from rowtide.ledger.quarantine import Signed
+from rowtide.stages.amend.amend_run import Amended, amend
 
 Flag = Annotated[bool, Parameter(negative="")]
 

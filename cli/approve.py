@@ -7,16 +7,17 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from cli.homes import existing_ledger
+from cli.home_folders import existing_ledger
 from cli.say import err, out, say_json
-from rowtide.compact import read_json
 from rowtide.errors import Outdated, UserMistake, nearest
+from rowtide.gates.approvals import REJECTED, Hold
 from rowtide.gates.call_pages import CallPage, call_in_words, pages_of
-from rowtide.gates.holds import REJECTED, Hold
+from rowtide.json_bytes import read_json
+from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_calls, ledger_holds
+from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.ledger_calls import Pending
+from rowtide.ledger.tool_calls import Pending
 from rowtide.report.summary import decisions
 
 Every = Annotated[bool, Parameter(name="--all", negative="")]
@@ -66,7 +67,7 @@ def approve(
 
 
 def reject(run: str, *, why: str | None = None) -> int:
-    """Reject a run that a gate holds: the rows that wait are set aside, nothing is lost, and the sink stays as it is.
+    """Reject a run that a gate holds: the rows that wait are quarantined, nothing is lost, and the sink stays as it is.
 
     Parameters
     ----------
@@ -79,9 +80,9 @@ def reject(run: str, *, why: str | None = None) -> int:
         found, _, holds = _waiting(ledger, run)
         _as_shown(ledger, found, _held(holds))
         with ledger.page() as tx:
-            rows = ledger_holds.reject(tx, found, holds, who=getpass.getuser(), why=why, now=datetime.now(UTC))
+            rows = ledger_gate_approvals.reject(tx, found, holds, who=getpass.getuser(), why=why, now=datetime.now(UTC))
     out.print(
-        f"rejected: {rows:,} rows set aside; rowtide resume {run} closes its accounts, "
+        f"rejected: {rows:,} rows quarantined; rowtide resume {run} closes its accounts, "
         f"rowtide quarantine retry {run} --reason {REJECTED} sends them again",
         markup=False,
     )
@@ -91,13 +92,13 @@ def reject(run: str, *, why: str | None = None) -> int:
 def _waiting(ledger: Ledger, run_id: str) -> tuple[Run, list[Pending], list[Hold]]:
     with ledger.view() as tx:
         found = ledgers.find_run(tx, run_id)
-        return found, ledger_calls.pending(tx, found), ledger_holds.asked(tx, found)
+        return found, ledger_tool_calls.pending(tx, found), ledger_gate_approvals.asked(tx, found)
 
 
 def _approve(ledger: Ledger, run: Run, holds: list[Hold], why: str | None) -> None:
     _as_shown(ledger, run, holds)
     with ledger.page() as tx:
-        ledger_holds.approve(tx, run, holds, who=getpass.getuser(), why=why, now=datetime.now(UTC))
+        ledger_gate_approvals.approve(tx, run, holds, who=getpass.getuser(), why=why, now=datetime.now(UTC))
     out.print(f"approved; the run goes on: rowtide resume {run.run_id}")
 
 
@@ -110,7 +111,7 @@ def _held(holds: list[Hold]) -> list[Hold]:
 def _as_shown(ledger: Ledger, run: Run, holds: list[Hold]) -> None:
     """Show what is decided about where nobody was shown it. Raises Outdated where something else was shown."""
     if any(hold.shown_hash not in (None, hold.hash) for hold in holds):
-        raise Outdated(f"{ledger_holds.OUTDATED}: rowtide approve {run.run_id}")
+        raise Outdated(f"{ledger_gate_approvals.OUTDATED}: rowtide approve {run.run_id}")
     if any(hold.shown_hash is None for hold in holds):
         _list_holds(ledger, run, holds)
 
@@ -127,7 +128,7 @@ def _decide(
         raise Outdated(left)
     with ledger.page() as tx:
         about: dict[str, Any] = {"who": getpass.getuser(), "why": why, "now": datetime.now(UTC)}
-        rows = ledger_calls.decide(tx, run, shown, after, **about)
+        rows = ledger_tool_calls.decide(tx, run, shown, after, **about)
     out.print(f"{after} {len(shown):,} calls; {rows:,} rows go on: rowtide resume {run.run_id}")
     if new:
         err.print(left)
@@ -165,15 +166,15 @@ def _list(ledger: Ledger, run: Run, waiting: list[Pending], holds: list[Hold], *
     if as_json:
         say_json([_as_json(each) for each in waiting])
         with ledger.page() as tx:
-            ledger_calls.show(tx, waiting)
+            ledger_tool_calls.show(tx, waiting)
 
 
 def _list_holds(ledger: Ledger, run: Run, holds: list[Hold]) -> None:
     for hold in holds:
         out.lines([f"the {hold.gate} gate holds the run: {each.in_words}" for each in hold.failures])
     with ledger.page() as tx:
-        out.print(ledger_holds.what_follows(tx, run, holds))
-        ledger_holds.show(tx, holds)
+        out.print(ledger_gate_approvals.what_follows(tx, run, holds))
+        ledger_gate_approvals.show(tx, holds)
     out.print(decisions(run.run_id))
 
 
@@ -185,7 +186,7 @@ def _show_page(ledger: Ledger, page: CallPage[Pending]) -> None:
         if each.why:
             out.print(f"                {each.why}")
     with ledger.page() as tx:
-        ledger_calls.show(tx, page.calls)
+        ledger_tool_calls.show(tx, page.calls)
 
 
 def _as_json(each: Pending) -> dict[str, Any]:

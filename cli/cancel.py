@@ -5,13 +5,13 @@ import os
 from datetime import UTC, datetime
 
 from blocks.claude_credentials import ClaudeCredentials
-from cli.homes import existing_ledger
+from cli.home_folders import existing_ledger
 from cli.pump import claude_server
 from cli.say import out
-from rowtide.api.collecting import CANCELED, cancel_open
 from rowtide.api.which_api import check_same, in_environment
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, Run
+from rowtide.stages.wait.poll_batches import CANCELED, cancel_open
 
 
 def cancel(run: str) -> int:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from cli.homes import home
+from cli.home_folders import home
 from cli.numbers import Port
 
 

@@ -9,15 +9,15 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from blocks.model_ladder import overrides_in_force
-from cli.homes import existing_ledger
+from cli.home_folders import existing_ledger
 from cli.say import out, say_json, tilde
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import find_job, load_job
-from rowtide.ladder.catalogue import load_catalogue
-from rowtide.ladder.pricing import MICRO
-from rowtide.ledger.ledger_apis import api_of
-from rowtide.routing.difficulty import ROUTER_FILE, Router, Rung, read_router, words_of
-from rowtide.routing.router_fit import fit_router as fit
+from rowtide.ledger.apis import api_of
+from rowtide.routing.difficulty import ROUTER_FILE, Router, TierFit, read_router, words_of
+from rowtide.stages.route.router_fit import fit_router as fit
+from rowtide.tiers.catalogue import load_catalogue
+from rowtide.tiers.pricing import MICRO
 
 STRONGEST = 5
 
@@ -55,31 +55,33 @@ def fit_router(job: str, *, json: Annotated[bool, Parameter(negative="")] = Fals
 def tell(router: Router) -> list[str]:
     """What was learnt, line by line."""
     lines = [
-        f"Learnt from {router.rows:,} rows of {_count(router.runs, 'run')}: {router.climbed:,} climbed or failed, "
-        f"{router.quarantined:,} were set aside."
+        f"Learnt from {router.rows:,} rows of {_count(router.runs, 'run')}: {router.escalated:,} escalated or failed, "
+        f"{router.quarantined:,} were quarantined."
     ]
-    for rung in router.rungs:
-        lines += ["", *_tell_rung(rung)]
+    for tier_fit in router.tier_fits:
+        lines += ["", *_print_tier(tier_fit)]
     return [*lines, "", *_tell_thresholds(router), _tell_golden(router)]
 
 
-def _tell_rung(rung: Rung) -> list[str]:
-    share = f"{rung.accepted / rung.rows:.1%}" if rung.rows else "nothing"
+def _print_tier(tier_fit: TierFit) -> list[str]:
+    share = f"{tier_fit.accepted / tier_fit.rows:.1%}" if tier_fit.rows else "nothing"
     lines = [
-        f"{rung.tier}: would do for {share} of {rung.rows:,} rows; ${rung.accepted_micro / MICRO:.6f} for one that it "
-        f"does for, ${rung.failed_micro / MICRO:.6f} for one that goes on"
+        f"{tier_fit.tier}: would do for {share} of {tier_fit.rows:,} rows; ${tier_fit.accepted_micro / MICRO:.6f} for one that it "
+        f"does for, ${tier_fit.failed_micro / MICRO:.6f} for one that goes on"
     ]
-    if rung.brier is None or rung.brier_base is None:
+    if tier_fit.brier is None or tier_fit.brier_base is None:
         return [*lines, "  too few of one kind to tell rows apart: the same chance for every row"]
-    lines.append(f"  Brier score {rung.brier:.4f} against {rung.brier_base:.4f} for the same chance for every row")
-    lines.append("  said → came true: " + ", ".join(f"{b.chance:.0%} → {b.accepted:.0%}" for b in rung.calibration))
-    lines += [f"  {'for' if weight > 0 else 'against'}: {words_of(name)}" for name, weight in strongest(rung)]
+    lines.append(
+        f"  Brier score {tier_fit.brier:.4f} against {tier_fit.brier_base:.4f} for the same chance for every row"
+    )
+    lines.append("  said → came true: " + ", ".join(f"{b.chance:.0%} → {b.accepted:.0%}" for b in tier_fit.calibration))
+    lines += [f"  {'for' if weight > 0 else 'against'}: {words_of(name)}" for name, weight in strongest(tier_fit)]
     return lines
 
 
-def strongest(rung: Rung) -> list[tuple[str, float]]:
+def strongest(tier_fit: TierFit) -> list[tuple[str, float]]:
     """The features that move the chance most, with the log-odds that one standard deviation adds."""
-    added = [(name, -rung.slope * each.weight) for name, each in rung.weights.items()]
+    added = [(name, -tier_fit.slope * each.weight) for name, each in tier_fit.weights.items()]
     return sorted(added, key=lambda each: -abs(each[1]))[:STRONGEST]
 
 
@@ -87,12 +89,12 @@ def _tell_thresholds(router: Router) -> list[str]:
     saving = router.saving
     if not saving.started_higher:
         return [f"All rows start on {router.tiers[0]}: nothing else is cheaper for certain."]
-    rungs = [
+    tier_fits = [
         f"on {tier} with a chance of {least:.0%} or more"
         for tier, least in zip(router.tiers, router.thresholds, strict=False)
         if least <= 1
     ]
-    words = ", else ".join([*rungs, f"on {router.tiers[-1]}"])
+    words = ", else ".join([*tier_fits, f"on {router.tiers[-1]}"])
     return [
         f"A row starts {words}. {saving.started_higher:.1%} start above {router.tiers[0]}.",
         f"Expected saving against starting all on {router.tiers[0]}: {saving.share:.1%} of the cost "
@@ -111,9 +113,9 @@ def _tell_golden(router: Router) -> str:
 
 
 def _summary(router: Router) -> dict[str, Any]:
-    kept = router.model_dump(mode="json", exclude={"vocabulary": {"words"}, "rungs": {"__all__": {"weights"}}})
-    for rung, shown in zip(router.rungs, kept["rungs"], strict=True):
-        shown["strongest"] = [{"feature": words_of(name), "log_odds": weight} for name, weight in strongest(rung)]
+    kept = router.model_dump(mode="json", exclude={"vocabulary": {"words"}, "tiers": {"__all__": {"weights"}}})
+    for tier_fit, shown in zip(router.tier_fits, kept["tiers"], strict=True):
+        shown["strongest"] = [{"feature": words_of(name), "log_odds": weight} for name, weight in strongest(tier_fit)]
     return kept
 
 

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from cyclopts import App, CycloptsError, CycloptsPanel
 
 from cli import say, streams
+from cli.environment_checks import check_network, fault_of
 from cli.exits import TABLE, Exit, stumbled
-from cli.homes import home
+from cli.home_folders import home
 from cli.say import complain
-from cli.surroundings import check_network, fault_of
-from rowtide import garbage
+from rowtide import gc_tuning
 from rowtide.errors import RowtideError, UserMistake
 from rowtide.escaping import visible
 from rowtide.masking import know_secrets, mask_logs
@@ -57,7 +57,7 @@ quarantine.command("cli.quarantine:retry", name="retry", help="Send rows again, 
 quarantine.command("cli.quarantine:drop", name="drop", help="Give rows up; they stay counted.")
 app.command("cli.report:report", name="report", help="Draw a run as one page of HTML, also while it goes on.")
 app.command("cli.approve:approve", name="approve", help="Let a run past a gate; allow or deny tool calls.")
-app.command("cli.approve:reject", name="reject", help="Reject a run that a gate holds: its rows are set aside.")
+app.command("cli.approve:reject", name="reject", help="Reject a run that a gate holds: its rows are quarantined.")
 app.command("cli.settle:settle", name="settle", help="Say what became of a batch that Rowtide will not guess about.")
 app.command("cli.cancel:cancel", name="cancel", help="Send nothing more for a run and cancel its open batches.")
 app.command("cli.reload:reload_", name="reload", help="Load accepted answers again, into any sink.")
@@ -73,7 +73,7 @@ def main() -> None:
     """Run the command line. How it exits: cli/exits.py."""
     os.umask(0o077)  # what it writes holds the customer's rows: nobody else's business, whatever the shell says
     sys.excepthook = _stumble
-    garbage.look_rarely()
+    gc_tuning.look_rarely()
     know_secrets(os.environ)
     mask_logs()
     for name, value in QUIET_PREFECT.items():

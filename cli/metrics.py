@@ -1,9 +1,9 @@
 """`rowtide metrics`."""
 
-from cli.homes import existing_ledger
-from cli.measuring import Meters
+from cli.home_folders import existing_ledger
 from cli.numbers import Port
 from cli.say import err
+from webhooks.prometheus import Meters
 
 
 def metrics(*, host: str = "127.0.0.1", port: Port = 9464) -> int:

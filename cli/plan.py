@@ -12,18 +12,18 @@ from cyclopts import Parameter
 
 from blocks.claude_credentials import ClaudeCredentials
 from cli import say
-from cli.homes import home, is_rehearsal, ledger_mistakes, opened, rehearse_without_key
+from cli.environment_checks import check_home
+from cli.home_folders import home, is_rehearsal, ledger_mistakes, opened, rehearse_without_key
 from cli.numbers import Amount, Count
 from cli.prefect_server import server_url
 from cli.pump import AskedLane, Trust, claude_server, planned
 from cli.say import grid, out, say_json
-from cli.surroundings import check_home
-from rowtide.forecast.forecast_words import Grid, as_json, in_a_sentence, tables, warnings_of
-from rowtide.forecast.foreseeing import Seen, as_asked, foresee
 from rowtide.job.job_folder import find_job
-from rowtide.ledger import ledger_history
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.work import Plan
+from rowtide.ledger.read import past_runs as ledger_past_runs
+from rowtide.stages.forecast.build_forecast import Seen, as_asked, build_forecast
+from rowtide.stages.forecast.forecast_text import Grid, as_json, in_a_sentence, tables, warnings_of
+from rowtide.stages.run_context import Plan
 
 
 def plan_(
@@ -78,7 +78,7 @@ def _see(found: Plan, limit: int | None, sample: int) -> Seen:
         with _ledger_if_any() as ledger:
             async with ClaudeCredentials.from_environment().get_client() as claude:
                 asked: dict[str, Any] = {"limit": limit, "sample": sample, "counted_by": counted_by}
-                return await foresee(found, ledger, claude, os.environ, **asked, now=datetime.now(UTC))
+                return await build_forecast(found, ledger, claude, os.environ, **asked, now=datetime.now(UTC))
 
     with claude_server():
         return asyncio.run(see())
@@ -88,7 +88,7 @@ def _see(found: Plan, limit: int | None, sample: int) -> Seen:
 def _ledger_if_any() -> Generator[Ledger | None]:
     url = ledger_url(os.environ.get("ROWTIDE_LEDGER"), home())
     with ledger_mistakes():
-        is_there = ledger_history.has_ledger(url)
+        is_there = ledger_past_runs.has_ledger(url)
     if not is_there:
         yield None
         return

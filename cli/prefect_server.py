@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener, getproxies, proxy_bypass
 
-from cli.homes import home
+from cli.home_folders import home
 from rowtide.environment import number_in
 from rowtide.errors import RowtideError, UserMistake
 

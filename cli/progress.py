@@ -12,14 +12,14 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from cli.homes import existing_ledger, home
+from cli.home_folders import existing_ledger, home
 from cli.say import as_text, err
+from rowtide.agent.states import RowState
 from rowtide.escaping import one_line
 from rowtide.ledger.ledger import Ledger, find_run, has_run
-from rowtide.ledger.ledger_glance import Glance, glance
-from rowtide.ledger.states import RowState
+from rowtide.ledger.read.progress import Progress, read_progress
 from rowtide.observing.supervision import Background, supervise_thread
-from rowtide.words import ago
+from rowtide.text_format import ago
 
 LOOK_EVERY_SECONDS = 1.0
 LINES_SHOWN = 6
@@ -77,18 +77,18 @@ def _watch(run_id: str, lines: Lines, stop: threading.Event) -> None:
                 last = line
 
 
-def _look(ledger: Ledger, run_id: str) -> Glance | None:
+def _look(ledger: Ledger, run_id: str) -> Progress | None:
     """The run as it stands, or None before it is recorded."""
     with ledger.view() as tx:
-        return glance(tx, find_run(tx, run_id)) if has_run(tx, run_id) else None
+        return read_progress(tx, find_run(tx, run_id)) if has_run(tx, run_id) else None
 
 
-def in_words(seen: Glance) -> str:
+def in_words(seen: Progress) -> str:
     """One line, the same for as long as nothing changes."""
     return f"{seen.standing} | {seen.at_api()} | {seen.money}"
 
 
-def panel(seen: Glance, lines: Sequence[str], *, width: int, now: datetime) -> Panel:
+def panel(seen: Progress, lines: Sequence[str], *, width: int, now: datetime) -> Panel:
     """The same for a terminal, with what else there is to show below."""
     settled = f"reading rows: {seen.rows:,} so far" if seen.is_reading else f"{seen.settled:,} of {seen.rows:,} settled"
     facts = [f"{settled} · {seen.money}", seen.standing, seen.at_api(now)]
@@ -97,7 +97,7 @@ def panel(seen: Glance, lines: Sequence[str], *, width: int, now: datetime) -> P
     return Panel(Group(bar(seen, width - 4), *map(as_text, facts), *also), title=title, title_align="left")
 
 
-def bar(seen: Glance, width: int) -> Text:
+def bar(seen: Progress, width: int) -> Text:
     """The rows by state, as a bar; a state that has any rows has at least one cell."""
     drawn = Text(no_wrap=True)
     for state, colour in COLOURS.items():

@@ -15,24 +15,24 @@ from cyclopts import Parameter
 from blocks.ledger_database import LedgerDatabase
 from cli import say, streams
 from cli.exits import Exit, status_of
-from cli.homes import existing_ledger, has_ledger, home, is_rehearsal
+from cli.home_folders import existing_ledger, has_ledger, home, is_rehearsal
+from cli.live_text import written
 from cli.prefect_server import PrefectFailed, server_url
 from cli.progress import watching
 from cli.say import complain, err, out, say_json, tilde
-from cli.written import written
 from flows.pump import pump as plain_pump
+from rowtide.agent.states import RunStop
 from rowtide.api.which_api import BASE_URL, KEY, REHEARSAL
 from rowtide.errors import RowtideError, Stopped, StoppedByWorld, WorldError
 from rowtide.job.job import SinkSpec
 from rowtide.job.job_file import read_spec
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_loads
-from rowtide.ledger.ledger_engine import LedgerBroken
-from rowtide.ledger.ledger_story import summary
-from rowtide.ledger.states import RunStop
+from rowtide.ledger import loads as ledger_loads
+from rowtide.ledger.engine import LedgerBroken
+from rowtide.ledger.read.history import summary
 from rowtide.report.summary import as_text, stop_words, too_few, with_enough
+from rowtide.stages.run_context import Plan
 from rowtide.tools.trust import LOCK_FILE, Asked, NotTrusted, allow, words_of
-from rowtide.work import Plan
 
 EMULATOR_STOPS_SECONDS = 10.0
 

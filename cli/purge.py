@@ -9,13 +9,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.homes import existing_ledger, home, is_rehearsal
+from cli.home_folders import existing_ledger, home, is_rehearsal
 from cli.say import grid, out
-from rowtide.api.collecting import CANCELED
 from rowtide.errors import UserMistake
+from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_batches, ledger_purge
+from rowtide.ledger import purge as ledger_purge
 from rowtide.ledger.ledger import Ledger, Run
+from rowtide.stages.wait.poll_batches import CANCELED
 
 AGE = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,9})?) ?(h|d|w)?")
 HOURS = {"h": 1, "d": 24, "w": 168, None: 24}

@@ -10,19 +10,20 @@ from typing import Annotated, TextIO
 
 from cyclopts import Parameter
 
-from cli.homes import existing_ledger
+from cli.home_folders import existing_ledger
 from cli.say import err, grid, out, say_json
 from rowtide.errors import UserMistake
+from rowtide.ledger import chosen as ledger_chosen
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_chosen, ledger_quarantine
+from rowtide.ledger import quarantine as ledger_quarantine
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.ledger_quarantine import DROPPED, Signed
-from rowtide.ledger.ledger_rows import counts
-from rowtide.quarantine import quarantine
-from rowtide.quarantine.mending import advice
+from rowtide.ledger.quarantine import DROPPED, Signed
+from rowtide.ledger.rows import counts
 from rowtide.quarantine.quarantine_cells import LONGEST
 from rowtide.quarantine.quarantine_sheet import KINDS
-from rowtide.words import shown
+from rowtide.quarantine.sheet_edits import advice
+from rowtide.stages import quarantine_actions
+from rowtide.text_format import shown
 
 Flag = Annotated[bool, Parameter(negative="")]
 Every = Annotated[bool, Parameter(name="--all", negative="")]
@@ -49,7 +50,7 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
                 "reason": each.reason,
                 "rows": each.rows,
                 "example": {"row_key": each.row_key, "detail": each.detail},
-                "advice": advice(each.reason, can_climb=each.can_climb),
+                "advice": advice(each.reason, can_escalate=each.can_escalate),
             }
             for each in groups
         ]
@@ -61,7 +62,7 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
     table = grid("reason", "rows", "such as", "what can be done")
     for each in groups:
         example = shown(f"{each.row_key}: {each.detail}", 90)
-        table.add_row(each.reason, f"{each.rows:,}", example, advice(each.reason, can_climb=each.can_climb))
+        table.add_row(each.reason, f"{each.rows:,}", example, advice(each.reason, can_escalate=each.can_escalate))
     if groups:
         out.print(table)
     return 0
@@ -89,16 +90,16 @@ def export(run: str, *, reason: str | None = None, to: Path | None = None) -> in
     if to and to.exists():
         raise UserMistake("is there already, and may be half mended: name another", file=to)
     with existing_ledger(run) as ledger:
-        found, job = quarantine.open_run(ledger, run)
+        found, job = quarantine_actions.open_run(ledger, run)
         waiting = {each.reason: each.rows for each in _groups(ledger, found)}
         ledger_quarantine.check_reason(reason, waiting)
         with _opened(to) as file:
-            tally = quarantine.write_sheet(ledger, found, job, reason, kind, file)
+            counted = quarantine_actions.write_sheet(ledger, found, job, reason, kind, file)
     given_up = f", {waiting[DROPPED]:,} of them given up" if DROPPED in waiting and reason != DROPPED else ""
-    left = sum(waiting.values()) - tally.rows
-    err.print(f"{tally.rows:,} rows written; {left:,} of the quarantine are not in it{given_up}", markup=False)
-    if kind == "csv" and tally.long:
-        told = f"{tally.long:,} cells are longer than the {LONGEST:,} characters a spreadsheet keeps: export .jsonl"
+    left = sum(waiting.values()) - counted.rows
+    err.print(f"{counted.rows:,} rows written; {left:,} of the quarantine are not in it{given_up}", markup=False)
+    if kind == "csv" and counted.long:
+        told = f"{counted.long:,} cells are longer than the {LONGEST:,} characters a spreadsheet keeps: export .jsonl"
         err.print(f"warning: {told}", markup=False)
     return 0
 
@@ -113,19 +114,19 @@ def fix(run: str, sheet: Path) -> int:
     sheet
         The file, .csv or .jsonl. A changed in.NAME mends the row, which keeps its key, and waits for `rowtide
         quarantine retry` unless `do` says retry. A changed answer.NAME, or `do` accept, is your answer: it must pass
-        the answer model, the job's checks and the gate, but no grounding and no second look; it goes on under your
+        the answer model, the job's checks and the gate, but no grounding and no self-check; it goes on under your
         name. Lines and columns that are not there leave rows as they are. The same sheet twice changes nothing.
     """
     if not sheet.is_file():
         raise UserMistake("no such file", file=sheet)
     content = sheet.read_bytes()
     with existing_ledger(run) as ledger:
-        found, job = quarantine.open_run(ledger, run)
-        taken = quarantine.take_back(ledger, found, job, str(sheet), content, _hand())
-        if isinstance(taken, quarantine.Before):
+        found, job = quarantine_actions.open_run(ledger, run)
+        taken = quarantine_actions.take_back(ledger, found, job, str(sheet), content, _hand())
+        if isinstance(taken, quarantine_actions.Before):
             out.print(f"{taken.who} gave in this very sheet at {taken.taken_at[:19]}: nothing changes", markup=False)
             return 0
-        what = f"{taken.mended:,} mended, {taken.answered:,} answered, {taken.retried:,} sent again"
+        what = f"{taken.edited:,} mended, {taken.answered:,} answered, {taken.retried:,} sent again"
         rest = f"{taken.dropped:,} given up, {taken.rows - taken.touched:,} as they were"
         out.print(f"{taken.rows:,} rows in {sheet.name}: {what}, {rest}", markup=False)
         _tell(ledger, found, goes_on=bool(taken.retried or taken.answered))
@@ -149,9 +150,9 @@ def retry(run: str, *keys: str, reason: str | None = None, tier: str | None = No
         All rows that nobody has given up.
     """
     with existing_ledger(run) as ledger:
-        found, job = quarantine.open_run(ledger, run)
-        sent, stay = quarantine.send_again(ledger, found, job, keys, reason, tier, _hand(), every=every)
-        words = f"; {stay:,} were refused at the door and must be mended first" if stay else ""
+        found, job = quarantine_actions.open_run(ledger, run)
+        sent, visit = quarantine_actions.send_again(ledger, found, job, keys, reason, tier, _hand(), every=every)
+        words = f"; {visit:,} were refused at the door and must be mended first" if visit else ""
         out.print(f"{sent:,} rows are sent again{words}", markup=False)
         _tell(ledger, found, goes_on=bool(sent))
     return 0

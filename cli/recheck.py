@@ -8,16 +8,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.homes import existing_ledger, home
+from cli.home_folders import existing_ledger, home
 from cli.say import out
-from rowtide.amend.rechecking import Rechecked, recheck
 from rowtide.api.which_api import in_environment
 from rowtide.job.job_folder import find_job, load_job
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_rechecks
-from rowtide.ledger.ledger_quarantine import Signed
+from rowtide.ledger import rechecks as ledger_rechecks
+from rowtide.ledger.quarantine import Signed
 from rowtide.sinks.rehearsal_sink import in_rehearsal
 from rowtide.sinks.sinks import open_sink
+from rowtide.stages.amend.recheck_answers import Rechecked, recheck
 
 Flag = Annotated[bool, Parameter(negative="")]
 
@@ -28,7 +28,7 @@ def recheck_(target: str, *, dry_run: Flag = False, take_out: Flag = False) -> i
     A quarantined row whose last answer passes today is accepted, and loaded when the run goes on (`rowtide resume`). An
     answer that is accepted or loaded and fails today is reported, and stays where it is unless you say --take-out. What
     is judged: the answer model, the job's checks, grounding, and the gate over answers, row by row; gates over whole
-    runs are judged at the next load. Who needs a second look by a model that nobody has taken stays in quarantine.
+    runs are judged at the next load. Who needs a self-check by a model that nobody has taken stays in quarantine.
 
     Parameters
     ----------

@@ -7,17 +7,17 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cli.homes import existing_ledger, home
+from cli.home_folders import existing_ledger, home
 from cli.say import err, out
 from rowtide.api.which_api import OWN_EMULATOR, in_words
 from rowtide.errors import UserMistake
 from rowtide.job.job import SinkSpec
 from rowtide.job.job_folder import load_job
-from rowtide.ledger import ledger_answers
+from rowtide.ledger import answers as ledger_answers
 from rowtide.ledger.ledger import Run
 from rowtide.sinks.rehearsal_sink import in_rehearsal
-from rowtide.sinks.reloading import Reloaded, reload
-from rowtide.words import shown
+from rowtide.stages.load.reload_answers import Reloaded, reload
+from rowtide.text_format import shown
 
 EXIT_STOPPED = 1
 TOLD = 5  # rows that a sink cannot hold, by name

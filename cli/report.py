@@ -7,10 +7,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.homes import existing_ledger, home
+from cli.home_folders import existing_ledger, home
 from cli.say import err, out, tilde
 from rowtide.ledger.ledger import find_run
-from rowtide.report.drawing import draw
+from rowtide.stages.report.draw_report import draw
 
 
 def report(

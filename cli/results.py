@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cli.homes import existing_ledger
+from cli.home_folders import existing_ledger
 from cli.numbers import Count
 from cli.say import err, grid, out, tilde
 from rowtide.api.which_api import in_words
 from rowtide.errors import UserMistake
 from rowtide.escaping import one_line
-from rowtide.ledger import ledger_answers
+from rowtide.ledger import answers as ledger_answers
 from rowtide.ledger.ledger import Run
-from rowtide.report.results_table import Results, check_format, results
+from rowtide.stages.report.results_table import Results, check_format, results
 
 WIDTH = 40  # characters of a cell
 

@@ -2,17 +2,18 @@
 
 import os
 
-from cli.homes import existing_ledger, home
+from cli.environment_checks import check_home
+from cli.home_folders import existing_ledger, home
 from cli.numbers import Amount
 from cli.pump import AsJson, AskedPrefect, pump, say_rehearsal
 from cli.say import err
-from cli.surroundings import check_home
 from rowtide.api.which_api import check_same, in_environment
-from rowtide.ladder.pricing import MICRO
+from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_batches, ledger_costs
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.words import usd
+from rowtide.ledger.read import costs as ledger_costs
+from rowtide.text_format import usd
+from rowtide.tiers.pricing import MICRO
 
 
 def resume(

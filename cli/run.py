@@ -5,11 +5,11 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cli.homes import home, opened, rehearse_without_key
+from cli.environment_checks import check_home
+from cli.home_folders import home, opened, rehearse_without_key
 from cli.numbers import Amount, Count
 from cli.pump import AsJson, AskedLane, AskedPrefect, Trust, planned, prefect_in_use, pump, say_rehearsal
 from cli.say import err
-from cli.surroundings import check_home
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import find_job
 from rowtide.job.run_id import name_of_run

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from cli.homes import existing_ledgers
+from cli.home_folders import existing_ledgers
 from cli.numbers import Count
 from cli.say import grid, out, say_json
 from rowtide.api.which_api import in_words
-from rowtide.ladder.catalogue import Catalogue, load_catalogue, read_overrides
 from rowtide.ledger.ledger import Run, all_runs
-from rowtide.ledger.ledger_story import summary
-from rowtide.report.summary import doubts, ladder
+from rowtide.ledger.read.history import summary
+from rowtide.report.summary import ladder, unconfirmed_batches
+from rowtide.tiers.catalogue import Catalogue, load_catalogue, read_overrides
 
 COLUMNS = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns")
 
@@ -53,7 +53,7 @@ def runs(*, limit: Count = 20, json: Annotated[bool, Parameter(negative="")] = F
         )
     out.print(table)
     out.lines([f"{run.run_id}  {line}" for run, each in found for line in ladder(each)])
-    out.lines([line for _, each in found for line in doubts(each)])
+    out.lines([line for _, each in found for line in unconfirmed_batches(each)])
     return 0
 
 

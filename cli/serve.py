@@ -9,21 +9,21 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from blocks.webhook_secrets import secrets_in_force
-from cli.announcing import Announcer, has_prefect
-from cli.homes import home
-from cli.http_server import Connections, room_for, server
-from cli.measuring import Meters
+from cli.home_folders import home
 from cli.numbers import Count, Port
-from cli.readiness import Lookout
-from cli.receiver import Limits, Receiver, application
 from cli.say import err
+from orchestration.observe import observe
 from rowtide.errors import UserMistake
 from rowtide.intake.doors import Doors
-from rowtide.intake.inbox import Inbox
 from rowtide.intake.signatures import Secrets
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.observing.log_limits import limit_logs
-from tasks.observe import observe
+from rowtide.stages.extract.inbox import Inbox
+from webhooks.announcer import Announcer, has_prefect
+from webhooks.http_server import Connections, room_for, server
+from webhooks.prometheus import Meters
+from webhooks.readiness import Lookout
+from webhooks.receiver import Limits, Receiver, application
 
 EXIT_STOPPED = 1
 

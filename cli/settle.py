@@ -5,15 +5,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.homes import existing_ledger
+from cli.home_folders import existing_ledger
 from cli.numbers import Count
 from cli.say import grid, out
 from rowtide.errors import UserMistake
+from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_batches, ledger_rows
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger.batches import Batch
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.ledger_batches import Batch
-from rowtide.ledger.ledger_story import unsettled
+from rowtide.ledger.read.history import unsettled
 
 Flag = Annotated[bool, Parameter(negative="")]
 
@@ -53,33 +54,33 @@ def settle(
             return 0
         if [found_as is not None, send_again, give_up].count(True) != 1:
             raise UserMistake("say one of --found-as, --send-again and --give-up", key=f"batch {batch}")
-        _settle(ledger, found, _doubtful(ledger, found, batch), found_as, send_again=send_again)
+        _settle(ledger, found, _unconfirmed(ledger, found, batch), found_as, send_again=send_again)
     out.print(f"settled; `rowtide resume {run}` goes on")
     return 0
 
 
 def _list(ledger: Ledger, run: Run) -> None:
     with ledger.view() as tx:
-        doubtful = unsettled(tx, run)
-    if not doubtful:
+        unconfirmed = unsettled(tx, run)
+    if not unconfirmed:
         out.print(f"nothing to settle in {run.run_id}", markup=False)
         return
     table = grid("batch", "rows", "at stake", "posted", "why", "at the API")
-    for each in doubtful:
+    for each in unconfirmed:
         why = each["why"] if each["needs_a_person"] else f"being looked for: {each['why']}"
         money, ids = f"${each['at_stake_usd']:.4f}", ", ".join(each["api_ids"]) or "not seen"
         table.add_row(str(each["batch"]), f"{each['rows']:,}", money, str(each["since"])[:19], why, ids)
     out.print(table)
 
 
-def _doubtful(ledger: Ledger, run: Run, batch_no: int) -> Batch:
+def _unconfirmed(ledger: Ledger, run: Run, batch_no: int) -> Batch:
     with ledger.view() as tx:
         found = ledger_batches.batches_in(tx, run, ["lost", "posting"])
-    doubtful = {each.batch_no: each for each in found if each.state == "lost" or each.doubtful_at}
-    if batch_no not in doubtful:
-        known = ", ".join(map(str, doubtful)) or "none"
+    unconfirmed = {each.batch_no: each for each in found if each.state == "lost" or each.doubtful_at}
+    if batch_no not in unconfirmed:
+        known = ", ".join(map(str, unconfirmed)) or "none"
         raise UserMistake(f"batch {batch_no} is not in doubt; those that are: {known}", key=run.run_id)
-    return doubtful[batch_no]
+    return unconfirmed[batch_no]
 
 
 def _settle(ledger: Ledger, run: Run, batch: Batch, found_as: str | None, *, send_again: bool) -> None:

@@ -5,17 +5,17 @@ from typing import Any
 
 import orjson
 
-from cli.homes import existing_ledger
+from cli.home_folders import existing_ledger
 from cli.say import out
 from rowtide.api.which_api import in_words
-from rowtide.compact import read_json
-from rowtide.ladder.ladder import as_quoted
-from rowtide.ladder.pricing import MICRO
-from rowtide.ledger.ledger_batches import Batch
-from rowtide.ledger.ledger_purge import PURGED
-from rowtide.ledger.ledger_story import Story, story
+from rowtide.json_bytes import read_json
+from rowtide.ledger.batches import Batch
+from rowtide.ledger.purge import PURGED
+from rowtide.ledger.read.history import RowHistory, row_history
 from rowtide.report.summary import on_call
-from rowtide.words import shown
+from rowtide.text_format import shown
+from rowtide.tiers.escalation import as_quoted
+from rowtide.tiers.pricing import MICRO
 
 WIDTH = 400  # characters of a tool's output before it is cut, unless --full
 
@@ -33,12 +33,12 @@ def show(row_key: str, *, run: str | None = None, full: bool = False) -> int:
         Print long texts whole.
     """
     with existing_ledger(run, row_key) as ledger, ledger.view() as tx:
-        found = story(tx, row_key, run)
+        found = row_history(tx, row_key, run)
     out.lines(tell(found, width=None if full else WIDTH))
     return 0
 
 
-def tell(found: Story, *, width: int | None) -> list[str]:
+def tell(found: RowHistory, *, width: int | None) -> list[str]:
     """The story, line by line."""
     row = found.row
     tiers: list[str] = orjson.loads(found.run.tiers)
@@ -71,13 +71,13 @@ def tell(found: Story, *, width: int | None) -> list[str]:
     return lines + _ending(found, width)
 
 
-def _purged(found: Story) -> list[str]:
+def _purged(found: RowHistory) -> list[str]:
     """That its text is gone, and since when."""
     when = [note["noted_at"][:19] for note in found.notes if note["move"] == PURGED]
     return [f"purged   {when[-1]}: its text was purged, what it was asked, what it and its tools said"] if when else []
 
 
-def _start(found: Story) -> list[str]:
+def _start(found: RowHistory) -> list[str]:
     """What decided where it began, when something did."""
     row, tiers = found.row, orjson.loads(found.run.tiers)
     began = tiers[found.turns[0]["tier"] if found.turns else row["tier"] or 0]
@@ -118,7 +118,7 @@ def _said(blocks: list[dict[str, Any]], width: int | None) -> list[str]:
     return lines
 
 
-def _tools(found: Story, turn: int, width: int | None) -> list[str]:
+def _tools(found: RowHistory, turn: int, width: int | None) -> list[str]:
     lines: list[str] = []
     for call in found.tool_calls:
         if call["turn"] == turn:
@@ -129,7 +129,7 @@ def _tools(found: Story, turn: int, width: int | None) -> list[str]:
     return lines
 
 
-def _unmade(found: Story, turn: int, blocks: list[dict[str, Any]], width: int | None) -> list[str]:
+def _unmade(found: RowHistory, turn: int, blocks: list[dict[str, Any]], width: int | None) -> list[str]:
     """The calls that a reply asked for and that nobody made: one too many, one too often, or one that still waits."""
     made = {call["call_id"] for call in found.tool_calls if call["turn"] == turn}
     waits = turn == found.row["turn"] and found.row["state"] in ("replied", "held")
@@ -145,7 +145,7 @@ def _arguments(arguments: Mapping[str, Any], width: int | None) -> str:
     return shown(", ".join(f"{name}={value!r}" for name, value in arguments.items()), width)
 
 
-def _told(found: Story, turn: int, width: int | None) -> list[str]:
+def _told(found: RowHistory, turn: int, width: int | None) -> list[str]:
     words = {
         "bounce": "the API sent it back",
         "correct": "it was told",
@@ -153,7 +153,7 @@ def _told(found: Story, turn: int, width: int | None) -> list[str]:
         "escalate": "it went up the ladder",
         "quote": "it was told there of what came before",
         "hold": "it was held for a person",
-        "quarantine": "it was set aside",
+        "quarantine": "it was quarantined",
         "mend": "it was mended",
         "vouch": "a person answered",
         "retry": "it was sent again",
@@ -173,10 +173,10 @@ def _detail(note: Mapping[Any, Any]) -> str:
     if note["move"] != "quote":
         return str(note["detail"])
     tools = [each.tool for each in as_quoted(note["detail"]).outputs]
-    return "why it climbed" + "".join(f", what {tool} said" for tool in tools)
+    return "why it escalated" + "".join(f", what {tool} said" for tool in tools)
 
 
-def _ending(found: Story, width: int | None) -> list[str]:
+def _ending(found: RowHistory, width: int | None) -> list[str]:
     lines = [""]
     if found.answer is not None:
         lines += ["The answer", *_fields(found.answer, width)]

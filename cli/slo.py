@@ -6,11 +6,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.homes import existing_ledger, has_any_ledger
+from cli.home_folders import existing_ledger, has_any_ledger
 from cli.say import err, grid, out, say_json
 from rowtide.job.job_folder import find_job
-from rowtide.observing.objectives import HEADINGS, as_cells, as_json
-from rowtide.observing.watching import Watched, folders_of, watch
+from rowtide.observing.slo import HEADINGS, as_cells, as_json
+from rowtide.stages.slo_watch import Watched, folders_of, watch
 
 EXIT_BREACHED = 3
 

@@ -19,7 +19,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from cli.homes import home, rehearse_without_key
+from cli.home_folders import home, rehearse_without_key
 from cli.prefect_database import prefect_database
 from cli.prefect_server import LOGIN_FILE
 from cli.pump import claude_server, say_rehearsal

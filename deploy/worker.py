@@ -21,7 +21,7 @@ from prefect.states import Crashed
 
 from cli.say import err
 from deploy.prefect_server import LOOK_SECONDS, POOL, is_ready
-from rowtide.parking.waking import WORKER_DIED
+from rowtide.observing.recovery import WORKER_CRASHED
 
 WATCH = "resume_runs/resume-runs"
 WORKER = "prefect.worker.name"  # the label that a worker gives its flow runs
@@ -46,7 +46,7 @@ async def tell_of_dead(worker: str) -> int:
         now = datetime.now(UTC)
         dead = [each async for each in _at_work(client) if died_with(each, worker, now)]
         for each in dead:
-            await client.set_flow_run_state(each.id, Crashed(message=WORKER_DIED), force=True)
+            await client.set_flow_run_state(each.id, Crashed(message=WORKER_CRASHED), force=True)
         if dead:
             await _send_for_watch(client)
     return len(dead)

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cli.exits import MEANS
+from rowtide.agent import states
 from rowtide.agent.account_refusals import REFUSALS
 from rowtide.agent.policies import BATCHES, ERRORS, RESULTS, STOPS, Policy
 from rowtide.job.job import JobSpec
-from rowtide.ledger import states
 
 ROOT = Path(__file__).parent.parent
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

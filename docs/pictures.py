@@ -59,8 +59,8 @@ def main() -> None:
         (report,) = sorted((home / "rowtide" / "reports").glob("*.html"), key=lambda file: file.stat().st_mtime)[-1:]
         photograph_report(browser, report)
         browser.close()
-    for picture in sorted(PICTURES.glob("*.png")):
-        sys.stdout.write(f"{picture.relative_to(ROOT)}  {picture.stat().st_size / 1000:.0f} KB\n")
+    for read_report_data in sorted(PICTURES.glob("*.png")):
+        sys.stdout.write(f"{read_report_data.relative_to(ROOT)}  {read_report_data.stat().st_size / 1000:.0f} KB\n")
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def held_and_approved(page: Page, api: str, home: Path) -> None:
     (job / "gates" / "load.yaml").write_text(STRICT)
     spec = yaml.safe_load((job / "job.yaml").read_text())
     (job / "job.yaml").write_text(yaml.safe_dump({**spec, "gates": {**spec["gates"], "load": "gates/load.yaml"}}))
-    flow_run = run_by_form(page, api, {"job": str(job), "limit": "60"}, picture="prefect-manual")
+    flow_run = run_by_form(page, api, {"job": str(job), "limit": "60"}, read_report_data="prefect-manual")
     until(lambda: state_of(api, flow_run) == "Suspended")
     do(lambda: approve(page, page_of(api, flow_run)), until_seen=lambda: state_of(api, flow_run) != "Suspended")
     until(lambda: state_of(api, flow_run) == "Completed")
@@ -140,15 +140,15 @@ def retry(page: Page, url: str) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Retry").click()
 
 
-def run_by_form(page: Page, api: str, values: Mapping[str, str], *, picture: str | None = None) -> str:
+def run_by_form(page: Page, api: str, values: Mapping[str, str], *, read_report_data: str | None = None) -> str:
     """Fill in the form of the `manual` deployment and send it off. Returns the id of the flow run."""
     deployment = deployment_of(api, "run_job/manual")
     known = {each["id"] for each in flow_runs(api, deployment)}
     page.goto(f"{api.removesuffix('/api')}/deployments/deployment/{deployment}/run")
     for name, value in values.items():
         fill(field(page, name), value)
-    if picture:
-        photograph(page, picture)
+    if read_report_data:
+        photograph(page, read_report_data)
     page.get_by_role("button", name="Submit").click()
     return until(lambda: [each["id"] for each in flow_runs(api, deployment) if each["id"] not in known])[0]
 

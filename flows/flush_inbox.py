@@ -5,10 +5,10 @@ from typing import Any
 from prefect import flow
 
 from flows.pump import pump
+from orchestration.first_name import first_name
+from orchestration.under_prefect import under_prefect
 from rowtide.intake.sources import INBOX
 from tasks.claim import claim
-from tasks.first_name import first_name
-from tasks.under_prefect import under_prefect
 
 
 @flow(name="flush_inbox", flow_run_name=first_name, persist_result=False)

@@ -3,11 +3,11 @@
 import gc
 from typing import Any
 
-from rowtide import garbage
+from rowtide import gc_tuning
+from tasks.ask_approval import leave
 from tasks.converse import converse
 from tasks.extract import extract
 from tasks.follow_up import follow_up
-from tasks.leave import leave
 from tasks.load import load
 from tasks.park import park
 from tasks.report import report
@@ -32,13 +32,13 @@ async def pump(
     Every stage finds its own work in the ledger, so whoever starts it again goes on from the last committed row.
     """
     if not gc.get_freeze_count():
-        garbage.settle()
+        gc_tuning.settle()
     run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers)  # rows in, once
     await route(run)  # a first tier for each, and a lane for all
     while await submit(run) or await leave(run):  # ready rows → batches; or a person's leave for those that wait
         await converse(run)  # rows of a live lane, call by call
         await park(run, moved=await wait(run))  # until some batch has ended, and is filed; or parked
         await follow_up(run)  # tools, checks, corrections: ready again, or answered, or held
-        await validate(run)  # the answers gate: accepted, or set aside
+        await validate(run)  # the answers gate: accepted, or quarantined
     await load(run)  # accepted rows → the sink, exactly once
     return await report(run)

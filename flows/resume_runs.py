@@ -2,10 +2,10 @@
 
 from prefect import flow
 
-from tasks.review import review
-from tasks.see_to import see_to
-from tasks.settle_doubts import settle_doubts
-from tasks.under_prefect import under_prefect
+from orchestration.under_prefect import under_prefect
+from tasks.plan_recovery import plan_recovery
+from tasks.reconcile_batches import reconcile_batches
+from tasks.recover_runs import recover_runs
 from tasks.watch_objectives import watch_objectives
 
 
@@ -17,8 +17,8 @@ async def resume_runs() -> dict[str, int]:
     five times a day, or 25 times after deaths of the whole worker.
     """
     with under_prefect():
-        steps = await review()  # what each run that is not over needs
-        if await settle_doubts(steps):  # batches whose POST was never answered
-            steps = await review()
+        steps = await plan_recovery()  # what each run that is not over needs
+        if await reconcile_batches(steps):  # batches whose POST was never answered
+            steps = await plan_recovery()
         await watch_objectives()  # what is promised of jobs, also of those whose rows only wait
-        return await see_to(steps)  # done, where all is still as it was seen
+        return await recover_runs(steps)  # done, where all is still as it was seen

@@ -6,12 +6,12 @@ from prefect import flow
 from pydantic import Field
 
 from flows.pump import pump
+from orchestration.cancel_batches import cancel_batches
+from orchestration.first_name import first_name
+from orchestration.under_prefect import under_prefect
 from rowtide.job.job import MOST
 from rowtide.job.run_id import RunId
-from tasks.cancel_batches import cancel_batches
-from tasks.first_name import first_name
-from tasks.tell_ahead import tell_ahead
-from tasks.under_prefect import under_prefect
+from tasks.forecast_run import forecast_run
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Amount = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
@@ -47,5 +47,5 @@ async def run_job(
     """
     with under_prefect():
         if dry_run:
-            return await tell_ahead(job, source, limit, lane, budget, finish_within_minutes, tiers)
+            return await forecast_run(job, source, limit, lane, budget, finish_within_minutes, tiers)
         return await pump(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from rowtide.compact import compact_json
+from rowtide.json_bytes import compact_json
 
 # What moves a cursor, turns text around or takes no room: control and format characters, halves of surrogates, fillers.
 _FORMAT = (

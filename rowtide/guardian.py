@@ -17,7 +17,7 @@ from pathlib import Path
 
 LOOK_SECONDS = 0.25  # at the most, between two looks; the first come quicker
 GRACE_SECONDS = 15.0  # for the program to end by itself, once told to
-STRAY_SECONDS = 2.0  # for what it has left, after each signal
+ORPHAN_SECONDS = 2.0  # for what it has left, after each signal
 # Options of Linux's prctl: orphans below become our children; a signal for a child whose parent has gone.
 SUBREAPER, DEATH_SIGNAL = 36, 1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,7 +30,7 @@ def command(*words: str, grace_seconds: float = GRACE_SECONDS) -> list[str]:
 
 def longest(grace_seconds: float = GRACE_SECONDS) -> float:
     """How long a guardian that was told to end may take at the most, in seconds."""
-    return grace_seconds + 2 * STRAY_SECONDS + 2.0
+    return grace_seconds + 2 * ORPHAN_SECONDS + 2.0
 
 
 def main(words: list[str], grace_seconds: float) -> int:
@@ -60,7 +60,7 @@ def main(words: list[str], grace_seconds: float) -> int:
         if select.select([woken], [], [], pause)[0]:  # a signal has come: told to end, or the program has
             os.read(woken, 512)
         pause = 0.01 if until else min(pause * 1.5, LOOK_SECONDS)
-    _end_strays(program.pid)
+    _end_orphans(program.pid)
     return program.returncode if program.returncode >= 0 else 128 - program.returncode
 
 
@@ -102,15 +102,15 @@ def _ask_linux(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _end_strays(program: int) -> None:
+def _end_orphans(program: int) -> None:
     """End what the program has left: asked first, then not. What it has started in between is found again."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(program, number)  # all that can be found of it where there is no /proc
-        until = time.monotonic() + STRAY_SECONDS
-        while (strays := _below(os.getpid())) and time.monotonic() < until:
-            for stray in strays:
-                _send(stray, number)
+        until = time.monotonic() + ORPHAN_SECONDS
+        while (orphans := _below(os.getpid())) and time.monotonic() < until:
+            for orphan in orphans:
+                _send(orphan, number)
             time.sleep(0.02)
             _reap()
 

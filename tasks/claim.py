@@ -5,16 +5,17 @@ from datetime import timedelta
 from pathlib import Path
 
 from blocks.ledger_database import LedgerDatabase
+from orchestration.durable import durable
 from rowtide import clock
 from rowtide.environment import number_in
-from rowtide.intake.beginning import Asked, NothingWaits, begin
 from rowtide.intake.sources import INBOX
 from rowtide.job.job_folder import find_job
+from rowtide.ledger import inbox as ledger_inbox
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_inbox, ledger_purge
+from rowtide.ledger import purge as ledger_purge
 from rowtide.ledger.ledger import Ledger
-from rowtide.orchestrator import orchestrator
-from tasks.durable import durable
+from rowtide.stages.extract.begin_run import Asked, NothingWaits, begin
+from rowtide.stages.orchestrator import orchestrator
 
 INBOX_DAYS = 30
 PLAIN_RUN_ID = 12  # the last digits of a flow run's id: the first are the time

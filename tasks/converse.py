@@ -8,18 +8,18 @@ import orjson
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from orchestration.durable import durable
 from rowtide import clock
-from rowtide.agent.following import follow
-from rowtide.amend.taking_up import take_up
-from rowtide.api.walls import wall_in_the_way
-from rowtide.gates.validating import judge_answers
 from rowtide.job.job import Lane
-from rowtide.lanes.choosing import lane_now
-from rowtide.lanes.swarm import Hear, Swarm
 from rowtide.ledger import ledger as ledgers
+from rowtide.stages.amend.adopt_version import take_up
+from rowtide.stages.converse.live_calls import LiveCallPool, OnText
+from rowtide.stages.follow_up.apply_moves import follow
+from rowtide.stages.route.lane_choice import lane_now
+from rowtide.stages.run_context import WRITTEN, RunContext, load_gate, tool_pool
+from rowtide.stages.submit.budget import exceeded_budget
+from rowtide.stages.validate.answers_gate import judge_answers
 from rowtide.tools.tools import ToolPool
-from rowtide.work import WRITTEN, Work, load_gate, tool_pool
-from tasks.durable import durable
 
 
 @durable
@@ -30,33 +30,33 @@ async def converse(run_id: str) -> int:
     """
     credentials = await ClaudeCredentials.in_force()
     database = await LedgerDatabase.in_force()
-    async with database.get_work_if_free(run_id) as work, credentials.get_client(work.run) as claude:
-        if not work.worker.is_alone:
+    async with database.get_run_if_free(run_id) as context, credentials.get_client(context.run) as claude:
+        if not context.worker.is_alone:
             return 0  # another worker sends
-        if (lane := lane_now(work, now=_now())) == "batch" or work.run.stopped:
+        if (lane := lane_now(context, now=_now())) == "batch" or context.run.stopped:
             return 0
-        take_up(work, clock=_now)
-        hear = _writer(work) if lane == "stream" else None
-        swarm = Swarm(work, claude, lane, tag=secrets.token_hex(6), clock=_now, hear=hear)
-        async with tool_pool(work.job, work.environment, work.servers) as pool:
-            replied = await swarm.run(partial(_follow, work, pool, lane))
-        if swarm.walled:
-            with work.ledger.page() as tx:
-                why = wall_in_the_way(work, swarm.walled.next_micro)
-                ledgers.stop(tx, work.run, why, next_micro=swarm.walled.next_micro)
+        take_up(context, clock=_now)
+        hear = _writer(context) if lane == "stream" else None
+        live = LiveCallPool(context, claude, lane, tag=secrets.token_hex(6), clock=_now, hear=hear)
+        async with tool_pool(context.job, context.environment, context.servers) as pool:
+            replied = await live.run(partial(_follow, context, pool, lane))
+        if live.budget_exhausted:
+            with context.ledger.page() as tx:
+                why = exceeded_budget(context, live.budget_exhausted.next_micro)
+                ledgers.stop(tx, context.run, why, next_micro=live.budget_exhausted.next_micro)
         return replied
 
 
-async def _follow(work: Work, pool: ToolPool, lane: Lane) -> int:
-    moved = await follow(work, pool, clock=_now)
+async def _follow(context: RunContext, pool: ToolPool, lane: Lane) -> int:
+    moved = await follow(context, pool, clock=_now)
     if lane == "sequential":  # whoever comes after a row waits for the gate's word on it
-        judge_answers(work, load_gate(work.job), clock=_now)
+        judge_answers(context, load_gate(context.job), clock=_now)
     return moved
 
 
-def _writer(work: Work) -> Hear:
+def _writer(context: RunContext) -> OnText:
     """Puts words down as they are written, one JSON line for each piece, while somebody watches."""
-    file = work.spool(WRITTEN)
+    file = context.spool(WRITTEN)
 
     def hear(row_key: str, words: str) -> None:
         if file.exists():

@@ -5,24 +5,26 @@ from pathlib import Path
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from orchestration.durable import durable
+from orchestration.name_run import name_run
 from rowtide import clock
-from rowtide.amend.rechecking import take_over
-from rowtide.gates.holding import look_at_rows
 from rowtide.intake.admission import admissions, apart, keys_of
-from rowtide.intake.beginning import Asked, begin, begun_by, go_on
-from rowtide.intake.inbox import claimed_pages
 from rowtide.intake.rows import BadRow, SourceRow, fault_of_key
 from rowtide.intake.sources import read_pages
 from rowtide.job.job_folder import find_job
 from rowtide.job.versions import check_unchanged
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_prefixes, ledger_rows, ledger_versions
+from rowtide.ledger import prefixes as ledger_prefixes
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.ledger_quarantine import Signed
-from rowtide.orchestrator import orchestrator
-from rowtide.work import SPOOL_PAGE, Plan
-from tasks.durable import durable
-from tasks.name_run import name_run
+from rowtide.ledger.quarantine import Signed
+from rowtide.stages.amend.recheck_answers import take_over
+from rowtide.stages.extract.begin_run import Asked, begin, begun_by, go_on
+from rowtide.stages.extract.inbox import claimed_pages
+from rowtide.stages.orchestrator import orchestrator
+from rowtide.stages.run_context import SPOOL_PAGE, Plan
+from rowtide.stages.validate.approval_checks import check_rows_gate
 
 
 @durable
@@ -52,16 +54,18 @@ async def extract(
             run = run or begin(ledger, found, asked, now=now)
             check_unchanged(found.job.version, run, found.job.folder)
             await name_run(run)
-            async with database.get_work(name) as work:  # of several workers the first lets the rows in; others wait
-                if not work.run.extracted_at:
-                    _admit_all(work.ledger, work.run, found)
-            async with database.get_work(name) as work:
-                if not work.run.extracted_at:
+            async with database.get_run_alone(
+                name
+            ) as context:  # of several workers the first lets the rows in; others wait
+                if not context.run.extracted_at:
+                    _admit_all(context.ledger, context.run, found)
+            async with database.get_run_alone(name) as context:
+                if not context.run.extracted_at:
                     if found.job.spec.gates.rows:
-                        look_at_rows(work, clock=lambda: clock.now())
-                    take_over(work.ledger, work.run, work.job, Signed("rowtide", clock.now()))
-                    with work.ledger.page() as tx:
-                        ledgers.finish_extract(tx, work.run, now=clock.now())
+                        check_rows_gate(context, clock=lambda: clock.now())
+                    take_over(context.ledger, context.run, context.job, Signed("rowtide", clock.now()))
+                    with context.ledger.page() as tx:
+                        ledgers.finish_extract(tx, context.run, now=clock.now())
         else:
             await name_run(run)
         return run.run_id

@@ -1,21 +1,21 @@
-"""What each reply asks for: tools, a correction, a second look, the next tier; or it is an answer."""
+"""What each reply asks for: tools, a correction, a self-check, the next tier; or it is an answer."""
 
 from blocks.ledger_database import LedgerDatabase
+from orchestration.durable import durable
 from rowtide import clock
-from rowtide.agent.following import follow
 from rowtide.errors import StoppedByJob
-from rowtide.work import tool_pool
-from tasks.durable import durable
+from rowtide.stages.follow_up.apply_moves import follow
+from rowtide.stages.run_context import tool_pool
 
 
 @durable
 async def follow_up(run_id: str) -> int:
     """Take replied rows one move further, page by page, as far as no other worker does. Returns how many moved."""
     async with (
-        (await LedgerDatabase.in_force()).get_share(run_id) as work,
-        tool_pool(work.job, work.environment, work.servers) as pool,
+        (await LedgerDatabase.in_force()).get_shared_run(run_id) as context,
+        tool_pool(context.job, context.environment, context.servers) as pool,
     ):
         try:
-            return await follow(work, pool, clock=lambda: clock.now())
+            return await follow(context, pool, clock=lambda: clock.now())
         except StoppedByJob:
             return 0  # the ledger says why, and `submit` ends the run

@@ -4,15 +4,15 @@ import os
 from datetime import datetime
 
 from blocks.ledger_database import LedgerDatabase
+from orchestration.durable import durable
 from rowtide import clock
-from rowtide.gates.holding import may_load
-from rowtide.ledger import ledger_loads
-from rowtide.ledger.ledger_loads import Load
-from rowtide.observing.happenings import happened
-from rowtide.sinks.loading import load_part
+from rowtide.ledger import loads as ledger_loads
+from rowtide.ledger.loads import Load
+from rowtide.observing.event_log import log_event
 from rowtide.sinks.sinks import Sink, open_sink
-from rowtide.work import Work
-from tasks.durable import durable
+from rowtide.stages.load.write_part import load_part
+from rowtide.stages.run_context import RunContext
+from rowtide.stages.validate.approval_checks import may_load
 
 PART_BYTES = 64_000_000  # of answers: a part is in memory whole, once
 
@@ -20,24 +20,26 @@ PART_BYTES = 64_000_000  # of answers: a part is in memory whole, once
 @durable
 async def load(run_id: str) -> int:
     """Finish the parts an earlier life began, then write the rest, if no gate holds it. Returns how many rows."""
-    async with (await LedgerDatabase.in_force()).get_work(run_id) as work:
-        sink, columns = open_sink(work.job.spec.sink, work.home, work.job.answer, os.environ, work.job.folder)
-        with work.ledger.page() as tx:
-            parts = ledger_loads.unfinished(tx, work.run, sink.location)
-        total = sum(load_part(work, sink, columns, part, clock=_now) for part in parts)
-        if may_load(work, clock=_now):
-            while part := _next_part(work, sink):
-                total += load_part(work, sink, columns, part, clock=_now)
+    async with (await LedgerDatabase.in_force()).get_run_alone(run_id) as context:
+        sink, columns = open_sink(
+            context.job.spec.sink, context.home, context.job.answer, os.environ, context.job.folder
+        )
+        with context.ledger.page() as tx:
+            parts = ledger_loads.unfinished(tx, context.run, sink.location)
+        total = sum(load_part(context, sink, columns, part, clock=_now) for part in parts)
+        if may_load(context, clock=_now):
+            while part := _next_part(context, sink):
+                total += load_part(context, sink, columns, part, clock=_now)
         if total:
-            known = {"run_id": run_id, "job": work.run.job, "rows": total, "sink": sink.location}
-            happened("rows_loaded", f"{total:,} rows are written to {sink.location}", known)
+            known = {"run_id": run_id, "job": context.run.job, "rows": total, "sink": sink.location}
+            log_event("rows_loaded", f"{total:,} rows are written to {sink.location}", known)
     return total
 
 
-def _next_part(work: Work, sink: Sink) -> Load | None:
-    rows = work.job.spec.sink.part_rows
-    with work.ledger.page() as tx:
-        return ledger_loads.begin(tx, work.run, sink.location, rows=rows, size=PART_BYTES, now=_now())
+def _next_part(context: RunContext, sink: Sink) -> Load | None:
+    rows = context.job.spec.sink.part_rows
+    with context.ledger.page() as tx:
+        return ledger_loads.begin(tx, context.run, sink.location, rows=rows, size=PART_BYTES, now=_now())
 
 
 def _now() -> datetime:

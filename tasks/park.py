@@ -4,9 +4,9 @@ import secrets
 from collections.abc import Mapping
 
 from blocks.ledger_database import LedgerDatabase
-from rowtide.orchestrator import orchestrator
-from rowtide.parking.waking import PARKED
-from tasks.name_run import name_run
+from orchestration.name_run import name_run
+from rowtide.observing.recovery import PARKED
+from rowtide.stages.orchestrator import orchestrator
 
 
 async def park(run_id: str, *, moved: Mapping[str, int]) -> None:
@@ -16,9 +16,9 @@ async def park(run_id: str, *, moved: Mapping[str, int]) -> None:
     """
     if moved or not orchestrator().can_suspend:
         return
-    async with (await LedgerDatabase.in_force()).get_work(run_id) as work:
-        if not work.batches("open", "posting"):
+    async with (await LedgerDatabase.in_force()).get_run_alone(run_id) as context:
+        if not context.batches("open", "posting"):
             return
-    await name_run(work.run, "parked until a batch has ended")
+    await name_run(context.run, "parked until a batch has ended")
     # Prefect passes over a suspension whose key it has seen, so each has its own.
     await orchestrator().suspend(f"{PARKED}{secrets.token_hex(8)}")

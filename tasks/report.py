@@ -10,16 +10,17 @@ from typing import Any
 import orjson
 
 from blocks.ledger_database import LedgerDatabase
+from orchestration.durable import durable
+from orchestration.emit_stop import emit_stop
+from orchestration.progress import progress
+from orchestration.show_report import show_report
 from rowtide import clock
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_loads, ledger_quarantine
-from rowtide.ledger.ledger_story import summary
-from rowtide.observing.happenings import logger
+from rowtide.ledger import loads as ledger_loads
+from rowtide.ledger import quarantine as ledger_quarantine
+from rowtide.ledger.read.history import summary
+from rowtide.observing.event_log import logger
 from rowtide.report.summary import stop_error, with_enough
-from tasks.durable import durable
-from tasks.progress import progress
-from tasks.show_report import show_report
-from tasks.tell_of_stop import tell_of_stop
 from tasks.watch_objectives import watch_objectives
 
 DRAWING_SECONDS = 900.0  # a million rows take about fifteen, ten million ten times as long
@@ -34,26 +35,26 @@ async def report(run_id: str) -> dict[str, Any]:
     Raises Stopped, or StoppedByWorld, for a run that ended at a wall: it can be resumed.
     """
     database = await LedgerDatabase.in_force()
-    async with database.get_work(run_id) as work:
+    async with database.get_run_alone(run_id) as context:
         now = clock.now()
-        with work.ledger.page() as tx:
-            ledger_loads.remember_set_aside(tx, work.run)
-            if not work.run.stopped:
-                ledgers.finish_run(tx, work.run, now=now)
-        with work.ledger.view() as tx:
-            found = summary(tx, ledgers.find_run(tx, run_id), now=now, catalogue=work.catalogue)
-            examples = {each.reason: each.row_key for each in ledger_quarantine.groups(tx, work.run)}
-        found = with_enough(found, work.job.spec.limits.min_loaded)
-        folder = work.home / "reports"
+        with context.ledger.page() as tx:
+            ledger_loads.remember_unverified(tx, context.run)
+            if not context.run.stopped:
+                ledgers.finish_run(tx, context.run, now=now)
+        with context.ledger.view() as tx:
+            found = summary(tx, ledgers.find_run(tx, run_id), now=now, catalogue=context.catalogue)
+            examples = {each.reason: each.row_key for each in ledger_quarantine.groups(tx, context.run)}
+        found = with_enough(found, context.job.spec.limits.min_loaded)
+        folder = context.home / "reports"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{run_id}.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
-        tell_of_stop(work)
-        await progress(work)
+        emit_stop(context)
+        await progress(context)
     if os.environ.get("ROWTIDE_PAGE") != "0":
         await _draw(database, run_id, folder / f"{run_id}.html", now)
     await show_report(found, examples, database.home, is_elsewhere=database.url is not None)
-    if not work.job.spec.slo.is_empty:
-        await watch_objectives([str(work.job.folder)])
+    if not context.job.spec.slo.is_empty:
+        await watch_objectives([str(context.job.folder)])
     if found["stopped"]:
         raise stop_error(found)
     return found
@@ -62,7 +63,7 @@ async def report(run_id: str) -> dict[str, Any]:
 async def _draw(database: LedgerDatabase, run_id: str, file: Path, now: datetime) -> None:
     """Draw the page in a process of its own: if that dies, hangs or fails, the run is done all the same."""
     url = ledgers.ledger_url(database.url.get_secret_value() if database.url else None, database.home)
-    command = [sys.executable, "-m", "rowtide.report.drawing"]
+    command = [sys.executable, "-m", "rowtide.stages.report.draw_report"]
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=nothing, stderr=pipe)
     orders = {"ledger_url": url, "run_id": run_id, "file": str(file), "now": now}

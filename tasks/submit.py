@@ -7,23 +7,23 @@ from functools import partial
 
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
+from orchestration.durable import durable
 from rowtide import clock
-from rowtide.amend.taking_up import take_up
+from rowtide.agent.states import RunStop
 from rowtide.api.api_outcomes import Refused, Unknown, refused_words
 from rowtide.api.claude import Claude
-from rowtide.api.doubt import Wait
-from rowtide.api.settling import doubt_unanswered, settle
-from rowtide.api.submission import next_batch, post, unpack
-from rowtide.api.walls import Walled, wall_in_the_way
+from rowtide.api.unconfirmed_batches import Wait
 from rowtide.errors import StoppedByJob, StoppedByWorld, WorldError
-from rowtide.gates.holding import may_send
-from rowtide.lanes.choosing import lane_now
-from rowtide.ledger import ledger_lanes
-from rowtide.ledger.ledger_batches import Batch
-from rowtide.ledger.states import RunStop
-from rowtide.rounds import stop, undecided
-from rowtide.work import Work
-from tasks.durable import durable
+from rowtide.ledger import lanes as ledger_lanes
+from rowtide.ledger.batches import Batch
+from rowtide.stages.amend.adopt_version import take_up
+from rowtide.stages.pump_rounds import stop, undecided
+from rowtide.stages.route.lane_choice import lane_now
+from rowtide.stages.run_context import RunContext
+from rowtide.stages.submit.budget import BudgetExhausted, exceeded_budget
+from rowtide.stages.submit.post_batches import next_batch, post, unpack
+from rowtide.stages.validate.approval_checks import may_send
+from rowtide.stages.wait.reconcile import mark_unanswered_posts, settle
 
 LOOK_AGAIN_SECONDS = 1.0
 REFUSALS = 8  # in a row, before the stage fails, to be tried again
@@ -40,53 +40,53 @@ async def submit(run_id: str) -> int:
     are still undecided: while there are any, the pump goes on.
     """
     database, credentials = await LedgerDatabase.in_force(), await ClaudeCredentials.in_force()
-    async with database.get_work_if_free(run_id) as work, credentials.get_client(work.run) as claude:
-        if not work.worker.is_alone or not may_send(work):
-            return 0 if work.worker.is_alone else undecided(work)
-        why, next_micro = work.run.stopped, None
-        with work.ledger.page() as tx:
-            ledger_lanes.end_lives(tx, work.run, now=_now())
+    async with database.get_run_if_free(run_id) as context, credentials.get_client(context.run) as claude:
+        if not context.worker.is_alone or not may_send(context):
+            return 0 if context.worker.is_alone else undecided(context)
+        why, next_micro = context.run.stopped, None
+        with context.ledger.page() as tx:
+            ledger_lanes.end_lives(tx, context.run, now=_now())
         if why == RunStop.JOB_CODE:  # to be mended first: what is at the API is read by the next life
-            unpack(work, everything=True)
+            unpack(context, everything=True)
             return 0
-        goes_live = lane_now(work, now=_now()) != "batch"
-        unpack(work, everything=goes_live or why is not None)
-        doubt_unanswered(work, clock=_now)
+        goes_live = lane_now(context, now=_now()) != "batch"
+        unpack(context, everything=goes_live or why is not None)
+        mark_unanswered_posts(context, clock=_now)
         try:
-            await _settle(work, claude, credentials)
-            take_up(work, clock=_now)
-            while not (goes_live or why) and (batch := next_batch(work, _new_tag, clock=_now)) is not None:
-                if isinstance(batch, Walled):
-                    why, next_micro = wall_in_the_way(work, batch.next_micro), batch.next_micro
-                elif not await _post(work, claude, credentials, batch):
+            await _settle(context, claude, credentials)
+            take_up(context, clock=_now)
+            while not (goes_live or why) and (batch := next_batch(context, _new_tag, clock=_now)) is not None:
+                if isinstance(batch, BudgetExhausted):
+                    why, next_micro = exceeded_budget(context, batch.next_micro), batch.next_micro
+                elif not await _post(context, claude, credentials, batch):
                     break
         except StoppedByWorld as refused:
-            stop(work, RunStop.REFUSED, str(refused))
+            stop(context, RunStop.REFUSED, str(refused))
         except StoppedByJob:
-            unpack(work, everything=True)
+            unpack(context, everything=True)
             return 0
-        return undecided(work, why, next_micro)
+        return undecided(context, why, next_micro)
 
 
-async def _settle(work: Work, claude: Claude, credentials: ClaudeCredentials) -> None:
+async def _settle(context: RunContext, claude: Claude, credentials: ClaudeCredentials) -> None:
     """Wait until the API shows every batch in doubt, or has had time to: nothing new is sent before."""
-    while Wait(is_seen=False) in await settle(work, claude, settle=credentials.settle, clock=_now):
+    while Wait(is_seen=False) in await settle(context, claude, settle=credentials.settle, clock=_now):
         await asyncio.sleep(min(LOOK_AGAIN_SECONDS, credentials.settle_seconds))
 
 
-async def _post(work: Work, claude: Claude, credentials: ClaudeCredentials, batch: Batch) -> bool:
+async def _post(context: RunContext, claude: Claude, credentials: ClaudeCredentials, batch: Batch) -> bool:
     """Post a batch. False when the API has no room now, but batches of ours whose end will make some."""
     for refusals in range(REFUSALS):
-        outcome = await post(work, claude, batch, clock=_now)
+        outcome = await post(context, claude, batch, clock=_now)
         match outcome:
             case Unknown():
                 await asyncio.sleep(outcome.retry_after_seconds or 0)
-                await _settle(work, claude, credentials)
+                await _settle(context, claude, credentials)
                 return True
             case Refused() if outcome.is_everyones:
                 raise StoppedByWorld(refused_words(outcome.status_code, outcome.message))
             case Refused() if not outcome.is_for_good:
-                if work.batches("open"):
+                if context.batches("open"):
                     return False
                 await asyncio.sleep(outcome.retry_after_seconds or min(2**refusals, LONGEST_PAUSE_SECONDS))
             case Refused() if not outcome.is_too_large:

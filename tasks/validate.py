@@ -1,14 +1,14 @@
 """The answers gate."""
 
 from blocks.ledger_database import LedgerDatabase
+from orchestration.durable import durable
 from rowtide import clock
-from rowtide.gates.validating import judge_answers
-from rowtide.work import load_gate
-from tasks.durable import durable
+from rowtide.stages.run_context import load_gate
+from rowtide.stages.validate.answers_gate import judge_answers
 
 
 @durable
 async def validate(run_id: str) -> dict[str, int]:
-    """Judge answered rows, as far as no other worker does: accepted, one tier up, or set aside. Returns how many."""
-    async with (await LedgerDatabase.in_force()).get_share(run_id) as work:
-        return dict(judge_answers(work, load_gate(work.job), clock=lambda: clock.now()))
+    """Judge answered rows, as far as no other worker does: accepted, one tier up, or quarantined. Returns how many."""
+    async with (await LedgerDatabase.in_force()).get_shared_run(run_id) as context:
+        return dict(judge_answers(context, load_gate(context.job), clock=lambda: clock.now()))

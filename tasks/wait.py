@@ -5,18 +5,18 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 from blocks.claude_credentials import ClaudeCredentials
-from blocks.ledger_database import LedgerDatabase, bury_dead
+from blocks.ledger_database import LedgerDatabase, reap_dead
+from orchestration.durable import durable
+from orchestration.progress import progress
 from rowtide import clock
 from rowtide.api.claude import Claude
-from rowtide.api.collecting import Collector
-from rowtide.api.doubt import Wait
-from rowtide.api.settling import settle
+from rowtide.api.unconfirmed_batches import Wait
 from rowtide.errors import StoppedByWorld, WorldError
-from rowtide.orchestrator import orchestrator
-from rowtide.sharing import is_among_others, is_something_left, may_more_come
-from rowtide.work import Work
-from tasks.durable import durable
-from tasks.progress import progress
+from rowtide.stages.orchestrator import orchestrator
+from rowtide.stages.run_context import RunContext
+from rowtide.stages.wait.poll_batches import Collector
+from rowtide.stages.wait.reconcile import settle
+from rowtide.stages.work_shares import is_among_others, is_something_left, may_more_come
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 60.0
@@ -29,22 +29,25 @@ OUTAGE = timedelta(minutes=30)  # how long the API may be out of reach before th
 
 @durable
 async def wait(run_id: str) -> dict[str, int]:
-    """Poll until rows have moved or a doubtful batch is settled, or the run's patience is at an end.
+    """Poll until rows have moved or an unconfirmed batch is settled, or the run's patience is at an end.
 
-    Returns what became of rows and of doubtful batches; nothing, when neither moved. Among many workers one polls; the
+    Returns what became of rows and of unconfirmed batches; nothing, when neither moved. Among many workers one polls; the
     others file what it finds, and go on as soon as somebody has left rows to act on.
     """
     done: Counter[str] = Counter()
     credentials = await ClaudeCredentials.in_force()
-    async with (await LedgerDatabase.in_force()).get_share(run_id) as work, credentials.get_client(work.run) as claude:
-        collector = Collector(work, claude, settle=credentials.settle, clock=_now)
+    async with (
+        (await LedgerDatabase.in_force()).get_shared_run(run_id) as context,
+        credentials.get_client(context.run) as claude,
+    ):
+        collector = Collector(context, claude, settle=credentials.settle, clock=_now)
         pause, reached_at, poll_at = FIRST_PAUSE_SECONDS, _now(), _now()
-        longest = LONGEST_WITH_A_DEADLINE if work.run.finish_by else LONGEST_PAUSE_SECONDS
-        until = reached_at + _patience(work, credentials.settle)
-        while may_more_come(work):
+        longest = LONGEST_WITH_A_DEADLINE if context.run.finish_by else LONGEST_PAUSE_SECONDS
+        until = reached_at + _patience(context, credentials.settle)
+        while may_more_come(context):
             polls, after = _now() >= poll_at, pause
             try:
-                settled = polls and await _settled(work, claude, credentials.settle)
+                settled = polls and await _settled(context, claude, credentials.settle)
                 done = await collector.round(polls=polls)
                 if polls:
                     reached_at = _now()
@@ -59,33 +62,33 @@ async def wait(run_id: str) -> dict[str, int]:
             if polls:
                 poll_at = _now() + timedelta(seconds=after)
                 pause = min(pause * PAUSE_GROWS_BY, longest)
-            if is_something_left(work):
+            if is_something_left(context):
                 done["left"] += 1
             if done.total() or _now() >= until:
                 break
-            await progress(work)
-            bury_dead(work.ledger, run_id, work.worker.name)
-            await asyncio.sleep(_pause(work, poll_at))
+            await progress(context)
+            reap_dead(context.ledger, run_id, context.worker.name)
+            await asyncio.sleep(_pause(context, poll_at))
     return dict(done)
 
 
-def _pause(work: Work, poll_at: datetime) -> float:
+def _pause(context: RunContext, poll_at: datetime) -> float:
     """Seconds until the next look."""
     until_poll = max(0.0, (poll_at - _now()).total_seconds())
-    return min(until_poll, LONGEST_AMONG_OTHERS) if is_among_others(work) else until_poll
+    return min(until_poll, LONGEST_AMONG_OTHERS) if is_among_others(context) else until_poll
 
 
-def _patience(work: Work, settle: timedelta) -> timedelta:
+def _patience(context: RunContext, settle: timedelta) -> timedelta:
     """How long to wait here. For ever, where nothing could start the run again, or a deadline must be watched; and
     long enough for a batch that the API does not know to be known as lost."""
-    if work.run.finish_by or not orchestrator().can_suspend:
+    if context.run.finish_by or not orchestrator().can_suspend:
         return FOR_EVER
-    return max(timedelta(seconds=work.job.spec.limits.patience_seconds), 10 * settle)
+    return max(timedelta(seconds=context.job.spec.limits.patience_seconds), 10 * settle)
 
 
-async def _settled(work: Work, claude: Claude, patience: timedelta) -> bool:
-    """Whether some doubtful batch is doubtful no more."""
-    verdicts = await settle(work, claude, settle=patience, clock=_now)
+async def _settled(context: RunContext, claude: Claude, patience: timedelta) -> bool:
+    """Whether some unconfirmed batch is unconfirmed no more."""
+    verdicts = await settle(context, claude, settle=patience, clock=_now)
     return any(not isinstance(each, Wait) for each in verdicts)
 
 

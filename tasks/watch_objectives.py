@@ -5,14 +5,14 @@ from datetime import datetime
 from pathlib import Path
 
 from blocks.ledger_database import LedgerDatabase
+from orchestration.durable import durable
+from orchestration.emit_once import tell
 from rowtide import clock
 from rowtide.escaping import Markdown, bold, markdown_page, markdown_table
 from rowtide.ledger.ledger import Ledger
-from rowtide.observing.objectives import HEADINGS, as_cells, as_json
-from rowtide.observing.watching import Watched, folders_of, watch
-from rowtide.orchestrator import orchestrator
-from tasks.durable import durable
-from tasks.tell import tell
+from rowtide.observing.slo import HEADINGS, as_cells, as_json
+from rowtide.stages.orchestrator import orchestrator
+from rowtide.stages.slo_watch import Watched, folders_of, watch
 
 
 @durable

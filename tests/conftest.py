@@ -31,9 +31,9 @@ from emulator.world import workspace_of
 from flows.pump import pump
 from flows.run_job import run_job
 from rowtide.intake.admission import Admission
-from rowtide.ledger import ledger_rows
+from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, Run, begin_run, ledger_url
-from rowtide.orchestrator import Orchestrator, orchestrated_by
+from rowtide.stages.orchestrator import Orchestrator, orchestrated_by
 
 # A slow minute of the machine is no fault of what is tried.
 settings.register_profile("rowtide", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from rowtide.agent.agent import Answer, CallTools, Correct, Escalate, GiveUp, Lengthen, RowAt, Verdict, next_move, room
+from rowtide.agent.agent import (
+    Answer,
+    CallTools,
+    Correct,
+    Escalate,
+    ExtendMaxTokens,
+    GiveUp,
+    RowAt,
+    Verdict,
+    next_move,
+    room,
+)
 from rowtide.job.job import JobSpec
 
 JOB = JobSpec.model_validate(
@@ -77,7 +88,7 @@ def test_a_row_corrected_often_enough_goes_up_the_ladder_and_then_to_quarantine(
 
 
 def test_a_cut_reply_is_asked_for_once_more_with_twice_the_room_and_its_cut_tool_call_never_runs() -> None:
-    assert isinstance(next_move(JOB, at(), "max_tokens", asks("1"), fine), Lengthen)
+    assert isinstance(next_move(JOB, at(), "max_tokens", asks("1"), fine), ExtendMaxTokens)
     assert room(JOB, at(longer=1)) == 2 * room(JOB, at())
     again = next_move(JOB, at(longer=1), "max_tokens", asks("1"), fine)
     assert isinstance(again, Escalate)

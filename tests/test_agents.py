@@ -1,4 +1,4 @@
-"""What a row's agent may do: its tools, their leave and memory, its limits, and the second look at its answer."""
+"""What a row's agent may do: its tools, their leave and memory, its limits, and the self-check at its answer."""
 
 import json
 import os
@@ -158,7 +158,7 @@ def test_an_answer_gets_a_second_look_in_batches_and_what_fails_it_is_told_why(a
     assert (found["loaded"], found["reasons"]) == (1, {"not_verified": 1})
     assert found["tiers"]["haiku (check)"]["turns"] == 3  # m1 once; m2 twice, with a correction between
     (detail,) = ask_ledger(tmp_path / "home", "SELECT detail FROM note WHERE move = 'correct'")
-    assert "a second look found" in detail[0]
+    assert "a self-check found" in detail[0]
     assert round(found["cost_usd"] * 1e6) == api.world.bill_of(os.environ["ANTHROPIC_API_KEY"])["cost_micro"]
 
 

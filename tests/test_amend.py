@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 
 from cli.main import app
 from rowtide.errors import Stopped, StoppedByJob, UserMistake
-from rowtide.ledger import ledger_leases
+from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.report.summary import as_text
 
@@ -80,7 +80,7 @@ def spent_micro(home: Path) -> int:
     return ask_ledger(home, "SELECT coalesce(sum(cost_micro), 0) FROM turn")[0][0]
 
 
-MENDED = {"answer.py": ANSWER, "prompt.md": PROMPT}
+EDITED = {"answer.py": ANSWER, "prompt.md": PROMPT}
 ONE_BATCH = 0.0245  # US dollars: what 20 rows can cost at worst, and not one more
 
 
@@ -97,9 +97,9 @@ def a_job_with_mistakes(folder: Path, rows: int = 60) -> Path:
     )
 
 
-def mend(job: Path, *files: str) -> None:
-    for name in files or MENDED:
-        (job / name).write_text(MENDED[name])
+def edit(job: Path, *files: str) -> None:
+    for name in files or EDITED:
+        (job / name).write_text(EDITED[name])
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_wherever_a_run_is_amended_it_ends_whole_and_nothing_is_paid_for_twice(
     job = a_job_with_mistakes(home.parent / "job")
     go_until(job, stage, times, budget=ONE_BATCH)
     under_0 = {key for (key,) in ask_ledger(home, "SELECT row_key FROM row WHERE state IN ('accepted', 'loaded')")}
-    mend(job)
+    edit(job)
     with pytest.raises(UserMistake, match=r"prompt.md, answer.py changed .* `rowtide amend r1` goes on"):
         go(job)
     asked = ask_ledger(home, "SELECT count(*) FROM turn")[0][0]
@@ -137,7 +137,7 @@ def test_wherever_a_run_is_amended_it_ends_whole_and_nothing_is_paid_for_twice(
 def test_a_dry_run_says_each_number_and_does_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = a_job_with_mistakes(home.parent / "job")
     go_until(job, "submit", 2, budget=ONE_BATCH)
-    mend(job)
+    edit(job)
     before = ask_ledger(home, "SELECT row_no, state, reason, version_no FROM row ORDER BY 1")
     assert rowtide("amend", RUN, "--dry-run") == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -169,7 +169,7 @@ def test_what_a_run_stands_on_is_refused_by_name(home: Path, key: str, value: ob
     go_until(job, "submit", 2, budget=ONE_BATCH)
     spec = yaml.safe_load((job / "job.yaml").read_text())
     (job / "job.yaml").write_text(yaml.safe_dump(spec | {key: value}))
-    mend(job)
+    edit(job)
     with pytest.raises(UserMistake, match=rf"{named}.* changed since run r1 began"):
         rowtide("amend", RUN)
     assert ask_ledger(home, "SELECT count(*) FROM version") == [(1,)]
@@ -178,7 +178,7 @@ def test_what_a_run_stands_on_is_refused_by_name(home: Path, key: str, value: ob
 def test_a_run_that_a_process_works_on_is_refused_in_words(home: Path) -> None:
     job = a_job_with_mistakes(home.parent / "job")
     go_until(job, "submit", 2, budget=ONE_BATCH)
-    mend(job)
+    edit(job)
     ledger = Ledger(ledger_url(None, home))
     with ledger.page() as tx:
         assert ledger_leases.take(tx, RUN, ledger_leases.holder("it"), now=datetime.now(UTC)) is None
@@ -212,7 +212,7 @@ def test_a_recheck_accepts_what_passes_tells_what_fails_and_asks_nothing(
     job = a_job_with_mistakes(home.parent / "job", 30)
     assert go(job)["quarantined"] == 3
     billed, turns = billed_micro(), ask_ledger(home, "SELECT count(*) FROM turn")
-    mend(job, "answer.py")
+    edit(job, "answer.py")
     assert rowtide("recheck", RUN) == 0
     assert "          3 quarantined that pass, and are accepted" in capsys.readouterr().out
     assert go(job)["loaded"] == 30, "what was accepted is loaded when the run goes on: it has the version that judged"
@@ -228,7 +228,7 @@ def test_a_recheck_accepts_what_passes_tells_what_fails_and_asks_nothing(
     assert states == [("loaded", None, 20), ("quarantined", "recheck_failed", 10)]
     assert ask_ledger(home, "SELECT count(*) FROM loaded") == [(20,)]
     assert (billed_micro(), ask_ledger(home, "SELECT count(*) FROM turn")) == (billed, turns)
-    mend(job, "answer.py")
+    edit(job, "answer.py")
     assert rowtide("recheck", RUN) == 0, "and back again, when the check was wrong after all"
     assert go(job)["loaded"] == 30
     assert len(answers_of(home)) == 30
@@ -264,7 +264,7 @@ def test_a_new_run_judges_again_and_does_not_ask_what_was_asked_just_so(home: Pa
     assert (found["unchanged"], found["turns"]) == (30 - len(fails), len(fails))
     (job / "answer.py").write_text(ANSWER)
     found = run(job, run_id="r3")
-    assert (found["unchanged"] + found["loaded"], found["turns"]) == (30, 0), "what was set aside is accepted"
+    assert (found["unchanged"] + found["loaded"], found["turns"]) == (30, 0), "what was quarantined is accepted"
     assert found["loaded"] >= 3
     assert len(answers_of(home)) == 30
     assert run(job, run_id="r4")["unchanged"] == 30
@@ -274,7 +274,7 @@ def test_a_new_run_judges_again_and_does_not_ask_what_was_asked_just_so(home: Pa
 def test_both_versions_stand_in_the_summary_and_in_show(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = a_job_with_mistakes(home.parent / "job")
     go_until(job, "submit", 2, budget=ONE_BATCH)
-    mend(job)
+    edit(job)
     assert rowtide("amend", RUN, "--why", "a slip") == 0
     found = go(job)
     first, second = found["versions"]
@@ -294,7 +294,7 @@ def test_amend_and_recheck_are_the_same_on_postgresql(
     monkeypatch.setenv("ROWTIDE_LEDGER", postgres_ledger)
     job = a_job_with_mistakes(home.parent / "job")
     go_until(job, "submit", 2, budget=ONE_BATCH)
-    mend(job)
+    edit(job)
     assert rowtide("amend", RUN) == 0
     found = go(job)
     assert (found["loaded"], found["turns"]) == (60, 60)
@@ -302,7 +302,7 @@ def test_amend_and_recheck_are_the_same_on_postgresql(
     (job / "answer.py").write_text(STRICT)
     assert rowtide("recheck", RUN, "--take-out") == 0
     assert {answer["topic"] for answer in answers_of(home).values()} == {"billing", "delivery"}
-    mend(job, "answer.py")
+    edit(job, "answer.py")
     assert rowtide("recheck", RUN) == 0
     assert go(job)["loaded"] == 60
     (job / "answer.py").write_text(ANSWER + "\n# judged otherwise\n")
@@ -350,13 +350,13 @@ BROKEN = {  # what of the job is wrong when it stops, and what is mended
 
 @pytest.mark.parametrize(("wrong", "mended"), BROKEN.values(), ids=BROKEN.keys())
 def test_a_run_that_its_jobs_own_code_stopped_goes_on_when_that_is_mended(
-    home: Path, wrong: dict[str, str], mended: tuple[str, ...]
+    home: Path, wrong: dict[str, str], edited: tuple[str, ...]
 ) -> None:
     given: dict[str, Any] = {"tiers": ["haiku"], "limits": {"batch_rows": 20, "enough_rows": 20}}
     job = make_job(home.parent / "job", rows=40, **given, **wrong)
     with pytest.raises(Stopped, match="the job's own code fails alike"):
         go(job)
-    mend(job, *mended)
+    edit(job, *edited)
     assert rowtide("amend", RUN) == 0
     found = go(job)
     assert (found["stopped"], found["loaded"], found["quarantined"], found["turns"]) == (None, 40, 0, 40)
@@ -366,7 +366,7 @@ def test_a_run_that_its_jobs_own_code_stopped_goes_on_when_that_is_mended(
 def test_rows_whose_check_still_raises_on_the_old_answer_are_asked_under_the_new_version(home: Path) -> None:
     job = a_job_with_mistakes(home.parent / "job", 20)
     assert go(job)["reasons"] == {"check_failed": 3}
-    mend(job)
+    edit(job)
     (job / "prompt.md").write_text(PROMPT.replace("{{ message }}", "{{ message }} [sic]"))
     check = "\n\ndef check_it(answer, row):\n    return answer.message.split('[sic]')[1] or None\n"
     (job / "answer.py").write_text(ANSWER + check)  # it raises on what the old prompt brought
@@ -422,7 +422,7 @@ def test_what_fails_is_taken_out_of_a_table_and_loaded_again_when_it_passes(
         assert rowtide("recheck", RUN, "--take-out") == 0
         assert standing() == {key: topic for key, topic in before.items() if topic != "product"}
     assert ask_ledger(home, "SELECT count(*) FROM loaded") == [(8,)]
-    mend(job, "answer.py")
+    edit(job, "answer.py")
     assert rowtide("recheck", RUN) == 0
     assert (go(job)["loaded"], standing()) == (12, before)
     assert spent_micro(home) == billed_micro()

@@ -57,7 +57,7 @@ EDGES = {
     "orchestrator", "ordering", "outages", "pages", "programs", "quarantine", "registry", "rendering", "router_fit",
     "rounds",
     "routing", "settling", "sharing", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "sorting",
-    "sources", "span_export", "starting", "submission", "survey", "swarm", "tallies", "tool_servers",
+    "sources", "span_export", "starting", "submission", "survey", "live call pool", "tallies", "tool_servers",
     "tool_sessions", "tools", "tracing", "validating", "walls", "watching", "whole", "work",
     "ledger_apis", "rehearsal_sink", "sent_schema",
     "loading", "table_types",
@@ -73,16 +73,16 @@ HEAVY = {
     "anthropic": {"rowtide/api/claude.py", "rowtide/api/sent_schema.py"},
     "mcp": {"rowtide/tools/tool_sessions.py"},
     "mcp_types": {"rowtide/tools/tool_sessions.py"},
-    "duckdb": {"rowtide/routing/routing.py", "rowtide/sinks/sink_duckdb.py", "rowtide/report/results_table.py"},
+    "duckdb": {"rowtide/routing/routing.py", "rowtide/sinks/sink_duckdb.py", "rowtide/stages/report/results_table.py"},
     "great_expectations": {"rowtide/gates/gates.py"},
-    "starlette": {"cli/receiver.py"},
-    "uvicorn": {"cli/http_server.py"},
-    "h11": {"cli/http_server.py"},
+    "starlette": {"webhooks/receiver.py"},
+    "uvicorn": {"webhooks/http_server.py"},
+    "h11": {"webhooks/http_server.py"},
     "standardwebhooks": {"rowtide/intake/signatures.py"},
-    "opentelemetry": {"rowtide/observing/tracing.py", "rowtide/observing/span_export.py"},
-    "prometheus_client": {"cli/measuring.py"},
-    "pythonjsonlogger": {"tasks/observe.py"},
-    "sklearn": {"rowtide/routing/router_fit.py"},
+    "opentelemetry": {"rowtide/tracing.py", "rowtide/span_export.py"},
+    "prometheus_client": {"webhooks/prometheus.py"},
+    "pythonjsonlogger": {"orchestration/observe.py"},
+    "sklearn": {"rowtide/stages/route/router_fit.py"},
     "scipy": {"rowtide/routing/thresholds.py", "rowtide/evals/binomial.py"},
     "rich": {"cli/say.py", "cli/progress.py"},  # the terminal's door: what a terminal would obey is written out there
     "sqlalchemy": {f"rowtide/ledger/{n}.py" for n in EDGES if "ledger" in n}
@@ -98,17 +98,17 @@ ALLOWED = {("job_code", "threading")}  # a signal ends code that hangs, and sign
 
 FILE_LINES = {"flows": 80, "tasks": 100}
 PRODUCT_FILE_LINES = 300
-SCHEMA_LINES = {"rowtide/ledger/ledger_tables.py": 500, "rowtide/job/job.py": 500}  # read from top to bottom
+SCHEMA_LINES = {"rowtide/ledger/schema.py": 500, "rowtide/job/job.py": 500}  # read from top to bottom
 FUNCTION_LINES = 40  # without its docstring: a command's is what `--help` teaches
 LATE = {
     "cli/pump.py",  # Prefect takes seconds to import: only who runs under it pays for it
     "rowtide/gates/gates.py",  # Great Expectations takes seconds to import: only a job with a gate pays for it
-    "rowtide/observing/tracing.py",  # OpenTelemetry's SDK is an extra: only who wants spans needs it
+    "rowtide/tracing.py",  # OpenTelemetry's SDK is an extra: only who wants spans needs it
 }
 # Where `except Exception` stands, and what may be raised there: it becomes data with a reason, or a logged restart.
 BOUNDARIES = {
     "rowtide/job/job_code.py": "code of a job's: checks, validators, serializers, templates; it costs its row",
-    "cli/measuring.py": "a look at the ledger in a thread: figures are given without it",
+    "webhooks/prometheus.py": "a look at the ledger in a thread: figures are given without it",
     "rowtide/observing/bounded_threads.py": "a call in a thread: whoever waits for it gets what it raised",
     "rowtide/observing/supervision.py": "background threads and tasks: logged, counted, started again with backoff",
     "rowtide/tools/tool_sessions.py": "a tool call: a foreign program on the other side; the model reads what happened",
@@ -176,7 +176,7 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, dotted module) of every import; `from rowtide import work` counts as rowtide.work."""
+    """(line, dotted module) of every import; `from rowtide import work` counts as rowtide.stages.run_context."""
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -401,7 +401,7 @@ def test_markdown_and_log_lines_are_made_where_text_is_escaped() -> None:
             case ast.Call(func=ast.Name(id="Markdown" | "Markup")):
                 return path not in MARKUP
             case ast.Call(func=ast.Attribute(attr="getLogger"), args=[ast.Name("__name__") | ast.Constant("rowtide")]):
-                return path != Path("rowtide/observing/happenings.py")
+                return path != Path("rowtide/observing/event_log.py")
             case ast.Constant(value=str(words)):
                 return path not in MARKUP and bool(re.search(r"\|-|^\| | \|$", words))
             case _:

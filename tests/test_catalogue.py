@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from rowtide.errors import UserMistake
-from rowtide.ladder.catalogue import load_catalogue, overrides_from, read_overrides
-from rowtide.ladder.pricing import Usage, cost_micro
+from rowtide.tiers.catalogue import load_catalogue, overrides_from, read_overrides
+from rowtide.tiers.pricing import Usage, cost_micro
 
 LONG = Usage(input_tokens=150_000, output_tokens=0)
 

@@ -19,7 +19,7 @@ from test_retry import execute
 from test_serve import post, receiver, row
 
 import blocks
-from cli.announcing import DUE, ask_for_run
+from webhooks.announcer import DUE, ask_for_run
 
 ROOT = Path(__file__).parent.parent
 

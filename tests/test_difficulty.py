@@ -15,22 +15,24 @@ from cli.fit_router import tell as tell_router
 from cli.show import tell
 from rowtide.errors import UserMistake
 from rowtide.intake.admission import Admission
-from rowtide.intake.beginning import Asked, begin
 from rowtide.job.job_folder import load_job
-from rowtide.ledger import ledger_batches, ledger_rows, ledger_turns
+from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.ledger_rows import Remark
-from rowtide.ledger.ledger_story import story
-from rowtide.ledger.ledger_turns import Reply
-from rowtide.routing.difficulty import Outcome, Router, Rung, chance, estimate, expected_micro, read_router
+from rowtide.ledger.read.history import row_history
+from rowtide.ledger.rows import MoveReason
+from rowtide.ledger.turns import Reply
+from rowtide.routing.difficulty import Outcome, Router, TierFit, chance, estimate, expected_micro, read_router
 from rowtide.routing.features import features_of, vocabulary
-from rowtide.routing.router_fit import as_data, fit_router, new_model
 from rowtide.routing.thresholds import choose, is_right, lower_bound
-from rowtide.work import plan
+from rowtide.stages.extract.begin_run import Asked, begin
+from rowtide.stages.route.router_fit import as_data, fit_router, new_model
+from rowtide.stages.run_context import plan
 from tasks.route import route
 
 PRICES = [0.5, 10.0]
-COST = [800, 1500]  # micro-dollars of a row's stay on each rung
+COST = [800, 1500]  # micro-dollars of a row's stay on each tier
 Row = dict[str, str]
 
 
@@ -45,12 +47,12 @@ def planted(count: int, seed: int = 0) -> list[Row]:
 
 
 def true_chance(row: Row) -> float:
-    """That the lowest rung can do it."""
+    """That the lowest tier can do it."""
     return 0.95 if row["city"] else 0.15
 
 
 def climbs_at_random(seed: int = 1) -> Callable[[Row], int | None]:
-    """On which rung a row is accepted; None for one that is set aside."""
+    """On which tier a row is accepted; None for one that is quarantined."""
     pick = random.Random(seed)
 
     def accepted_at(row: Row) -> int | None:
@@ -78,23 +80,25 @@ def begun(ledger: Ledger, job: Path, run_id: str, rows: list[Row]) -> Run:
 def live_through(
     ledger: Ledger, job: Path, run_id: str, rows: list[Row], accepted_at: Callable[[Row], int | None], start: int = 0
 ) -> None:
-    """A whole run, as the ledger would remember it: one reply a rung, from `start` to where the row ends."""
+    """A whole run, as the ledger would remember it: one reply a tier, from `start` to where the row ends."""
     run = begun(ledger, job, run_id, rows)
     with ledger.page() as tx:
         ledger_rows.route(tx, run, start)
         going = {run.first_row_no + n: accepted_at(row) for n, row in enumerate(rows, 1)}
-        for rung in range(start, 2):
-            batch = ledger_batches.begin(tx, run, f"{run_id}-{rung}", now=NOW)
+        for tier_fit in range(start, 2):
+            batch = ledger_batches.begin(tx, run, f"{run_id}-{tier_fit}", now=NOW)
             ledger_rows.submit(tx, batch, list(going))
-            said = (b"[]", 10, 0, 0, 5, COST[rung], 70)
-            ledger_turns.reply(tx, [Reply(no, rung - start + 1, batch, rung, "end_turn", *said) for no in going])
-            done = [no for no, at in going.items() if at is not None and at <= rung]
+            said = (b"[]", 10, 0, 0, 5, COST[tier_fit], 70)
+            ledger_turns.reply(
+                tx, [Reply(no, tier_fit - start + 1, batch, tier_fit, "end_turn", *said) for no in going]
+            )
+            done = [no for no, at in going.items() if at is not None and at <= tier_fit]
             ledger_rows.answer(tx, run, dict.fromkeys(done, b'{"topic":"billing"}'))
             ledger_rows.accept(tx, done)
             going = {no: at for no, at in going.items() if no not in done}
-            if rung == 0:
+            if tier_fit == 0:
                 ledger_rows.move(tx, "escalate", [{"row_no": no} for no in going], "tier = 1, conversation_from = turn")
-        ledger_rows.quarantine(tx, [Remark(no, 1, "not_verified") for no in going], now=NOW)
+        ledger_rows.quarantine(tx, [MoveReason(no, 1, "not_verified") for no in going], now=NOW)
 
 
 def fitted(ledger: Ledger, job: Path) -> Router:
@@ -110,15 +114,15 @@ def learnt(sqlite_ledger: Ledger, tmp_path: Path) -> tuple[Path, Router]:
 
 def test_a_relation_that_was_planted_is_found_and_its_chances_come_true(learnt: tuple[Path, Router]) -> None:
     _, router = learnt
-    rung = router.rungs[0]
-    assert rung.brier is not None
-    assert rung.brier_base is not None
-    assert rung.brier < 0.6 * rung.brier_base
-    assert all(abs(each.chance - each.accepted) < 0.08 for each in rung.calibration)
+    tier_fit = router.tier_fits[0]
+    assert tier_fit.brier is not None
+    assert tier_fit.brier_base is not None
+    assert tier_fit.brier < 0.6 * tier_fit.brier_base
+    assert all(abs(each.chance - each.accepted) < 0.08 for each in tier_fit.calibration)
     fresh = planted(600, seed=9)
     said = [estimate(router, row).chances["haiku"] for row in fresh]
     assert np.mean([abs(each - true_chance(row)) for each, row in zip(said, fresh, strict=True)]) < 0.05
-    strongest = max(rung.weights, key=lambda name: abs(rung.weights[name].weight))
+    strongest = max(tier_fit.weights, key=lambda name: abs(tier_fit.weights[name].weight))
     assert strongest in {"missing", "something_missing", "missing:city", "length:city"}
 
 
@@ -127,7 +131,7 @@ def test_rows_that_would_climb_start_higher_and_that_saves_what_it_says(learnt: 
     _, router = learnt
     fresh, accepted_at = planted(4000, seed=7), climbs_at_random(seed=8)
     ends = [accepted_at(row) for row in fresh]
-    starts = [estimate(router, row).rung for row in fresh]
+    starts = [estimate(router, row).tier_fit for row in fresh]
     assert {row["city"] == "" for row, start in zip(fresh, starts, strict=True) if start} == {True}
     lowest = [COST[0] + (0 if end == 0 else COST[1]) for end in ends]
     here = [COST[1] if start else cost for start, cost in zip(starts, lowest, strict=True)]
@@ -138,9 +142,9 @@ def test_rows_that_would_climb_start_higher_and_that_saves_what_it_says(learnt: 
 def test_a_rung_is_not_thought_less_of_for_the_hard_rows_it_was_given(learnt: tuple[Path, Router]) -> None:
     """Sonnet saw only what haiku had failed, nine in ten of which it could do. Of all rows it could do far more."""
     _, router = learnt
-    share = router.rungs[1].accepted / router.rungs[1].rows
+    share = router.tier_fits[1].accepted / router.tier_fits[1].rows
     assert share > 0.94
-    assert router.rungs[1].rows == 1200
+    assert router.tier_fits[1].rows == 1200
 
 
 def test_it_says_why_in_words(learnt: tuple[Path, Router]) -> None:
@@ -160,8 +164,8 @@ def test_what_is_kept_gives_the_very_chances_that_were_fitted() -> None:
     labels = pick.random(400) < 1 / (1 + np.exp(3 - matrix[:, 0]))
     model, names = new_model().fit(matrix, labels), ["a", "b", "c"]
     costs = {"accepted_micro": 1.0, "failed_micro": 1.0}
-    rung = Rung(tier="t", rows=400, accepted=int(labels.sum()), **costs, **as_data(model, names))
-    again = Rung.model_validate_json(rung.model_dump_json())
+    tier_fit = TierFit(tier="t", rows=400, accepted=int(labels.sum()), **costs, **as_data(model, names))
+    again = TierFit.model_validate_json(tier_fit.model_dump_json())
     ours = [chance(again, dict(zip(names, row, strict=True))) for row in matrix.tolist()]
     assert np.allclose(ours, model.predict_proba(matrix)[:, 1], rtol=0, atol=1e-12)
 
@@ -179,10 +183,10 @@ def test_the_same_row_has_the_same_features_and_they_say_what_they_are() -> None
 
 def test_too_little_history_is_refused_with_what_there_is_and_what_it_takes(ledger: Ledger, tmp_path: Path) -> None:
     job = job_in(tmp_path)
-    with pytest.raises(UserMistake, match="0 settled rows on the ladder haiku, sonnet, of which 0 climbed"):
+    with pytest.raises(UserMistake, match="0 settled rows on the ladder haiku, sonnet, of which 0 escalated"):
         fitted(ledger, job)
     live_through(ledger, job, "past", planted(400), lambda _: 0)
-    with pytest.raises(UserMistake, match="400 settled rows .* 0 climbed or were set aside; it takes 200 rows, 30"):
+    with pytest.raises(UserMistake, match="400 settled rows .* 0 escalated or were quarantined; it takes 200 rows, 30"):
         fitted(ledger, job)
 
 
@@ -205,11 +209,11 @@ def test_rows_that_no_rule_speaks_of_start_by_estimate_and_show_says_why(
     for row in rows:
         if row["id"] in found:
             expected = estimate(router, row)
-            assert found[row["id"]][:2] == (expected.rung, 0)
+            assert found[row["id"]][:2] == (expected.tier_fit, 0)
             assert orjson.loads(found[row["id"]][2]) == expected.chances
     hard = next(row["id"] for row in rows if not row["city"])
     with sqlite_ledger.view() as tx:
-        told = "\n".join(tell(story(tx, hard, "now"), width=None))
+        told = "\n".join(tell(row_history(tx, hard, "now"), width=None))
     assert "start    on sonnet, by estimate; chance that it goes no higher: haiku " in told
     assert "against haiku: " in told
 
@@ -229,8 +233,8 @@ def test_what_was_learnt_for_another_ladder_is_left_alone(
 
 
 RUNGS = [
-    Rung(tier="a", rows=9, accepted=9, weights={}, intercept=0, accepted_micro=10, failed_micro=30),
-    Rung(tier="b", rows=9, accepted=9, weights={}, intercept=0, accepted_micro=100, failed_micro=200),
+    TierFit(tier="a", rows=9, accepted=9, weights={}, intercept=0, accepted_micro=10, failed_micro=30),
+    TierFit(tier="b", rows=9, accepted=9, weights={}, intercept=0, accepted_micro=100, failed_micro=200),
 ]
 
 
@@ -240,7 +244,7 @@ def test_what_a_row_is_expected_to_cost_is_what_each_rung_costs_it_there_and_bey
 
 
 def test_golden_rows_raise_the_threshold_where_the_lowest_rung_is_accepted_but_wrong() -> None:
-    """Each was asked on both rungs, in two runs. The cheap one's answers pass all checks, and one in five is wrong."""
+    """Each was asked on both tiers, in two runs. The cheap one's answers pass all checks, and one in five is wrong."""
     past = [Outcome(f"k{n}", 0, -1, {0: 10}) for n in range(300)]
     chances = np.array([[0.55 if n % 5 == 0 else 0.95, 0.99] for n in range(300)])
     right = {f"k{n}": {0: n % 5 != 0, 1: True} for n in range(300)}

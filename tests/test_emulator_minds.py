@@ -287,14 +287,14 @@ def test_a_correction_mends_about_half_of_what_was_wrong() -> None:
     rows = [f"company name: Acme {n}\ndescription: farm" for n in range(3000)]
     asked = [asking(row, tools=[]) for row in rows]
     wrong = [params for params in asked if answer_in(think(params, "haiku"))["sector"] != "AGRICULTURE"]
-    mended = 0
+    edited = 0
     for params in wrong:
         said = {"role": "assistant", "content": think(params, "haiku").content}
         told = {"role": "user", "content": "Your answer was not accepted: the sector is wrong."}
         again = params | {"messages": [*params["messages"], said, told]}
-        mended += answer_in(think(again, "haiku"))["sector"] == "AGRICULTURE"
+        edited += answer_in(think(again, "haiku"))["sector"] == "AGRICULTURE"
     assert len(wrong) > 40
-    assert 0.3 < mended / len(wrong) < 0.7
+    assert 0.3 < edited / len(wrong) < 0.7
 
 
 def test_without_schema_or_tools_it_just_talks() -> None:

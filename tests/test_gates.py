@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from rowtide.errors import UserMistake
+from rowtide.gates.counts import failing_rows
+from rowtide.gates.distributions import Distribution
 from rowtide.gates.gates import Suite, load_suite
 from rowtide.gates.pages import Pages
-from rowtide.gates.spreads import Spread
-from rowtide.gates.tallies import failing_rows
 
 COLUMNS = ["code", "share", "tags"]
 IN_SET = "- type: expect_column_values_to_be_in_set\n  kwargs: {column: code, value_set: [a, b]}\n"
@@ -123,7 +123,7 @@ def test_a_parameter_of_the_last_run_is_taken_as_written(tmp_path: Path) -> None
 
 
 def test_categories_are_kept_as_shares_and_numbers_in_bins_of_equal_weight() -> None:
-    texts, numbers, words = Spread(), Spread(), Spread()
+    texts, numbers, words = Distribution(), Distribution(), Distribution()
     for page in range(4):
         texts.add(["a", "a", "b", None])
         numbers.add([(page * 10_000 + n) / 40_000 for n in range(10_000)])

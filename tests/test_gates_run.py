@@ -10,25 +10,29 @@ import yaml
 from conftest import NOW, make_job
 from sqlalchemy import text
 
-from rowtide.gates.data_docs import docs_of
-from rowtide.gates.judging import judge_load, judge_rows
-from rowtide.gates.validating import judge_answers
 from rowtide.intake.admission import Admission
-from rowtide.intake.beginning import Asked, begin
-from rowtide.ledger import ledger_gates, ledger_loads, ledger_rows
+from rowtide.ledger import gate_results as ledger_gate_results
+from rowtide.ledger import loads as ledger_loads
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger.gate_results import Verdict
 from rowtide.ledger.ledger import Ledger
-from rowtide.ledger.ledger_gates import Verdict
-from rowtide.work import Work, load_gate, open_work, plan
+from rowtide.stages.extract.begin_run import Asked, begin
+from rowtide.stages.run_context import RunContext, load_gate, open_run, plan
+from rowtide.stages.validate.answers_gate import judge_answers
+from rowtide.stages.validate.data_docs import docs_of
+from rowtide.stages.validate.run_gates import judge_load, judge_rows
 
 BILLING, DELIVERY, PRODUCT = "billing", "delivery", "product"
-Begin = Callable[..., Work]
+Begin = Callable[..., RunContext]
 
 
 def clock() -> Any:
     return NOW
 
 
-def gated(ledger: Ledger, folder: Path, count: int = 6, run_id: str = "run-1", **gates: list[dict[str, Any]]) -> Work:
+def gated(
+    ledger: Ledger, folder: Path, count: int = 6, run_id: str = "run-1", **gates: list[dict[str, Any]]
+) -> RunContext:
     """A run of a job with these gates: that many rows are in, and none has been asked."""
     for name, entries in gates.items():
         folder.mkdir(exist_ok=True)
@@ -41,35 +45,35 @@ def gated(ledger: Ledger, folder: Path, count: int = 6, run_id: str = "run-1", *
     with ledger.page() as tx:
         ledger_rows.admit(tx, run, admitted, read_before=0, read_after=count, now=NOW)
         ledger_rows.route(tx, run, 0)
-    return open_work(ledger, folder / "home", run_id, {})
+    return open_run(ledger, folder / "home", run_id, {})
 
 
-def answer(work: Work, topics: list[str]) -> None:
+def answer(context: RunContext, topics: list[str]) -> None:
     """Let the first rows be answered, so many as there are topics."""
-    first = work.run.first_row_no + 1
+    first = context.run.first_row_no + 1
     found = [(first + n, orjson.dumps({"topic": topic, "message": f"row {n}"})) for n, topic in enumerate(topics)]
-    with work.ledger.page() as tx:
+    with context.ledger.page() as tx:
         rows = {"first": first, "last": first + len(topics) - 1}
         tx.execute(text("UPDATE row SET state = 'replied', turn = 1 WHERE row_no BETWEEN :first AND :last"), rows)
-        ledger_rows.answer(tx, work.run, dict(found))
-    judge_answers(work, load_gate(work.job), clock=clock)
+        ledger_rows.answer(tx, context.run, dict(found))
+    judge_answers(context, load_gate(context.job), clock=clock)
 
 
-def load(work: Work) -> None:
-    with work.ledger.page() as tx:
-        part = ledger_loads.begin(tx, work.run, "sink", rows=10**6, size=10**9, now=NOW)
+def load(context: RunContext) -> None:
+    with context.ledger.page() as tx:
+        part = ledger_loads.begin(tx, context.run, "sink", rows=10**6, size=10**9, now=NOW)
         assert part is not None
-        ledger_loads.finish(tx, work.run, part, "sink", now=NOW)
+        ledger_loads.finish(tx, context.run, part, "sink", now=NOW)
 
 
-def said(work: Work) -> list[Verdict]:
-    with work.ledger.view() as tx:
-        return ledger_gates.verdicts(tx, work.run)
+def said(context: RunContext) -> list[Verdict]:
+    with context.ledger.view() as tx:
+        return ledger_gate_results.verdicts(tx, context.run)
 
 
-def states(work: Work) -> dict[str, int]:
-    with work.ledger.view() as tx:
-        return {state.value: count for state, count in ledger_rows.counts(tx, work.run).items() if count}
+def states(context: RunContext) -> dict[str, int]:
+    with context.ledger.view() as tx:
+        return {state.value: count for state, count in ledger_rows.counts(tx, context.run).items() if count}
 
 
 def expect(kind: str, severity: str = "critical", **kwargs: object) -> dict[str, Any]:
@@ -82,15 +86,15 @@ IN_SET = expect("column_values_to_be_in_set", column="topic", value_set=[BILLING
 def test_rows_that_fail_by_themselves_are_set_aside_before_a_cent_is_spent(ledger: Ledger, tmp_path: Path) -> None:
     rule = expect("column_values_to_not_match_regex", column="message", regex="7$")
     count = expect("table_row_count_to_be_between", min_value=50, max_value=90)
-    work = gated(ledger, tmp_path / "job", 100, rows=[rule, count])
-    first = judge_rows(work, clock=clock)
-    assert states(work) == {"ready": 90, "quarantined": 10}
+    context = gated(ledger, tmp_path / "job", 100, rows=[rule, count])
+    first = judge_rows(context, clock=clock)
+    assert states(context) == {"ready": 90, "quarantined": 10}
     assert [each.said for each in first] == [
         "all rows: expect_table_row_count_to_be_between(min_value=50, max_value=90), observed 100"
     ]
-    assert judge_rows(work, clock=clock) == first, "judged again, as after a kill"
-    assert states(work) == {"ready": 90, "quarantined": 10}
-    rows, run = said(work)
+    assert judge_rows(context, clock=clock) == first, "judged again, as after a kill"
+    assert states(context) == {"ready": 90, "quarantined": 10}
+    rows, run = said(context)
     assert (rows.passed, rows.judged, rows.failed, rows.examples[0]) == (False, 100, 10, "m7")
     assert (run.passed, run.observed) == (False, 100)
 
@@ -98,27 +102,30 @@ def test_rows_that_fail_by_themselves_are_set_aside_before_a_cent_is_spent(ledge
 def test_mostly_and_uniqueness_hold_over_the_run_and_not_over_a_page(sqlite_ledger: Ledger, tmp_path: Path) -> None:
     mostly = expect("column_values_to_be_in_set", column="topic", value_set=[BILLING], mostly=0.6)
     unique = expect("column_values_to_be_unique", column="message")
-    work = gated(sqlite_ledger, tmp_path / "job", 12_000, answers=[mostly, unique])
-    answer(work, [BILLING] * 8_000 + [PRODUCT] * 4_000)  # the second page has no billing at all
+    context = gated(sqlite_ledger, tmp_path / "job", 12_000, answers=[mostly, unique])
+    answer(context, [BILLING] * 8_000 + [PRODUCT] * 4_000)  # the second page has no billing at all
     with sqlite_ledger.page() as tx:  # rows 1 and 12,000, in two pages, say the same
-        twin = {"row": work.run.first_row_no + 12_000, "said": orjson.dumps({"topic": PRODUCT, "message": "row 0"})}
+        twin = {"row": context.run.first_row_no + 12_000, "said": orjson.dumps({"topic": PRODUCT, "message": "row 0"})}
         tx.execute(text("UPDATE answer SET content = :said WHERE row_no = :row"), twin)
-    (failure,) = judge_load(work, clock=clock)
+    (failure,) = judge_load(context, clock=clock)
     assert (failure.rows, failure.examples) == (2, ["m1", "m12000"])
     assert failure.said == "message: expect_column_values_to_be_unique(), 2 of 12,000 rows failed"
-    counted, _ = said(work)
+    counted, _ = said(context)
     assert (counted.passed, counted.judged, counted.failed) == (True, 12_000, 4_000)
 
 
 def test_an_answer_that_fails_by_itself_climbs_and_is_counted_once(ledger: Ledger, tmp_path: Path) -> None:
     warning = expect("column_values_to_be_in_set", "warning", column="topic", value_set=[BILLING])
-    work = gated(ledger, tmp_path / "job", 6, answers=[IN_SET, warning])
-    answer(work, [BILLING, PRODUCT, DELIVERY])
-    answer(work, [])
-    assert states(work) == {"accepted": 2, "ready": 4}
-    assert [(each.judged, each.failed, each.examples) for each in said(work)] == [(3, 1, ["m2"]), (3, 2, ["m2", "m3"])]
-    assert judge_load(work, clock=clock) == []
-    assert [each.judged for each in said(work)] == [3, 3]
+    context = gated(ledger, tmp_path / "job", 6, answers=[IN_SET, warning])
+    answer(context, [BILLING, PRODUCT, DELIVERY])
+    answer(context, [])
+    assert states(context) == {"accepted": 2, "ready": 4}
+    assert [(each.judged, each.failed, each.examples) for each in said(context)] == [
+        (3, 1, ["m2"]),
+        (3, 2, ["m2", "m3"]),
+    ]
+    assert judge_load(context, clock=clock) == []
+    assert [each.judged for each in said(context)] == [3, 3]
 
 
 def test_a_load_is_held_by_what_it_is_short_of_and_a_warning_is_only_written_down(
@@ -127,11 +134,11 @@ def test_a_load_is_held_by_what_it_is_short_of_and_a_warning_is_only_written_dow
     coverage = expect("column_values_to_be_between", column="coverage", min_value=0.9)
     keys = expect("column_values_to_be_between", "warning", column="new_keys", min_value=5)
     share = expect("column_values_to_be_between", "info", column="accepted_share", min_value=0.5)
-    work = gated(ledger, tmp_path / "job", 6, load=[coverage, keys, share])
-    answer(work, [BILLING] * 3)
-    (failure,) = judge_load(work, clock=clock)
+    context = gated(ledger, tmp_path / "job", 6, load=[coverage, keys, share])
+    answer(context, [BILLING] * 3)
+    (failure,) = judge_load(context, clock=clock)
     assert failure.said == "coverage: expect_column_values_to_be_between(min_value=0.9), observed 0.5"
-    assert [(each.passed, each.observed) for each in said(work)] == [(False, 0.5), (False, 3), (True, 1.0)]
+    assert [(each.passed, each.observed) for each in said(context)] == [(False, 0.5), (False, 3), (True, 1.0)]
 
 
 DRIFT = expect(
@@ -169,10 +176,10 @@ def test_a_run_that_a_gate_holds_is_no_run_to_compare_with(ledger: Ledger, tmp_p
     load(first)
     second = gated(ledger, tmp_path / "job", 6, "run-2")
     with ledger.page() as tx:
-        assert ledger_gates.last_good(tx, second.run) == first.run.run_no
+        assert ledger_gate_results.last_good(tx, second.run) == first.run.run_no
         hold = "INSERT INTO hold (run_no, gate, state, failures, rows, asked_at) VALUES "
         tx.execute(text(hold + "(:run, 'load', 'rejected', '[]', 1, '')"), {"run": first.run.run_no})
-        assert ledger_gates.last_good(tx, second.run) is None
+        assert ledger_gate_results.last_good(tx, second.run) is None
 
 
 def test_the_pages_of_a_gate_are_built_and_what_a_model_wrote_cannot_act_in_them(
@@ -180,15 +187,15 @@ def test_the_pages_of_a_gate_are_built_and_what_a_model_wrote_cannot_act_in_them
 ) -> None:
     evil = "</script><script>alert(1)</script> $topic"
     distinct = expect("column_distinct_values_to_be_in_set", "warning", column="message", value_set=["row 0"])
-    work = gated(sqlite_ledger, tmp_path / "job", 6, load=[distinct, DRIFT])
-    answer(work, [BILLING])
+    context = gated(sqlite_ledger, tmp_path / "job", 6, load=[distinct, DRIFT])
+    answer(context, [BILLING])
     with sqlite_ledger.page() as tx:
         tx.execute(text("UPDATE answer SET content = :said"), {"said": orjson.dumps({"topic": evil, "message": evil})})
-    load(work)
-    work = gated(sqlite_ledger, tmp_path / "job", 6, "run-2", load=[distinct, DRIFT])
-    answer(work, [evil])
-    judge_load(work, clock=clock)
-    index = docs_of(work, "load")
+    load(context)
+    context = gated(sqlite_ledger, tmp_path / "job", 6, "run-2", load=[distinct, DRIFT])
+    answer(context, [evil])
+    judge_load(context, clock=clock)
+    index = docs_of(context, "load")
     assert index.is_file()
     pages = "".join(page.read_text() for page in index.parent.rglob("*.html"))
     assert "distinct values must belong to this set" in pages

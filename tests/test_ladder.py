@@ -1,4 +1,4 @@
-"""Climbing: who climbs where and what he is told, which rungs are skipped, which models stand in for others."""
+"""Escalating: who escalates where and what he is told, which tiers are skipped, which models stand in for others."""
 
 import os
 from datetime import timedelta
@@ -17,27 +17,27 @@ from emulator.identifiers import workspace_of
 from emulator.shelf import Shelf
 from flows.run_job import run_job
 from rowtide.agent.agent import Answer, Correct
-from rowtide.agent.following import decide
 from rowtide.agent.requests import messages, shared_part, with_effort
 from rowtide.errors import StoppedByWorld
 from rowtide.job.job import EscalationSpec
-from rowtide.ladder.catalogue import load_catalogue
-from rowtide.ladder.ladder import (
+from rowtide.ledger import turns as ledger_turns
+from rowtide.ledger.ledger import Ledger
+from rowtide.ledger.tiers import answered, count_visits, declare, overloaded, unavailable_models, visits
+from rowtide.ledger.turns import Said
+from rowtide.stages.follow_up.apply_moves import decide
+from rowtide.stages.run_context import open_run
+from rowtide.tiers.catalogue import load_catalogue
+from rowtide.tiers.escalation import (
     Output,
-    Stays,
+    VisitCounts,
     as_kept,
     as_message,
     as_quoted,
     next_tier,
     quotation,
+    resolve_model,
     skips,
-    who_answers,
 )
-from rowtide.ledger import ledger_turns
-from rowtide.ledger.ledger import Ledger
-from rowtide.ledger.ledger_ladder import answered, count_stays, declare, outages, overloaded, stays
-from rowtide.ledger.ledger_turns import Said
-from rowtide.work import open_work
 
 SPEC = EscalationSpec(yield_floor=0.05, yield_after=50)
 CATALOGUE = load_catalogue()
@@ -48,12 +48,12 @@ HAIKU = CATALOGUE.tier("haiku")
     ("current", "fared", "to"),
     [
         (0, {}, 1),
-        (0, {1: Stays(accepted=2, climbed=46)}, 1),  # too few to judge by
-        (0, {1: Stays(accepted=2, climbed=48)}, 2),
-        (0, {1: Stays(accepted=3, climbed=47)}, 1),  # 6%
-        (0, {1: Stays(set_aside=50), 2: Stays(climbed=50)}, 3),
-        (1, {2: Stays(climbed=50), 3: Stays(set_aside=999)}, 3),  # the top is never skipped
-        (2, {1: Stays(accepted=50)}, 3),  # never downwards
+        (0, {1: VisitCounts(accepted=2, escalated=46)}, 1),  # too few to judge by
+        (0, {1: VisitCounts(accepted=2, escalated=48)}, 2),
+        (0, {1: VisitCounts(accepted=3, escalated=47)}, 1),  # 6%
+        (0, {1: VisitCounts(set_aside=50), 2: VisitCounts(escalated=50)}, 3),
+        (1, {2: VisitCounts(escalated=50), 3: VisitCounts(set_aside=999)}, 3),  # the top is never skipped
+        (2, {1: VisitCounts(accepted=50)}, 3),  # never downwards
     ],
 )
 def test_a_rung_that_gets_too_few_rows_accepted_is_climbed_past(current: int, fared: dict, to: int) -> None:
@@ -63,24 +63,24 @@ def test_a_rung_that_gets_too_few_rows_accepted_is_climbed_past(current: int, fa
 def test_stays_are_counted_as_they_end_and_a_rung_that_was_climbed_past_is_warned_of(ledger: Ledger) -> None:
     run = make_run(ledger)
     with ledger.page() as tx:
-        count_stays(tx, run, accepted={1: 2}, set_aside={1: 1}, climbs={(0, 1): 60, (1, 2): 57})
-        count_stays(tx, run, accepted={2: 5}, climbs={(0, 2): 7})
+        count_visits(tx, run, accepted={1: 2}, set_aside={1: 1}, escalations={(0, 1): 60, (1, 2): 57})
+        count_visits(tx, run, accepted={2: 5}, escalations={(0, 2): 7})
     with ledger.view() as tx:
-        found = stays(tx, run)
-    assert found == {0: Stays(climbed=67), 1: Stays(2, 57, 1, 7), 2: Stays(accepted=5)}
+        found = visits(tx, run)
+    assert found == {0: VisitCounts(escalated=67), 1: VisitCounts(2, 57, 1, 7), 2: VisitCounts(accepted=5)}
     assert skips(["haiku", "sonnet", "opus"], found) == [
-        "sonnet got 2 of 60 rows accepted: those that climb skip it (7 did)"
+        "sonnet got 2 of 60 rows accepted: those that escalate skip it (7 did)"
     ]
 
 
 def test_a_model_that_is_out_is_stood_in_for_by_the_first_of_its_alternatives_that_is_not() -> None:
     model = HAIKU.model_copy(update={"alternatives": ["sonnet", "opus"]})
     sonnet, opus = CATALOGUE.tier("sonnet"), CATALOGUE.tier("opus")
-    assert who_answers(CATALOGUE, model, []) is model
-    assert who_answers(CATALOGUE, model, [model.id]) is sonnet
-    assert who_answers(CATALOGUE, model, [model.id, sonnet.id]) is opus
-    assert who_answers(CATALOGUE, model, [model.id, sonnet.id, opus.id]) is model  # nobody can: it is tried again
-    assert who_answers(CATALOGUE, model.model_copy(update={"id": "mended"}), [model.id]).id == "mended"
+    assert resolve_model(CATALOGUE, model, []) is model
+    assert resolve_model(CATALOGUE, model, [model.id]) is sonnet
+    assert resolve_model(CATALOGUE, model, [model.id, sonnet.id]) is opus
+    assert resolve_model(CATALOGUE, model, [model.id, sonnet.id, opus.id]) is model  # nobody can: it is tried again
+    assert resolve_model(CATALOGUE, model.model_copy(update={"id": "mended"}), [model.id]).id == "mended"
 
 
 def test_a_model_is_out_when_it_only_bounced_rows_for_too_long_and_not_when_it_answered_in_between(
@@ -97,11 +97,11 @@ def test_a_model_is_out_when_it_only_bounced_rows_for_too_long_and_not_when_it_a
         answered(tx, run, {HAIKU.id})
     assert [bounced(patience * 2), bounced(patience * 3)] == [False, False]
     with ledger.view() as tx:
-        assert outages(tx, run) == []
+        assert unavailable_models(tx, run) == []
     assert bounced(patience * 3 + timedelta(seconds=1))
     with ledger.page() as tx:
         answered(tx, run, {HAIKU.id})  # a late reply of a batch that was sent before
-        (out,) = outages(tx, run)
+        (out,) = unavailable_models(tx, run)
     assert (out.model_id, out.why) == (HAIKU.id, "overloaded for 15 min 1 s")
 
 
@@ -111,7 +111,7 @@ def test_an_outage_is_told_once_with_its_last_reason(ledger: Ledger) -> None:
         declare(tx, run, HAIKU, "not there", now=NOW)
         declare(tx, run, HAIKU, "still not there", now=NOW)
     with ledger.view() as tx:
-        assert [each.why for each in outages(tx, run)] == ["still not there"]
+        assert [each.why for each in unavailable_models(tx, run)] == ["still not there"]
 
 
 def test_what_is_quoted_is_each_output_once_the_newest_in_full_and_no_more_than_the_limit() -> None:
@@ -167,13 +167,13 @@ def test_what_the_gate_refuses_climbs_to_the_top_and_is_told_there_what_tools_sa
     (job / "gate.yaml").write_text(NO_DELIVERIES)
     found = run(job)
     assert (found["loaded"], found["reasons"]) == (1, {"gate_failed": 1})
-    assert (found["tiers"]["haiku"]["climbed"], found["tiers"]["opus"]["in"]) == (1, 1)
-    climbed = [first_words(each) for each in sent(tmp_path) if "earlier_attempt" in first_words(each)]
-    assert len(climbed) == 2  # asked for the tool, and answered
-    assert climbed[0] == climbed[1]
-    assert "gate_failed" in climbed[0]
-    assert "desk 1" in climbed[0]
-    assert climbed[0].startswith("order: A-1\nmessage: the parcel is late\n")
+    assert (found["tiers"]["haiku"]["escalated"], found["tiers"]["opus"]["in"]) == (1, 1)
+    escalated = [first_words(each) for each in sent(tmp_path) if "earlier_attempt" in first_words(each)]
+    assert len(escalated) == 2  # asked for the tool, and answered
+    assert escalated[0] == escalated[1]
+    assert "gate_failed" in escalated[0]
+    assert "desk 1" in escalated[0]
+    assert escalated[0].startswith("order: A-1\nmessage: the parcel is late\n")
 
 
 def test_a_row_may_cite_what_was_quoted_to_it_and_nothing_else_from_below(api: Any, tmp_path: Path) -> None:
@@ -188,15 +188,15 @@ def test_a_row_may_cite_what_was_quoted_to_it_and_nothing_else_from_below(api: A
     quoted = quotation("why", [Output("desk.find_order", "{}", '{"desk": "desk 1"}')], 1000)
     with LedgerDatabase.from_environment().get_ledger() as ledger:
         with ledger.page() as tx:
-            # The row as it would be had it climbed after its tool spoke, and then answered at once.
+            # The row as it would be had it escalated after its tool spoke, and then answered at once.
             tx.exec_driver_sql("UPDATE row SET state = 'replied', tier = 1, conversation_from = 1, tool_calls = 0")
-        work = open_work(ledger, tmp_path / "home", "r1", os.environ)
+        context = open_run(ledger, tmp_path / "home", "r1", os.environ)
         with ledger.view() as tx:
-            replied = ledger_turns.replied_page(tx, work.run, after=0, last=work.run.last_row_no, limit=10)
-        ((row, before),), _ = decide(work, replied)
+            replied = ledger_turns.replied_page(tx, context.run, after=0, last=context.run.last_row_no, limit=10)
+        ((row, before),), _ = decide(context, replied)
         with ledger.page() as tx:
             ledger_turns.quote(tx, {row.row_no: quoted}, now=NOW)
-        ((_, after),), _ = decide(work, replied)
+        ((_, after),), _ = decide(context, replied)
     assert isinstance(before, Correct)
     assert isinstance(after, Answer)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rowtide.lanes.lanes import Ahead, Pasts, choose, is_tail, last_moment, must_hurry
-from rowtide.lanes.pace import Meter, Pace, allowance_from
+from rowtide.lanes.rate_limiter import Meter, RateLimiter, allowance_from
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -66,7 +66,7 @@ def test_only_the_last_few_rows_of_a_large_run_are_a_tail() -> None:
 
 
 def test_the_swarm_shrinks_when_it_is_turned_away_and_grows_again() -> None:
-    pace = Pace(16)
+    pace = RateLimiter(16)
     assert pace.room(0, NOW) == 16
     pace.turned_away(None, NOW)
     assert pace.pause_seconds(NOW) == 1
@@ -83,7 +83,7 @@ def test_the_swarm_shrinks_when_it_is_turned_away_and_grows_again() -> None:
 def test_a_bucket_that_is_nearly_empty_is_let_fill() -> None:
     """1,000 tokens of 10,000 are kept for others; a call uses 500; 6,000 a minute flow in."""
     full_at = NOW + timedelta(seconds=90)  # 9,000 are missing
-    pace = Pace(16)
+    pace = RateLimiter(16)
     pace.heard({"input-tokens": Meter(10_000, 1_000, full_at)}, {"input-tokens": 500}, NOW)
     assert pace.pause_seconds(NOW) == pytest.approx(5)
     pace.heard({"input-tokens": Meter(10_000, 1_500, full_at)}, {"input-tokens": 500}, NOW)

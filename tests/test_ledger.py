@@ -9,14 +9,18 @@ from conftest import NOW, make_rows, make_run
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from rowtide.agent.states import MOVES, RowState
 from rowtide.errors import IllegalMove, UserMistake
+from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_batches, ledger_loads, ledger_rows, ledger_turns, ledger_versions
+from rowtide.ledger import loads as ledger_loads
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger import turns as ledger_turns
+from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.ledger_migrations import MIGRATIONS
-from rowtide.ledger.ledger_rows import Remark
-from rowtide.ledger.ledger_turns import Reply, ToolRecord
-from rowtide.ledger.states import MOVES, RowState
+from rowtide.ledger.migrations import MIGRATIONS
+from rowtide.ledger.rows import MoveReason
+from rowtide.ledger.turns import Reply, ToolRecord
 
 
 def batch_of(ledger: Ledger, run: Run, rows: list[int], tag: str = "tag") -> int:
@@ -126,7 +130,7 @@ def test_a_row_that_climbs_starts_a_fresh_conversation(ledger: Ledger) -> None:
     batch_no = batch_of(ledger, run, [row])
     with ledger.page() as tx:
         ledger_turns.reply(tx, [reply_to(row, batch_no)])
-        ledger_rows.escalate(tx, [Remark(row, 1, "not_verified", "because")], {row: 1}, now=NOW)
+        ledger_rows.escalate(tx, [MoveReason(row, 1, "not_verified", "because")], {row: 1}, now=NOW)
         (at,) = ledger_rows.page_of(tx, run, RowState.READY, after=0, limit=10)
         assert ledger_turns.conversations(tx, [at]) == {}
     assert (at.tier, at.turn, at.turns_here, at.corrections) == (1, 1, 0, 0)

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from conftest import answers_of, ask_ledger, batch_was_made, make_job, run
 
-from cli.written import written
+from cli.live_text import written
 from flows.pump import pump
 
 

@@ -22,7 +22,7 @@ from chaos.effects import KILLED, Death, Effects
 from rowtide.errors import UserMistake
 from rowtide.intake.admission import Admission
 from rowtide.job.job_folder import load_job
-from rowtide.ledger import ledger_rows
+from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
 from tasks.load import load
 

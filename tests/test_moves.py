@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import Connection, text
 
+from rowtide.agent.states import MOVES, RowState
 from rowtide.errors import IllegalMove
-from rowtide.ledger import ledger_batches, ledger_loads, ledger_rows, ledger_turns
+from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import loads as ledger_loads
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.ledger.ledger_loads import Load
-from rowtide.ledger.ledger_rows import Remark
-from rowtide.ledger.ledger_turns import Reply
-from rowtide.ledger.states import MOVES, RowState
+from rowtide.ledger.loads import Load
+from rowtide.ledger.rows import MoveReason
+from rowtide.ledger.turns import Reply
 
 ROWS = 6
 
@@ -70,8 +73,8 @@ class ALedger(RuleBasedStateMachine):
         assert found == {row: state.value for row, state in self.states.items()}
         assert (paid, *said) == (self.cost, sum(self.turns.values()), self.cost)
 
-    def remarks(self, rows: list[int]) -> list[Remark]:
-        return [Remark(row, self.turns[row], "because", "so") for row in rows]
+    def move_reasons(self, rows: list[int]) -> list[MoveReason]:
+        return [MoveReason(row, self.turns[row], "because", "so") for row in rows]
 
     def replies(self, rows: list[int]) -> list[Reply]:
         return [Reply(row, self.turns[row] + 1, self.batch, 0, "end_turn", b"[]", 1, 0, 0, 1, 7, 70) for row in rows]
@@ -83,17 +86,17 @@ Ask = Callable[[ALedger, Connection, list[int]], object]
 ASK: dict[str, Ask] = {
     "submit": lambda m, tx, rows: ledger_rows.submit(tx, m.batch, rows),
     "reply": lambda m, tx, rows: ledger_turns.reply(tx, m.replies(rows)),
-    "bounce": lambda m, tx, rows: ledger_rows.bounce(tx, m.remarks(rows), now=NOW),
+    "bounce": lambda m, tx, rows: ledger_rows.bounce(tx, m.move_reasons(rows), now=NOW),
     "recall": lambda m, tx, rows: ledger_rows.recall(tx, rows),
-    "hold": lambda m, tx, rows: ledger_rows.hold(tx, m.remarks(rows), now=NOW),
+    "hold": lambda m, tx, rows: ledger_rows.hold(tx, m.move_reasons(rows), now=NOW),
     "continue": lambda m, tx, rows: ledger_rows.go_on(tx, dict.fromkeys(rows, 1)),
-    "correct": lambda m, tx, rows: ledger_rows.correct(tx, m.remarks(rows), now=NOW),
-    "lengthen": lambda m, tx, rows: ledger_rows.lengthen(tx, m.remarks(rows), now=NOW),
-    "escalate": lambda m, tx, rows: ledger_rows.escalate(tx, m.remarks(rows), dict.fromkeys(rows, 1), now=NOW),
+    "correct": lambda m, tx, rows: ledger_rows.correct(tx, m.move_reasons(rows), now=NOW),
+    "lengthen": lambda m, tx, rows: ledger_rows.extend_max_tokens(tx, m.move_reasons(rows), now=NOW),
+    "escalate": lambda m, tx, rows: ledger_rows.escalate(tx, m.move_reasons(rows), dict.fromkeys(rows, 1), now=NOW),
     "answer": lambda m, tx, rows: ledger_rows.answer(tx, m.run_, dict.fromkeys(rows, b"{}")),
     "verify": lambda m, tx, rows: ledger_rows.answer(tx, m.run_, dict.fromkeys(rows, b"{}"), is_gated=False),
     "accept": lambda m, tx, rows: ledger_rows.accept(tx, rows),
-    "quarantine": lambda m, tx, rows: ledger_rows.quarantine(tx, m.remarks(rows), now=NOW),
+    "quarantine": lambda m, tx, rows: ledger_rows.quarantine(tx, m.move_reasons(rows), now=NOW),
     "load": lambda m, tx, rows: load(m, tx, rows),
 }
 

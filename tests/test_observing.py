@@ -15,17 +15,17 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import text
 
-from cli.measuring import LedgerCollector, Meters
 from cli.slo import EXIT_BREACHED
 from cli.slo import slo as slo_command
+from orchestration.observe import OURS, observe
+from rowtide import tracing
 from rowtide.errors import Stopped, UserMistake
 from rowtide.intake.messages import Message
 from rowtide.job.job import SloSpec
-from rowtide.ledger import ledger_inbox
+from rowtide.ledger import inbox as ledger_inbox
 from rowtide.ledger.ledger import Ledger, timestamp
-from rowtide.observing import tracing
-from rowtide.observing.objectives import Figures, standings
-from tasks.observe import OURS, observe
+from rowtide.observing.slo import Figures, standings
+from webhooks.prometheus import LedgerCollector, Meters
 
 DESK = Path(__file__).parent / "servers" / "desk.py"
 ANSWER = "from pydantic import BaseModel\n\n\nclass Answer(BaseModel):\n    desk: str\n"
@@ -65,9 +65,9 @@ def test_a_run_says_what_happened_as_json_and_makes_spans_and_neither_holds_a_ro
 
     stderr = capsys.readouterr().err
     lines = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
-    happened = [(line["event"], line["run_id"]) for line in lines if "event" in line]
+    log_event = [(line["event"], line["run_id"]) for line in lines if "event" in line]
     batches = ["batch_sent", "batch_filed"] * 2
-    assert happened == [(event, "r1") for event in ("rows_in", *batches, "rows_loaded", "run_over")]
+    assert log_event == [(event, "r1") for event in ("rows_in", *batches, "rows_loaded", "run_over")]
     _, sent, filed, *_, over = [line for line in lines if "event" in line]
     assert all(line["message"].startswith("run r1 of job: ") for line in lines if "event" in line)
     assert sent["batch_id"] == filed["batch_id"] and sent["batch_id"].startswith("msgbatch_")
@@ -177,7 +177,7 @@ def test_figures_are_the_ledgers_and_are_read_again_only_after_a_while(ledger: L
     for line in (
         'rowtide_rows{job="job",run_id="run-1",state="ready"} 3.0',
         'rowtide_batches{job="job",state="open"} 1.0',
-        'rowtide_batches{job="job",state="doubtful"} 1.0',
+        'rowtide_batches{job="job",state="unconfirmed"} 1.0',
         'rowtide_spent_usd_total{job="job"} 2.0',
         'rowtide_at_stake_usd{job="job"} 0.5',
         'rowtide_tool_calls{job="job",outcome="failed",tool="desk.find"} 1.0',

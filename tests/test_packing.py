@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowtide.api.packing import Load, Room, distinct_count, how_many_fit, is_time_to_cut
+from rowtide.api.batch_packing import Load, Room, distinct_count, how_many_fit, is_time_to_cut
 
 
 @given(

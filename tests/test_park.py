@@ -24,13 +24,13 @@ from emulator.clock import Clock
 from emulator.server import Emulator, start
 from flows.resume_runs import resume_runs
 from flows.run_job import run_job
-from rowtide.ledger import ledger_flow_runs
+from rowtide.ledger import flow_runs as ledger_flow_runs
 from rowtide.ledger.ledger import Ledger
-from rowtide.parking.waking import (
+from rowtide.observing.recovery import (
     RESTARTS,
     RESTARTS_WITH_WORKER,
     RESTARTS_WITHIN,
-    WORKER_DIED,
+    WORKER_CRASHED,
     Cancel,
     Restart,
     Settle,
@@ -57,12 +57,12 @@ def standing(**values: Any) -> Standing:
         lease="free",
         silent_for=timedelta(),
         opened={"b1": NOW - HOUR},
-        doubtful=0,
+        unconfirmed=0,
         is_canceled=False,
         to_cancel=1,
         restarts=0,
         restarts_with_worker=0,
-        died_with_worker=False,
+        crashed_with_worker=False,
     )
     return replace(usual, **values)
 
@@ -80,7 +80,7 @@ DEAD = {"lease": "dead"}
         (standing(), set(), [Wake]),
         (standing(opened={"b1": NOW, "b2": NOW}), {"b1"}, [Wake]),
         (standing(opened={}), set(), [Wake]),
-        (standing(opened={}, doubtful=1), set(), [Settle]),
+        (standing(opened={}, unconfirmed=1), set(), [Settle]),
         (standing(is_parked=False), set(), []),  # a person suspended it, or it waits for leave
         (standing(lease="held"), set(), []),
         (standing(is_canceled=True), set(), [Cancel]),
@@ -96,17 +96,21 @@ DEAD = {"lease": "dead"}
         (standing(**CRASHED, is_canceled=True), {"b1"}, []),
         (standing(**CRASHED, restarts=RESTARTS - 1), {"b1"}, [Restart]),
         (standing(**CRASHED, restarts=RESTARTS), {"b1"}, [Warn]),
-        (standing(**JUST_CRASHED, died_with_worker=True), {"b1"}, [Restart]),  # nobody is left to say so again
-        (standing(**CRASHED, restarts=RESTARTS, died_with_worker=True), {"b1"}, [Restart]),  # perhaps not its fault
-        (standing(**CRASHED, restarts_with_worker=RESTARTS_WITH_WORKER - 1, died_with_worker=True), {"b1"}, [Restart]),
-        (standing(**CRASHED, restarts_with_worker=RESTARTS_WITH_WORKER, died_with_worker=True), {"b1"}, [Warn]),
+        (standing(**JUST_CRASHED, crashed_with_worker=True), {"b1"}, [Restart]),  # nobody is left to say so again
+        (standing(**CRASHED, restarts=RESTARTS, crashed_with_worker=True), {"b1"}, [Restart]),  # perhaps not its fault
+        (
+            standing(**CRASHED, restarts_with_worker=RESTARTS_WITH_WORKER - 1, crashed_with_worker=True),
+            {"b1"},
+            [Restart],
+        ),
+        (standing(**CRASHED, restarts_with_worker=RESTARTS_WITH_WORKER, crashed_with_worker=True), {"b1"}, [Warn]),
         (standing(**CRASHED, restarts_with_worker=RESTARTS_WITH_WORKER), {"b1"}, [Restart]),  # this time it died alone
         (standing(flow_state="PENDING"), {"b1"}, []),
         (standing(flow_state="PENDING", silent_for=timedelta(minutes=4)), {"b1"}, [Restart]),
         (standing(**CRASHED, run_id="", opened={}), set(), [Restart]),  # it died before it began a run
         (standing(flow_state="CANCELLED"), {"b1"}, [Cancel]),
         (standing(flow_state="CANCELLED", to_cancel=0), {"b1"}, []),
-        (standing(flow_state="CANCELLED", to_cancel=0, doubtful=1), {"b1"}, [Settle]),
+        (standing(flow_state="CANCELLED", to_cancel=0, unconfirmed=1), {"b1"}, [Settle]),
         (standing(flow_state="CANCELLING"), {"b1"}, []),
         (standing(flow_state="CANCELLING", **DEAD), {"b1"}, [Cancel]),
         (standing(flow_state="FAILED"), set(), []),
@@ -129,12 +133,12 @@ def test_a_run_that_kills_each_worker_that_takes_it_is_left_to_a_person_in_the_e
         while starts < 100:
             now += timedelta(minutes=1)
             (found,) = ledger_flow_runs.unfinished(tx, "", RESTARTS_WITHIN, RESTARTS_WITHIN, now=now)
-            at = standing(**CRASHED, died_with_worker=True, restarts_with_worker=found.restarts_with_worker)
+            at = standing(**CRASHED, crashed_with_worker=True, restarts_with_worker=found.restarts_with_worker)
             (step,) = steps(at, unended={"b1"}, silence=SILENCE, now=now)
             if isinstance(step, Warn):
                 break
             starts += 1
-            ledger_flow_runs.restart(tx, run, "f", WORKER_DIED, now=now)
+            ledger_flow_runs.restart(tx, run, "f", WORKER_CRASHED, now=now)
         later = now + RESTARTS_WITHIN
         (tomorrow,) = ledger_flow_runs.unfinished(tx, "", RESTARTS_WITHIN * 2, RESTARTS_WITHIN, now=later)
     assert isinstance(step, Warn)

@@ -15,15 +15,15 @@ from conftest import ask_ledger, make_job, run
 from cli.main import app
 from rowtide.errors import UserMistake
 from rowtide.forecast.forecast import Forecast, forecast
-from rowtide.forecast.stays import History, Prospect, Stay
-from rowtide.ladder.catalogue import load_catalogue
+from rowtide.forecast.tier_visits import History, Prospect, TierVisit
 from rowtide.lanes.lanes import Pasts
+from rowtide.tiers.catalogue import load_catalogue
 
 COMPANIES = Path(__file__).parent.parent / "jobs" / "companies"
 CATALOGUE = load_catalogue()
 PROSPECT = Prospect(
     models=[CATALOGUE.tier(tier) for tier in ("haiku", "sonnet", "opus")],
-    rungs=3,
+    tiers=3,
     starts=[900, 100, 0],
     sample_tokens=[980, 1000, 1020] * 10,
     prefix_tokens=800,
@@ -48,14 +48,14 @@ def plan(job: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def seen(rows: int, climbs: int, tokens: float = 3000) -> History:
-    """A history of rows that took three turns each on haiku; so many climbed to sonnet, and none further."""
-    stay = Stay(0, 3, tokens / 3, tokens, 0, 2400, 300)
-    stays = [*[stay] * (rows - climbs), *[stay._replace(climbed=True)] * climbs]
-    return History(rows, 1, True, [*stays, *[stay._replace(tier=1, is_start=False)] * climbs])
+def seen(rows: int, escalations: int, tokens: float = 3000) -> History:
+    """A history of rows that took three turns each on haiku; so many escalated to sonnet, and none further."""
+    visit = TierVisit(0, 3, tokens / 3, tokens, 0, 2400, 300)
+    visits = [*[visit] * (rows - escalations), *[visit._replace(escalated=True)] * escalations]
+    return History(rows, 1, True, [*visits, *[visit._replace(tier=1, is_start=False)] * escalations])
 
 
-def foresee(history: History | None, **values: Any) -> Forecast:
+def build_forecast(history: History | None, **values: Any) -> Forecast:
     return forecast(replace(PROSPECT, **values), history, Pasts(), random.Random(1))
 
 
@@ -64,7 +64,7 @@ def width(told: Forecast) -> float:
 
 
 def test_more_history_narrows_the_range_and_none_leaves_it_wide() -> None:
-    told = [foresee(history) for history in (None, seen(20, 2), seen(200, 20), seen(5000, 500))]
+    told = [build_forecast(history) for history in (None, seen(20, 2), seen(200, 20), seen(5000, 500))]
     widths = [width(each) for each in told]
     assert widths == sorted(widths, reverse=True)
     assert widths[0] > 1
@@ -72,7 +72,7 @@ def test_more_history_narrows_the_range_and_none_leaves_it_wide() -> None:
 
 
 def test_rows_climb_as_they_did_and_cost_at_every_rung_they_come_to() -> None:
-    haiku, sonnet, opus = foresee(seen(200, 20)).rungs
+    haiku, sonnet, opus = build_forecast(seen(200, 20)).tiers
     assert (haiku.rows, haiku.seen) == (900, 200)
     assert sonnet.rows == pytest.approx(100 + 90, rel=0.01)
     assert opus.seen == 0, "no row was seen on opus: what it is taken to need there was seen on sonnet"
@@ -81,19 +81,19 @@ def test_rows_climb_as_they_did_and_cost_at_every_rung_they_come_to() -> None:
 
 
 def test_longer_rows_than_before_cost_more_by_their_own_tokens_on_every_turn() -> None:
-    before = foresee(seen(200, 0), starts=[1000, 0, 0])
-    longer = foresee(seen(200, 0), starts=[1000, 0, 0], sample_tokens=[1500] * 30)
-    added = longer.rungs[0].usd - before.rungs[0].usd
+    before = build_forecast(seen(200, 0), starts=[1000, 0, 0])
+    longer = build_forecast(seen(200, 0), starts=[1000, 0, 0], sample_tokens=[1500] * 30)
+    added = longer.tiers[0].usd - before.tiers[0].usd
     assert added == pytest.approx(1000 * 3 * 500 * 0.10 / 2 / 1e6)
 
 
 def test_the_ways_are_compared_at_the_same_tokens() -> None:
-    ways = {way.name: way for way in foresee(seen(200, 20)).ways}
-    swarm, batch = ways["live swarm, top tier"], ways["batch, top tier"]
-    assert batch.usd == pytest.approx(swarm.usd / 2)
-    assert ways["one by one, top tier"].seconds == pytest.approx(16 * swarm.seconds)
+    ways = {way.name: way for way in build_forecast(seen(200, 20)).ways}
+    pool, batch = ways["live live call pool, top tier"], ways["batch, top tier"]
+    assert batch.usd == pytest.approx(pool.usd / 2)
+    assert ways["one by one, top tier"].seconds == pytest.approx(16 * pool.seconds)
     assert [way.name for way in ways.values() if way.is_this] == ["batch, ladder"]
-    assert ways["batch, ladder"].usd < ways["live swarm, ladder"].usd < batch.usd < batch.uncached_usd
+    assert ways["batch, ladder"].usd < ways["live live call pool, ladder"].usd < batch.usd < batch.uncached_usd
 
 
 def test_a_plan_reads_the_whole_source_as_a_run_would_and_leaves_no_ledger(
@@ -119,7 +119,7 @@ def test_a_plan_reads_the_whole_source_as_a_run_would_and_leaves_no_ledger(
     assert "batch, ladder (this run)" in text
     app(["plan", str(job), "--limit", "10", "--lane", "live", "--budget", "9"], result_action="return_value")
     text = capsys.readouterr().out
-    assert "by lane live (as asked)" in text and "live swarm, ladder (this run)" in text
+    assert "by lane live (as asked)" in text and "live live call pool, ladder (this run)" in text
     assert "budget_usd" not in text, "nine dollars would do"
     with pytest.raises(UserMistake, match="no job"):
         app(["plan", "no-such-job"], result_action="return_value")

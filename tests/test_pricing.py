@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowtide.ladder.catalogue import Price, load_catalogue
-from rowtide.ladder.pricing import Usage, cost_micro, usage_from, worst_case_micro
+from rowtide.tiers.catalogue import Price, load_catalogue
+from rowtide.tiers.pricing import Usage, cost_micro, usage_from, worst_case_micro
 
 CATALOGUE = load_catalogue()
 

@@ -22,9 +22,9 @@ from pydantic import BaseModel
 
 from cli.main import app
 from rowtide.errors import UserMistake
-from rowtide.quarantine.mending import Rules, mends
 from rowtide.quarantine.quarantine_cells import cell_of, kinds_of, unguarded
 from rowtide.quarantine.quarantine_sheet import KINDS, Entry, Shape, read_sheet, record_of
+from rowtide.quarantine.sheet_edits import Rules, edits
 
 ANSWER = """
 from typing import Literal
@@ -120,7 +120,7 @@ def test_three_hundred_rows_are_mended_in_a_spreadsheet_and_loaded_and_every_ste
     assert quarantine("export", "r1", "--to", str(sheet)) == 0
     rows = rows_of(sheet)
     assert Counter(row["reason"] for row in rows) == at_first | at_the_door
-    write(sheet, mended(rows))
+    write(sheet, edited(rows))
     assert quarantine("fix", "r1", str(sheet)) == 0
     # 120 wait for `retry`, 40 were left alone, 10 given up; 60 refused ones and 40 of the door were sent again.
     assert states(home) == {"loaded": 30, "quarantined": 170, "ready": 100, "answered": 30}
@@ -152,7 +152,7 @@ def test_three_hundred_rows_are_mended_in_a_spreadsheet_and_loaded_and_every_ste
     assert ask_ledger(home, "SELECT count(*) FROM note WHERE move = 'mend' AND was IS NOT NULL") == [(220,)]
 
 
-def mended(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+def edited(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """What a person does: every reason its own cure."""
     refused = 0
     for row in rows:
@@ -381,4 +381,4 @@ def test_a_sheet_that_comes_back_as_it_went_out_asks_for_nothing(key: str, value
     lines = read_sheet(out.getvalue().encode(), f"rows.{kind}", run_id="r1", shape=shape)
     rules = Rules(f"rows.{kind}", shape, ["a"], 10**9, TwoFields, [])
     assert [line.row_key for line in lines] == [key]
-    assert mends(lines, {key: entry}, rules, []) == []
+    assert edits(lines, {key: entry}, rules, []) == []

@@ -19,16 +19,17 @@ from sqlalchemy import text
 
 from cli.main import app
 from rowtide.errors import UserMistake
-from rowtide.ledger import ledger_batches, ledger_rows
+from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, Run, find_run, finish_extract, ledger_url
-from rowtide.ledger.ledger_glance import glance
-from rowtide.ledger.ledger_picture import picture, quantile
-from rowtide.ledger.ledger_rows import Remark
-from rowtide.ledger.ledger_story import summary
-from rowtide.report.drawing import draw
+from rowtide.ledger.read.history import summary
+from rowtide.ledger.read.progress import read_progress
+from rowtide.ledger.read.report_data import quantile, read_report_data
+from rowtide.ledger.rows import MoveReason
 from rowtide.report.report_figures import wilson
 from rowtide.report.report_page import page
 from rowtide.report.report_words import shown
+from rowtide.stages.report.draw_report import draw
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; sudo apt install chromium")
@@ -51,7 +52,7 @@ def told(ledger: Ledger, run: Run, *, golden: Mapping[str, Mapping[str, Any]] | 
     now = NOW + timedelta(hours=1)
     with ledger.view() as tx:
         run = find_run(tx, run.run_id)
-        return summary(tx, run, now=now), picture(tx, run, golden=golden or {}, now=now)
+        return summary(tx, run, now=now), read_report_data(tx, run, golden=golden or {}, now=now)
 
 
 def drawn(ledger: Ledger, run: Run, **golden: Any) -> str:
@@ -75,8 +76,8 @@ def hostile_run(ledger: Ledger, texts: Sequence[str] = HOSTILE, **more: Any) -> 
                 text("INSERT INTO tool_call VALUES (:row, 1, 0, 'c', :words, :arguments, :words, 1, 7, 0)"),
                 {"row": number, "words": words, "arguments": orjson.dumps({words: words})},
             )
-        remarks = [Remark(number, 0, words, words) for number, words in zip(numbers, texts, strict=True)]
-        ledger_rows.quarantine(tx, remarks, now=NOW + timedelta(minutes=2))
+        move_reasons = [MoveReason(number, 0, words, words) for number, words in zip(numbers, texts, strict=True)]
+        ledger_rows.quarantine(tx, move_reasons, now=NOW + timedelta(minutes=2))
     return run
 
 
@@ -142,7 +143,7 @@ def test_accuracy_counts_the_verified_golden_rows_only(ledger: Ledger) -> None:
             values = {"row": number, "content": orjson.dumps(answer)}
             tx.execute(text("INSERT INTO answer (row_no, content) VALUES (:row, :content)"), values)
             tx.execute(text("UPDATE row SET state = 'accepted' WHERE row_no = :row"), values)
-        ledger_rows.quarantine(tx, [Remark(numbers[2], 0, "refused")], now=NOW)
+        ledger_rows.quarantine(tx, [MoveReason(numbers[2], 0, "refused")], now=NOW)
     known = {f"key-{n}": {"a": 1, "b": 2} for n in (1, 2, 3)} | {"elsewhere": {"a": 1, "b": 1}}
     _, seen = told(ledger, run, golden=known)
     assert seen["golden"] == {
@@ -170,7 +171,7 @@ def test_a_quantile_is_a_number_that_was_seen() -> None:
 def test_a_glance_says_what_is_at_the_api_and_that_nobody_knows_how_far(ledger: Ledger) -> None:
     run = hostile_run(ledger)
     with ledger.view() as tx:
-        seen = glance(tx, find_run(tx, run.run_id))
+        seen = read_progress(tx, find_run(tx, run.run_id))
     words = "1 batch (6 rows) at the API, the oldest {}; it gives no partial counts"
     assert seen.at_api() == words.format("since 21 Nov 12:01 UTC")
     assert seen.at_api(NOW + timedelta(minutes=5, seconds=3)) == words.format("for 4 min 3 s")
@@ -200,7 +201,7 @@ def test_report_draws_the_newest_run_also_while_it_goes_on(
 
 def test_drawing_is_a_program_that_says_why_it_cannot(sqlite_ledger: Ledger, tmp_path: Path) -> None:
     orders = {"ledger_url": ledger_url(None, tmp_path), "run_id": "nope", "file": "x.html", "now": NOW.isoformat()}
-    command = [sys.executable, "-m", "rowtide.report.drawing"]
+    command = [sys.executable, "-m", "rowtide.stages.report.draw_report"]
     done = subprocess.run(command, input=json.dumps(orders).encode(), capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (2, b"no run 'nope' in this ledger\n")
 
@@ -244,7 +245,7 @@ def test_a_run_leaves_a_page_that_says_what_its_summary_says(
         }
         says = opened.locator("h1").inner_text()
     assert shows == {name: f"{found[name]:,}" for name in shows}
-    assert says == "30 of 31 rows are loaded, 1 set aside."
+    assert says == "30 of 31 rows are loaded, 1 quarantined."
 
 
 def test_a_page_that_cannot_be_drawn_costs_the_run_nothing(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rowtide.agent.requests import custom_id, head, messages, params, request, row_no_of, shared_part
-from rowtide.ledger.ledger_turns import Heard, Said
+from rowtide.ledger.turns import Heard, Said
 
 TOOL = {"name": "a__b", "description": "d", "input_schema": {"type": "object"}}
 

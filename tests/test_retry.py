@@ -31,7 +31,7 @@ def test_retry_of_a_flow_run_goes_on_with_the_same_run(api: Any, faults: Any, tm
     """What a worker does when somebody presses Retry: the same flow run, in another process, after its state is set."""
     faults({"rows": {"share": 0.5}, "result": {"errored": "credit"}})
     job = make_job(tmp_path / "job", rows=40, tiers=["opus"])
-    first, second = asyncio.run(fail_then_retry(job, mend=api.world.faults.clear))
+    first, second = asyncio.run(fail_then_retry(job, edit=api.world.faults.clear))
     assert (first, second) == ("Failed", "Completed")
     ledger = Ledger(ledger_url(None, tmp_path / "home"))
     with ledger.view() as tx:
@@ -43,13 +43,13 @@ def test_retry_of_a_flow_run_goes_on_with_the_same_run(api: Any, faults: Any, tm
     assert cost == api.world.bill_of(os.environ["ANTHROPIC_API_KEY"])["cost_micro"]
 
 
-async def fail_then_retry(job: Path, mend: Any) -> tuple[str, str]:
+async def fail_then_retry(job: Path, edit: Any) -> tuple[str, str]:
     deployment = await run_job.ato_deployment(name="retry-test")  # pyright: ignore[reportGeneralTypeIssues] # a coroutine
     deployment_id: UUID = await deployment.aapply()
     async with get_client() as client:
         made = await client.create_flow_run_from_deployment(deployment_id, parameters={"job": str(job)})
         first = await execute(client, made.id)
-        mend()
+        edit()
         await client.set_flow_run_state(made.id, AwaitingRetry(), force=True)
         second = await execute(client, made.id)
         named = await client.read_flow_run(made.id)

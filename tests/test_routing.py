@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from cli.show import tell
 from rowtide.errors import UserMistake
 from rowtide.intake.admission import Admission
-from rowtide.intake.beginning import Asked, begin
 from rowtide.job.job import StartSpec
-from rowtide.ledger import ledger_rows
+from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.ledger.ledger_story import story
+from rowtide.ledger.read.history import row_history
 from rowtide.routing.routing import FUNCTIONS, asking, compile_rules
-from rowtide.work import plan
+from rowtide.stages.extract.begin_run import Asked, begin
+from rowtide.stages.run_context import plan
 from tasks.route import route
 
 COLUMNS = ["message", "price", "order"]
@@ -284,6 +284,6 @@ def test_a_row_that_a_rule_started_higher_is_asked_there_and_show_says_so(api: A
     assert {tier for key, tier in asked if key in ("m0", "m3")} == {0}
     ledger = Ledger(ledger_url(None, tmp_path / "home"))
     with ledger.view() as tx:
-        told = tell(story(tx, "m1"), width=None)
+        told = tell(row_history(tx, "m1"), width=None)
     ledger.close()
     assert "start    on sonnet, by rule 1 of `start`, effort high" in told

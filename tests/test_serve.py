@@ -29,9 +29,9 @@ from rowtide.errors import UserMistake
 from rowtide.intake.messages import Message, Refused
 from rowtide.intake.signatures import check_signature, read_secrets
 from rowtide.intake.sources import INBOX
-from rowtide.ledger import ledger_inbox
+from rowtide.ledger import inbox as ledger_inbox
+from rowtide.ledger.inbox import Receipt
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.ledger.ledger_inbox import Receipt
 
 SECRET, OLD, OF_OTHERS = (f"whsec_{base64.b64encode(bytes([n]) * 32).decode()}" for n in (1, 2, 3))
 

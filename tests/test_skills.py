@@ -19,10 +19,10 @@ from rowtide.agent.requests import cache_warnings, shared_part, with_skills
 from rowtide.errors import UserMistake
 from rowtide.job.skills import Skill, matching, read_skills
 from rowtide.ledger.ledger import Ledger, find_run, ledger_url
-from rowtide.ledger.ledger_prefixes import contents, skills_by_prefix
-from rowtide.ledger.ledger_story import story
+from rowtide.ledger.prefixes import contents, skills_by_prefix
+from rowtide.ledger.read.history import row_history
 from rowtide.report.summary import as_text
-from rowtide.work import open_work, plan
+from rowtide.stages.run_context import open_run, plan
 from tasks.extract import extract
 
 LONG = "Look twice before you answer. " * 100
@@ -168,8 +168,8 @@ def test_show_says_which_skills_a_row_had(api: Any, tmp_path: Path) -> None:
     asyncio.run(pump(str(skilled_job(tmp_path / "job")), run_id="s1"))
     ledger = Ledger(ledger_url(None, tmp_path / "home"))
     with ledger.view() as tx:
-        assert "skills   money, tone" in tell(story(tx, "m0"), width=None)
-        assert "skills   tone" in tell(story(tx, "m2"), width=None)
+        assert "skills   money, tone" in tell(row_history(tx, "m0"), width=None)
+        assert "skills   tone" in tell(row_history(tx, "m2"), width=None)
     ledger.close()
 
 
@@ -213,7 +213,7 @@ def pages_job(folder: Path, *, is_broken: bool) -> Path:
     return skilled_job(folder, source={"url": url, "query": query})
 
 
-def mend(job: Path) -> None:
+def edit(job: Path) -> None:
     engine = create_engine(f"sqlite:///{job / 'source.db'}")
     with engine.begin() as tx:
         tx.execute(text("UPDATE broken SET at = 0"))
@@ -238,7 +238,7 @@ def test_a_run_that_died_between_pages_ends_with_the_same_prefixes(
     with pytest.raises(UserMistake, match="the query failed"):
         extracted(job, "r1")
     assert list(prefixes_of(tmp_path / "home", "r1")[0]) == [0, 1]
-    mend(job)
+    edit(job)
     extracted(job, "r1")
     assert prefixes_of(tmp_path / "home", "r1") == undisturbed
     skills, rows, _ = undisturbed
@@ -264,7 +264,7 @@ def test_a_changed_skill_is_a_changed_job_and_the_file_is_named(tmp_path: Path, 
     job = pages_job(tmp_path / "job", is_broken=True)
     with pytest.raises(UserMistake, match="the query failed"):
         extracted(job, "r1")
-    mend(job)
+    edit(job)
     if change == "removed":
         (job / "skills/parcels/SKILL.md").unlink()
         (job / "skills/parcels").rmdir()
@@ -274,7 +274,7 @@ def test_a_changed_skill_is_a_changed_job_and_the_file_is_named(tmp_path: Path, 
     with pytest.raises(UserMistake, match=named):  # even while the rows are still coming in
         extracted(job, "r1")
     with pytest.raises(UserMistake, match=named):
-        open_work(Ledger(ledger_url(None, tmp_path / "home")), tmp_path / "home", "r1", {})
+        open_run(Ledger(ledger_url(None, tmp_path / "home")), tmp_path / "home", "r1", {})
 
 
 def test_what_a_skill_refers_to_is_not_sent_and_changes_nothing(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from conftest import NOW, answers_of, batch_was_made, make_job, make_rows, make_
 from cli.main import app
 from flows.pump import pump
 from rowtide.errors import LeaseLost, Stopped
+from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_batches, ledger_leases, ledger_rows
+from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.ledger.ledger_story import summary
+from rowtide.ledger.read.history import summary
 
 
 def summary_of(home: Path, run_id: str) -> dict[str, Any]:

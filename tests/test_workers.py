@@ -7,11 +7,15 @@ from datetime import timedelta
 import pytest
 from conftest import NOW, make_rows, make_run
 
+from rowtide.agent.states import RowState
 from rowtide.errors import IllegalMove, LeaseLost
-from rowtide.ledger import ledger_batches, ledger_claims, ledger_leases, ledger_rows, ledger_turns
+from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import claims as ledger_claims
+from rowtide.ledger import leases as ledger_leases
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger import turns as ledger_turns
+from rowtide.ledger.claims import SHARE_ROWS
 from rowtide.ledger.ledger import Ledger, Run, find_run
-from rowtide.ledger.ledger_claims import SHARE_ROWS
-from rowtide.ledger.states import RowState
 
 ELSEWHERE = "elsewhere:1:1.0:"
 
@@ -27,7 +31,7 @@ def test_a_share_is_in_one_hand_and_only_one_with_rows_is_claimed(ledger: Ledger
     rows = make_rows(ledger, run, 2 * SHARE_ROWS + 1)
     last = rows[SHARE_ROWS:]
     with ledger.page() as tx:
-        ledger_rows.quarantine(tx, [ledger_rows.Remark(row, 0, "refused") for row in rows[:SHARE_ROWS]], now=NOW)
+        ledger_rows.quarantine(tx, [ledger_rows.MoveReason(row, 0, "refused") for row in rows[:SHARE_ROWS]], now=NOW)
         ledger_claims.offer_shares(tx, run)
         ledger_claims.offer_shares(tx, run)
         first = ledger_claims.take_share(tx, run, RowState.READY, "me")
@@ -70,7 +74,7 @@ def test_what_a_dead_worker_had_in_hand_is_free_and_it_can_commit_nothing(ledger
     assert [holder for holder, _ in found] == sorted([dead, late])
     with ledger.page() as tx:
         ledger_claims.renew(tx, late, now=soon)  # it was only slow
-        assert [ledger_claims.bury(tx, *each) for each in sorted(found)] == [each == dead for each, _ in sorted(found)]
+        assert [ledger_claims.reap(tx, *each) for each in sorted(found)] == [each == dead for each, _ in sorted(found)]
         assert ledger_claims.take(tx, run, "batch", here) == 1
         assert ledger_claims.take(tx, run, "batch", here) is None
         ledger_claims.guard(tx, run.run_id, late)

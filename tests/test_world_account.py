@@ -13,11 +13,11 @@ from rowtide.agent.policies import Do, policy_of_error
 from rowtide.agent.requests import messages
 from rowtide.agent.shared_fault import Failed, shared_fault, signature
 from rowtide.errors import StoppedByWorld
-from rowtide.ladder.catalogue import load_catalogue
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.ledger.ledger_story import summary
-from rowtide.ledger.ledger_turns import Heard, Said
+from rowtide.ledger.read.history import summary
+from rowtide.ledger.turns import Heard, Said
+from rowtide.tiers.catalogue import load_catalogue
 
 # As people were shown them; each has its source in rowtide/agent/account_refusals.py.
 SAID = {

@@ -14,7 +14,9 @@ from chaos.lives import emulator
 from rowtide.api.which_api import OWN_EMULATOR, check_same, in_environment, named
 from rowtide.errors import UserMistake
 from rowtide.job.job import SinkSpec
-from rowtide.ledger import ledger_loads, ledger_rows, ledger_versions
+from rowtide.ledger import loads as ledger_loads
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger
 from rowtide.sinks.rehearsal_sink import own_sink
 
@@ -92,7 +94,7 @@ def test_what_one_api_settled_is_asked_again_of_another(ledger: Ledger, table: s
     with ledger.page() as tx:
         if table == "set_aside":
             tx.exec_driver_sql("UPDATE row SET state = 'quarantined', turn = 1, reason = 'not_verified'")
-            ledger_loads.remember_set_aside(tx, first)
+            ledger_loads.remember_unverified(tx, first)
         else:
             tx.exec_driver_sql("UPDATE row SET state = 'accepted', turn = 1")
             ledger_rows.keep(tx, first, dict.fromkeys(numbers, b"{}"))

@@ -23,18 +23,19 @@ from test_holds import REAL_MESSAGES, gated
 from test_retry import answer_forms
 from test_world_rendering import EXAMPLES, HOSTILE, UNSEEN, assert_is_plain
 
-from blocks.leave import Leave, Verdict
+from blocks.approval_forms import CallApproval, Verdict
 from cli.main import app
 from flows.pump import pump
 from rowtide.errors import Outdated
 from rowtide.escaping import Markdown, one_line
+from rowtide.gates.approvals import Failure, Hold
 from rowtide.gates.call_pages import PAGE_CALLS, PAGE_CHARACTERS, call_hash, pages_of
-from rowtide.gates.holds import Failure, Hold
-from rowtide.ledger import ledger_calls, ledger_holds
+from rowtide.ledger import gate_approvals as ledger_gate_approvals
+from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger.ledger import Ledger, Run, find_run
-from rowtide.ledger.ledger_calls import Approval, Pending
-from rowtide.orchestrator import Orchestrator, orchestrated_by
-from rowtide.report.approval_forms import about_calls, about_holds
+from rowtide.ledger.tool_calls import Approval, Pending
+from rowtide.stages.approval_forms import about_calls, about_holds
+from rowtide.stages.orchestrator import Orchestrator, orchestrated_by
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 ARGUMENTS = orjson.dumps({"amount": 5})
@@ -63,7 +64,7 @@ class Forms(Orchestrator):
     def answer(self, **decision: str) -> None:
         """What a person says in the form that was shown last."""
         key, _ = self.shown[-1]
-        self.given[key] = (Leave if key.startswith("leave") else Verdict).model_validate(decision)
+        self.given[key] = (CallApproval if key.startswith("leave") else Verdict).model_validate(decision)
 
     def go_on(self, job: Path, run_id: str) -> dict[str, Any] | None:
         """A process that runs the flow until a form is shown. Returns the summary of a run that is over."""
@@ -115,7 +116,7 @@ def waiting(
     def ask(count: int, tool: str = "shop.refund", arguments: bytes = ARGUMENTS, key: str | None = None) -> None:
         with ledger.page() as tx:
             rows = [next(numbers) for _ in range(count)]
-            ledger_calls.ask(tx, [((row, 1, 0), tool, arguments) for row in rows], now=NOW)
+            ledger_tool_calls.ask(tx, [((row, 1, 0), tool, arguments) for row in rows], now=NOW)
             for row in rows:
                 held = "UPDATE row SET state = 'held', reason = 'approval', turn = 1, row_key = coalesce(:key, row_key)"
                 tx.execute(text(f"{held} WHERE row_no = :row"), {"row": row, "key": key})
@@ -137,7 +138,7 @@ def states() -> Counter[str]:
 
 def pending(ledger: Ledger, run: Run) -> list[Pending]:
     with ledger.view() as tx:
-        return ledger_calls.pending(tx, run)
+        return ledger_tool_calls.pending(tx, run)
 
 
 def test_five_hundred_calls_are_ten_pages_and_each_call_stands_on_one(
@@ -208,11 +209,11 @@ def test_a_decision_names_calls_by_hash_and_is_refused_whole_where_one_has_chang
         tx.execute(text(changed), {name: value for name, value in values.items() if f":{name}" in changed})
     refused = pytest.raises(Outdated, match="1 of 4 calls are not as they were shown, so nothing is decided")
     with refused, ledger.page() as tx:
-        ledger_calls.decide(tx, run, shown, "allowed", who="Ada", why=None, now=NOW)
+        ledger_tool_calls.decide(tx, run, shown, "allowed", who="Ada", why=None, now=NOW)
     assert states()["allowed"] == 0
     with ledger.page() as tx:
         now = pending(ledger, run)
-        ledger_calls.decide(tx, run, now, "allowed", who="Ada", why=None, now=NOW + timedelta(hours=1))
+        ledger_tool_calls.decide(tx, run, now, "allowed", who="Ada", why=None, now=NOW + timedelta(hours=1))
     decided = ask_ledger("SELECT decided_hash FROM approval WHERE state = 'allowed'")
     assert {each for (each,) in decided} == {each.hash for each in now}
 
@@ -361,10 +362,10 @@ def test_what_a_gate_held_when_it_was_shown_is_what_is_approved(
 ) -> None:
     ledger, run, _ = waiting
     with ledger.page() as tx:
-        ledger_holds.judged(tx, run, "answers", [failure("x")], rows=30, now=NOW)
+        ledger_gate_approvals.judged(tx, run, "answers", [failure("x")], rows=30, now=NOW)
     command("approve", "run-1")
     with ledger.page() as tx:
-        ledger_holds.judged(tx, run, "answers", [failure("x", 500)], rows=5000, now=NOW)
+        ledger_gate_approvals.judged(tx, run, "answers", [failure("x", 500)], rows=5000, now=NOW)
     for words in (["approve", "run-1", "--gates"], ["reject", "run-1"]):
         with pytest.raises(Outdated, match="not what was shown, so nothing is decided"):
             command(*words)
@@ -384,7 +385,7 @@ def test_a_form_about_a_gate_decides_about_the_figures_it_shows(api: Any, named:
     forms.answer(decision="approve")
     with closing(Ledger(named)) as ledger, ledger.page() as tx:
         tx.execute(text("UPDATE hold SET shown_hash = 'other figures', rows = 5"))
-        (hold,) = ledger_holds.asked(tx, find_run(tx, "r1"))
+        (hold,) = ledger_gate_approvals.asked(tx, find_run(tx, "r1"))
     assert "The figures have changed since they were shown" in about_holds("r1", [hold], "")
     found = forms.go_on(job, "r1")
     assert found is not None

@@ -21,7 +21,7 @@ from outside import ROOT, rowtide
 from test_world_account import api, emulator  # noqa: F401 # fixtures
 
 from cli import prefect_server
-from cli.surroundings import check_certificates, check_home, check_proxies, fault_of, reach_own_machine_directly
+from cli.environment_checks import check_certificates, check_home, check_proxies, fault_of, reach_own_machine_directly
 from rowtide.api.claude import Claude
 from rowtide.errors import UserMistake
 

@@ -17,8 +17,8 @@ from rowtide.job.run_id import RunId, check_run_id
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.report.summary import with_enough
-from rowtide.rounds import undecided
-from rowtide.work import open_work
+from rowtide.stages.pump_rounds import undecided
+from rowtide.stages.run_context import open_run
 
 ROOT = Path(__file__).parent.parent
 FOUND: dict[str, Any] = {
@@ -155,8 +155,8 @@ def test_rounds_that_change_nothing_end_the_run_with_what_is_left(
     ledger = Ledger(ledger_url(None, tmp_path / "home"))
     with ledger.page() as tx:
         ledgers.go_on(tx, "run", None)
-    work = open_work(ledger, tmp_path / "home", "run", os.environ)
-    assert [undecided(work) for _ in range(3)] == [4, 4, 0]
+    context = open_run(ledger, tmp_path / "home", "run", os.environ)
+    assert [undecided(context) for _ in range(3)] == [4, 4, 0]
     with ledger.view() as tx:
         record = ledgers.find_run(tx, "run")
     ledger.close()

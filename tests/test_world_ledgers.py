@@ -20,13 +20,17 @@ from cli.pump import take
 from rowtide.errors import RowtideError, WorldError
 from rowtide.intake.admission import Admission
 from rowtide.job.job_folder import Job, load_job
-from rowtide.ledger import ledger_chosen, ledger_claims, ledger_leases, ledger_quarantine, ledger_rows
+from rowtide.ledger import chosen as ledger_chosen
+from rowtide.ledger import claims as ledger_claims
+from rowtide.ledger import leases as ledger_leases
+from rowtide.ledger import quarantine as ledger_quarantine
+from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.ledger_picture import picture
-from rowtide.ledger.ledger_quarantine import Signed
-from rowtide.ledger.ledger_story import summary
-from rowtide.quarantine import quarantine
+from rowtide.ledger.quarantine import Signed
+from rowtide.ledger.read.history import summary
+from rowtide.ledger.read.report_data import read_report_data
 from rowtide.report.report_words import asks, standing
+from rowtide.stages import quarantine_actions
 
 ROWS, LONG = 1500, 100_000
 MOST_BYTES = 60_000_000  # two pages of 200 such rows have 40 MB
@@ -34,7 +38,7 @@ ME = Signed("ada", NOW)
 
 
 def retry(ledger: Ledger, of: Run, job: Job) -> int:
-    return quarantine.send_again(ledger, of, job, [], None, None, ME, every=True)[0]
+    return quarantine_actions.send_again(ledger, of, job, [], None, None, ME, every=True)[0]
 
 
 def drop(ledger: Ledger, of: Run, _: Job) -> int:
@@ -48,7 +52,7 @@ def export(ledger: Ledger, of: Run, job: Job) -> int:
         def write(self, text: str) -> int:
             return len(text)
 
-    return quarantine.write_sheet(ledger, of, job, None, "jsonl", Nowhere()).rows
+    return quarantine_actions.write_sheet(ledger, of, job, None, "jsonl", Nowhere()).rows
 
 
 @pytest.mark.parametrize("act", [retry, drop, export])
@@ -76,14 +80,14 @@ def test_a_large_quarantine_is_never_held_in_memory(
 def test_a_run_that_any_process_works_on_is_going_on_and_nobody_is_told_to_resume_it(ledger: Ledger) -> None:
     of, elsewhere = make_run(ledger), "another-machine:1:1@x:a"
     with ledger.page() as tx:
-        seen = picture(tx, of, golden={}, now=NOW)
+        seen = read_report_data(tx, of, golden={}, now=NOW)
         assert standing(summary(tx, of, now=NOW), seen) == "idle"
         ledger_claims.join(tx, of.run_id, elsewhere, now=NOW)  # as those do that share a run on PostgreSQL
-        found, seen = summary(tx, of, now=NOW), picture(tx, of, golden={}, now=NOW)
+        found, seen = summary(tx, of, now=NOW), read_report_data(tx, of, golden={}, now=NOW)
         assert standing(found, seen) == "going on"
         assert asks(found, seen) == []
         later = NOW + ledger_leases.LEASE * 2
-        assert standing(summary(tx, of, now=later), picture(tx, of, golden={}, now=later)) == "idle"
+        assert standing(summary(tx, of, now=later), read_report_data(tx, of, golden={}, now=later)) == "idle"
 
 
 @contextmanager

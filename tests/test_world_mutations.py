@@ -23,7 +23,7 @@ from rowtide.agent.results import Replied, Unanswered, parse_body, parse_line
 from rowtide.errors import RowtideError, UserMistake
 from rowtide.intake.heads import check_id
 from rowtide.intake.messages import Door, Refused, cloud_event_id, message_of, parsed
-from rowtide.ladder.pricing import Usage
+from rowtide.tiers.pricing import Usage
 
 ROUNDS = int(os.environ.get("ROWTIDE_MUTATIONS", "1"))
 Change = Callable[[str, bytes], bytes]
@@ -102,8 +102,8 @@ def check(home: Path, rows: int) -> Counter[str]:
     found = Counter(dict(ask_ledger(home, "SELECT state, count(*) FROM row GROUP BY state")))
     assert sum(found.values()) == rows
     carried = "SELECT 1 FROM batch b WHERE b.batch_no = row.batch_no AND b.state IN ('packed', 'posting', 'open')"
-    strays = ask_ledger(home, f"SELECT row_key FROM row WHERE state = 'in_flight' AND NOT EXISTS ({carried})")
-    assert strays == []
+    orphans = ask_ledger(home, f"SELECT row_key FROM row WHERE state = 'in_flight' AND NOT EXISTS ({carried})")
+    assert orphans == []
     return found
 
 

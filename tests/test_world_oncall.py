@@ -23,12 +23,12 @@ from test_make_serve import Service, ask, serving
 
 from emulator.server import start
 from flows.pump import pump
+from orchestration.observe import OURS, observe
 from rowtide.errors import RowtideError, UserMistake
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import check_runbook, load_job
-from rowtide.orchestrator import NOTHING, orchestrated_by
 from rowtide.report.next_commands import show_command
-from tasks.observe import OURS, observe
+from rowtide.stages.orchestrator import NOTHING, orchestrated_by
 
 CONTACT = {"owner": "data-team@example.com", "runbook": "https://wiki.example.com/companies?at=night"}
 

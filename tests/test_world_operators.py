@@ -20,29 +20,33 @@ from cyclopts import CycloptsError
 from pydantic import BaseModel
 from test_world_account import Go, api, emulator, go, of_all  # noqa: F401 # fixtures
 
-from cli.homes import existing_ledger
+from cli.home_folders import existing_ledger
 from cli.main import app
 from cli.prefect_server import PrefectFailed
 from cli.pump import take
 from rowtide import clock
-from rowtide.api.submission import pack, unpack
-from rowtide.api.walls import Walled
 from rowtide.database_url import database_url
 from rowtide.environment import number_in
 from rowtide.errors import RowtideError, Stopped, UserMistake
 from rowtide.job.job import SinkSpec
 from rowtide.job.job_code import JobCodeFailure, run_job_code
 from rowtide.job.job_file import read_spec
+from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import claims as ledger_claims
+from rowtide.ledger import flow_runs as ledger_flow_runs
+from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import ledger_batches, ledger_claims, ledger_costs, ledger_flow_runs, ledger_leases
+from rowtide.ledger.engine import LedgerAway
 from rowtide.ledger.ledger import Ledger, Run, ledger_url, timestamp
-from rowtide.ledger.ledger_engine import LedgerAway
-from rowtide.orchestrator import is_worth_another_try
-from rowtide.quarantine.mending import LIMITS, advice
+from rowtide.ledger.read import costs as ledger_costs
+from rowtide.quarantine.sheet_edits import LIMITS, advice
 from rowtide.report.report_words import cost_line, headline
 from rowtide.report.summary import money, poor_tiers, too_few
 from rowtide.sinks.sinks import open_sink
-from rowtide.work import open_work
+from rowtide.stages.orchestrator import is_worth_another_try
+from rowtide.stages.run_context import open_run
+from rowtide.stages.submit.budget import BudgetExhausted
+from rowtide.stages.submit.post_batches import pack, unpack
 
 WHOLE = ["0", "-1", "1.5", "abc", "", "1e3", "nan", "inf", "99999999999999999999", "0x10", "true", "1,000", "½"]
 AMOUNTS = ["0", "-1", "abc", "", "nan", "inf", "-inf", "1e300", "5 USD"]
@@ -160,14 +164,14 @@ def test_rows_that_are_all_in_an_earlier_runs_quarantine_are_told_so_with_the_co
 
 @pytest.mark.parametrize(("reason", "key"), LIMITS.items())
 def test_a_row_at_a_limit_is_told_which_one_and_of_a_tier_only_where_there_is_one(reason: str, key: str) -> None:
-    assert f"limits.{key}" in advice(reason, can_climb=False)
-    assert "tier" not in advice(reason, can_climb=False)
-    assert "higher tier" in advice(reason, can_climb=True)
+    assert f"limits.{key}" in advice(reason, can_escalate=False)
+    assert "tier" not in advice(reason, can_escalate=False)
+    assert "higher tier" in advice(reason, can_escalate=True)
 
 
 @pytest.mark.parametrize("reason", ["not_verified", "gate_failed", "check_failed", "missing_key", "bounced_out"])
 def test_no_other_advice_names_a_tier_that_is_not_there(reason: str) -> None:
-    assert "tier" not in advice(reason, can_climb=False)
+    assert "tier" not in advice(reason, can_escalate=False)
 
 
 COST = {"turns": 4, "cost_usd": 1.04, "baseline_cost_usd": 1.0, "budget_usd": None, "at_stake_usd": 0.0,
@@ -291,17 +295,17 @@ def test_a_batch_is_not_packed_over_what_another_run_has_reserved_meanwhile(
     ledger, other = (Ledger(ledger_url(None, tmp_path / "home")) for _ in range(2))
     with ledger.page() as tx:
         ledgers.go_on(tx, "run", None)
-    work = open_work(ledger, tmp_path / "home", "run", os.environ)
-    unpack(work, everything=True)
+    context = open_run(ledger, tmp_path / "home", "run", os.environ)
+    unpack(context, everything=True)
     calls = count()
 
     def ticking() -> datetime:
         if next(calls) == 2:  # it has looked at what is left, and fills its body
-            reserve(other, make_run(other, "other", job="job", api=work.run.api), 199_999, "other")
+            reserve(other, make_run(other, "other", job="job", api=context.run.api), 199_999, "other")
         return NOW
 
-    assert pack(work, "tag", clock=ticking) is None
-    assert isinstance(pack(work, "again", clock=lambda: NOW), Walled)
+    assert pack(context, "tag", clock=ticking) is None
+    assert isinstance(pack(context, "again", clock=lambda: NOW), BudgetExhausted)
     assert ask_ledger(tmp_path / "home", "SELECT sum(reserved_micro) FROM batch") == [(199_999,)]
     for each in (ledger, other):
         each.close()

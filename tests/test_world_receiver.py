@@ -14,14 +14,14 @@ import orjson
 import pytest
 from conftest import NOW, wait_until
 
-from cli.announcing import ACCEPTED, DUE, Announcer
-from rowtide.intake.inbox import MOST_IN_A_COMMIT, Inbox
 from rowtide.intake.messages import Message, Refused, cloud_event_id
 from rowtide.intake.rows import row_id
-from rowtide.ledger import ledger_inbox
+from rowtide.ledger import inbox as ledger_inbox
+from rowtide.ledger.inbox import Receipt
 from rowtide.ledger.ledger import WORTH_A_COPY, Ledger
-from rowtide.ledger.ledger_inbox import Receipt
 from rowtide.observing.supervision import supervise
+from rowtide.stages.extract.inbox import MOST_IN_A_COMMIT, Inbox
+from webhooks.announcer import ACCEPTED, DUE, Announcer
 
 Outcome = Receipt | str
 

@@ -43,13 +43,13 @@ from rowtide.escaping import (
 )
 from rowtide.job.run_id import check_run_id, name_of_run
 from rowtide.ledger.ledger import Ledger, Run, find_run, ledger_url
-from rowtide.ledger.ledger_story import summary
-from rowtide.observing.happenings import happened, logger
+from rowtide.ledger.read.history import summary
+from rowtide.observing.event_log import log_event, logger
 from rowtide.quarantine.quarantine_cells import unguarded
 from rowtide.quarantine.quarantine_sheet import write_csv
 from rowtide.report.summary import as_markdown
 from rowtide.report.summary import as_text as summary_text
-from rowtide.words import shown
+from rowtide.text_format import shown
 
 NIGHT = os.environ.get("ROWTIDE_PROPERTIES") == "night"
 EXAMPLES = settings(max_examples=20_000 if NIGHT else 300, deadline=None)
@@ -307,7 +307,7 @@ def test_a_line_of_the_log_is_one_line_whoever_logs_it(caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO):
         for words in HOSTILE:
             logger("tasks.report").warning("run %s: %s", words, ValueError(words))
-            happened("event", words, {"run_id": words, "job": words}, is_trouble=True)
+            log_event("event", words, {"run_id": words, "job": words}, is_warning=True)
         logger("rowtide").warning("x" * 100_000)
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2 * len(HOSTILE) + 1

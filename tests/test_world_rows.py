@@ -1,4 +1,4 @@
-"""A source is read as it is written, or the row is set aside, or the file refused with its place. Never fewer rows."""
+"""A source is read as it is written, or the row is quarantined, or the file refused with its place. Never fewer rows."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from rowtide.intake.admission import admissions, apart, keys_of
 from rowtide.intake.rows import KEY_BYTES, BadRow, SourceRow, canonical, fault_of_key
 from rowtide.intake.sources import read_pages, shape_of
 from rowtide.job.job import SourceSpec
-from rowtide.ledger import ledger_rows
+from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger
 
 NIGHT = os.environ.get("ROWTIDE_PROPERTIES") == "night"
@@ -390,7 +390,7 @@ def test_whatever_a_csv_writer_writes_is_read_equal(
 @EXAMPLES
 @given(st.lists(malformed, max_size=6))
 def test_of_whatever_malformed_csv_no_line_is_passed_over_without_a_word(tmp_path: Path, lines: list[str]) -> None:
-    """Every line that is not blank is in some record, read or set aside, or the file is refused."""
+    """Every line that is not blank is in some record, read or quarantined, or the file is refused."""
     content = "a,b\n" + "\n".join(lines)
     (tmp_path / "a.csv").write_text(content, newline="")
     try:
@@ -402,7 +402,7 @@ def test_of_whatever_malformed_csv_no_line_is_passed_over_without_a_word(tmp_pat
 
 
 def _texts(found: list[SourceRow | BadRow], content: str) -> Iterator[str]:
-    """What each record is made of: its cells; of one that was set aside all lines up to the next one."""
+    """What each record is made of: its cells; of one that was quarantined all lines up to the next one."""
     lines, ends = content.split("\n"), [*(row.line - 1 for row in found[1:]), None]
     for row, end in zip(found, ends, strict=False):
         is_read = isinstance(row, SourceRow)

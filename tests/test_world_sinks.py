@@ -1,5 +1,5 @@
 """Answers as the world gives them: what is read back from a sink is what was answered, or the model is refused before
-anything is sent, or the one row is set aside and the others are loaded.
+anything is sent, or the one row is quarantined and the others are loaded.
 
 `make properties` tries thousands of models; here are some.
 """
@@ -59,8 +59,8 @@ from rowtide.gates.pages import Pages
 from rowtide.job.answer_fields import check_answer, given_fields, names_of
 from rowtide.job.answer_values import alterations, kept, read_back
 from rowtide.job.job import SinkSpec
-from rowtide.quarantine.mending import Rules, mends
 from rowtide.quarantine.quarantine_sheet import Entry, Shape, read_sheet, record_of, write_csv
+from rowtide.quarantine.sheet_edits import Rules, edits
 from rowtide.sinks.columns import Column, as_page, unloadable
 from rowtide.sinks.sinks import open_sink
 
@@ -659,12 +659,12 @@ def test_a_field_with_an_alias_is_judged_shown_and_given_back_under_one_name(by_
     assert f'answer.{total}"' in out.getvalue() or f"answer.{total}," in out.getvalue()
     lines = read_sheet(out.getvalue().encode(), "s.csv", run_id="r1", shape=shape)
     lines[0].cells[f"answer.{total}"] = "8"
-    (mended,) = mends(lines, {"k": entry}, Rules("s.csv", shape, ["id"], 10**6, model, []), [])
-    assert mended.answer is not None
-    assert json.loads(mended.answer) == {**answer, total: 8, twice: 16}
+    (edited,) = edits(lines, {"k": entry}, Rules("s.csv", shape, ["id"], 10**6, model, []), [])
+    assert edited.answer is not None
+    assert json.loads(edited.answer) == {**answer, total: 8, twice: 16}
     lines[0].cells[f"answer.{total}"] = "eight"
     with pytest.raises(UserMistake, match=f"s.csv:2: answer.{total}: "):
-        mends(lines, {"k": entry}, Rules("s.csv", shape, ["id"], 10**6, model, []), [])
+        edits(lines, {"k": entry}, Rules("s.csv", shape, ["id"], 10**6, model, []), [])
 
 
 # Killed at every effect of a load that leaves rows out

@@ -1,4 +1,4 @@
-"""What the world sends in as a source: read as written, or that row set aside, or the file refused with its place."""
+"""What the world sends in as a source: read as written, or that row quarantined, or the file refused with its place."""
 
 from pathlib import Path
 

@@ -23,16 +23,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_serve import SECRET, post, receiver, row, signed
 
-from cli.http_server import SECONDS, Connections, Phase, server
-from cli.measuring import Meters
-from cli.readiness import Lookout
-from cli.receiver import Limits, Receiver, application
 from rowtide.intake.doors import Doors
 from rowtide.intake.heads import check_body_to_come, check_sender
-from rowtide.intake.inbox import Inbox
 from rowtide.intake.messages import Refused
 from rowtide.intake.signatures import read_secrets
 from rowtide.ledger.ledger import Ledger
+from rowtide.stages.extract.inbox import Inbox
+from webhooks.http_server import SECONDS, Connections, Phase, server
+from webhooks.prometheus import Meters
+from webhooks.readiness import Lookout
+from webhooks.receiver import Limits, Receiver, application
 
 ROW = orjson.dumps(row(1))
 END = b"\r\n\r\n"

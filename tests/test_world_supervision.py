@@ -7,11 +7,11 @@ import threading
 import pytest
 from conftest import NOW, make_run, wait_until
 
-from cli.announcing import Announcer
-from cli.measuring import Meters
-from rowtide.ledger import ledger_leases
+from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.supervision import Background, supervise, supervise_thread
+from webhooks.announcer import Announcer
+from webhooks.prometheus import Meters
 
 
 def rename(ledger: Ledger, before: str, after: str) -> None:

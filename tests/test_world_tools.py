@@ -23,21 +23,23 @@ from cli.show import tell
 from rowtide.agent.agent import CallTools, RowAt, ToolUse
 from rowtide.agent.checks import ToolOutput, ungrounded
 from rowtide.agent.results import Replied, parse_line
-from rowtide.compact import compact_json, read_json
 from rowtide.errors import UserMistake
 from rowtide.job.job import GroundingSpec, ToolServerSpec
-from rowtide.ledger import ledger_lanes, ledger_rows, ledger_turns
+from rowtide.job.wire_names import WIRE_CHARS, server_of, wire_name, wire_name_of
+from rowtide.json_bytes import compact_json, read_json
+from rowtide.ledger import lanes as ledger_lanes
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.ledger import Ledger, Run, find_run, timestamp
-from rowtide.ledger.ledger_calls import remember
-from rowtide.ledger.ledger_rows import Remark
-from rowtide.ledger.ledger_story import story, summary
-from rowtide.ledger.ledger_turns import Reply, ToolRecord, record_tools
+from rowtide.ledger.read.history import row_history, summary
+from rowtide.ledger.rows import MoveReason
+from rowtide.ledger.tool_calls import remember
+from rowtide.ledger.turns import Reply, ToolRecord, record_tools
 from rowtide.report.summary import funnel
-from rowtide.tools.calling import call_tools
+from rowtide.stages.follow_up.tool_calls import call_tools
+from rowtide.stages.run_context import RunContext
 from rowtide.tools.tool_results import as_text
 from rowtide.tools.tools import ToolPool
-from rowtide.tools.wire_names import WIRE_CHARS, server_of, wire_name, wire_name_of
-from rowtide.work import Work
 
 SERVERS = Path(__file__).parent / "servers"
 WIRE = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -431,7 +433,7 @@ class Desk:
             (RowAt(row_no, f"key-{row_no}", 0, self.turn, 0, 0, 0, 0, 0), CallTools([ToolUse("t1", name, {})]))
             for row_no in row_nos
         ]
-        heard = await call_tools(cast(Work, self), self.pool, page, clock=lambda: self.now)
+        heard = await call_tools(cast(RunContext, self), self.pool, page, clock=lambda: self.now)
         with self.ledger.page() as tx:
             record_tools(tx, heard.records)
             remember(tx, self.run, heard.outputs, asked_at=heard.asked_at)
@@ -518,10 +520,10 @@ async def test_what_was_kept_before_the_pattern_called_it_an_error_is_not_used(
     rows = make_rows(sqlite_ledger, at.run, 1)
     async with at.pool:
         await at.ask(rows)
-    mended = script(
+    edited = script(
         tmp_path, [tool("find")], answers={"find": result(content("Berlin"))}, remember=True, error_if="^Database"
     )
-    async with pool_of(s=mended) as at.pool:
+    async with pool_of(s=edited) as at.pool:
         assert [each.output for each in await at.ask(rows)] == ["Berlin"]
 
 
@@ -554,7 +556,7 @@ def test_show_tells_how_a_live_row_went_and_which_call_ended_it(sqlite_ledger: L
     """A call that was one too many was shown nowhere, and each live turn as sent with "batch None" as the run began."""
     (row_no,) = tell_of_a_loop(sqlite_ledger)
     with sqlite_ledger.view() as tx:
-        lines = tell(story(tx, "key-1"), width=400)
+        lines = tell(row_history(tx, "key-1"), width=400)
     told = "\n".join(lines)
     assert row_no
     assert "None" not in told
@@ -601,5 +603,5 @@ def tell_of_a_loop(ledger: Ledger) -> list[int]:
                     ],
                 )
                 ledger_rows.go_on(tx, {row_no: 2})
-        ledger_rows.quarantine(tx, [Remark(row_no, 2, "loop", "s__find was called 2 times")], now=NOW)
+        ledger_rows.quarantine(tx, [MoveReason(row_no, 2, "loop", "s__find was called 2 times")], now=NOW)
     return rows

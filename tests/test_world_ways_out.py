@@ -12,7 +12,8 @@ import pytest
 from conftest import NOW, answers_of, ask_ledger, make_job, make_rows, make_run
 from outside import Done, rowtide
 
-from rowtide.ledger import ledger_purge, ledger_rows
+from rowtide.ledger import purge as ledger_purge
+from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
 
 ROWS = 12

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from batchwizard.cli import app
 
-from benchmarks.peers.same_work import Work, asked, done
+from benchmarks.peers.same_work import RunContext, asked, done
 from benchmarks.used import cpu_seconds
 
 SCHEMA = {
@@ -23,17 +23,17 @@ SCHEMA = {
 }
 
 
-def run(work: Work) -> list[str]:
-    source, results = work.home / "rows.jsonl", work.home / "results"
+def run(context: RunContext) -> list[str]:
+    source, results = context.home / "rows.jsonl", context.home / "results"
     shared = {
-        "model": work.model,
+        "model": context.model,
         "max_tokens": 4096,
-        "system": work.system,
+        "system": context.system,
         "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
     }
     with source.open("w") as out:
-        for row in work.rows:
-            params = {**shared, "messages": [{"role": "user", "content": work.message(row)}]}
+        for row in context.rows:
+            params = {**shared, "messages": [{"role": "user", "content": context.message(row)}]}
             out.write(json.dumps({"custom_id": row["id"], "params": params}) + "\n")
     words = ["process", str(source), "--provider", "anthropic", "--check-interval", "1"]
     sys.argv[1:] = [*words, "--output-directory", str(results)]

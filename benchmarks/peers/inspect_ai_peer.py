@@ -10,7 +10,7 @@ from inspect_ai.tool import Tool, tool
 from inspect_ai.util import json_schema
 
 from benchmarks.peers.answers import Desk, Sorted
-from benchmarks.peers.same_work import Work, asked, done
+from benchmarks.peers.same_work import RunContext, asked, done
 from benchmarks.peers.same_work import find_desk as desk_of
 from benchmarks.used import cpu_seconds
 
@@ -30,23 +30,23 @@ def find_desk() -> Tool:
     return execute
 
 
-def run(work: Work) -> list[str]:
-    answer = Desk if work.has_tool else Sorted
-    solvers = [system_message(work.system), *([use_tools(find_desk())] if work.has_tool else []), generate()]
+def run(context: RunContext) -> list[str]:
+    answer = Desk if context.has_tool else Sorted
+    solvers = [system_message(context.system), *([use_tools(find_desk())] if context.has_tool else []), generate()]
     config = GenerateConfig(
         batch=BatchConfig(size=MOST, send_delay=2, tick=0.5),
         max_connections=MOST,
         max_tokens=4096,
         response_schema=ResponseSchema(name="answer", json_schema=json_schema(answer)),
     )
-    samples = [Sample(input=work.message(row), id=row["id"]) for row in work.rows]
+    samples = [Sample(input=context.message(row), id=row["id"]) for row in context.rows]
     (log,) = eval(
         Task(dataset=MemoryDataset(samples), solver=solvers, config=config),
-        model=f"anthropic/{work.model}",
+        model=f"anthropic/{context.model}",
         model_base_url=os.environ["ANTHROPIC_BASE_URL"],
         max_samples=MOST,
         display="none",
-        log_dir=str(work.home / "logs"),
+        log_dir=str(context.home / "logs"),
         score=False,
     )
     assert log.status == "success", log.error

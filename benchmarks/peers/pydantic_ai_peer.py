@@ -9,7 +9,7 @@ from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.capabilities import BatchModelRequests
 
 from benchmarks.peers import answers
-from benchmarks.peers.same_work import Work, asked, done, find_desk
+from benchmarks.peers.same_work import RunContext, asked, done, find_desk
 from benchmarks.used import cpu_seconds
 
 WAIT = timedelta(seconds=2)  # by default 30: it is idle meanwhile
@@ -19,18 +19,18 @@ class Sorted(answers.Sorted):
     topic: Literal["billing", "delivery", "product"]
 
 
-async def run(work: Work) -> list[BaseModel]:
+async def run(context: RunContext) -> list[BaseModel]:
     batching = BatchModelRequests(max_requests=100_000, max_wait=WAIT, poll_interval=timedelta(seconds=0.5))
     agent = Agent(
-        f"anthropic:{work.model}",
-        system_prompt=work.system,
-        output_type=NativeOutput(answers.Desk if work.has_tool else Sorted),
-        tools=[find_desk] if work.has_tool else [],
+        f"anthropic:{context.model}",
+        system_prompt=context.system,
+        output_type=NativeOutput(answers.Desk if context.has_tool else Sorted),
+        tools=[find_desk] if context.has_tool else [],
         capabilities=[batching],
         retries=2,
     )
     async with batching:
-        found = await asyncio.gather(*(agent.run(work.message(row)) for row in work.rows), return_exceptions=True)
+        found = await asyncio.gather(*(agent.run(context.message(row)) for row in context.rows), return_exceptions=True)
     return [each.output for each in found if not isinstance(each, BaseException)]
 
 

@@ -17,7 +17,7 @@ FOLDERS = {"one-turn": "one_turn", "one-trip": "one_trip"}
 
 
 @dataclass(frozen=True)
-class Work:
+class RunContext:
     """One kind of work, asked for as `WORK MODEL SOURCE HOME`."""
 
     kind: str
@@ -36,12 +36,12 @@ class Work:
         return "\n".join(f"{name}: {row[name]}" for name in fields)
 
 
-def asked() -> Work:
+def asked() -> RunContext:
     """The work this process was given."""
     kind, model, source, home = sys.argv[1:]
     rows = list(rows_of(Path(source)))
     system = (JOBS / FOLDERS[kind] / "prompt.md").read_text().partition("\n---\n")[0]
-    return Work(kind, model, rows, Path(home), system)
+    return RunContext(kind, model, rows, Path(home), system)
 
 
 def find_desk(region_code: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from rowtide.agent.policies import STOPS, Do, policy_of
 from rowtide.job.job import JobSpec
 from rowtide.job.job_code import JobCodeFailure
-from rowtide.ladder.pricing import MICRO
+from rowtide.tiers.pricing import MICRO
 
 Blocks = list[dict[str, Any]]
 
@@ -68,7 +68,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The answer, as JSON, passed all but the second look: have another model take it."""
+    """The answer, as JSON, passed all but the self-check: have another model take it."""
 
     content: bytes
 
@@ -82,7 +82,7 @@ class Correct:
 
 
 @dataclass(frozen=True, slots=True)
-class Lengthen:
+class ExtendMaxTokens:
     """The reply was cut: forget it and ask again, with room for twice as much."""
 
     reason: str
@@ -115,7 +115,7 @@ class GiveUp:
     """What the job's own code did, where that is why."""
 
 
-Move = CallTools | Answer | Check | Correct | Lengthen | Escalate | Restart | GiveUp
+Move = CallTools | Answer | Check | Correct | ExtendMaxTokens | Escalate | Restart | GiveUp
 
 
 class Verdict(NamedTuple):
@@ -144,7 +144,7 @@ def next_move(
 
 
 def after_check(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
-    """Decide what follows the second look at an answer: `verdict` holds the answer and what was found wrong with it."""
+    """Decide what follows the self-check of an answer: `verdict` holds the answer and what was found wrong with it."""
     move = _after_answer(job, row, verdict)
     if isinstance(move, Answer | GiveUp):
         return move
@@ -190,13 +190,13 @@ def _move(job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Jud
             return _after_tools(job, row, calls, times_made)
         case Do.RUN_TOOLS:
             kinds = ", ".join(sorted({str(block.get("type")) for block in blocks})) or "nothing"
-            return _climb(job, row, "unknown_block", f"the model waits for a tool, but said only {kinds}")
+            return _escalate(job, row, "unknown_block", f"the model waits for a tool, but said only {kinds}")
         case Do.GO_ON:
             return _after_tools(job, row, [], times_made)
-        case Do.LENGTHEN if row.longer < LENGTHENINGS and not _out_of_turns(job, row):
-            return Lengthen(policy.reason, f"the reply was cut at {room(job, row):,} tokens")
+        case Do.EXTEND_MAX_TOKENS if row.longer < LENGTHENINGS and not _out_of_turns(job, row):
+            return ExtendMaxTokens(policy.reason, f"the reply was cut at {room(job, row):,} tokens")
         case _:
-            return _climb(job, row, policy.reason, f"stop_reason {stop_reason!r}: {policy.why}")
+            return _escalate(job, row, policy.reason, f"stop_reason {stop_reason!r}: {policy.why}")
 
 
 def room(job: JobSpec, row: RowAt) -> int:
@@ -206,7 +206,7 @@ def room(job: JobSpec, row: RowAt) -> int:
 
 def after_gate(job: JobSpec, row: RowAt, failures: list[str]) -> Escalate | GiveUp:
     """Decide what follows an answer that the answers gate refused."""
-    move = _climb(job, row, "gate_failed", "; ".join(failures))
+    move = _escalate(job, row, "gate_failed", "; ".join(failures))
     return move if isinstance(move, GiveUp) else _at_its_limit(job, row) or move
 
 
@@ -217,13 +217,13 @@ def text_of(blocks: Blocks) -> str:
 
 def _after_tools(job: JobSpec, row: RowAt, calls: list[ToolUse], times_made: TimesMade) -> Move:
     if _out_of_turns(job, row):
-        return _climb(job, row, "turn_limit", f"{row.turns_here} turns without an answer")
+        return _escalate(job, row, "turn_limit", f"{row.turns_here} turns without an answer")
     if row.tool_calls + len(calls) > job.limits.tool_calls:
-        return _climb(job, row, "tool_call_limit", f"asked for more than {job.limits.tool_calls} tool calls")
+        return _escalate(job, row, "tool_call_limit", f"asked for more than {job.limits.tool_calls} tool calls")
     for number, call in enumerate(calls):
         here = sum((call.tool, call.arguments) == (each.tool, each.arguments) for each in calls[:number])
         if (times := times_made(call) + here) >= job.limits.repeats:
-            return _climb(job, row, "loop", f"{call.tool} was called {times} times with the same arguments")
+            return _escalate(job, row, "loop", f"{call.tool} was called {times} times with the same arguments")
     return CallTools(calls)
 
 
@@ -233,12 +233,12 @@ def _after_answer(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
     if not verdict.problems:
         return Answer(verdict.content)
     if row.corrections >= job.checks.corrections or _out_of_turns(job, row):
-        return _climb(job, row, "not_verified", "; ".join(verdict.problems))
+        return _escalate(job, row, "not_verified", "; ".join(verdict.problems))
     told = "\n".join(["Your answer was not accepted:", *(f"- {each}" for each in verdict.problems)])
     return Correct("not_verified", told + "\nMend exactly this and answer again, in full.")
 
 
-def _climb(job: JobSpec, row: RowAt, reason: str, detail: str) -> Escalate | GiveUp:
+def _escalate(job: JobSpec, row: RowAt, reason: str, detail: str) -> Escalate | GiveUp:
     if row.tier + 1 < len(job.tiers):
         return Escalate(reason, detail)
     return GiveUp(reason, detail)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from rowtide.agent.agent import Verdict
-from rowtide.agent.grounding import Claim, claims_in, heard_in, stands
+from rowtide.agent.grounding import Claim, claims_in, stands, values_in
 from rowtide.job.answer_values import alterations, kept, read_back
 from rowtide.job.job import GroundingSpec
 from rowtide.job.job_code import JobCodeFailure, JobCodeRaised, plain, run_job_code
@@ -124,7 +124,7 @@ def ungrounded(claimed: BaseModel, grounding: Sequence[GroundingSpec], outputs: 
     for rule in grounding:
         claims = list(claims_in(getattr(claimed, rule.field)))
         said = [output for output in outputs if rule.tool == output.tool or fnmatchcase(output.tool, rule.tool)]
-        heard = [heard_in(output.text) for output in said if not output.is_error] if claims else []
+        heard = [values_in(output.text) for output in said if not output.is_error] if claims else []
         problems += [
             _ungrounded(rule, claim, said) for claim in claims if not any(stands(claim, each) for each in heard)
         ]

@@ -49,7 +49,7 @@ class Written(str):
 AS_WRITTEN = json.JSONDecoder(parse_float=Written, parse_int=Written, parse_constant=Written)
 
 
-def heard_in(output: str) -> Heard:
+def values_in(output: str) -> Heard:
     """The values in what a tool said."""
     heard = Heard([], [], [])
     if output.endswith(" shown]"):

@@ -13,11 +13,11 @@ class Do(StrEnum):
     JUDGE = "judge the answer"
     RUN_TOOLS = "run the tools, ask again"
     GO_ON = "ask again, with what was said so far"
-    LENGTHEN = "ask once more with room for twice as much, then go one tier up"
-    CLIMB = "go one tier up; on the last one, quarantine"
+    EXTEND_MAX_TOKENS = "ask once more with room for twice as much, then go one tier up"
+    ESCALATE = "go one tier up; on the last one, quarantine"
     SEND_AGAIN = "send again, at most `limits.bounces` times; then quarantine"
     RECALL = "send again when the run goes on; it is not counted against the row"
-    SET_ASIDE = "quarantine"
+    QUARANTINE = "quarantine"
     STOP_RUN = "stop the run, resumable; no row is the worse for it"
     ASK_PERSON = "hold, with the money at stake, for `rowtide settle`"
 
@@ -36,10 +36,10 @@ STOPS: dict[str | None, Policy] = {
     "stop_sequence": Policy(Do.JUDGE, "answered", "the model is done"),
     "tool_use": Policy(Do.RUN_TOOLS, "tools", "the model waits for its tools"),
     "pause_turn": Policy(Do.GO_ON, "paused", "the API paused a long turn of its own tools"),
-    "max_tokens": Policy(Do.LENGTHEN, "truncated", "the reply was cut; a cut tool call is never run"),
-    "refusal": Policy(Do.CLIMB, "refused", "another model may not decline"),
-    "model_context_window_exceeded": Policy(Do.CLIMB, "context_full", "a fresh conversation is shorter"),
-    None: Policy(Do.CLIMB, "unknown_stop", "the model stopped for a reason Rowtide does not know"),
+    "max_tokens": Policy(Do.EXTEND_MAX_TOKENS, "truncated", "the reply was cut; a cut tool call is never run"),
+    "refusal": Policy(Do.ESCALATE, "refused", "another model may not decline"),
+    "model_context_window_exceeded": Policy(Do.ESCALATE, "context_full", "a fresh conversation is shorter"),
+    None: Policy(Do.ESCALATE, "unknown_stop", "the model stopped for a reason Rowtide does not know"),
 }
 
 # The type of an errored request's error. It is not billed.
@@ -48,8 +48,8 @@ ERRORS: dict[str | None, Policy] = {
     "overloaded_error": Policy(Do.SEND_AGAIN, "overloaded_error", "the API's own fault"),
     "rate_limit_error": Policy(Do.SEND_AGAIN, "rate_limit_error", "there was no room for it"),
     "timeout_error": Policy(Do.SEND_AGAIN, "timeout_error", "the API's own fault"),
-    "invalid_request_error": Policy(Do.SET_ASIDE, "rejected", "no repetition mends this request"),
-    "request_too_large": Policy(Do.SET_ASIDE, "rejected", "no repetition mends this request"),
+    "invalid_request_error": Policy(Do.QUARANTINE, "rejected", "no repetition mends this request"),
+    "request_too_large": Policy(Do.QUARANTINE, "rejected", "no repetition mends this request"),
     "not_found_error": Policy(Do.STOP_RUN, "not_found", "no such model, and no alternative to stand in for it"),
     "permission_error": Policy(Do.STOP_RUN, "forbidden", "this key may not do it: every row would meet it"),
     "authentication_error": Policy(Do.STOP_RUN, "unauthenticated", "the key was refused: every row would meet it"),
@@ -57,7 +57,7 @@ ERRORS: dict[str | None, Policy] = {
     None: Policy(Do.SEND_AGAIN, "unknown_error", "an error Rowtide does not know may be gone next time"),
 }
 
-BLOCKED = Policy(Do.CLIMB, "refused", "the API blocked what the model wrote: another model may write it")
+BLOCKED = Policy(Do.ESCALATE, "refused", "the API blocked what the model wrote: another model may write it")
 BLOCKED_WORDS = "blocked by content filtering policy"  # comes as invalid_request_error (anthropics/claude-code#58367)
 
 # What else the API may say of a request, or leave unsaid.

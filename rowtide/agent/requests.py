@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import orjson
 
 from rowtide.agent.policies import STOPS, Do, policy_of
-from rowtide.compact import compact_json, read_json
 from rowtide.errors import UserMistake
 from rowtide.job.job import LimitsSpec
-from rowtide.ladder.catalogue import Model
+from rowtide.json_bytes import compact_json, read_json
+from rowtide.tiers.catalogue import Model
 from rowtide.tools.tool_rules import fenced
 
 BYTES_PER_TOKEN = 4
@@ -183,7 +183,7 @@ def messages(
     """
     spoken = [*_rolling(earlier), _told(first)]
     for said in talk:
-        if policy_of(STOPS, said.stop_reason).do is Do.LENGTHEN:
+        if policy_of(STOPS, said.stop_reason).do is Do.EXTEND_MAX_TOKENS:
             continue  # a reply that was cut is asked for again as if it had never been
         content = said.content if said.model == speaker else _without_thoughts(said.content)
         content = _takeable(content, {each.call_id for each in said.heard})

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from rowtide.agent.policies import RESULTS, Policy, policy_of, policy_of_error
-from rowtide.compact import compact_json, read_json
-from rowtide.ladder.pricing import Usage, usage_from
+from rowtide.json_bytes import compact_json, read_json
 from rowtide.masking import masked
+from rowtide.tiers.pricing import Usage, usage_from
 
 LINE_BYTES = 32_000_000  # a longer result line is none: a reply has at most some hundred thousand tokens
 LONGEST_DETAIL = 2000  # characters of an error that are kept

@@ -1,4 +1,4 @@
-"""A second look at an answer, by a tier of the job's choice: what it is asked, and what its verdict means.
+"""A self-check of an answer, by a tier of the job's choice: what it is asked, and what its verdict means.
 
 It is a request of its own, in batches like any other: a rubric, the row, the answer. It sees neither the conversation
 nor the tools, so it cannot be talked round by them.
@@ -17,8 +17,8 @@ from rowtide.agent.requests import shared_part
 from rowtide.job.job_code import JobCodeFailure, fill_template
 
 
-class SecondLook(BaseModel):
-    """What the second look comes to."""
+class SelfCheckVerdict(BaseModel):
+    """What the self-check comes to."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,7 +28,7 @@ class SecondLook(BaseModel):
 
 @dataclass(frozen=True)
 class Rubric:
-    """What the second look is told: a part all rows share, and a message for each."""
+    """What the self-check is told: a part all rows share, and a message for each."""
 
     instructions: str
     message: jinja2.Template
@@ -48,7 +48,7 @@ class Rubric:
 def verdict_of(words: str, answer: bytes) -> Verdict:
     """What a reply says of the answer. One that says nothing readable does not let it pass."""
     try:
-        look = SecondLook.model_validate(orjson.loads(words))
+        look = SelfCheckVerdict.model_validate(orjson.loads(words))
     except (ValueError, ValidationError):
-        return Verdict(answer, ["a second look at this answer came to no verdict; make it plain and complete"])
-    return Verdict(answer, [] if look.passes else [f"a second look found: {look.why[:1000]}"])
+        return Verdict(answer, ["a self-check at this answer came to no verdict; make it plain and complete"])
+    return Verdict(answer, [] if look.passes else [f"a self-check found: {look.why[:1000]}"])

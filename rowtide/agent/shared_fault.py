@@ -21,7 +21,7 @@ Group = tuple[int, int]  # the model that was asked, by its place, and the prefi
 
 
 class Failed(NamedTuple):
-    """A row that is about to be set aside for what the API said of it."""
+    """A row that is about to be quarantined for what the API said of it."""
 
     row_no: int
     about: Group

@@ -6,7 +6,7 @@ from typing import Any
 
 from rowtide.agent.account_refusals import refusal_of
 from rowtide.agent.results import Outcome
-from rowtide.lanes.pace import Allowance
+from rowtide.lanes.rate_limiter import Allowance
 
 NOT_SENT = 0  # in place of a status code: no connection, so nothing went out
 

@@ -34,9 +34,9 @@ from rowtide.api.api_outcomes import (
 )
 from rowtide.api.sealing import Body
 from rowtide.api.which_api import named
-from rowtide.compact import read_json
 from rowtide.errors import StoppedByWorld, UserMistake, WorldError
-from rowtide.lanes.pace import allowance_from
+from rowtide.json_bytes import read_json
+from rowtide.lanes.rate_limiter import allowance_from
 from rowtide.masking import masked
 from rowtide.tools.http_bounds import bounds
 

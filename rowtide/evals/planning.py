@@ -71,8 +71,8 @@ def rows_needed(
     """
     if margin + difference <= 0:
         return None
-    spread = max(share_that_differ - difference**2, 0.0)
-    asked = (critical(alpha) + critical(1 - power)) ** 2 * spread / (margin + difference) ** 2
+    distribution = max(share_that_differ - difference**2, 0.0)
+    asked = (critical(alpha) + critical(1 - power)) ** 2 * distribution / (margin + difference) ** 2
     return max(math.ceil(asked - 1e-9), least_rows(margin, alpha))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Generic, Protocol, TypeVar
 
-from rowtide.compact import compact_json
+from rowtide.json_bytes import compact_json
 
 PAGE_CALLS = 50
 PAGE_CHARACTERS = 60_000  # of arguments: they are shown whole, so that nothing is allowed unseen

@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 from pydantic.v1 import ValidationError as GXValidationError
 
-from rowtide import garbage
+from rowtide import gc_tuning
 from rowtide.errors import UserMistake, nearest
-from rowtide.gates.facts import facts_of, names_in, parameters_of
+from rowtide.gates.run_metrics import metrics_of, names_in, parameters_of
 from rowtide.job.yaml_file import read_text, read_yaml
 
 Gate = Literal["rows", "answers", "load"]
@@ -137,7 +137,7 @@ def great_expectations() -> ModuleType:
     import great_expectations  # noqa: PLC0415 # see above
 
     if is_new:
-        garbage.settle()  # a million objects that stay: the collector walked them all for every few pages
+        gc_tuning.settle()  # a million objects that stay: the collector walked them all for every few pages
     for name in ("great_expectations", "great_expectations.data_context.types.base"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it speaks of temporary folders
     logging.getLogger("great_expectations.render").setLevel(logging.CRITICAL)  # and of what a page is short of
@@ -183,7 +183,7 @@ def _expectation(gx: ModuleType, place: int, entry: Any, file: Path, text: str, 
 
 
 def _way(kind: str, kwargs: dict[str, Any], gate: Gate, *, is_map: bool) -> Way:
-    if {kwargs.get(key) for key in COLUMN_KEYS if isinstance(kwargs.get(key), str)} & set(facts_of(gate)):
+    if {kwargs.get(key) for key in COLUMN_KEYS if isinstance(kwargs.get(key), str)} & set(metrics_of(gate)):
         return "facts"
     if not is_map or kind in AMONG_ALL:
         return "whole"
@@ -193,14 +193,14 @@ def _way(kind: str, kwargs: dict[str, Any], gate: Gate, *, is_map: bool) -> Way:
 
 
 def _check_names(each: Expectation, gate: Gate, columns: Collection[str], file: Path, line: int | None) -> None:
-    known = facts_of(gate) if each.way == "facts" else columns
+    known = metrics_of(gate) if each.way == "facts" else columns
     named = {key: each.kwargs[key] for key in COLUMN_KEYS if key in each.kwargs}
     named |= {f"column_list.{n}": name for n, name in enumerate(each.kwargs.get("column_list", []))}
     for key, column in named.items():
         if column not in known:
             thing = {"rows": "the source"}.get(gate, "the answer")
             words = f"{thing} has no column {column!r}" if each.way != "facts" else f"{column!r} is no fact of the run"
-            meant = nearest(str(column), [*columns, *facts_of(gate)])
+            meant = nearest(str(column), [*columns, *metrics_of(gate)])
             raise UserMistake(words, file=file, line=line, key=key, meant=meant)
         if each.way == "facts" and column in columns:
             words = f"{column!r} is a fact of the run and a column of the answer; call the column something else"

@@ -1,4 +1,4 @@
-"""Which rows a run takes in, and which it sets aside at the door.
+"""Which rows a run takes in, and which it quarantines at the door.
 
 A row without a key, with a key already seen, too large, or unreadable is quarantined at once with its reason; the
 others are none the worse for it.

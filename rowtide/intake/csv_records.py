@@ -1,6 +1,6 @@
 """Records of a CSV file, as they are written. What quotes leave open is never guessed.
 
-A line whose quoting is wrong is set aside by itself where its last quote can close a cell. Where it cannot, nobody can
+A line whose quoting is wrong is quarantined by itself where its last quote can close a cell. Where it cannot, nobody can
 say where its record ends, and the file is refused with line and column.
 """
 
@@ -138,7 +138,7 @@ class Csv:
         return UserMistake(what, file=self._file, line=lines.number + 1)
 
     def _malformed(self, lines: "_Lines", words: str) -> BadRow:
-        """The row to set aside. Raises UserMistake where the record's end cannot be known."""
+        """The row to quarantined. Raises UserMistake where the record's end cannot be known."""
         place, what = (fault_of(lines.record, self.dialect) if self.dialect.quote else None) or (0, words)
         before = lines.record[:place]
         line = lines.began + before.count(self.dialect.newline)

@@ -29,7 +29,7 @@ VALUE_BYTES = 64  # what Python needs for a value, beside its length
 
 
 def read_parquet(file: Path, row_bytes: int) -> Iterator[tuple[int, SourceRow | BadRow]]:
-    """Every record, with about how many bytes it takes. A row that is longer than `row_bytes` is set aside.
+    """Every record, with about how many bytes it takes. A row that is longer than `row_bytes` is quarantined.
 
     Raises UserMistake for a file that is none, or that unpacks to far more than it is.
     """

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import orjson
 
-from rowtide.compact import compact_json
 from rowtide.intake.values import plain
+from rowtide.json_bytes import compact_json
 
 KEY_BYTES = 1024  # PostgreSQL's index takes 2,704 in all, and beside a loaded row's key stand its job and its sink
 

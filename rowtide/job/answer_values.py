@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from rowtide.compact import has_long_digits
 from rowtide.job.answer_fields import LIST_OF, answer_fields, is_by_alias
+from rowtide.json_bytes import has_long_digits
 
 LEAST, MOST = -(2**63), 2**63 - 1  # what every database and reader takes for an integer
 # Looked for in an answer's bytes at once, and rarely found.

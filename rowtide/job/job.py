@@ -188,7 +188,7 @@ class GroundingSpec(Spec):
 
 class SelfCheckSpec(Spec):
     tier: str
-    """Who takes the second look: a name from the model catalogue."""
+    """Who takes the self-check: a name from the model catalogue."""
     rubric: Path = Path("rubric.md")
     """What it is told: Jinja2, strict; the row's columns, `answer` as JSON, and its fields as `claimed.NAME`."""
 
@@ -199,7 +199,7 @@ class ChecksSpec(Spec):
     grounding: list[GroundingSpec] = []
     """Claims that must stand in the output of a tool the row called."""
     self_check: SelfCheckSpec | None = None
-    """A second look at every answer that passed the rest, in batches too; what fails it is corrected."""
+    """A self-check of every answer that passed the rest, in batches too; what fails it is corrected."""
 
 
 class SkillsSpec(Spec):
@@ -224,7 +224,7 @@ class StartSpec(Spec):
     when: str
     """An SQL condition over the row's columns, in DuckDB's words; text stays text: `TRY_CAST(price AS DOUBLE) > 9`."""
     tier: str | None = None
-    """The rung these rows start on; by default the lowest."""
+    """The tier these rows start on; by default the lowest."""
     effort: Effort | None = None
     """How hard the model thinks about them; by default what the model does unasked."""
     turns: Whole | None = Field(default=None, ge=1)
@@ -244,7 +244,7 @@ class EscalationSpec(Spec):
     quote: bool = True
     """Whether the next tier reads what tools told the one before, and why it failed."""
     yield_floor: Real = Field(default=0.05, ge=0, le=1)
-    """A tier that gets a smaller share of its rows accepted is skipped by those that climb."""
+    """A tier that gets a smaller share of its rows accepted is skipped by those that escalate."""
     yield_after: Whole = Field(default=50, ge=1)
     """How many rows of a run a tier must have had before its yield counts."""
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 import jinja2
 
 from rowtide.masking import masked
-from rowtide.words import shown
+from rowtide.text_format import shown
 
 SECONDS = 10  # that code of a job's may take for one row
 IDLE_TICKS = 5

@@ -27,7 +27,7 @@ from rowtide.job.on_call import is_web
 from rowtide.job.prompt import read_prompt
 from rowtide.job.skills import Skill, matching, read_skills
 from rowtide.job.versions import JobVersion, version_of
-from rowtide.tools.wire_names import server_in
+from rowtide.job.wire_names import server_in
 
 ANSWER_FILE = "answer.py"
 
@@ -50,7 +50,7 @@ class Job:
         return self.spec.job or self.folder.name
 
     def on_ladder(self, tiers: list[str]) -> "Job":
-        """The job with these rungs instead of its own."""
+        """The job with these tiers instead of its own."""
         return replace(self, spec=self.spec.model_copy(update={"tiers": tiers}))
 
     @property

@@ -1,1 +1,1 @@
-"""The models, what they cost, and climbing from one to the next."""
+"""The models, what they cost, and escalating from one to the next."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rowtide.job.job import Lane
-from rowtide.words import ago
+from rowtide.text_format import ago
 
 ONE_AT_A_TIME, ALL_AT_ONCE, WORTH_WATCHING = 5, 20, 100  # rows
 TAIL_SHARE = 0.02  # of a run: a larger tail costs more than the hour it saves

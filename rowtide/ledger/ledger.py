@@ -19,8 +19,8 @@ from sqlalchemy.exc import DBAPIError
 
 from rowtide.database_url import database_url
 from rowtide.errors import UserMistake, nearest
-from rowtide.ledger.ledger_engine import READS_ONLY, begun, engine_of, in_words, make_folder
-from rowtide.ledger.ledger_migrations import migrate, missing_migrations
+from rowtide.ledger.engine import READS_ONLY, begun, engine_of, in_words, make_folder
+from rowtide.ledger.migrations import migrate, missing_migrations
 
 ROWS_PER_RUN = 10_000_000_000  # row_no = run_no * this + the row's place in the source, from 1
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from rowtide.job.job_code import plain
-from rowtide.observing.happenings import logger
+from rowtide.observing.event_log import logger
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 8.0  # well below the length of a lease

@@ -7,11 +7,11 @@ from typing import Any
 from rowtide.escaping import NOTHING, Markdown, code, commands, named, shell_word, web_link
 from rowtide.job.on_call import is_web
 
-REASONS = 8  # of what was set aside: those with the most rows
+REASONS = 8  # of what was quarantined: those with the most rows
 
 
 def rows_command(run_id: str, reason: str) -> str:
-    """What prints the rows that were set aside for a reason."""
+    """What prints the rows that were quarantined for a reason."""
     return f"rowtide quarantine export {run_id} --reason {shell_word(reason)}"
 
 
@@ -31,7 +31,7 @@ def from_a_terminal(
         f"rowtide report {run_id}  # draws the report anew and says where it is",
     ]
     if examples:
-        lines.append(f"rowtide quarantine list {run_id}  # why rows were set aside, and what can be done")
+        lines.append(f"rowtide quarantine list {run_id}  # why rows were quarantined, and what can be done")
     for reason, row_key in list(examples.items())[:REASONS]:
         lines.append(f"{rows_command(run_id, reason)}  # the {found['reasons'][reason]:,} rows with this reason")
         lines.append(f"{show_command(run_id, row_key)}  # the story of one of them")

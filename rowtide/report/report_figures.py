@@ -4,12 +4,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from rowtide.ladder.pricing import MICRO
 from rowtide.report import charts
 from rowtide.report.charts import Figure
-from rowtide.words import shown, usd
+from rowtide.text_format import shown, usd
+from rowtide.tiers.pricing import MICRO
 
-Facts = Mapping[str, Any]
+RunMetrics = Mapping[str, Any]
 
 TOKENS = {
     "cache_read_tokens": ("read from cache", "var(--loaded)"),
@@ -25,14 +25,14 @@ BASELINES = {
 CALLS = {"made": "var(--api)", "remembered": "var(--loaded)", "failed": "var(--aside)"}
 ENDINGS = {
     "loaded": ("loaded rows", "var(--loaded)"),
-    "quarantined": ("rows set aside", "var(--aside)"),
+    "quarantined": ("rows quarantined", "var(--aside)"),
     "held": ("rows held", "var(--warm)"),
     "": ("rows on the way", "var(--api)"),
 }
 STEPS = {"read": "way", "asked": "way", "verified": "way", "loaded": "loaded", "waiting": "way"}
 
 
-def funnel(found: Facts, seen: Facts) -> Figure | None:
+def funnel(found: RunMetrics, seen: RunMetrics) -> Figure | None:
     """How many rows came how far."""
     if not (rows := found["rows"]):
         return None
@@ -41,7 +41,7 @@ def funnel(found: Facts, seen: Facts) -> Figure | None:
         "asked": seen["asked"],
         "verified": found["loaded"] + seen["over_time"][-1]["verified"],
         "loaded": found["loaded"],
-        "set aside": found["quarantined"],
+        "quarantined": found["quarantined"],
         "unchanged": found["unchanged"],
         "held": found["held"],
         "waiting": found["waiting"],
@@ -62,7 +62,7 @@ def funnel(found: Facts, seen: Facts) -> Figure | None:
     return Figure("How far the rows came", chart, ("", "rows", "of all"), table)
 
 
-def cost(found: Facts) -> Figure | None:
+def cost(found: RunMetrics) -> Figure | None:
     """Cost by tier, against what the same would have cost otherwise."""
     if not found["turns"]:
         return None
@@ -79,7 +79,7 @@ def cost(found: Facts) -> Figure | None:
     table = [
         (
             name,
-            *(f"{each[count]:,}" for count in ("turns", "in", "accepted", "climbed", "quarantined")),
+            *(f"{each[count]:,}" for count in ("turns", "in", "accepted", "escalated", "quarantined")),
             "" if each["yield"] is None else f"{each['yield']:.0%}",
             usd(each["cost_usd"]),
             "" if each["accepted_row_usd"] is None else usd(each["accepted_row_usd"]),
@@ -88,11 +88,11 @@ def cost(found: Facts) -> Figure | None:
     ]
     note = "The others are worked out from the tokens that were really used: read as often from the cache, or never."
     chart = charts.bars(told, colours=colours, title="US dollars by tier, and what it would have cost otherwise")
-    heads = ("", "replies", "rows", "accepted", "climbed", "set aside", "yield", "US$", "US$ a row accepted")
+    heads = ("", "replies", "rows", "accepted", "escalated", "quarantined", "yield", "US$", "US$ a row accepted")
     return Figure("Cost by tier, against the baselines", chart, heads, table, colours, note)
 
 
-def endings(found: Facts, seen: Facts) -> Figure | None:
+def endings(found: RunMetrics, seen: RunMetrics) -> Figure | None:
     """What the money went into, by how the rows ended."""
     amounts: defaultdict[str, float] = defaultdict(float)
     for state, micro in seen["spent"].items():
@@ -119,7 +119,7 @@ def endings(found: Facts, seen: Facts) -> Figure | None:
     return Figure("What the money went into", chart, ("", "US$", "rows", "US$ a row"), table)
 
 
-def tokens(seen: Facts) -> Figure | None:
+def tokens(seen: RunMetrics) -> Figure | None:
     """What was read and written, turn by turn, and how much of it came from the cache."""
     by_turn: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for each in seen["turns"]:
@@ -147,7 +147,7 @@ def tokens(seen: Facts) -> Figure | None:
     return Figure("Tokens, turn by turn", chart, heads, table, dict(TOKENS.values()), note)
 
 
-def tools(seen: Facts) -> Figure | None:
+def tools(seen: RunMetrics) -> Figure | None:
     """What was asked of the tools, how often that failed, and how long it took."""
     if not seen["tools"]:
         return None
@@ -172,7 +172,7 @@ def tools(seen: Facts) -> Figure | None:
     return Figure("Tool calls", chart, heads, table, CALLS, note)
 
 
-def golden(seen: Facts) -> Figure | None:
+def golden(seen: RunMetrics) -> Figure | None:
     """How many of the rows whose answer is known came out right."""
     if not (known := seen["golden"]) or not known["fields"]:
         return None
@@ -191,7 +191,7 @@ def golden(seen: Facts) -> Figure | None:
     ]
     note = (
         f"{known['rows']:,} rows of this run stand in golden.jsonl; {known['verified']:,} of them were verified and "
-        f"are judged here, {known['set_aside']:,} were set aside."
+        f"are judged here, {known['set_aside']:,} were quarantined."
     )
     chart = charts.intervals(told, title="Share of golden rows that came out right, with its 95 % interval")
     return Figure("Accuracy on golden rows", chart, ("field", "right", "share", "95 % interval"), table, note=note)

@@ -16,7 +16,7 @@ from rowtide.escaping import html
 from rowtide.report import report_figures as figures
 from rowtide.report import report_times as times
 from rowtide.report.report_words import asks, cost_line, headline, standing, warnings
-from rowtide.words import shown, took, usd
+from rowtide.text_format import shown, took, usd
 
 MOVES = {
     "bounce": "sent back by the API",
@@ -25,13 +25,13 @@ MOVES = {
     "escalate": "sent one tier up",
     "hold": "held for a person",
     "recall": "asked again",
-    "quarantine": "set aside",
+    "quarantine": "quarantined",
 }
 
-Facts = Mapping[str, Any]
+RunMetrics = Mapping[str, Any]
 
 
-def page(found: Facts, seen: Facts, *, gates: Sequence[Mapping[str, str]] = (), now: datetime) -> str:
+def page(found: RunMetrics, seen: RunMetrics, *, gates: Sequence[Mapping[str, str]] = (), now: datetime) -> str:
     """The page. `found` is the run's summary, `seen` its picture, `gates` what each gate said and where that stands."""
     drawn = {
         "funnel": figures.funnel(found, seen),

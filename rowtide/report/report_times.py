@@ -7,13 +7,13 @@ from typing import Any
 from rowtide.report import charts
 from rowtide.report.charts import Figure
 
-Facts = Mapping[str, Any]
+RunMetrics = Mapping[str, Any]
 
 PLACES = {
     "loaded": ("loaded", "var(--loaded)"),
     "verified": ("verified, not yet loaded", "var(--verified)"),
     "unchanged": ("unchanged", "var(--unchanged)"),
-    "set_aside": ("set aside", "var(--aside)"),
+    "set_aside": ("quarantined", "var(--aside)"),
     "at_api": ("in a batch at the API", "var(--api)"),
     "here": ("ready, being judged, or in live calls", "var(--here)"),
 }
@@ -27,7 +27,7 @@ PHASES = {
 }
 
 
-def over_time(seen: Facts) -> Figure | None:
+def over_time(seen: RunMetrics) -> Figure | None:
     """Where the rows were, from start to end."""
     points = [*seen["over_time"], _a_little_later(seen["over_time"])]
     used = {name: shown for name, shown in PLACES.items() if any(point[name] for point in points)}
@@ -55,7 +55,7 @@ def _a_little_later(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**points[-1], "at": (last + (last - first) / 30).isoformat()}
 
 
-def timeline(seen: Facts, *, now: datetime) -> Figure | None:
+def timeline(seen: RunMetrics, *, now: datetime) -> Figure | None:
     """What each batch did when."""
     batches, until = seen["batches"], seen["finished_at"] or now.isoformat()
     if not batches:
@@ -81,7 +81,7 @@ def timeline(seen: Facts, *, now: datetime) -> Figure | None:
     return Figure("Batches", chart, heads, table, colours, note)
 
 
-def _phases(batch: Facts, until: str) -> list[dict[str, Any]]:
+def _phases(batch: RunMetrics, until: str) -> list[dict[str, Any]]:
     kind = "" if batch["lane"] == "batch" else f" {batch['lane']}"
     name = f"{batch['batch_no']}{kind} · {batch['rows']:,} rows"
     posted, end = batch["posted_at"], batch["filed_at"] or until

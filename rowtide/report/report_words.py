@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rowtide.report.summary import decisions, poor_tiers, set_aside_before, stop_words
-from rowtide.words import shown, usd
+from rowtide.report.summary import decisions, poor_tiers, quarantined_before, stop_words
+from rowtide.text_format import shown, usd
 
 TOOLS_NAMED = 5
 MUCH = 0.2  # of the money, in rows that came to nothing
 
-Facts = Mapping[str, Any]
+RunMetrics = Mapping[str, Any]
 
 
-def standing(found: Facts, seen: Facts) -> str:
+def standing(found: RunMetrics, seen: RunMetrics) -> str:
     """One word for the run: done, held, stopped, going on, or idle when nobody works on it and it is not done."""
     if found["stopped"]:
         return "stopped"
@@ -31,12 +31,12 @@ STOPS = {
 }
 
 
-def name_of(found: Facts) -> str:
+def name_of(found: RunMetrics) -> str:
     """What a run is called in a list: why it stopped, if it did, and what came of its rows."""
     return f"{STOPS[found['stopped']]}: {headline(found)}" if found["stopped"] else headline(found)
 
 
-def headline(found: Facts) -> str:
+def headline(found: RunMetrics) -> str:
     """What came of the rows, in a sentence."""
     rows, loaded = found["rows"], found["loaded"]
     if not rows:
@@ -50,7 +50,7 @@ def headline(found: Facts) -> str:
     said += [
         f"{found[name]:,} {words}"
         for name, words in {
-            "quarantined": "set aside",
+            "quarantined": "quarantined",
             "held": "held for a person",
             "waiting": "not settled yet",
             "unchanged": "unchanged",
@@ -60,7 +60,7 @@ def headline(found: Facts) -> str:
     return ", ".join(said) + "."
 
 
-def cost_line(found: Facts) -> str:
+def cost_line(found: RunMetrics) -> str:
     """What it cost, and what that is of the same work done otherwise."""
     cost, baseline = found["cost_usd"], found["baseline_cost_usd"]
     if not found["turns"]:
@@ -73,7 +73,7 @@ def cost_line(found: Facts) -> str:
     return f"It cost {usd(cost)}{budget}{less}."
 
 
-def asks(found: Facts, seen: Facts) -> list[dict[str, str]]:
+def asks(found: RunMetrics, seen: RunMetrics) -> list[dict[str, str]]:
     """What waits for a person, most pressing first: what, why, and the command that deals with it."""
     run_id = found["run_id"]
     asked = [
@@ -110,7 +110,7 @@ def asks(found: Facts, seen: Facts) -> list[dict[str, str]]:
     return asked
 
 
-def warnings(found: Facts, seen: Facts) -> list[str]:
+def warnings(found: RunMetrics, seen: RunMetrics) -> list[str]:
     """What nobody must act on now, and somebody should know."""
     told = [*found["skips"], *found["cache"]["warnings"]]
     for each in found["outages"]:
@@ -118,7 +118,7 @@ def warnings(found: Facts, seen: Facts) -> list[str]:
         told.append(f"{each['model']} is out since {each['since'][:19]} ({each['why']}){instead}")
     aside, total = seen["spent"].get("quarantined", 0), sum(seen["spent"].values())
     if total and aside / total > MUCH:
-        told.append(f"{aside / total:.0%} of the money went into rows that were set aside")
+        told.append(f"{aside / total:.0%} of the money went into rows that were quarantined")
     failing = [(tool, each) for tool, each in found["tools"].items() if each["failed"] > 0.1 * each["calls"]]
     told += [
         f"{each['failed']:,} of {each['calls']:,} calls of {shown(tool, 60)} failed, such as: {each['example']}"
@@ -127,4 +127,4 @@ def warnings(found: Facts, seen: Facts) -> list[str]:
     told += [f"rows were sent again {count:,} times: {reason}" for reason, count in found["bounces"].items()]
     looked_for = [each for each in found["unsettled"] if not each["needs_a_person"]]
     told += [f"batch {each['batch']} is looked for at the API: {each['why']}" for each in looked_for]
-    return [*told, *(each.removeprefix("warning  ") for each in poor_tiers(found)), *set_aside_before(found)]
+    return [*told, *(each.removeprefix("warning  ") for each in poor_tiers(found)), *quarantined_before(found)]

@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from rowtide.agent.requests import IN_FULL
+from rowtide.agent.states import RunStop
 from rowtide.api.which_api import in_words
 from rowtide.errors import Stopped, StoppedByWorld
 from rowtide.escaping import NOTHING, Markdown, heading, markdown, markdown_page, markdown_table, one_line
-from rowtide.ledger.states import RunStop
-from rowtide.words import shown, shown_to_its_end, usd
+from rowtide.text_format import shown, shown_to_its_end, usd
 
 POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in the closing lines
 
@@ -16,7 +16,9 @@ POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in
 def as_text(found: Mapping[str, Any], *, results: str, ledger: str, said: Collection[str] = ()) -> str:
     """The last lines a person reads, each one line; of warnings those not `said` when it began."""
     lines = [*funnel(found), *money(found), *tiers(found), *cache(found, said), *ladder(found), *poor_tiers(found)]
-    lines += [f"gate     {gate}: {said}" for gate, said in gates(found).items()] + leave(found) + doubts(found)
+    lines += (
+        [f"gate     {gate}: {said}" for gate, said in gates(found).items()] + leave(found) + unconfirmed_batches(found)
+    )
     lines += on_call(found["owner"], found["runbook"])
     if found["made_up"]:
         lines.append(f"answers  made up by {in_words(found['api'], is_made_up=True)}: no model was asked")
@@ -59,9 +61,9 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
         f"{_remembered(found)} · {found['seconds']:,.1f} s",
     ]
     lines += lane(found) + versions(found)
-    lines += [f"set aside  {each}" for each in set_aside_before(found)]
+    lines += [f"quarantined  {each}" for each in quarantined_before(found)]
     if found["reasons"]:
-        lines.append("set aside  " + ", ".join(f"{count:,} {reason}" for reason, count in found["reasons"].items()))
+        lines.append("quarantined  " + ", ".join(f"{count:,} {reason}" for reason, count in found["reasons"].items()))
     lines += [
         f"tools    {each['failed']:,} of {each['calls']:,} calls of {tool} failed, such as: {each['example'][:120]}"
         for tool, each in found["tools"].items()
@@ -74,14 +76,14 @@ def funnel(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def set_aside_before(found: Mapping[str, Any]) -> list[str]:
+def quarantined_before(found: Mapping[str, Any]) -> list[str]:
     """Which of the unchanged rows were never verified, and how they can be."""
     return [
         f"{rows:,} of the {found['unchanged']:,} unchanged rows are in quarantine since run {run_id}, and were not "
         f"asked again: `rowtide quarantine list {run_id}` says why; `rowtide quarantine retry {run_id} --all`, then "
         f"`rowtide resume {run_id}`, asks them"
         if run_id
-        else f"{rows:,} of the {found['unchanged']:,} unchanged rows were set aside by an earlier run"
+        else f"{rows:,} of the {found['unchanged']:,} unchanged rows were quarantined by an earlier run"
         for run_id, rows in found["set_aside_in"].items()
     ]
 
@@ -141,7 +143,7 @@ def decisions(run_id: str) -> str:
     return f"rowtide approve {run_id} --gates, or rowtide reject {run_id}"
 
 
-def doubts(found: Mapping[str, Any]) -> list[str]:
+def unconfirmed_batches(found: Mapping[str, Any]) -> list[str]:
     """The batches that a person must settle, and how."""
     return [
         f"unsettled  batch {each['batch']} of {each['rows']:,} rows: {each['why']}; "
@@ -183,8 +185,8 @@ def stop_words(found: Mapping[str, Any]) -> str:
             f"never sent; {rest}; {resume} asks them again (limits.same_errors: 0 sets each aside instead)"
         )
     if why == RunStop.JOB_CODE:
-        mended = f"mend the job, then `rowtide amend {found['run_id']}` and {resume}"
-        return f"stopped: {found['stop_detail']}; {rest}; {mended}"
+        edited = f"mend the job, then `rowtide amend {found['run_id']}` and {resume}"
+        return f"stopped: {found['stop_detail']}; {rest}; {edited}"
     return f"stopped: {found['stop_detail'] or why}; {rest}; {resume} goes on"
 
 
@@ -195,7 +197,7 @@ def stop_error(found: Mapping[str, Any]) -> Stopped | StoppedByWorld:
 
 
 def money(found: Mapping[str, Any]) -> list[str]:
-    """What it cost, against what it might have: rowtide/ledger/ledger_costs.py says what is assumed."""
+    """What it cost, against what it might have: rowtide/ledger/read/costs.py says what is assumed."""
     if not found["turns"]:
         stake = found["at_stake_usd"]
         return [f"cost     $0, and up to ${stake:.4f} at stake" if stake else "cost     $0: nothing was paid for"]
@@ -209,7 +211,7 @@ def money(found: Mapping[str, Any]) -> list[str]:
 
 
 def tiers(found: Mapping[str, Any]) -> list[str]:
-    """How each rung of the ladder fared, and what an accepted row cost there."""
+    """How each tier of the ladder fared, and what an accepted row cost there."""
     longest = max((len(name) for name in found["tiers"]), default=0)
     return [f"tier     {name:<{longest}}  {_fared(each)}" for name, each in found["tiers"].items()]
 
@@ -217,7 +219,7 @@ def tiers(found: Mapping[str, Any]) -> list[str]:
 def _fared(tier: Mapping[str, Any]) -> str:
     if not tier["in"]:
         return f"{tier['turns']:,} turns · ${tier['cost_usd']:.4f}"
-    counts = {"accepted": tier["accepted"], "climbed": tier["climbed"], "set aside": tier["quarantined"]}
+    counts = {"accepted": tier["accepted"], "escalated": tier["escalated"], "quarantined": tier["quarantined"]}
     words = [f"{tier['in']:,} rows", *(f"{count:,} {name}" for name, count in counts.items() if count)]
     if tier["yield"] is not None:
         words.append(f"yield {tier['yield']:.0%}")
@@ -226,7 +228,7 @@ def _fared(tier: Mapping[str, Any]) -> str:
 
 
 def ladder(found: Mapping[str, Any]) -> list[str]:
-    """What went wrong with rungs and models."""
+    """What went wrong with tiers and models."""
     lines = [f"warning  {each}" for each in found["skips"]]
     for each in found["outages"]:
         instead = f": {each['instead']} stands in for it" if each["instead"] else ""
@@ -269,19 +271,19 @@ def as_markdown(found: Mapping[str, Any]) -> Markdown:
         markdown_table([name.replace("_", " ") for name in head], [counts], numbers=len(head)),
         *map(markdown, money(found)),
         _tier_table(found),
-        *map(markdown, [*cache(found), *ladder(found), *poor_tiers(found), *set_aside_before(found)]),
+        *map(markdown, [*cache(found), *ladder(found), *poor_tiers(found), *quarantined_before(found)]),
         markdown_table(["gate", "said"], judged.items()) if judged else NOTHING,
-        *map(markdown, [*leave(found), *doubts(found)]),
+        *map(markdown, [*leave(found), *unconfirmed_batches(found)]),
         markdown(stop_words(found) if found["stopped"] else ""),
-        markdown_table(["set aside because", "rows"], reasons.items(), numbers=1) if reasons else NOTHING,
+        markdown_table(["quarantined because", "rows"], reasons.items(), numbers=1) if reasons else NOTHING,
     )
 
 
 def _tier_table(found: Mapping[str, Any]) -> Markdown:
-    heads = ["tier", "rows", "accepted", "climbed", "set aside", "yield", "cost", "a row accepted"]
+    heads = ["tier", "rows", "accepted", "escalated", "quarantined", "yield", "cost", "a row accepted"]
     rows: list[list[str]] = []
     for name, each in found["tiers"].items():
-        counts = [f"{each[column]:,}" for column in ("in", "accepted", "climbed", "quarantined")]
+        counts = [f"{each[column]:,}" for column in ("in", "accepted", "escalated", "quarantined")]
         share = "" if each["yield"] is None else f"{each['yield']:.0%}"
         price = f"${each['accepted_row_usd']:.6f}" if each["accepted"] else ""
         rows.append([name, *counts, share, f"${each['cost_usd']:.4f}", price])

@@ -39,7 +39,7 @@ class Bin(Part):
     accepted: float
 
 
-class Rung(Part):
+class TierFit(Part):
     """One tier: the chance that it, or one below, gives an answer that is accepted."""
 
     tier: str
@@ -76,14 +76,14 @@ class Golden(Part):
 
 
 class Saving(Part):
-    """What starting where the model says saves, against starting every row on the lowest rung: shares of the cost."""
+    """What starting where the model says saves, against starting every row on the lowest tier: shares of the cost."""
 
     share: float
     low: float
     high: float
     micro_per_row: float
     started_higher: float
-    """The share of rows that would not have started on the lowest rung."""
+    """The share of rows that would not have started on the lowest tier."""
 
 
 class Router(Part):
@@ -95,13 +95,13 @@ class Router(Part):
     fitted_at: str
     runs: int
     rows: int
-    climbed: int
+    escalated: int
     quarantined: int
     tiers: list[str]
     vocabulary: Vocabulary
-    rungs: list[Rung]
+    tier_fits: list[TierFit]
     thresholds: list[float]
-    """For each rung but the highest, the least chance with which a row starts there."""
+    """For each tier but the highest, the least chance with which a row starts there."""
     golden: Golden
     saving: Saving
 
@@ -113,22 +113,22 @@ class Outcome:
     row_key: str
     accepted_at: int | None
     failed_at: int
-    """The highest rung that could not do it; -1 when none failed."""
+    """The highest tier that could not do it; -1 when none failed."""
     cost_micro: Mapping[int, int]
-    """What its turns cost on each rung it visited."""
+    """What its turns cost on each tier it visited."""
 
-    def stays_on(self, rung: int) -> bool | None:
+    def would_suffice(self, tier_fit: int) -> bool | None:
         """Whether it would have gone no higher, had it started there; None where nobody knows."""
-        if rung <= self.failed_at:
+        if tier_fit <= self.failed_at:
             return False
-        return True if self.accepted_at is not None and rung >= self.accepted_at else None
+        return True if self.accepted_at is not None and tier_fit >= self.accepted_at else None
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """Where a row starts, and why."""
 
-    rung: int
+    tier_fit: int
     chances: dict[str, float]
     why: list[str]
 
@@ -152,51 +152,51 @@ def fits(router: Router | None, tiers: Sequence[str]) -> bool:
 
 
 def estimate(router: Router, values: Values) -> Estimate:
-    """Where a row starts, and what of it spoke for and against the rung it would have started on otherwise."""
+    """Where a row starts, and what of it spoke for and against the tier it would have started on otherwise."""
     found = features_of(values, router.vocabulary)
-    chances = chances_of(router.rungs, found)
-    rung = first_rung(chances, router.thresholds)
+    chances = chances_of(router.tier_fits, found)
+    tier_fit = first_tier(chances, router.thresholds)
     named = {tier: round(chance, 4) for tier, chance in zip(router.tiers, chances, strict=True)}
-    return Estimate(rung, named, why(router.rungs[max(0, rung - 1)], found))
+    return Estimate(tier_fit, named, why(router.tier_fits[max(0, tier_fit - 1)], found))
 
 
-def chances_of(rungs: Sequence[Rung], found: Features) -> list[float]:
-    """For each rung, the chance that a row which starts there goes no higher."""
+def chances_of(tier_fits: Sequence[TierFit], found: Features) -> list[float]:
+    """For each tier, the chance that a row which starts there goes no higher."""
     chances: list[float] = []
-    for rung in rungs:
-        chances.append(max([chance(rung, found), *chances[-1:]]))
+    for tier_fit in tier_fits:
+        chances.append(max([chance(tier_fit, found), *chances[-1:]]))
     return chances
 
 
-def chance(rung: Rung, found: Features) -> float:
-    """The chance that the rung, by itself, says."""
-    score = rung.intercept + sum(_said(found, rung.weights).values())
-    return 1 / (1 + math.exp(min(700.0, rung.slope * score + rung.offset)))
+def chance(tier_fit: TierFit, found: Features) -> float:
+    """The chance that the tier, by itself, says."""
+    score = tier_fit.intercept + sum(_said(found, tier_fit.weights).values())
+    return 1 / (1 + math.exp(min(700.0, tier_fit.slope * score + tier_fit.offset)))
 
 
-def first_rung(chances: Sequence[float], thresholds: Sequence[float]) -> int:
-    """The lowest rung with chance enough; the highest when there is none."""
+def first_tier(chances: Sequence[float], thresholds: Sequence[float]) -> int:
+    """The lowest tier with chance enough; the highest when there is none."""
     return next((n for n, least in enumerate(thresholds) if chances[n] >= least), len(thresholds))
 
 
-def expected_micro(rungs: Sequence[Rung], chances: Sequence[float], start: int) -> float:
-    """What a row is expected to cost that starts on rung `start`, and climbs as far as it must."""
+def expected_micro(tier_fits: Sequence[TierFit], chances: Sequence[float], start: int) -> float:
+    """What a row is expected to cost that starts on tier `start`, and escalations as far as it must."""
     cost, reached = 0.0, 1.0
-    for rung, ends_here in list(zip(rungs, chances, strict=True))[start:]:
+    for tier_fit, ends_here in list(zip(tier_fits, chances, strict=True))[start:]:
         fails = 1 - ends_here
-        # Given that the row came so far: those that the rungs below would have ended are no longer among them.
-        cost += (reached - min(reached, fails)) * rung.accepted_micro + min(reached, fails) * rung.failed_micro
+        # Given that the row came so far: those that the tiers below would have ended are no longer among them.
+        cost += (reached - min(reached, fails)) * tier_fit.accepted_micro + min(reached, fails) * tier_fit.failed_micro
         reached = min(reached, fails)
     return cost
 
 
-def why(rung: Rung, found: Features) -> list[str]:
-    """The features that spoke most for and against the rung, strongest first, in words."""
-    said = sorted(_said(found, rung.weights).items(), key=lambda each: -abs(each[1] * rung.slope))
+def why(tier_fit: TierFit, found: Features) -> list[str]:
+    """The features that spoke most for and against the tier, strongest first, in words."""
+    said = sorted(_said(found, tier_fit.weights).items(), key=lambda each: -abs(each[1] * tier_fit.slope))
     return [
-        f"{'for' if weight * -rung.slope > 0 else 'against'} {rung.tier}: {_in_words(name, found, rung.weights[name])}"
+        f"{'for' if weight * -tier_fit.slope > 0 else 'against'} {tier_fit.tier}: {_in_words(name, found, tier_fit.weights[name])}"
         for name, weight in said[:SPOKE]
-        if abs(weight * rung.slope) >= LEAST_SAID
+        if abs(weight * tier_fit.slope) >= LEAST_SAID
     ]
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import StartSpec
 from rowtide.job.job_file import JOB_FILE, line_of
-from rowtide.ladder.catalogue import Model
+from rowtide.tiers.catalogue import Model
 
 Values = Mapping[str, object]
 
@@ -88,7 +88,7 @@ def compile_rules(start: Sequence[StartSpec], columns: Sequence[str] | None, fol
     return Rules(list(seen), f"SELECT CASE {cases} END FROM page")
 
 
-def rung_of(rule: StartSpec, number: int, tiers: Sequence[str], folder: Path) -> int:
+def tier_of(rule: StartSpec, number: int, tiers: Sequence[str], folder: Path) -> int:
     """Where on the ladder the rows of a rule (the first is 0) start. Raises UserMistake."""
     if rule.tier is None:
         return 0
@@ -99,9 +99,9 @@ def rung_of(rule: StartSpec, number: int, tiers: Sequence[str], folder: Path) ->
 
 
 def check_start(start: Sequence[StartSpec], models: Sequence[Model], columns: Sequence[str], folder: Path) -> None:
-    """Every rule must name a rung, an effort its model knows, and a condition over the columns. Raises UserMistake."""
+    """Every rule must name a tier, an effort its model knows, and a condition over the columns. Raises UserMistake."""
     for number, rule in enumerate(start):
-        model = models[rung_of(rule, number, [model.alias for model in models], folder)]
+        model = models[tier_of(rule, number, [model.alias for model in models], folder)]
         legal = model.efforts.legal
         if rule.effort is not None and rule.effort not in legal:
             words = f"{model.alias} does not know the effort {rule.effort!r}; it knows {', '.join(legal)}"

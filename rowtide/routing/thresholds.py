@@ -1,7 +1,7 @@
 """Where rows of which chance should start: the least expected cost with which golden rows come out right often enough.
 
 Thresholds are chosen by what rows are expected to cost. What they save is then measured by what rows did cost: from
-another rung, what they cost where they went that way, else what is expected of them there. Whether a golden row would
+another tier, what they cost where they went that way, else what is expected of them there. Whether a golden row would
 have come out right is what it did where it went that way; what nobody knows counts as wrong.
 """
 
@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta
 
-from rowtide.routing.difficulty import Golden, Outcome, Rung, Saving, expected_micro
+from rowtide.routing.difficulty import Golden, Outcome, Saving, TierFit, expected_micro
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Right = Mapping[int, bool]  # rung where an answer was accepted → whether it was right
+Right = Mapping[int, bool]  # tier where an answer was accepted → whether it was right
 
 STEPS = [step / 20 for step in range(20)] + [1.01]
-FINE_RUNGS = 3  # on a longer ladder all rungs share a threshold: there would be too many combinations
+FINE_STEPS = 3  # on a longer ladder all tiers share a threshold: there would be too many combinations
 CONFIDENCE = 0.95
 DEVIATIONS = 1.96  # either side of the mean, for 95%
 
@@ -36,21 +36,23 @@ class Choice:
 
 
 def choose(
-    rungs: Sequence[Rung], past: Sequence[Outcome], chances: Floats, right: Mapping[str, Right], target: float
+    tier_fits: Sequence[TierFit], past: Sequence[Outcome], chances: Floats, right: Mapping[str, Right], target: float
 ) -> Choice:
-    """Try every combination of thresholds on the rows of `past`, whose chances (row × rung) nobody learnt from them."""
+    """Try every combination of thresholds on the rows of `past`, whose chances (row × tier) nobody learnt from them."""
     chances = np.maximum.accumulate(chances, axis=1)
-    costs = np.array([_costs_from(each, rungs, row) for each, row in zip(past, chances, strict=True)])
+    costs = np.array([_costs_from(each, tier_fits, row) for each, row in zip(past, chances, strict=True)])
     tried = _tried(chances)
     golden_rows = {each.row_key: n for n, each in enumerate(past) if each.row_key in right}
-    evidence = np.array([[is_right(right[key], rung) for rung in range(len(rungs))] for key in golden_rows])
+    evidence = np.array([[is_right(right[key], tier_fit) for tier_fit in range(len(tier_fits))] for key in golden_rows])
     places = list(golden_rows.values())
     hits = [evidence[np.arange(len(places)), starts[places]] if places else np.zeros(0, bool) for _, starts in tried]
     # The bound must hold for whichever is chosen: those that differ share the chance of a mistake among them.
     confidence = 1 - (1 - CONFIDENCE) / len({each.tobytes() for each in hits})
     counts = [int(each.sum()) for each in hits]
     eligible, verdict = _eligible(counts, len(places), target, confidence)
-    expected = np.array([[expected_micro(rungs, row, n) for n in range(len(rungs))] for row in chances.tolist()])
+    expected = np.array(
+        [[expected_micro(tier_fits, row, n) for n in range(len(tier_fits))] for row in chances.tolist()]
+    )
     best = _cheapest(expected, costs, [starts for _, starts in tried], eligible)
     thresholds, starts = tried[best]
     bound = lower_bound(counts[best], len(places), confidence)
@@ -65,7 +67,7 @@ def is_right(seen: Right, start: int) -> bool:
 
     By the answer accepted there or above it; or, where there was none, by a right one from below.
     """
-    above = [rung for rung in seen if rung >= start]
+    above = [tier_fit for tier_fit in seen if tier_fit >= start]
     return seen[min(above)] if above else any(seen.values())
 
 
@@ -75,7 +77,7 @@ def lower_bound(right: int, rows: int, confidence: float) -> float:
 
 
 def saving(costs: Floats, starts: Ints) -> Saving:
-    """What is saved against starting all rows on the lowest rung, and between what for 95 in 100 such histories."""
+    """What is saved against starting all rows on the lowest tier, and between what for 95 in 100 such histories."""
     lowest, here = costs[:, 0], costs[np.arange(len(costs)), starts]
     usual = max(float(lowest.mean()), 1e-9)
     share = float(here.mean()) / usual
@@ -103,27 +105,27 @@ def _tried(chances: Floats) -> list[tuple[list[float], Ints]]:
     return [([0.0] * (chances.shape[1] - 1), tried[0][1]), *tried[1:]]
 
 
-def _grid(rungs: int) -> Iterator[list[float]]:
-    if rungs <= FINE_RUNGS:
-        yield from (list(each) for each in product(STEPS, repeat=rungs - 1))
+def _grid(tier_fits: int) -> Iterator[list[float]]:
+    if tier_fits <= FINE_STEPS:
+        yield from (list(each) for each in product(STEPS, repeat=tier_fits - 1))
     else:
-        yield from ([step] * (rungs - 1) for step in STEPS)
+        yield from ([step] * (tier_fits - 1) for step in STEPS)
 
 
-def _costs_from(past: Outcome, rungs: Sequence[Rung], chances: Floats) -> list[float]:
-    return [_cost_from(past, rungs, chances, start) for start in range(len(rungs))]
+def _costs_from(past: Outcome, tier_fits: Sequence[TierFit], chances: Floats) -> list[float]:
+    return [_cost_from(past, tier_fits, chances, start) for start in range(len(tier_fits))]
 
 
-def _cost_from(past: Outcome, rungs: Sequence[Rung], chances: Floats, start: int) -> float:
-    above = sum(cost for rung, cost in past.cost_micro.items() if rung >= start)
+def _cost_from(past: Outcome, tier_fits: Sequence[TierFit], chances: Floats, start: int) -> float:
+    above = sum(cost for tier_fit, cost in past.cost_micro.items() if tier_fit >= start)
     if start in past.cost_micro:
         return above
     if past.accepted_at is not None and start > past.accepted_at:
-        return rungs[start].accepted_micro
+        return tier_fits[start].accepted_micro
     if start <= past.failed_at:  # it would have failed here, though it never was here
-        between = range(start, min(rung for rung in past.cost_micro if rung >= start))
-        return above + sum(rungs[rung].failed_micro for rung in between)
-    return expected_micro(rungs, chances.tolist(), start)
+        between = range(start, min(tier_fit for tier_fit in past.cost_micro if tier_fit >= start))
+        return above + sum(tier_fits[tier_fit].failed_micro for tier_fit in between)
+    return expected_micro(tier_fits, chances.tolist(), start)
 
 
 def _eligible(counts: Sequence[int], rows: int, target: float, confidence: float) -> tuple[list[int], str]:
@@ -141,7 +143,7 @@ def _eligible(counts: Sequence[int], rows: int, target: float, confidence: float
 
 
 def _cheapest(expected: Floats, costs: Floats, starts: Sequence[Ints], eligible: Sequence[int]) -> int:
-    """The cheapest; the first of all, every row on the lowest rung, unless the other did cost less for certain."""
+    """The cheapest; the first of all, every row on the lowest tier, unless the other did cost less for certain."""
     rows = np.arange(len(costs))
     best = min(eligible, key=lambda n: float(expected[rows, starts[n]].mean()))
     return 0 if 0 in eligible and saving(costs, starts[best]).low <= 0 else best

@@ -88,8 +88,8 @@ def added(before: Mapping[str, str], now: Sequence[Column], *, sink: str) -> lis
     kinds = {column.name: column.kind for column in now}
     for name, kind in before.items():
         if name not in kinds:
-            mend = "say `sink.lineage: true` again" if name in LINEAGE else "put the field back into answer.py"
-            words = f"stands there as {kind}, and is no longer loaded: {mend}, or load into another place"
+            edit = "say `sink.lineage: true` again" if name in LINEAGE else "put the field back into answer.py"
+            words = f"stands there as {kind}, and is no longer loaded: {edit}, or load into another place"
             raise UserMistake(words, file=sink, key=name, meant=nearest(name, [n for n in kinds if n not in before]))
         if kinds[name] != kind:
             words = (

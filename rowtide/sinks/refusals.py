@@ -56,7 +56,7 @@ def check_some_taken(refused: Collection[str], rows: int, sink: str) -> None:
     """Raise UserMistake when so many rows, more than one, were all refused for one reason: it is not theirs."""
     if 1 < rows == len(refused) and len({OF_ONE_ROW.sub("…", each) for each in refused}) == 1:
         raise UserMistake(
-            f"it refuses every row, so nothing is loaded and no row is set aside: {next(iter(refused))}. "
+            f"it refuses every row, so nothing is loaded and no row is quarantined: {next(iter(refused))}. "
             "Mend what is written to, or the job's `sink`, and resume the run",
             file=sink,
         )

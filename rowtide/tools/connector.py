@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from rowtide.compact import compact_json
 from rowtide.job.job import ToolServerSpec
+from rowtide.json_bytes import compact_json
 from rowtide.tools.secret_words import Secrets
 
 BETA = "mcp-client-2025-11-20"

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rowtide.compact import compact_json
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.yaml_file import read_yaml
+from rowtide.json_bytes import compact_json
 from rowtide.tools.tool_rules import Listed
 
 Read = TypeVar("Read", bound=BaseModel)

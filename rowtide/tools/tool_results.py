@@ -27,7 +27,7 @@ def written(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def mended(line: bytes) -> Any:
+def edited(line: bytes) -> Any:
     """The value of JSON that is not quite: bytes that are no UTF-8, and what UTF-8 cannot write, become U+FFFD.
 
     Of what cannot be read at all, only the call that it answers; None where not even that can be known.

@@ -17,7 +17,7 @@ import jsonschema_rs
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import Remember, ToolServerSpec
-from rowtide.tools.wire_names import wire_name
+from rowtide.job.wire_names import wire_name
 
 Said = TypeVar("Said")
 

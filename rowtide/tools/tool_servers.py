@@ -41,7 +41,7 @@ class ToolServer:
         self._secrets = Secrets(f"tools.{name}", environment)
         self._transport = transport_of(spec, folder, environment, self._secrets)
         self._room = _Room(spec.concurrency)
-        self._pace = _Pace(spec.calls_per_second)
+        self._limiter = _RateLimiter(spec.calls_per_second)
         self._starting = asyncio.Lock()
         self._session: Session | None = None
         self._owners: set[asyncio.Task[None]] = set()
@@ -87,7 +87,7 @@ class ToolServer:
                 owner.cancel()
 
     async def _once(self, tool: str, arguments: dict[str, object], meta: dict[str, object]) -> Reply:
-        await self._pace.wait()
+        await self._limiter.wait()
         try:
             session = await self._open(is_patient=True)
         except UserMistake as mistake:
@@ -187,7 +187,7 @@ class _Room:
             yield
 
 
-class _Pace:
+class _RateLimiter:
     """At most so many calls begin in a second, evenly."""
 
     def __init__(self, per_second: float | None) -> None:

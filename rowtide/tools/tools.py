@@ -11,11 +11,11 @@ from typing import NamedTuple, Protocol
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import ToolServerSpec
-from rowtide.observing.tracing import span
+from rowtide.job.wire_names import plain_name, server_of
 from rowtide.tools.stubs import Stub, load_stub
 from rowtide.tools.tool_rules import Listed, Offer, Tool, check_told_apart, cut, offers
 from rowtide.tools.tool_servers import Said, ToolServer
-from rowtide.tools.wire_names import plain_name, server_of
+from rowtide.tracing import span
 
 # Servers of any make know a call made twice by this; the second name is for those that look for the plain word.
 KEY_NAMES = ("io.rowtide/idempotencyKey", "idempotencyKey")

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from rowtide.compact import compact_json
 from rowtide.errors import UserMistake
+from rowtide.json_bytes import compact_json
 from rowtide.tools.secret_words import FILLED
 from rowtide.tools.stubs import Written, read_strictly
 

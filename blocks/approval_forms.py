@@ -1,0 +1,21 @@
+"""The forms on a flow run's page that a person answers: leave for tool calls, and a gate that holds the run."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class CallApproval(BaseModel):
+    """Allow or deny the calls of the page above, all of them as they stand there; for some of them: rowtide approve."""
+
+    decision: Literal["allow", "deny"] = Field(description="What becomes of every call of this page.")
+    why: str = Field(default="", description="Your reason; the model reads that of a denial.")
+    who: str = Field(default="", description="Your name, for the ledger.")
+
+
+class Verdict(BaseModel):
+    """Approve of the run as it is, or reject the rows that wait: they are quarantined and nothing is lost."""
+
+    decision: Literal["approve", "reject"] = Field(description="Whether the run goes on past the gates above.")
+    why: str = Field(default="", description="Your reason, for whoever reads the run's story.")
+    who: str = Field(default="", description="Your name, for the ledger.")

@@ -1,0 +1,28 @@
+"""A stage as a task of Prefect's."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+
+from rowtide.stages.orchestrator import RETRY_AFTER_SECONDS, is_worth_another_try
+
+
+@cache
+def as_task(stage: Callable[..., Any]) -> Task[..., Any]:
+    """The ledger is the memory, so Prefect remembers nothing. Only the world's faults are worth another try."""
+    return task(
+        name=stage.__name__,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=len(RETRY_AFTER_SECONDS),
+        retry_delay_seconds=list(RETRY_AFTER_SECONDS),
+        retry_condition_fn=_is_the_worlds_fault,
+    )(stage)
+
+
+async def _is_the_worlds_fault(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+    return is_worth_another_try(await state.aresult(raise_on_failure=False))

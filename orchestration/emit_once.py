@@ -1,0 +1,31 @@
+"""Events for what a person must hear of, each said once: a run held, a budget reached, an objective breached."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from rowtide import clock
+from rowtide.ledger import slo as ledger_slo
+from rowtide.ledger.ledger import Ledger
+from rowtide.observing.event_log import log_event
+from rowtide.stages.orchestrator import orchestrator
+
+
+def tell(
+    ledger: Ledger, event: str, kind: str, subject: str, occurrence: str, payload: Mapping[str, Any], job: str
+) -> None:
+    """Emit `rowtide.EVENT` about a run or a job (`kind`), unless this was told of before.
+
+    The payload names the job, its owner and runbook, and the command that deals with it (`command`). Who
+    dies between the event and the note says it again, under the same id.
+    """
+    with ledger.view() as tx:
+        if ledger_slo.was_emitted(tx, subject, occurrence):
+            return
+    event_id = uuid5(NAMESPACE_URL, f"rowtide:{event}:{subject}:{occurrence}")
+    fields = {"job": job, **({"run_id": subject} if kind == "run" else {}), **payload}
+    orchestrator().emit(event, kind, subject, fields, job=job, event_id=event_id)
+    figures = {key: value for key, value in fields.items() if key != "failures"}  # what a gate saw may be a row's text
+    log_event(event.replace(".", "_"), f"{event.replace('.', ' ')}: {payload['command']}", figures, is_warning=True)
+    with ledger.page() as tx:
+        ledger_slo.note_emitted(tx, subject, occurrence, now=clock.now())

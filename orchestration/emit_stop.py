@@ -1,0 +1,54 @@
+"""What keeps a run from going on, told once each time: a gate, calls that wait for leave, a budget."""
+
+import hashlib
+
+from orchestration.emit_once import tell
+from rowtide import clock
+from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import gate_approvals as ledger_gate_approvals
+from rowtide.ledger import tool_calls as ledger_tool_calls
+from rowtide.ledger.ledger import Run, find_run
+from rowtide.report.report_words import STOPS
+from rowtide.report.summary import decisions, enough_budget
+from rowtide.stages.run_context import RunContext
+from rowtide.tiers.pricing import MICRO
+
+BUDGETS = ("budget", "day_budget")
+
+
+def emit_stop(context: RunContext) -> None:
+    """Emit `rowtide.run.held` for each gate that holds the run and for calls that wait; `rowtide.run.needs-a-person`
+    for each batch that is lost; `rowtide.budget.reached`."""
+    ledger = context.ledger
+    with ledger.view() as tx:
+        run = find_run(tx, context.run.run_id)
+        holds, calls = ledger_gate_approvals.asked(tx, run), ledger_tool_calls.pending(tx, run)
+        lost = ledger_batches.batches_in(tx, run, ["lost"])
+    contact = {"owner": run.owner, "runbook": run.runbook}
+    for hold in holds:
+        said = {"why": "gate", "gate": hold.gate, "failures": [each.in_words for each in hold.failures]}
+        said |= {**contact, "command": decisions(run.run_id)}
+        tell(ledger, "run.held", "run", run.run_id, f"hold {hold.hold_no}", said, run.job)
+    if calls:
+        places = ";".join(str(each.approval.place) for each in calls)
+        which = hashlib.blake2b(places.encode(), digest_size=8).hexdigest()
+        said = {"why": "approval", "calls": len(calls), "tools": sorted({each.tool for each in calls})}
+        said |= {**contact, "command": f"rowtide approve {run.run_id}"}
+        tell(ledger, "run.held", "run", run.run_id, f"calls {which}", said, run.job)
+    for batch in lost:
+        said = {"why": f"batch {batch.batch_no} of {batch.rows:,} rows: {batch.detail}", **contact}
+        said |= {"command": f"rowtide settle {run.run_id} {batch.batch_no} --help"}
+        tell(ledger, "run.needs-a-person", "run", run.run_id, f"lost {batch.batch_no}", said, run.job)
+    if run.stopped in BUDGETS:
+        micro = run.budget_micro
+        said = {"which": run.stopped, "budget_usd": None if micro is None else micro / MICRO}
+        said |= {"why": STOPS[run.stopped], **contact, "command": _with_more(run)}
+        again = micro if run.stopped == "budget" else clock.now().date()
+        tell(ledger, "budget.reached", "run", run.run_id, f"{run.stopped} {again}", said, run.job)
+
+
+def _with_more(run: Run) -> str:
+    if run.stopped == "day_budget" or run.budget_micro is None:
+        return f"after midnight, UTC: rowtide resume {run.run_id}"
+    more = enough_budget(run.budget_micro / MICRO, (run.next_micro or 0) / MICRO)
+    return f"rowtide resume {run.run_id} --budget {more:g}"

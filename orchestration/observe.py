@@ -1,0 +1,53 @@
+"""What operators may ask to have said of the work, and how: logs as JSON, spans. Off unless the environment says so."""
+
+import logging
+import os
+import sys
+
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import get_current_settings
+from pythonjsonlogger.json import JsonFormatter
+
+from rowtide import tracing
+from rowtide.errors import UserMistake
+from rowtide.masking import know_secrets, mask_logs
+
+OURS = ("rowtide", "tasks", "blocks", "flows", "cli")
+FORMATS = ("human", "json")
+FIELDS = "%(asctime)s %(levelname)s %(name)s %(message)s"
+NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
+
+
+def observe() -> None:
+    """Do as ROWTIDE_LOG and the OTEL_* variables say; a second time changes nothing. Raises UserMistake."""
+    know_secrets(os.environ)
+    mask_logs()
+    tracing.turn_on(os.environ)
+    _log_to_the_runs_page()
+    asked = os.environ.get("ROWTIDE_LOG", "human")
+    if asked not in FORMATS:
+        raise UserMistake(f"ROWTIDE_LOG is one of {', '.join(FORMATS)}, not {asked!r}")
+    if asked == "json":
+        _log_in_json()
+
+
+def _log_to_the_runs_page() -> None:
+    """Let INFO through where Prefect takes our lines: it gives an extra logger a handler, and no level, so that the
+    root's WARNING would count."""
+    for name in set(OURS).intersection(get_current_settings().logging.extra_loggers or ()):
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def _log_in_json() -> None:
+    handlers = [each for each in logging.getLogger(OURS[0]).handlers if isinstance(each.formatter, JsonFormatter)]
+    if handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(FIELDS, rename_fields=NAMES, datefmt="%Y-%m-%dT%H:%M:%S%z"))
+    for name in OURS:
+        logger = logging.getLogger(name)
+        # Prefect writes the same to the same place for people, here and at the root; what is for the run's page stays.
+        logger.handlers = [each for each in logger.handlers if not isinstance(each, PrefectConsoleHandler)]
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.INFO)

@@ -1,0 +1,96 @@
+"""Prefect as the orchestrator: each stage is a task, and what it has to say is on the flow run's page."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from httpx import HTTPError
+from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
+from prefect.context import FlowRunContext
+from prefect.events import emit_event
+from prefect.exceptions import PrefectException
+from prefect.flow_runs import asuspend_flow_run
+from prefect.input import RunInput
+from prefect.runtime import flow_run
+from pydantic import BaseModel
+
+from orchestration.as_task import as_task
+from orchestration.name_flow_run import name_flow_run
+from orchestration.show_progress import show_progress
+from rowtide.escaping import Markdown, markdown
+from rowtide.job.run_id import name_of_run
+from rowtide.observing.event_log import logger
+from rowtide.stages.orchestrator import NOTHING, Orchestrator, orchestrated_by
+
+log = logger(__name__)
+
+R = TypeVar("R")
+Form = TypeVar("Form", bound=BaseModel)
+
+
+def under_prefect() -> AbstractContextManager[None]:
+    """Have stages called by Prefect for the length of a block. Every flow begins with it."""
+    return orchestrated_by(_Prefect())
+
+
+class _Prefect(Orchestrator):
+    """Shows what it can: a page of Prefect's that cannot be written is no reason to stop a run."""
+
+    @property
+    def can_suspend(self) -> bool:
+        """Only a flow run of a deployment can be woken."""
+        context = FlowRunContext.get()
+        return context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None
+
+    @property
+    def flow_run_id(self) -> str:
+        return str(flow_run.id)
+
+    def name_run(self, job: str, now: datetime) -> str:
+        return name_of_run(job, now, self.flow_run_id[-4:])
+
+    async def call(self, stage: Callable[..., Awaitable[R]], *args: Any, **parameters: Any) -> R:
+        return await as_task(stage)(*args, **parameters)
+
+    async def name(self, words: str, labels: Mapping[str, str | None] = NOTHING) -> None:
+        await _if_reachable(name_flow_run(words, labels))
+
+    async def show_text(self, words: Markdown, *, key: str, about: str) -> None:
+        await _if_reachable(acreate_markdown_artifact(words, key=key, description=markdown(about)))
+
+    async def show_table(self, table: list[dict[str, Any]], *, key: str, about: str) -> None:
+        cells = [{name: _cell(value) for name, value in row.items()} for row in table]
+        await _if_reachable(acreate_table_artifact(cells, key=key, description=markdown(about)))
+
+    async def show_progress(self, percent: float, words: str) -> None:
+        await _if_reachable(show_progress(percent, markdown(words)))
+
+    def emit(
+        self, event: str, kind: str, subject: str, payload: Mapping[str, Any], *, job: str, event_id: UUID
+    ) -> None:
+        resource = {"prefect.resource.id": f"rowtide.{kind}.{subject}", "prefect.resource.name": subject, "job": job}
+        related = [{"prefect.resource.id": f"rowtide.job.{job}", "prefect.resource.role": "job"}]
+        emit_event(f"rowtide.{event}", resource, related=related, payload=dict(payload), id=event_id)
+
+    async def suspend(self, key: str) -> None:
+        await asuspend_flow_run(key=key)
+
+    async def ask(self, form: type[Form], words: Markdown, *, key: str) -> Form:
+        shown = RunInput.subclass_from_base_model_type(form).with_initial_data(description=words)
+        given = await asuspend_flow_run(wait_for_input=shown, key=key)
+        assert isinstance(given, form)
+        return given
+
+
+def _cell(value: object) -> object:
+    """A cell of Prefect's tables, which reads texts as Markdown."""
+    return value if value is None or isinstance(value, bool | int | float) else markdown(value)
+
+
+async def _if_reachable(shown: Awaitable[object]) -> None:
+    try:
+        await shown
+    except (HTTPError, PrefectException) as error:
+        log.warning("Prefect was not shown what it was to show: %s", error)

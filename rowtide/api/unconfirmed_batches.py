@@ -1,0 +1,54 @@
+"""What to believe of a batch whose POST was never answered.
+
+The API may have it. Listing shows how many requests each batch has and nothing else of use; only results carry the
+tag. So a batch of the same count is a candidate until its results prove it ours or not.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Its results carry our tag."""
+
+    api_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeverTaken:
+    """The API has had time to show it, and does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unprovable:
+    """What may have been it vanished before it could be asked. A person must say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Too early to say. `is_seen`: some candidate is being watched."""
+
+    is_seen: bool
+
+
+Verdict = Found | NeverTaken | Unprovable | Wait
+
+
+def verdict(
+    *,
+    proven: str | None,
+    candidates: Collection[str],
+    vanished: Collection[str],
+    unconfirmed_for: timedelta,
+    settle: timedelta,
+) -> Verdict:
+    """Judge one unconfirmed batch. `vanished` are earlier candidates that the API no longer knows, never disproven."""
+    if proven is not None:
+        return Found(proven)
+    if candidates:
+        return Wait(is_seen=True)
+    if unconfirmed_for <= settle:
+        return Wait(is_seen=False)
+    return Unprovable() if vanished else NeverTaken()

@@ -1,0 +1,73 @@
+"""What a gate holds and why, in values and in words; and what a person's approval covers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+
+from rowtide.agent.states import RowState
+from rowtide.json_bytes import compact_json
+from rowtide.text_format import shown, shown_to_its_end
+
+REJECTED = "rejected"  # the reason of rows that a person rejected with their run
+EXAMPLES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An expectation that a run did not meet: which, what was seen, how many rows failed it, and keys of some."""
+
+    gate: str
+    expectation: str
+    said: str
+    rows: int = 0
+    examples: Sequence[str] = ()
+
+    @property
+    def in_words(self) -> str:
+        """What was seen and, where it is about rows, how many and which."""
+        if not self.rows:
+            return shown_to_its_end(self.said)
+        named = ", ".join(shown(each, 60) for each in self.examples[:EXAMPLES_SHOWN])
+        return f"{shown_to_its_end(self.said)}: {self.rows:,} rows" + (f", such as {named}" if named else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A gate's failures, before a person. `rows` were judged; those of them in `waiting` wait for the decision."""
+
+    hold_no: int
+    gate: str
+    state: str
+    failures: Sequence[Failure]
+    rows: int
+    asked_at: str
+    shown_hash: str | None = None
+
+    @property
+    def hash(self) -> str:
+        """What a person decides about: these failures, over so many rows."""
+        about = [self.gate, [asdict(each) for each in self.failures], self.rows]
+        return blake2b(compact_json(about), digest_size=16).hexdigest()
+
+    @property
+    def waiting(self) -> RowState:
+        """The state of the rows that wait: at the door to be asked, or before the sink to be loaded."""
+        return RowState.READY if self.gate == "rows" else RowState.ACCEPTED
+
+
+def covers(approved: Hold, failures: Sequence[Failure], rows: int) -> bool:
+    """Whether a person has approved of these failures already: of each of them, and of no fewer rows."""
+    known = {each.expectation for each in approved.failures}
+    return rows <= approved.rows and all(each.expectation in known for each in failures)
+
+
+def going_on(holds: Sequence[Hold], waiting: int, replaces: int) -> str:
+    """What approval would do, and what rejection would."""
+    if any(hold.gate == "rows" for hold in holds):
+        return f"approved, {waiting:,} rows are asked; rejected, they are quarantined and nothing is paid"
+    if not waiting:
+        return "nothing waits to be loaded: every row was quarantined"
+    return (
+        f"approved, {waiting:,} rows are written ({waiting - replaces:,} new, {replaces:,} in the place of earlier "
+        "ones); rejected, they are quarantined and the sink stays as it is"
+    )

@@ -1,0 +1,45 @@
+"""What a gate may name besides columns: facts of this run, and what is known of the last good one."""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+# Of any run, from its rows.
+RUN_METRICS = ("rows", "asked", "accepted", "quarantined", "unchanged", "coverage", "accepted_share", "cost_usd")
+# Of this one, just before it loads.
+LOAD_METRICS = ("to_load", "new_keys", "replaced_keys", "in_sink")
+
+NO_EARLIER_RUN = "no earlier run to compare with"
+
+_NAME = re.compile(r"[A-Za-z_][\w.]*(?!\w*\()")
+_FUNCTIONS = frozenset({"sin", "cos", "tan", "exp", "abs", "trunc", "round", "sgn", "now", "datetime", "timedelta"})
+_CONSTANTS = frozenset({"E", "PI"})
+
+
+def metrics_of(gate: str) -> list[str]:
+    """The facts of this run that a gate can ask about."""
+    return [*RUN_METRICS, *LOAD_METRICS] if gate == "load" else []
+
+
+def parameters_of(gate: str, columns: Collection[str]) -> list[str]:
+    """What may stand in a gate's `$PARAMETER`."""
+    distribution = [] if gate == "rows" else columns  # the spread of answers is kept, not that of the source
+    return [*metrics_of(gate), *(f"last.{name}" for name in (*RUN_METRICS, *distribution))]
+
+
+def names_in(expression: str) -> list[str]:
+    """The parameters that an expression speaks of."""
+    return [name for name in _NAME.findall(expression) if name not in _FUNCTIONS | _CONSTANTS]
+
+
+def as_one_word(expression: str) -> str:
+    """`last.accepted * 0.9` as Great Expectations can read it: its names have no dots."""
+    return _NAME.sub(lambda found: found[0].replace(".", "_"), expression)
+
+
+def values_of(
+    facts: Mapping[str, float], last: Mapping[str, float] | None, distributions: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What each parameter stands for; those of a last run only when there is one."""
+    before = {**distributions, **last} if last is not None else {}
+    return {**facts, **{f"last_{name}": value for name, value in before.items()}}

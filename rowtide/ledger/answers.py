@@ -1,0 +1,84 @@
+"""The answers that were accepted, as the ledger holds them: of a run, or the newest of each row of a job."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import orjson
+from sqlalchemy import Connection, text
+
+from rowtide.errors import UserMistake, nearest
+from rowtide.ledger.apis import OF_NEWEST_RUN
+from rowtide.ledger.ledger import Ledger, Run, as_list, fetch, find_run, has_run, one_of
+
+IS_ANSWERED = "state IN ('accepted', 'loaded')"
+RUNS = "SELECT run_id FROM run WHERE job = :job"
+
+
+class Answered(NamedTuple):
+    """A row with an accepted answer (JSON), and where it comes from."""
+
+    row_no: int
+    row_key: str
+    row_id: str
+    content: bytes
+    tier: int
+    turn: int
+    cost_micro: int
+    asking: str
+    judging: str
+    loaded_at: str | None
+
+
+def runs_named(tx: Connection, name: str) -> list[Run]:
+    """The run of this id; else the runs of this job on the API of its newest, newest first.
+
+    Raises UserMistake with the nearest name when there is neither.
+    """
+    if has_run(tx, name):
+        return [find_run(tx, name)]
+    query = text(f"{RUNS} AND api = {OF_NEWEST_RUN} ORDER BY run_no DESC")
+    if not (found := tx.execute(query, {"job": name}).scalars().all()):
+        known = tx.execute(text("SELECT DISTINCT job FROM run UNION SELECT run_id FROM run LIMIT 1000")).scalars().all()
+        raise UserMistake(f"no run and no job {name!r} in this ledger", meant=nearest(name, known))
+    return [find_run(tx, each) for each in found]
+
+
+def _page_of(tx: Connection, run: Run, later: Sequence[int], *, after: int, limit: int) -> list[Answered]:
+    """The next answered rows of a run by number, but for those that a run of `later` (run_nos) answered anew."""
+    newer = f"SELECT 1 FROM row n WHERE n.run_no {one_of(tx, 'later')} AND n.row_key = r.row_key AND n.{IS_ANSWERED}"
+    query = (
+        "SELECT r.row_no, r.row_key, r.row_id, a.content, r.tier, r.turn, r.cost_micro, v.asking, j.judging, l.done_at "
+        "FROM row r JOIN answer a ON a.row_no = r.row_no "
+        "LEFT JOIN version v ON v.run_no = r.run_no AND v.version_no = r.version_no "
+        "LEFT JOIN version j ON j.run_no = r.run_no AND j.version_no = a.version_no "
+        f"LEFT JOIN load l ON l.load_no = r.load_no WHERE r.run_no = :run AND r.{IS_ANSWERED} AND r.row_no > :after "
+        f"AND NOT EXISTS ({newer}) ORDER BY r.row_no LIMIT :limit"
+    )
+    values = {"run": run.run_no, "later": as_list(list(later)), "after": after, "limit": limit}
+    return [Answered(*each) for each in fetch(tx, query, values)]
+
+
+def pages(ledger: Ledger, run: Run, later: Sequence[int], *, size: int) -> Iterator[list[Answered]]:
+    """A run's accepted answers, so many at a time, but for those that one of the runs `later` has answered anew."""
+    after = 0
+    while True:
+        with ledger.view() as tx:
+            page = _page_of(tx, run, later, after=after, limit=size)
+        if not page:
+            return
+        yield page
+        after = page[-1].row_no
+
+
+def without_answer(tx: Connection, runs: Sequence[Run]) -> int:
+    """How many accepted rows of these runs have no answer any more: they were purged."""
+    query = text(
+        f"SELECT count(*) FROM row r WHERE r.run_no {one_of(tx, 'runs')} AND r.{IS_ANSWERED} "
+        "AND NOT EXISTS (SELECT 1 FROM answer a WHERE a.row_no = r.row_no)"
+    )
+    return int(tx.execute(query, {"runs": as_list([run.run_no for run in runs])}).scalar_one())
+
+
+def tier_names(run: Run) -> list[str]:
+    """What the run's tiers are called, lowest first."""
+    return list(orjson.loads(run.tiers))

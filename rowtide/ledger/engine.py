@@ -1,0 +1,161 @@
+"""The engine of a ledger, SQLite or PostgreSQL, and what is done when it is away; what only one of them knows.
+
+A transaction waits at its beginning, where nothing is done yet, and says so once. One that is broken off in the middle
+is the world's fault: the stage is tried again. What no waiting mends is told at once.
+"""
+
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from rowtide import clock
+from rowtide.errors import RowtideError, WorldError
+from rowtide.observing.event_log import logger
+
+READS_ONLY = "rowtide_reads_only"
+
+SQLITE_SETTINGS = (
+    "PRAGMA busy_timeout = 5000",  # a second process waits its turn; for how long: `begun`
+    "PRAGMA journal_mode = WAL",  # readers (progress, `show`) never wait for the writer
+    "PRAGMA synchronous = NORMAL",  # a commit survives kill -9; a power cut may cost the last ones
+    "PRAGMA cache_size = -8192",  # 8 MB a connection, whatever the number of rows
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA secure_delete = OFF",  # Debian's writes zeros over what a row or an index entry leaves
+)
+CONNECT = {"connect_timeout": 10}  # a server that does not answer is away
+WAIT_FOR_THE_DISK = "PRAGMA synchronous = FULL"
+
+
+def engine_of(url: str, *, outlives_power: bool) -> Engine:
+    """Opened when first used; `outlives_power` makes a commit of SQLite's wait for the disk."""
+    is_sqlite = url.startswith("sqlite")
+    engine = create_engine(url) if is_sqlite else create_engine(url, pool_pre_ping=True, connect_args=CONNECT)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _set_up(connection: object, _: object) -> None:
+            connection.isolation_level = None  # pyright: ignore[reportAttributeAccessIssue] # ours to begin
+            for setting in (*SQLITE_SETTINGS, *([WAIT_FOR_THE_DISK] if outlives_power else [])):
+                connection.execute(setting)  # pyright: ignore[reportAttributeAccessIssue] # sqlite3's
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            reads_only = connection.get_execution_options().get(READS_ONLY)
+            # A transaction that reads first and writes later would deadlock with another: claim the pen at once.
+            connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+            if reads_only:  # what it sees is what is there now; and a lock shows here, where it is waited for
+                connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1").close()
+
+    return engine
+
+
+PATIENCE_SECONDS = 60.0  # that a transaction waits; its stage is tried again four times, so some ten minutes in all
+LOOK_SECONDS = 0.5
+# Of SQLSTATE: connections, too many of them, a server that goes or comes, a lock that was not to be had; a standby.
+AWAY = ("08", "53300", "57P0", "40001", "40P01", "55P03", "25006")
+REFUSED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
+LOCKED = ("locked", "busy")
+BROKEN = ("disk is full", "readonly", "disk I/O error", "unable to open", "not a database", "malformed")
+
+Fault = Literal["away", "broken"]
+
+log = logger(__name__)
+
+
+class LedgerAway(WorldError):
+    """The ledger is out of reach, or locked. Worth trying again later."""
+
+
+class LedgerBroken(RowtideError):
+    """The ledger can be read or written no more, until a person acts. What was committed is kept."""
+
+
+def fault_of(error: DBAPIError) -> Fault | None:
+    """Whether the database is away for now, or broken; None when what was asked of it is at fault."""
+    found: Any = error.orig
+    words, state = str(found), getattr(found, "sqlstate", None) or ""
+    if type(found).__module__.startswith("sqlite3"):
+        if any(each in words for each in LOCKED):
+            return "away"
+        return "broken" if any(each in words for each in BROKEN) else None
+    if state.startswith(AWAY) or error.connection_invalidated:
+        return "away"
+    if state.startswith(("28", "3D", "531")) or (not state and any(each in words for each in REFUSED)):
+        return "broken"
+    return "away" if type(found).__name__ in ("OperationalError", "InterfaceError") and not state else None
+
+
+@contextmanager
+def in_words(name: str) -> Generator[None]:
+    """Say of the ledger `name` what a database says of itself. Raises LedgerAway, LedgerBroken."""
+    try:
+        yield
+    except DBAPIError as error:
+        first = str(error.orig).strip().partition("\n")[0]
+        match fault_of(error):
+            case "away":
+                raise LedgerAway(f"the ledger {name} is out of reach: {first}") from error
+            case "broken":
+                raise LedgerBroken(f"the ledger {name} cannot be used: {first}") from error
+            case None:
+                raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that a ledger's file is in. Raises LedgerBroken."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerBroken(f"the ledger's folder {folder} cannot be made: {error.strerror}") from error
+
+
+def begun(engine: Engine, name: str, patience_seconds: float, **options: Any) -> Connection:
+    """A connection in a transaction; waits for a database that is away. Raises what the database says in the end."""
+    until = clock.seconds() + patience_seconds
+    while True:
+        connection = None
+        try:
+            connection = engine.connect().execution_options(**options)
+            connection.begin()
+        except DBAPIError as error:
+            if connection is not None:
+                connection.close()
+            if fault_of(error) != "away" or clock.seconds() >= until:
+                raise
+            _OUTAGE.noticed(name, str(error.orig).strip().partition("\n")[0])
+            time.sleep(LOOK_SECONDS)
+        else:
+            _OUTAGE.over(name)
+            return connection
+
+
+class _Outage:
+    """What this process has said of ledgers that are away: once, whichever of its threads noticed."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def noticed(self, name: str, why: str) -> None:
+        with self._lock:
+            if name in self._since:
+                return
+            self._since[name] = clock.seconds()
+        log.warning("the ledger %s is out of reach (%s); waiting for it", name, why)
+
+    def over(self, name: str) -> None:
+        if name not in self._since:
+            return
+        with self._lock:
+            since = self._since.pop(name, None)
+        if since is not None:
+            log.warning("the ledger %s is there again after %.0f s", name, clock.seconds() - since)
+
+
+_OUTAGE = _Outage()

@@ -1,0 +1,98 @@
+"""Which of Prefect's flow runs work, or worked, on a run: one after another, the newest counts.
+
+It is how a run that no process works on is found again, so that it can be woken or started once more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+from rowtide.ledger.ledger import Run, as_list, find_run, one_of, timestamp
+from rowtide.observing.recovery import WORKER_CRASHED
+
+# Rows that a run still has to bring somewhere.
+UNDECIDED = "'ready', 'in_flight', 'replied', 'answered', 'accepted'"
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    run: Run
+    flow_run_id: str
+    restarts: int
+    """After it died alone."""
+    restarts_with_worker: int
+
+
+def begin(tx: Connection, run: Run, flow_run_id: str | None, *, now: datetime) -> None:
+    """From now on this flow run works on it; None: a process without Prefect, which Prefect could not start again."""
+    if flow_run_id is not None:
+        _append(tx, run, flow_run_id, None, now)
+
+
+def restart(tx: Connection, run: Run, flow_run_id: str, why: str, *, now: datetime) -> None:
+    """It is about to be started again."""
+    _append(tx, run, flow_run_id, why, now)
+
+
+def unfinished(
+    tx: Connection, api: str, look_back: timedelta, restarts_within: timedelta, *, now: datetime
+) -> list[Unfinished]:
+    """The runs that are not over and that some flow run worked on of late, with their restarts.
+
+    Of runs that another API answers nothing can be known here.
+    """
+    restarts = "(SELECT count(*) FROM flow_run g WHERE g.run_no = r.run_no AND g.since >= :lately AND g.restarted"
+    query = text(
+        f"SELECT r.run_id, f.flow_run_id, {restarts} <> :worker), {restarts} = :worker) "
+        "FROM run r JOIN flow_run f ON f.run_no = r.run_no "
+        "AND f.since = (SELECT max(l.since) FROM flow_run l WHERE l.run_no = r.run_no) WHERE f.since >= :since "
+        "AND (:api = '' OR r.api IN ('', :api)) "
+        "AND (r.finished_at IS NULL OR EXISTS (SELECT 1 FROM row WHERE row.run_no = r.run_no AND row.state IN "
+        f"({UNDECIDED}))) ORDER BY r.run_no"
+    )
+    values = {
+        "api": api,
+        "since": timestamp(now - look_back),
+        "lately": timestamp(now - restarts_within),
+        "worker": WORKER_CRASHED,
+    }
+    found = tx.execute(query, values).tuples().all()
+    return [
+        Unfinished(find_run(tx, run_id), flow_run_id, alone, with_it) for run_id, flow_run_id, alone, with_it in found
+    ]
+
+
+def have_begun(tx: Connection, flow_run_ids: Sequence[str]) -> set[str]:
+    """Those of the flow runs that have worked on a run, over or not."""
+    query = text(f"SELECT flow_run_id FROM flow_run WHERE flow_run_id {one_of(tx, 'ids', kind='text')}")
+    return set(tx.execute(query, {"ids": as_list(flow_run_ids)}).scalars())
+
+
+def run_of(tx: Connection, flow_run_id: str) -> Run | None:
+    """The run that this flow run worked on last, if it is the last that did."""
+    query = text(
+        "SELECT r.run_id FROM run r JOIN flow_run f ON f.run_no = r.run_no WHERE f.flow_run_id = :id "
+        "AND f.since = (SELECT max(l.since) FROM flow_run l WHERE l.run_no = r.run_no) ORDER BY f.since DESC"
+    )
+    run_id = tx.execute(query, {"id": flow_run_id}).scalar()
+    return None if run_id is None else find_run(tx, run_id)
+
+
+def first_run_of(tx: Connection, flow_run_id: str) -> str | None:
+    """The id of the run that this flow run worked on first."""
+    query = text(
+        "SELECT r.run_id FROM run r JOIN flow_run f ON f.run_no = r.run_no WHERE f.flow_run_id = :id ORDER BY f.since"
+    )
+    return tx.execute(query, {"id": flow_run_id}).scalar()
+
+
+def _append(tx: Connection, run: Run, flow_run_id: str, why: str | None, now: datetime) -> None:
+    tx.execute(
+        text(
+            "INSERT INTO flow_run (run_no, since, flow_run_id, restarted) VALUES (:run, :now, :id, :why) "
+            "ON CONFLICT (run_no, since) DO NOTHING"
+        ),
+        {"run": run.run_no, "now": timestamp(now), "id": flow_run_id, "why": why},
+    )

@@ -1,0 +1,191 @@
+"""What gates say of a run, kept; and what they judge: pages of it, its facts, and the last good run's."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection, text
+
+from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, take_turn, timestamp
+from rowtide.tiers.pricing import MICRO
+
+EXAMPLES = 20  # keys of failing rows that are kept for each expectation
+REASON = "gate"  # of rows that the rows gate quarantined
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one expectation of a gate said of a run."""
+
+    gate: str
+    place: int
+    type: str
+    kwargs: dict[str, Any]
+    severity: str
+    passed: bool | None
+    """None: it could not be asked, and `said` tells why."""
+    judged: int = 0
+    failed: int = 0
+    observed: Any = None
+    examples: list[str] = field(default_factory=list)
+    said: str = ""
+    judged_at: str = ""
+
+
+class Judged(NamedTuple):
+    """A row that a gate looks at, with its values as JSON."""
+
+    row_no: int
+    row_key: str
+    state: str
+    turn: int
+    content: bytes
+
+
+COLUMNS = list(Verdict.__dataclass_fields__)
+
+
+def record(tx: Connection, run: Run, found: Sequence[Verdict], *, now: datetime) -> None:
+    """Write down what expectations said, in the place of what they said before."""
+    places = sorted({(each.gate, each.place) for each in found})
+    for gate in sorted({gate for gate, _ in places}):
+        these = [place for its, place in places if its == gate]
+        tx.execute(
+            text(f"DELETE FROM verdict WHERE run_no = :run AND gate = :gate AND place {one_of(tx, 'places')}"),
+            {"run": run.run_no, "gate": gate, "places": as_list(these)},
+        )
+    insert(tx, "verdict", ["run_no", *COLUMNS], [(run.run_no, *_as_kept(each, now)) for each in found])
+
+
+def forget(tx: Connection, run: Run, gate: str) -> None:
+    """Forget what a gate said: its file may have got shorter since."""
+    tx.execute(text("DELETE FROM verdict WHERE run_no = :run AND gate = :gate"), {"run": run.run_no, "gate": gate})
+
+
+def add(tx: Connection, run: Run, found: Sequence[Verdict], *, now: datetime) -> None:
+    """Add one more page to what expectations said of the pages before."""
+    if found:
+        take_turn(tx, f"verdicts {run.run_no}")
+    before = {(each.gate, each.place): each for each in verdicts(tx, run)} if found else {}
+    record(tx, run, [_sum(before.get((each.gate, each.place)), each) for each in found], now=now)
+
+
+def verdicts(tx: Connection, run: Run) -> list[Verdict]:
+    """What the run's gates said: by gate, in the order of their files."""
+    order = "CASE gate WHEN 'rows' THEN 1 WHEN 'answers' THEN 2 ELSE 3 END, place"
+    query = text(f"SELECT {', '.join(COLUMNS)} FROM verdict WHERE run_no = :run ORDER BY {order}")
+    found = tx.execute(query, {"run": run.run_no}).mappings()
+    return [Verdict(**{name: _as_read(name, each[name]) for name in COLUMNS}) for each in found]
+
+
+def keys(tx: Connection, row_nos: Collection[int]) -> dict[int, str]:
+    """row_no → key."""
+    query = text(f"SELECT row_no, row_key FROM row WHERE row_no {one_of(tx, 'rows')}")
+    return dict(tx.execute(query, {"rows": as_list(row_nos)}).tuples().all())
+
+
+def rows_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[Judged]:
+    """The next rows that came through the door and have to be asked, whatever has become of them since."""
+    refused = f"r.state = 'quarantined' AND r.turn = 0 AND r.reason <> '{REASON}'"
+    return _page(tx, run, "row_content", f"r.state <> 'unchanged' AND NOT ({refused})", after, limit)
+
+
+def answers_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[Judged]:
+    """The next answers that passed their rows' gate: loaded, or about to be."""
+    return _page(tx, run, "answer", "r.state IN ('accepted', 'loaded')", after, limit)
+
+
+def sent_again(tx: Connection, row_nos: Collection[int]) -> set[int]:
+    """Those of the rows that a person has sent again: what a gate says of their content is known to him."""
+    query = text(f"SELECT DISTINCT row_no FROM note WHERE move = 'retry' AND row_no {one_of(tx, 'rows')}")
+    return set(tx.execute(query, {"rows": as_list(row_nos)}).scalars())
+
+
+def last_good(tx: Connection, run: Run) -> int | None:
+    """The number of the job's newest earlier run on this API that loaded rows, and that no gate or person stopped."""
+    query = text(
+        "SELECT max(u.run_no) FROM run u WHERE u.job = :job AND u.api = :api AND u.run_no < :run "
+        "AND EXISTS (SELECT 1 FROM load l WHERE l.run_no = u.run_no AND l.done_at IS NOT NULL) "
+        "AND NOT EXISTS (SELECT 1 FROM hold h WHERE h.run_no = u.run_no AND h.state IN ('asked', 'rejected'))"
+    )
+    return tx.execute(query, {"job": run.job, "api": run.api, "run": run.run_no}).scalar()
+
+
+def facts(tx: Connection, run_no: int) -> dict[str, float]:
+    """How a run stands, in counts, shares and dollars."""
+    query = text(
+        "SELECT state, count(*), sum(CASE WHEN turn > 0 THEN 1 ELSE 0 END), sum(cost_micro), "
+        "sum(CASE WHEN reason IS NULL THEN 1 ELSE 0 END) FROM row WHERE run_no = :run GROUP BY state"
+    )
+    found = {state: (int(a), int(b), int(c), int(d)) for state, a, b, c, d in tx.execute(query, {"run": run_no})}
+    count = {state: found.get(state, (0, 0, 0, 0)) for state in ("accepted", "loaded", "quarantined", "unchanged")}
+    rows, asked = (sum(each[place] for each in found.values()) for place in (0, 1))
+    accepted = count["accepted"][0] + count["loaded"][0]
+    return {
+        "rows": rows,
+        "asked": asked,
+        "accepted": accepted,
+        "quarantined": count["quarantined"][0],
+        "unchanged": count["unchanged"][0],
+        "coverage": (accepted + count["unchanged"][3]) / max(rows, 1),
+        "accepted_share": accepted / max(asked, 1),
+        "cost_usd": sum(each[2] for each in found.values()) / MICRO,
+    }
+
+
+def load_metrics(tx: Connection, run: Run, sink: str) -> dict[str, int]:
+    """What is about to be written, against what is there."""
+    values = {"run": run.run_no, "job": run.job, "sink": sink}
+    waiting = "FROM row r WHERE r.run_no = :run AND r.state = 'accepted'"
+    there = "EXISTS (SELECT 1 FROM loaded l WHERE l.job = :job AND l.row_key = r.row_key AND l.sink = :sink)"
+    to_load = tx.execute(text(f"SELECT count(*) {waiting}"), values).scalar_one()
+    replaced = tx.execute(text(f"SELECT count(*) {waiting} AND {there}"), values).scalar_one()
+    in_sink = tx.execute(text("SELECT count(*) FROM loaded WHERE job = :job AND sink = :sink"), values).scalar_one()
+    return {"to_load": to_load, "new_keys": to_load - replaced, "replaced_keys": replaced, "in_sink": in_sink}
+
+
+def remember_distributions(tx: Connection, run: Run, distributions: Mapping[str, object]) -> None:
+    """Keep how the values of columns were spread, in the place of what was kept before."""
+    tx.execute(text("DELETE FROM profile WHERE run_no = :run"), {"run": run.run_no})
+    kept = [(run.run_no, name, orjson.dumps(each).decode()) for name, each in distributions.items()]
+    insert(tx, "profile", ["run_no", "name", "spread"], kept)
+
+
+def distributions(tx: Connection, run_no: int) -> dict[str, Any]:
+    """Column → how its values were spread over a run's answers."""
+    found = tx.execute(text("SELECT name, spread FROM profile WHERE run_no = :run"), {"run": run_no})
+    return {name: orjson.loads(distribution) for name, distribution in found}
+
+
+def _page(tx: Connection, run: Run, table: str, which: str, after: int, limit: int) -> list[Judged]:
+    query = (
+        f"SELECT r.row_no, r.row_key, r.state, r.turn, c.content FROM row r JOIN {table} c ON c.row_no = r.row_no "
+        f"WHERE r.row_no > :after AND r.row_no <= :last AND {which} ORDER BY r.row_no LIMIT :limit"
+    )
+    values = {"after": max(after, run.first_row_no), "last": run.last_row_no, "limit": limit}
+    return [Judged(*each) for each in fetch(tx, query, values)]
+
+
+def _sum(before: Verdict | None, page: Verdict) -> Verdict:
+    if before is None:
+        return page
+    failed = before.failed + page.failed
+    examples = list(dict.fromkeys([*before.examples, *page.examples]))[:EXAMPLES]
+    return replace(page, judged=before.judged + page.judged, failed=failed, passed=not failed, examples=examples)
+
+
+def _as_kept(verdict: Verdict, now: datetime) -> tuple[object, ...]:
+    passed = None if verdict.passed is None else int(verdict.passed)
+    given: dict[str, object] = {"passed": passed, "judged_at": timestamp(now)}
+    for name in ("kwargs", "observed", "examples"):
+        value = getattr(verdict, name)
+        given[name] = None if value is None else orjson.dumps(value).decode()
+    return tuple(given[name] if name in given else getattr(verdict, name) for name in COLUMNS)
+
+
+def _as_read(name: str, value: Any) -> Any:
+    if name in ("kwargs", "observed", "examples"):
+        return None if value is None else orjson.loads(value)
+    return bool(value) if name == "passed" and value is not None else value

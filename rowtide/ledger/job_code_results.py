@@ -1,0 +1,73 @@
+"""How a run's rows have fared with the job's own code: how many were tried, and which failed alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from rowtide.ledger.ledger import Run, insert, timestamp
+from rowtide.ledger.rows import move_all
+
+AS_MANY_AS_COUNT = 1000  # rows that were tried before: whoever has so many is no longer at its beginning
+UNTRIED = {
+    "prompt": "state = 'ready' AND turn = 0",
+    "rubric": "state IN ('ready', 'in_flight', 'replied', 'held')",
+    "answer": "state IN ('ready', 'in_flight', 'replied', 'held')",
+}
+UNFILLED = "state = 'quarantined' AND reason = 'template_failed'"
+TRIED = {
+    "prompt": f"state <> 'ready' AND (turn > 0 OR batch_no IS NOT NULL OR {UNFILLED})",
+    "rubric": f"(EXISTS (SELECT 1 FROM turn t WHERE t.row_no = row.row_no AND t.kind = 'check') OR {UNFILLED})",
+    # What an earlier run was answered counts where it passes what the job is today.
+    "answer": "(turn > 0 AND state IN ('answered', 'accepted', 'loaded', 'quarantined') "
+    "OR state = 'unchanged' AND reason IS NULL)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobCodeQuarantine:
+    """A row that was quarantined because the job's code failed on it."""
+
+    row_no: int
+    turn: int
+    tier: int
+
+
+def tried(tx: Connection, run: Run, what: str) -> int:
+    """How many rows have had `what` tried and have gone on; no more than count."""
+    query = f"SELECT count(*) FROM (SELECT 1 FROM row WHERE run_no = :run AND {TRIED[what]} LIMIT :most) AS found"
+    return tx.execute(text(query), {"run": run.run_no, "most": AS_MANY_AS_COUNT}).scalar_one()
+
+
+def untried(tx: Connection, run: Run, what: str) -> int:
+    """How many rows have not had `what` tried yet."""
+    return tx.execute(
+        text(f"SELECT count(*) FROM row WHERE run_no = :run AND {UNTRIED[what]}"), {"run": run.run_no}
+    ).scalar_one()
+
+
+def set_aside(tx: Connection, run: Run, reason: str, where: str) -> list[JobCodeQuarantine]:
+    """The rows in quarantine because the job's code failed in this place."""
+    query = text(
+        "SELECT r.row_no, r.turn, coalesce(r.tier, 0) FROM row r WHERE r.run_no = :run AND r.state = 'quarantined' "
+        "AND r.reason = :reason AND EXISTS (SELECT 1 FROM note n WHERE n.row_no = r.row_no AND n.turn >= r.turn - 1 "
+        "AND n.move = 'quarantine' AND substr(n.detail, 1, :length) = :where)"
+    )
+    values = {"run": run.run_no, "reason": reason, "where": where, "length": len(where)}
+    return [JobCodeQuarantine(*each) for each in tx.execute(query, values)]
+
+
+def put_back(
+    tx: Connection, run: Run, move: str, rows: Sequence[JobCodeQuarantine], reason: str, why: str, *, now: datetime
+) -> None:
+    """Let rows wait where they waited before the job's code failed: `retry` to be sent, `rejudge` to be judged."""
+    move_all(tx, move, [row.row_no for row in rows], "reason = NULL")
+    columns, at = ["move", "noted_at", "row_no", "turn", "reason", "detail"], timestamp(now)
+    insert(tx, "note", columns, [(move, at, row.row_no, row.turn, reason, why) for row in rows])
+    forgotten = text(
+        "DELETE FROM set_aside WHERE job = :job AND row_key = (SELECT row_key FROM row WHERE row_no = :row) "
+        "AND row_id = (SELECT row_id FROM row WHERE row_no = :row)"
+    )
+    if rows:
+        tx.execute(forgotten, [{"job": run.job, "row": row.row_no} for row in rows])

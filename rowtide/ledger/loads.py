@@ -1,0 +1,217 @@
+"""Putting accepted rows into the sink: which part holds which row, and what stands under which key.
+
+A load is written down before its part is: its rows are fixed then, so writing the part again after a kill writes
+the same part. What a later run has loaded stands: a row of an earlier run that comes after it is passed over.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import NamedTuple
+from urllib.parse import quote
+
+from sqlalchemy import Connection, text
+
+from rowtide.agent.states import sources_of, target_of
+from rowtide.errors import IllegalMove
+from rowtide.ledger.ledger import Run, as_list, fetch, one_of, take_stock, timestamp
+from rowtide.ledger.rows import MoveReason, quarantine
+
+SUPERSEDED = "superseded"  # the reason of a loaded row whose key a later run had loaded before it
+AT_ONCE = 5_000  # rows; SQLite keeps every page that one statement changes in memory
+# The fingerprints of the versions that asked row r and judged its answer: of several only in a run that was amended.
+ASKED = "(SELECT v.asking FROM version v WHERE v.run_no = r.run_no AND v.version_no = r.version_no)"
+JUDGED = (
+    "(SELECT v.judging FROM answer a JOIN version v USING (version_no) WHERE a.row_no = r.row_no "
+    "AND v.run_no = r.run_no)"
+)
+OF_LOAD = "r.row_no BETWEEN :first AND :last AND r.load_no = :load"  # by number: there is no index on load_no
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A part and the rows in it, fixed."""
+
+    load_no: int
+    part: str
+    first_row: int
+    last_row: int
+    rows: int
+    begun_at: str
+
+    def of(self, run: Run) -> dict[str, object]:
+        """What the condition OF_LOAD asks for."""
+        return {"run": run.run_no, "load": self.load_no, "first": self.first_row, "last": self.last_row}
+
+
+class Accepted(NamedTuple):
+    """A row of a part, with its answer as JSON."""
+
+    row_no: int
+    row_key: str
+    content: bytes
+    tier: int
+    turn: int
+    cost_micro: int
+
+
+@dataclass
+class Rivals:
+    """Other parts of the sink that hold keys of this one: part → keys."""
+
+    older: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    newer: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    begun: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Newer ones that nobody has finished: they may stand, or half stand, or not at all."""
+
+
+COLUMNS = ", ".join(Load.__dataclass_fields__)
+
+
+def unfinished(tx: Connection, run: Run, sink: str) -> list[Load]:
+    """Loads that a previous life began; they go on into this sink, should the job name another by now."""
+    tx.execute(
+        text("UPDATE load SET sink = :sink WHERE run_no = :run AND done_at IS NULL AND sink <> :sink"),
+        {"run": run.run_no, "sink": sink},
+    )
+    query = text(f"SELECT {COLUMNS} FROM load WHERE run_no = :run AND done_at IS NULL ORDER BY load_no")
+    return [Load(*each) for each in tx.execute(query, {"run": run.run_no})]
+
+
+def begin(tx: Connection, run: Run, sink: str, *, rows: int, size: int, now: datetime) -> Load | None:
+    """Fix the next part: accepted rows in none yet, at most `rows` of them and about `size` bytes. None if none."""
+    accepted = "FROM row r JOIN answer a ON a.row_no = r.row_no WHERE r.run_no = :run AND r.state = 'accepted'"
+    sizes = f"SELECT r.row_no, length(a.content) size {accepted} AND r.load_no IS NULL ORDER BY r.row_no LIMIT :rows"
+    sums = f"SELECT row_no, sum(size) OVER (ORDER BY row_no) - size before FROM ({sizes}) sizes"
+    fitting = text(f"SELECT min(row_no), max(row_no), count(*) FROM ({sums}) sums WHERE before < :size")
+    first, last, count = tx.execute(fitting, {"run": run.run_no, "rows": rows, "size": size}).one()
+    if not count:
+        return None
+    parts = tx.execute(text("SELECT count(*) FROM load WHERE run_no = :run"), {"run": run.run_no}).scalar_one()
+    part, begun_at = f"{quote(run.run_id, safe='')}-{parts + 1:06d}", timestamp(now)
+    load_no = tx.execute(
+        text(
+            "INSERT INTO load (run_no, part, sink, first_row, last_row, rows, begun_at) "
+            "VALUES (:run, :part, :sink, :first, :last, :rows, :now) RETURNING load_no"
+        ),
+        {"run": run.run_no, "part": part, "sink": sink, "first": first, "last": last, "rows": count, "now": begun_at},
+    ).scalar_one()
+    load = Load(load_no, part, first, last, count, begun_at)
+    tx.execute(
+        text(
+            "UPDATE row SET load_no = :load WHERE run_no = :run AND state = 'accepted' AND load_no IS NULL "
+            "AND row_no BETWEEN :first AND :last"
+        ),
+        load.of(run),
+    )
+    take_stock(tx, "row", "answer", "loaded")
+    return load
+
+
+def page_of(tx: Connection, run: Run, load: Load, *, after: int, limit: int) -> list[Accepted]:
+    """The next rows of a part, by number."""
+    query = (
+        "SELECT r.row_no, r.row_key, a.content, r.tier, r.turn, r.cost_micro "
+        f"FROM row r JOIN answer a ON a.row_no = r.row_no WHERE {OF_LOAD} AND r.row_no > :after "
+        "ORDER BY r.row_no LIMIT :limit"
+    )
+    return [Accepted(*each) for each in fetch(tx, query, {**load.of(run), "after": after, "limit": limit})]
+
+
+def rivals(tx: Connection, run: Run, load: Load, sink: str) -> Rivals:
+    """What else holds, or is about to hold, the keys of this part in this sink.
+
+    CROSS JOIN keeps SQLite to this order of tables; the other one reads all that was ever loaded, for each part.
+    """
+    found = Rivals()
+    values = {**load.of(run), "job": run.job, "sink": sink, "part": load.part}
+    done = text(
+        "SELECT l.part, l.row_key, l.row_no > :last FROM row r CROSS JOIN loaded l "
+        f"WHERE {OF_LOAD} AND l.job = :job AND l.row_key = r.row_key AND l.sink = :sink AND l.part <> :part"
+    )
+    for part, key, is_newer in tx.execute(done, values):
+        (found.newer if is_newer else found.older)[part].add(key)
+    begun = text(
+        "SELECT o.part, r.row_key, o.run_no > :run FROM load o CROSS JOIN row i CROSS JOIN row r "
+        "WHERE o.sink = :sink AND o.done_at IS NULL AND o.run_no <> :run "
+        "AND o.run_no IN (SELECT run_no FROM run WHERE job = :job) "
+        "AND i.row_no BETWEEN o.first_row AND o.last_row AND i.load_no = o.load_no "
+        "AND r.run_no = :run AND r.row_key = i.row_key AND r.load_no = :load"
+    )
+    for part, key, is_newer in tx.execute(begun, values):
+        (found.begun if is_newer else found.older)[part].add(key)
+    return found
+
+
+def leave_out(tx: Connection, run: Run, load: Load, refused: Sequence[MoveReason], *, now: datetime) -> Load:
+    """Quarantined the rows that the sink does not take, before the part stands without them. Returns what is left."""
+    quarantine(tx, refused, now=now)
+    # A row that a person mends is loaded in another part.
+    alone = f"UPDATE row AS r SET load_no = NULL WHERE {OF_LOAD} AND r.state = 'quarantined'"
+    gone = tx.execute(text(alone), load.of(run)).rowcount
+    left = replace(load, rows=load.rows - gone)
+    tx.execute(text("UPDATE load SET rows = :rows WHERE load_no = :load"), {"rows": left.rows, "load": load.load_no})
+    return left
+
+
+def has_loaded(tx: Connection, run: Run) -> bool:
+    """Whether a sink has taken rows of this run."""
+    done = text("SELECT 1 FROM load WHERE run_no = :run AND done_at IS NOT NULL AND rows > 0 LIMIT 1")
+    return tx.execute(done, {"run": run.run_no}).first() is not None
+
+
+def finish(
+    tx: Connection,
+    run: Run,
+    load: Load,
+    sink: str,
+    *,
+    superseded: Collection[str] = (),
+    now: datetime,
+) -> None:
+    """The part stands in the sink: its rows are loaded, and remembered by key."""
+    values = {**load.of(run), "job": run.job, "sink": sink, "part": load.part}
+    values |= {"asking": run.asking, "judging": run.judging, "api": run.api}
+    legal = ", ".join(f"'{state.value}'" for state in sources_of("load"))
+    changes = f"state = '{target_of('load').value}', reason = CASE WHEN r.row_key {one_of(tx, 'keys', kind='text')} "
+    settle = text(f"UPDATE row AS r SET {changes} THEN '{SUPERSEDED}' END WHERE {OF_LOAD} AND r.state IN ({legal})")
+    versions = f"{ASKED}, {JUDGED}" if run.version_no else ":asking, :judging"
+    remember = text(
+        "INSERT INTO loaded (job, row_key, sink, row_id, asking, judging, part, row_no, api) "
+        f"SELECT :job, r.row_key, :sink, r.row_id, {versions}, :part, r.row_no, :api FROM row r WHERE {OF_LOAD} "
+        "AND r.state = 'loaded' AND r.reason IS NULL ON CONFLICT (job, row_key, sink) DO UPDATE SET "
+        "row_id = excluded.row_id, asking = excluded.asking, judging = excluded.judging, part = excluded.part, "
+        "row_no = excluded.row_no, api = excluded.api WHERE excluded.row_no > loaded.row_no"
+    )
+    moved = 0
+    for first in range(load.first_row, load.last_row + 1, AT_ONCE):
+        some = {**values, "first": first, "last": min(first + AT_ONCE - 1, load.last_row)}
+        moved += tx.execute(settle, {**some, "keys": as_list(superseded)}).rowcount
+        tx.execute(remember, some)
+    if moved != load.rows:
+        raise IllegalMove(f"'load': {moved} rows of part {load.part} were in {legal}, not {load.rows}")
+    tx.execute(
+        text("UPDATE load SET done_at = :now WHERE load_no = :load"), {"now": timestamp(now), "load": load.load_no}
+    )
+
+
+def sink_of(tx: Connection, run: Run) -> str | None:
+    """Where rows of the run's job were last loaded to, or None."""
+    query = text("SELECT sink FROM load JOIN run USING (run_no) WHERE run.job = :job ORDER BY load_no DESC LIMIT 1")
+    return tx.execute(query, {"job": run.job}).scalar()
+
+
+def remember_unverified(tx: Connection, run: Run) -> None:
+    """Remember the rows that could not be verified, by key; what the world did to a row is no reason to."""
+    tx.execute(
+        text(
+            "INSERT INTO set_aside (job, row_key, row_id, asking, judging, row_no, api) "
+            f"SELECT :job, r.row_key, r.row_id, {ASKED}, :judging, r.row_no, :api FROM row r "
+            "WHERE run_no = :run AND state = 'quarantined' AND turn > 0 AND reason NOT IN ('bounced_out', 'mended') "
+            "ON CONFLICT (job, row_key) DO UPDATE SET "
+            "row_id = excluded.row_id, asking = excluded.asking, judging = excluded.judging, row_no = excluded.row_no, "
+            "api = excluded.api"
+        ),
+        {"job": run.job, "run": run.run_no, "judging": run.judging, "api": run.api},
+    )

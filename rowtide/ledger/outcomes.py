@@ -1,0 +1,76 @@
+"""Filing what became of rows that were asked: one page of outcomes, in one transaction."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from rowtide.agent.agent import Escalate, RowAt
+from rowtide.agent.states import ANSWERING, RunStop
+from rowtide.job.job import JobSpec
+from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger import tiers as ledger_tiers
+from rowtide.ledger import turns as ledger_turns
+from rowtide.ledger.batches import Batch
+from rowtide.ledger.ledger import Run
+from rowtide.ledger.rows import MoveReason
+from rowtide.ledger.turns import Reply
+
+
+class Stop(NamedTuple):
+    """Why the run cannot go on, and in words."""
+
+    why: RunStop
+    words: str
+
+
+@dataclass(slots=True)
+class Sorted:
+    """One page of outcomes, by what becomes of the row."""
+
+    replies: list[Reply] = field(default_factory=list)
+    answers: dict[int, bytes] = field(default_factory=dict)
+    """Of the replies, those that are answers and passed their rows' own checks: row_no → JSON."""
+    bounces: list[MoveReason] = field(default_factory=list)
+    rejects: list[MoveReason] = field(default_factory=list)
+    recalled: list[int] = field(default_factory=list)
+    pardoned: list[int] = field(default_factory=list)
+    """Rows that failed as all did: ready again as if they had never been sent."""
+    escalations: list[tuple[RowAt, Escalate]] = field(default_factory=list)
+    of_unknown_cost: list[int] = field(default_factory=list)
+    """Rows whose request may have cost its worst case, for all anybody knows."""
+    stop: Stop | None = None
+    is_gated: bool = True
+    """Whether answers wait for a gate."""
+
+    @property
+    def counted(self) -> Counter[str]:
+        return Counter(
+            replied=len(self.replies),
+            bounced=len(self.bounces),
+            rejected=len(self.rejects),
+            recalled=len(self.recalled) + len(self.pardoned),
+            escalated=len(self.escalations),
+        )
+
+
+def apply(tx: Connection, run: Run, spec: JobSpec, batch: Batch, page: Sorted, *, now: datetime) -> None:
+    """Move every row of a page, and count what its replies cost; where it says so, stop the run."""
+    answers = [each for each in page.replies if each.row_no in page.answers]
+    ledger_turns.reply(tx, [each for each in page.replies if each.row_no not in page.answers])
+    ledger_turns.reply(tx, answers, then=ANSWERING[page.is_gated])
+    ledger_rows.keep(tx, run, page.answers)
+    ledger_tiers.count_visits(tx, run, accepted=Counter(each.tier for each in answers if not page.is_gated))
+    ledger_batches.count_cost(tx, batch.batch_no, sum(reply.cost_micro for reply in page.replies))
+    ledger_batches.keep_reserved(tx, batch, rows=len(page.of_unknown_cost))
+    ledger_rows.bounce(tx, page.bounces, now=now)
+    ledger_rows.quarantine(tx, page.rejects, now=now)
+    ledger_rows.recall(tx, page.recalled)
+    ledger_rows.recall(tx, page.pardoned, pardon=True)
+    ledger_tiers.escalate(tx, run, spec, page.escalations, now=now)
+    if page.stop:
+        ledgers.stop(tx, run, page.stop.why, detail=page.stop.words)

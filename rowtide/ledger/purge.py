@@ -1,0 +1,142 @@
+"""Taking text out of the ledger: rows' content, what models and tools said of them, messages. Counts and money stay.
+
+A purged row keeps its key, its state, its turns and their cost, and a note that says when it was purged. Doing it again
+changes nothing, so a purge that was killed is finished by the next.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from rowtide.agent.states import SETTLED
+from rowtide.errors import WorldError
+from rowtide.ledger.ledger import Ledger, Run, find_run, timestamp
+from rowtide.ledger.rows import MoveReason, quarantine
+
+AT_ONCE = 5_000  # rows; SQLite keeps every page that one statement changes in memory
+PURGED = "purge"  # the move of the note
+KEY = "CAST(:key AS text)"  # PostgreSQL knows no kind of a null
+OF_KEY = f"({KEY} IS NULL OR r.row_key = {KEY})"
+MINE = f"row_no IN (SELECT r.row_no FROM row r WHERE r.row_no BETWEEN :first AND :last AND {OF_KEY})"
+NOT_YET = f"NOT EXISTS (SELECT 1 FROM note n WHERE n.row_no = r.row_no AND n.move = '{PURGED}')"
+CHOSEN = f"r.run_no = :run AND {OF_KEY} AND {NOT_YET}"
+IS_UNSETTLED = " AND ".join(f"r.state <> '{state.value}'" for state in sorted(SETTLED))
+
+# What is emptied of each row; the statements' order is of no matter.
+OF_ROWS = (
+    f"UPDATE row_content SET content = {{nothing}} WHERE {MINE}",
+    f"UPDATE turn SET content = {{none}} WHERE {MINE}",
+    f"UPDATE tool_call SET arguments = {{nothing}}, output = '' WHERE {MINE}",
+    f"UPDATE approval SET arguments = {{nothing}}, why = NULL WHERE {MINE}",
+    f"UPDATE note SET detail = '', was = NULL WHERE move <> '{PURGED}' AND {MINE}",
+    f"DELETE FROM note WHERE move = 'quote' AND {MINE}",
+    f"DELETE FROM estimate WHERE {MINE}",
+    f"DELETE FROM answer WHERE {MINE}",
+)
+# What a run as a whole keeps of its rows' text.
+OF_RUN = (
+    "DELETE FROM memo WHERE run_no = :run",
+    "DELETE FROM profile WHERE run_no = :run",
+    "UPDATE verdict SET examples = '[]', observed = NULL, said = type WHERE run_no = :run",
+    "UPDATE hold SET failures = '[]', why = NULL WHERE run_no = :run",
+)
+
+
+def runs(tx: Connection, *, job: str | None, run_id: str | None, key: str | None, before: datetime | None) -> list[Run]:
+    """The runs that have something to purge: of a job, of an id, with a row of this key, begun before a moment."""
+    asked = [
+        *(["u.job = :job"] if job else []),
+        *(["u.run_id = :run"] if run_id else []),
+        *(["u.started_at < :before"] if before else []),
+        f"EXISTS (SELECT 1 FROM row r WHERE r.run_no = u.run_no AND {OF_KEY} AND {NOT_YET})",
+    ]
+    query = text(f"SELECT u.run_id FROM run u WHERE {' AND '.join(asked)} ORDER BY u.run_no")
+    values = {"job": job, "run": run_id, "key": key, "before": timestamp(before) if before else None}
+    return [find_run(tx, each) for each in tx.execute(query, values).scalars()]
+
+
+def rows(tx: Connection, run: Run, key: str | None) -> int:
+    """How many rows of a run would be purged."""
+    query = text(f"SELECT count(*) FROM row r WHERE {CHOSEN}")
+    return int(tx.execute(query, {"run": run.run_no, "key": key}).scalar_one())
+
+
+def unsettled(tx: Connection, run: Run) -> int:
+    """How many rows of a run would go on with it, and need their text for that."""
+    query = text(f"SELECT count(*) FROM row r WHERE r.run_no = :run AND {IS_UNSETTLED}")
+    return int(tx.execute(query, {"run": run.run_no}).scalar_one()) + (run.extracted_at is None)
+
+
+def give_up_unsettled(ledger: Ledger, run: Run, *, now: datetime) -> None:
+    """Quarantined the rows of a canceled run that would need their text to go on."""
+    query = text(f"SELECT r.row_no, r.turn FROM row r WHERE r.run_no = :run AND {IS_UNSETTLED} LIMIT {AT_ONCE}")
+    while True:
+        with ledger.page() as tx:
+            found = tx.execute(query, {"run": run.run_no}).all()
+            quarantine(tx, [MoveReason(row_no, turn, "purged", "") for row_no, turn in found], now=now)
+        if len(found) < AT_ONCE:
+            return
+
+
+def purge(ledger: Ledger, run: Run, key: str | None, *, now: datetime) -> None:
+    """Empty the rows of a run, or the one of this key, and what the run as a whole says of them."""
+    last = run.first_row_no + run.read_rows
+    for first in range(run.first_row_no, last + 1, AT_ONCE):
+        with ledger.page() as tx:
+            _empty(tx, run, key, first, min(first + AT_ONCE - 1, last), now)
+    with ledger.page() as tx:
+        for statement in OF_RUN:
+            tx.execute(text(statement), {"run": run.run_no})
+        blank = f"UPDATE message_row SET content = {_bytes(tx, '{}')} WHERE run_id = :run "
+        blank += f"AND ({KEY} IS NULL OR row_key = {KEY})"
+        tx.execute(text(blank), {"run": run.run_id, "key": key})
+
+
+def prune_messages(tx: Connection, *, before: datetime) -> int:
+    """Empty the messages that came before a moment and whose rows a run has read. Returns how many rows.
+
+    That a message came is remembered: one that is sent again is still known.
+    """
+    query = text(
+        f"UPDATE message_row SET content = {_bytes(tx, '{}')} WHERE length(content) > 2 AND run_id IN "
+        "(SELECT run_id FROM run WHERE extracted_at IS NOT NULL) AND message_no IN "
+        "(SELECT message_no FROM message WHERE received_at < :before)"
+    )
+    return tx.execute(query, {"before": timestamp(before)}).rowcount
+
+
+def shrink(ledger: Ledger) -> None:
+    """Give back the room, so that what was taken out stands in the database's files no more. Raises WorldError."""
+    connection = ledger.engine.raw_connection()
+    driver: Any = connection.driver_connection
+    try:
+        if ledger.engine.dialect.name == "sqlite":
+            driver.execute("VACUUM")
+            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        else:
+            driver.autocommit = True
+            driver.execute("VACUUM (FULL)")
+    except ledger.engine.dialect.loaded_dbapi.Error as error:
+        words = f"the text is deleted, but its room is not given back while others use the ledger ({error})"
+        raise WorldError(f"{words}: ask again when they have ended") from None
+    finally:
+        connection.invalidate()
+
+
+def _empty(tx: Connection, run: Run, key: str | None, first: int, last: int, now: datetime) -> None:
+    values = {"run": run.run_no, "first": first, "last": last, "key": key, "now": timestamp(now)}
+    for statement in OF_ROWS:
+        filled = statement.format(nothing=_bytes(tx, "{}"), none=_bytes(tx, "[]"))
+        tx.execute(text(filled), values)
+    noted = (
+        "INSERT INTO note (row_no, turn, move, reason, detail, noted_at) "
+        f"SELECT r.row_no, r.turn, '{PURGED}', 'purged', '', :now FROM row r "
+        f"WHERE r.row_no BETWEEN :first AND :last AND {CHOSEN}"
+    )
+    tx.execute(text(noted), values)
+
+
+def _bytes(tx: Connection, value: str) -> str:
+    """A literal of bytes."""
+    return f"CAST('{value}' AS {'BLOB' if tx.dialect.name == 'sqlite' else 'bytea'})"

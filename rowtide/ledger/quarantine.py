@@ -1,0 +1,295 @@
+"""The rows that wait for a person: what a sheet shows of them, and the moves that only a person makes.
+
+Each move is written down with who made it and when. What a person's content or answer takes the place of is kept.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row, text
+
+from rowtide.agent.agent import text_of
+from rowtide.errors import UserMistake, nearest
+from rowtide.intake.rows import row_id
+from rowtide.job.job_folder import Job
+from rowtide.ledger import prefixes as ledger_prefixes
+from rowtide.ledger.ledger import Run, as_list, one_of, timestamp
+from rowtide.ledger.read.costs import CHECK
+from rowtide.ledger.rows import MoveReason, keep, move, move_all
+from rowtide.ledger.turns import contents
+from rowtide.quarantine.quarantine_cells import kinds_of
+from rowtide.quarantine.quarantine_sheet import Chosen, Entry, Shape
+from rowtide.quarantine.sheet_edits import SheetEdit
+
+DROPPED, EDITED = "dropped", "mended"  # reasons of rows that a person gave up, or mended and has not sent again
+SEEN = 1000  # readable rows of the run that say which columns there are
+PAGE_ROWS = 200  # a row's content may be long
+
+NOTED = "EXISTS (SELECT 1 FROM note n WHERE n.row_no = r.row_no AND"
+# A row that was refused at the door has no content, or no key of its own, until it is mended.
+IS_REFUSED = (
+    f"NOT {NOTED} n.move = 'mend') AND (length(c.content) = 2 OR "
+    f"{NOTED} n.move = 'quarantine' AND n.reason IN ('missing_key', 'unusable_key', 'duplicate_key')))"
+)
+# What was written down when the row came into quarantine, or when a person last wrote of it there.
+WHY = (
+    "coalesce((SELECT n.detail FROM note n WHERE n.row_no = r.row_no AND n.move IN ('quarantine', 'mend', 'drop') "
+    "ORDER BY n.note_no DESC LIMIT 1), '')"
+)
+FRESH = (
+    "conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0, checking = 0, bounces = 0, tokens = 0, "
+    "batch_no = NULL, load_no = NULL, reason = NULL"
+)
+# A mended row is routed as a new one is; another starts where it did before; or either where a person says.
+IS_EDITED = "EXISTS (SELECT 1 FROM note n WHERE n.row_no = row.row_no AND n.move = 'mend' AND n.turn = row.turn)"
+FIRST_TIER = "(SELECT t.tier FROM turn t WHERE t.row_no = row.row_no ORDER BY t.turn LIMIT 1)"
+ROUTED = (
+    f"tier = coalesce(:tier, CASE WHEN {IS_EDITED} OR tier IS NULL THEN NULL ELSE coalesce({FIRST_TIER}, tier) END), "
+    + ", ".join(
+        f"{name} = CASE WHEN {IS_EDITED} THEN {unset} ELSE {name} END"
+        for name, unset in {
+            "effort": "NULL",
+            "turn_limit": "NULL",
+            "rule": "NULL",
+            "prefix_no": ":base",
+            "version_no": ":version",
+        }.items()
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A person's hand: who, when; and the hash of the sheet it wrote in."""
+
+    who: str
+    now: datetime
+    sheet: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The quarantined rows of one reason, and one of them."""
+
+    reason: str
+    rows: int
+    row_key: str
+    detail: str
+    can_escalate: bool
+    """Whether the ladder has a tier above one of them."""
+
+
+def groups(tx: Connection, run: Run) -> list[Group]:
+    """The quarantined rows by reason, most first, with the first row of each."""
+    query = text(
+        "SELECT reason, count(*), min(tier), min(row_no) FROM row WHERE run_no = :run AND state = 'quarantined' "
+        "GROUP BY reason ORDER BY count(*) DESC, reason"
+    )
+    found = tx.execute(query, {"run": run.run_no}).all()
+    top = sum(not name.endswith(CHECK) for name in orjson.loads(run.tiers)) - 1
+    firsts = {each.row_no: each for each in _entries(tx, "r.row_no {rows}", rows=[row_no for *_, row_no in found])}
+    return [
+        Group(reason, rows, firsts[first].row_key, firsts[first].detail, (tier or 0) < top)
+        for reason, rows, tier, first in found
+    ]
+
+
+def shape_of(tx: Connection, run: Run, key_columns: Sequence[str], fields: Sequence[str]) -> Shape:
+    """The columns of the run's sheet: the key's first, the others by name."""
+    read = "SELECT row_no FROM row_content WHERE row_no BETWEEN :first AND :last AND length(content) > 2"
+    query = text(
+        "SELECT c.content FROM row r JOIN row_content c ON c.row_no = r.row_no WHERE r.run_no = :run "
+        f"AND (r.state = 'quarantined' OR r.row_no IN ({read} ORDER BY row_no LIMIT {SEEN}))"
+    )
+    seen: dict[str, frozenset[str]] = {}
+    values = {"run": run.run_no, "first": run.first_row_no, "last": run.last_row_no}
+    for content in tx.execute(query, values, execution_options={"yield_per": PAGE_ROWS}).scalars():
+        for name, value in orjson.loads(content).items():
+            seen[name] = seen.get(name, frozenset()) | kinds_of([value])
+    names = [*(name for name in key_columns if name in seen), *sorted(seen.keys() - set(key_columns))]
+    return Shape({name: seen[name] for name in names}, tuple(fields))
+
+
+def page_of(tx: Connection, run: Run, reason: str | None, *, after: int) -> list[Entry]:
+    """The next rows of the quarantine, by number: of one reason, or all that nobody has given up."""
+    where = f"r.run_no = :run AND r.state = 'quarantined' AND {which_rows(reason)} AND r.row_no > :after"
+    where = f"{where} ORDER BY r.row_no LIMIT {PAGE_ROWS}"
+    return _entries(tx, where, run=run.run_no, reason=reason, after=after)
+
+
+def entries(tx: Connection, run: Run, keys: Sequence[str]) -> dict[str, Entry]:
+    """The rows of these keys that are in quarantine or have been."""
+    where = f"r.run_no = :run AND r.row_key {{keys}} AND {NOTED} n.move IN ('quarantine', 'mend'))"
+    return {each.row_key: each for each in _entries(tx, where, run=run.run_no, keys=keys)}
+
+
+def which_rows(reason: str | None) -> str:
+    """A condition: of the reason `:reason`, or all that nobody has given up."""
+    return "r.reason = :reason" if reason else f"r.reason <> '{DROPPED}'"
+
+
+def check_reason(reason: str | None, waiting: Mapping[str, int]) -> None:
+    """Raises UserMistake for a reason that no row in quarantine has."""
+    if reason is not None and reason not in waiting:
+        known = ", ".join(waiting) or "none"
+        raise UserMistake(
+            f"no row has this reason; those there are: {known}", key=reason, meant=nearest(reason, waiting)
+        )
+
+
+def keys_like(tx: Connection, run: Run, *, limit: int = 1000) -> list[str]:
+    """Keys in quarantine, to name the one that was meant."""
+    query = text("SELECT row_key FROM row WHERE run_no = :run AND state = 'quarantined' ORDER BY row_no LIMIT :limit")
+    return list(tx.execute(query, {"run": run.run_no, "limit": limit}).scalars())
+
+
+def edit(tx: Connection, found: Sequence[SheetEdit], hand: Signed) -> None:
+    """Put mended contents in the place of the old ones, which are kept."""
+    edited = [(each, each.content) for each in found if each.content is not None]
+    _note(tx, "mend", [_move_reason(each) for each, _ in edited], hand, was="row_content")
+    changes = [
+        {"row_no": each.row_no, "row_key": each.row_key, "row_id": row_id(content), "content": content}
+        for each, content in edited
+    ]
+    if changes:
+        tx.execute(text("UPDATE row_content SET content = :content WHERE row_no = :row_no"), changes)
+    move(tx, "mend", changes, f"row_key = :row_key, row_id = :row_id, reason = '{EDITED}'")
+
+
+def override_answers(tx: Connection, run: Run, found: Sequence[SheetEdit], hand: Signed) -> None:
+    """Let a person's answers go on to the gate; what they take the place of is kept."""
+    given = [(each, each.answer) for each in found if each.answer is not None]
+    if not given:
+        return
+    _note(tx, "vouch", [_move_reason(each) for each, _ in given], hand, was="answer")
+    keep(tx, run, {each.row_no: answer for each, answer in given})
+    also = f"tier = coalesce(tier, {FIRST_TIER}, 0), checking = 0, batch_no = NULL, load_no = NULL, reason = NULL"
+    move_all(tx, "vouch", [each.row_no for each, _ in given], also)
+    reopen(tx, run)
+
+
+def retry(
+    tx: Connection, run: Run, job: Job, move_reasons: Sequence[MoveReason], tier: int | None, hand: Signed
+) -> None:
+    """Make rows ready again: a fresh conversation, and all their tries. What they have cost stays spent."""
+    rows = [move_reason.row_no for move_reason in move_reasons]
+    if not rows:
+        return
+    these = f"row_no {one_of(tx, 'rows')}"
+    values = {"rows": as_list(rows), "job": run.job}
+    settled = f"SELECT row_key, row_id FROM row WHERE {these}"
+    tx.execute(text(f"DELETE FROM set_aside WHERE job = :job AND (row_key, row_id) IN ({settled})"), values)
+    # What was estimated of a mended row was estimated of another content.
+    edited = f"SELECT row_no FROM row WHERE {these} AND {IS_EDITED}"
+    tx.execute(text(f"DELETE FROM estimate WHERE row_no IN ({edited})"), values)
+    move_all(tx, "retry", rows, f"{ROUTED}, {FRESH}", tier=tier, base=run.base_prefix, version=run.version_no)
+    _note(tx, "retry", move_reasons, hand)
+    _regroup(tx, run, job, rows)
+    reopen(tx, run)
+
+
+def drop(tx: Connection, found: Iterable[Entry | Chosen], why: str, hand: Signed) -> int:
+    """Give rows up: they stay in quarantine, with that as their reason. Returns how many were not given up before."""
+    move_reasons = [MoveReason(each.row_no, each.turn, each.reason, why) for each in found if each.reason != DROPPED]
+    move_all(tx, "drop", [move_reason.row_no for move_reason in move_reasons], f"reason = '{DROPPED}'")
+    _note(tx, "drop", move_reasons, hand)
+    return len(move_reasons)
+
+
+def reopen(tx: Connection, run: Run) -> None:
+    """The run has rows to work on again."""
+    tx.execute(text("UPDATE run SET finished_at = NULL WHERE run_no = :run"), {"run": run.run_no})
+
+
+def taken_before(tx: Connection, run: Run, sheet: str) -> tuple[str, str] | None:
+    """Who gave in the sheet with this hash, and when; None when nobody has."""
+    query = text(
+        "SELECT who, noted_at FROM note WHERE row_no BETWEEN :first AND :last AND sheet = :sheet "
+        "ORDER BY note_no LIMIT 1"
+    )
+    found = tx.execute(query, {"first": run.first_row_no, "last": run.last_row_no, "sheet": sheet}).first()
+    return (found[0], found[1]) if found else None
+
+
+def overridden(tx: Connection, row_nos: Sequence[int]) -> set[int]:
+    """Those of `row_nos` whose answer is a person's: no model is asked when a gate refuses it."""
+    query = text(
+        f"SELECT n.row_no FROM note n JOIN row r ON r.row_no = n.row_no AND n.turn = r.turn "
+        f"WHERE n.move = 'vouch' AND n.row_no {one_of(tx, 'rows')}"
+    )
+    return set(tx.execute(query, {"rows": as_list(row_nos)}).scalars())
+
+
+def _entries(tx: Connection, where: str, **values: Any) -> list[Entry]:
+    """The rows `where`; `{rows}` and `{keys}` in it stand for lists."""
+    lists = {name: as_list(value) for name, value in values.items() if name in ("rows", "keys")}
+    where = where.format(rows=one_of(tx, "rows"), keys=one_of(tx, "keys", kind="text"))
+    query = text(
+        "SELECT r.row_no, r.turn, r.row_key, r.state, coalesce(r.reason, ''), "
+        f"{WHY}, coalesce((SELECT max(n.note_no) FROM note n WHERE n.row_no = r.row_no), 0), "
+        f"CASE WHEN {IS_REFUSED} THEN 1 ELSE 0 END, c.content, "
+        f"CASE WHEN {NOTED} n.move = 'vouch' AND n.turn = r.turn) THEN a.content END, t.content "
+        "FROM row r JOIN row_content c ON c.row_no = r.row_no LEFT JOIN answer a ON a.row_no = r.row_no "
+        "LEFT JOIN turn t ON t.row_no = r.row_no AND t.turn = "
+        "(SELECT max(s.turn) FROM turn s WHERE s.row_no = r.row_no AND s.kind = 'answer') "
+        f"WHERE {where}"
+    )
+    return [_entry(each) for each in tx.execute(query, values | lists)]
+
+
+def _entry(found: Row[Any]) -> Entry:
+    row_no, turn, row_key, state, reason, detail, as_of, is_refused, content, overridden, reply = found
+    return Entry(
+        row_no=row_no,
+        turn=turn,
+        row_key=row_key,
+        state=state,
+        reason=reason,
+        detail=detail,
+        as_of=as_of,
+        is_refused=bool(is_refused),
+        content=orjson.loads(content),
+        answer=_last_answer(overridden, reply),
+    )
+
+
+def _last_answer(overridden: bytes | None, reply: bytes | None) -> dict[str, Any] | None:
+    """What a person answered, else what the model last said, if that was an answer at all."""
+    said = overridden or (text_of(orjson.loads(reply)) if reply else "")
+    try:
+        answer = orjson.loads(said)
+    except orjson.JSONDecodeError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _regroup(tx: Connection, run: Run, job: Job, rows: Sequence[int]) -> None:
+    """Teach mended rows what the group they are in now is taught."""
+    if job.spec.skills.group_by is not None:
+        query = text(f"SELECT row_no FROM row WHERE row_no {one_of(tx, 'rows')} AND {IS_EDITED}")
+        found = contents(tx, list(tx.execute(query, {"rows": as_list(rows)}).scalars()))
+        groups = {row_no: job.group_of(orjson.loads(content)) for row_no, content in found.items()}
+        ledger_prefixes.assign(tx, run, job, groups)
+
+
+def _move_reason(found: SheetEdit) -> MoveReason:
+    return MoveReason(found.row_no, found.turn, found.reason, found.told)
+
+
+def _note(
+    tx: Connection, name: str, move_reasons: Sequence[MoveReason], hand: Signed, *, was: str | None = None
+) -> None:
+    """Write down a person's move, with the content that stands in the table `was` before it."""
+    if move_reasons:
+        kept = f"(SELECT content FROM {was} WHERE row_no = :row_no)" if was else "NULL"
+        signed = {"move": name, "who": hand.who, "now": timestamp(hand.now), "sheet": hand.sheet}
+        tx.execute(
+            text(
+                "INSERT INTO note (row_no, turn, move, reason, detail, noted_at, who, sheet, was) "
+                f"VALUES (:row_no, :turn, :move, :reason, :detail, :now, :who, :sheet, {kept})"
+            ),
+            [asdict(move_reason) | signed for move_reason in move_reasons],
+        )

@@ -1,0 +1,171 @@
+"""What a run cost, by tier, lane and turn; and what the same work would have cost in other ways."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import orjson
+from sqlalchemy import Connection, text
+
+from rowtide.agent.states import RowState
+from rowtide.ledger.ledger import Run
+from rowtide.ledger.tiers import visits
+from rowtide.tiers.catalogue import Catalogue, Model
+from rowtide.tiers.escalation import VisitCounts
+from rowtide.tiers.pricing import MICRO
+
+Key = TypeVar("Key", int, str)
+
+CHECK = " (check)"  # after the name of the tier that takes the self-check
+ACCEPTED = (RowState.ACCEPTED, RowState.LOADED)
+
+SUMS = (
+    "sum(t.cost_micro), sum(t.baseline_micro), sum(t.input_tokens), sum(t.cache_write_tokens), "
+    "sum(t.cache_read_tokens), sum(t.output_tokens)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Turns that are alike, and what they come to in micro-dollars and tokens."""
+
+    tier: int
+    model: str | None
+    lane: str
+    turn: int
+    step: int
+    """The longest prompt a price begins above that theirs were longer than."""
+    is_last: int
+    """Whether they are of their rows' last conversation."""
+    turns: int
+    cost_micro: int
+    baseline_micro: int
+    input_tokens: int
+    cache_write_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.input_tokens + self.cache_write_tokens + self.cache_read_tokens
+
+
+def set_budget(tx: Connection, run: Run, micro: int) -> None:
+    """Give a run a budget, in micro-dollars, or a larger or a smaller one."""
+    changed = text("UPDATE run SET budget_micro = :micro WHERE run_no = :run")
+    tx.execute(changed, {"micro": micro, "run": run.run_no})
+
+
+def spent(tx: Connection, run: Run, catalogue: Catalogue) -> list[Spent]:
+    """All the run's turns, in one reading of them."""
+    steps = sorted({step for model in catalogue.models.values() for step in model.prices if step}, reverse=True)
+    prompt = "t.input_tokens + t.cache_write_tokens + t.cache_read_tokens"
+    step = " ".join(f"WHEN {prompt} > {each} THEN {each}" for each in steps)
+    query = text(
+        f"SELECT t.tier, t.model, coalesce(b.lane, 'batch') lane, t.turn, {f'CASE {step} ELSE 0 END' if step else '0'} "
+        f"step, CASE WHEN t.turn > r.conversation_from THEN 1 ELSE 0 END is_last, count(*), {SUMS} "
+        "FROM turn t JOIN row r ON r.row_no = t.row_no LEFT JOIN batch b ON b.batch_no = t.batch_no "
+        "WHERE t.row_no BETWEEN :first AND :last GROUP BY 1, 2, 3, 4, 5, 6"
+    )
+    values = {"first": run.first_row_no, "last": run.last_row_no}
+    # A database that sums integers into a decimal gives one back.
+    return [Spent(*each[:6], *map(int, each[6:])) for each in tx.execute(query, values).all()]
+
+
+def money(tx: Connection, run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> dict[str, Any]:
+    """The run's replies and what they cost, in US dollars: in all, by tier, by lane, by turn."""
+    otherwise = baselines(run, groups, catalogue)
+    return {
+        "turns": sum(each.turns for each in groups),
+        "cost_usd": sum(each.cost_micro for each in groups) / MICRO,
+        "baseline_cost_usd": otherwise["one_model_live"],
+        "baselines_usd": otherwise,
+        "tiers": tiers(tx, run, groups),
+        "lanes": _shown(_by(groups, lambda each: each.lane)),
+        "by_turn": _shown(_by(groups, lambda each: each.turn)),
+        "hurry_usd": hurry(run, groups, catalogue),
+    }
+
+
+def hurry(run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> float:
+    """What the live replies cost more than batches would have, in US dollars."""
+    names = [name.removesuffix(CHECK) for name in orjson.loads(run.tiers)]
+    live = [(each, catalogue.models.get(each.model or names[each.tier])) for each in groups if each.lane != "batch"]
+    return float(sum(each.cost_micro * (1 - model.batch_share) for each, model in live if model) / MICRO)
+
+
+def tiers(tx: Connection, run: Run, groups: Sequence[Spent]) -> dict[str, dict[str, Any]]:
+    """How each tier fared: rows that came to it, how they left it, replies, US dollars; its yield and its price.
+
+    A yield is the share of accepted rows among those that left the tier: accepted, escalated or quarantined.
+    """
+    names: list[str] = orjson.loads(run.tiers)
+    query = text("SELECT tier, state, count(*) FROM row WHERE run_no = :run AND turn > 0 GROUP BY tier, state")
+    rows: dict[int, dict[RowState, int]] = defaultdict(dict)
+    for tier, state, count in tx.execute(query, {"run": run.run_no}):
+        rows[tier][RowState(state)] = count
+    left, cost = visits(tx, run), _by(groups, lambda each: each.tier)
+    return {
+        names[tier]: _fared(rows[tier], left.get(tier, VisitCounts()), turns, micro)
+        for tier, (turns, micro) in sorted(cost.items())
+    }
+
+
+def baselines(run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> dict[str, float | None]:
+    """What else the run might have cost, in US dollars, worked out from the tokens it really took.
+
+    `one_model_live`: every row's last conversation, live on the top tier alone. It is taken that this model would have
+    read and written as many tokens, found as many of them in the cache, and been corrected as often; self-checks and
+    the conversations on lower tiers are left out. `one_model_batch`: the same in batches. `ladder_live`: all that was
+    said, by the models that said it, live and with nothing cached: every token of every prompt at the full price.
+    None where the catalogue no longer knows a model.
+    """
+    names = [name.removesuffix(CHECK) for name in orjson.loads(run.tiers)]
+    ladder = [name for name in orjson.loads(run.tiers) if not name.endswith(CHECK)]
+    live = sum(each.baseline_micro for each in groups if each.is_last)
+    top = catalogue.models.get(ladder[-1])
+    models = [catalogue.models.get(each.model or names[each.tier]) for each in groups]
+    uncached = [_uncached(model, each) for model, each in zip(models, groups, strict=True) if model]
+    return {
+        "one_model_live": live / MICRO,
+        "one_model_batch": float(live * top.batch_share / MICRO) if top else None,
+        "ladder_live": None if None in models else float(sum(uncached) / MICRO),
+    }
+
+
+def _uncached(model: Model, group: Spent) -> Decimal:
+    price = model.price_at(group.step + 1)
+    return group.prompt_tokens * price.input + group.output_tokens * price.output
+
+
+def _fared(rows: dict[RowState, int], left: VisitCounts, turns: int, micro: int) -> dict[str, Any]:
+    ended, accepted = sum(rows.values()), sum(rows.get(state, 0) for state in ACCEPTED)
+    set_aside = rows.get(RowState.QUARANTINED, 0)
+    gone = accepted + left.escalated + set_aside
+    return {
+        "in": ended + left.escalated,
+        "accepted": accepted,
+        "escalated": left.escalated,
+        "quarantined": set_aside,
+        "skipped": left.skipped,
+        "rows": ended,
+        "yield": accepted / gone if gone else None,
+        "turns": turns,
+        "cost_usd": micro / MICRO,
+        "accepted_row_usd": micro / MICRO / accepted if accepted else None,
+    }
+
+
+def _by(groups: Sequence[Spent], key: Callable[[Spent], Key]) -> dict[Key, tuple[int, int]]:
+    """Replies and micro-dollars by `key`."""
+    found: dict[Key, tuple[int, int]] = {}
+    for each in groups:
+        turns, micro = found.get(key(each), (0, 0))
+        found[key(each)] = turns + each.turns, micro + each.cost_micro
+    return found
+
+
+def _shown(found: dict[Any, tuple[int, int]]) -> dict[str, dict[str, Any]]:
+    return {str(key): {"turns": turns, "cost_usd": micro / MICRO} for key, (turns, micro) in sorted(found.items())}

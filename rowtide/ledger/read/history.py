@@ -1,0 +1,300 @@
+"""What people read: a run in numbers, and the story of one row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, RowMapping, text
+
+from rowtide.agent.requests import cache_warnings, cacheable_tokens
+from rowtide.agent.states import RowState
+from rowtide.errors import UserMistake
+from rowtide.ledger import gate_approvals as ledger_gate_approvals
+from rowtide.ledger import gate_results as ledger_gate_results
+from rowtide.ledger import prefixes as ledger_prefixes
+from rowtide.ledger import tiers as ledger_tiers
+from rowtide.ledger import versions as ledger_versions
+from rowtide.ledger.batches import Batch, batch_of, batches_in, reserved_micro
+from rowtide.ledger.ledger import ROWS_PER_RUN, Run, find_run, moment
+from rowtide.ledger.read import costs as ledger_costs
+from rowtide.ledger.read.costs import Spent
+from rowtide.ledger.rows import counts
+from rowtide.tiers.catalogue import Catalogue, load_catalogue
+from rowtide.tiers.escalation import resolve_model, skips
+from rowtide.tiers.pricing import MICRO
+
+ENOUGH_TURNS = 100  # after so many without a single hit, the cache is not merely cold
+WAITING = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED, RowState.ACCEPTED)
+
+CALLS = "coalesce(sum(t.is_error), 0) failed, coalesce(sum(t.remembered), 0) remembered"
+
+
+@dataclass(frozen=True)
+class RowHistory:
+    """All the ledger knows of one row, oldest first."""
+
+    run: Run
+    row: RowMapping
+    content: dict[str, Any]
+    turns: Sequence[RowMapping]
+    tool_calls: Sequence[RowMapping]
+    notes: Sequence[RowMapping]
+    answer: dict[str, Any] | None
+    batch: Batch | None
+    """The one it waits for, while it does."""
+    load: RowMapping | None
+    skills: list[str]
+    estimate: RowMapping | None
+    """What chances it was given, and why, where they decided which tier it started on."""
+
+
+def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | None = None) -> dict[str, Any]:
+    """The run in numbers: rows by how they ended, work done, money in US dollars, reasons of the quarantined."""
+    catalogue = catalogue or load_catalogue()
+    states, until = counts(tx, run), moment(run.finished_at) if run.finished_at else now
+    groups = ledger_costs.spent(tx, run, catalogue)
+    calls = _one(tx, run, f"SELECT count(*) calls, {CALLS} FROM tool_call t WHERE {{mine}}")
+    return {
+        **_named(run),
+        "rows": sum(states.values()),
+        "loaded": states[RowState.LOADED],
+        "quarantined": states[RowState.QUARANTINED],
+        "unchanged": states[RowState.UNCHANGED],
+        **_waits(tx, run, states),
+        "lane": run.chosen_lane or run.lane,
+        "lane_why": run.lane_why,
+        "repeated": _repeated(tx, run),
+        "stopped": run.stopped,
+        "stop_detail": run.stop_detail,
+        "next_row_usd": (run.next_micro or 0) / MICRO,
+        "batches": _batches(tx, run),
+        "tool_calls": calls["calls"],
+        "tool_errors": calls["failed"],
+        "tools_remembered": calls["remembered"],
+        "tools": tools(tx, run),
+        "approvals": approvals(tx, run),
+        "gates": gates(tx, run),
+        **ledger_costs.money(tx, run, groups, catalogue),
+        "budget_usd": None if run.budget_micro is None else run.budget_micro / MICRO,
+        "at_stake_usd": reserved_micro(tx, run) / MICRO,
+        "skips": skips(orjson.loads(run.tiers), ledger_tiers.visits(tx, run)),
+        "outages": unavailable_models(tx, run, catalogue),
+        "cache": _cache(tx, run, groups, catalogue),
+        "set_aside_before": sum((before := _quarantined_before(tx, run)).values()),
+        "set_aside_in": before,
+        "versions": ledger_versions.told(tx, run),
+        "reasons": reasons(tx, run),
+        "bounces": bounces(tx, run),
+        "unsettled": unsettled(tx, run),
+        "seconds": round((until - moment(run.started_at)).total_seconds(), 1),
+    }
+
+
+def _named(run: Run) -> dict[str, Any]:
+    contact = {"owner": run.owner, "runbook": run.runbook}
+    return {"run_id": run.run_id, "job": run.job, **contact, "api": run.api, "made_up": bool(run.made_up)}
+
+
+def _waits(tx: Connection, run: Run, states: Mapping[RowState, int]) -> dict[str, Any]:
+    """How many rows a person holds up, by calls or at a gate; how many others are not settled yet."""
+    holds = ledger_gate_approvals.asked(tx, run)
+    held_up = {hold.waiting for hold in holds}
+    return {
+        "held": states[RowState.HELD] + sum(states[state] for state in held_up),
+        "waiting": sum(states[state] for state in WAITING if state not in held_up),
+        "holds": {hold.gate: [each.in_words for each in hold.failures] for hold in holds},
+        "holds_say": ledger_gate_approvals.what_follows(tx, run, holds) if holds else None,
+    }
+
+
+def unavailable_models(tx: Connection, run: Run, catalogue: Catalogue) -> list[dict[str, Any]]:
+    """The models that are out: since when, why, and who stands in for them, if anybody can."""
+    found = ledger_tiers.unavailable_models(tx, run)
+    out, by_id = {each.model_id for each in found}, {model.id: model for model in catalogue.models.values()}
+    told: list[dict[str, Any]] = []
+    for each in found:
+        own = by_id.get(each.model_id)
+        instead = resolve_model(catalogue, own, out) if own else None
+        told.append(
+            {
+                "model": own.alias if own else each.model_id,
+                "since": each.since,
+                "why": each.why,
+                "instead": instead.alias if instead and instead is not own else None,
+            }
+        )
+    return told
+
+
+def reasons(tx: Connection, run: Run) -> dict[str, int]:
+    """The quarantined rows by reason, most first."""
+    query = text(
+        "SELECT reason, count(*) FROM row WHERE run_no = :run AND state = 'quarantined' "
+        "GROUP BY reason ORDER BY count(*) DESC, reason"
+    )
+    return dict(tx.execute(query, {"run": run.run_no}).tuples().all())
+
+
+def bounces(tx: Connection, run: Run) -> dict[str, int]:
+    """How often rows were sent again, by what the API had done to them."""
+    query = "SELECT t.reason, count(*) times FROM note t WHERE {mine} AND t.move = 'bounce' GROUP BY t.reason"
+    return {each["reason"]: each["times"] for each in _all(tx, run, query)}
+
+
+def tools(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
+    """What each tool was asked: calls, those that an earlier one had answered, those that failed, and how, for one."""
+    query = (
+        f"SELECT t.tool, count(*) calls, {CALLS}, max(CASE WHEN t.is_error = 1 THEN t.output END) example "
+        "FROM tool_call t WHERE {mine} GROUP BY t.tool ORDER BY t.tool"
+    )
+    return {
+        each["tool"]: {
+            "calls": each["calls"],
+            "remembered": each["remembered"],
+            "failed": each["failed"],
+            **({"example": each["example"][:300]} if each["failed"] else {}),
+        }
+        for each in _all(tx, run, query)
+    }
+
+
+def approvals(tx: Connection, run: Run) -> dict[str, int]:
+    """How many calls of each tool wait for a person."""
+    query = "SELECT t.tool, count(*) calls FROM approval t WHERE {mine} AND t.state = 'asked' GROUP BY t.tool"
+    return {each["tool"]: each["calls"] for each in _all(tx, run, query)}
+
+
+def gates(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
+    """What the run's gates said: how many expectations were met, and in words those that were not."""
+    told: dict[str, dict[str, Any]] = {}
+    for each in ledger_gate_results.verdicts(tx, run):
+        gate = told.setdefault(each.gate, {"met": 0, "not_asked": 0, "failed": [], "warned": []})
+        if each.passed is None or each.passed:
+            gate["not_asked" if each.passed is None else "met"] += 1
+        else:
+            gate["failed" if each.severity == "critical" else "warned"].append(each.said)
+    return told
+
+
+def unsettled(tx: Connection, run: Run) -> list[dict[str, Any]]:
+    """The batches whose fate a person must settle, or that are being looked for: what, since when, money at stake."""
+    return [
+        {
+            "batch": batch.batch_no,
+            "rows": batch.rows,
+            "why": batch.detail or "the reply to its POST was lost",
+            "since": batch.posted_at,
+            "at_stake_usd": batch.reserved_micro / MICRO,
+            "api_ids": [batch.api_id] if batch.api_id else batch.candidate_ids,
+            "needs_a_person": batch.state == "lost",
+        }
+        for batch in batches_in(tx, run, ["posting", "lost"])
+        if batch.doubtful_at or batch.state == "lost"
+    ]
+
+
+def _cache(tx: Connection, run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> dict[str, Any]:
+    """How much of what the models read came from the prompt cache, and why it may be too little."""
+    turns, read = sum(each.turns for each in groups), sum(each.prompt_tokens for each in groups)
+    cached = sum(each.cache_read_tokens for each in groups)
+    warnings = _too_short_to_cache(tx, run, catalogue) if turns else []
+    if turns > ENOUGH_TURNS and not cached and not warnings:
+        warnings = [f"nothing of what {turns:,} turns read came from the cache: all was paid for in full"]
+    return {
+        "hit_rate": cached / read if read else 0.0,
+        "read_tokens": cached,
+        "written_tokens": sum(each.cache_write_tokens for each in groups),
+        "warnings": warnings,
+    }
+
+
+def _too_short_to_cache(tx: Connection, run: Run, catalogue: Catalogue) -> list[str]:
+    """Judged by the prefixes that were sent, and by the tiers there still are."""
+    query = "SELECT DISTINCT t.prefix_no FROM row t WHERE {mine} AND t.turn > 0"
+    contents = ledger_prefixes.contents(tx, run)
+    sent = [each["prefix_no"] for each in _all(tx, run, query)]
+    models = catalogue.models
+    minimums = {name: models[name].cache_minimum_tokens for name in orjson.loads(run.tiers) if name in models}
+    return cache_warnings([cacheable_tokens(contents[each]) for each in sent if each in contents], minimums)
+
+
+def _quarantined_before(tx: Connection, run: Run) -> dict[str, int]:
+    """How many of the unchanged rows are in which earlier run's quarantine, most first; '' where nobody knows."""
+    query = text(
+        "SELECT coalesce(u.run_id, ''), count(*) FROM row r "
+        "LEFT JOIN set_aside s ON s.job = :job AND s.row_key = r.row_key "
+        f"LEFT JOIN run u ON u.run_no = s.row_no / {ROWS_PER_RUN} "
+        "WHERE r.run_no = :run AND r.state = 'unchanged' AND r.reason IS NOT NULL "
+        "GROUP BY 1 ORDER BY count(*) DESC, 1"
+    )
+    return dict(tx.execute(query, {"run": run.run_no, "job": run.job}).tuples().all())
+
+
+def row_history(tx: Connection, row_key: str, run_id: str | None = None) -> RowHistory:
+    """All there is to know of a row, in the newest run that worked on it or in the run named.
+
+    Raises UserMistake with keys that look alike when there is no such row.
+    """
+    where = "r.row_key = :key" + (" AND u.run_id = :run" if run_id else "")
+    query = text(
+        f"SELECT r.*, u.run_id FROM row r JOIN run u ON u.run_no = r.run_no WHERE {where} "
+        "ORDER BY r.state = 'unchanged', r.row_no DESC LIMIT 1"
+    )
+    row = tx.execute(query, {"key": row_key, "run": run_id}).mappings().first()
+    if row is None:
+        raise UserMistake(f"no row {row_key!r} in this ledger", meant=_alike(tx, row_key))
+
+    def of_row(query: str) -> Sequence[RowMapping]:
+        return tx.execute(text(query), {"row": row["row_no"], "load": row["load_no"]}).mappings().all()
+
+    content = of_row("SELECT content FROM row_content WHERE row_no = :row")[0]["content"]
+    answer = of_row("SELECT content FROM answer WHERE row_no = :row")
+    turns = of_row(
+        "SELECT t.*, b.lane, b.api_id, b.posted_at, b.filed_at, b.rows batch_rows FROM turn t "
+        "JOIN batch b ON b.batch_no = t.batch_no WHERE t.row_no = :row ORDER BY t.turn"
+    )
+    loads = of_row("SELECT * FROM load WHERE load_no = :load")
+    estimates = of_row("SELECT * FROM estimate WHERE row_no = :row")
+    run = find_run(tx, row["run_id"])
+    return RowHistory(
+        run=run,
+        row=row,
+        content=orjson.loads(content),
+        turns=turns,
+        tool_calls=of_row("SELECT * FROM tool_call WHERE row_no = :row ORDER BY turn, position"),
+        notes=of_row("SELECT * FROM note WHERE row_no = :row ORDER BY note_no"),
+        answer=orjson.loads(answer[0]["content"]) if answer else None,
+        batch=batch_of(tx, row["batch_no"]) if row["state"] in ("in_flight", "held") else None,
+        load=loads[0] if loads else None,
+        skills=list(ledger_prefixes.skills_by_prefix(tx, run).get(row["prefix_no"], ())),
+        estimate=estimates[0] if estimates else None,
+    )
+
+
+def _alike(tx: Connection, row_key: str) -> str | None:
+    query = text("SELECT row_key FROM row WHERE lower(row_key) LIKE lower(:like) ORDER BY length(row_key) LIMIT 1")
+    return tx.execute(query, {"like": f"%{row_key}%"}).scalar()
+
+
+def _repeated(tx: Connection, run: Run) -> int:
+    """How many live calls were on the wire when a process died, and were made again."""
+    query = "SELECT count(*) times FROM note t WHERE {mine} AND t.move = 'recall'"
+    return int(_one(tx, run, query)["times"])
+
+
+def _batches(tx: Connection, run: Run) -> int:
+    sent = "lane = 'batch' AND state IN ('posting', 'open', 'filed', 'lost')"
+    query = text(f"SELECT count(*) FROM batch WHERE run_no = :run AND {sent}")
+    return int(tx.execute(query, {"run": run.run_no}).scalar_one())
+
+
+def _one(tx: Connection, run: Run, query: str) -> RowMapping:
+    return _all(tx, run, query)[0]
+
+
+def _all(tx: Connection, run: Run, query: str) -> Sequence[RowMapping]:
+    """`{mine}` in the query stands for: the row is this run's."""
+    mine = text(query.format(mine="t.row_no BETWEEN :first AND :last"))
+    return tx.execute(mine, {"first": run.first_row_no, "last": run.last_row_no}).mappings().all()

@@ -1,0 +1,79 @@
+"""How all that is under way fares, in a few aggregate statements: what a monitoring system asks every minute.
+
+Only runs that are not over are looked at row by row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from rowtide.ledger import inbox as ledger_inbox
+from rowtide.ledger.inbox import Waiting
+from rowtide.ledger.ledger import ROWS_PER_RUN, moment
+from rowtide.tiers.pricing import MICRO
+
+NEWEST = 100  # runs that are not over, at most: each is a set of time series
+
+Counted = Sequence[tuple[tuple[str, ...], float]]
+"""Labels, and the figure that has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Each figure by its labels."""
+
+    rows: Counted
+    """(job, run_id, row state): rows of the runs that are not over."""
+    batches: Counted
+    """(job, open | unconfirmed | lost): batches at the API, by our knowledge."""
+    batch_age: Counted
+    """(job, open | unconfirmed): seconds since the oldest of them was posted."""
+    spent_usd: Counted
+    """(job,): what its batches and live calls have cost, ever."""
+    at_stake_usd: Counted
+    """(job,): what is in flight, at its worst case."""
+    tool_calls: Counted
+    """(job, tool, answered | failed): of the runs that are not over; what was remembered is not counted."""
+    holds: Counted
+    """(job, gate): gates that wait for a person."""
+    waiting: Sequence[Waiting]
+    """Rows that came by webhook and that no run has taken."""
+
+
+def health(tx: Connection, *, now: datetime) -> Health:
+    """All of it, as of now."""
+    stood = (
+        "SELECT r.job, CASE WHEN b.state = 'open' THEN 'open' WHEN b.state = 'lost' THEN 'lost' ELSE 'unconfirmed' END s, "
+        "count(*), min(b.posted_at) FROM batch b JOIN run r USING (run_no) WHERE b.lane = 'batch' AND "
+        "(b.state IN ('open', 'lost') OR (b.state = 'posting' AND b.doubtful_at IS NOT NULL)) GROUP BY 1, 2"
+    )
+    batches = [(job, state, count, at) for job, state, count, at in tx.execute(text(stood))]
+    money = "SELECT r.job, sum(b.cost_micro), sum(b.reserved_micro) FROM batch b JOIN run r USING (run_no) GROUP BY 1"
+    spent = [(job, int(cost or 0) / MICRO, int(stake or 0) / MICRO) for job, cost, stake in tx.execute(text(money))]
+    held = "SELECT r.job, h.gate, count(*) FROM hold h JOIN run r USING (run_no) WHERE h.state = 'asked' GROUP BY 1, 2"
+    return Health(
+        rows=_counted(
+            tx, f"SELECT r.job, r.run_id, w.state, count(*) {_OPEN} JOIN row w USING (run_no) GROUP BY 1, 2, 3"
+        ),
+        batches=[((job, state), count) for job, state, count, _ in batches],
+        batch_age=[((j, s), (now - moment(at)).total_seconds()) for j, s, _, at in batches if at and s != "lost"],
+        spent_usd=[((job,), cost) for job, cost, _ in spent],
+        at_stake_usd=[((job,), stake) for job, _, stake in spent],
+        tool_calls=_counted(tx, _TOOL_CALLS),
+        holds=_counted(tx, held),
+        waiting=ledger_inbox.waiting(tx),
+    )
+
+
+_OPEN = f"FROM (SELECT * FROM run WHERE finished_at IS NULL ORDER BY run_no DESC LIMIT {NEWEST}) r"
+_TOOL_CALLS = (
+    "SELECT r.job, t.tool, CASE WHEN t.is_error = 1 THEN 'failed' ELSE 'answered' END, count(*) "
+    f"{_OPEN} JOIN tool_call t ON t.row_no BETWEEN r.run_no * {ROWS_PER_RUN} AND (r.run_no + 1) * {ROWS_PER_RUN} - 1 "
+    "WHERE t.remembered = 0 GROUP BY 1, 2, 3"
+)
+
+
+def _counted(tx: Connection, query: str) -> Counted:
+    return [(tuple(map(str, labels)), int(count)) for *labels, count in tx.execute(text(query))]

@@ -1,0 +1,107 @@
+"""A run at a glance, while it goes on: what is settled, what is at the API and since when, what it has cost."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from rowtide.agent.states import SETTLED, RowState
+from rowtide.ledger.batches import spent_micro
+from rowtide.ledger.ledger import Run, moment
+from rowtide.ledger.rows import counts
+from rowtide.text_format import ago
+from rowtide.tiers.pricing import MICRO
+
+WHEN = "%d %b %H:%M"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is committed, and nothing else."""
+
+    run_id: str
+    lane: str
+    states: dict[RowState, int]
+    batches: int
+    """At the API, by our knowledge: posted, and not filed."""
+    batch_rows: int
+    oldest_at: datetime | None
+    """Since when the oldest of them is there."""
+    live_rows: int
+    """On the wire, in live calls."""
+    cost_usd: float
+    budget_usd: float | None
+    began_at: datetime
+    is_reading: bool
+    """Rows are still being read: there will be more of them."""
+
+    @property
+    def rows(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def settled(self) -> int:
+        """Rows that need nothing more: loaded, quarantined, or as they were."""
+        return sum(self.states[state] for state in SETTLED)
+
+    @property
+    def share(self) -> float:
+        """Of the rows, how many are settled: 0 to 1."""
+        return self.settled / self.rows if self.rows and not self.is_reading else 0.0
+
+    @property
+    def standing(self) -> str:
+        """The rows by state, in words."""
+        return " · ".join(
+            f"{self.states[state]:,} {state.value.replace('_', ' ')}" for state in RowState if self.states[state]
+        )
+
+    def at_api(self, now: datetime | None = None) -> str:
+        """What is at the API, in words. It gives no partial counts, so nobody knows how far a batch has come.
+
+        How long that has been so is told by `now`; without, since when: words that change only when something does.
+        """
+        said: list[str] = []
+        if self.batches:
+            batches = "1 batch" if self.batches == 1 else f"{self.batches:,} batches"
+            since = (
+                f"for {ago(now - self.oldest_at)}"
+                if now and self.oldest_at
+                else f"since {self.oldest_at:%d %b %H:%M} UTC"
+            )
+            oldest = f", the oldest {since}"
+            said.append(f"{batches} ({self.batch_rows:,} rows) at the API{oldest}; it gives no partial counts")
+        if self.live_rows:
+            said.append(f"{self.live_rows:,} live calls on the wire")
+        return " · ".join(said) or "nothing at the API"
+
+    @property
+    def money(self) -> str:
+        """What it has cost, and may."""
+        return f"${self.cost_usd:.4f}" + (f" of at most ${self.budget_usd:.2f}" if self.budget_usd is not None else "")
+
+
+def read_progress(tx: Connection, run: Run) -> Progress:
+    """The run as it stands."""
+    states = counts(tx, run)
+    one = {"run": run.run_no}
+    query = text(
+        "SELECT count(*), coalesce(sum(rows), 0), min(posted_at) FROM batch "
+        "WHERE run_no = :run AND state IN ('posting', 'open') AND lane = 'batch'"
+    )
+    batches, batch_rows, oldest = tx.execute(query, one).one()
+    live = text("SELECT count(*) FROM batch WHERE run_no = :run AND state = 'open' AND lane <> 'batch'")
+    in_flight = states[RowState.IN_FLIGHT] if tx.execute(live, one).scalar_one() else 0
+    return Progress(
+        run_id=run.run_id,
+        lane=run.chosen_lane or run.lane,
+        states=states,
+        batches=batches,
+        batch_rows=int(batch_rows),
+        oldest_at=moment(oldest) if oldest else None,
+        live_rows=max(in_flight - int(batch_rows), 0),
+        cost_usd=spent_micro(tx, run) / MICRO,
+        budget_usd=None if run.budget_micro is None else run.budget_micro / MICRO,
+        began_at=moment(run.started_at),
+        is_reading=run.extracted_at is None,
+    )

@@ -1,0 +1,159 @@
+"""Stored answers, read to be judged again, and what becomes of their rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from rowtide.agent.agent import RowAt
+from rowtide.ledger.ledger import Run, as_list, fetch, one_of, timestamp
+from rowtide.ledger.quarantine import Signed, reopen
+from rowtide.ledger.rows import keep, move, move_all
+from rowtide.ledger.versions import IS_OVERRIDDEN, QUARANTINE
+
+FAILED = "recheck_failed"  # the reason of a row that was taken out of its sink
+COLUMNS = ", ".join(f"row.{name}" for name in RowAt._fields)
+ANSWERED = "EXISTS (SELECT 1 FROM turn x WHERE x.row_no = row.row_no AND x.turn > row.conversation_from)"
+IN_SINK = "EXISTS (SELECT 1 FROM loaded l WHERE l.job = :job AND l.row_no = row.row_no AND l.row_key = row.row_key)"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A row with an answer that can be judged again."""
+
+    row: RowAt
+    state: str
+    reason: str
+    is_overridden: bool
+
+
+def stored_page(tx: Connection, run: Run, *, only_loaded: bool, after: int, limit: int) -> list[Stored]:
+    """The next rows of the run whose answer stands in a sink, is about to, or was not verified; or the first alone."""
+    waiting = f"row.state = 'accepted' OR ({QUARANTINE} AND {ANSWERED})"
+    query = (
+        f"SELECT {COLUMNS}, row.state, coalesce(row.reason, ''), CASE WHEN {IS_OVERRIDDEN} THEN 1 ELSE 0 END FROM row "
+        f"WHERE row.run_no = :run AND row.row_no > :after AND (row.state = 'loaded' AND {IN_SINK}"
+        f"{'' if only_loaded else f' OR {waiting}'}) ORDER BY row.row_no LIMIT :limit"
+    )
+    found = fetch(tx, query, {"run": run.run_no, "job": run.job, "after": after, "limit": limit})
+    return [Stored(RowAt._make(each[:-3]), each[-3], each[-2], bool(each[-1])) for each in found]
+
+
+def asked_before(tx: Connection, run: Run, table: str, *, after: int, limit: int) -> list[tuple[int, Stored]]:
+    """The next ready rows that an earlier run asked just so and judged otherwise, each with that run's row.
+
+    `table` says how it ended there: `loaded` or `set_aside`.
+    """
+    same = (
+        "s.job = :job AND s.row_key = mine.row_key AND s.row_id = mine.row_id AND s.asking = :asking AND s.api = :api"
+    )
+    query = (
+        f"SELECT {COLUMNS}, b.number, CASE WHEN {IS_OVERRIDDEN} THEN 1 ELSE 0 END FROM (SELECT mine.row_no number, "
+        f"max(s.row_no) theirs FROM row mine JOIN {table} s ON {same} AND s.judging <> :judging "
+        "WHERE mine.run_no = :run AND mine.state = 'ready' AND mine.turn = 0 AND mine.row_no > :after "
+        "GROUP BY mine.row_no ORDER BY mine.row_no LIMIT :limit) b JOIN row ON row.row_no = b.theirs ORDER BY b.number"
+    )
+    values = {"run": run.run_no, "job": run.job, "asking": run.asking, "judging": run.judging, "api": run.api}
+    found = fetch(tx, query, {**values, "after": after, "limit": limit})
+    state = {"loaded": "loaded", "set_aside": "quarantined"}[table]
+    return [(each[-2], Stored(RowAt._make(each[:-2]), state, "", bool(each[-1]))) for each in found]
+
+
+def leave_unchanged(tx: Connection, run: Run, row_nos: Sequence[int]) -> None:
+    """Settle ready rows whose answer stands in the sink and passes what it is judged by today."""
+    tx.execute(
+        text(f"UPDATE row SET state = 'unchanged' WHERE state = 'ready' AND row_no {one_of(tx, 'rows')}"),
+        {"rows": as_list(row_nos)},
+    )
+
+
+def take_over(
+    tx: Connection, run: Run, answers: Mapping[int, bytes], theirs: Mapping[int, RowAt], hand: Signed
+) -> None:
+    """Accept ready rows with what an earlier run was answered (row_no → JSON, and that run's row): it passes today."""
+    if not answers:
+        return
+    _note(tx, list(answers), "recheck", "an earlier run's answer to the same question passes today", hand)
+    move(tx, "recheck", [{"row_no": n, "tier": theirs[n].tier} for n in answers], "tier = :tier")
+    keep(tx, run, dict(answers))
+    tx.execute(
+        text(f"DELETE FROM set_aside WHERE job = :job AND row_no {one_of(tx, 'rows')}"),
+        {"job": run.job, "rows": as_list([theirs[n].row_no for n in answers])},
+    )
+
+
+def last_replies(tx: Connection, row_nos: Sequence[int], kind: str) -> dict[int, bytes]:
+    """The newest reply of a kind in each row's present conversation: row_no → content blocks."""
+    query = (
+        f"SELECT t.row_no, t.content FROM turn t JOIN row r ON r.row_no = t.row_no WHERE t.row_no {one_of(tx, 'rows')} "
+        "AND t.turn = (SELECT max(s.turn) FROM turn s WHERE s.row_no = t.row_no AND s.kind = :kind "
+        "AND s.turn > r.conversation_from)"
+    )
+    return dict(fetch(tx, query, {"rows": as_list(row_nos), "kind": kind}))
+
+
+def accept(tx: Connection, run: Run, answers: Mapping[int, bytes], hand: Signed) -> None:
+    """Accept quarantined rows whose answer (row_no → JSON) passes today. They are loaded when the run goes on."""
+    rows = list(answers)
+    if not rows:
+        return
+    _note(tx, rows, "recheck", "passes today's checks and gates", hand)
+    tx.execute(
+        text(f"DELETE FROM set_aside WHERE job = :job AND row_no {one_of(tx, 'rows')}"),
+        {"job": run.job, "rows": as_list(rows)},
+    )
+    move_all(tx, "recheck", rows, "reason = NULL, load_no = NULL, checking = 0")
+    keep(tx, run, dict(answers))
+    reopen(tx, run)
+
+
+def judged_today(tx: Connection, run: Run, row_nos: Sequence[int], judging: str) -> None:
+    """Remember that what stands in sinks passes what it is judged by today: a new run need not judge it again."""
+    tx.execute(
+        text(f"UPDATE loaded SET judging = :judging WHERE job = :job AND row_no {one_of(tx, 'rows')}"),
+        {"judging": judging, "job": run.job, "rows": as_list(row_nos)},
+    )
+
+
+def parts_of(tx: Connection, run: Run, sink: str, row_nos: Sequence[int]) -> dict[str, set[str]]:
+    """Where rows stand in a sink: part → keys."""
+    query = (
+        f"SELECT part, row_key FROM loaded WHERE job = :job AND sink = :sink AND row_no {one_of(tx, 'rows')} ORDER BY 1"
+    )
+    found: dict[str, set[str]] = {}
+    for part, key in fetch(tx, query, {"job": run.job, "sink": sink, "rows": as_list(row_nos)}):
+        found.setdefault(part, set()).add(key)
+    return found
+
+
+def take_out(tx: Connection, run: Run, sink: str, failed: Mapping[int, tuple[str, str]], hand: Signed) -> None:
+    """Quarantine rows (row_no → state, what was wrong) that have left the sink, or are not to come into it."""
+    for state, name in (("loaded", "take_out"), ("accepted", "quarantine")):
+        rows = [row_no for row_no, (its, _) in failed.items() if its == state]
+        for row_no in rows:
+            _note(tx, [row_no], "quarantine", failed[row_no][1], hand)
+        move_all(tx, name, rows, "reason = :reason, load_no = NULL", reason=FAILED)
+    tx.execute(
+        text(f"DELETE FROM loaded WHERE job = :job AND sink = :sink AND row_no {one_of(tx, 'rows')}"),
+        {"job": run.job, "sink": sink, "rows": as_list(list(failed))},
+    )
+
+
+def runs_in_sink(tx: Connection, job: str, sink: str) -> list[str]:
+    """The runs whose answers stand in a sink, oldest first."""
+    query = text(
+        "SELECT u.run_id FROM run u WHERE u.run_no IN (SELECT DISTINCT r.run_no FROM loaded l JOIN row r "
+        "ON r.row_no = l.row_no WHERE l.job = :job AND l.sink = :sink) ORDER BY u.run_no"
+    )
+    return list(tx.execute(query, {"job": job, "sink": sink}).scalars())
+
+
+def _note(tx: Connection, rows: Sequence[int], move: str, detail: str, hand: Signed) -> None:
+    tx.execute(
+        text(
+            "INSERT INTO note (row_no, turn, move, reason, detail, noted_at, who) SELECT row_no, turn, :move, "
+            f"CASE WHEN :move = 'quarantine' THEN '{FAILED}' ELSE coalesce(reason, '') END, :detail, :now, :who "
+            f"FROM row WHERE row_no {one_of(tx, 'rows')}"
+        ),
+        {"move": move, "detail": detail, "now": timestamp(hand.now), "who": hand.who, "rows": as_list(rows)},
+    )

@@ -1,0 +1,59 @@
+"""Answers that are loaded again, into any sink: what stands there under their keys, and that they stand there now.
+
+No row moves: a reload copies what was accepted, and the row stays as it is.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, text
+
+from rowtide.ledger.answers import Answered
+from rowtide.ledger.ledger import Run, as_list, insert, one_of
+
+
+def others(
+    tx: Connection, run: Run, sink: str, part: str, rows: Sequence[Answered]
+) -> tuple[dict[str, set[str]], set[str]]:
+    """What else of the sink holds these keys: older parts with theirs, and the keys that a later run has loaded."""
+    query = text(
+        "SELECT part, row_key, row_no FROM loaded WHERE job = :job AND sink = :sink "
+        f"AND row_key {one_of(tx, 'keys', kind='text')}"
+    )
+    numbers = {row.row_key: row.row_no for row in rows}
+    older: dict[str, set[str]] = defaultdict(set)
+    newer: set[str] = set()
+    found = tx.execute(query, {"job": run.job, "sink": sink, "keys": as_list(list(numbers))})
+    for its_part, key, row_no in found:
+        if row_no > numbers[key]:
+            newer.add(key)
+        elif its_part != part:
+            older[its_part].add(key)
+    return older, newer
+
+
+def remember(tx: Connection, run: Run, sink: str, part: str, rows: Sequence[Answered]) -> None:
+    """The part stands in the sink: remember which row is there under each key."""
+    columns = ["job", "row_key", "sink", "row_id", "asking", "judging", "part", "row_no", "api"]
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns[3:])
+    there = f"ON CONFLICT (job, row_key, sink) DO UPDATE SET {changes} WHERE excluded.row_no >= loaded.row_no"
+    kept = [
+        (run.job, row.row_key, sink, row.row_id, row.asking or "", row.judging or "", part, row.row_no, run.api)
+        for row in rows
+    ]
+    insert(tx, "loaded", columns, kept, there)
+
+
+def begun_by_others(tx: Connection, run: Run, sink: str) -> list[str]:
+    """The other runs that have begun to load into this sink and have not finished."""
+    query = text(
+        "SELECT DISTINCT u.run_id FROM load l JOIN run u USING (run_no) "
+        "WHERE l.sink = :sink AND l.done_at IS NULL AND l.run_no <> :run"
+    )
+    return list(tx.execute(query, {"sink": sink, "run": run.run_no}).scalars())
+
+
+def has_begun_to_load(tx: Connection, run: Run) -> bool:
+    """Whether the run has come so far that its gates have judged it."""
+    query = text("SELECT 1 FROM load WHERE run_no = :run LIMIT 1")
+    return tx.execute(query, {"run": run.run_no}).first() is not None

@@ -1,0 +1,116 @@
+"""Where rows start: the rows that have no tier yet, what they are given, and how those of earlier runs fared."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import Connection, text
+
+from rowtide.errors import IllegalMove
+from rowtide.ledger.apis import OF_NEWEST_RUN
+from rowtide.ledger.ledger import Run, as_list, one_of
+from rowtide.routing.difficulty import Outcome
+
+# Reasons that say the model could not do it; of a row quarantined for another, nobody knows whether it could.
+COULD_NOT = (
+    "context_full", "gate_failed", "loop", "not_verified", "refused", "tool_call_limit", "truncated", "turn_limit",
+    "unknown_block", "unknown_stop",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a row begins. `rule` is 0 where the estimate decided, which then has `chances` and `why` as JSON."""
+
+    row_no: int
+    tier: int
+    effort: str | None = None
+    turn_limit: int | None = None
+    rule: int | None = None
+    chances: str | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A settled row of an earlier run."""
+
+    row_key: str
+    content: bytes
+    answer: bytes | None
+    """As JSON, when it was accepted."""
+    outcome: Outcome
+
+
+def unrouted(tx: Connection, run: Run, *, after: int, limit: int) -> list[tuple[int, bytes]]:
+    """The next rows that have no tier yet, by number: (row_no, content)."""
+    query = text(
+        "SELECT r.row_no, c.content FROM row r JOIN row_content c ON c.row_no = r.row_no WHERE r.run_no = :run "
+        "AND r.state = 'ready' AND r.tier IS NULL AND r.row_no > :after ORDER BY r.row_no LIMIT :limit"
+    )
+    return list(tx.execute(query, {"run": run.run_no, "after": after, "limit": limit}).tuples())
+
+
+def start(tx: Connection, starts: Sequence[Start]) -> None:
+    """Give rows that have no tier yet their first, and keep what was estimated of them."""
+    given = [{name: getattr(each, name) for name in Start.__dataclass_fields__} for each in starts]
+    set_to = "tier = :tier, effort = :effort, turn_limit = :turn_limit, rule = :rule"
+    query = text(f"UPDATE row SET {set_to} WHERE row_no = :row_no AND state = 'ready' AND tier IS NULL")
+    if given and (changed := tx.execute(query, given).rowcount) != len(given):
+        raise IllegalMove(f"route: {len(given) - changed} of {len(given)} rows had started already")
+    if estimated := [each for each in given if each["chances"] is not None]:
+        query = text("INSERT INTO estimate (row_no, chances, why) VALUES (:row_no, :chances, :why)")
+        tx.execute(query, estimated)
+
+
+def past_runs(tx: Connection, job: str, ladder: Sequence[str], *, rows: int) -> list[int]:
+    """The newest runs of a job on this ladder that together have about so many rows, oldest first.
+
+    Only of the API that answers its newest run: what another one says tells nothing of it.
+    """
+    of_job = f"job = :job AND api = {OF_NEWEST_RUN}"
+    query = text(f"SELECT run_no, tiers, read_rows FROM run WHERE {of_job} ORDER BY run_no DESC")
+    found: list[int] = []
+    for run_no, tiers, read_rows in tx.execute(query, {"job": job}):
+        tiers = [tier for tier in orjson.loads(tiers) if not tier.endswith(" (check)")]
+        if rows > 0 and tiers == list(ladder):
+            found.append(run_no)
+            rows -= read_rows
+    return sorted(found)
+
+
+def past_rows(tx: Connection, run_no: int, *, page_rows: int) -> Iterator[Past]:
+    """The rows of a run that were accepted or quarantined after at least one reply, by number."""
+    after = -1
+    query = text(
+        "SELECT r.row_no, r.row_key, r.state, r.reason, r.tier, c.content, a.content answer FROM row r "
+        "JOIN row_content c ON c.row_no = r.row_no LEFT JOIN answer a ON a.row_no = r.row_no "
+        "WHERE r.run_no = :run AND r.state IN ('accepted', 'loaded', 'quarantined') AND r.turn > 0 "
+        "AND length(c.content) > 2 AND r.row_no > :after ORDER BY r.row_no LIMIT :limit"
+    )
+    while page := tx.execute(query, {"run": run_no, "after": after, "limit": page_rows}).all():
+        after = page[-1].row_no
+        costs = _costs(tx, [each.row_no for each in page])
+        for each in page:
+            if cost := costs.get(each.row_no):
+                outcome = _outcome(each.row_key, each.state, each.reason, each.tier, cost)
+                yield Past(each.row_key, each.content, each.answer, outcome)
+
+
+def _outcome(row_key: str, state: str, reason: str | None, tier: int, cost: dict[int, int]) -> Outcome:
+    is_accepted = state != "quarantined"
+    failed = [tier for tier in cost if tier < tier or (tier == tier and not is_accepted and reason in COULD_NOT)]
+    return Outcome(row_key, tier if is_accepted else None, max(failed, default=-1), cost)
+
+
+def _costs(tx: Connection, row_nos: Sequence[int]) -> dict[int, dict[int, int]]:
+    """What each row's replies cost on each tier. A self-check is not the tier's own, and costs the same on each."""
+    query = text(
+        f"SELECT row_no, tier, sum(cost_micro) FROM turn WHERE row_no {one_of(tx, 'rows')} AND kind = 'answer' "
+        "GROUP BY row_no, tier"
+    )
+    found: dict[int, dict[int, int]] = defaultdict(dict)
+    for row_no, tier, cost in tx.execute(query, {"rows": as_list(row_nos)}):
+        found[row_no][tier] = int(cost)
+    return found

@@ -1,0 +1,145 @@
+"""What a run has learnt of its ladder: how rows fared on each tier, and which models the API does not give us."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+from rowtide.agent.agent import Escalate, RowAt
+from rowtide.job.job import JobSpec
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger import turns as ledger_turns
+from rowtide.ledger.ledger import Run, moment, take_turn, timestamp
+from rowtide.ledger.rows import MoveReason
+from rowtide.text_format import took
+from rowtide.tiers.catalogue import Model
+from rowtide.tiers.escalation import Output, Quotation, VisitCounts, next_tier, quotation
+
+WATCHED = ""  # instead of a reason: overloaded, but not for long enough
+
+
+@dataclass(frozen=True, slots=True)
+class UnavailableModel:
+    """A model that others stand in for."""
+
+    model_id: str
+    since: str
+    why: str
+
+
+def escalate(
+    tx: Connection, run: Run, spec: JobSpec, escalating: Sequence[tuple[RowAt, Escalate]], *, now: datetime
+) -> None:
+    """Start rows afresh further up the ladder. What is quoted to them is written down for good."""
+    if not escalating:
+        return
+    fared = visits(tx, run)
+    to = {row.tier: next_tier(len(spec.tiers), row.tier, fared, spec.escalation) for row, _ in escalating}
+    quoted = _quotations(tx, escalating, spec.limits.tool_output_chars) if spec.escalation.quote else {}
+    move_reasons = [
+        MoveReason(row.row_no, row.turn - row.checking, move.reason, move.detail) for row, move in escalating
+    ]
+    ledger_rows.escalate(tx, move_reasons, {row.row_no: to[row.tier] for row, _ in escalating}, now=now)
+    ledger_turns.quote(tx, quoted, now=now)
+    count_visits(tx, run, escalations=Counter((row.tier, to[row.tier]) for row, _ in escalating))
+
+
+def _quotations(tx: Connection, escalating: Sequence[tuple[RowAt, Escalate]], limit: int) -> dict[int, Quotation]:
+    """What each row is told: why it escalates, and what tools said to it here or were quoted to it from below."""
+    before = ledger_turns.quotations(tx, [row for row, _ in escalating])
+    here = ledger_turns.outputs_here(tx, [row.row_no for row, _ in escalating])
+    found: dict[int, Quotation] = {}
+    for row, move in escalating:
+        earlier = before[row.row_no].outputs if row.row_no in before else []
+        outputs = [*earlier, *(Output(*each) for each in here.get(row.row_no, ()))]
+        found[row.row_no] = quotation(f"{move.reason}: {move.detail}", outputs, limit)
+    return found
+
+
+def visits(tx: Connection, run: Run) -> dict[int, VisitCounts]:
+    """How the rows of each tier fared so far."""
+    query = text("SELECT tier, accepted, escalated, set_aside, skipped FROM stay WHERE run_no = :run")
+    return {tier: VisitCounts(*counts) for tier, *counts in tx.execute(query, {"run": run.run_no})}
+
+
+def count_visits(
+    tx: Connection,
+    run: Run,
+    *,
+    accepted: Mapping[int, int] | None = None,
+    set_aside: Mapping[int, int] | None = None,
+    escalations: Mapping[tuple[int, int], int] | None = None,
+) -> None:
+    """Add to the counts: rows by tier; escalates by the tier they left and the one they came to."""
+    escalated, skipped = Counter[int](), Counter[int]()
+    for (left, reached), rows in (escalations or {}).items():
+        escalated[left] += rows
+        skipped.update(dict.fromkeys(range(left + 1, reached), rows))
+    counts = {"accepted": accepted or {}, "escalated": escalated, "set_aside": set_aside or {}, "skipped": skipped}
+    tiers = sorted({tier for each in counts.values() for tier in each})
+    if tiers:
+        take_turn(tx, f"stays {run.run_no}")  # a page counts more than once, so no order keeps two from a deadlock
+        added = ", ".join(f"{name} = stay.{name} + excluded.{name}" for name in counts)
+        tx.execute(
+            text(
+                f"INSERT INTO stay (run_no, tier, {', '.join(counts)}) "
+                f"VALUES (:run, :tier, {', '.join(':' + name for name in counts)}) "
+                f"ON CONFLICT (run_no, tier) DO UPDATE SET {added}"
+            ),
+            [
+                {"run": run.run_no, "tier": tier, **{name: each.get(tier, 0) for name, each in counts.items()}}
+                for tier in tiers
+            ],
+        )
+
+
+def unavailable_models(tx: Connection, run: Run) -> list[UnavailableModel]:
+    """The models that are out, the longest first. One that is only watched is not among them."""
+    query = text("SELECT model, since, why FROM outage WHERE run_no = :run AND why <> :watched ORDER BY since, model")
+    return [UnavailableModel(*each) for each in tx.execute(query, {"run": run.run_no, "watched": WATCHED})]
+
+
+def watched(tx: Connection, run: Run) -> set[str]:
+    """The ids of models that have been overloaded, but not for long enough."""
+    query = text("SELECT model FROM outage WHERE run_no = :run AND why = :watched")
+    return set(tx.execute(query, {"run": run.run_no, "watched": WATCHED}).scalars())
+
+
+def declare(tx: Connection, run: Run, model: Model, why: str, *, now: datetime) -> None:
+    """The model is out from now on."""
+    _write(tx, run, model, why, now)
+
+
+def overloaded(tx: Connection, run: Run, model: Model, *, now: datetime) -> bool:
+    """The model had no room for any row. True when that has lasted too long: it is now out."""
+    query = text("SELECT since FROM outage WHERE run_no = :run AND model = :model")
+    since = tx.execute(query, {"run": run.run_no, "model": model.id}).scalar()
+    if since is None:
+        _write(tx, run, model, WATCHED, now)
+        return False
+    lasted = now - moment(since)
+    if lasted <= timedelta(seconds=model.fall_back_after_seconds):
+        return False
+    _write(tx, run, model, f"overloaded for {took(lasted.total_seconds())}", now)
+    return True
+
+
+def answered(tx: Connection, run: Run, model_ids: set[str]) -> None:
+    """These models answered: they are watched no more."""
+    if model_ids:
+        tx.execute(
+            text("DELETE FROM outage WHERE run_no = :run AND model = :model AND why = :watched"),
+            [{"run": run.run_no, "model": each, "watched": WATCHED} for each in sorted(model_ids)],
+        )
+
+
+def _write(tx: Connection, run: Run, model: Model, why: str, now: datetime) -> None:
+    tx.execute(
+        text(
+            "INSERT INTO outage (run_no, model, since, why) VALUES (:run, :model, :now, :why) "
+            "ON CONFLICT (run_no, model) DO UPDATE SET since = excluded.since, why = excluded.why"
+        ),
+        {"run": run.run_no, "model": model.id, "now": timestamp(now), "why": why},
+    )

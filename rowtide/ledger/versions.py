@@ -1,0 +1,293 @@
+"""The versions of a run's job: taking another one in, and which rows go on under it.
+
+A row that is asked again is asked under the run's present version, from the beginning where that asks otherwise: the
+API binds what a model thought to the prefix it thought under, so no conversation is ever a mixture of two.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection, text
+
+from rowtide.agent.states import sources_of, target_of
+from rowtide.job.versions import JobVersion, changes, version_from
+from rowtide.ledger.ledger import Run, as_list, find_run, one_of, timestamp
+from rowtide.ledger.prefixes import skills_by_prefix
+from rowtide.ledger.quarantine import FIRST_TIER, FRESH, Signed
+from rowtide.tiers.pricing import MICRO
+
+# A person gave these up, has not sent them again yet, or no sink holds them: none of it is the job's to mend.
+NOT_THE_JOBS = ("dropped", "mended", "unloadable", "purged")
+# Rows that were refused at the door, or by the gate over rows, were never given a tier.
+QUARANTINE = (
+    "row.state = 'quarantined' AND row.tier IS NOT NULL AND coalesce(row.reason, '') NOT IN "
+    f"({', '.join(repr(each) for each in NOT_THE_JOBS)})"
+)
+OF_LAST_TURN = "x.row_no = row.row_no AND x.turn = row.turn"
+BY_THE_API = 1000  # positions of calls that the API made itself, while it wrote the reply
+# The row's last reply is one that nobody has acted on: it can be judged again.
+HAS_REPLY = (
+    "row.turn > row.conversation_from "
+    f"AND NOT EXISTS (SELECT 1 FROM tool_call x WHERE {OF_LAST_TURN} AND x.position < {BY_THE_API}) "
+    f"AND NOT EXISTS (SELECT 1 FROM note x WHERE {OF_LAST_TURN} AND x.move IN ('correct', 'lengthen'))"
+)
+IS_OVERRIDDEN = f"EXISTS (SELECT 1 FROM note x WHERE {OF_LAST_TURN} AND x.move = 'vouch')"
+WAITS_FOR_GATE = f"row.state = 'answered' AND NOT {IS_OVERRIDDEN}"
+JUDGED_AGAIN = (
+    f"checking = CASE WHEN EXISTS (SELECT 1 FROM turn x WHERE {OF_LAST_TURN} AND x.kind = 'check') THEN 1 ELSE 0 END"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What taking a version in does to a run's rows, in numbers."""
+
+    kept: int
+    """Accepted or loaded: they stay as they are."""
+    judged_again: int
+    """Their reply is judged under the new version, and nothing is asked unless it fails."""
+    at_the_api: int
+    """Asked under the version before, and recorded so; their replies are judged under the new one."""
+    not_begun: int
+    in_conversation: int
+    held: int
+    set_aside_judged: int
+    """Quarantined, with a reply that is judged again."""
+    set_aside_sent: int
+    """Quarantined without one: sent again, if the new version asks otherwise."""
+    left: Mapping[str, int]
+    """Quarantined rows that stay, by reason."""
+
+
+class Version(NamedTuple):
+    """One version of a run's job, and what was done under it."""
+
+    version_no: int
+    asking: str
+    judging: str
+    parts: str
+    taken_at: str
+    who: str | None
+    why: str
+
+
+def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
+    """Settle the ready rows from `first` to `last` that an earlier run settled just so. Returns how many.
+
+    A row that could not be verified then waits in that run's quarantine: asking it the same again would cost the same.
+    """
+    values = {"run": run.run_no, "first": first, "last": last, "job": run.job}
+    values |= {"asking": run.asking, "judging": run.judging, "api": run.api}
+    settled = 0
+    for table, reason in (("loaded", None), ("set_aside", "set_aside_before")):
+        settled += tx.execute(
+            text(
+                "UPDATE row SET state = 'unchanged', reason = :reason WHERE run_no = :run AND state = 'ready' "
+                f"AND row_no BETWEEN :first AND :last AND EXISTS (SELECT 1 FROM {table} s WHERE s.job = :job "
+                "AND s.row_key = row.row_key AND s.row_id = row.row_id "
+                "AND s.asking = :asking AND s.judging = :judging AND s.api = :api)"
+            ),
+            {**values, "reason": reason},
+        ).rowcount
+    return settled
+
+
+def effects(tx: Connection, run: Run, *, asks_anew: bool, leaves_quarantine: bool) -> Effects:
+    """What `take_in` and the rest of the run would do to rows. It only reads."""
+    query = text(
+        "SELECT state, coalesce(reason, ''), CASE WHEN turn > conversation_from THEN 1 ELSE 0 END, "
+        f"CASE WHEN {QUARANTINE} THEN 1 ELSE 0 END, CASE WHEN state = 'quarantined' AND {HAS_REPLY} THEN 1 ELSE 0 END, "
+        "count(*) FROM row WHERE run_no = :run GROUP BY 1, 2, 3, 4, 5"
+    )
+    found = tx.execute(query, {"run": run.run_no}).tuples().all()
+
+    def rows(*states: str, talks: bool | None = None) -> int:
+        return sum(each[-1] for each in found if each[0] in states and talks in (None, bool(each[2])))
+
+    judged = sum(each[-1] for each in found if each[3] and each[4]) if not leaves_quarantine else 0
+    sent = sum(each[-1] for each in found if each[3] and not each[4]) if asks_anew and not leaves_quarantine else 0
+    left: dict[str, int] = {}
+    for state, reason, _, is_the_jobs, has_reply, count in found:
+        if state == "quarantined" and (leaves_quarantine or not is_the_jobs or not (has_reply or asks_anew)):
+            left[reason] = left.get(reason, 0) + count
+    return Effects(
+        kept=rows("accepted", "loaded", "unchanged"),
+        judged_again=rows("replied", "answered"),
+        at_the_api=rows("in_flight"),
+        not_begun=rows("ready", talks=False),
+        in_conversation=rows("ready", talks=True),
+        held=rows("held"),
+        set_aside_judged=judged,
+        set_aside_sent=sent,
+        left=dict(sorted(left.items())),
+    )
+
+
+def take_in(
+    tx: Connection,
+    run: Run,
+    now: JobVersion,
+    request: bytes,
+    skills: Sequence[str],
+    servers: str,
+    hand: Signed,
+    why: str,
+) -> Run:
+    """Make this the version that the run goes on under. Returns the run as it is then. Its rows follow as they come up.
+
+    Where it asks as the one before did, nothing of what rows share is written anew.
+    """
+    values = {"run": run.run_no, "version": run.version_no + 1, "base": run.base_prefix, "servers": servers}
+    if now.asking != run.asking:
+        values["base"] = len(skills_by_prefix(tx, run))
+        tx.execute(
+            text(
+                "INSERT INTO prefix (run_no, prefix_no, skills, content, version_no) "
+                "VALUES (:run, :base, :skills, :content, :version)"
+            ),
+            {**values, "skills": orjson.dumps(list(skills)).decode(), "content": request},
+        )
+        tx.execute(text("DELETE FROM memo WHERE run_no = :run"), values)  # a tool may say something else by now
+    of_version = {"asking": now.asking, "judging": now.judging, "parts": now.record()}
+    tx.execute(
+        text(
+            "INSERT INTO version (run_no, version_no, asking, judging, parts, base_prefix, taken_at, who, why) "
+            "VALUES (:run, :version, :asking, :judging, :parts, :base, :now, :who, :why)"
+        ),
+        {**values, **of_version, "now": timestamp(hand.now), "who": hand.who, "why": why},
+    )
+    tx.execute(
+        text("UPDATE run SET version_no = :version, servers = :servers, finished_at = NULL WHERE run_no = :run"), values
+    )
+    return find_run(tx, run.run_id)
+
+
+def judge_again(tx: Connection, run: Run, hand: Signed, *, quarantined: bool) -> int:
+    """Let the replies of rows that wait for the gate, and of quarantined ones, be judged again. Returns how many."""
+    moved = _move_where(tx, run, "rejudge", WAITS_FOR_GATE, f"reason = NULL, {JUDGED_AGAIN}")
+    if quarantined:
+        which = f"{QUARANTINE} AND {HAS_REPLY}"
+        _leave_quarantine(tx, run, which, hand)
+        moved += _move_where(tx, run, "rejudge", which, f"reason = NULL, {JUDGED_AGAIN}")
+    return moved
+
+
+def send_again(tx: Connection, run: Run, hand: Signed) -> int:
+    """Send the quarantined rows again that have no reply to be judged: from the beginning. Returns how many."""
+    which = f"{QUARANTINE} AND NOT ({HAS_REPLY})"
+    _leave_quarantine(tx, run, which, hand)
+    return _move_where(tx, run, "retry", which, f"tier = coalesce({FIRST_TIER}, tier), {FRESH}")
+
+
+def _leave_quarantine(tx: Connection, run: Run, which: str, hand: Signed) -> None:
+    """Note why rows leave the quarantine, and forget that they could not be verified."""
+    values = {"run": run.run_no, "job": run.job, "who": hand.who, "now": timestamp(hand.now)}
+    these = f"SELECT row.row_no FROM row WHERE row.run_no = :run AND {which}"
+    tx.execute(
+        text(
+            "INSERT INTO note (row_no, turn, move, reason, detail, noted_at, who) SELECT row_no, turn, 'amend', "
+            f"coalesce(reason, ''), 'version {run.version_no}', :now, :who FROM row WHERE row.run_no = :run AND {which}"
+        ),
+        values,
+    )
+    tx.execute(text(f"DELETE FROM set_aside WHERE job = :job AND row_no IN ({these})"), values)
+
+
+def asks_otherwise(tx: Connection, run: Run) -> frozenset[int]:
+    """The run's versions that ask otherwise than its present one."""
+    query = text("SELECT version_no FROM version WHERE run_no = :run AND asking <> :asking")
+    return frozenset(tx.execute(query, {"run": run.run_no, "asking": run.asking}).scalars())
+
+
+def left_behind(tx: Connection, run: Run, *, limit: int) -> list[tuple[int, int]]:
+    """The next ready rows that are not on the run's present version: (row_no, the version they are on)."""
+    query = text(
+        "SELECT row_no, version_no FROM row WHERE run_no = :run AND state = 'ready' AND version_no <> :version "
+        "ORDER BY row_no LIMIT :limit"
+    )
+    found = tx.execute(query, {"run": run.run_no, "version": run.version_no, "limit": limit})
+    return [(row_no, version_no) for row_no, version_no in found]
+
+
+def go_on_under(tx: Connection, run: Run, rows: Sequence[int]) -> None:
+    """Put rows on the run's present version, which asks as theirs did: their conversations go on. See `begin_under`."""
+    tx.execute(
+        text(f"UPDATE row SET version_no = :version WHERE row_no {one_of(tx, 'rows')} AND state = 'ready'"),
+        {"version": run.version_no, "rows": as_list(rows)},
+    )
+
+
+def begin_under(tx: Connection, run: Run, rows: Sequence[int], *, now: datetime) -> None:
+    """Put rows on the run's present version, each with a fresh conversation on the tier where it began."""
+    values = {"version": run.version_no, "base": run.base_prefix, "rows": as_list(rows), "now": timestamp(now)}
+    these = f"row_no {one_of(tx, 'rows')} AND state = 'ready'"
+    tx.execute(
+        text(
+            "INSERT INTO note (row_no, turn, move, reason, detail, noted_at) SELECT row_no, turn, 'amend', 'amended', "
+            f"'begins afresh under version {run.version_no}', :now FROM row WHERE {these} AND turn > conversation_from"
+        ),
+        values,
+    )
+    tx.execute(
+        text(
+            f"UPDATE row SET version_no = :version, prefix_no = :base, tier = coalesce({FIRST_TIER}, tier), "
+            f"conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0, checking = 0 WHERE {these}"
+        ),
+        values,
+    )
+
+
+def _move_where(tx: Connection, run: Run, name: str, which: str, also: str = "") -> int:
+    """Apply the move `name` to every row of the run that is `which`, in a state it is legal in. Returns how many."""
+    legal = ", ".join(f"'{state.value}'" for state in sources_of(name))
+    where = f"row.run_no = :run AND {which} AND state IN ({legal})"
+    query = f"UPDATE row SET state = '{target_of(name).value}'{', ' + also if also else ''} WHERE {where}"
+    return tx.execute(text(query), {"run": run.run_no}).rowcount
+
+
+def versions(tx: Connection, run: Run) -> list[Version]:
+    """The run's versions, the first first."""
+    query = text(f"SELECT {', '.join(Version._fields)} FROM version WHERE run_no = :run ORDER BY version_no")
+    return [Version(*each) for each in tx.execute(query, {"run": run.run_no})]
+
+
+def told(tx: Connection, run: Run) -> list[dict[str, Any]]:
+    """Each version of a run that was amended: what changed, who changed it, and what was done under it, in dollars.
+
+    A run that was not amended has nothing to tell.
+    """
+    if not run.version_no:
+        return []
+    found, done = versions(tx, run), done_under(tx, run)
+    before, rows = [None, *found], []
+    for last, each in zip(before, found, strict=False):
+        count, turns, cost = done.get(each.version_no, (0, 0, 0))
+        changed = changes(version_from(last.parts), version_from(each.parts)) if last else []
+        rows.append(
+            {
+                "version": each.version_no,
+                "taken_at": each.taken_at,
+                "who": each.who,
+                "why": each.why,
+                "changed": changed,
+                "asking": each.asking,
+                "judging": each.judging,
+                "rows": count,
+                "turns": turns,
+                "cost_usd": cost / MICRO,
+            }
+        )
+    return rows
+
+
+def done_under(tx: Connection, run: Run) -> dict[int, tuple[int, int, int]]:
+    """What was done under each version: rows that were asked under it at the last, replies, and what they cost."""
+    mine = {"run": run.run_no, "first": run.first_row_no, "last": run.last_row_no}
+    rows = tx.execute(text("SELECT version_no, count(*) FROM row WHERE run_no = :run GROUP BY 1"), mine).tuples().all()
+    query = "SELECT version_no, count(*), sum(cost_micro) FROM turn WHERE row_no BETWEEN :first AND :last GROUP BY 1"
+    turns = {number: (int(turns), int(cost)) for number, turns, cost in tx.execute(text(query), mine)}
+    counted = dict(rows)
+    return {number: (counted.get(number, 0), *turns.get(number, (0, 0))) for number in counted.keys() | turns.keys()}

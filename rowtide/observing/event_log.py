@@ -1,0 +1,34 @@
+"""What an engineer on call needs to hear of, as lines of the log: few, of batches and runs, never of single rows.
+
+A line's words are for people; what programs look for stands beside them as fields: `event`, `run_id`, `batch_id`. They
+hold ids and figures only: no row's text, no tool's output and no secret is ever said here.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from rowtide.escaping import log_line
+
+
+class OneLineLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose records are one line each, whatever they quote: nobody outside writes a line of our log."""
+
+    def log(self, level: int, msg: object, *args: object, **parts: Any) -> None:
+        if self.logger.isEnabledFor(level):
+            self.logger.log(level, log_line(str(msg) % args if args else msg), **parts)
+
+
+def logger(name: str) -> OneLineLogger:
+    """The logger of a module. Everything that Rowtide logs goes through one of these."""
+    return OneLineLogger(logging.getLogger(name))
+
+
+log = logger("rowtide")
+
+
+def log_event(event: str, words: str, fields: Mapping[str, object], *, is_warning: bool = False) -> None:
+    """Say that something happened to a run of a job, or to a job; trouble is what somebody may have to act on."""
+    about = f"run {fields['run_id']} of {fields['job']}" if "run_id" in fields else f"job {fields['job']}"
+    level = logging.WARNING if is_warning else logging.INFO
+    log.log(level, "%s: %s", about, words, extra={"event": event, **fields})

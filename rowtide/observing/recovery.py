@@ -1,0 +1,177 @@
+"""What each run that is not over needs, by what is known of it: a pure function.
+
+A parked run is woken when a batch of it has ended. A run whose process died is started again, a few times; so is one
+that died before the ledger knew of it. A run that a person canceled has its batches canceled too. Whoever is at work on
+a run is left alone.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+PARKED = "park-"  # how the keys of Prefect's suspensions begin, when it is a run that parks itself
+RESTARTS = 5  # in a day: a run that dies that often needs a person
+# With its worker it may have been ended by what ended the machine, or have ended the worker, by its memory. Nobody can
+# tell, so such a death counts for less; but a run that kills whoever works on it stops in the end.
+RESTARTS_WITH_WORKER = 25
+RESTARTS_WITHIN = timedelta(days=1)
+RESULTS_LAST = timedelta(days=29)  # the API's promise, from a batch's creation on
+WARN_BEFORE = timedelta(days=4)
+LOOK_BACK = timedelta(days=35)  # a run that was left longer has nothing at the API any more
+SILENCE = timedelta(minutes=10)
+WORKER_CRASHED = "its worker died"  # what a worker says of the flow runs that died with the last one
+STARTS_WITHIN = timedelta(minutes=3)  # a worker has taken it by then, and its process has begun
+UNCONFIRMED = "a batch's POST was never answered"
+HEARTBEATS = 3  # of Prefect's, that may be missed
+
+# Prefect's worker reports a crash twice: at once, and when it has looked in the flow, loaded anew, for hooks. What was
+# started again in between is crashed by the second report. That took four to ten seconds on two cores.
+LAST_WORD = timedelta(minutes=1)
+
+Lease = Literal["free", "held", "expired", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A run that is not over, and the flow run that worked on it last."""
+
+    run_id: str
+    """Empty: its flow run has not come so far as to begin a run."""
+    flow_run_id: str
+    flow_state: str
+    """The type of Prefect's state: RUNNING, PAUSED, …"""
+    flow_state_id: str
+    """That very state: whoever acts looks first whether it is still so."""
+    can_start: bool
+    """It has a deployment, so a worker can start it."""
+    is_parked: bool
+    lease: Lease
+    silent_for: timedelta
+    """Since the last sign of life of its process: a change of state, a heartbeat."""
+    opened: Mapping[str, datetime]
+    """The batches it has at the API, by their ids there, and since when."""
+    unconfirmed: int
+    """Batches of which nobody knows yet whether the API has them."""
+    is_canceled: bool
+    """A person has stopped it, here: by `rowtide cancel`."""
+    to_cancel: int
+    """Open batches that nobody has asked the API to cancel."""
+    restarts: int
+    """How often it was started again within a day, after it died alone."""
+    restarts_with_worker: int
+    """How often within a day, after it died with its worker."""
+    crashed_with_worker: bool
+
+    @property
+    def name(self) -> str:
+        return f"run {self.run_id}" if self.run_id else f"flow run {self.flow_run_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Some batch has ended: let the flow run go on."""
+
+    at: Standing
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Its process is dead: let a worker start it again."""
+
+    at: Standing
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A person canceled it in one place: do so in the others."""
+
+    at: Standing
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Look for its unconfirmed batches: nobody else does."""
+
+    at: Standing
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Only a person can do something about it."""
+
+    at: Standing
+    why: str
+
+
+Step = Wake | Restart | Cancel | Settle | Warn
+
+
+def longest_silence(heartbeat_seconds: int | None) -> timedelta:
+    """How long a live process may give no sign of life, at this frequency of heartbeats."""
+    return max(SILENCE, HEARTBEATS * timedelta(seconds=heartbeat_seconds or 0))
+
+
+def steps(at: Standing, *, unended: Collection[str], silence: timedelta, now: datetime) -> list[Step]:
+    """What a run needs now. `unended` are the batches that the API says it works on."""
+    found: list[Step] = [] if (step := _step(at, unended, silence)) is None else [step]
+    oldest = min(at.opened.values(), default=now)
+    if now - oldest > RESULTS_LAST - WARN_BEFORE:
+        until = oldest + RESULTS_LAST
+        found.append(Warn(at, f"results of a batch expire on {until:%d %b %H:%M} UTC: `rowtide resume {at.run_id}`"))
+    return found
+
+
+def _step(at: Standing, unended: Collection[str], silence: timedelta) -> Step | None:
+    if at.lease == "held":
+        return None
+    match at.flow_state:
+        case "PAUSED" if at.is_parked:
+            return _parked(at, unended)
+        case "CANCELLED" if at.to_cancel:
+            return Cancel(at, "its flow run was canceled")
+        case "CANCELLED" if at.unconfirmed:
+            return Settle(at, UNCONFIRMED)
+        case "CANCELLING" if _is_dead(at, silence):
+            return Cancel(at, "its flow run was canceled, and its process is dead")
+        case "CRASHED" if at.crashed_with_worker:
+            return _restart(at, WORKER_CRASHED)
+        case "CRASHED" if at.silent_for > LAST_WORD:
+            return _restart(at, "its process died")
+        case "PENDING" if at.silent_for > STARTS_WITHIN:
+            return _restart(at, "its worker died before its process began")
+        case "RUNNING" if _is_dead(at, silence):
+            return _restart(at, "its process and its worker died")
+        case _:
+            return None
+
+
+def _parked(at: Standing, unended: Collection[str]) -> Step | None:
+    if at.is_canceled:
+        return Cancel(at, "`rowtide cancel` stopped it while it was parked")
+    ended = [api_id for api_id in at.opened if api_id not in unended]
+    if ended:
+        return Wake(at, f"{len(ended)} of {len(at.opened)} batches have ended")
+    if at.unconfirmed:
+        return Settle(at, UNCONFIRMED)
+    return None if at.opened else Wake(at, "nothing of it is at the API any more")
+
+
+def _is_dead(at: Standing, silence: timedelta) -> bool:
+    """A lease of a process of this machine that is gone is proof; else there must have been no sign for long."""
+    return at.lease == "dead" or at.silent_for > silence
+
+
+def _restart(at: Standing, why: str) -> Step | None:
+    if not at.can_start or at.is_canceled:
+        return None
+    if at.crashed_with_worker and at.restarts_with_worker >= RESTARTS_WITH_WORKER:
+        deaths = at.restarts_with_worker + 1
+        return Warn(at, f"{why}, {deaths} times in a day: not started again; look whether its memory is what ended it")
+    if at.restarts >= RESTARTS and not at.crashed_with_worker:
+        return Warn(at, f"{why}, {at.restarts + 1} times in a day: not started again; see its flow run's logs")
+    return Restart(at, why)

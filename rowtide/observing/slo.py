@@ -1,0 +1,116 @@
+"""Whether a job keeps what is promised of it: each objective, what was, and how much of its error budget is left.
+
+An error budget is what may go wrong without the objective being missed: with a coverage of 0.99 over 1,000 rows, ten
+rows. A budget that is overdrawn is a breach.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rowtide.job.job import SloSpec
+from rowtide.text_format import ago
+from rowtide.tiers.pricing import MICRO
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a job's runs came to in a window."""
+
+    covered: int
+    """Rows with a verified answer in the sink."""
+    settled: int
+    """Rows that need nothing more, however they ended."""
+    accepted: int
+    """Rows whose answer was accepted and is loaded."""
+    judged: int
+    """Rows that a model was asked about, accepted or quarantined."""
+    cost_micro: int
+    oldest_seconds: float
+    """How long the oldest row waits that is not settled; 0 when none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one objective is met."""
+
+    objective: str
+    target: float
+    was: float | None
+    """None: nothing was there to be measured."""
+    budget_left: float
+    """Of the error budget: 1 when nothing was spent, 0 when all was, less when it is overdrawn."""
+
+    @property
+    def is_breached(self) -> bool:
+        return self.budget_left < 0
+
+
+def standings(spec: SloSpec, figures: Figures) -> list[Standing]:
+    """Every objective a job has, in the order of its keys."""
+    promised = [(name, getattr(spec, name)) for name in MEASURES]
+    return [Standing(name, target, *MEASURES[name](target, figures)) for name, target in promised if target is not None]
+
+
+def as_json(spec: SloSpec, found: Sequence[Standing], since: Mapping[str, datetime]) -> list[dict[str, object]]:
+    """The same for programs."""
+    return [
+        {
+            "objective": each.objective,
+            "target": each.target,
+            "was": each.was,
+            "budget_left": round(each.budget_left, 6),
+            "breached": each.is_breached,
+            "breached_since": since[each.objective].isoformat() if each.objective in since else None,
+            "window_days": spec.window_days,
+        }
+        for each in found
+    ]
+
+
+def as_cells(found: Sequence[Standing], since: Mapping[str, datetime], now: datetime) -> list[list[str]]:
+    """The same as a table's rows: objective, what is promised, what was, budget left, breached."""
+    rows: list[list[str]] = []
+    for each in found:
+        begun = f"for {ago(now - since[each.objective])}" if each.objective in since else "now"
+        said = begun if each.is_breached else "no"
+        sign = "≥" if each.objective in SHARES else "≤"
+        target = f"{sign} {_figure(each.objective, each.target)}"
+        was = "nothing to measure" if each.was is None else _figure(each.objective, each.was)
+        rows.append([each.objective, target, was, f"{each.budget_left:.0%}", said])
+    return rows
+
+
+HEADINGS = ["objective", "promised", "was", "error budget left", "breached"]
+SHARES = ("coverage", "accepted_share")
+
+
+def _figure(objective: str, value: float) -> str:
+    if objective in SHARES:
+        return f"{value:.2%}"
+    return f"${value:.6f}" if objective == "cost_per_accepted_row" else f"{value:,.0f} s"
+
+
+def _share(target: float, good: int, total: int) -> tuple[float | None, float]:
+    """Of bad rows, (1 - target) of all may be: that is the budget."""
+    return (good / total, 1 - (total - good) / ((1 - target) * total)) if total else (None, 1.0)
+
+
+def _cost(target: float, figures: Figures) -> tuple[float | None, float]:
+    """The budget is what all accepted rows may cost together. Money spent for none of them overdraws it."""
+    spent = figures.cost_micro / MICRO
+    if not figures.accepted:
+        return None, -1.0 if spent > target else 1.0
+    return spent / figures.accepted, 1 - spent / (target * figures.accepted)
+
+
+def _age(target: float, figures: Figures) -> tuple[float | None, float]:
+    return figures.oldest_seconds, 1 - figures.oldest_seconds / target
+
+
+MEASURES: dict[str, Callable[[float, Figures], tuple[float | None, float]]] = {
+    "coverage": lambda target, figures: _share(target, figures.covered, figures.settled),
+    "accepted_share": lambda target, figures: _share(target, figures.accepted, figures.judged),
+    "cost_per_accepted_row": _cost,
+    "oldest_waiting_seconds": _age,
+}

@@ -1,0 +1,289 @@
+"""What a person did to a row in a sheet: its content mended, its answer given, the row sent again or given up.
+
+Pure: takes a line of the sheet and the row as the ledger has it. What is odd is refused, with file, line and column.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, NoReturn
+
+import orjson
+from pydantic import BaseModel, TypeAdapter
+
+from rowtide.agent.checks import Check, judge
+from rowtide.errors import UserMistake, nearest
+from rowtide.intake.rows import canonical, row_key
+from rowtide.job.answer_fields import given_fields
+from rowtide.quarantine.quarantine_cells import (
+    TEXT,
+    answer_of,
+    is_as_it_was,
+    is_same,
+    kind_of,
+    text_of,
+    value_of,
+    was_cut,
+)
+from rowtide.quarantine.quarantine_sheet import ANSWER, INPUT, Entry, Line, Shape
+
+SHOWN = 80  # characters of a value that a note tells of
+NAMED_BY_LINE = re.compile(r"(.+ \()?line \d+\)?", re.DOTALL)  # how admission calls a row without a key of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What mended rows must comply with."""
+
+    file: str
+    shape: Shape
+    key_columns: Sequence[str]
+    row_bytes: int
+    answer: type[BaseModel]
+    checks: Sequence[Check]
+
+
+@dataclass(frozen=True, slots=True)
+class SheetEdit:
+    """What is to become of a row. A content or an answer is there when it is a new one; both are JSON."""
+
+    line: int
+    row_no: int
+    turn: int
+    row_key: str
+    reason: str
+    """Why it is in quarantine now."""
+    content: bytes | None
+    answer: bytes | None
+    do: str
+    told: str
+    """What was changed, in words."""
+
+
+def advice(reason: str, *, can_escalate: bool) -> str:
+    """What a person can do about rows with this reason. `can_climb`: there is a tier above one of them."""
+    told = ADVICE.get(reason, "look at one; then mend it, send it again, or answer it yourself")
+    return told.replace(AGAIN, f"{AGAIN} at a higher tier") if can_escalate and reason in BY_THE_MODEL else told
+
+
+def edits(lines: Sequence[Line], entries: Mapping[str, Entry], rules: Rules, known: Collection[str]) -> list[SheetEdit]:
+    """What every line asks for; nothing for those that ask for nothing.
+
+    `entries` are the run's, by key; `known` are keys that somebody may have meant.
+    """
+    infos = rules.answer.model_fields
+    fields = {
+        name: TypeAdapter[object](infos[attribute].annotation or object)
+        for name, attribute in given_fields(rules.answer).items()
+    }
+    found: list[SheetEdit] = []
+    for line in lines:
+        if (entry := entries.get(line.row_key)) is None:
+            what, meant = f"no row {line.row_key!r} in this quarantine", nearest(line.row_key, known)
+            raise UserMistake(what, file=rules.file, line=line.number, key="row_key", meant=meant)
+        if edit := _edit(line, entry, rules, fields):
+            found.append(edit)
+    return found
+
+
+def check_keys(given: Sequence[SheetEdit], rules: Rules, taken: Collection[str]) -> None:
+    """No row may be given a key that is `taken`, nor two rows the same."""
+    seen = set(taken)
+    for edit in given:
+        if edit.row_key in seen:
+            what = f"{edit.row_key!r} is another row's key in this run; give it one of its own"
+            raise UserMistake(what, file=rules.file, line=edit.line, key=INPUT + rules.key_columns[0])
+        seen.add(edit.row_key)
+
+
+def _edit(line: Line, entry: Entry, rules: Rules, fields: Mapping[str, TypeAdapter[object]]) -> SheetEdit | None:
+    values = dict(_changed_inputs(line, entry, rules))
+    claims = dict(_changed_answers(line, entry, rules, fields))
+    if line.as_of != entry.as_of:
+        _check_stale(line, entry, rules, is_changed=bool(values or claims))
+        return None
+    if line.do in ("retry", "drop") and claims:
+        _refuse(f"an answer was changed, and the row is to be {WORDS[line.do]}: which?", line, rules, "do")
+    if line.do == "drop" and values:
+        _refuse("the row was changed, and it is to be given up: which?", line, rules, "do")
+    content = _content(values, line, entry, rules) if values else None
+    key = _key(content, line, entry, rules) if content else entry.row_key
+    is_answered = line.do == "accept" or bool(claims)
+    if entry.is_refused and content is None and (is_answered or line.do == "retry"):
+        _refuse(f"it was refused at the door ({entry.reason}): mend it first", line, rules, "do")
+    answer = _answer(claims, content or entry.content, line, entry, rules) if is_answered else None
+    if not (content or answer or line.do):
+        return None
+    told = [f"{INPUT}{name}: {_cut(entry.content.get(name))} → {_cut(value)}" for name, value in values.items()]
+    told += [
+        f"{ANSWER}{name}: {_cut((entry.answer or {}).get(name))} → {_cut(value)}" for name, value in claims.items()
+    ]
+    return SheetEdit(
+        line=line.number,
+        row_no=entry.row_no,
+        turn=entry.turn,
+        row_key=key,
+        reason=entry.reason,
+        content=canonical(content) if content else None,
+        answer=answer,
+        do=line.do,
+        told=f"{PurePath(rules.file).name}: {'; '.join(told) or 'as it stood'}",
+    )
+
+
+def _changed_inputs(line: Line, entry: Entry, rules: Rules) -> Iterator[tuple[str, object]]:
+    """The columns whose cell says something new: (name, value)."""
+    for name, kinds in rules.shape.inputs.items():
+        if (column := INPUT + name) in line.cells:
+            old, cell = entry.content.get(name), line.cells[column]
+            if not line.is_text:
+                _check_kind(cell, kinds, line, rules, column)
+                value = cell
+            else:
+                assert isinstance(cell, str)
+                if _is_untouched(cell, old, line, rules, column):
+                    continue
+                try:
+                    value = value_of(cell, kinds)
+                except ValueError as error:
+                    _refuse(str(error), line, rules, column)
+            if not is_same(value, old):
+                yield name, value
+
+
+def _check_kind(value: object, kinds: Collection[str], line: Line, rules: Rules, column: str) -> None:
+    if value is not None and kinds and kind_of(value) not in kinds:
+        _refuse(f"{text_of(value)[:100]!r} is not {' or '.join(sorted(kinds))}", line, rules, column)
+
+
+def _changed_answers(
+    line: Line, entry: Entry, rules: Rules, fields: Mapping[str, TypeAdapter[object]]
+) -> Iterator[tuple[str, object]]:
+    answer = entry.answer or {}
+    for name, field in fields.items():
+        if (column := ANSWER + name) in line.cells:
+            old, cell = answer.get(name), line.cells[column]
+            if line.is_text:
+                assert isinstance(cell, str)
+                if _is_untouched(cell, old, line, rules, column):
+                    continue
+                cell = answer_of(cell, field)
+            if not is_same(cell, old):
+                yield name, cell
+
+
+def _is_untouched(cell: str, old: object, line: Line, rules: Rules, column: str) -> bool:
+    if was_cut(cell, old):
+        _refuse("a spreadsheet cut this cell; export the row as JSONL", line, rules, column)
+    return is_as_it_was(cell, old)
+
+
+def _check_stale(line: Line, entry: Entry, rules: Rules, *, is_changed: bool) -> None:
+    """A row that has moved on since the export may only say what is so already."""
+    if entry.state == "quarantined":
+        is_so = not line.do or (line.do == "drop" and entry.reason == "dropped")
+    else:
+        is_so = line.do != "drop"
+    if is_changed or not is_so:
+        _refuse(f"the row has moved on since this export, and is {entry.state}: export again", line, rules, "as_of")
+
+
+def _content(values: Mapping[str, object], line: Line, entry: Entry, rules: Rules) -> dict[str, Any]:
+    """The row as it is now. One that was never read must be given whole."""
+    if entry.content:
+        content = {**entry.content, **values}
+    else:
+        for name in rules.shape.inputs:
+            if INPUT + name not in line.cells:
+                _refuse("the row was never read, so every column is needed", line, rules, INPUT + name)
+        empty = {name: "" if kinds <= {TEXT} else None for name, kinds in rules.shape.inputs.items()}
+        content = empty | dict(values)
+    if (size := len(canonical(content))) > rules.row_bytes:
+        _refuse(f"{size:,} bytes as JSON; limits.row_bytes is {rules.row_bytes:,}", line, rules, "row_key")
+    return content
+
+
+def _key(content: dict[str, Any], line: Line, entry: Entry, rules: Rules) -> str:
+    """A row keeps its key; one that was named by its line, for want of a key of its own, gets the one it now spells."""
+    column = INPUT + rules.key_columns[0]
+    if (key := row_key(content, rules.key_columns)) is None:
+        _refuse("the key is null or blank", line, rules, column)
+    if entry.content:
+        has_own = row_key(entry.content, rules.key_columns) == entry.row_key
+    else:
+        has_own = not NAMED_BY_LINE.fullmatch(entry.row_key)
+    if key != entry.row_key and has_own:
+        _refuse(f"a row keeps its key, which is {entry.row_key!r}; {key!r} would be another row", line, rules, column)
+    return key
+
+
+def _answer(claims: Mapping[str, object], content: dict[str, Any], line: Line, entry: Entry, rules: Rules) -> bytes:
+    """The answer that a person vouches for, as JSON. It passes all that an answer must, but its grounding."""
+    given = given_fields(rules.answer)
+    old = {name: value for name, value in (entry.answer or {}).items() if name in given}
+    text = orjson.dumps({**old, **claims}).decode()
+    verdict = judge(
+        text,
+        answer=rules.answer,
+        checks=rules.checks,
+        grounding=(),
+        row=lambda: content,
+        outputs=lambda: (),
+        is_kept=True,
+    )
+    if verdict.failure:
+        _refuse(f"the job's own code cannot judge it: {verdict.failure.words}", line, rules, "do")
+    if verdict.problems:
+        field = verdict.problems[0].partition(":")[0].partition(".")[0]
+        called = {str(rules.answer.model_fields[attribute].alias): name for name, attribute in given.items()}
+        field = called.get(field, field)  # pydantic calls it as the model does
+        column = ANSWER + field if field in given else "do"
+        _refuse("; ".join(verdict.problems), line, rules, column)
+    return verdict.content
+
+
+def _refuse(what: str, line: Line, rules: Rules, column: str) -> NoReturn:
+    raise UserMistake(f"{what} (row {line.row_key!r})", file=rules.file, line=line.number, key=column)
+
+
+def _cut(value: object) -> str:
+    text = text_of(value)
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+
+
+WORDS = {"retry": "sent again", "drop": "given up"}
+
+AT_THE_DOOR = "mend its cells in a sheet: it was refused at the door"
+AGAIN = "send it again"
+LIMITS = {
+    "loop": "repeats",
+    "row_budget": "row_usd",
+    "token_limit": "tokens",
+    "tool_call_limit": "tool_calls",
+    "truncated": "max_tokens",
+    "turn_limit": "turns",
+}
+BY_THE_MODEL = (*LIMITS, "gate_failed", "not_verified", "refused", "context_full")  # another one may do better
+OWN_CODE = "mend answer.py, which must bear this row; then send it again"
+ADVICE = {
+    "missing_key": "mend its key in a sheet, or drop it",
+    "unusable_key": "give it a key that can be kept in a sheet, or drop it",
+    "duplicate_key": "give it a key of its own in a sheet, or drop it",
+    **dict.fromkeys(("not_csv", "not_json", "not_an_object", "too_large", "undecodable", "wrong_width"), AT_THE_DOOR),
+    "unreadable_value": AT_THE_DOOR,
+    **{
+        reason: f"raise limits.{key} in job.yaml, then `rowtide amend`; {AGAIN}, or answer it yourself"
+        for reason, key in LIMITS.items()
+    },
+    "after_quarantined": "mend the row it comes after, and send both again",
+    "bounced_out": "send it again: the API was at fault",
+    "dropped": "nothing: somebody gave it up; naming it takes it back",
+    "gate_failed": "mend it, send it again, or answer it yourself",
+    "mended": "send it again",
+    "not_verified": "mend it, send it again, or answer it yourself",
+    "refused": "mend it, or answer it yourself",
+    "rejected": "mend it: the API takes no such request",
+    **dict.fromkeys(("check_failed", "validator_failed", "serializer_failed"), OWN_CODE),
+    "template_failed": "mend the row, or the template, which must bear it; then send it again",
+}

@@ -1,0 +1,34 @@
+"""Rows that are to be asked, put on the version that their run goes on under."""
+
+import orjson
+
+from rowtide.ledger import prefixes as ledger_prefixes
+from rowtide.ledger import turns as ledger_turns
+from rowtide.ledger import versions as ledger_versions
+from rowtide.ledger.ledger import take_turn
+from rowtide.stages.run_context import SPOOL_PAGE, Clock, RunContext
+
+
+def take_up(context: RunContext, *, clock: Clock) -> int:
+    """Put every ready row on the run's present version, page by page. Returns how many were not.
+
+    It is done before anything is sent: rows are asked as they come up, whatever brought them back, and a life that dies
+    in between leaves the rest to the next. A run that was not amended has nothing to look for.
+    """
+    moved = 0
+    while context.run.version_no:
+        with context.ledger.page() as tx:
+            take_turn(tx, f"versions {context.run.run_no}")
+            rows = ledger_versions.left_behind(tx, context.run, limit=SPOOL_PAGE)
+            if not rows:
+                break
+            afresh = [row_no for row_no, version_no in rows if version_no in context.earlier_versions]
+            others = [row_no for row_no, version_no in rows if version_no not in context.earlier_versions]
+            ledger_versions.go_on_under(tx, context.run, others)
+            ledger_versions.begin_under(tx, context.run, afresh, now=clock())
+            if afresh and context.job.spec.skills.group_by is not None:
+                contents = ledger_turns.contents(tx, afresh)
+                groups = {row_no: context.job.group_of(orjson.loads(content)) for row_no, content in contents.items()}
+                ledger_prefixes.assign(tx, context.run, context.job, groups)
+            moved += len(rows)
+    return moved

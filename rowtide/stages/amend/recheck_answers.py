@@ -1,0 +1,250 @@
+"""Stored answers judged again under today's checks and gates. Nothing is asked, so it costs nothing."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from rowtide.agent.agent import Verdict, text_of
+from rowtide.agent.checks import ToolOutput, judge
+from rowtide.agent.self_check import verdict_of
+from rowtide.errors import StoppedByJob, UserMistake
+from rowtide.gates.counts import failing_rows
+from rowtide.gates.pages import Pages
+from rowtide.job.job_code import is_everybodys, most_alike
+from rowtide.job.job_folder import Job
+from rowtide.job.versions import JobVersion, version_from
+from rowtide.ledger import gate_results as ledger_gate_results
+from rowtide.ledger import leases as ledger_leases
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import rechecks as ledger_rechecks
+from rowtide.ledger import turns as ledger_turns
+from rowtide.ledger import versions as ledger_versions
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.quarantine import Signed
+from rowtide.ledger.rechecks import Stored
+from rowtide.sinks.sinks import Sink
+from rowtide.stages.run_context import load_gate
+
+PAGE_ROWS = 1000
+EXAMPLES = 3  # keys that are told of each problem
+UNSEEN = "nobody has taken the self-check that the job asks for, and that would be a question"
+
+
+@dataclass
+class Rechecked:
+    """What came of it, in rows."""
+
+    judged: int = 0
+    stand: int = 0
+    """Accepted or loaded, and they pass."""
+    accepted: int = 0
+    """Quarantined until now, and they pass."""
+    still_fail: int = 0
+    """Quarantined, and they fail."""
+    fail: int = 0
+    """Accepted or loaded, and they fail."""
+    taken_out: int = 0
+    elsewhere: int = 0
+    """Fail, and stand in another sink than the job names today."""
+    problems: Counter[str] = field(default_factory=Counter[str])
+    examples: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+
+def recheck(
+    ledger: Ledger, run_id: str, job: Job, sink: Sink, hand: Signed, *, only_loaded: bool, is_dry: bool, takes_out: bool
+) -> Rechecked:
+    """Judge a run's stored answers again. What passes is accepted unless it is dry; what fails is told, and taken out
+    of the sink only where that is asked for.
+
+    Page by page, each judged before it is written: a life that dies leaves pages that are judged once more. Raises
+    StoppedByJob, with the page as it was, when most of a page's answers fail alike in the job's own code.
+    """
+    with ledger.view() as tx:
+        run = ledgers.find_run(tx, run_id)
+        if not is_dry and ledger_leases.standing(tx, run_id, now=hand.now) == "held":
+            raise UserMistake(f"a process works on run {run_id} at this moment: wait for its end, or use --dry-run")
+    gate, found = _gate(job), Rechecked()
+    for page in _pages(ledger, run, only_loaded=only_loaded):
+        verdicts = _judged(ledger, job, page, gate, are_all=True)
+        _tell(found, page, verdicts)
+        if not is_dry:
+            run = _write(ledger, run, job, page, verdicts, hand)
+        failing = {each.row.row_no: each for each in page if each.state != "quarantined"}
+        failed = {
+            n: (each.state, "; ".join(verdicts[n].problems)) for n, each in failing.items() if verdicts[n].problems
+        }
+        if takes_out and failed:
+            _take_out(ledger, run, sink, failed, found, hand)
+    return found
+
+
+def take_over(ledger: Ledger, run: Run, job: Job, hand: Signed) -> None:
+    """Judge what earlier runs were answered to what this one would ask, where only what judges it has changed.
+
+    What passes and stands in the sink is left unchanged; what passes and was quarantined is accepted; the rest is asked.
+    """
+    gate = _gate(job)
+    for table in ("loaded", "set_aside"):
+        after = 0
+        while True:
+            with ledger.view() as tx:
+                page = ledger_rechecks.asked_before(tx, run, table, after=after, limit=PAGE_ROWS)
+            if not page:
+                break
+            after, theirs = page[-1][0], {number: each.row for number, each in page}
+            verdicts = _judged(ledger, job, [each for _, each in page], gate, are_all=False)
+            passing = {
+                n: verdicts[row.row_no].content for n, row in theirs.items() if not verdicts[row.row_no].problems
+            }
+            with ledger.page() as tx:
+                if table == "set_aside":
+                    ledger_rechecks.take_over(tx, run, passing, theirs, hand)
+                else:
+                    ledger_rechecks.leave_unchanged(tx, run, list(passing))
+                    ledger_rechecks.judged_today(tx, run, [theirs[n].row_no for n in passing], job.version.judging)
+
+
+def _gate(job: Job) -> Pages | None:
+    suite = load_gate(job)
+    return Pages(suite, suite.of("rows")) if suite else None
+
+
+def _pages(ledger: Ledger, run: Run, *, only_loaded: bool) -> Iterator[list[Stored]]:
+    after = 0
+    while True:
+        with ledger.view() as tx:
+            page = ledger_rechecks.stored_page(tx, run, only_loaded=only_loaded, after=after, limit=PAGE_ROWS)
+        if not page:
+            return
+        yield page
+        after = page[-1].row.row_no
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a page's answers are judged by, by row number."""
+
+    contents: Mapping[int, bytes]
+    answers: Mapping[int, bytes]
+    replies: Mapping[int, bytes]
+    looks: Mapping[int, bytes]
+    """What self-checks said."""
+    outputs: Mapping[int, list[ToolOutput]]
+
+    def words(self, each: Stored) -> str:
+        """The answer as it was given: the model's last words, or what a person answered for it."""
+        number = each.row.row_no
+        said = text_of(orjson.loads(self.replies[number])) if number in self.replies and not each.is_overridden else ""
+        return said or self.answers.get(number, b"").decode()
+
+
+def _evidence(ledger: Ledger, page: Sequence[Stored]) -> Evidence:
+    numbers, rows = [each.row.row_no for each in page], [each.row for each in page]
+    with ledger.view() as tx:
+        quoted, records = ledger_turns.quotations(tx, rows), ledger_turns.tool_outputs(tx, rows)
+        outputs = {n: [ToolOutput(each.tool, each.output) for each in found.outputs] for n, found in quoted.items()}
+        for number, found in records.items():
+            told = [ToolOutput(each.tool, each.output, bool(each.is_error)) for each in found]
+            outputs[number] = [*outputs.get(number, []), *told]
+        return Evidence(
+            contents=ledger_turns.contents(tx, numbers),
+            answers=ledger_turns.answers(tx, numbers),
+            replies=ledger_rechecks.last_replies(tx, numbers, "answer"),
+            looks=ledger_rechecks.last_replies(tx, numbers, "check"),
+            outputs=outputs,
+        )
+
+
+def _judged(
+    ledger: Ledger, job: Job, page: Sequence[Stored], gate: Pages | None, *, are_all: bool
+) -> dict[int, Verdict]:
+    """What today's checks, and then the gate over answers, say of each row's answer. `are_all`: nobody else is asked.
+
+    Raises StoppedByJob when most of the page fail alike in the job's own code: that is no fault of theirs.
+    """
+    known = _evidence(ledger, page)
+    verdicts = {each.row.row_no: _verdict(job, each, known) for each in page}
+    _check_alike(verdicts.values(), are_all=are_all)
+    # A check that comes to no verdict has not passed anything.
+    told = {n: Verdict(b"", [each.failure.words]) if each.failure else each for n, each in verdicts.items()}
+    return _gated(told, gate)
+
+
+def _check_alike(verdicts: Collection[Verdict], *, are_all: bool) -> None:
+    found = most_alike([each.failure for each in verdicts if each.failure])
+    if found and is_everybodys(found[1], len(verdicts), are_all=are_all):
+        why = f"the job's own code fails alike on {found[1]:,} of {len(verdicts):,} stored answers: {found[0].words}"
+        raise StoppedByJob(f"{why}; mend it, and judge them again")
+
+
+def _verdict(job: Job, each: Stored, known: Evidence) -> Verdict:
+    number = each.row.row_no
+    verdict = judge(
+        known.words(each),
+        answer=job.answer,
+        checks=job.checks,
+        grounding=[] if each.is_overridden else job.spec.checks.grounding,
+        row=lambda: orjson.loads(known.contents[number]),
+        outputs=lambda: known.outputs.get(number, []),
+    )
+    if verdict.problems or verdict.failure or each.state != "quarantined" or not job.spec.checks.self_check:
+        return verdict
+    looked = known.looks.get(number)
+    return verdict_of(text_of(orjson.loads(looked)), verdict.content) if looked else Verdict(b"", [UNSEEN])
+
+
+def _gated(verdicts: dict[int, Verdict], gate: Pages | None) -> dict[int, Verdict]:
+    passing = [(number, orjson.loads(each.content)) for number, each in verdicts.items() if not each.problems]
+    refused = failing_rows(gate.judge(passing)) if gate and passing else {}
+    return verdicts | {number: Verdict(b"", words) for number, words in refused.items()}
+
+
+def _tell(found: Rechecked, page: Sequence[Stored], verdicts: dict[int, Verdict]) -> None:
+    for each in page:
+        problems, is_quarantined = verdicts[each.row.row_no].problems, each.state == "quarantined"
+        found.judged += 1
+        found.stand += not problems and not is_quarantined
+        found.accepted += not problems and is_quarantined
+        found.still_fail += bool(problems) and is_quarantined
+        found.fail += bool(problems) and not is_quarantined
+        for problem in problems if not is_quarantined else ():
+            what = problem.partition(", got ")[0]  # so that rows which fail alike are counted together
+            found.problems[what] += 1
+            if len(keys := found.examples.setdefault(what, [])) < EXAMPLES:
+                keys.append(each.row.row_key)
+
+
+def _write(
+    ledger: Ledger, run: Run, job: Job, page: Sequence[Stored], verdicts: dict[int, Verdict], hand: Signed
+) -> Run:
+    """Accept what passes, and remember under which version. Returns the run under the version that judges today."""
+    passing = {n: verdicts[n].content for n in (each.row.row_no for each in page) if not verdicts[n].problems}
+    accepted = {each.row.row_no for each in page if each.state == "quarantined"} & passing.keys()
+    with ledger.page() as tx:
+        run = ledgers.find_run(tx, run.run_id)
+        if accepted and run.judging != job.version.judging:
+            now = JobVersion(version_from(run.parts).asks, job.version.judges)
+            run = ledger_versions.take_in(tx, run, now, run.request, (), run.servers, hand, "rowtide recheck")
+        ledger_rechecks.accept(tx, run, {n: passing[n] for n in sorted(accepted)}, hand)
+        ledger_rechecks.judged_today(tx, run, list(passing), job.version.judging)
+    return run
+
+
+def _take_out(
+    ledger: Ledger, run: Run, sink: Sink, failed: dict[int, tuple[str, str]], found: Rechecked, hand: Signed
+) -> None:
+    """Out of the sink first, then out of the ledger: a life that dies in between takes them out once more."""
+    with ledger.view() as tx:
+        parts = ledger_rechecks.parts_of(tx, run, sink.location, list(failed))
+        keys = {key for each in parts.values() for key in each}
+        known = ledger_gate_results.keys(tx, list(failed))
+    here = {n: said for n, said in failed.items() if said[0] == "accepted" or known[n] in keys}
+    if parts:
+        with sink.writing(f"{run.run_id}-taken-out") as out:
+            out.take_out(parts)
+    with ledger.page() as tx:
+        ledger_rechecks.take_out(tx, run, sink.location, here, hand)
+    found.taken_out += len(here)
+    found.elsewhere += len(failed) - len(here)

@@ -1,0 +1,111 @@
+"""The beginning of a run, or of another life of it."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from rowtide.api.which_api import check_same
+from rowtide.errors import RowtideError
+from rowtide.intake.sources import INBOX
+from rowtide.job.job_file import read_spec
+from rowtide.job.on_call import place_of
+from rowtide.job.run_id import check_run_id
+from rowtide.ledger import apis as ledger_apis
+from rowtide.ledger import flow_runs as ledger_flow_runs
+from rowtide.ledger import inbox as ledger_inbox
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import prefixes as ledger_prefixes
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.observing.event_log import logger
+from rowtide.stages.run_context import Plan
+from rowtide.text_format import usd
+from rowtide.tiers.pricing import MICRO
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run was asked to be; what is None is as the job says."""
+
+    run_id: str
+    flow_run_id: str | None = None
+    """Of Prefect: what works on it, if Prefect does."""
+    source: str | None = None
+    row_limit: int | None = None
+    lane: str = "auto"
+    budget_usd: float | None = None
+    finish_within_minutes: float | None = None
+    at_least: int = 0
+    """Where its rows come from the inbox: it begins only if it gets so many."""
+
+
+class NothingWaits(RowtideError):
+    """The inbox holds fewer rows than a run was to begin with. Nothing was begun."""
+
+
+def go_on(
+    ledger: Ledger, run_id: str, api: str, budget_usd: float | None, flow_run_id: str | None, *, now: datetime
+) -> Run | None:
+    """The run, if there is one. Whatever stopped it before, it goes on now; with more money, if it is given any.
+
+    Who is called about it is as the job says now. Raises UserMistake when another API answers it.
+    """
+    with ledger.page() as tx:
+        if not ledgers.has_run(tx, run_id):
+            return None
+        run = ledgers.find_run(tx, run_id)
+        check_same(run_id, run.api, api)
+        spec = read_spec(Path(run.job_folder))
+        ledger_apis.write_down(tx, run_id, api)
+        ledgers.go_on(tx, run_id, _micro(budget_usd), spec.owner, place_of(spec.runbook, Path(run.job_folder)))
+        run = ledgers.find_run(tx, run_id)
+        ledger_flow_runs.begin(tx, run, flow_run_id, now=now)
+    if (asked := _micro(budget_usd)) is not None and run.budget_micro != asked:
+        words = "run %s keeps its budget of %s and is not given %s: `rowtide resume %s --budget` would lower it"
+        log.warning(words, run_id, usd((run.budget_micro or 0) / MICRO), usd(asked / MICRO), run_id)
+    return run
+
+
+def begun_by(ledger: Ledger, flow_run_id: str | None) -> str | None:
+    """The run that an earlier life of a flow run of Prefect's began, if there was one."""
+    if flow_run_id is None:
+        return None
+    with ledger.view() as tx:
+        return ledger_flow_runs.first_run_of(tx, flow_run_id)
+
+
+def begin(ledger: Ledger, plan: Plan, asked: Asked, *, now: datetime) -> Run:
+    """Record a run as planned, or find it. A deadline counts from now.
+
+    A run over the inbox takes what waits there in the same transaction: it has its rows, or it has not begun.
+    """
+    spec = plan.job.spec
+    within = asked.finish_within_minutes or spec.finish_within_minutes
+    values = {
+        **plan.record,
+        "api": plan.api.name,
+        "made_up": int(plan.api.is_made_up),
+        "run_id": check_run_id(asked.run_id),
+        "source_path": asked.source if asked.source in (None, INBOX) else str(Path(asked.source).resolve()),
+        "row_limit": asked.row_limit,
+        "lane": asked.lane,
+        "budget_micro": _micro(spec.limits.budget_usd if asked.budget_usd is None else asked.budget_usd),
+        "finish_by": None if within is None else ledgers.timestamp(now + timedelta(minutes=within)),
+    }
+    with ledger.page() as tx:
+        if plan.source.inbox is not None:
+            ledger_inbox.take_turn_at(tx, plan.job.folder.name)
+        run = ledgers.begin_run(tx, values, now=now)
+        ledger_flow_runs.begin(tx, run, asked.flow_run_id, now=now)
+        ledger_prefixes.begin(tx, run, plan.skills)
+        # Only who made the record takes rows: what a run has taken must not grow while another reads it.
+        if plan.source.inbox is not None and run.started_at == ledgers.timestamp(now):
+            rows = ledger_inbox.claim(tx, plan.job.folder.name, run.run_id, limit=run.row_limit)
+            if rows < asked.at_least:
+                raise NothingWaits(f"{rows} rows wait for {plan.job.name}, not {asked.at_least}")
+        return run
+
+
+def _micro(usd: float | None) -> int | None:
+    return None if usd is None else round(usd * MICRO)

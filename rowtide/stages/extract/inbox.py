@@ -1,0 +1,118 @@
+"""The way into the inbox: many messages in one commit; and a run's rows out of it again."""
+
+import asyncio
+import secrets
+from asyncio import Future, Queue
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+import orjson
+
+from rowtide.intake.messages import Message, Refused
+from rowtide.intake.rows import BadRow, SourceRow
+from rowtide.ledger import inbox as ledger_inbox
+from rowtide.ledger.inbox import Receipt
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.observing.bounded_threads import BoundedThreads
+from rowtide.observing.supervision import Background
+
+MOST_IN_A_COMMIT = 500
+MOST_WAITING, MOST_WAITING_BYTES = 5000, 64_000_000  # messages that wait to be written; more are told to come again
+ANSWER_SECONDS = 20.0  # so long a sender waits to hear that his message is on disk
+
+Letter = tuple[Message, "Future[Receipt]"]
+
+
+class Inbox:
+    """Receives messages. Those that come together are committed together, and each is answered after that."""
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], datetime], *, is_told: bool = True) -> None:
+        self._ledger, self._clock, self._is_told = ledger, clock, is_told
+        self._letters: Queue[Letter] = Queue()
+        self._bytes, self._threads = 0, BoundedThreads(1)
+        self.is_open = False
+        self.background = Background("the inbox", "messages are refused, and their senders told to come again")
+
+    async def receive(self, message: Message) -> Receipt:
+        """Returns once the message is on disk. Raises Refused."""
+        if not self.is_open:
+            raise Refused("unavailable", "the ledger cannot be written now", retry_after_seconds=5)
+        if self._letters.qsize() >= MOST_WAITING or self._bytes >= MOST_WAITING_BYTES:
+            raise Refused("busy", f"{self._letters.qsize():,} messages wait", retry_after_seconds=1)
+        future: Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._letters.put_nowait((message, future))
+        self._bytes += _size(message)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await future
+        except TimeoutError:
+            words = f"the ledger has not answered for {ANSWER_SECONDS:g} s"
+            raise Refused("busy", words, retry_after_seconds=5) from None
+
+    async def work(self) -> None:
+        """Write what comes, until cancelled. There is one of it: a second would only wait for the database."""
+        await self._threads.call(None, ledger_inbox.check_writable, self._ledger)
+        self.background.succeeded()
+        self.is_open = True
+        try:
+            while True:
+                letters = [await self._next()]
+                while len(letters) < MOST_IN_A_COMMIT and not self._letters.empty():
+                    letters.append(await self._next())
+                await self._commit(
+                    [each for each in letters if not each[1].done()]
+                )  # the others were told to come again
+                self.background.succeeded()
+        finally:
+            self.is_open = False
+
+    async def _next(self) -> Letter:
+        letter = await self._letters.get()
+        self._bytes -= _size(letter[0])
+        return letter
+
+    async def _commit(self, letters: list[Letter]) -> None:
+        messages, now = [message for message, _ in letters], self._clock()
+        try:
+            found = await self._threads.call(None, _kept, self._ledger, messages, now, is_told=self._is_told)
+            for (_, future), receipt in zip(letters, found, strict=True):
+                if future.done():  # its sender has gone; the message is here all the same
+                    continue
+                if isinstance(receipt, Refused):
+                    future.set_exception(receipt)
+                else:
+                    future.set_result(receipt)
+        finally:
+            for _, future in letters:
+                if not future.done():
+                    future.set_exception(Refused("unavailable", "the ledger cannot be written", retry_after_seconds=5))
+
+
+def _size(message: Message) -> int:
+    return sum(len(content) for _, content in message.rows)
+
+
+def _kept(ledger: Ledger, messages: Sequence[Message], now: datetime, *, is_told: bool) -> list[Receipt | Refused]:
+    """What became of each. One that the ledger does not take is refused alone: the others are tried without it."""
+    if not messages:
+        return []
+    try:
+        return [*ledger_inbox.receive(ledger, messages, secrets.token_hex(8), now=now, is_told=is_told)]
+    except Refused as why:
+        if len(messages) == 1:
+            return [why]
+        half = len(messages) // 2
+        halves = (messages[:half], messages[half:])
+        return [receipt for each in halves for receipt in _kept(ledger, each, now, is_told=is_told)]
+
+
+def claimed_pages(ledger: Ledger, run: Run, page_rows: int) -> Iterator[list[SourceRow | BadRow]]:
+    """The rows that the run has taken from the inbox, in order of arrival; a row's line is its number in the inbox."""
+    after = 0
+    while True:
+        with ledger.view() as tx:
+            found = ledger_inbox.claimed_page(tx, run.run_id, after=after, limit=page_rows)
+        if not found:
+            return
+        after = found[-1][0]
+        yield [SourceRow(inbox_no, orjson.loads(content)) for inbox_no, content in found]

@@ -1,0 +1,108 @@
+"""All that can be said of a run before it is paid for: its rows, what earlier ones took, and the forecast."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import orjson
+
+from rowtide.agent.requests import cacheable_tokens
+from rowtide.api.claude import Claude
+from rowtide.forecast.forecast import Forecast, forecast
+from rowtide.forecast.tier_visits import History, Prospect
+from rowtide.lanes import lanes
+from rowtide.lanes.lanes import Choice, Pasts, choose
+from rowtide.ledger import lanes as ledger_lanes
+from rowtide.ledger.ledger import Ledger
+from rowtide.ledger.read import past_runs as ledger_past_runs
+from rowtide.stages.forecast.scan_source import SourceScan, first_tokens, found_in_source
+from rowtide.stages.run_context import Plan
+
+SEED = 1  # the same plan twice says the same
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that a forecast stands on, and the forecast; None when there is nothing to ask."""
+
+    plan: Plan
+    rows: SourceScan
+    tokens: Sequence[int]
+    counted_by: str
+    history: History | None
+    choice: Choice
+    forecast: Forecast | None
+
+
+def as_asked(found: Plan, lane: str, budget: float | None, finish_within: float | None) -> Plan:
+    """The plan of a job that says itself what the command says."""
+    spec = found.job.spec
+    changes = {
+        "lane": spec.lane if lane == "auto" else lane,
+        "limits": spec.limits.model_copy(update={"budget_usd": budget or spec.limits.budget_usd}),
+        "finish_within_minutes": finish_within or spec.finish_within_minutes,
+    }
+    return replace(found, job=replace(found.job, spec=spec.model_copy(update=changes)))
+
+
+async def build_forecast(
+    found: Plan,
+    ledger: Ledger | None,
+    claude: Claude,
+    environment: Mapping[str, str],
+    *,
+    limit: int | None,
+    sample: int,
+    counted_by: str,
+    now: datetime,
+) -> Seen:
+    """Read the source and the ledger, have the API count some rows' tokens, and forecast. Writes nothing."""
+    spec = found.job.spec
+    history, pasts = _past(found, ledger, claude.api)
+    rows = found_in_source(found, environment, ledger, limit=limit, size=sample)
+    choice = choose(_ahead(found, rows, now), pasts, now)
+    tokens = await first_tokens(claude, found, rows.sample) if rows.sample else []
+    if not tokens:
+        return Seen(found, rows, tokens, counted_by, history, choice, None)
+    prospect = Prospect(
+        models=found.models,
+        tiers=len(spec.tiers),
+        starts=rows.starts,
+        sample_tokens=tokens,
+        prefix_tokens=_prefix_tokens(found),
+        has_tools=bool(spec.tools),
+        lane=choice.lane,
+        concurrency=spec.live.concurrency,
+    )
+    told = forecast(prospect, history, pasts, random.Random(SEED))
+    return Seen(found, rows, tokens, counted_by, history, choice, told)
+
+
+def _past(found: Plan, ledger: Ledger | None, api: str) -> tuple[History | None, Pasts]:
+    if ledger is None:
+        return None, Pasts()
+    job = found.job
+    with ledger.view() as tx:
+        history = ledger_past_runs.history(tx, job.name, job.version.asking, orjson.dumps(job.tiers).decode(), api)
+        return history, ledger_lanes.pasts(tx, job.name, api)
+
+
+def _ahead(found: Plan, rows: SourceScan, now: datetime) -> lanes.Ahead:
+    spec = found.job.spec
+    soon = spec.finish_within_minutes
+    return lanes.Ahead(
+        rows=sum(rows.starts),
+        has_after=spec.after is not None,
+        asked=spec.lane,
+        concurrency=spec.live.concurrency,
+        left_usd=spec.limits.budget_usd,
+        batch_share=float(found.models[len(spec.tiers) - 1].batch_share),
+        finish_by=now + timedelta(minutes=soon) if soon else None,
+    )
+
+
+def _prefix_tokens(found: Plan) -> int:
+    """What is too short to be cached costs its full price."""
+    length = cacheable_tokens(found.request)
+    return length if length >= max(model.cache_minimum_tokens for model in found.models) else 0

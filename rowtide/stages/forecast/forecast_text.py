@@ -1,0 +1,121 @@
+"""A forecast in words: a sentence, two tables, warnings; for a terminal, for Prefect, and for programs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rowtide.escaping import Markdown, markdown, markdown_page, markdown_table
+from rowtide.stages.forecast.build_forecast import Seen
+from rowtide.text_format import took, usd
+
+HISTORY_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: its heads, and its rows of words."""
+
+    heads: list[str]
+    lines: list[list[str]]
+
+
+def in_a_sentence(seen: Seen) -> list[str]:
+    """The answer: lane, rows, money, time; and in a second line what it stands on."""
+    name, rows, told = seen.plan.job.name, seen.rows, seen.forecast
+    passed = [
+        f"{count:,} {reason}" for reason, count in [*rows.refused.items(), ("unchanged", rows.unchanged)] if count
+    ]
+    of = f"of {rows.read:,} read ({', '.join(passed)})" if passed else "all that were read"
+    if told is None:
+        return [f"{name}: nothing to ask, {of}."]
+    return [
+        f"{name}: {sum(rows.starts):,} rows to ask, {of}, by lane {seen.choice.lane} ({seen.choice.why}): likely "
+        f"{usd(told.likely_usd)}, {usd(told.low_usd)} to {usd(told.high_usd)} in nine runs of ten, and done within "
+        f"{took(told.seconds)}.",
+        _basis(seen),
+    ]
+
+
+def _basis(seen: Seen) -> str:
+    counted = (
+        f"{len(seen.tokens):,} rows' tokens were counted by {seen.counted_by}; turns, escalates and cache hits are"
+    )
+    if seen.history is None or seen.forecast is None:
+        return f"{counted} guesses, because no run of this job was seen."
+    runs = "1 run" if seen.history.runs == 1 else f"{seen.history.runs} runs"
+    version = "as it is now" if seen.history.is_of_this_version else "as it was before it was changed"
+    return f"{counted} those of {seen.history.rows:,} rows in {runs} of this job {version}."
+
+
+def tables(seen: Seen) -> list[Grid]:
+    """Tier by tier, and the other ways."""
+    if seen.forecast is None:
+        return []
+    heads = ["tier", "rows", "turns a row", "escalate", "input tokens", "output tokens", "cost", "seen before"]
+    tiers = [
+        [
+            each.tier,
+            f"{each.rows:,.0f}",
+            f"{each.turns:.2f}",
+            f"{each.escalations:.1%}",
+            f"{each.input_tokens:,.0f}",
+            f"{each.output_tokens:,.0f}",
+            usd(each.usd),
+            f"{each.seen:,} rows" if each.seen else "no",
+        ]
+        for each in seen.forecast.tiers
+    ]
+    ways = [
+        [f"{way.name} (this run)" if way.is_this else way.name, usd(way.usd), usd(way.uncached_usd), took(way.seconds)]
+        for way in seen.forecast.ways
+    ]
+    return [Grid(heads, tiers), Grid(["the same work", "cost", "with nothing cached", "time"], ways)]
+
+
+def as_markdown(seen: Seen) -> Markdown:
+    """All of it, as an artifact of Prefect's."""
+    drawn = [markdown_table(each.heads, each.lines, numbers=len(each.heads) - 1) for each in tables(seen)]
+    warned = [markdown(f"Warning: {each}") for each in warnings_of(seen)]
+    return markdown_page(*map(markdown, in_a_sentence(seen)), *drawn, *warned)
+
+
+def warnings_of(seen: Seen) -> list[str]:
+    """What speaks against running it just so."""
+    spec, told = seen.plan.job.spec, seen.forecast
+    found = list(seen.plan.warnings)
+    if told is None:
+        return found
+    if seen.history is None:
+        cost = usd(told.likely_usd * min(1, HISTORY_ROWS / sum(seen.rows.starts)))
+        found.append(
+            f"no history: `rowtide run {seen.plan.job.name} --limit {HISTORY_ROWS}` makes some, for about {cost}"
+        )
+    if (budget := spec.limits.budget_usd) is not None and budget < told.high_usd:
+        is_short = "less than the likely cost" if budget < told.likely_usd else "within the range: it may not suffice"
+        found.append(f"limits.budget_usd is {usd(budget)}, {is_short}")
+    if (minutes := spec.finish_within_minutes) is not None and told.seconds > minutes * 60:
+        found.append(f"finish_within_minutes is {minutes:g}, and this would likely take up to {took(told.seconds)}")
+    if seen.choice.lane == "sequential" and seen.history is None:
+        found.append("the earlier rows that each row of the sequential lane sees are not counted")
+    return found
+
+
+def as_json(seen: Seen, warnings: Sequence[str]) -> dict[str, Any]:
+    """The same for programs."""
+    rows, history = seen.rows, seen.history
+    return {
+        "job": seen.plan.job.name,
+        "lane": seen.choice.lane,
+        "why": seen.choice.why,
+        "read": rows.read,
+        "refused": rows.refused,
+        "unchanged": rows.unchanged,
+        "rows": sum(rows.starts),
+        "starts": dict(zip(seen.plan.job.spec.tiers, rows.starts, strict=True)),
+        "first_tokens": seen.tokens,
+        "history": {"rows": history.rows, "runs": history.runs, "is_of_this_version": history.is_of_this_version}
+        if history
+        else None,
+        "forecast": seen.forecast,
+        "warnings": warnings,
+    }

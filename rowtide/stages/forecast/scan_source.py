@@ -1,0 +1,135 @@
+"""The rows of a run that is only planned: how many would be asked, where they would start, and a few of them.
+
+The source is read once, page by page; what is kept of a row is eight bytes. It goes by the same rules as `extract` and
+`route`, and writes nothing.
+"""
+
+import asyncio
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import orjson
+
+from rowtide.agent.requests import messages, with_skills
+from rowtide.api.claude import Claude
+from rowtide.intake.admission import admissions, keys_of
+from rowtide.intake.sources import read_pages
+from rowtide.ledger.ledger import Ledger
+from rowtide.ledger.read import past_runs as ledger_past_runs
+from rowtide.routing.features import Values
+from rowtide.stages.route.start_rows import starting
+from rowtide.stages.run_context import SPOOL_PAGE, Plan
+
+CALLS_AT_ONCE = 8
+
+
+@dataclass
+class SourceScan:
+    """What a source holds for a job."""
+
+    starts: list[int]
+    """The rows that would be asked, by the tier they start on."""
+    read: int = 0
+    refused: Counter[str] = field(default_factory=Counter[str])
+    """Rows that would be quarantined at the door, by reason."""
+    unchanged: int = 0
+    """Rows that an earlier run settled just so."""
+    sample: list[tuple[int, Values]] = field(default_factory=list[tuple[int, Values]])
+    """Some of those that would be asked, evenly from first to last, each with its tier."""
+
+
+def scan_source(
+    plan: Plan, environment: Mapping[str, str], ledger: Ledger | None, *, limit: int | None, size: int
+) -> SourceScan:
+    """Read the source, or its first `limit` rows, and sample so many of those that would be asked."""
+    spec, folder = plan.job.spec, plan.job.folder
+    found, hashes = SourceScan([0] * len(spec.tiers)), array("q")
+    with starting(plan.job, plan.api.name) as starter:
+        sampling = _Sampling(size)
+        for page in read_pages(plan.source, folder, SPOOL_PAGE, environment, spec.limits.row_bytes):
+            page = page[: None if limit is None else limit - found.read]
+            if not page:
+                break
+            keys = keys_of(page, spec.key_columns)
+            judged = admissions(page, keys, present=(), first_row_no=0, row_bytes=spec.limits.row_bytes)
+            found.read += len(page)
+            found.refused.update(each.reason for each in judged if each.reason)
+            ids = {each.row_key: each.row_id for each in judged if not each.reason}
+            settled = _unchanged(ledger, plan, ids)
+            found.unchanged += len(settled)
+            hashes.extend(map(hash, ids))
+            rows: list[Values] = [
+                orjson.loads(each.content) for each in judged if not each.reason and each.row_key not in settled
+            ]
+            for start, row in zip(starter.starts(list(enumerate(rows))), rows, strict=True):
+                found.starts[start.tier] += 1
+                sampling.see(start.tier, row)
+    _take_off(found, len(hashes) - np.unique(np.frombuffer(hashes, np.int64)).size)
+    found.sample = sampling.taken()
+    return found
+
+
+async def first_tokens(claude: Claude, plan: Plan, sample: Sequence[tuple[int, Values]]) -> list[int]:
+    """How long the first requests of these rows are, as the API counts. Free. Raises WorldError.
+
+    The tools of servers that the API calls itself are left out.
+    """
+    room = asyncio.Semaphore(CALLS_AT_ONCE)
+
+    async def count(request: bytes) -> int:
+        async with room:
+            return await claude.count_tokens(request)
+
+    requests = [_request(plan, tier_no, row) for tier_no, row in sample]
+    return await asyncio.gather(*(count(request) for request in requests if request))
+
+
+def _request(plan: Plan, tier_no: int, row: Values) -> bytes | None:
+    """A row's first request; None where the prompt cannot be filled: such a row is quarantined before it costs."""
+    job = plan.job
+    shared = orjson.loads(b"{%b}" % with_skills(plan.request, job.instructions, job.skills_for(job.group_of(row))))
+    shared.pop("mcp_servers", None)
+    shared["tools"] = [tool for tool in shared.get("tools", []) if tool.get("type") != "mcp_toolset"]
+    message = job.message_for(row)
+    if not isinstance(message, str):
+        return None
+    said = orjson.loads(messages(message))
+    return orjson.dumps({"model": plan.models[tier_no].id, **shared, "messages": said})
+
+
+def _unchanged(ledger: Ledger | None, plan: Plan, ids: Mapping[str, str]) -> set[str]:
+    if ledger is None or not ids:
+        return set()
+    with ledger.view() as tx:
+        return ledger_past_runs.unchanged(tx, plan.job.name, plan.job.version.asking, plan.api.name, ids)
+
+
+def _take_off(found: SourceScan, duplicates: int) -> None:
+    """Keys that stand on several pages are only known at the end: of the tiers in proportion."""
+    found.refused["duplicate_key"] += duplicates
+    asked = sum(found.starts)
+    for tier_no, rows in enumerate(found.starts):
+        found.starts[tier_no] = rows - round(rows * duplicates / asked) if asked else 0
+    found.refused = +found.refused
+
+
+class _Sampling:
+    """Every so-manieth row: when there are twice as many as wanted, every other one goes."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._step, self._seen = size, 1, 0
+        self._kept: list[tuple[int, Values]] = []
+
+    def see(self, tier_no: int, row: Values) -> None:
+        if self._seen % self._step == 0:
+            self._kept.append((tier_no, row))
+        self._seen += 1
+        if len(self._kept) == 2 * self._size:
+            self._kept, self._step = self._kept[::2], self._step * 2
+
+    def taken(self) -> list[tuple[int, Values]]:
+        count = min(self._size, len(self._kept))
+        return [self._kept[n * len(self._kept) // count] for n in range(count)]

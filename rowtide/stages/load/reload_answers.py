@@ -1,0 +1,116 @@
+"""Accepted answers into a sink again: a new one, a repaired one, a second one. Nothing is asked.
+
+Parts have names that are always the same, and a key stands in the newest part only: doing it again, or after a kill,
+ends the same. What a later run has loaded stands.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from rowtide.errors import UserMistake
+from rowtide.job.job import SinkSpec
+from rowtide.job.job_folder import Job
+from rowtide.ledger import answers as ledger_answers
+from rowtide.ledger import gate_approvals as ledger_gate_approvals
+from rowtide.ledger import reloads as ledger_reloads
+from rowtide.ledger.answers import Answered
+from rowtide.ledger.ledger import Ledger, Run, timestamp
+from rowtide.sinks.columns import LINEAGE, Column, Page, as_page, unloadable
+from rowtide.sinks.sinks import Sink, open_sink
+from rowtide.tiers.pricing import MICRO
+
+
+@dataclass
+class Reloaded:
+    """What came of it."""
+
+    sink: str
+    rows: int = 0
+    newer: int = 0
+    """Rows whose key a later run has loaded there: that stands."""
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+    """Rows that the sink cannot hold: key → why."""
+
+
+def reload(
+    ledger: Ledger,
+    runs: Sequence[Run],
+    job: Job,
+    spec: SinkSpec,
+    home: Path,
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    now: datetime,
+) -> Reloaded:
+    """Write the answers of these runs, newest first, of each row the newest. Raises UserMistake, WorldError.
+
+    The relative file of a database is in `folder`.
+    """
+    sink, columns = open_sink(spec, home, job.answer, environment, folder)
+    sink.check()
+    done = Reloaded(sink.location)
+    for place, run in enumerate(runs):
+        _check(ledger, run, job, sink.location)
+        later = [each.run_no for each in runs[:place]]
+        for number, rows in enumerate(ledger_answers.pages(ledger, run, later, size=spec.part_rows), 1):
+            part = f"{quote(run.run_id, safe='')}-reload-{number:06d}"
+            if spec.kind == "sql":  # a table remembers its parts, and may have lost their rows
+                part = f"{part}-{timestamp(now)}"
+            _write(ledger, run, sink, columns, part, rows, done, lineage=spec.lineage, now=now)
+    return done
+
+
+def _check(ledger: Ledger, run: Run, job: Job, sink: str) -> None:
+    """Raise UserMistake where the run's answers may not be loaded, or another run has left a part half loaded."""
+    with ledger.view() as tx:
+        holds, has_begun = ledger_gate_approvals.asked(tx, run), ledger_reloads.has_begun_to_load(tx, run)
+        others = ledger_reloads.begun_by_others(tx, run, sink)
+    if holds:
+        raise UserMistake(f"a gate holds run {run.run_id}: `rowtide approve {run.run_id} --gates` first")
+    if not has_begun and (job.spec.gates.load or job.spec.gates.answers):
+        raise UserMistake(f"run {run.run_id} was not judged by its gates yet: `rowtide resume {run.run_id}` first")
+    if others:
+        raise UserMistake(f"run {others[0]} has begun to load there: `rowtide resume {others[0]}` first", file=sink)
+
+
+def _write(
+    ledger: Ledger,
+    run: Run,
+    sink: Sink,
+    columns: list[Column],
+    part: str,
+    rows: list[Answered],
+    done: Reloaded,
+    *,
+    lineage: bool,
+    now: datetime,
+) -> None:
+    """One part, and the record that it stands."""
+    with sink.writing(part) as out:
+        with ledger.view() as tx:
+            older, newer = ledger_reloads.others(tx, run, sink.location, part, rows)
+        bad = {rows[n].row_key: why for n, why in unloadable([row.content for row in rows]).items()}
+        good = [row for row in rows if row.row_key not in newer and row.row_key not in bad]
+        refused = out.write(_as_page(run, columns, good, timestamp(now), lineage=lineage)) if good else {}
+        bad |= {good[n].row_key: why for n, why in refused.items()}
+        kept = [row for row in good if row.row_key not in bad]
+        left_out = newer | bad.keys()
+        out.finish({its_part: keys - left_out for its_part, keys in older.items()})
+        with ledger.page() as tx:
+            ledger_reloads.remember(tx, run, sink.location, part, kept)
+    done.rows += len(kept)
+    done.newer += len(newer)
+    done.refused |= bad
+
+
+def _as_page(run: Run, columns: list[Column], rows: list[Answered], now: str, *, lineage: bool) -> Page:
+    keys, contents = [row.row_key for row in rows], [row.content for row in rows]
+    if not lineage:
+        return as_page(columns, keys, contents)
+    tiers = ledger_answers.tier_names(run)
+    said = [(run.run_id, tiers[row.tier], row.turn, row.cost_micro / MICRO, now) for row in rows]
+    return as_page(columns, keys, contents, **dict(zip(LINEAGE, map(list, zip(*said, strict=True)), strict=True)))

@@ -1,0 +1,84 @@
+"""Writing a part of a load to a sink, without the rows that the sink does not take.
+
+What is quarantined is written down before the part stands, so that a part tried again after a kill has the same rows.
+"""
+
+from collections.abc import Iterator
+
+import orjson
+
+from rowtide.ledger import loads as ledger_loads
+from rowtide.ledger.loads import Accepted, Load, Rivals
+from rowtide.ledger.rows import MoveReason
+from rowtide.sinks.columns import LINEAGE, Column, Page, as_page, unloadable
+from rowtide.sinks.refusals import check_some_taken
+from rowtide.sinks.sinks import Part, Sink
+from rowtide.stages.run_context import Clock, RunContext
+from rowtide.tiers.pricing import MICRO
+
+PAGE_ROWS = 5000
+
+
+def load_part(context: RunContext, sink: Sink, columns: list[Column], part: Load, *, clock: Clock) -> int:
+    """One part, from the ledger to where it stands. Returns how many of its rows are loaded."""
+    with context.ledger.view() as tx:
+        has_taken = ledger_loads.has_loaded(tx, context.run)
+    with sink.writing(part.part, has_taken=has_taken) as out:
+        context.ledger.check()  # another process may have had the sink for longer than our lease lasts
+        with context.ledger.view() as tx:
+            rivals = ledger_loads.rivals(tx, context.run, part, sink.location)
+        superseded = _superseded(rivals, out)
+        refused = _put(context, columns, part, out, superseded)
+        if not has_taken:
+            check_some_taken([why for _, why in refused], part.rows, sink.location)
+        if refused:  # written down before the part stands: one that stands is not tried again
+            move_reasons = [MoveReason(row.row_no, row.turn, "unloadable", why) for row, why in refused]
+            with context.ledger.page() as tx:
+                part = ledger_loads.leave_out(tx, context.run, part, move_reasons, now=clock())
+        kept = {row.row_key for row, _ in refused}  # what an earlier run loaded of these stands
+        out.finish({older: keys - kept for older, keys in rivals.older.items()})
+        with context.ledger.page() as tx:
+            ledger_loads.finish(tx, context.run, part, sink.location, superseded=superseded, now=clock())
+    return part.rows
+
+
+def _put(
+    context: RunContext, columns: list[Column], part: Load, out: Part, superseded: set[str]
+) -> list[tuple[Accepted, str]]:
+    """A part's rows into the sink. Returns those that it does not take, and why."""
+    refused: list[tuple[Accepted, str]] = []
+    for rows in _pages(context, part):
+        bad = unloadable([row.content for row in rows])
+        refused += [(rows[place], why) for place, why in bad.items()]
+        good = [row for place, row in enumerate(rows) if place not in bad and row.row_key not in superseded]
+        if good:
+            refused += [(good[place], why) for place, why in out.write(_as_page(context, columns, good, part)).items()]
+    return refused
+
+
+def _superseded(rivals: Rivals, out: Part) -> set[str]:
+    """The keys that a later run has loaded: what it wrote stands."""
+    found = {key for keys in rivals.newer.values() for key in keys}
+    for part, keys in rivals.begun.items():
+        found |= out.holds(part, keys)
+    return found
+
+
+def _pages(context: RunContext, part: Load) -> Iterator[list[Accepted]]:
+    after = 0
+    while True:
+        with context.ledger.view() as tx:
+            rows = ledger_loads.page_of(tx, context.run, part, after=after, limit=PAGE_ROWS)
+        if not rows:
+            return
+        yield rows
+        after = rows[-1].row_no
+
+
+def _as_page(context: RunContext, columns: list[Column], rows: list[Accepted], part: Load) -> Page:
+    keys, contents = [row.row_key for row in rows], [row.content for row in rows]
+    if not context.job.spec.sink.lineage:
+        return as_page(columns, keys, contents)
+    tiers: list[str] = orjson.loads(context.run.tiers)
+    said = [(context.run.run_id, tiers[r.tier], r.turn, r.cost_micro / MICRO, part.begun_at) for r in rows]
+    return as_page(columns, keys, contents, **dict(zip(LINEAGE, map(list, zip(*said, strict=True)), strict=True)))

@@ -1,0 +1,166 @@
+"""Taking the quarantine out and bringing it back: a sheet written, a sheet taken in, rows sent again.
+
+Each is one transaction: all of it takes place, or nothing.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TextIO
+
+from rowtide.errors import UserMistake, nearest
+from rowtide.job.answer_fields import given_fields
+from rowtide.job.job_folder import Job, load_job
+from rowtide.job.versions import check_unchanged
+from rowtide.ledger import chosen as ledger_chosen
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import quarantine as ledger_quarantine
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.quarantine import EDITED, Signed
+from rowtide.ledger.rows import MoveReason, keys_present
+from rowtide.quarantine.quarantine_cells import LONGEST, cell_of
+from rowtide.quarantine.quarantine_sheet import KINDS, Shape, read_sheet, record_of
+from rowtide.quarantine.sheet_edits import Rules, SheetEdit, check_keys, edits
+
+
+@dataclass
+class ExpectationCount:
+    """What was written: rows, and cells that a spreadsheet would cut."""
+
+    rows: int = 0
+    long: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The same sheet was taken in before."""
+
+    who: str
+    taken_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a sheet asked for, in rows."""
+
+    rows: int
+    touched: int
+    edited: int
+    answered: int
+    retried: int
+    dropped: int
+
+
+def open_run(ledger: Ledger, run_id: str) -> tuple[Run, Job]:
+    """A run and its job. Raises UserMistake when the job has changed: the run could not go on."""
+    with ledger.view() as tx:
+        run = ledgers.find_run(tx, run_id)
+    job = load_job(Path(run.job_folder))
+    check_unchanged(job.version, run, job.folder)
+    return run, job
+
+
+def write_sheet(ledger: Ledger, run: Run, job: Job, reason: str | None, kind: str, file: TextIO) -> ExpectationCount:
+    """Write the quarantined rows of a reason, or all that nobody has given up, page by page."""
+    counted = ExpectationCount()
+    with ledger.view() as tx:
+        shape = _shape(ledger, run, job)
+
+        def records() -> Iterator[dict[str, object]]:
+            after = 0
+            while page := ledger_quarantine.page_of(tx, run, reason, after=after):
+                after = page[-1].row_no
+                for entry in page:
+                    record = record_of(entry, run.run_id, shape)
+                    counted.rows += 1
+                    counted.long += sum(len(cell_of(value)) > LONGEST for value in record.values())
+                    yield record
+
+        KINDS[kind][0](file, shape.columns, records())
+    return counted
+
+
+def take_back(ledger: Ledger, run: Run, job: Job, name: str, content: bytes, hand: Signed) -> Taken | Before:
+    """Do what a sheet says, whole, or raise UserMistake and do nothing."""
+    sheet = hashlib.blake2b(content, digest_size=16).hexdigest()
+    signed, shape = replace(hand, sheet=sheet), _shape(ledger, run, job)
+    with ledger.page() as tx:
+        if before := ledger_quarantine.taken_before(tx, run, sheet):
+            return Before(*before)
+        lines = read_sheet(content, name, run_id=run.run_id, shape=shape)
+        entries = ledger_quarantine.entries(tx, run, [line.row_key for line in lines])
+        rules = _rules(job, name, shape)
+        found = edits(lines, entries, rules, ledger_quarantine.keys_like(tx, run))
+        old_keys = {entry.row_no: entry.row_key for entry in entries.values()}
+        renamed = [edit for edit in found if edit.row_key != old_keys[edit.row_no]]
+        check_keys(renamed, rules, keys_present(tx, run, [edit.row_key for edit in renamed]))
+        ledger_quarantine.edit(tx, found, signed)
+        ledger_quarantine.override_answers(tx, run, found, signed)
+        again = [_again(edit, name) for edit in found if edit.do == "retry"]
+        ledger_quarantine.retry(tx, run, job, again, None, signed)
+        dropped = [entries[edit.row_key] for edit in found if edit.do == "drop"]
+        given_up = ledger_quarantine.drop(tx, dropped, f"in {Path(name).name}", signed)
+    return Taken(
+        rows=len(lines),
+        touched=len(found),
+        edited=sum(edit.content is not None for edit in found),
+        answered=sum(edit.answer is not None for edit in found),
+        retried=len(again),
+        dropped=given_up,
+    )
+
+
+def send_again(
+    ledger: Ledger,
+    run: Run,
+    job: Job,
+    keys: Sequence[str],
+    reason: str | None,
+    tier: str | None,
+    hand: Signed,
+    *,
+    every: bool,
+) -> tuple[int, int]:
+    """Send the rows that are meant again. Returns how many; and how many cannot be sent before they are mended."""
+    tier, told, sent, visit = _tier(job, tier), f"at {tier}" if tier else "", 0, 0
+    with ledger.page() as tx:
+        for page in ledger_chosen.chosen(tx, run, keys, reason, every=every):
+            refused = [each for each in page if each.is_refused]
+            if keys and refused:
+                raise UserMistake(f"refused at the door, so mend it first: {refused[0].detail}", key=refused[0].row_key)
+            move_reasons = [
+                MoveReason(each.row_no, each.turn, each.reason, told) for each in page if not each.is_refused
+            ]
+            ledger_quarantine.retry(tx, run, job, move_reasons, tier, hand)
+            sent, visit = sent + len(move_reasons), visit + len(refused)
+    return sent, visit
+
+
+def _shape(ledger: Ledger, run: Run, job: Job) -> Shape:
+    with ledger.view() as tx:
+        return ledger_quarantine.shape_of(tx, run, job.spec.key_columns, [*given_fields(job.answer)])
+
+
+def _rules(job: Job, name: str, shape: Shape) -> Rules:
+    return Rules(
+        file=name,
+        shape=shape,
+        key_columns=job.spec.key_columns,
+        row_bytes=job.spec.limits.row_bytes,
+        answer=job.answer,
+        checks=job.checks,
+    )
+
+
+def _again(edit: SheetEdit, name: str) -> MoveReason:
+    return MoveReason(edit.row_no, edit.turn, EDITED if edit.content else edit.reason, f"in {Path(name).name}")
+
+
+def _tier(job: Job, tier: str | None) -> int | None:
+    if tier is None:
+        return None
+    if tier not in job.spec.tiers:
+        known = ", ".join(job.spec.tiers)
+        raise UserMistake(f"the job has no such tier; it has {known}", key=tier, meant=nearest(tier, job.spec.tiers))
+    return job.spec.tiers.index(tier)

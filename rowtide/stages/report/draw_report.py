@@ -1,0 +1,65 @@
+"""Drawing the page of a run, from the ledger to a file.
+
+As a program (`python -m rowtide.stages.report.draw_report`, its orders on stdin) it draws apart from whoever asks: charts take a
+second of somebody's time and a JavaScript engine in somebody's memory, and whatever becomes of that, the run is not
+touched.
+"""
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rowtide.errors import RowtideError
+from rowtide.escaping import link_to
+from rowtide.job.golden import read_golden
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger.ledger import Ledger
+from rowtide.ledger.read.history import summary
+from rowtide.ledger.read.report_data import read_report_data
+from rowtide.report.report_page import page
+from rowtide.report.summary import gates
+
+EXIT_MISTAKE = 2
+
+
+def draw(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> None:
+    """Write the page of a run as it stands. Raises UserMistake for a run, or golden rows, that cannot be read."""
+    with ledger.view() as tx:
+        run = ledgers.find_run(tx, run_id)
+        found = summary(tx, run, now=now)
+        seen = read_report_data(tx, run, golden=read_golden(Path(run.job_folder)), now=now)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(f".{file.name}.half")
+    half.write_text(page(found, seen, gates=_gates(found, file), now=now), encoding="utf-8")
+    half.replace(file)
+
+
+def _gates(found: Mapping[str, Any], file: Path) -> list[dict[str, str]]:
+    """What each gate said, and where its own page is, seen from the run's, if that was drawn."""
+    pages = {gate: Path(found["run_id"], gate, "index.html") for gate in found["gates"]}
+    links = {gate: link_to(page) if (file.parent / page).is_file() else "" for gate, page in pages.items()}
+    return [{"name": gate, "said": said, "link": links[gate]} for gate, said in gates(found).items()]
+
+
+def main() -> None:
+    """Draw what stdin orders: a URL may hold a password, so it is no argument that others could list.
+
+    Exits 2, with a line on stderr, when it cannot be drawn for a reason that is known.
+    """
+    given = orjson.loads(sys.stdin.buffer.read())
+    ledger = Ledger(given["ledger_url"])
+    try:
+        draw(ledger, given["run_id"], Path(given["file"]), now=datetime.fromisoformat(given["now"]))
+    except RowtideError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_MISTAKE)
+    finally:
+        ledger.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Learning where rows should start, from how those of earlier runs fared: the only module that imports `sklearn`.
+
+A tier only ever saw rows that those below had failed, or that were started on it, so its own share of accepted answers
+says nothing of a row that would start there. What is learnt instead is how far each row had to escalate: a row accepted on
+a tier is taken to be one that every higher tier would answer, a row that failed on one is taken to fail on all below,
+and what is known of neither is left out.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import orjson
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from rowtide.errors import UserMistake
+from rowtide.job.golden import read_golden
+from rowtide.job.job_folder import Job
+from rowtide.ledger import routes as ledger_routes
+from rowtide.ledger.apis import api_of
+from rowtide.ledger.ledger import Ledger, timestamp
+from rowtide.ledger.routes import Past
+from rowtide.routing.difficulty import Bin, Outcome, Router, TierFit, Weight, chance
+from rowtide.routing.features import Features, features_of, vocabulary
+from rowtide.routing.thresholds import Floats, Right, choose
+
+HISTORY_ROWS = 50_000  # the newest
+PAGE_ROWS = 5000
+NEEDED_ROWS = 200  # before anything is believed
+NEEDED_OF_EACH = 30  # rows that stay on a tier, and rows that do not, before its features are believed
+FOLDS = 5
+BINS = 5
+REGULARISATION = 0.1  # as scikit-learn's C
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The settled rows of a job's earlier runs."""
+
+    runs: int
+    past: list[Outcome]
+    found: list[Features]
+    right: dict[str, Right]
+    """Of golden rows, by key."""
+
+
+def fit_router(ledger: Ledger, job: Job, output_prices: Sequence[float], *, now: datetime) -> Router:
+    """Learn from the ledger. `output_prices` compare tiers that no row has been on.
+
+    Raises UserMistake when there is too little to learn from.
+    """
+    tiers = job.spec.tiers
+    with ledger.view() as tx:
+        run_nos = ledger_routes.past_runs(tx, job.name, tiers, rows=HISTORY_ROWS)
+        api = api_of(tx, job.name)
+    pages = _Pages(ledger, run_nos)
+    usual = vocabulary(
+        (orjson.loads(each.content) for each in pages), job.spec.difficulty.columns, job.spec.difficulty.lookup
+    )
+    golden = read_golden(job.folder)
+    history = History(len(run_nos), [], [], defaultdict(dict))
+    for each in pages:
+        history.past.append(each.outcome)
+        history.found.append(features_of(orjson.loads(each.content), usual))
+        if each.row_key in golden and each.outcome.accepted_at is not None and each.answer is not None:
+            is_right = _agrees(orjson.loads(each.answer), golden[each.row_key])
+            history.right[each.row_key] = {**history.right[each.row_key], each.outcome.accepted_at: is_right}
+    _check_enough(history, job)
+    tier_fits, chances = _fit_tiers(tiers, history, output_prices)
+    # A golden row of which nothing was accepted came out wrong.
+    right = {each.row_key: history.right.get(each.row_key, {}) for each in history.past if each.row_key in golden}
+    choice = choose(tier_fits, history.past, chances, right, job.spec.difficulty.accuracy)
+    return Router(
+        api=api.name,
+        fitted_at=timestamp(now),
+        runs=history.runs,
+        rows=len(history.past),
+        escalated=_escalated(history.past),
+        quarantined=sum(each.accepted_at is None for each in history.past),
+        tiers=tiers,
+        vocabulary=usual,
+        tier_fits=tier_fits,
+        thresholds=choice.thresholds,
+        golden=choice.golden,
+        saving=choice.saving,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """The history, read anew each time it is gone through: memory holds a page."""
+
+    ledger: Ledger
+    run_nos: Sequence[int]
+
+    def __iter__(self) -> Iterator[Past]:
+        for run_no in self.run_nos:
+            with self.ledger.view() as tx:
+                yield from ledger_routes.past_rows(tx, run_no, page_rows=PAGE_ROWS)
+
+
+def _check_enough(history: History, job: Job) -> None:
+    escalated, rows = _escalated(history.past), len(history.past)
+    if rows < NEEDED_ROWS or escalated < NEEDED_OF_EACH or rows - escalated < NEEDED_OF_EACH:
+        ladder = ", ".join(job.spec.tiers)
+        raise UserMistake(
+            f"too little to learn from: {rows:,} settled rows on the ladder {ladder}, of which {escalated:,} escalated or "
+            f"were quarantined; it takes {NEEDED_ROWS} rows, {NEEDED_OF_EACH} that did and {NEEDED_OF_EACH} that did not",
+            file=job.folder,
+        )
+
+
+def _escalated(past: Sequence[Outcome]) -> int:
+    return sum(each.failed_at >= 0 for each in past)
+
+
+def _fit_tiers(tiers: Sequence[str], history: History, output_prices: Sequence[float]) -> tuple[list[TierFit], Floats]:
+    fitted = [_fit_tier(tier, tier_fit, history) for tier_fit, tier in enumerate(tiers)]
+    tier_fits = [tier_fit for tier_fit, _ in fitted]
+    known = [n for n, tier_fit in enumerate(tier_fits) if tier_fit.accepted_micro]
+    for n, tier_fit in enumerate(tier_fits):
+        if not tier_fit.accepted_micro:
+            like = min(known, key=lambda other: abs(other - n))
+            times = output_prices[n] / output_prices[like]
+            costs = {name: getattr(tier_fits[like], name) * times for name in ("accepted_micro", "failed_micro")}
+            tier_fits[n] = tier_fit.model_copy(update=costs)
+    return tier_fits, np.column_stack([unseen for _, unseen in fitted])
+
+
+def _fit_tier(tier: str, number: int, history: History) -> tuple[TierFit, Floats]:
+    """What is learnt of one tier; and for each row, the chance that a model gives it which has not seen it."""
+    past, found = history.past, history.found
+    visits = [each.would_suffice(number) for each in past]
+    known = [n for n, stayed in enumerate(visits) if stayed is not None]
+    labels = np.array([bool(visits[n]) for n in known], bool)
+    accepted_micro, failed_micro = _costs(past, number)
+    tier_fit = TierFit(
+        tier=tier, rows=len(known), accepted=int(labels.sum()), weights={}, intercept=0,
+        accepted_micro=accepted_micro, failed_micro=failed_micro,
+    )  # fmt: skip
+    if min(int(labels.sum()), int((~labels).sum())) < NEEDED_OF_EACH:
+        usual = (tier_fit.accepted + 1) / (tier_fit.rows + 2)
+        return tier_fit.model_copy(update={"intercept": float(np.log(usual / (1 - usual)))}), np.full(len(past), usual)
+    names = sorted(name for name in found[0] if len({found[n][name] for n in known}) > 1)
+    matrix = np.array([[found[n][name] for name in names] for n in known])
+    unseen: Floats = np.asarray(cross_val_predict(new_model(), matrix, labels, cv=_folds(), method="predict_proba"))[
+        :, 1
+    ]
+    tier_fit = tier_fit.model_copy(update=as_data(new_model().fit(matrix, labels), names) | _quality(unseen, labels))
+    chances = np.array([chance(tier_fit, each) for each in found])
+    chances[known] = unseen
+    return tier_fit, chances
+
+
+def new_model() -> CalibratedClassifierCV:
+    """A logistic regression on standardised features, and Platt's map fitted to unseen folds' scores.
+
+    Its penalty is the sum of the weights (L1): of features that say the same, one speaks, and can be named.
+    """
+    regression = LogisticRegression(l1_ratio=1, solver="liblinear", C=REGULARISATION, random_state=0)
+    line = make_pipeline(StandardScaler(), regression)
+    never: Any = False  # its stubs know "auto" only
+    return CalibratedClassifierCV(line, method="sigmoid", ensemble=never, cv=_folds())
+
+
+def as_data(model: Any, names: Sequence[str]) -> dict[str, Any]:
+    """A fitted `new_model` as the numbers it comes to."""
+    (calibrated,) = model.calibrated_classifiers_
+    (platt,) = calibrated.calibrators
+    scaler, regression = (step for _, step in calibrated.estimator.steps)
+    numbers = zip(names, scaler.mean_.tolist(), scaler.scale_.tolist(), regression.coef_[0].tolist(), strict=True)
+    return {
+        "weights": {name: Weight(mean=mean, scale=scale, weight=each) for name, mean, scale, each in numbers if each},
+        "intercept": float(regression.intercept_[0]),
+        "slope": float(platt.a_),
+        "offset": float(platt.b_),
+    }
+
+
+def _folds() -> StratifiedKFold:
+    return StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+
+
+def _quality(unseen: Floats, labels: Any) -> dict[str, Any]:
+    base = float(labels.mean())
+    parts = np.array_split(np.argsort(unseen, kind="stable"), BINS)
+    return {
+        "brier": float(((unseen - labels) ** 2).mean()),
+        "brier_base": base * (1 - base),
+        "calibration": [
+            Bin(rows=len(part), chance=float(unseen[part].mean()), accepted=float(labels[part].mean()))
+            for part in parts
+        ],
+    }
+
+
+def _costs(past: Sequence[Outcome], tier_fit: int) -> tuple[float, float]:
+    """What a row costs on a tier on average, in micro-dollars: when it ends there, and when it goes on."""
+    here = [each for each in past if tier_fit in each.cost_micro]
+    ended = [each.cost_micro[tier_fit] for each in here if each.accepted_at == tier_fit]
+    went_on = [each.cost_micro[tier_fit] for each in here if each.failed_at >= tier_fit]
+    either = ended + went_on or [0]
+    return float(np.mean(ended or either)), float(np.mean(went_on or either))
+
+
+def _agrees(answer: Mapping[str, Any], golden: Mapping[str, Any]) -> bool:
+    return all(answer.get(field) == value for field, value in golden.items())

@@ -1,0 +1,301 @@
+"""A run, opened for work: its record, its job as it was when the run began, and the ladder's models.
+
+Every task starts here, so every task works on the same job or says what has changed.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rowtide.agent.agent import RowAt
+from rowtide.agent.requests import cache_warnings, cacheable_tokens, check_size, shared_part, with_effort, with_skills
+from rowtide.agent.self_check import Rubric, SelfCheckVerdict
+from rowtide.api.sent_schema import api_schema
+from rowtide.api.which_api import UNKNOWN, Api
+from rowtide.gates.gates import Gate, Suite, load_suite
+from rowtide.intake.sources import Shape, describe, shape_of, source_of
+from rowtide.job.answer_fields import names_of
+from rowtide.job.job import SkillsSpec, SourceSpec, ToolServerSpec
+from rowtide.job.job_folder import Job, check_columns, check_runbook, load_job
+from rowtide.job.on_call import place_of
+from rowtide.job.prompt import check_holes, read_prompt
+from rowtide.job.run_id import check_run_id
+from rowtide.job.versions import check_unchanged
+from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import prefixes as ledger_prefixes
+from rowtide.ledger import tiers as ledger_tiers
+from rowtide.ledger import versions as ledger_versions
+from rowtide.ledger.batches import Batch
+from rowtide.ledger.claims import Worker
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.routing.difficulty import ROUTER_FILE, fits, read_router
+from rowtide.routing.routing import check_start
+from rowtide.sinks.rehearsal_sink import in_rehearsal
+from rowtide.tiers.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
+from rowtide.tiers.escalation import resolve_model
+from rowtide.tools import connector
+from rowtide.tools.connector import BETA, filled
+from rowtide.tools.provided import NOTHING_PROVIDED, Provided, provide
+from rowtide.tools.registry import Pinned, concrete
+from rowtide.tools.tool_schemas import check_tools
+from rowtide.tools.tools import ToolPool
+from rowtide.tools.trust import check_trusted
+
+SPOOL_PAGE = 5000
+WRITTEN = "written.jsonl"  # in the spool: the words of streams, while somebody watches
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a task needs to know of its run."""
+
+    ledger: Ledger
+    home: Path
+    run: Run
+    job: Job
+    models: list[Model]
+    """One for each tier, lowest first, and the one that takes the self-check: not what may stand in for them."""
+    servers: dict[str, ToolServerSpec]
+    """The job's tool servers; where it asked for a capability, the one that was found for it."""
+    environment: Mapping[str, str]
+    catalogue: Catalogue = field(default_factory=load_catalogue)
+    worker: Worker = field(default_factory=Worker)
+
+    @cached_property
+    def prefixes(self) -> dict[int, bytes]:
+        """What stands before a row's own message, by its prefix_no. Rows are in, so there will be no others."""
+        with self.ledger.view() as tx:
+            kept = ledger_prefixes.contents(tx, self.run)
+        return {
+            number: filled(content, self.environment) if self.betas else content for number, content in kept.items()
+        }
+
+    def prefix(self, prefix_no: int, effort: str | None) -> bytes:
+        """What stands before a row's own message when it is to be thought about so hard."""
+        key = prefix_no, effort
+        if key not in self._with_effort:
+            self._with_effort[key] = with_effort(self.prefixes[prefix_no], effort)
+        return self._with_effort[key]
+
+    @cached_property
+    def _with_effort(self) -> dict[tuple[int, str | None], bytes]:
+        return {}
+
+    @cached_property
+    def earlier_versions(self) -> frozenset[int]:
+        """The run's versions that ask otherwise than its present one; none unless it was amended."""
+        if not self.run.version_no:
+            return frozenset()
+        with self.ledger.view() as tx:
+            return ledger_versions.asks_otherwise(tx, self.run)
+
+    @property
+    def betas(self) -> list[str]:
+        """What the API must be told it is asked for, beyond what everybody may ask."""
+        return [BETA] if any(spec.placement == "connector" for spec in self.servers.values()) else []
+
+    @cached_property
+    def rubric(self) -> tuple[Rubric, bytes]:
+        """What the self-check is told, and what all its requests share."""
+        rubric = rubric_of(self.job)
+        assert rubric is not None
+        return rubric, rubric.shared(api_schema(SelfCheckVerdict))
+
+    def asked(self, row: RowAt) -> int:
+        """Which of the models the row's next request is for: its tier's, or the one that takes the self-check."""
+        return len(self.job.spec.tiers) if row.checking else row.tier
+
+    def standing(self, *, at: str | None = None) -> list[Model]:
+        """The models that answer for `models`: now, or at a time of the ledger's; where one is out, its alternative."""
+        with self.ledger.view() as tx:
+            unavailable_models = ledger_tiers.unavailable_models(tx, self.run)
+        out = {each.model_id for each in unavailable_models if at is None or each.since <= at}
+        return [resolve_model(self.catalogue, model, out) for model in self.models]
+
+    def batches(self, *states: str) -> list[Batch]:
+        """The run's batches in any of these states, oldest first."""
+        with self.ledger.view() as tx:
+            return ledger_batches.batches_in(tx, self.run, states)
+
+    @property
+    def top(self) -> Model:
+        """The ladder's highest tier."""
+        return self.models[len(self.job.spec.tiers) - 1]
+
+    def spool(self, name: str) -> Path:
+        """A file of this run's own: request bodies on their way out, results on their way in."""
+        folder = self.home / "spool" / self.run.run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / name
+
+    def sweep_spool(self, *, keep: Collection[str]) -> None:
+        """Delete the files of every tag but these, and but for the words somebody watches."""
+        for file in (self.home / "spool" / self.run.run_id).glob("*"):
+            if file.name != WRITTEN and file.name.partition(".")[0] not in keep:
+                file.unlink()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job found fit to run: nothing has been sent, and nothing more can be known to be wrong."""
+
+    job: Job
+    source: SourceSpec
+    shape: Shape
+    """The source's columns, and what is to be said of how it is read."""
+    models: list[Model]
+    servers: dict[str, Pinned]
+    request: bytes
+    """What every row's requests share, whatever its group."""
+    warnings: list[str]
+    """What is legal, and still likely not meant."""
+    api: Api = UNKNOWN
+
+    @property
+    def skills(self) -> list[str]:
+        """The names of the skills in `request`."""
+        return [skill.name for skill in self.job.skills_for_all]
+
+    @property
+    def record(self) -> dict[str, object]:
+        """What a run remembers of its job, to know it again."""
+        return {
+            "job": self.job.name,
+            "job_folder": str(self.job.folder),
+            "owner": self.job.spec.owner,
+            "runbook": place_of(self.job.spec.runbook, self.job.folder),
+            "asking": self.job.version.asking,
+            "judging": self.job.version.judging,
+            "parts": self.job.version.record(),
+            "tiers": orjson.dumps(self.job.tiers).decode(),
+            "request": self.request,
+            "servers": orjson.dumps(
+                {name: _as_kept(each) for name, each in self.servers.items() if self.job.spec.tools[name].capability}
+            ).decode(),
+            "source": describe(self.source, self.job.folder),
+        }
+
+
+async def plan(
+    folder: Path,
+    source_path: str | None,
+    environment: Mapping[str, str],
+    overrides: Overrides = NOTHING,
+    tiers: list[str] | None = None,
+    provided: Provided = NOTHING_PROVIDED,
+) -> Plan:
+    """Check all that can be checked before a cent is spent; `tiers` is a ladder over all others. Raises UserMistake."""
+    catalogue = load_catalogue(overrides)
+    job = load_job(folder)
+    job = job.on_ladder(tiers or catalogue.ladder(job.name, job.spec.tiers))
+    check_runbook(job)
+    source = source_of(job.spec.source, source_path, folder, environment)
+    shape = shape_of(source, folder, environment)
+    known = shape.columns
+    check_columns(job, known)
+    check_holes(folder / job.spec.prompt, known)
+    if look := job.spec.checks.self_check:
+        check_holes(folder / look.rubric, [*known, "answer", "claimed"])
+        rubric_of(job)
+    check_gates(job, known)
+    models = models_of(job, catalogue)
+    check_start(job.spec.start, models[: len(job.spec.tiers)], known, folder)
+    asked = provide(job.name, job.spec.tools, provided)
+    pinned = await concrete(asked, registry=job.spec.registry, folder=folder, environment=environment)
+    check_trusted(folder, {name: each.found for name, each in pinned.items() if each.found})
+    servers = {name: each.spec for name, each in pinned.items()}
+    async with tool_pool(job, environment, servers) as pool:
+        offered = await pool.catalogue()
+    check_tools(offered)
+    tools: list[dict[str, object]] = [
+        {"name": tool.wire_name, "description": tool.description, "input_schema": tool.input_schema} for tool in offered
+    ]
+    tools += connector.toolsets(servers)
+    request = shared_part(job.instructions, tools, api_schema(job.answer), job.skills_for_all)
+    if called_by_the_api := connector.servers(servers):
+        request += b',"mcp_servers":' + orjson.dumps(called_by_the_api)
+    check_size(request, models, job.spec.limits)
+    return Plan(job, source, shape, models, pinned, request, _warnings(job, models, request))
+
+
+def open_run(
+    ledger: Ledger,
+    home: Path,
+    run_id: str,
+    environment: Mapping[str, str],
+    overrides: Overrides = NOTHING,
+    provided: Provided = NOTHING_PROVIDED,
+) -> RunContext:
+    """Open a run. Raises UserMistake when its job has changed in a way that decides answers.
+
+    Its tiers keep the names they began with; what stands behind the names is as the catalogue says today.
+    """
+    with ledger.view() as tx:
+        run = ledgers.find_run(tx, check_run_id(run_id))
+    job = load_job(Path(run.job_folder))
+    check_unchanged(job.version, run, job.folder)
+    names: list[str] = orjson.loads(run.tiers)
+    job = in_rehearsal(job.on_ladder(names[: len(names) - bool(job.spec.checks.self_check)]), run.api)
+    catalogue = load_catalogue(overrides)
+    found: dict[str, dict[str, Any]] = orjson.loads(run.servers)
+    pinned = {name: ToolServerSpec.model_validate(each["spec"]) for name, each in found.items()}
+    servers = provide(job.name, {**job.spec.tools, **pinned}, provided)
+    return RunContext(ledger, home, run, job, models_of(job, catalogue), servers, environment, catalogue)
+
+
+def models_of(job: Job, catalogue: Catalogue) -> list[Model]:
+    """The ladder's models, lowest tier first; after them the one that takes the self-check, if there is one."""
+    look = job.spec.checks.self_check
+    return [catalogue.tier(alias) for alias in [*job.spec.tiers, *([look.tier] if look else [])]]
+
+
+def rubric_of(job: Job) -> Rubric | None:
+    """What the self-check is told, or None when nobody takes one."""
+    look = job.spec.checks.self_check
+    return Rubric(*read_prompt(file := job.folder / look.rubric), file) if look else None
+
+
+def tool_pool(job: Job, environment: Mapping[str, str], servers: Mapping[str, ToolServerSpec]) -> ToolPool:
+    return ToolPool(servers, job.folder, environment, job.spec.limits.tool_output_chars)
+
+
+def load_gate(job: Job, gate: Gate = "answers") -> Suite | None:
+    """A gate of a job whose gates were checked, or None when it has none."""
+    file = getattr(job.spec.gates, gate)
+    return None if file is None else load_suite(job.folder / file, gate, None)
+
+
+def check_gates(job: Job, known: Collection[str]) -> None:
+    """Every gate must be one, over columns that there are; `known` are the source's. Raises UserMistake."""
+    columns_of: dict[Gate, Collection[str]] = {
+        "rows": known,
+        **dict.fromkeys(("answers", "load"), names_of(job.answer)),
+    }
+    for gate, named in columns_of.items():
+        if (file := getattr(job.spec.gates, gate)) is not None:
+            load_suite(job.folder / file, gate, named)
+
+
+def _as_kept(pinned: Pinned) -> dict[str, object]:
+    return {"server": pinned.name, "version": pinned.version, "spec": pinned.spec.model_dump(mode="json")}
+
+
+def _warnings(job: Job, models: list[Model], request: bytes) -> list[str]:
+    """What can be said before the rows are read: even a group that is taught everything may share too little."""
+    longest = cacheable_tokens(with_skills(request, job.instructions, job.skills))
+    absent = [
+        f"skills.folders: {folder} does not exist, so it holds no skills"
+        for folder in job.spec.skills.folders
+        if folder not in SkillsSpec().folders and not (job.folder / folder).exists()
+    ]
+    if (router := read_router(job.folder)) and not fits(router, job.spec.tiers):
+        absent.append(f"{ROUTER_FILE} was fitted for the ladder {', '.join(router.tiers)}: `rowtide fit-router` again")
+    return absent + cache_warnings([longest], {model.alias: model.cache_minimum_tokens for model in models})

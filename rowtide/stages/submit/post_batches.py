@@ -1,0 +1,258 @@
+"""Putting ready rows into batches, so that none is ever paid for twice.
+
+A create POST takes no label and no idempotency key. So the batch, its rows and a random tag that stands in every
+custom_id are committed before the POST. When the reply does not come the API may have the batch or not: its rows are
+not sent again until `rowtide/stages/wait/reconcile.py` knows.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from rowtide.agent.agent import RowAt
+from rowtide.agent.policies import BATCHES
+from rowtide.agent.requests import custom_id, request
+from rowtide.agent.states import RowState
+from rowtide.api.api_outcomes import Created, Refused, Unknown
+from rowtide.api.batch_packing import (
+    COMMA_BYTES,
+    ENVELOPE_BYTES,
+    Load,
+    Room,
+    distinct_count,
+    how_many_fit,
+    is_time_to_cut,
+)
+from rowtide.api.claude import Claude
+from rowtide.api.sealing import Body, marks
+from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger.batches import Batch
+from rowtide.ledger.rows import MoveReason
+from rowtide.observing.event_log import log_event
+from rowtide.stages.run_context import SPOOL_PAGE, Clock, RunContext
+from rowtide.stages.submit.budget import BudgetExhausted, left_micro
+from rowtide.stages.submit.build_requests import Rendered, render
+from rowtide.tracing import span
+
+SHEDDABLE = 64  # the last requests of a body that can be taken off again
+
+
+def unpack(context: RunContext, *, everything: bool = False) -> None:
+    """Void the batches whose body is unfinished or gone, or all unsent ones; their rows are ready again.
+
+    Bodies and results that no batch needs any more are deleted: they hold the customer's rows.
+    """
+    with context.ledger.page() as tx:
+        for batch in ledger_batches.batches_in(tx, context.run, ["packing", "packed"]):
+            if everything or batch.state == "packing" or not _lies_whole(context, batch):
+                ledger_batches.void(tx, batch, "never posted")
+                ledger_rows.recall_batch(tx, context.run, batch.batch_no)
+        ledger_rows.recall_orphans(tx, context.run)
+        kept = ledger_batches.batches_in(tx, context.run, ["packed", "posting", "open"])
+    context.sweep_spool(keep={batch.tag for batch in kept})
+
+
+def next_batch(context: RunContext, new_tag: Callable[[], str], *, clock: Clock) -> Batch | BudgetExhausted | None:
+    """The batch to post next: one that lies packed, or a new one when there are rows worth it."""
+    if (batch := next(iter(context.batches("packed")), None)) is not None:
+        return batch
+    while _is_time_to_cut(context):
+        if (batch := pack(context, new_tag(), clock=clock)) is not None:
+            return batch
+    return None
+
+
+def pack(context: RunContext, tag: str, *, clock: Clock) -> Batch | BudgetExhausted | None:
+    """Pack the next batch from ready rows. None when it must be tried again: every row that was ready proved unfit, or
+    another run of the job has meanwhile reserved what this one was to cost.
+    """
+    space = _space(context, clock())
+    with context.ledger.page() as tx:
+        batch_no = ledger_batches.begin(tx, context.run, tag, now=clock())
+    with body_of(context, tag).open("wb") as file:
+        body = _Packing(file)
+        # What a server is let in with is filled in when the body is sent.
+        sealed = replace(context, environment=marks(tag, context.environment)) if context.betas else context
+        budget_exhausted = _fill(sealed, tag, body, batch_no, space, clock)
+        with context.ledger.page() as tx:
+            ledger_rows.recall(
+                tx, body.shed_to(distinct_count(body.load.rows, ledger_batches.unconfirmed_row_counts(tx)))
+            )
+            body.close()
+            load, day_usd = body.load, context.job.spec.limits.day_usd
+            left = ledger_batches.left_micro(tx, context.run, day_usd, now=clock(), reserves=True)
+            if is_borne := load.rows > 0 and (left is None or load.micro <= left):
+                ledger_batches.packed(tx, batch_no, rows=load.rows, size=load.bytes, reserved_micro=load.micro)
+    if is_borne:
+        return next(iter(context.batches("packed")), None)
+    unpack(context)
+    return budget_exhausted
+
+
+async def post(context: RunContext, claude: Claude, batch: Batch, *, clock: Clock) -> Created | Refused | Unknown:
+    """Post a packed batch, once, and write down what is known of it. The intent is committed first."""
+    newest = await claude.newest()
+    body = Body(body_of(context, batch.tag), batch.tag, context.environment if context.betas else None)
+    with context.ledger.page() as tx:
+        ledger_batches.intend(tx, batch.batch_no, newest_before=newest, now=clock())
+    batch = replace(batch, state="posting")
+    context.ledger.check()  # a process that froze after its intent must not wake up and post
+    with span(
+        "rowtide.post_batch", rowtide__run_id=context.run.run_id, rowtide__batch=batch.tag, rowtide__rows=batch.rows
+    ):
+        outcome = await claude.create_batch(body, context.betas)
+    match outcome:
+        case Created(status):
+            with context.ledger.page() as tx:
+                ledger_batches.opened(tx, batch.batch_no, status.api_id, adopted=False, now=clock())
+            known = {
+                "run_id": context.run.run_id,
+                "job": context.run.job,
+                "batch_id": status.api_id,
+                "rows": batch.rows,
+            }
+            log_event("batch_sent", f"{batch.rows:,} rows sent in batch {status.api_id}", known)
+        case Unknown(detail):
+            with context.ledger.page() as tx:
+                ledger_batches.mark_unconfirmed(tx, batch.batch_no, detail, now=clock())
+            known = {"run_id": context.run.run_id, "job": context.run.job, "tag": batch.tag, "rows": batch.rows}
+            words = f"nobody knows whether a batch of {batch.rows:,} rows was taken: it is looked for"
+            log_event("batch_doubtful", words, known, is_warning=True)
+        case Refused() if outcome.is_for_good:
+            _take_back(context, batch, outcome, now=clock())
+        case Refused():
+            with context.ledger.page() as tx:
+                ledger_batches.put_back(tx, batch.batch_no, outcome.message)
+    if isinstance(outcome, Created) or (isinstance(outcome, Refused) and outcome.is_for_good):
+        body_of(context, batch.tag).unlink(missing_ok=True)
+    return outcome
+
+
+def body_of(context: RunContext, tag: str) -> Path:
+    return context.spool(f"{tag}.requests.json")
+
+
+class _Packing:
+    """A body on its way to disk: what it holds, and how to take the last requests off again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._last: deque[tuple[int, int, int]] = deque(maxlen=SHEDDABLE)  # (row_no, bytes, micro-dollars)
+        self.load = Load()
+        file.write(b'{"requests":[')
+
+    def add(self, rows: Sequence[RowAt], requests: Sequence[bytes], costs: Sequence[int]) -> None:
+        if not rows:
+            return
+        written = b",".join([b"", *requests] if self.load.rows else requests)
+        self._file.write(written)
+        held = self.load
+        self.load = Load(held.rows + len(rows), held.bytes + len(written), held.micro + sum(costs))
+        last = zip(rows[-SHEDDABLE:], requests[-SHEDDABLE:], costs[-SHEDDABLE:], strict=True)
+        self._last.extend((row.row_no, len(each), cost) for row, each, cost in last)
+
+    def shed_to(self, rows: int) -> list[int]:
+        """Take the last requests off until so many are left. Returns the rows they were for."""
+        shed: list[int] = []
+        while self.load.rows > rows and self._last:
+            row_no, size, micro = self._last.pop()
+            held, comma = self.load, COMMA_BYTES if self.load.rows > 1 else 0
+            self.load = Load(held.rows - 1, held.bytes - comma - size, held.micro - micro)
+            shed.append(row_no)
+        self._file.seek(self.load.bytes - len(b"]}"))
+        self._file.truncate()
+        return shed
+
+    def close(self) -> None:
+        self._file.write(b"]}")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _fill(
+    context: RunContext, tag: str, body: _Packing, batch_no: int, space: Room, clock: Clock
+) -> BudgetExhausted | None:
+    """Render ready rows into the body until it is full. Returns the wall, when that is why it is empty."""
+    # Under a wall, rows that have begun come first: half a conversation is money spent for nothing.
+    for begun in (True, False) if space.micro is not None else (None,):
+        after = 0
+        while page := _ready_page(context, begun, after, space.rows - body.load.rows):
+            after = page[-1].row_no
+            rendered = render(context, page, lane="batch", now=clock())
+            requests = [
+                request(custom_id(tag, row.row_no), of) for row, of in zip(rendered.rows, rendered.params, strict=True)
+            ]
+            sizes = [len(each) for each in requests]
+            fits, budget_exhausted = how_many_fit(sizes, rendered.costs, body.load, space), None
+            if fits == 0 and body.load.rows == 0 and sizes:
+                fits, budget_exhausted = _alone(context, rendered, sizes[0], space)
+            with context.ledger.page() as tx:
+                ledger_rows.submit(tx, batch_no, [row.row_no for row in rendered.rows[:fits]])
+                ledger_rows.quarantine(tx, rendered.unfit, now=clock())
+            body.add(rendered.rows[:fits], requests[:fits], rendered.costs[:fits])
+            if fits < len(sizes):
+                return budget_exhausted
+    return None
+
+
+def _alone(context: RunContext, rendered: Rendered, size: int, space: Room) -> tuple[int, BudgetExhausted | None]:
+    """How many of the first go, when not even it fits: too large for any body, too dear now, or worth a try alone."""
+    if space.micro is not None and rendered.costs[0] > space.micro:
+        return 0, BudgetExhausted(rendered.costs[0])
+    if size + ENVELOPE_BYTES > context.job.spec.limits.batch_bytes:
+        row = rendered.rows[0]
+        detail = f"its request is {size:,} bytes; limits.batch_bytes is {context.job.spec.limits.batch_bytes:,}"
+        rendered.unfit.append(MoveReason(row.row_no, row.turn, "too_large", detail))
+        return 0, None
+    return 1, None
+
+
+def _space(context: RunContext, now: datetime) -> Room:
+    """What the next body may hold: the job's limits, what the API has called too large, the money left."""
+    limits = context.job.spec.limits
+    with context.ledger.view() as tx:
+        refused = ledger_batches.smallest_refused(tx, context.run)
+    size = min(limits.batch_bytes, refused // 2 if refused else limits.batch_bytes)
+    return Room(limits.batch_rows, size, left_micro(context, now=now))
+
+
+def _lies_whole(context: RunContext, batch: Batch) -> bool:
+    file = body_of(context, batch.tag)
+    return file.is_file() and file.stat().st_size == batch.bytes
+
+
+def _is_time_to_cut(context: RunContext) -> bool:
+    with context.ledger.view() as tx:
+        counts = ledger_rows.counts(tx, context.run)
+    return is_time_to_cut(
+        ready=counts[RowState.READY],
+        in_flight=counts[RowState.IN_FLIGHT] + counts[RowState.REPLIED],
+        enough_rows=context.job.spec.limits.enough_rows,
+    )
+
+
+def _ready_page(context: RunContext, begun: bool | None, after: int, space: int) -> list[RowAt]:
+    if space <= 0:
+        return []
+    with context.ledger.view() as tx:
+        limit = min(SPOOL_PAGE, space)
+        return ledger_rows.page_of(tx, context.run, RowState.READY, after=after, limit=limit, begun=begun)
+
+
+def _take_back(context: RunContext, batch: Batch, refused: Refused, *, now: datetime) -> None:
+    """The API will never take this body. One that is too large is halved; a row too large alone is quarantined."""
+    with context.ledger.view() as tx:
+        (only,) = ledger_rows.waiting_for(tx, context.run, batch.batch_no) if batch.rows == 1 else (None,)
+    with context.ledger.page() as tx:
+        if refused.is_too_large and only is not None:
+            ledger_batches.void(tx, batch, f"refused alone: {refused.message}")
+            ledger_rows.quarantine(tx, [MoveReason(only.row_no, only.turn, "too_large", refused.message)], now=now)
+        else:
+            halved = BATCHES["too_large"].reason
+            ledger_batches.void(tx, batch, halved if refused.is_too_large else f"refused: {refused.message}")
+            ledger_rows.recall_batch(tx, context.run, batch.batch_no)

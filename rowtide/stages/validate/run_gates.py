@@ -1,0 +1,179 @@
+"""Whether a run passes its gates: rows before a cent is spent, all its answers, and what is about to be loaded.
+
+Row-level failures of the rows gate are quarantined here, those of the answers gate in `validating`. What fails over the
+whole run is returned: whoever asked decides what waits.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import orjson
+
+from rowtide.gates.approvals import Failure
+from rowtide.gates.counts import ExpectationCounts, as_verdicts, failing_rows, failures_in
+from rowtide.gates.distributions import Distribution, distributions_of
+from rowtide.gates.gates import Suite
+from rowtide.gates.pages import Found, Pages
+from rowtide.gates.run_metrics import values_of
+from rowtide.gates.whole_run import Scratch, judge_whole, scratch
+from rowtide.job.answer_fields import names_of
+from rowtide.ledger import gate_results as ledger_gate_results
+from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger.gate_results import Judged, Verdict
+from rowtide.ledger.rows import MoveReason
+from rowtide.sinks.sinks import open_sink
+from rowtide.stages.run_context import Clock, RunContext, load_gate
+from rowtide.stages.validate.data_docs import write_docs
+
+PAGE_ROWS = 10_000  # Great Expectations takes a twentieth of a second for a page, whatever is in it
+
+Read = tuple[Judged, dict[str, Any]]  # a row, and its values
+Turner = Callable[[int], list[Judged]]  # the page after a row's number
+Parameters = Mapping[str, Any]
+
+
+class Judging:
+    """One gate over a run, page by page, and then as a whole."""
+
+    def __init__(self, suite: Suite, table: Scratch) -> None:
+        # The answers gate's row-level part is done already.
+        paged = suite.of("shares") if suite.gate == "answers" else suite.of("rows", "shares")
+        self.suite, self._table, self._pages, self._tallies = (
+            suite,
+            table,
+            Pages(suite, paged),
+            ExpectationCounts(paged),
+        )
+        self._needs_all = bool(suite.of("whole"))
+
+    def add(self, page: Sequence[Read]) -> list[Found]:
+        """Judge one more page."""
+        found = self._pages.judge([(each.row_no, values) for each, values in page])
+        self._tallies.add(found, {each.row_no: each.row_key for each, _ in page})
+        if self._needs_all:
+            self._table.add([(each.row_key, values) for each, values in page])
+        return found
+
+    def verdicts(self, facts: Mapping[str, float], parameters: Parameters) -> list[Verdict]:
+        """What each expectation says, now that all rows are in."""
+        self._table.finish(facts)
+        whole = judge_whole(self.suite, self.suite.of("whole", "facts"), self._table, parameters)
+        outcomes = sorted(self._tallies.outcomes() + whole, key=lambda each: each.expectation.place)
+        return as_verdicts(self.suite, outcomes, facts)
+
+
+def judge_rows(context: RunContext, *, clock: Clock) -> list[Failure]:
+    """Judge the rows that came in, and quarantine those that fail by themselves. Returns what fails over all of them.
+
+    Judging again changes nothing but what has changed.
+    """
+    suite = load_gate(context.job, "rows")
+    if suite is None:
+        return []
+    with _judging(context, suite) as judging:
+        for page in _pages(_rows_of(context)):
+            _quarantine(context, page, failing_rows(judging.add(page)), clock)
+        return _settle(context, suite, judging.verdicts({}, _parameters(context, {})), clock)
+
+
+def judge_load(context: RunContext, *, clock: Clock) -> list[Failure]:
+    """Judge all answers that were accepted, and those about to be loaded. Returns what fails over all of them.
+
+    How their values are spread is kept, for later runs to be compared with.
+    """
+    answers, load = load_gate(context.job, "answers"), load_gate(context.job, "load")
+    facts = _metrics(context) if load else {}
+    parameters, partitions = (
+        _parameters(context, facts),
+        {name: Distribution() for name in names_of(context.job.answer)},
+    )
+    with ExitStack() as stack:
+        judgings = [stack.enter_context(_judging(context, suite)) for suite in (answers, load) if suite]
+        for page in _pages(_answers_of(context)):
+            for judging in judgings:
+                is_load = judging.suite is load
+                judging.add([read for read in page if not is_load or read[0].state == "accepted"])
+            if load:
+                for name, distribution in partitions.items():
+                    distribution.add([values.get(name) for _, values in page])
+        with context.ledger.page() as tx:
+            ledger_gate_results.remember_distributions(tx, context.run, distributions_of(partitions))
+        failures: list[Failure] = []
+        for judging in judgings:
+            its_metrics = facts if judging.suite is load else {}
+            failures += _settle(context, judging.suite, judging.verdicts(its_metrics, parameters), clock)
+    return failures
+
+
+@contextmanager
+def _judging(context: RunContext, suite: Suite) -> Generator[Judging]:
+    with scratch(context.spool(f"gate-{suite.gate}.db"), suite.of("whole")) as table:
+        yield Judging(suite, table)
+
+
+def _settle(context: RunContext, suite: Suite, verdicts: Sequence[Verdict], clock: Clock) -> list[Failure]:
+    """Write verdicts down and draw the gate's page. Returns the failures among them."""
+    with context.ledger.page() as tx:
+        if suite.gate != "answers":  # the files of the others may change under a run
+            ledger_gate_results.forget(tx, context.run, suite.gate)
+        ledger_gate_results.record(tx, context.run, verdicts, now=clock())
+    with context.ledger.view() as tx:
+        told = [each for each in ledger_gate_results.verdicts(tx, context.run) if each.gate == suite.gate]
+    write_docs(context, suite.gate, told)
+    return failures_in(suite, verdicts)
+
+
+def _quarantine(context: RunContext, page: Sequence[Read], failures: Mapping[int, list[str]], clock: Clock) -> None:
+    """Quarantined the page's rows that fail and have not begun; not those that a person sent on in spite of it."""
+    waiting = [each for each, _ in page if each.row_no in failures and (each.state, each.turn) == ("ready", 0)]
+    if not waiting:
+        return
+    with context.ledger.page() as tx:
+        sent = ledger_gate_results.sent_again(tx, [each.row_no for each in waiting])
+        move_reasons = [
+            MoveReason(each.row_no, each.turn, ledger_gate_results.REASON, "; ".join(failures[each.row_no]))
+            for each in waiting
+            if each.row_no not in sent
+        ]
+        ledger_rows.quarantine(tx, move_reasons, now=clock())
+
+
+def _metrics(context: RunContext) -> dict[str, float]:
+    sink = open_sink(context.job.spec.sink, context.home, context.job.answer, context.environment, context.job.folder)[
+        0
+    ].location
+    with context.ledger.view() as tx:
+        return ledger_gate_results.facts(tx, context.run.run_no) | ledger_gate_results.load_metrics(
+            tx, context.run, sink
+        )
+
+
+def _parameters(context: RunContext, facts: Mapping[str, float]) -> Parameters:
+    with context.ledger.view() as tx:
+        last = ledger_gate_results.last_good(tx, context.run)
+        before = None if last is None else ledger_gate_results.facts(tx, last)
+        return values_of(facts, before, {} if last is None else ledger_gate_results.partitions(tx, last))
+
+
+def _rows_of(context: RunContext) -> Turner:
+    def turn(after: int) -> list[Judged]:
+        with context.ledger.view() as tx:
+            return ledger_gate_results.rows_page(tx, context.run, after=after, limit=PAGE_ROWS)
+
+    return turn
+
+
+def _answers_of(context: RunContext) -> Turner:
+    def turn(after: int) -> list[Judged]:
+        with context.ledger.view() as tx:
+            return ledger_gate_results.answers_page(tx, context.run, after=after, limit=PAGE_ROWS)
+
+    return turn
+
+
+def _pages(turner: Turner) -> Iterator[list[Read]]:
+    after = 0
+    while page := turner(after):
+        yield [(each, orjson.loads(each.content)) for each in page]
+        after = page[-1].row_no

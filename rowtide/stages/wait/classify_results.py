@@ -1,0 +1,119 @@
+"""What becomes of each row that was asked, by the outcome of its request: in a batch or live."""
+
+from collections.abc import Sequence
+
+from rowtide.agent.agent import Escalate, RowAt
+from rowtide.agent.policies import RESULTS, Do, Policy
+from rowtide.agent.results import Outcome, Replied, Unanswered
+from rowtide.agent.shared_fault import Failed, shared_fault
+from rowtide.agent.states import RunStop
+from rowtide.job.job import JobSpec
+from rowtide.ledger import turns as ledger_turns
+from rowtide.ledger.batches import Batch
+from rowtide.ledger.outcomes import Sorted, Stop
+from rowtide.ledger.rows import MoveReason
+from rowtide.ledger.turns import Reply
+from rowtide.stages.run_context import RunContext
+from rowtide.stages.wait.model_outages import Fallen
+from rowtide.tiers.catalogue import Model
+from rowtide.tiers.pricing import Usage, cost_micro
+
+NOTHING_KNOWN = Usage(0, 0)  # of what a reply cost: that stays reserved
+COUNTS = frozenset({"rejected", "bounced_out"})  # why a row is quarantined for what the API said of it
+
+
+def sort(
+    context: RunContext, batch: Batch, models: Sequence[Model], outcomes: list[tuple[RowAt, Outcome]], fallen: Fallen
+) -> Sorted:
+    """Say what becomes of each row that was asked and had this outcome; `models` are those who were asked."""
+    page = Sorted(recalled=list(fallen.recalled), is_gated=context.job.is_gated)
+    page.stop = Stop(RunStop.REFUSED, fallen.stop) if fallen.stop else None
+    page.of_unknown_cost = [row.row_no for row, outcome in outcomes if is_of_unknown_cost(outcome)]
+    for row, outcome in outcomes:
+        if isinstance(outcome, Replied):
+            page.replies.append(_reply(context, batch, row, outcome, models[context.asked(row)]))
+        elif row.row_no not in fallen.recalled:
+            _sort_unanswered(context.job.spec, page, row, outcome, _policy(batch, outcome.policy))
+    _pardon(context, page, [row for row, _ in outcomes])
+    return page
+
+
+def is_quarantined(spec: JobSpec, row: RowAt, outcome: Outcome) -> bool:
+    """Whether the row is about to be quarantined for what the API said."""
+    if isinstance(outcome, Replied):
+        return False
+    can_go_again = outcome.policy.do is Do.SEND_AGAIN and row.bounces < spec.limits.bounces
+    return not can_go_again and outcome.policy.do in (Do.SEND_AGAIN, Do.QUARANTINE)
+
+
+def is_of_unknown_cost(outcome: Outcome) -> bool:
+    """Whether nobody can say what the request cost."""
+    return outcome.usage is None if isinstance(outcome, Replied) else outcome.is_billed
+
+
+def _sort_unanswered(spec: JobSpec, page: Sorted, row: RowAt, outcome: Unanswered, policy: Policy) -> None:
+    move_reason = MoveReason(row.row_no, row.turn, policy.reason, outcome.detail)
+    match policy.do:
+        case Do.SEND_AGAIN if row.bounces < spec.limits.bounces:
+            page.bounces.append(move_reason)
+        case Do.SEND_AGAIN:
+            tried = f"sent {row.bounces + 1} times; the last time: {policy.reason}: {outcome.detail}"
+            page.rejects.append(MoveReason(row.row_no, row.turn, "bounced_out", tried))
+        case Do.RECALL:
+            page.recalled.append(row.row_no)
+        case Do.STOP_RUN:
+            page.recalled.append(row.row_no)
+            page.stop = Stop(RunStop.REFUSED, f"{outcome.detail} ({policy.why})")
+        case Do.ESCALATE if row.tier + 1 < len(spec.tiers):
+            page.escalations.append((row, Escalate(policy.reason, outcome.detail)))
+        case _:
+            page.rejects.append(move_reason)
+
+
+def _pardon(context: RunContext, page: Sorted, rows: Sequence[RowAt]) -> None:
+    """Take back what is quarantined for a reason of everyone's, and stop the run instead."""
+    at = {row.row_no: row for row in rows}
+
+    def about(row_no: int) -> tuple[int, int]:
+        return context.asked(at[row_no]), at[row_no].prefix_no
+
+    failed = [Failed(each.row_no, about(each.row_no), each.detail) for each in page.rejects if each.reason in COUNTS]
+    if not failed:
+        return
+    answered = {about(reply.row_no) for reply in page.replies}
+    with context.ledger.view() as tx:
+        groups = {each.about for each in failed} - answered
+        before = {each for each in groups if ledger_turns.ever_answered(tx, context.run, *each)}
+    if found := shared_fault(failed, answered, before, enough=context.job.spec.limits.same_errors):
+        everyones = {each.row_no for each in found}
+        page.rejects = [each for each in page.rejects if each.row_no not in everyones]
+        page.pardoned += sorted(everyones)
+        page.stop = page.stop or Stop(RunStop.SAME_ERROR, found[0].said)
+
+
+def _policy(batch: Batch, policy: Policy) -> Policy:
+    """A row of a batch that we canceled ourselves has not bounced."""
+    return RESULTS["canceled_by_us"] if policy is RESULTS["canceled"] and batch.cancel_asked_at else policy
+
+
+def _reply(context: RunContext, batch: Batch, row: RowAt, outcome: Replied, model: Model) -> Reply:
+    usage = outcome.usage or NOTHING_KNOWN
+    tier = context.asked(row)
+    return Reply(
+        row_no=row.row_no,
+        turn=row.turn + 1,
+        batch_no=batch.batch_no,
+        tier=tier,
+        stop_reason=outcome.stop_reason,
+        content=outcome.content,
+        input_tokens=usage.input_tokens,
+        cache_write_tokens=usage.cache_write_5m + usage.cache_write_1h,
+        cache_read_tokens=usage.cache_read,
+        output_tokens=usage.output_tokens,
+        cost_micro=cost_micro(model, usage, lane=batch.lane),
+        # One model alone would not have taken a self-check.
+        baseline_micro=0 if row.checking else cost_micro(context.top, usage, lane="live"),
+        kind="check" if row.checking else "answer",
+        model=None if model is context.models[tier] else model.alias,
+        version_no=row.version_no,
+    )

@@ -1,0 +1,186 @@
+"""Looking after the batches at the API: which have ended, bringing their results in, noticing the lost ones."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from rowtide.api.claude import Claude
+from rowtide.errors import IllegalMove
+from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import claims as ledger_claims
+from rowtide.ledger.batches import Batch
+from rowtide.ledger.ledger import Ledger, Run, find_run, moment
+from rowtide.observing.event_log import log_event
+from rowtide.stages.route.lane_choice import is_overdue
+from rowtide.stages.run_context import Clock, RunContext
+from rowtide.stages.wait.file_results import file_results
+from rowtide.stages.wait.reconcile import lose
+from rowtide.stages.work_shares import polling
+
+# How often, and for how many times `settle`, a batch or its results must not have been there to be lost.
+FEWEST_LOOKS = {"archived": 2, "deleted": 5, "no_results": 10}
+SETTLES = {"archived": 1, "deleted": 4, "no_results": 8}
+CANCELED = "canceled"  # why a run is stopped
+
+Results = Path | str | None  # where they lie; or why there are none; or nothing, as the batch has not ended after all
+
+
+class Collector:
+    """One round after another over the open batches. It remembers since when the API has not known one."""
+
+    def __init__(self, context: RunContext, claude: Claude, *, settle: timedelta, clock: Clock) -> None:
+        self._context, self._claude, self._settle, self._clock = context, claude, settle, clock
+        self._absent: dict[int, tuple[datetime, int]] = {}  # since when, and at how many looks
+
+    async def round(self, *, polls: bool = True) -> Counter[str]:
+        """Ask which batches have ended, unless another worker does; file those that nobody else files. Returns what
+        became of rows."""
+        done = Counter[str]()
+        if polls:
+            with polling(self._context) as is_ours:
+                done += await self._poll() if is_ours else Counter[str]()
+        async with aclosing(self._fetched()) as fetched:
+            async for batch, results in fetched:
+                done += await self._act_on(batch, results)
+        return done
+
+    async def _fetched(self) -> AsyncGenerator[tuple[Batch, Results]]:
+        """The batches that have ended and that nobody else files, with their results: while one is filed, the next
+        one's are on their way."""
+        in_hand: deque[tuple[Batch, asyncio.Future[Results]]] = deque()
+
+        def take(*, after: int) -> None:
+            if (batch := self._claim(after=after)) is not None:
+                in_hand.append((batch, asyncio.ensure_future(self._fetch(batch))))
+
+        try:
+            take(after=0)
+            while in_hand:
+                batch, coming = in_hand[0]
+                results = await coming
+                take(after=batch.batch_no)
+                yield batch, results
+                self._let_go(in_hand.popleft()[0])
+        finally:
+            for _, coming in in_hand:
+                coming.cancel()
+            await asyncio.gather(*(coming for _, coming in in_hand), return_exceptions=True)
+            for batch, _ in in_hand:
+                self._let_go(batch)
+
+    async def _poll(self) -> Counter[str]:
+        """Look at every open batch once, and offer those that have ended to whoever files them."""
+        context, done = self._context, Counter[str]()
+        with context.ledger.view() as tx:
+            is_canceled = find_run(tx, context.run.run_id).stopped == CANCELED
+            ended = ledger_claims.offered(tx, context.run, "batch")
+        if is_canceled or is_overdue(context, now=self._clock()):
+            await cancel_open(context.ledger, context.run, self._claude, clock=self._clock)
+        for batch in context.batches("open"):
+            assert batch.api_id
+            if batch.batch_no in ended:
+                continue
+            status = await self._claude.retrieve(batch.api_id)
+            if status is None:
+                done += await self._not_there(batch, "deleted")
+            elif status.has_ended:
+                with context.ledger.page() as tx:
+                    ledger_claims.offer(tx, context.run, "batch", [batch.batch_no])
+            else:
+                self._absent.pop(batch.batch_no, None)
+        return done
+
+    def _claim(self, *, after: int) -> Batch | None:
+        context = self._context
+        with context.ledger.page() as tx:
+            while (
+                number := ledger_claims.take(tx, context.run, "batch", context.worker.name, after=after)
+            ) is not None:
+                batch = ledger_batches.batch_of(tx, number)
+                if batch is not None and batch.state == "open":
+                    return batch
+                ledger_batches.let_go(tx, context.run, number, context.worker.name)
+                after = number
+        return None
+
+    def _let_go(self, batch: Batch) -> None:
+        with self._context.ledger.page() as tx:
+            ledger_batches.let_go(tx, self._context.run, batch.batch_no, self._context.worker.name)
+
+    async def _fetch(self, batch: Batch) -> Results:
+        """Bring the batch's results to disk, unless they are there."""
+        assert batch.api_id
+        spool = self._context.spool(f"{batch.tag}.results.jsonl")
+        if batch.ended_at and spool.is_file():
+            return spool
+        status = await self._claude.retrieve(batch.api_id)
+        if status is None:
+            return "deleted"
+        if not status.has_ended:
+            return None
+        if not await self._claude.spool_results(batch.api_id, spool):
+            return "archived" if status.is_archived else "no_results"
+        took = None if batch.cancel_asked_at else status.took_seconds  # how long it would have taken, nobody knows
+        with self._context.ledger.page() as tx:
+            ledger_batches.ended(tx, batch.batch_no, took_seconds=took, now=self._clock())
+        return spool
+
+    async def _act_on(self, batch: Batch, results: Results) -> Counter[str]:
+        if results is None:
+            self._absent.pop(batch.batch_no, None)
+            return Counter()
+        if isinstance(results, str):
+            return await self._not_there(batch, results)
+        # In a thread, so that meanwhile the next results can come in. Whoever is canceled here waits for its end.
+        done = await anyio.to_thread.run_sync(partial(file_results, self._context, batch, results, now=self._clock()))
+        results.unlink(missing_ok=True)  # whoever submits sweeps what no open batch needs
+        counts = ", ".join(f"{count:,} {name}" for name, count in done.items())
+        run = self._context.run
+        known = {"run_id": run.run_id, "job": run.job, "batch_id": batch.api_id, "rows": batch.rows}
+        known |= {"outcomes": dict(done)}
+        log_event("batch_filed", f"batch {batch.api_id} has ended and is filed: {counts}", known)
+        return done
+
+    async def _not_there(self, batch: Batch, kind: str) -> Counter[str]:
+        """The API says 404. That passes: after a create, at an end, or as a mistake of its own. A batch is only lost
+        when it was not there at several looks in a row, over some time, and the list does not show it either.
+        """
+        since, looks = self._absent.get(batch.batch_no, (self._clock(), 0))
+        self._absent[batch.batch_no] = since, looks + 1
+        fewest, longest = FEWEST_LOOKS[kind], SETTLES[kind] * self._settle
+        if looks + 1 < fewest or self._clock() - since <= longest:
+            return Counter()
+        if kind == "deleted" and await self._is_listed(batch):
+            del self._absent[batch.batch_no]
+            return Counter()
+        lose(self._context, batch, kind)
+        return Counter(held=batch.rows)
+
+    async def _is_listed(self, batch: Batch) -> bool:
+        since = moment(batch.newest_before) if batch.newest_before else None
+        return batch.api_id in {each.api_id for each in await self._claude.list_since(since)}
+
+
+async def cancel_open(ledger: Ledger, run: Run, claude: Claude, *, clock: Clock) -> int:
+    """Cancel a run's open batches: a person has stopped it, or they would be late. Returns how many could still be."""
+    with ledger.view() as tx:
+        batches = ledger_batches.batches_in(tx, run, ["open"])
+    return sum([await _cancel(ledger, claude, batch, clock()) for batch in batches if not batch.cancel_asked_at])
+
+
+async def _cancel(ledger: Ledger, claude: Claude, batch: Batch, now: datetime) -> bool:
+    """Whether the batch could still be canceled. That it was us is written down before it can take effect."""
+    assert batch.api_id
+    try:
+        with ledger.page() as tx:
+            ledger_batches.ask_to_cancel(tx, batch.batch_no, now=now)
+    except IllegalMove:
+        return False  # another process has just filed it
+    await claude.cancel(batch.api_id)
+    return True

@@ -1,0 +1,238 @@
+"""The model catalogue: ids, limits, rules and prices, from `models.yaml` and what an operator says over it."""
+
+import math
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from functools import cache, cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rowtide.errors import UserMistake, nearest
+from rowtide.job.job import Effort, Tiers
+from rowtide.job.yaml_file import read_yaml
+
+PACKAGED = "models.yaml"
+RANKS: dict[str, int] = {effort: rank for rank, effort in enumerate(get_args(Effort))}  # easiest first
+
+
+class Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Price(Entry):
+    """US dollars per million tokens, live."""
+
+    input: Decimal
+    output: Decimal
+    cache_write_5m: Decimal
+    cache_write_1h: Decimal
+    cache_read: Decimal
+
+    @cached_property
+    def parts(self) -> tuple[int, ...]:
+        """What a token costs, in the order above and in whole parts of a micro-dollar; last, how many make one."""
+        prices = (self.input, self.output, self.cache_write_5m, self.cache_write_1h, self.cache_read)
+        ratios = [price.as_integer_ratio() for price in prices]
+        per = math.lcm(*(below for _, below in ratios))
+        return *(above * per // below for above, below in ratios), per
+
+
+class Efforts(Entry):
+    """How hard a model may be told to think, easiest first."""
+
+    legal: list[Effort]
+    default: Effort
+
+    @model_validator(mode="after")
+    def _default_is_legal(self) -> "Efforts":
+        if self.legal != sorted(self.legal, key=RANKS.__getitem__):
+            raise ValueError(f"the easiest first: {', '.join(RANKS)}")
+        if self.default not in self.legal:
+            raise ValueError(f"the default {self.default!r} is not among {', '.join(self.legal)}")
+        return self
+
+
+class Thinking(Entry):
+    """Which types of thinking a request may ask for, each up to which effort; and which one it does ask for."""
+
+    types: dict[str, Effort]
+    send: str | None = None
+
+    @model_validator(mode="after")
+    def _sends_a_type(self) -> "Thinking":
+        if self.send is not None and self.send not in self.types:
+            raise ValueError(f"{self.send!r} cannot be sent; it may be {', '.join(self.types)}")
+        return self
+
+
+class Model(Entry):
+    alias: str
+    id: str
+    context_tokens: int
+    max_output_tokens: int
+    cache_minimum_tokens: int
+    efforts: Efforts
+    thinking: Thinking
+    alternatives: list[str] = []
+    fall_back_after_seconds: float = Field(ge=0)
+    prices: dict[int, Price]
+    """By how long a prompt, in tokens, each begins above."""
+    priced_on: date
+    source: str
+    batch_share: Decimal
+
+    @model_validator(mode="after")
+    def _prices_begin_at_nothing(self) -> "Model":
+        if 0 not in self.prices:
+            raise ValueError("prices: one must begin above 0 tokens")
+        return self
+
+    def price_at(self, prompt_tokens: int) -> Price:
+        """The price of a request whose whole prompt is so long."""
+        begins = 0  # where the price of the shortest prompts does
+        for step in self.prices:
+            if begins < step < prompt_tokens:
+                begins = step
+        return self.prices[begins]
+
+    def effort(self, asked: str | None) -> str | None:
+        """What a request says of effort when a row asks for `asked`: that, or the nearest below that is legal."""
+        if asked is None:
+            return None
+        easy_enough = [each for each in self.efforts.legal if RANKS[each] <= RANKS[asked]]
+        return easy_enough[-1] if easy_enough else self.efforts.legal[0]
+
+    def thinking_at(self, effort: str | None) -> str | None:
+        """What a request of this effort says of thinking; None for nothing."""
+        send = self.thinking.send
+        return send if send and RANKS[effort or self.efforts.default] <= RANKS[self.thinking.types[send]] else None
+
+
+class Overrides(Entry):
+    """What an operator says over the packaged catalogue and over the jobs' ladders."""
+
+    models: dict[str, dict[str, Any] | None] = {}
+    """Alias → what of its entry is different. A key that is null is taken away."""
+    tiers: dict[str, Tiers] = {}
+    """Job → its ladder; "*" speaks for every job that is not named."""
+    place: str = Field(default="overrides", exclude=True)
+    """Where it was said: mistakes name it."""
+
+
+NOTHING = Overrides()
+
+
+class Catalogue(Entry):
+    models: dict[str, Model]
+    overrides: Overrides = NOTHING
+
+    def tier(self, alias: str, *, key: str = "tiers", file: str | None = None) -> Model:
+        """The model called `alias`. Raises UserMistake with the nearest name."""
+        if alias not in self.models:
+            meant = nearest(alias, self.models)
+            what = f"{alias!r} is not a tier; tiers: {', '.join(self.models)}"
+            raise UserMistake(what, file=file, key=key, meant=meant)
+        return self.models[alias]
+
+    def ladder(self, job: str, tiers: list[str]) -> list[str]:
+        """The tiers of a job that asks for `tiers`."""
+        said = self.overrides.tiers
+        return list(said.get(job) or said.get("*") or tiers)
+
+    def unknown_id(self, alias: str) -> str:
+        """What to say when the API has no such model: where its id stands, and the nearest id that is known."""
+        model, said = self.models[alias], self.overrides.models.get(alias) or {}
+        place = self.overrides.place if "id" in said else f"{PACKAGED}:{_line_of(model.id)}"
+        known = {each.id for each in (*self.models.values(), *load_catalogue().models.values())} - {model.id}
+        meant = nearest(model.id, known)
+        words = f"{place}: models.{alias}.id: the API has no model {model.id!r} for this account"
+        return words + (f"; did you mean {meant!r}?" if meant else "")
+
+
+def load_catalogue(overrides: Overrides = NOTHING) -> Catalogue:
+    """The packaged catalogue with an operator's word over it. Raises UserMistake naming place, key and nearest name."""
+    return _packaged() if overrides is NOTHING else _merged(overrides)
+
+
+def read_overrides(file: Path) -> Overrides:
+    """An operator's word from a YAML file. Raises UserMistake."""
+    if not file.is_file():
+        raise UserMistake("no such file", file=file, key="ROWTIDE_MODELS")
+    found = read_yaml(file)[0] or {}
+    if not isinstance(found, dict):
+        raise UserMistake("expected a mapping with `models`, `tiers` or both", file=file)
+    return overrides_from(found, str(file))
+
+
+def overrides_from(found: Mapping[str, Any], place: str) -> Overrides:
+    """An operator's word as it was written at `place`. Raises UserMistake."""
+    try:
+        return Overrides.model_validate({**found, "place": place})
+    except ValidationError as error:
+        raise _mistake(error, place, (), Overrides) from None
+
+
+@cache
+def _packaged() -> Catalogue:
+    return _merged(NOTHING)
+
+
+def _merged(overrides: Overrides) -> Catalogue:
+    raw = _raw()
+    entries = _over(raw["models"], overrides.models)
+    place = overrides.place if overrides is not NOTHING else PACKAGED
+    models: dict[str, Model] = {}
+    for alias, entry in entries.items():
+        try:
+            models[alias] = Model(**{"alias": alias, "batch_share": raw["batch_share"], **entry})
+        except ValidationError as error:
+            new = "" if alias in raw["models"] else nearest(alias, raw["models"])
+            raise _mistake(error, place, ("models", alias), Model, meant=new or None) from None
+    found = Catalogue(models=models, overrides=overrides)
+    for model in models.values():
+        for alias in model.alternatives:
+            found.tier(alias, file=place, key=f"models.{model.alias}.alternatives")
+    for job, tiers in overrides.tiers.items():
+        for alias in tiers:
+            found.tier(alias, file=place, key=f"tiers.{job}")
+    return found
+
+
+def _over(under: Any, over: Any) -> Any:
+    """`over` laid on `under`: mappings key by key, a null takes its key away, all else is replaced."""
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    # A block keeps JSON, whose keys are text: the steps of a price are numbers.
+    said = {int(key) if isinstance(key, str) and key.isdigit() else key: value for key, value in over.items()}
+    laid = {**under, **{key: _over(under.get(key), value) for key, value in said.items()}}
+    return {key: value for key, value in laid.items() if key not in said or said[key] is not None}
+
+
+def _mistake(
+    error: ValidationError, place: str, inside: tuple[str, ...], model: type[BaseModel], meant: str | None = None
+) -> UserMistake:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in (*inside, *first["loc"]))
+    if first["type"] == "extra_forbidden":
+        known = {name for each in (model, Price, Efforts, Thinking) for name in each.model_fields}
+        return UserMistake("unknown key", file=place, key=key, meant=nearest(str(first["loc"][-1]), known))
+    what = "this key is required" if first["type"] == "missing" else f"{first['msg']} (got {first['input']!r:.80})"
+    return UserMistake(what, file=place, key=key, meant=meant)
+
+
+@cache
+def _raw() -> dict[str, Any]:
+    return yaml.safe_load(_text())
+
+
+def _text() -> str:
+    return (files("rowtide.ladder") / PACKAGED).read_text(encoding="utf-8")
+
+
+def _line_of(words: str) -> int:
+    return next((number for number, line in enumerate(_text().splitlines(), 1) if words in line), 1)

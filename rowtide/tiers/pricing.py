@@ -1,0 +1,59 @@
+"""What a reply cost, in integer micro-dollars: exact until the last step, rounded half up once a reply."""
+
+from operator import mul
+from typing import Any, NamedTuple
+
+from rowtide.tiers.catalogue import Model
+
+MICRO = 1_000_000  # micro-dollars in a dollar
+MOST_TOKENS = 100_000_000  # of one kind in one reply: no model reads or writes so many
+
+
+class Usage(NamedTuple):
+    """Tokens of one reply, as the API bills them, in the order of a `Price`."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    cache_read: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The whole prompt, cached or not."""
+        return self.input_tokens + self.cache_write_5m + self.cache_write_1h + self.cache_read
+
+
+def usage_from(usage: object) -> Usage | None:
+    """Read a reply's `usage`, or None where it says nothing that can be true. Cache writes without a split count as the
+    dearer kind."""
+    if not isinstance(usage, dict):
+        return None
+    said: dict[str, Any] = usage
+    split: Any = said.get("cache_creation") or {}
+    try:
+        written, read = said.get("cache_creation_input_tokens") or 0, said.get("cache_read_input_tokens") or 0
+        short, long = split.get("ephemeral_5m_input_tokens") or 0, split.get("ephemeral_1h_input_tokens") or 0
+        found = Usage(said["input_tokens"], said["output_tokens"], short, max(written - short, long), read)
+    except (KeyError, TypeError, AttributeError):
+        return None
+    is_whole = set(map(type, found)) == {int}
+    return found if is_whole and min(found) >= 0 and max(found) <= MOST_TOKENS else None
+
+
+def cost_micro(model: Model, usage: Usage, *, lane: str) -> int:
+    """What a reply cost, in micro-dollars. A price per million tokens is a price in micro-dollars per token."""
+    *prices, per = model.price_at(usage.prompt_tokens).parts
+    return _rounded(sum(map(mul, usage, prices)), per, model, lane)
+
+
+def worst_case_micro(model: Model, prompt_tokens: int, max_tokens: int, *, lane: str) -> int:
+    """The most a request can cost: its whole prompt written to the 1-hour cache, its reply as long as allowed."""
+    read, output, *cached, per = model.price_at(prompt_tokens).parts
+    return _rounded(prompt_tokens * max(read, *cached) + max_tokens * output, per, model, lane)
+
+
+def _rounded(parts: int, per: int, model: Model, lane: str) -> int:
+    """Parts of a micro-dollar as whole micro-dollars, with the lane's discount: half of one is rounded up."""
+    share, of = model.batch_share.as_integer_ratio() if lane == "batch" else (1, 1)
+    return (2 * parts * share + per * of) // (2 * per * of)

@@ -1,0 +1,57 @@
+"""Spans of OpenTelemetry, for who wants them: nothing is measured unless the standard OTEL_* variables say where to.
+
+The SDK is an extra, so `span_export` is imported when it is wanted.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from opentelemetry import trace
+
+from rowtide.errors import UserMistake
+
+WHERE = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+_tracers: list[trace.Tracer] = []  # one, when spans are wanted
+
+
+def is_wanted(environment: Mapping[str, str]) -> bool:
+    """Whether the standard variables ask for spans."""
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    exporter = environment.get("OTEL_TRACES_EXPORTER")
+    return exporter == "otlp" or (exporter is None and any(environment.get(name) for name in WHERE))
+
+
+def turn_on(environment: Mapping[str, str]) -> None:
+    """Send spans where the variables say, if they do. A provider that is there already, as of an agent's, is used.
+
+    Raises UserMistake when the SDK is not installed.
+    """
+    if _tracers or not is_wanted(environment):
+        return
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        trace.set_tracer_provider(_provider())
+    use(trace.get_tracer_provider())
+
+
+def use(provider: trace.TracerProvider | None) -> None:
+    """Make spans with this provider from now on; None: make none."""
+    _tracers[:] = [provider.get_tracer("rowtide")] if provider else []
+
+
+def span(name: str, **attributes: str | int | float | None) -> AbstractContextManager[Any]:
+    """A span for as long as a `with` lasts; nothing at all when spans are not wanted."""
+    if not _tracers:
+        return nullcontext()
+    known = {key.replace("__", "."): value for key, value in attributes.items() if value is not None}
+    return _tracers[0].start_as_current_span(name, attributes=known)
+
+
+def _provider() -> trace.TracerProvider:
+    try:
+        from rowtide.span_export import provider  # noqa: PLC0415 # the SDK is an extra
+    except ImportError:
+        raise UserMistake("OTEL_* asks for spans, and the SDK is not here: pip install 'rowtide[otel]'") from None
+    return provider()

@@ -1,0 +1,43 @@
+"""What a run would cost, told and not run."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from blocks.claude_credentials import ClaudeCredentials
+from blocks.ledger_database import LedgerDatabase
+from orchestration.durable import durable
+from rowtide import clock
+from rowtide.job.job_folder import find_job
+from rowtide.stages.forecast.build_forecast import as_asked, build_forecast
+from rowtide.stages.forecast.forecast_text import as_json, as_markdown, warnings_of
+from rowtide.stages.orchestrator import orchestrator
+
+SAMPLE = 50  # rows whose tokens the API counts
+
+
+@durable
+async def forecast_run(
+    job: str,
+    source: str | None,
+    limit: int | None,
+    lane: str,
+    budget: float | None,
+    finish_within_minutes: float | None,
+    tiers: list[str] | None,
+) -> dict[str, Any]:
+    """Leave a forecast as an artifact, as `rowtide plan` says it. Nothing is asked of a model, and no row is written.
+
+    Returns what `rowtide plan --json` prints.
+    """
+    database = await LedgerDatabase.in_force()
+    found = await database.get_plan(find_job(job, jobs=Path("jobs")), source, tiers)
+    found = as_asked(found, lane, budget, finish_within_minutes)
+    with database.get_ledger() as ledger:
+        async with (await ClaudeCredentials.in_force()).get_client() as claude:
+            asked: dict[str, Any] = {"limit": limit, "sample": SAMPLE, "counted_by": "the API"}
+            seen = await build_forecast(found, ledger, claude, os.environ, **asked, now=clock.now())
+    await orchestrator().show_text(as_markdown(seen), key="run-plan", about=f"What {found.job.name} would cost")
+    return dict(orjson.loads(orjson.dumps(as_json(seen, warnings_of(seen)))))

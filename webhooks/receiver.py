@@ -1,0 +1,285 @@
+"""The receiver's HTTP: what it can be asked and how it answers. The only module that imports Starlette.
+
+What is refused is answered with a problem (RFC 9457) that says why, and 202 is said only of what is on disk.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rowtide.errors import UserMistake
+from rowtide.intake.allowance import Allowance
+from rowtide.intake.doors import Doors
+from rowtide.intake.heads import check_body_to_come, check_id, check_sender
+from rowtide.intake.messages import Refused, cloud_event_id, message_of, parsed
+from rowtide.intake.rows import canonical, row_id
+from rowtide.intake.signatures import Secrets, check_signature
+from rowtide.intake.wanted import parameters_of
+from rowtide.ledger import inbox as ledger_inbox
+from rowtide.ledger.inbox import Receipt, Whereabouts
+from rowtide.ledger.ledger import Ledger
+from rowtide.observing.bounded_threads import BoundedThreads
+from rowtide.observing.supervision import Background, supervise
+from rowtide.stages.extract.inbox import Inbox
+from webhooks.announcer import Announcer, ask_for_run
+from webhooks.prometheus import CONTENT_TYPE, Meters
+from webhooks.readiness import Lookout, failing, health
+
+BODY_SECONDS = 30.0
+LOOK_SECONDS = 5.0  # for what is asked of the ledger
+STATUS = {Receipt.ACCEPTED: HTTPStatus.ACCEPTED, Receipt.REPEATED: HTTPStatus.OK}
+WINDOW = timedelta(minutes=5)  # as Standard Webhooks advises: a message's time may be so far from ours
+
+log = logging.getLogger("rowtide")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the receiver takes."""
+
+    body_bytes: int
+    per_second: int
+    """Messages of one job."""
+
+
+@dataclass
+class Receiver:
+    """What the receiver works with."""
+
+    ledger: Ledger
+    inbox: Inbox
+    doors: Doors
+    secrets: Secrets | None
+    """None: messages need no signature."""
+    limits: Limits
+    announcer: Announcer | None
+    meters: Meters
+    lookout: Lookout
+    allowances: dict[str, Allowance] = field(default_factory=dict[str, Allowance])
+    looks: BoundedThreads = field(default_factory=lambda: BoundedThreads(8))
+    """For questions to the ledger."""
+    figures: BoundedThreads = field(default_factory=lambda: BoundedThreads(2))
+    is_closing: bool = False
+
+    @property
+    def backgrounds(self) -> list[Background]:
+        """What works behind the requests."""
+        workers = [self.inbox, self.lookout, *([self.announcer] if self.announcer else [])]
+        return [each.background for each in workers]
+
+
+def application(receiver: Receiver) -> Starlette:
+    """The receiver, to be served."""
+
+    @asynccontextmanager
+    async def working(_: Starlette) -> AsyncGenerator[None]:
+        workers = [receiver.inbox, receiver.lookout, *([receiver.announcer] if receiver.announcer else [])]
+        tasks = [asyncio.create_task(supervise(each.background, each.work)) for each in workers]
+        yield
+        receiver.is_closing = True
+        for task in tasks:
+            task.cancel()
+
+    app = Starlette(
+        lifespan=working,
+        routes=[
+            Route("/v1/inbox/{job}", _take, methods=["POST"]),
+            Route("/v1/inbox/{job}/{message_id:path}", _tell, methods=["GET"]),
+            Route("/v1/runs/{job}", _run, methods=["POST"]),
+            Route("/health", _health, methods=["GET"]),
+            Route("/ready", _ready, methods=["GET"]),
+            Route("/metrics", _metrics, methods=["GET"]),
+        ],
+        exception_handlers={
+            Refused: _refused,
+            UserMistake: _broken,
+            HTTPException: _no_route,
+            ClientDisconnect: _gone,
+            TimeoutError: _away,
+        },
+    )
+    app.state.receiver = receiver
+    return app
+
+
+async def _take(request: Request) -> Response:
+    receiver, job, message_id, body = await _message(request)
+    door = await receiver.doors.door(job)
+    value = parsed(body)
+    message = message_of(door, message_id or check_id(cloud_event_id(value) or ""), value)
+    del body, value  # the message holds its rows; many may wait for the disk
+    receipt = await receiver.inbox.receive(message)
+    _check_same(receipt, job, message.message_id)
+    receiver.meters.count(job, receipt.value)
+    said = {"message_id": message.message_id, "job": job, "rows": len(message.rows), "receipt": receipt.value}
+    return _json(said, STATUS[receipt])
+
+
+async def _tell(request: Request) -> Response:
+    receiver, job = _job(request)
+    message_id: str = request.path_params["message_id"]
+    if _authenticated(receiver, job, request, b"") not in (None, message_id):
+        raise Refused("bad_signature", "webhook-id is not the message that is asked for")
+    found = await receiver.looks.call(LOOK_SECONDS, _whereabouts, receiver.ledger, job, message_id)
+    if found is None:
+        raise Refused("unknown_message", f"job {job!r} has received no message {message_id!r}")
+    waits = sum(each.run_id is None for each in found)
+    state = "waiting" if waits == len(found) else "in_run" if not waits else "partly_waiting"
+    return _json({"message_id": message_id, "job": job, "state": state, "rows": [_row(each) for each in found]})
+
+
+async def _run(request: Request) -> Response:
+    receiver, job, known, body = await _message(request)
+    message_id = known or check_id(request.headers.get("webhook-id", ""))
+    parameters = parameters_of(parsed(body), job=job)
+    receipt = await receiver.looks.call(LOOK_SECONDS, _request_run, receiver.ledger, message_id, parameters)
+    _check_same(receipt, job, message_id)
+    said = await ask_for_run(parameters, message_id)
+    return _json({**said, "receipt": receipt.value}, STATUS[receipt])
+
+
+async def _health(request: Request) -> Response:
+    receiver: Receiver = request.app.state.receiver
+    return _json(health(receiver.lookout, receiver.backgrounds, datetime.now(UTC)))
+
+
+async def _ready(request: Request) -> Response:
+    receiver: Receiver = request.app.state.receiver
+    found = failing(receiver.lookout, receiver.backgrounds, is_open=receiver.inbox.is_open and not receiver.is_closing)
+    status = HTTPStatus.SERVICE_UNAVAILABLE if found else HTTPStatus.OK
+    return _json({"ready": not found, "failing": found}, status)
+
+
+async def _metrics(request: Request) -> Response:
+    receiver: Receiver = request.app.state.receiver
+    text = await receiver.figures.call(LOOK_SECONDS, receiver.meters.text, receiver.backgrounds)
+    return Response(text, media_type=CONTENT_TYPE)
+
+
+def _job(request: Request) -> tuple[Receiver, str]:
+    """The job that a request is for, by its head alone. Raises Refused."""
+    receiver: Receiver = request.app.state.receiver
+    job: str = request.path_params["job"]
+    if not receiver.doors.has(job):
+        raise Refused("unknown_job", "this receiver has no job of that name")
+    check_sender(request.headers.items(), is_signed=receiver.secrets is not None)
+    return receiver, job
+
+
+async def _message(request: Request) -> tuple[Receiver, str, str | None, bytes]:
+    """The receiver, the job, the message's id and its body, from whom it says. Nothing of the job has been opened."""
+    receiver, job = _job(request)
+    most = receiver.limits.body_bytes
+    check_body_to_come(request.headers.items(), most, is_signed=receiver.secrets is not None)
+    body = await _body(request, most)
+    message_id = _authenticated(receiver, job, request, body)
+    _allow(receiver, job)
+    return receiver, job, message_id, body
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The body, no further than it may be long."""
+    parts, size = list[bytes](), 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise Refused("too_large", f"over {most:,} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise Refused("too_slow", f"over {BODY_SECONDS:g} s") from None
+    return b"".join(parts)
+
+
+def _authenticated(receiver: Receiver, job: str, request: Request, body: bytes) -> str | None:
+    """The message's id: what was signed; where nothing need be, what it calls itself, if it does. Raises Refused."""
+    if receiver.secrets is not None:
+        secrets = receiver.secrets.of(job)
+        return check_signature(secrets, request.headers, body, now=datetime.now(UTC), window=WINDOW)
+    said = request.headers.get("webhook-id")
+    return check_id(said) if said else None
+
+
+def _allow(receiver: Receiver, job: str) -> None:
+    """Count a message that is from whom it says: nobody else can use up the job's rate. Raises Refused."""
+    now, rate = time.monotonic(), receiver.limits.per_second
+    allowance = receiver.allowances.setdefault(job, Allowance(rate, rate, rate, now))
+    if seconds := allowance.take(now):
+        raise Refused("too_many", f"over {rate:g} a second for job {job!r}", retry_after_seconds=seconds)
+
+
+def _check_same(receipt: Receipt, job: str, message_id: str) -> None:
+    """Refuse another message under an id that this job has had. Raises Refused."""
+    if receipt is Receipt.DIFFERENT:
+        raise Refused("message_differs", f"message {message_id!r} of job {job!r} had another body")
+
+
+def _request_run(ledger: Ledger, message_id: str, parameters: dict[str, Any]) -> Receipt:
+    body_hash = row_id(canonical(parameters))
+    with ledger.page() as tx:
+        return ledger_inbox.request_run(tx, parameters["job"], message_id, body_hash, now=datetime.now(UTC))
+
+
+def _whereabouts(ledger: Ledger, job: str, message_id: str) -> list[Whereabouts] | None:
+    with ledger.view() as tx:
+        return ledger_inbox.whereabouts(tx, job, message_id)
+
+
+def _row(row: Whereabouts) -> dict[str, object]:
+    state = row.state or ("waiting" if row.run_id is None else "superseded" if row.superseded_by else "taken")
+    return {"row_key": row.row_key, "state": state, "run_id": row.run_id, "reason": row.reason}
+
+
+def _json(value: object, status: int = HTTPStatus.OK) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+def _problem(status: int, kind: str, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+    said = {"type": f"urn:rowtide:{kind}", "title": title, "status": status, "detail": detail}
+    return Response(orjson.dumps(said), status, headers, media_type="application/problem+json")
+
+
+async def _refused(request: Request, why: Exception) -> Response:
+    assert isinstance(why, Refused)
+    receiver: Receiver = request.app.state.receiver
+    job = request.path_params.get("job", "")
+    if request.method == "POST":
+        receiver.meters.count(job if receiver.doors.has(job) else "", why.kind)
+    after = {} if why.retry_after_seconds is None else {"retry-after": f"{max(1, round(why.retry_after_seconds))}"}
+    return _problem(why.status, why.kind, why.title, why.detail, after)
+
+
+async def _broken(_: Request, mistake: Exception) -> Response:
+    """The job itself is wrong: its operator's business, so a sender hears no paths."""
+    log.warning(f"a job cannot receive: {mistake}")
+    return _problem(503, "unavailable", "This cannot be done now", "the job is not fit to run; its operator was told")
+
+
+async def _away(_: Request, __: Exception) -> Response:
+    return _problem(
+        503, "unavailable", "This cannot be done now", f"the ledger has not answered for {LOOK_SECONDS:g} s"
+    )
+
+
+async def _no_route(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    words = HTTPStatus(error.status_code).phrase
+    return _problem(error.status_code, words.lower().replace(" ", "_"), words, error.detail)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody hears it
