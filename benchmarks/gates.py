@@ -22,7 +22,8 @@ from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.stages.extract.begin_run import Asked, begin
-from rowtide.stages.run_context import RunContext, load_gate, open_run, plan
+from rowtide.stages.preflight import plan
+from rowtide.stages.run_context import RunContext, load_gate, open_run
 from rowtide.stages.validate.answers_gate import judge_answers
 from rowtide.stages.validate.run_gates import judge_rows
 from tasks.load import load

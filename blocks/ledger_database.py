@@ -31,7 +31,8 @@ from rowtide.observing.event_log import logger
 from rowtide.observing.supervision import Background, supervise_thread
 from rowtide.sinks.rehearsal_sink import in_rehearsal
 from rowtide.sinks.sinks import open_sink
-from rowtide.stages.run_context import Plan, RunContext, open_run, plan
+from rowtide.stages.preflight import Plan, plan
+from rowtide.stages.run_context import RunContext, open_run
 from rowtide.tools.provided import Provided
 
 SLUG = "rowtide-ledger"

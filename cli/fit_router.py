@@ -58,30 +58,28 @@ def tell(router: Router) -> list[str]:
         f"Learnt from {router.rows:,} rows of {_count(router.runs, 'run')}: {router.escalated:,} escalated or failed, "
         f"{router.quarantined:,} were quarantined."
     ]
-    for tier_fit in router.tier_fits:
-        lines += ["", *_print_tier(tier_fit)]
+    for each in router.tier_fits:
+        lines += ["", *_print_tier(each)]
     return [*lines, "", *_tell_thresholds(router), _tell_golden(router)]
 
 
-def _print_tier(tier_fit: TierFit) -> list[str]:
-    share = f"{tier_fit.accepted / tier_fit.rows:.1%}" if tier_fit.rows else "nothing"
+def _print_tier(fit: TierFit) -> list[str]:
+    share = f"{fit.accepted / fit.rows:.1%}" if fit.rows else "nothing"
     lines = [
-        f"{tier_fit.tier}: would do for {share} of {tier_fit.rows:,} rows; ${tier_fit.accepted_micro / MICRO:.6f} for one that it "
-        f"does for, ${tier_fit.failed_micro / MICRO:.6f} for one that goes on"
+        f"{fit.tier}: would do for {share} of {fit.rows:,} rows; ${fit.accepted_micro / MICRO:.6f} for one that it "
+        f"does for, ${fit.failed_micro / MICRO:.6f} for one that goes on"
     ]
-    if tier_fit.brier is None or tier_fit.brier_base is None:
+    if fit.brier is None or fit.brier_base is None:
         return [*lines, "  too few of one kind to tell rows apart: the same chance for every row"]
-    lines.append(
-        f"  Brier score {tier_fit.brier:.4f} against {tier_fit.brier_base:.4f} for the same chance for every row"
-    )
-    lines.append("  said → came true: " + ", ".join(f"{b.chance:.0%} → {b.accepted:.0%}" for b in tier_fit.calibration))
-    lines += [f"  {'for' if weight > 0 else 'against'}: {words_of(name)}" for name, weight in strongest(tier_fit)]
+    lines.append(f"  Brier score {fit.brier:.4f} against {fit.brier_base:.4f} for the same chance for every row")
+    lines.append("  said → came true: " + ", ".join(f"{b.chance:.0%} → {b.accepted:.0%}" for b in fit.calibration))
+    lines += [f"  {'for' if weight > 0 else 'against'}: {words_of(name)}" for name, weight in strongest(fit)]
     return lines
 
 
-def strongest(tier_fit: TierFit) -> list[tuple[str, float]]:
+def strongest(fit: TierFit) -> list[tuple[str, float]]:
     """The features that move the chance most, with the log-odds that one standard deviation adds."""
-    added = [(name, -tier_fit.slope * each.weight) for name, each in tier_fit.weights.items()]
+    added = [(name, -fit.slope * each.weight) for name, each in fit.weights.items()]
     return sorted(added, key=lambda each: -abs(each[1]))[:STRONGEST]
 
 
@@ -89,12 +87,12 @@ def _tell_thresholds(router: Router) -> list[str]:
     saving = router.saving
     if not saving.started_higher:
         return [f"All rows start on {router.tiers[0]}: nothing else is cheaper for certain."]
-    tier_fits = [
+    steps = [
         f"on {tier} with a chance of {least:.0%} or more"
         for tier, least in zip(router.tiers, router.thresholds, strict=False)
         if least <= 1
     ]
-    words = ", else ".join([*tier_fits, f"on {router.tiers[-1]}"])
+    words = ", else ".join([*steps, f"on {router.tiers[-1]}"])
     return [
         f"A row starts {words}. {saving.started_higher:.1%} start above {router.tiers[0]}.",
         f"Expected saving against starting all on {router.tiers[0]}: {saving.share:.1%} of the cost "
@@ -113,9 +111,9 @@ def _tell_golden(router: Router) -> str:
 
 
 def _summary(router: Router) -> dict[str, Any]:
-    kept = router.model_dump(mode="json", exclude={"vocabulary": {"words"}, "tiers": {"__all__": {"weights"}}})
-    for tier_fit, shown in zip(router.tier_fits, kept["tiers"], strict=True):
-        shown["strongest"] = [{"feature": words_of(name), "log_odds": weight} for name, weight in strongest(tier_fit)]
+    kept = router.model_dump(mode="json", exclude={"vocabulary": {"words"}, "tier_fits": {"__all__": {"weights"}}})
+    for each, shown in zip(router.tier_fits, kept["tier_fits"], strict=True):
+        shown["strongest"] = [{"feature": words_of(name), "log_odds": weight} for name, weight in strongest(each)]
     return kept
 
 

@@ -23,7 +23,7 @@ from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.read import past_runs as ledger_past_runs
 from rowtide.stages.forecast.build_forecast import Seen, as_asked, build_forecast
 from rowtide.stages.forecast.forecast_text import Grid, as_json, in_a_sentence, tables, warnings_of
-from rowtide.stages.run_context import Plan
+from rowtide.stages.preflight import Plan
 
 
 def plan_(

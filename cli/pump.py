@@ -31,7 +31,7 @@ from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger.engine import LedgerBroken
 from rowtide.ledger.read.history import summary
 from rowtide.report.summary import as_text, stop_words, too_few, with_enough
-from rowtide.stages.run_context import Plan
+from rowtide.stages.preflight import Plan
 from rowtide.tools.trust import LOCK_FILE, Asked, NotTrusted, allow, words_of
 
 EMULATOR_STOPS_SECONDS = 10.0

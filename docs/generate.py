@@ -55,8 +55,8 @@ def moves() -> str:
 def modules() -> str:
     """Every module, with the first sentence of its docstring."""
     lines: list[str] = []
-    parts = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("rowtide/*/__init__.py"))
-    for folder in ("cli", "flows", "tasks", "blocks", "rowtide", *parts):
+    parts = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("rowtide/**/*/__init__.py"))
+    for folder in ("cli", "webhooks", "flows", "tasks", "orchestration", "blocks", "rowtide", *parts):
         lines += [
             "",
             f"**{folder}/** {_says(ROOT / folder / '__init__.py')}",

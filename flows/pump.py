@@ -4,7 +4,7 @@ import gc
 from typing import Any
 
 from rowtide import gc_tuning
-from tasks.ask_approval import leave
+from tasks.ask_approval import ask_approval
 from tasks.converse import converse
 from tasks.extract import extract
 from tasks.follow_up import follow_up
@@ -35,7 +35,7 @@ async def pump(
         gc_tuning.settle()
     run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers)  # rows in, once
     await route(run)  # a first tier for each, and a lane for all
-    while await submit(run) or await leave(run):  # ready rows → batches; or a person's leave for those that wait
+    while await submit(run) or await ask_approval(run):  # ready rows → batches; or ask a person, for those that wait
         await converse(run)  # rows of a live lane, call by call
         await park(run, moved=await wait(run))  # until some batch has ended, and is filed; or parked
         await follow_up(run)  # tools, checks, corrections: ready again, or answered, or held

@@ -11,7 +11,7 @@ from rowtide.observing.event_log import log_event
 from rowtide.stages.orchestrator import orchestrator
 
 
-def tell(
+def emit_once(
     ledger: Ledger, event: str, kind: str, subject: str, occurrence: str, payload: Mapping[str, Any], job: str
 ) -> None:
     """Emit `rowtide.EVENT` about a run or a job (`kind`), unless this was told of before.

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from orchestration.emit_once import tell
+from orchestration.emit_once import emit_once
 from rowtide import clock
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
@@ -28,23 +28,23 @@ def emit_stop(context: RunContext) -> None:
     for hold in holds:
         said = {"why": "gate", "gate": hold.gate, "failures": [each.in_words for each in hold.failures]}
         said |= {**contact, "command": decisions(run.run_id)}
-        tell(ledger, "run.held", "run", run.run_id, f"hold {hold.hold_no}", said, run.job)
+        emit_once(ledger, "run.held", "run", run.run_id, f"hold {hold.hold_no}", said, run.job)
     if calls:
         places = ";".join(str(each.approval.place) for each in calls)
         which = hashlib.blake2b(places.encode(), digest_size=8).hexdigest()
         said = {"why": "approval", "calls": len(calls), "tools": sorted({each.tool for each in calls})}
         said |= {**contact, "command": f"rowtide approve {run.run_id}"}
-        tell(ledger, "run.held", "run", run.run_id, f"calls {which}", said, run.job)
+        emit_once(ledger, "run.held", "run", run.run_id, f"calls {which}", said, run.job)
     for batch in lost:
         said = {"why": f"batch {batch.batch_no} of {batch.rows:,} rows: {batch.detail}", **contact}
         said |= {"command": f"rowtide settle {run.run_id} {batch.batch_no} --help"}
-        tell(ledger, "run.needs-a-person", "run", run.run_id, f"lost {batch.batch_no}", said, run.job)
+        emit_once(ledger, "run.needs-a-person", "run", run.run_id, f"lost {batch.batch_no}", said, run.job)
     if run.stopped in BUDGETS:
         micro = run.budget_micro
         said = {"which": run.stopped, "budget_usd": None if micro is None else micro / MICRO}
         said |= {"why": STOPS[run.stopped], **contact, "command": _with_more(run)}
         again = micro if run.stopped == "budget" else clock.now().date()
-        tell(ledger, "budget.reached", "run", run.run_id, f"{run.stopped} {again}", said, run.job)
+        emit_once(ledger, "budget.reached", "run", run.run_id, f"{run.stopped} {again}", said, run.job)
 
 
 def _with_more(run: Run) -> str:

@@ -12,7 +12,7 @@ from rowtide import tracing
 from rowtide.errors import UserMistake
 from rowtide.masking import know_secrets, mask_logs
 
-OURS = ("rowtide", "tasks", "blocks", "flows", "cli")
+OURS = ("rowtide", "orchestration", "tasks", "blocks", "flows", "webhooks", "cli")
 FORMATS = ("human", "json")
 FIELDS = "%(asctime)s %(levelname)s %(name)s %(message)s"
 NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}

@@ -29,7 +29,7 @@ NAMELESS = "the Prefect UI"
 Form = TypeVar("Form", bound=BaseModel)
 
 
-async def leave(run_id: str) -> bool:
+async def ask_approval(run_id: str) -> bool:
     """Ask for leave by a form on the flow run's page: the run loads what it may and suspends until it is given.
 
     Each form decides about what it shows, as it shows it. Returns whether rows go on. Without a deployment there is no

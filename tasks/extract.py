@@ -23,7 +23,8 @@ from rowtide.stages.amend.recheck_answers import take_over
 from rowtide.stages.extract.begin_run import Asked, begin, begun_by, go_on
 from rowtide.stages.extract.inbox import claimed_pages
 from rowtide.stages.orchestrator import orchestrator
-from rowtide.stages.run_context import SPOOL_PAGE, Plan
+from rowtide.stages.preflight import Plan
+from rowtide.stages.run_context import SPOOL_PAGE
 from rowtide.stages.validate.approval_checks import check_rows_gate
 
 

@@ -31,8 +31,8 @@ OUTAGE = timedelta(minutes=30)  # how long the API may be out of reach before th
 async def wait(run_id: str) -> dict[str, int]:
     """Poll until rows have moved or an unconfirmed batch is settled, or the run's patience is at an end.
 
-    Returns what became of rows and of unconfirmed batches; nothing, when neither moved. Among many workers one polls; the
-    others file what it finds, and go on as soon as somebody has left rows to act on.
+    Returns what became of rows and of unconfirmed batches; nothing, when neither moved. Among many workers one polls;
+    the others file what it finds, and go on as soon as somebody has left rows to act on.
     """
     done: Counter[str] = Counter()
     credentials = await ClaudeCredentials.in_force()

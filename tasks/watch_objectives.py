@@ -6,7 +6,7 @@ from pathlib import Path
 
 from blocks.ledger_database import LedgerDatabase
 from orchestration.durable import durable
-from orchestration.emit_once import tell
+from orchestration.emit_once import emit_once
 from rowtide import clock
 from rowtide.escaping import Markdown, bold, markdown_page, markdown_table
 from rowtide.ledger.ledger import Ledger
@@ -37,7 +37,7 @@ def _tell(ledger: Ledger, seen: Watched) -> None:
         if standing.is_breached:
             since = said["breached_since"]
             said |= {"owner": seen.owner, "runbook": seen.runbook, "command": f"rowtide slo {seen.job}"}
-            tell(ledger, "slo.breached", "job", seen.job, f"{standing.objective} {since}", said, seen.job)
+            emit_once(ledger, "slo.breached", "job", seen.job, f"{standing.objective} {since}", said, seen.job)
 
 
 def _in_words(watched: Sequence[Watched], now: datetime) -> Markdown:

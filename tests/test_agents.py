@@ -1,4 +1,4 @@
-"""What a row's agent may do: its tools, their leave and memory, its limits, and the self-check at its answer."""
+"""What a row's agent may do: its tools, their leave and memory, its limits, and the self-check of its answer."""
 
 import json
 import os

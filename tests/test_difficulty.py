@@ -27,8 +27,8 @@ from rowtide.routing.difficulty import Outcome, Router, TierFit, chance, estimat
 from rowtide.routing.features import features_of, vocabulary
 from rowtide.routing.thresholds import choose, is_right, lower_bound
 from rowtide.stages.extract.begin_run import Asked, begin
+from rowtide.stages.preflight import plan
 from rowtide.stages.route.router_fit import as_data, fit_router, new_model
-from rowtide.stages.run_context import plan
 from tasks.route import route
 
 PRICES = [0.5, 10.0]
@@ -85,18 +85,16 @@ def live_through(
     with ledger.page() as tx:
         ledger_rows.route(tx, run, start)
         going = {run.first_row_no + n: accepted_at(row) for n, row in enumerate(rows, 1)}
-        for tier_fit in range(start, 2):
-            batch = ledger_batches.begin(tx, run, f"{run_id}-{tier_fit}", now=NOW)
+        for fit in range(start, 2):
+            batch = ledger_batches.begin(tx, run, f"{run_id}-{fit}", now=NOW)
             ledger_rows.submit(tx, batch, list(going))
-            said = (b"[]", 10, 0, 0, 5, COST[tier_fit], 70)
-            ledger_turns.reply(
-                tx, [Reply(no, tier_fit - start + 1, batch, tier_fit, "end_turn", *said) for no in going]
-            )
-            done = [no for no, at in going.items() if at is not None and at <= tier_fit]
+            said = (b"[]", 10, 0, 0, 5, COST[fit], 70)
+            ledger_turns.reply(tx, [Reply(no, fit - start + 1, batch, fit, "end_turn", *said) for no in going])
+            done = [no for no, at in going.items() if at is not None and at <= fit]
             ledger_rows.answer(tx, run, dict.fromkeys(done, b'{"topic":"billing"}'))
             ledger_rows.accept(tx, done)
             going = {no: at for no, at in going.items() if no not in done}
-            if tier_fit == 0:
+            if fit == 0:
                 ledger_rows.move(tx, "escalate", [{"row_no": no} for no in going], "tier = 1, conversation_from = turn")
         ledger_rows.quarantine(tx, [MoveReason(no, 1, "not_verified") for no in going], now=NOW)
 
@@ -114,15 +112,15 @@ def learnt(sqlite_ledger: Ledger, tmp_path: Path) -> tuple[Path, Router]:
 
 def test_a_relation_that_was_planted_is_found_and_its_chances_come_true(learnt: tuple[Path, Router]) -> None:
     _, router = learnt
-    tier_fit = router.tier_fits[0]
-    assert tier_fit.brier is not None
-    assert tier_fit.brier_base is not None
-    assert tier_fit.brier < 0.6 * tier_fit.brier_base
-    assert all(abs(each.chance - each.accepted) < 0.08 for each in tier_fit.calibration)
+    fit = router.tier_fits[0]
+    assert fit.brier is not None
+    assert fit.brier_base is not None
+    assert fit.brier < 0.6 * fit.brier_base
+    assert all(abs(each.chance - each.accepted) < 0.08 for each in fit.calibration)
     fresh = planted(600, seed=9)
     said = [estimate(router, row).chances["haiku"] for row in fresh]
     assert np.mean([abs(each - true_chance(row)) for each, row in zip(said, fresh, strict=True)]) < 0.05
-    strongest = max(tier_fit.weights, key=lambda name: abs(tier_fit.weights[name].weight))
+    strongest = max(fit.weights, key=lambda name: abs(fit.weights[name].weight))
     assert strongest in {"missing", "something_missing", "missing:city", "length:city"}
 
 
@@ -131,7 +129,7 @@ def test_rows_that_would_climb_start_higher_and_that_saves_what_it_says(learnt: 
     _, router = learnt
     fresh, accepted_at = planted(4000, seed=7), climbs_at_random(seed=8)
     ends = [accepted_at(row) for row in fresh]
-    starts = [estimate(router, row).tier_fit for row in fresh]
+    starts = [estimate(router, row).tier_no for row in fresh]
     assert {row["city"] == "" for row, start in zip(fresh, starts, strict=True) if start} == {True}
     lowest = [COST[0] + (0 if end == 0 else COST[1]) for end in ends]
     here = [COST[1] if start else cost for start, cost in zip(starts, lowest, strict=True)]
@@ -164,8 +162,8 @@ def test_what_is_kept_gives_the_very_chances_that_were_fitted() -> None:
     labels = pick.random(400) < 1 / (1 + np.exp(3 - matrix[:, 0]))
     model, names = new_model().fit(matrix, labels), ["a", "b", "c"]
     costs = {"accepted_micro": 1.0, "failed_micro": 1.0}
-    tier_fit = TierFit(tier="t", rows=400, accepted=int(labels.sum()), **costs, **as_data(model, names))
-    again = TierFit.model_validate_json(tier_fit.model_dump_json())
+    fit = TierFit(tier="t", rows=400, accepted=int(labels.sum()), **costs, **as_data(model, names))
+    again = TierFit.model_validate_json(fit.model_dump_json())
     ours = [chance(again, dict(zip(names, row, strict=True))) for row in matrix.tolist()]
     assert np.allclose(ours, model.predict_proba(matrix)[:, 1], rtol=0, atol=1e-12)
 
@@ -183,10 +181,10 @@ def test_the_same_row_has_the_same_features_and_they_say_what_they_are() -> None
 
 def test_too_little_history_is_refused_with_what_there_is_and_what_it_takes(ledger: Ledger, tmp_path: Path) -> None:
     job = job_in(tmp_path)
-    with pytest.raises(UserMistake, match="0 settled rows on the ladder haiku, sonnet, of which 0 escalated"):
+    with pytest.raises(UserMistake, match="0 settled rows on the ladder haiku, sonnet, of which 0 were escalated"):
         fitted(ledger, job)
     live_through(ledger, job, "past", planted(400), lambda _: 0)
-    with pytest.raises(UserMistake, match="400 settled rows .* 0 escalated or were quarantined; it takes 200 rows, 30"):
+    with pytest.raises(UserMistake, match="400 settled rows .* 0 were escalated or quarantined; it takes 200 rows, 30"):
         fitted(ledger, job)
 
 
@@ -209,7 +207,7 @@ def test_rows_that_no_rule_speaks_of_start_by_estimate_and_show_says_why(
     for row in rows:
         if row["id"] in found:
             expected = estimate(router, row)
-            assert found[row["id"]][:2] == (expected.tier_fit, 0)
+            assert found[row["id"]][:2] == (expected.tier_no, 0)
             assert orjson.loads(found[row["id"]][2]) == expected.chances
     hard = next(row["id"] for row in rows if not row["city"])
     with sqlite_ledger.view() as tx:

@@ -12,7 +12,7 @@ import yaml
 
 from cli.main import app
 from flows.pump import pump
-from rowtide.stages.run_context import plan
+from rowtide.stages.preflight import plan
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]

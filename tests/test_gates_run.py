@@ -10,14 +10,15 @@ import yaml
 from conftest import NOW, make_job
 from sqlalchemy import text
 
+from rowtide.gates.verdict import Verdict
 from rowtide.intake.admission import Admission
 from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger import rows as ledger_rows
-from rowtide.ledger.gate_results import Verdict
 from rowtide.ledger.ledger import Ledger
 from rowtide.stages.extract.begin_run import Asked, begin
-from rowtide.stages.run_context import RunContext, load_gate, open_run, plan
+from rowtide.stages.preflight import plan
+from rowtide.stages.run_context import RunContext, load_gate, open_run
 from rowtide.stages.validate.answers_gate import judge_answers
 from rowtide.stages.validate.data_docs import docs_of
 from rowtide.stages.validate.run_gates import judge_load, judge_rows

@@ -2,7 +2,6 @@
 
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from conftest import NOW, make_rows, make_run
@@ -201,20 +200,15 @@ def test_opening_a_ledger_twice_migrates_it_once(tmp_path) -> None:
     again.close()
 
 
-def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_all_it_holds(tmp_path) -> None:
+def test_a_ledger_of_another_version_is_refused_and_left_as_it_is(tmp_path) -> None:
     file = tmp_path / "ledger.db"
-    with closing(sqlite3.connect(file)) as old:
-        old.executescript(Path("tests/ledgers/001.sql").read_text())
-    opened = Ledger(f"sqlite:///{file}")
-    with opened.page() as tx:
-        run = ledgers.find_run(tx, "old-run")
-        assert (run.version_no, run.asking) == (0, run.judging), "what it was is its first version"
-        (batch,) = ledger_batches.batches_in(tx, run, ["open"])
-        assert (batch.api_id, batch.rows, batch.reserved_micro) == ("msgbatch_old", 3, 0)
-        assert len(ledger_rows.waiting_for(tx, run, batch.batch_no)) == 2
-        ledger_batches.lose(tx, batch, "deleted")
-        assert ledger_rows.hold_batch(tx, run, batch.batch_no, "deleted") == 2
-    opened.close()
+    with closing(sqlite3.connect(file)) as other, other:
+        other.execute("CREATE TABLE migration (name TEXT PRIMARY KEY)")
+        other.execute("INSERT INTO migration VALUES ('m900_of_next_year')")
+    with pytest.raises(UserMistake, match=r"another version of Rowtide, which knows m900_of_next_year"):
+        Ledger(f"sqlite:///{file}")
+    with closing(sqlite3.connect(file)) as other:
+        assert other.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall() == [("migration",)]
 
 
 def test_every_move_leads_to_one_state() -> None:

@@ -10,7 +10,7 @@ import pytest
 from conftest import ANSWER, PROMPT, make_job
 
 from rowtide.errors import UserMistake
-from rowtide.stages.run_context import plan
+from rowtide.stages.preflight import plan
 
 
 async def refusal(folder: Path, **changes: Any) -> str:

@@ -24,7 +24,7 @@ from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.read.history import row_history
 from rowtide.routing.routing import FUNCTIONS, asking, compile_rules
 from rowtide.stages.extract.begin_run import Asked, begin
-from rowtide.stages.run_context import plan
+from rowtide.stages.preflight import plan
 from tasks.route import route
 
 COLUMNS = ["message", "price", "order"]

@@ -22,7 +22,8 @@ from rowtide.ledger.ledger import Ledger, find_run, ledger_url
 from rowtide.ledger.prefixes import contents, skills_by_prefix
 from rowtide.ledger.read.history import row_history
 from rowtide.report.summary import as_text
-from rowtide.stages.run_context import open_run, plan
+from rowtide.stages.preflight import plan
+from rowtide.stages.run_context import open_run
 from tasks.extract import extract
 
 LONG = "Look twice before you answer. " * 100

@@ -220,9 +220,11 @@ def test_what_prefect_is_to_take_to_a_runs_page_is_let_through(levels: None) -> 
     observe()
     assert not logging.getLogger("rowtide").isEnabledFor(logging.INFO)  # in a terminal, lines are for trouble
 
-    with temporary_settings({PREFECT_LOGGING_EXTRA_LOGGERS: "rowtide,tasks,blocks"}):
+    with temporary_settings({PREFECT_LOGGING_EXTRA_LOGGERS: "rowtide,orchestration,tasks,blocks"}):
         observe()
-    assert all(logging.getLogger(name).isEnabledFor(logging.INFO) for name in ("rowtide", "tasks", "blocks"))
+    assert all(
+        logging.getLogger(name).isEnabledFor(logging.INFO) for name in ("rowtide", "orchestration", "tasks", "blocks")
+    )
     assert not logging.getLogger("duckdb").isEnabledFor(logging.INFO)
 
 

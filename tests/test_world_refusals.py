@@ -17,7 +17,7 @@ from emulator.schema_rules import check_output_schema
 from emulator.tool_rules import _input_schema_problem  # pyright: ignore[reportPrivateUsage] # the other side's rule
 from rowtide.api.sent_schema import api_schema
 from rowtide.errors import UserMistake
-from rowtide.stages.run_context import plan
+from rowtide.stages.preflight import plan
 from rowtide.tools.tool_schemas import refusal_of
 
 OBJECT: dict[str, Any] = {"type": "object"}

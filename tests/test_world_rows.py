@@ -1,4 +1,4 @@
-"""A source is read as it is written, or the row is quarantined, or the file refused with its place. Never fewer rows."""
+"""A source is read as it is written, or the row quarantined, or the file refused with its place. Never fewer rows."""
 
 import csv
 import io

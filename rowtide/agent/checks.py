@@ -18,9 +18,8 @@ from rowtide.agent.agent import Verdict
 from rowtide.agent.grounding import Claim, claims_in, stands, values_in
 from rowtide.job.answer_values import alterations, kept, read_back
 from rowtide.job.job import GroundingSpec
-from rowtide.job.job_code import JobCodeFailure, JobCodeRaised, plain, run_job_code
+from rowtide.job.job_code import Check, JobCodeFailure, JobCodeRaised, plain, run_job_code
 
-Check = Callable[[Any, dict[str, object]], object]  # None or a sentence, if it keeps to what is asked of it
 PROBLEM_CHARS = 2000
 FAILURE_CHARS = 200  # of a tool's error, told again
 

@@ -50,5 +50,5 @@ def verdict_of(words: str, answer: bytes) -> Verdict:
     try:
         look = SelfCheckVerdict.model_validate(orjson.loads(words))
     except (ValueError, ValidationError):
-        return Verdict(answer, ["a self-check at this answer came to no verdict; make it plain and complete"])
+        return Verdict(answer, ["a self-check of this answer came to no verdict; make it plain and complete"])
     return Verdict(answer, [] if look.passes else [f"a self-check found: {look.why[:1000]}"])

@@ -1,1 +1,1 @@
-"""Rows to the API and their replies back: batches that are never paid for twice."""
+"""The API's rules and its door: which outcomes it has, how batches are packed, and the client."""

@@ -3,9 +3,10 @@
 A row's *stay* on a tier costs what such stays cost before, at today's prices, with its own first message as long as
 those of the sample. How many escalate is what history and one weak prior say together. Without history, all are priors.
 
-The range: a thousand runs are drawn. Each draws every tier's escalations (how sure history is of the share, then the luck of
-these rows), what its stays cost (how many were seen, and the luck again), how often the cache is hit where nobody knows
-yet, and how long prompts are (the sample's). Nine of ten drawn runs lie within. It speaks of rows like those before.
+The range: a thousand runs are drawn. Each draws every tier's escalations (how sure history is of the share, then the
+luck of these rows), what its tier visits cost (how many were seen, and the luck again), how often the cache is hit
+where nobody knows yet, and how long prompts are (the sample's). Nine of ten drawn runs lie within. It speaks of rows
+like those before.
 """
 
 import math
@@ -71,7 +72,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    tier_forecasts: Sequence[TierForecast]
+    tiers: Sequence[TierForecast]
     turns: float
     low_usd: float
     likely_usd: float
@@ -105,7 +106,7 @@ def forecast(prospect: Prospect, history: History | None, pasts: Pasts, draw: ra
     drawn = sorted(_drawn(prospect, profiles, costs, looks, draw) for _ in range(RUNS_DRAWN))
     usd = sum(each.usd for each in tier_forecasts)
     return Forecast(
-        tier_forecasts=tier_forecasts,
+        tiers=tier_forecasts,
         turns=_turns(tier_forecasts),
         low_usd=min(drawn[int(TAIL * RUNS_DRAWN)] / MICRO, usd),
         likely_usd=usd,
@@ -123,9 +124,9 @@ def _shift(prospect: Prospect, visits: Sequence[TierVisit]) -> float:
 
 def _looks(prospect: Prospect, history: History | None) -> float:
     """How many self-check stays a row has."""
-    if len(prospect.models) == prospect.tier_forecasts:
+    if len(prospect.models) == prospect.tier_count:
         return 0.0
-    seen = sum(visit.tier == prospect.tier_forecasts for visit in history.visits) if history else 0
+    seen = sum(visit.tier == prospect.tier_count for visit in history.visits) if history else 0
     return seen / history.rows if history and seen else 1.0
 
 
@@ -135,10 +136,10 @@ def _tier_forecasts(
     found: list[TierForecast] = []
     escalating = 0.0
     for tier, (model, profile) in enumerate(zip(prospect.models, profiles, strict=True)):
-        is_look = tier == prospect.tier_forecasts
+        is_look = tier == prospect.tier_count
         rows = prospect.rows * looks if is_look else prospect.starts[tier] + escalating
         escalations = (
-            (ESCALATIONS + profile.escalations) / (VISITS + profile.seen) if tier < prospect.tier_forecasts - 1 else 0.0
+            (ESCALATIONS + profile.escalations) / (VISITS + profile.seen) if tier < prospect.tier_count - 1 else 0.0
         )
         turns, own_shift = profile.mean(lambda visit: visit.turns), 0.0 if is_look else shift
         found.append(
@@ -174,8 +175,8 @@ def _drawn(
     misjudged, hits = draw.gauss(0, 1), draw.random()  # one error for all tiers: they are guessed alike
     longer = draw.gauss(0, statistics.pstdev(prospect.sample_tokens) / math.sqrt(len(prospect.sample_tokens)))
     for tier, (profile, cost) in enumerate(zip(profiles, costs, strict=True)):
-        rows = prospect.rows * looks if tier == prospect.tier_forecasts else prospect.starts[tier] + escalating
-        escalating = _drawn_escalations(rows, profile, draw) if tier < prospect.tier_forecasts - 1 else 0.0
+        rows = prospect.rows * looks if tier == prospect.tier_count else prospect.starts[tier] + escalating
+        escalating = _drawn_escalations(rows, profile, draw) if tier < prospect.tier_count - 1 else 0.0
         mean = (cost.low + hits * (cost.high - cost.low)) * math.exp(misjudged * cost.distribution)
         mean += longer * cost.a_token + draw.gauss(0, cost.deviation / math.sqrt(max(1, profile.seen)))
         total += max(0.0, rows * mean + draw.gauss(0, cost.deviation * math.sqrt(rows)))
@@ -194,21 +195,19 @@ def _ways(prospect: Prospect, visits: Sequence[TierVisit], shift: float, looks: 
 
     Self-checks are counted with the ladder only.
     """
-    top = replace(
-        prospect, models=[prospect.models[prospect.tier_forecasts - 1]], tier_forecasts=1, starts=[prospect.rows]
-    )
+    top = replace(prospect, models=[prospect.models[prospect.tier_count - 1]], tier_count=1, starts=[prospect.rows])
     firsts = [visit._replace(tier=0, escalated=False) for visit in visits if visit.is_start]
     ways: list[Way] = []
     for name, is_top, lane in WAYS:
-        work, seen = (top, firsts) if is_top else (prospect, visits)
-        profiles = [profile_of(work, seen, tier, lane) for tier in range(len(work.models))]
-        tier_forecasts = _tier_forecasts(work, profiles, lane, shift, looks)
+        variant, seen = (top, firsts) if is_top else (prospect, visits)
+        profiles = [profile_of(variant, seen, tier, lane) for tier in range(len(variant.models))]
+        tier_forecasts = _tier_forecasts(variant, profiles, lane, shift, looks)
         uncached = sum(
             each.rows * profile.mean(lambda visit, m=model, on=lane: visit_micro(m, visit, on, shift, is_cached=False))
-            for each, profile, model in zip(tier_forecasts, profiles, work.models, strict=True)
+            for each, profile, model in zip(tier_forecasts, profiles, variant.models, strict=True)
         )
-        usd, seconds = sum(each.usd for each in tier_forecasts), _seconds(work, tier_forecasts, lane, pasts)
-        ways.append(Way(name, work is prospect and lane == prospect.lane, usd, uncached / MICRO, seconds))
+        usd, seconds = sum(each.usd for each in tier_forecasts), _seconds(variant, tier_forecasts, lane, pasts)
+        ways.append(Way(name, variant is prospect and lane == prospect.lane, usd, uncached / MICRO, seconds))
     return ways
 
 

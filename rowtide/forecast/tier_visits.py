@@ -60,7 +60,7 @@ class Prospect:
 
     models: Sequence[Model]
     """One for each tier; and the one that takes the self-check, if there is one."""
-    tiers: int
+    tier_count: int
     starts: Sequence[int]
     """How many rows start on each tier."""
     sample_tokens: Sequence[int]
@@ -108,13 +108,13 @@ def profile_of(prospect: Prospect, visits: Sequence[TierVisit], tier: int, lane:
     """What was seen on the tier; else on the nearest one, the lower first; else what is taken to be so."""
     if own := [visit for visit in visits if visit.tier == tier]:
         return Profile(own, own, sum(visit.escalated for visit in own), len(own))
-    others = {visit.tier for visit in visits if visit.tier < prospect.tiers}
-    if others and tier < prospect.tiers:
+    others = {visit.tier for visit in visits if visit.tier < prospect.tier_count}
+    if others and tier < prospect.tier_count:
         nearest = min(others, key=lambda other: (abs(other - tier), other))
         borrowed = [visit for visit in visits if visit.tier == nearest]
         return Profile(borrowed, borrowed, 0, 0)
     hits = BATCH_HITS if lane == "batch" else LIVE_HITS
-    guess = _guess if tier < prospect.tiers else _guess_of_a_look
+    guess = _guess if tier < prospect.tier_count else _guess_of_a_look
     return Profile([guess(prospect, tier, hits[0])], [guess(prospect, tier, hits[1])], 0, 0)
 
 

@@ -9,8 +9,8 @@ import orjson
 from rowtide.gates.approvals import Failure
 from rowtide.gates.gates import Expectation, Suite
 from rowtide.gates.pages import Found
+from rowtide.gates.verdict import EXAMPLES, Verdict
 from rowtide.gates.whole_run import Outcome
-from rowtide.ledger.gate_results import EXAMPLES, Verdict
 from rowtide.tools.tool_rules import cut
 
 OBSERVED = 2000  # bytes of JSON that are kept

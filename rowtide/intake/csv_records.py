@@ -1,7 +1,7 @@
 """Records of a CSV file, as they are written. What quotes leave open is never guessed.
 
-A line whose quoting is wrong is quarantined by itself where its last quote can close a cell. Where it cannot, nobody can
-say where its record ends, and the file is refused with line and column.
+A line whose quoting is wrong is quarantined by itself where its last quote can close a cell. Where it cannot, nobody
+can say where its record ends, and the file is refused with line and column.
 """
 
 import csv

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType, TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jinja2
 
@@ -29,6 +29,8 @@ FIRST_ROWS = 20  # so many rows must have been tried before their share is taken
 MOST = 0.8  # of the rows that were tried, a larger share that fails alike is the job's fault
 FEWEST = 2  # one row alone says nothing about the others
 TEMPLATE = "<template>"  # what Jinja2 calls the file of every template
+
+Check = Callable[[Any, dict[str, object]], object]  # None or a sentence, if it keeps to what is asked of it
 
 T = TypeVar("T")
 

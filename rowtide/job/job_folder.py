@@ -18,10 +18,9 @@ from typing import Any, cast
 import jinja2
 from pydantic import BaseModel, PydanticUserError
 
-from rowtide.agent.checks import Check
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import JobSpec
-from rowtide.job.job_code import IMPORT_SECONDS, JobCodeFailure, fill_template, run_job_code
+from rowtide.job.job_code import IMPORT_SECONDS, Check, JobCodeFailure, fill_template, run_job_code
 from rowtide.job.job_file import JOB_FILE, read_spec
 from rowtide.job.on_call import is_web
 from rowtide.job.prompt import read_prompt

@@ -1,1 +1,1 @@
-"""How a turn reaches the model: by which lane, and the live ones."""
+"""By which lane a turn reaches the model, and how many live calls may be made at once."""

@@ -1,37 +1,18 @@
 """What gates say of a run, kept; and what they judge: pages of it, its facts, and the last good run's."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, text
 
+from rowtide.gates.verdict import EXAMPLES, Verdict
 from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, take_turn, timestamp
 from rowtide.tiers.pricing import MICRO
 
-EXAMPLES = 20  # keys of failing rows that are kept for each expectation
 REASON = "gate"  # of rows that the rows gate quarantined
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one expectation of a gate said of a run."""
-
-    gate: str
-    place: int
-    type: str
-    kwargs: dict[str, Any]
-    severity: str
-    passed: bool | None
-    """None: it could not be asked, and `said` tells why."""
-    judged: int = 0
-    failed: int = 0
-    observed: Any = None
-    examples: list[str] = field(default_factory=list)
-    said: str = ""
-    judged_at: str = ""
 
 
 class Judged(NamedTuple):

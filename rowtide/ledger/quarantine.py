@@ -171,11 +171,9 @@ def override_answers(tx: Connection, run: Run, found: Sequence[SheetEdit], hand:
     reopen(tx, run)
 
 
-def retry(
-    tx: Connection, run: Run, job: Job, move_reasons: Sequence[MoveReason], tier: int | None, hand: Signed
-) -> None:
+def retry(tx: Connection, run: Run, job: Job, reasons: Sequence[MoveReason], tier: int | None, hand: Signed) -> None:
     """Make rows ready again: a fresh conversation, and all their tries. What they have cost stays spent."""
-    rows = [move_reason.row_no for move_reason in move_reasons]
+    rows = [move_reason.row_no for move_reason in reasons]
     if not rows:
         return
     these = f"row_no {one_of(tx, 'rows')}"
@@ -186,17 +184,17 @@ def retry(
     edited = f"SELECT row_no FROM row WHERE {these} AND {IS_EDITED}"
     tx.execute(text(f"DELETE FROM estimate WHERE row_no IN ({edited})"), values)
     move_all(tx, "retry", rows, f"{ROUTED}, {FRESH}", tier=tier, base=run.base_prefix, version=run.version_no)
-    _note(tx, "retry", move_reasons, hand)
+    _note(tx, "retry", reasons, hand)
     _regroup(tx, run, job, rows)
     reopen(tx, run)
 
 
 def drop(tx: Connection, found: Iterable[Entry | Chosen], why: str, hand: Signed) -> int:
     """Give rows up: they stay in quarantine, with that as their reason. Returns how many were not given up before."""
-    move_reasons = [MoveReason(each.row_no, each.turn, each.reason, why) for each in found if each.reason != DROPPED]
-    move_all(tx, "drop", [move_reason.row_no for move_reason in move_reasons], f"reason = '{DROPPED}'")
-    _note(tx, "drop", move_reasons, hand)
-    return len(move_reasons)
+    reasons = [MoveReason(each.row_no, each.turn, each.reason, why) for each in found if each.reason != DROPPED]
+    move_all(tx, "drop", [move_reason.row_no for move_reason in reasons], f"reason = '{DROPPED}'")
+    _note(tx, "drop", reasons, hand)
+    return len(reasons)
 
 
 def reopen(tx: Connection, run: Run) -> None:
@@ -279,11 +277,9 @@ def _move_reason(found: SheetEdit) -> MoveReason:
     return MoveReason(found.row_no, found.turn, found.reason, found.told)
 
 
-def _note(
-    tx: Connection, name: str, move_reasons: Sequence[MoveReason], hand: Signed, *, was: str | None = None
-) -> None:
+def _note(tx: Connection, name: str, reasons: Sequence[MoveReason], hand: Signed, *, was: str | None = None) -> None:
     """Write down a person's move, with the content that stands in the table `was` before it."""
-    if move_reasons:
+    if reasons:
         kept = f"(SELECT content FROM {was} WHERE row_no = :row_no)" if was else "NULL"
         signed = {"move": name, "who": hand.who, "now": timestamp(hand.now), "sheet": hand.sheet}
         tx.execute(
@@ -291,5 +287,5 @@ def _note(
                 "INSERT INTO note (row_no, turn, move, reason, detail, noted_at, who, sheet, was) "
                 f"VALUES (:row_no, :turn, :move, :reason, :detail, :now, :who, :sheet, {kept})"
             ),
-            [asdict(move_reason) | signed for move_reason in move_reasons],
+            [asdict(move_reason) | signed for move_reason in reasons],
         )

@@ -73,8 +73,8 @@ def past_runs(tx: Connection, job: str, ladder: Sequence[str], *, rows: int) -> 
     query = text(f"SELECT run_no, tiers, read_rows FROM run WHERE {of_job} ORDER BY run_no DESC")
     found: list[int] = []
     for run_no, tiers, read_rows in tx.execute(query, {"job": job}):
-        tiers = [tier for tier in orjson.loads(tiers) if not tier.endswith(" (check)")]
-        if rows > 0 and tiers == list(ladder):
+        names = [tier for tier in orjson.loads(tiers) if not tier.endswith(" (check)")]
+        if rows > 0 and names == list(ladder):
             found.append(run_no)
             rows -= read_rows
     return sorted(found)
@@ -100,7 +100,7 @@ def past_rows(tx: Connection, run_no: int, *, page_rows: int) -> Iterator[Past]:
 
 def _outcome(row_key: str, state: str, reason: str | None, tier: int, cost: dict[int, int]) -> Outcome:
     is_accepted = state != "quarantined"
-    failed = [tier for tier in cost if tier < tier or (tier == tier and not is_accepted and reason in COULD_NOT)]
+    failed = [tried for tried in cost if tried < tier or (tried == tier and not is_accepted and reason in COULD_NOT)]
     return Outcome(row_key, tier if is_accepted else None, max(failed, default=-1), cost)
 
 

@@ -27,6 +27,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.schema import SchemaItem
@@ -40,6 +41,7 @@ Number = BigInteger().with_variant(Integer(), "sqlite")
 Seconds = Double().with_variant(REAL(), "sqlite")  # the one name a STRICT table knows
 
 _IN_ORDER = text("after_no IS NOT NULL")  # only the sequential lane pays for that index
+_WAITING, _TAKEN = text("run_id IS NULL"), text("run_id IS NOT NULL")
 
 
 def table(name: str, *parts: SchemaItem, clustered: bool = False) -> Table:
@@ -218,7 +220,7 @@ turn = table(
     *(Column(f"{kind}_tokens", Number, nullable=False) for kind in ("input", "cache_write", "cache_read", "output")),
     Column("cost_micro", Number, nullable=False),
     Column("baseline_micro", Number, nullable=False),  # the same tokens, live, on the ladder's top tier
-    Column("kind", Text, nullable=False, server_default="answer"),  # answer, or check: a self-check at one
+    Column("kind", Text, nullable=False, server_default="answer"),  # answer, or check: a self-check of one
     Column("model", Text),  # its name in the catalogue, where it was not the tier's own
     Column("version_no", Integer, nullable=False, server_default="0"),  # under which it was asked
     Column("asked_at", Text),  # when a live call was made; of a turn in a batch, the batch says it
@@ -331,3 +333,141 @@ set_aside = table(
 )
 
 migration = table("migration", Column("name", Text, primary_key=True))
+
+# ---------------------------------------------------------------- what gates said, compare with and hold
+
+# What each expectation of a gate said of the run, at its last judging.
+verdict = table(
+    "verdict",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("gate", Text, primary_key=True),  # rows, answers, load
+    Column("place", Integer, primary_key=True, autoincrement=False),  # in its suite, from 0
+    Column("type", Text, nullable=False),
+    Column("kwargs", Text, nullable=False),  # JSON
+    Column("severity", Text, nullable=False),
+    Column("passed", Integer),  # null: it could not be asked, and `said` tells why
+    Column("judged", Number, nullable=False),  # rows it looked at
+    Column("failed", Number, nullable=False),  # of those, the ones that failed
+    Column("observed", Text),  # JSON; of one over the whole run
+    Column("examples", Text, nullable=False, server_default="[]"),  # JSON: keys of rows that failed
+    Column("said", Text, nullable=False, server_default=""),
+    Column("judged_at", Text, nullable=False),
+    clustered=True,
+)
+
+# How a column's values were spread over a run's answers, for later runs to be compared with.
+profile = table(
+    "profile",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("name", Text, primary_key=True),  # of the column
+    Column("spread", Text, nullable=False),  # JSON: a partition, as Great Expectations means it
+    clustered=True,
+)
+
+# A gate that the run did not pass, put before a person.
+hold = table(
+    "hold",
+    Column("hold_no", Number, primary_key=True),
+    Column("run_no", Number, ForeignKey("run.run_no"), nullable=False),
+    Column("gate", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("failures", Text, nullable=False),  # JSON: what failed, each in words
+    Column("rows", Number, nullable=False),  # that wait for the decision
+    Column("asked_at", Text, nullable=False),
+    Column("decided_by", Text),
+    Column("decided_at", Text),
+    Column("why", Text),  # the person's reason
+    Column("shown_hash", Text),  # of the failures and rows as a person was last shown them
+    known_states("hold", "asked", "approved", "rejected", "lapsed"),
+    Index("hold_by_run", "run_no", "state"),
+)
+
+# ---------------------------------------------------------------- work that waits, who does it, what people were told
+
+# A message, once: what its sender calls it is remembered for ever, so that sending it again changes nothing.
+message = table(
+    "message",
+    Column("message_no", Number, primary_key=True),
+    Column("job", Text, nullable=False),  # the name of its folder
+    Column("message_id", Text, nullable=False),
+    Column("body_hash", Text, nullable=False),  # to tell a repetition from another message under the same id
+    Column("receipt", Text, nullable=False),  # of the commit that brought it: who inserted it knows it again
+    Column("rows", Integer, nullable=False),
+    Column("received_at", Text, nullable=False),
+    UniqueConstraint("message_id", "job", name="message_is_received_once"),
+)
+
+# A row of a message. It waits until a run takes it; `run_id` is set once and never changed.
+message_row = table(
+    "message_row",
+    Column("inbox_no", Number, primary_key=True),  # the order of arrival
+    Column("message_no", Number, ForeignKey("message.message_no"), nullable=False),
+    Column("job", Text, nullable=False),
+    Column("row_key", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # canonical JSON
+    Column("run_id", Text),
+    Column("superseded_by", Number),  # the later row of the same key that the same run took
+    Index("message_row_by_message", "message_no"),
+    Index("message_row_waiting", "job", "inbox_no", sqlite_where=_WAITING, postgresql_where=_WAITING),
+    Index("message_row_taken", "run_id", "row_key", "inbox_no", sqlite_where=_TAKEN, postgresql_where=_TAKEN),
+)
+
+# A message that Prefect is still to be told of: it comes with the message, and goes before Prefect hears of it.
+untold = table("untold", Column("message_no", Number, primary_key=True, autoincrement=False), clustered=True)
+
+# A run that was asked for over HTTP, once: what its sender calls the question is remembered for ever.
+run_request = table(
+    "run_request",
+    Column("job", Text, primary_key=True),
+    Column("message_id", Text, primary_key=True),
+    Column("body_hash", Text, nullable=False),  # to tell a repetition from another question under the same id
+    Column("requested_at", Text, nullable=False),
+    clustered=True,
+)
+
+# Which of Prefect's flow runs work, or worked, on a run.
+flow_run = table(
+    "flow_run",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("since", Text, primary_key=True),
+    Column("flow_run_id", Text, nullable=False),
+    Column("restarted", Text),  # why it was started again without a person; null when it began by itself
+    clustered=True,
+)
+
+# A process at work on a run, for as long as it renews this; and what it has in hand.
+worker = table(
+    "worker",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("holder", Text, primary_key=True),  # machine:pid:started:token
+    Column("until", Text, nullable=False),
+    clustered=True,
+)
+
+claim = table(
+    "claim",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("what", Text, primary_key=True),
+    Column("number", Number, primary_key=True, autoincrement=False),  # a share's place, a batch's number; 0: the poll
+    Column("holder", Text),  # the worker that has it in hand; null: whoever comes first
+    clustered=True,
+)
+
+# An objective of a job that was found breached: from when it was first seen until it was first seen met again.
+breach = table(
+    "breach",
+    Column("job", Text, primary_key=True),
+    Column("objective", Text, primary_key=True),
+    Column("since", Text, primary_key=True),
+    Column("ended_at", Text),  # null while it lasts
+    clustered=True,
+)
+
+# What Prefect was told of, so that it is told once: a run and what held it, a job and a breach.
+told = table(
+    "told",
+    Column("subject", Text, primary_key=True),
+    Column("occurrence", Text, primary_key=True),
+    Column("told_at", Text, nullable=False),
+    clustered=True,
+)

@@ -117,18 +117,18 @@ class Outcome:
     cost_micro: Mapping[int, int]
     """What its turns cost on each tier it visited."""
 
-    def would_suffice(self, tier_fit: int) -> bool | None:
+    def would_suffice(self, tier_no: int) -> bool | None:
         """Whether it would have gone no higher, had it started there; None where nobody knows."""
-        if tier_fit <= self.failed_at:
+        if tier_no <= self.failed_at:
             return False
-        return True if self.accepted_at is not None and tier_fit >= self.accepted_at else None
+        return True if self.accepted_at is not None and tier_no >= self.accepted_at else None
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """Where a row starts, and why."""
 
-    tier_fit: int
+    tier_no: int
     chances: dict[str, float]
     why: list[str]
 
@@ -155,23 +155,23 @@ def estimate(router: Router, values: Values) -> Estimate:
     """Where a row starts, and what of it spoke for and against the tier it would have started on otherwise."""
     found = features_of(values, router.vocabulary)
     chances = chances_of(router.tier_fits, found)
-    tier_fit = first_tier(chances, router.thresholds)
+    tier_no = first_tier(chances, router.thresholds)
     named = {tier: round(chance, 4) for tier, chance in zip(router.tiers, chances, strict=True)}
-    return Estimate(tier_fit, named, why(router.tier_fits[max(0, tier_fit - 1)], found))
+    return Estimate(tier_no, named, why(router.tier_fits[max(0, tier_no - 1)], found))
 
 
 def chances_of(tier_fits: Sequence[TierFit], found: Features) -> list[float]:
     """For each tier, the chance that a row which starts there goes no higher."""
     chances: list[float] = []
-    for tier_fit in tier_fits:
-        chances.append(max([chance(tier_fit, found), *chances[-1:]]))
+    for fit in tier_fits:
+        chances.append(max([chance(fit, found), *chances[-1:]]))
     return chances
 
 
-def chance(tier_fit: TierFit, found: Features) -> float:
+def chance(fit: TierFit, found: Features) -> float:
     """The chance that the tier, by itself, says."""
-    score = tier_fit.intercept + sum(_said(found, tier_fit.weights).values())
-    return 1 / (1 + math.exp(min(700.0, tier_fit.slope * score + tier_fit.offset)))
+    score = fit.intercept + sum(_said(found, fit.weights).values())
+    return 1 / (1 + math.exp(min(700.0, fit.slope * score + fit.offset)))
 
 
 def first_tier(chances: Sequence[float], thresholds: Sequence[float]) -> int:
@@ -182,21 +182,21 @@ def first_tier(chances: Sequence[float], thresholds: Sequence[float]) -> int:
 def expected_micro(tier_fits: Sequence[TierFit], chances: Sequence[float], start: int) -> float:
     """What a row is expected to cost that starts on tier `start`, and escalations as far as it must."""
     cost, reached = 0.0, 1.0
-    for tier_fit, ends_here in list(zip(tier_fits, chances, strict=True))[start:]:
+    for fit, ends_here in list(zip(tier_fits, chances, strict=True))[start:]:
         fails = 1 - ends_here
         # Given that the row came so far: those that the tiers below would have ended are no longer among them.
-        cost += (reached - min(reached, fails)) * tier_fit.accepted_micro + min(reached, fails) * tier_fit.failed_micro
+        cost += (reached - min(reached, fails)) * fit.accepted_micro + min(reached, fails) * fit.failed_micro
         reached = min(reached, fails)
     return cost
 
 
-def why(tier_fit: TierFit, found: Features) -> list[str]:
+def why(fit: TierFit, found: Features) -> list[str]:
     """The features that spoke most for and against the tier, strongest first, in words."""
-    said = sorted(_said(found, tier_fit.weights).items(), key=lambda each: -abs(each[1] * tier_fit.slope))
+    said = sorted(_said(found, fit.weights).items(), key=lambda each: -abs(each[1] * fit.slope))
     return [
-        f"{'for' if weight * -tier_fit.slope > 0 else 'against'} {tier_fit.tier}: {_in_words(name, found, tier_fit.weights[name])}"
+        f"{'for' if weight * -fit.slope > 0 else 'against'} {fit.tier}: {_in_words(name, found, fit.weights[name])}"
         for name, weight in said[:SPOKE]
-        if abs(weight * tier_fit.slope) >= LEAST_SAID
+        if abs(weight * fit.slope) >= LEAST_SAID
     ]
 
 

@@ -123,7 +123,7 @@ def send_again(
     every: bool,
 ) -> tuple[int, int]:
     """Send the rows that are meant again. Returns how many; and how many cannot be sent before they are mended."""
-    tier, told, sent, visit = _tier(job, tier), f"at {tier}" if tier else "", 0, 0
+    tier_no, told, sent, kept = _tier_no(job, tier), f"at {tier}" if tier else "", 0, 0
     with ledger.page() as tx:
         for page in ledger_chosen.chosen(tx, run, keys, reason, every=every):
             refused = [each for each in page if each.is_refused]
@@ -132,9 +132,9 @@ def send_again(
             move_reasons = [
                 MoveReason(each.row_no, each.turn, each.reason, told) for each in page if not each.is_refused
             ]
-            ledger_quarantine.retry(tx, run, job, move_reasons, tier, hand)
-            sent, visit = sent + len(move_reasons), visit + len(refused)
-    return sent, visit
+            ledger_quarantine.retry(tx, run, job, move_reasons, tier_no, hand)
+            sent, kept = sent + len(move_reasons), kept + len(refused)
+    return sent, kept
 
 
 def _shape(ledger: Ledger, run: Run, job: Job) -> Shape:
@@ -157,7 +157,7 @@ def _again(edit: SheetEdit, name: str) -> MoveReason:
     return MoveReason(edit.row_no, edit.turn, EDITED if edit.content else edit.reason, f"in {Path(name).name}")
 
 
-def _tier(job: Job, tier: str | None) -> int | None:
+def _tier_no(job: Job, tier: str | None) -> int | None:
     if tier is None:
         return None
     if tier not in job.spec.tiers:

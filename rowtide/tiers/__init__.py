@@ -1,0 +1,1 @@
+"""The models, what they cost, and escalation from one to the next."""

@@ -231,7 +231,7 @@ def _raw() -> dict[str, Any]:
 
 
 def _text() -> str:
-    return (files("rowtide.ladder") / PACKAGED).read_text(encoding="utf-8")
+    return (files("rowtide.tiers") / PACKAGED).read_text(encoding="utf-8")
 
 
 def _line_of(words: str) -> int:

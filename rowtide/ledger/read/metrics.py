@@ -45,7 +45,8 @@ class Health:
 def health(tx: Connection, *, now: datetime) -> Health:
     """All of it, as of now."""
     stood = (
-        "SELECT r.job, CASE WHEN b.state = 'open' THEN 'open' WHEN b.state = 'lost' THEN 'lost' ELSE 'unconfirmed' END s, "
+        "SELECT r.job, "
+        "CASE WHEN b.state = 'open' THEN 'open' WHEN b.state = 'lost' THEN 'lost' ELSE 'unconfirmed' END s, "
         "count(*), min(b.posted_at) FROM batch b JOIN run r USING (run_no) WHERE b.lane = 'batch' AND "
         "(b.state IN ('open', 'lost') OR (b.state = 'posting' AND b.doubtful_at IS NOT NULL)) GROUP BY 1, 2"
     )

@@ -13,7 +13,7 @@ from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.quarantine import Signed
 from rowtide.ledger.versions import Effects
-from rowtide.stages.run_context import Plan
+from rowtide.stages.preflight import Plan
 
 
 @dataclass(frozen=True, slots=True)

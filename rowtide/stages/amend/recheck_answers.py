@@ -83,7 +83,8 @@ def recheck(
 def take_over(ledger: Ledger, run: Run, job: Job, hand: Signed) -> None:
     """Judge what earlier runs were answered to what this one would ask, where only what judges it has changed.
 
-    What passes and stands in the sink is left unchanged; what passes and was quarantined is accepted; the rest is asked.
+    What passes and stands in the sink is left unchanged; what passes and was quarantined is accepted; the rest
+    is asked.
     """
     gate = _gate(job)
     for table in ("loaded", "set_aside"):

@@ -17,7 +17,7 @@ from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.observing.event_log import logger
-from rowtide.stages.run_context import Plan
+from rowtide.stages.preflight import Plan
 from rowtide.text_format import usd
 from rowtide.tiers.pricing import MICRO
 

@@ -1,0 +1,1 @@
+"""What a run would cost and take, before it is paid for."""

@@ -16,8 +16,8 @@ from rowtide.lanes.lanes import Choice, Pasts, choose
 from rowtide.ledger import lanes as ledger_lanes
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read import past_runs as ledger_past_runs
-from rowtide.stages.forecast.scan_source import SourceScan, first_tokens, found_in_source
-from rowtide.stages.run_context import Plan
+from rowtide.stages.forecast.scan_source import SourceScan, first_tokens, scan_source
+from rowtide.stages.preflight import Plan
 
 SEED = 1  # the same plan twice says the same
 
@@ -60,14 +60,14 @@ async def build_forecast(
     """Read the source and the ledger, have the API count some rows' tokens, and forecast. Writes nothing."""
     spec = found.job.spec
     history, pasts = _past(found, ledger, claude.api)
-    rows = found_in_source(found, environment, ledger, limit=limit, size=sample)
+    rows = scan_source(found, environment, ledger, limit=limit, size=sample)
     choice = choose(_ahead(found, rows, now), pasts, now)
     tokens = await first_tokens(claude, found, rows.sample) if rows.sample else []
     if not tokens:
         return Seen(found, rows, tokens, counted_by, history, choice, None)
     prospect = Prospect(
         models=found.models,
-        tiers=len(spec.tiers),
+        tier_count=len(spec.tiers),
         starts=rows.starts,
         sample_tokens=tokens,
         prefix_tokens=_prefix_tokens(found),

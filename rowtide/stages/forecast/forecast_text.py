@@ -38,7 +38,7 @@ def in_a_sentence(seen: Seen) -> list[str]:
 
 def _basis(seen: Seen) -> str:
     counted = (
-        f"{len(seen.tokens):,} rows' tokens were counted by {seen.counted_by}; turns, escalates and cache hits are"
+        f"{len(seen.tokens):,} rows' tokens were counted by {seen.counted_by}; turns, escalations and cache hits are"
     )
     if seen.history is None or seen.forecast is None:
         return f"{counted} guesses, because no run of this job was seen."
@@ -52,7 +52,7 @@ def tables(seen: Seen) -> list[Grid]:
     if seen.forecast is None:
         return []
     heads = ["tier", "rows", "turns a row", "escalate", "input tokens", "output tokens", "cost", "seen before"]
-    tiers = [
+    lines = [
         [
             each.tier,
             f"{each.rows:,.0f}",
@@ -69,7 +69,7 @@ def tables(seen: Seen) -> list[Grid]:
         [f"{way.name} (this run)" if way.is_this else way.name, usd(way.usd), usd(way.uncached_usd), took(way.seconds)]
         for way in seen.forecast.ways
     ]
-    return [Grid(heads, tiers), Grid(["the same work", "cost", "with nothing cached", "time"], ways)]
+    return [Grid(heads, lines), Grid(["the same work", "cost", "with nothing cached", "time"], ways)]
 
 
 def as_markdown(seen: Seen) -> Markdown:

@@ -20,8 +20,9 @@ from rowtide.intake.sources import read_pages
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read import past_runs as ledger_past_runs
 from rowtide.routing.features import Values
+from rowtide.stages.preflight import Plan
 from rowtide.stages.route.start_rows import starting
-from rowtide.stages.run_context import SPOOL_PAGE, Plan
+from rowtide.stages.run_context import SPOOL_PAGE
 
 CALLS_AT_ONCE = 8
 

@@ -1,0 +1,1 @@
+"""Accepted rows into the sink, exactly once."""

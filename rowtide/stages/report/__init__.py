@@ -1,0 +1,1 @@
+"""A run's page and its results, from the ledger."""

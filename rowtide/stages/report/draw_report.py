@@ -1,8 +1,8 @@
 """Drawing the page of a run, from the ledger to a file.
 
-As a program (`python -m rowtide.stages.report.draw_report`, its orders on stdin) it draws apart from whoever asks: charts take a
-second of somebody's time and a JavaScript engine in somebody's memory, and whatever becomes of that, the run is not
-touched.
+Run as a program (`python -m rowtide.stages.report.draw_report`, its arguments as JSON on stdin), it draws in a
+process of its own: charts take a second of CPU and a JavaScript engine's memory, and a crash there does not touch the
+run.
 """
 
 import sys

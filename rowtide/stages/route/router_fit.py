@@ -1,9 +1,9 @@
 """Learning where rows should start, from how those of earlier runs fared: the only module that imports `sklearn`.
 
 A tier only ever saw rows that those below had failed, or that were started on it, so its own share of accepted answers
-says nothing of a row that would start there. What is learnt instead is how far each row had to escalate: a row accepted on
-a tier is taken to be one that every higher tier would answer, a row that failed on one is taken to fail on all below,
-and what is known of neither is left out.
+says nothing of a row that would start there. What is learnt instead is how far each row had to escalate: a row
+accepted on a tier is taken to be one that every higher tier would answer, a row that failed on one is taken to fail on
+all below, and what is known of neither is left out.
 """
 
 from collections import defaultdict
@@ -111,8 +111,9 @@ def _check_enough(history: History, job: Job) -> None:
     if rows < NEEDED_ROWS or escalated < NEEDED_OF_EACH or rows - escalated < NEEDED_OF_EACH:
         ladder = ", ".join(job.spec.tiers)
         raise UserMistake(
-            f"too little to learn from: {rows:,} settled rows on the ladder {ladder}, of which {escalated:,} escalated or "
-            f"were quarantined; it takes {NEEDED_ROWS} rows, {NEEDED_OF_EACH} that did and {NEEDED_OF_EACH} that did not",
+            f"too little to learn from: {rows:,} settled rows on the ladder {ladder}, of which {escalated:,} were "
+            f"escalated or quarantined; it takes {NEEDED_ROWS} rows, {NEEDED_OF_EACH} that were and "
+            f"{NEEDED_OF_EACH} that were not",
             file=job.folder,
         )
 
@@ -122,15 +123,15 @@ def _escalated(past: Sequence[Outcome]) -> int:
 
 
 def _fit_tiers(tiers: Sequence[str], history: History, output_prices: Sequence[float]) -> tuple[list[TierFit], Floats]:
-    fitted = [_fit_tier(tier, tier_fit, history) for tier_fit, tier in enumerate(tiers)]
-    tier_fits = [tier_fit for tier_fit, _ in fitted]
-    known = [n for n, tier_fit in enumerate(tier_fits) if tier_fit.accepted_micro]
-    for n, tier_fit in enumerate(tier_fits):
-        if not tier_fit.accepted_micro:
+    fitted = [_fit_tier(tier, number, history) for number, tier in enumerate(tiers)]
+    tier_fits = [fit for fit, _ in fitted]
+    known = [n for n, fit in enumerate(tier_fits) if fit.accepted_micro]
+    for n, fit in enumerate(tier_fits):
+        if not fit.accepted_micro:
             like = min(known, key=lambda other: abs(other - n))
             times = output_prices[n] / output_prices[like]
             costs = {name: getattr(tier_fits[like], name) * times for name in ("accepted_micro", "failed_micro")}
-            tier_fits[n] = tier_fit.model_copy(update=costs)
+            tier_fits[n] = fit.model_copy(update=costs)
     return tier_fits, np.column_stack([unseen for _, unseen in fitted])
 
 
@@ -141,22 +142,22 @@ def _fit_tier(tier: str, number: int, history: History) -> tuple[TierFit, Floats
     known = [n for n, stayed in enumerate(visits) if stayed is not None]
     labels = np.array([bool(visits[n]) for n in known], bool)
     accepted_micro, failed_micro = _costs(past, number)
-    tier_fit = TierFit(
+    fit = TierFit(
         tier=tier, rows=len(known), accepted=int(labels.sum()), weights={}, intercept=0,
         accepted_micro=accepted_micro, failed_micro=failed_micro,
     )  # fmt: skip
     if min(int(labels.sum()), int((~labels).sum())) < NEEDED_OF_EACH:
-        usual = (tier_fit.accepted + 1) / (tier_fit.rows + 2)
-        return tier_fit.model_copy(update={"intercept": float(np.log(usual / (1 - usual)))}), np.full(len(past), usual)
+        usual = (fit.accepted + 1) / (fit.rows + 2)
+        return fit.model_copy(update={"intercept": float(np.log(usual / (1 - usual)))}), np.full(len(past), usual)
     names = sorted(name for name in found[0] if len({found[n][name] for n in known}) > 1)
     matrix = np.array([[found[n][name] for name in names] for n in known])
     unseen: Floats = np.asarray(cross_val_predict(new_model(), matrix, labels, cv=_folds(), method="predict_proba"))[
         :, 1
     ]
-    tier_fit = tier_fit.model_copy(update=as_data(new_model().fit(matrix, labels), names) | _quality(unseen, labels))
-    chances = np.array([chance(tier_fit, each) for each in found])
+    fit = fit.model_copy(update=as_data(new_model().fit(matrix, labels), names) | _quality(unseen, labels))
+    chances = np.array([chance(fit, each) for each in found])
     chances[known] = unseen
-    return tier_fit, chances
+    return fit, chances
 
 
 def new_model() -> CalibratedClassifierCV:
@@ -201,11 +202,11 @@ def _quality(unseen: Floats, labels: Any) -> dict[str, Any]:
     }
 
 
-def _costs(past: Sequence[Outcome], tier_fit: int) -> tuple[float, float]:
+def _costs(past: Sequence[Outcome], tier_no: int) -> tuple[float, float]:
     """What a row costs on a tier on average, in micro-dollars: when it ends there, and when it goes on."""
-    here = [each for each in past if tier_fit in each.cost_micro]
-    ended = [each.cost_micro[tier_fit] for each in here if each.accepted_at == tier_fit]
-    went_on = [each.cost_micro[tier_fit] for each in here if each.failed_at >= tier_fit]
+    here = [each for each in past if tier_no in each.cost_micro]
+    ended = [each.cost_micro[tier_no] for each in here if each.accepted_at == tier_no]
+    went_on = [each.cost_micro[tier_no] for each in here if each.failed_at >= tier_no]
     either = ended + went_on or [0]
     return float(np.mean(ended or either)), float(np.mean(went_on or either))
 

@@ -52,4 +52,4 @@ class Starter:
             return Start(row_no, 0)
         found = estimate(self.router, row)
         chances, why = orjson.dumps(found.chances).decode(), orjson.dumps(found.why).decode()
-        return Start(row_no, found.tier, rule=0, chances=chances, why=why)
+        return Start(row_no, found.tier_no, rule=0, chances=chances, why=why)

@@ -1,0 +1,1 @@
+"""Ready rows into batches, within the budget, never paid for twice."""

@@ -1,0 +1,1 @@
+"""The gates, and what they hold for a person."""

@@ -11,13 +11,13 @@ from rowtide.agent.states import RowState
 from rowtide.gates.counts import ExpectationCounts, as_verdicts, failing_rows
 from rowtide.gates.gates import Suite
 from rowtide.gates.pages import Found, Pages
+from rowtide.gates.verdict import Verdict
 from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import quarantine as ledger_quarantine
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import tiers as ledger_tiers
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.claims import SHARE_ROWS, Share
-from rowtide.ledger.gate_results import Verdict
 from rowtide.ledger.rows import MoveReason
 from rowtide.stages.run_context import Clock, RunContext
 from rowtide.stages.work_shares import shares
@@ -47,7 +47,7 @@ def _apply(
     *,
     now: datetime,
 ) -> Counter[str]:
-    """Commit a page's moves, and what was said of it. Returns how many were accepted, escalated and were quarantined."""
+    """Commit a page's moves, and what was said of it. Returns how many were accepted, escalated, quarantined."""
     accepted = [row for row in page if row.row_no not in failures]
     with context.ledger.view() as tx:
         overridden = ledger_quarantine.overridden(tx, list(failures))

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from rowtide.gates.gates import PARAMETER, great_expectations
-from rowtide.ledger.gate_results import Verdict
+from rowtide.gates.verdict import Verdict
 from rowtide.ledger.ledger import moment
 from rowtide.observing.event_log import logger
 from rowtide.stages.run_context import RunContext

@@ -16,11 +16,12 @@ from rowtide.gates.distributions import Distribution, distributions_of
 from rowtide.gates.gates import Suite
 from rowtide.gates.pages import Found, Pages
 from rowtide.gates.run_metrics import values_of
+from rowtide.gates.verdict import Verdict
 from rowtide.gates.whole_run import Scratch, judge_whole, scratch
 from rowtide.job.answer_fields import names_of
 from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import rows as ledger_rows
-from rowtide.ledger.gate_results import Judged, Verdict
+from rowtide.ledger.gate_results import Judged
 from rowtide.ledger.rows import MoveReason
 from rowtide.sinks.sinks import open_sink
 from rowtide.stages.run_context import Clock, RunContext, load_gate
@@ -153,7 +154,7 @@ def _parameters(context: RunContext, facts: Mapping[str, float]) -> Parameters:
     with context.ledger.view() as tx:
         last = ledger_gate_results.last_good(tx, context.run)
         before = None if last is None else ledger_gate_results.facts(tx, last)
-        return values_of(facts, before, {} if last is None else ledger_gate_results.partitions(tx, last))
+        return values_of(facts, before, {} if last is None else ledger_gate_results.distributions(tx, last))
 
 
 def _rows_of(context: RunContext) -> Turner:

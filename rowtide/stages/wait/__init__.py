@@ -1,0 +1,1 @@
+"""Batches looked after until they have ended, and their results filed."""

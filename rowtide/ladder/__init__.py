@@ -1,1 +1,0 @@
-"""The models, what they cost, and escalating from one to the next."""

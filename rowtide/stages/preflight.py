@@ -1,0 +1,138 @@
+"""All that can be checked of a job before a cent is spent: what `rowtide plan` says and every run begins with."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from rowtide.agent.requests import cache_warnings, cacheable_tokens, check_size, shared_part, with_skills
+from rowtide.api.sent_schema import api_schema
+from rowtide.api.which_api import UNKNOWN, Api
+from rowtide.gates.gates import Gate, load_suite
+from rowtide.intake.sources import Shape, describe, shape_of, source_of
+from rowtide.job.answer_fields import names_of
+from rowtide.job.job import SkillsSpec, SourceSpec
+from rowtide.job.job_folder import Job, check_columns, check_runbook, load_job
+from rowtide.job.on_call import place_of
+from rowtide.job.prompt import check_holes
+from rowtide.routing.difficulty import ROUTER_FILE, fits, read_router
+from rowtide.routing.routing import check_start
+from rowtide.stages.run_context import models_of, rubric_of, tool_pool
+from rowtide.tiers.catalogue import NOTHING, Model, Overrides, load_catalogue
+from rowtide.tools import connector
+from rowtide.tools.provided import NOTHING_PROVIDED, Provided, provide
+from rowtide.tools.registry import Pinned, concrete
+from rowtide.tools.tool_schemas import check_tools
+from rowtide.tools.trust import check_trusted
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job found fit to run: nothing has been sent, and nothing more can be known to be wrong."""
+
+    job: Job
+    source: SourceSpec
+    shape: Shape
+    """The source's columns, and what is to be said of how it is read."""
+    models: list[Model]
+    servers: dict[str, Pinned]
+    request: bytes
+    """What every row's requests share, whatever its group."""
+    warnings: list[str]
+    """What is legal, and still likely not meant."""
+    api: Api = UNKNOWN
+
+    @property
+    def skills(self) -> list[str]:
+        """The names of the skills in `request`."""
+        return [skill.name for skill in self.job.skills_for_all]
+
+    @property
+    def record(self) -> dict[str, object]:
+        """What a run remembers of its job, to know it again."""
+        return {
+            "job": self.job.name,
+            "job_folder": str(self.job.folder),
+            "owner": self.job.spec.owner,
+            "runbook": place_of(self.job.spec.runbook, self.job.folder),
+            "asking": self.job.version.asking,
+            "judging": self.job.version.judging,
+            "parts": self.job.version.record(),
+            "tiers": orjson.dumps(self.job.tiers).decode(),
+            "request": self.request,
+            "servers": orjson.dumps(
+                {name: _as_kept(each) for name, each in self.servers.items() if self.job.spec.tools[name].capability}
+            ).decode(),
+            "source": describe(self.source, self.job.folder),
+        }
+
+
+async def plan(
+    folder: Path,
+    source_path: str | None,
+    environment: Mapping[str, str],
+    overrides: Overrides = NOTHING,
+    tiers: list[str] | None = None,
+    provided: Provided = NOTHING_PROVIDED,
+) -> Plan:
+    """Check all that can be checked before a cent is spent; `tiers` is a ladder over all others. Raises UserMistake."""
+    catalogue = load_catalogue(overrides)
+    job = load_job(folder)
+    job = job.on_ladder(tiers or catalogue.ladder(job.name, job.spec.tiers))
+    check_runbook(job)
+    source = source_of(job.spec.source, source_path, folder, environment)
+    shape = shape_of(source, folder, environment)
+    known = shape.columns
+    check_columns(job, known)
+    check_holes(folder / job.spec.prompt, known)
+    if look := job.spec.checks.self_check:
+        check_holes(folder / look.rubric, [*known, "answer", "claimed"])
+        rubric_of(job)
+    check_gates(job, known)
+    models = models_of(job, catalogue)
+    check_start(job.spec.start, models[: len(job.spec.tiers)], known, folder)
+    asked = provide(job.name, job.spec.tools, provided)
+    pinned = await concrete(asked, registry=job.spec.registry, folder=folder, environment=environment)
+    check_trusted(folder, {name: each.found for name, each in pinned.items() if each.found})
+    servers = {name: each.spec for name, each in pinned.items()}
+    async with tool_pool(job, environment, servers) as pool:
+        offered = await pool.catalogue()
+    check_tools(offered)
+    tools: list[dict[str, object]] = [
+        {"name": tool.wire_name, "description": tool.description, "input_schema": tool.input_schema} for tool in offered
+    ]
+    tools += connector.toolsets(servers)
+    request = shared_part(job.instructions, tools, api_schema(job.answer), job.skills_for_all)
+    if called_by_the_api := connector.servers(servers):
+        request += b',"mcp_servers":' + orjson.dumps(called_by_the_api)
+    check_size(request, models, job.spec.limits)
+    return Plan(job, source, shape, models, pinned, request, _warnings(job, models, request))
+
+
+def check_gates(job: Job, known: Collection[str]) -> None:
+    """Every gate must be one, over columns that there are; `known` are the source's. Raises UserMistake."""
+    columns_of: dict[Gate, Collection[str]] = {
+        "rows": known,
+        **dict.fromkeys(("answers", "load"), names_of(job.answer)),
+    }
+    for gate, named in columns_of.items():
+        if (file := getattr(job.spec.gates, gate)) is not None:
+            load_suite(job.folder / file, gate, named)
+
+
+def _as_kept(pinned: Pinned) -> dict[str, object]:
+    return {"server": pinned.name, "version": pinned.version, "spec": pinned.spec.model_dump(mode="json")}
+
+
+def _warnings(job: Job, models: list[Model], request: bytes) -> list[str]:
+    """What can be said before the rows are read: even a group that is taught everything may share too little."""
+    longest = cacheable_tokens(with_skills(request, job.instructions, job.skills))
+    absent = [
+        f"skills.folders: {folder} does not exist, so it holds no skills"
+        for folder in job.spec.skills.folders
+        if folder not in SkillsSpec().folders and not (job.folder / folder).exists()
+    ]
+    if (router := read_router(job.folder)) and not fits(router, job.spec.tiers):
+        absent.append(f"{ROUTER_FILE} was fitted for the ladder {', '.join(router.tiers)}: `rowtide fit-router` again")
+    return absent + cache_warnings([longest], {model.alias: model.cache_minimum_tokens for model in models})
