@@ -151,8 +151,8 @@ def retry(run: str, *keys: str, reason: str | None = None, tier: str | None = No
     """
     with existing_ledger(run) as ledger:
         found, job = quarantine_actions.open_run(ledger, run)
-        sent, visit = quarantine_actions.send_again(ledger, found, job, keys, reason, tier, _hand(), every=every)
-        words = f"; {visit:,} were refused at the door and must be mended first" if visit else ""
+        sent, kept = quarantine_actions.send_again(ledger, found, job, keys, reason, tier, _hand(), every=every)
+        words = f"; {kept:,} were refused at the door and must be mended first" if kept else ""
         out.print(f"{sent:,} rows are sent again{words}", markup=False)
         _tell(ledger, found, goes_on=bool(sent))
     return 0

@@ -89,11 +89,11 @@ def test_longer_rows_than_before_cost_more_by_their_own_tokens_on_every_turn() -
 
 def test_the_ways_are_compared_at_the_same_tokens() -> None:
     ways = {way.name: way for way in build_forecast(seen(200, 20)).ways}
-    pool, batch = ways["live live call pool, top tier"], ways["batch, top tier"]
+    pool, batch = ways["live call pool, top tier"], ways["batch, top tier"]
     assert batch.usd == pytest.approx(pool.usd / 2)
     assert ways["one by one, top tier"].seconds == pytest.approx(16 * pool.seconds)
     assert [way.name for way in ways.values() if way.is_this] == ["batch, ladder"]
-    assert ways["batch, ladder"].usd < ways["live live call pool, ladder"].usd < batch.usd < batch.uncached_usd
+    assert ways["batch, ladder"].usd < ways["live call pool, ladder"].usd < batch.usd < batch.uncached_usd
 
 
 def test_a_plan_reads_the_whole_source_as_a_run_would_and_leaves_no_ledger(
@@ -119,7 +119,7 @@ def test_a_plan_reads_the_whole_source_as_a_run_would_and_leaves_no_ledger(
     assert "batch, ladder (this run)" in text
     app(["plan", str(job), "--limit", "10", "--lane", "live", "--budget", "9"], result_action="return_value")
     text = capsys.readouterr().out
-    assert "by lane live (as asked)" in text and "live live call pool, ladder (this run)" in text
+    assert "by lane live (as asked)" in text and "live call pool, ladder (this run)" in text
     assert "budget_usd" not in text, "nine dollars would do"
     with pytest.raises(UserMistake, match="no job"):
         app(["plan", "no-such-job"], result_action="return_value")

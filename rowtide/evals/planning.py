@@ -71,8 +71,8 @@ def rows_needed(
     """
     if margin + difference <= 0:
         return None
-    distribution = max(share_that_differ - difference**2, 0.0)
-    asked = (critical(alpha) + critical(1 - power)) ** 2 * distribution / (margin + difference) ** 2
+    variance = max(share_that_differ - difference**2, 0.0)
+    asked = (critical(alpha) + critical(1 - power)) ** 2 * variance / (margin + difference) ** 2
     return max(math.ceil(asked - 1e-9), least_rows(margin, alpha))
 
 

@@ -35,9 +35,9 @@ RUNS_DRAWN = 1000
 TAIL = 0.05  # of the drawn runs, left out at either end
 WAYS: Sequence[tuple[str, bool, Lane]] = (
     ("one by one, top tier", True, "sequential"),
-    ("live live call pool, top tier", True, "live"),
+    ("live call pool, top tier", True, "live"),
     ("batch, top tier", True, "batch"),
-    ("live live call pool, ladder", False, "live"),
+    ("live call pool, ladder", False, "live"),
     ("batch, ladder", False, "batch"),
 )
 
@@ -91,7 +91,7 @@ class Cost:
     deviation: float
     a_token: float
     """What a token more in each of its prompts would cost."""
-    distribution: float
+    log_error: float
     """How far the belief itself may be out: the deviation of its logarithm."""
 
 
@@ -177,7 +177,7 @@ def _drawn(
     for tier, (profile, cost) in enumerate(zip(profiles, costs, strict=True)):
         rows = prospect.rows * looks if tier == prospect.tier_count else prospect.starts[tier] + escalating
         escalating = _drawn_escalations(rows, profile, draw) if tier < prospect.tier_count - 1 else 0.0
-        mean = (cost.low + hits * (cost.high - cost.low)) * math.exp(misjudged * cost.distribution)
+        mean = (cost.low + hits * (cost.high - cost.low)) * math.exp(misjudged * cost.log_error)
         mean += longer * cost.a_token + draw.gauss(0, cost.deviation / math.sqrt(max(1, profile.seen)))
         total += max(0.0, rows * mean + draw.gauss(0, cost.deviation * math.sqrt(rows)))
     return total

@@ -185,8 +185,8 @@ def stop_words(found: Mapping[str, Any]) -> str:
             f"never sent; {rest}; {resume} asks them again (limits.same_errors: 0 sets each aside instead)"
         )
     if why == RunStop.JOB_CODE:
-        edited = f"mend the job, then `rowtide amend {found['run_id']}` and {resume}"
-        return f"stopped: {found['stop_detail']}; {rest}; {edited}"
+        first = f"mend the job, then `rowtide amend {found['run_id']}` and {resume}"
+        return f"stopped: {found['stop_detail']}; {rest}; {first}"
     return f"stopped: {found['stop_detail'] or why}; {rest}; {resume} goes on"
 
 

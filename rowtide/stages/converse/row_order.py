@@ -61,9 +61,9 @@ def _link(context: RunContext, page: list[int], column: str, now: datetime) -> N
         contents = ledger_turns.contents(tx, page)
         named = {row_no: _name(orjson.loads(content).get(column)) for row_no, content in contents.items()}
         keys = {row_no: key for row_no, key in named.items() if key}
-        orphans = ledger_lanes.link(tx, context.run, keys)
+        unknown = ledger_lanes.link(tx, context.run, keys)
         move_reasons = [
-            MoveReason(row_no, 0, "after_unknown", f"no row is called {keys[row_no]!r}") for row_no in orphans
+            MoveReason(row_no, 0, "after_unknown", f"no row is called {keys[row_no]!r}") for row_no in unknown
         ]
         ledger_rows.quarantine(tx, move_reasons, now=now)
 

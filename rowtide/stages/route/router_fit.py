@@ -138,9 +138,9 @@ def _fit_tiers(tiers: Sequence[str], history: History, output_prices: Sequence[f
 def _fit_tier(tier: str, number: int, history: History) -> tuple[TierFit, Floats]:
     """What is learnt of one tier; and for each row, the chance that a model gives it which has not seen it."""
     past, found = history.past, history.found
-    visits = [each.would_suffice(number) for each in past]
-    known = [n for n, stayed in enumerate(visits) if stayed is not None]
-    labels = np.array([bool(visits[n]) for n in known], bool)
+    suffices = [each.would_suffice(number) for each in past]
+    known = [n for n, does in enumerate(suffices) if does is not None]
+    labels = np.array([bool(suffices[n]) for n in known], bool)
     accepted_micro, failed_micro = _costs(past, number)
     fit = TierFit(
         tier=tier, rows=len(known), accepted=int(labels.sum()), weights={}, intercept=0,
