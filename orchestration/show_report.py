@@ -33,7 +33,7 @@ async def show_report(found: dict[str, Any], examples: Mapping[str, str], home: 
     await orchestrator().show_text(text, key="run-report", about=about)
     tables: dict[str, list[dict[str, Any]]] = {
         "run-tiers": [{"tier": name, **each} for name, each in found["tiers"].items()],
-        "run-set-aside": [_set_aside(run_id, reason, rows, examples) for reason, rows in found["reasons"].items()],
+        "run-quarantined": [_set_aside(run_id, reason, rows, examples) for reason, rows in found["reasons"].items()],
         "run-tools": [{"tool": name, **each} for name, each in found["tools"].items()],
     }
     for key, table in tables.items():

@@ -183,7 +183,7 @@ def test_each_command_of_an_artifact_works_as_it_is_printed(api: Any, tmp_path: 
     assert shown.labels == {"job": "job", "run": "r1", **CONTACT}
     commands = text.partition("```sh\n")[2].partition("\n```")[0]
     assert f"` {CONTACT['owner']} `" in text and f"<{CONTACT['runbook']}>" in text
-    tabled = [each[name] for each in shown.tables["run-set-aside"] for name in ("all of them", "one of them")]
+    tabled = [each[name] for each in shown.tables["run-quarantined"] for name in ("all of them", "one of them")]
     assert "rowtide report r1" in commands and "rowtide quarantine list r1" in commands
     assert all(each in commands for each in tabled)
     every = "\n".join([commands, *(show_command("r1", key) for key in HARD_KEYS)])
