@@ -78,7 +78,7 @@ def kill_service(
 
 def _kill(service: Service, kills: int, chance: random.Random, between: tuple[float, float]) -> Came:
     traffic = Traffic(service)
-    sender = threading.Thread(target=traffic.context, daemon=True)
+    sender = threading.Thread(target=traffic.work, daemon=True)
     sender.start()
     for number in range(1, kills + 1):
         time.sleep(chance.uniform(*between))

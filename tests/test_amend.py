@@ -348,7 +348,7 @@ BROKEN = {  # what of the job is wrong when it stops, and what is mended
 }
 
 
-@pytest.mark.parametrize(("wrong", "mended"), BROKEN.values(), ids=BROKEN.keys())
+@pytest.mark.parametrize(("wrong", "edited"), BROKEN.values(), ids=BROKEN.keys())
 def test_a_run_that_its_jobs_own_code_stopped_goes_on_when_that_is_mended(
     home: Path, wrong: dict[str, str], edited: tuple[str, ...]
 ) -> None:

@@ -64,7 +64,7 @@ class Forms(Orchestrator):
     def answer(self, **decision: str) -> None:
         """What a person says in the form that was shown last."""
         key, _ = self.shown[-1]
-        self.given[key] = (CallApproval if key.startswith("leave") else Verdict).model_validate(decision)
+        self.given[key] = (CallApproval if key.startswith("callapproval") else Verdict).model_validate(decision)
 
     def go_on(self, job: Path, run_id: str) -> dict[str, Any] | None:
         """A process that runs the flow until a form is shown. Returns the summary of a run that is over."""

@@ -28,6 +28,7 @@ STOPS = {
     "same_error": "all rows meet the same error",
     "job_code": "the job's own code fails",
     "stuck": "stopped, since nothing moves",
+    "canceled": "canceled",
 }
 
 
