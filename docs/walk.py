@@ -1,4 +1,4 @@
-"""`python docs/walk.py [PICTURES [SYMPTOM…]]`: cause what docs/symptoms.md tells of, and walk it as who is on call does.
+"""`python docs/walk.py [PICTURES [SYMPTOM…]]`: cause what docs/symptoms.md tells of, and walk it as one on call does.
 
 `make serve` in a folder of its own, on the emulator; whoever is on call has a browser and one page of documents. Each
 symptom is looked at where it is seen first, mended by what the page and the UI say, and seen to be well. Photographs go
