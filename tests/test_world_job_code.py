@@ -55,7 +55,7 @@ HOSTILE_CHECKS = {  # what a check does → what its row's reason tells of it
     "return open('/nowhere').read()": "raised FileNotFoundError",
     "raise ValueError('x' * 10**6)": "raised ValueError: xxx",
     "raise ValueError('\\udc80 \\x00 \\x1b[31m')": "raised ValueError: ? \\u0000 \\u001b[31m",
-    "raise ValueError('postgresql://me:hunter2@db/x')": "raised ValueError: postgresql://me:***@db/x",
+    "raise ValueError('postgresql://me:hunter2@db/x')": "raised ValueError: postgresql://***@db/x",
     "return True": "returned bool: True; a check returns None when the answer is right, else what is wrong, as a text",
     "return False": "returned bool: False",
     "return 0": "returned int: 0",

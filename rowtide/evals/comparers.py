@@ -4,7 +4,6 @@ Values are as JSON holds them. True is not 1. Null is only null. A field's kind 
 names a comparer, or brings its own: `compare_FIELD(known, answered)` in answer.py, which returns true or false.
 """
 
-import inspect
 import re
 import unicodedata
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -19,7 +18,7 @@ from pydantic import Field, field_validator
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.answer_fields import LIST_OF, AnswerField
 from rowtide.job.job import Real, Spec, Whole
-from rowtide.job.job_code import JobCodeFailure, run_job_code
+from rowtide.job.job_code import JobCodeFailure, own_functions, run_job_code
 
 OWN = "compare_"
 EXACT = Context(prec=120, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])  # more digits than any sink holds
@@ -163,21 +162,8 @@ def comparers_of(
 def own_comparers(module: Mapping[str, object], file: Path) -> dict[str, Own]:
     """The functions of answer.py whose name begins with `compare_`, by field. `module` is what it defines (`vars`).
     Raises UserMistake for one that cannot be called with two values."""
-    found: dict[str, Own] = {}
-    for name, value in module.items():
-        if not name.startswith(OWN):
-            continue
-        what = "a comparer is a function of the known value and the answered one"
-        if not callable(value) or inspect.iscoroutinefunction(value):
-            raise UserMistake(f"{name} is {'async' if callable(value) else 'no function'}; {what}", file=file)
-        try:
-            inspect.signature(value).bind(None, None)
-        except TypeError as error:
-            raise UserMistake(f"{name}: {error}; {what}", file=file) from None
-        except ValueError:
-            pass  # written in C, without a signature
-        found[name.removeprefix(OWN)] = Own(name, file, cast(Callable[[Any, Any], object], value))
-    return found
+    found = own_functions(module, OWN, "a comparer is a function of the known value and the answered one", file)
+    return {name.removeprefix(OWN): Own(name, file, code) for name, code in found.items()}
 
 
 def _own_agrees(comparer: Own, known: Any, answered: Any) -> bool | JobCodeFailure:

@@ -6,6 +6,8 @@ exception's type and its message. A failure costs its row; one that most of a ru
 
 import atexit
 import dis
+import inspect
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -13,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jinja2
 
+from rowtide.errors import UserMistake
 from rowtide.masking import masked
 from rowtide.text_format import shown
 
@@ -28,6 +31,7 @@ TEXT_CHARS = 32_000_000  # what one request may have
 FIRST_ROWS = 20  # so many rows must have been tried before their share is taken for everybody's
 MOST = 0.8  # of the rows that were tried, a larger share that fails alike is the job's fault
 FEWEST = 2  # one row alone says nothing about the others
+LOGIN = re.compile(r"(\w+://)[^/\s@]+@")  # user and password in a URL; or a token in the user's place
 TEMPLATE = "<template>"  # what Jinja2 calls the file of every template
 
 Check = Callable[[Any, dict[str, object]], object]  # None or a sentence, if it keeps to what is asked of it
@@ -140,6 +144,26 @@ def _outcome(reason: str, name: str, file: Path, code: Callable[[], T]) -> T | J
         return failure_of(reason, name, file, error)
 
 
+def own_functions(
+    module: Mapping[str, object], prefix: str, what: str, file: Path
+) -> dict[str, Callable[[Any, Any], object]]:
+    """The functions of answer.py whose name begins so, by name, in their order. `module` is what it defines (`vars`).
+
+    Raises UserMistake for one that cannot be called with two values; `what` says what such a function is of.
+    """
+    found = {name: value for name, value in module.items() if name.startswith(prefix)}
+    for name, value in found.items():
+        if not callable(value) or inspect.iscoroutinefunction(value):
+            raise UserMistake(f"{name} is {'async' if callable(value) else 'no function'}; {what}", file=file)
+        try:
+            inspect.signature(value).bind(None, None)
+        except TypeError as error:
+            raise UserMistake(f"{name}: {error}; {what}", file=file) from None
+        except ValueError:
+            continue  # written in C, without a signature
+    return cast(dict[str, Callable[[Any, Any], object]], found)
+
+
 def fill_template(
     template: jinja2.Template, file: Path, values: Mapping[str, object], row: Mapping[str, object]
 ) -> str | JobCodeFailure:
@@ -173,7 +197,7 @@ def failure_of(reason: str, name: str, file: Path, error: BaseException) -> JobC
 def plain(text: str, length: int = MESSAGE_CHARS) -> str:
     """Text out of a job's code as it may be stored, sent and shown: one line, cut, without logins or tokens."""
     whole = " ".join(text[: 10 * length].encode(errors="replace").decode().split())
-    return shown(masked(whole), length)
+    return shown(masked(LOGIN.sub(r"\1***@", whole)), length)
 
 
 def most_alike(failures: Iterable[JobCodeFailure]) -> tuple[JobCodeFailure, int] | None:

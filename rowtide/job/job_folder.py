@@ -5,7 +5,6 @@ Everything that can be known to be wrong before a cent is spent is found here, w
 
 import hashlib
 import importlib.util
-import inspect
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -13,14 +12,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import jinja2
 from pydantic import BaseModel, PydanticUserError
 
 from rowtide.errors import UserMistake, nearest
 from rowtide.job.job import JobSpec
-from rowtide.job.job_code import IMPORT_SECONDS, Check, JobCodeFailure, fill_template, run_job_code
+from rowtide.job.job_code import IMPORT_SECONDS, Check, JobCodeFailure, fill_template, own_functions, run_job_code
 from rowtide.job.job_file import JOB_FILE, read_spec
 from rowtide.job.on_call import is_web
 from rowtide.job.prompt import read_prompt
@@ -106,7 +105,8 @@ def load_job(folder: Path) -> Job:
     module = _module(folder / ANSWER_FILE)
     answer = _answer_model(module, spec.answer, folder / ANSWER_FILE)
     _check_grounding(spec, answer, folder)
-    checks = _checks(module, folder / ANSWER_FILE)
+    of = "a check is a function of the answer and the row"
+    checks = [*own_functions(vars(module), "check_", of, folder / ANSWER_FILE).values()]
     folders = [Path(os.path.normpath(folder / each)) for each in spec.skills.folders]
     skills = read_skills(folders, spec.skills.always, job_file=folder / JOB_FILE)
     return Job(folder, spec, instructions, message, answer, checks, skills, _version(folder, spec, answer, skills))
@@ -166,22 +166,6 @@ def _execute(file: Path, module: ModuleType) -> SyntaxError | None:
     except SyntaxError as error:
         return error
     return None
-
-
-def _checks(module: ModuleType, file: Path) -> list[Check]:
-    """The functions whose name begins with `check_`. Raises UserMistake for one that cannot be called with two."""
-    found = [(name, value) for name, value in vars(module).items() if name.startswith("check_")]
-    for name, value in found:
-        what = "a check is a function of the answer and the row"
-        if not callable(value) or inspect.iscoroutinefunction(value):
-            raise UserMistake(f"{name} is {'async' if callable(value) else 'no function'}; {what}", file=file)
-        try:
-            inspect.signature(value).bind(None, None)
-        except TypeError as error:
-            raise UserMistake(f"{name}: {error}; {what}", file=file) from None
-        except ValueError:
-            continue  # written in C, without a signature
-    return [cast(Check, value) for _, value in found]
 
 
 def _answer_model(module: ModuleType, name: str, file: Path) -> type[BaseModel]:
