@@ -1,14 +1,12 @@
 """Models, prices and ladders, changed without a deploy."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, model_validator
 
-from blocks.documents import NAME, stored
-from rowtide.tiers.catalogue import NOTHING, Overrides, load_catalogue, overrides_from, read_overrides
+from blocks.documents import NAME
+from rowtide.tiers.catalogue import Overrides, load_catalogue, overrides_from
 
 SLUG = "rowtide-ladder"
 
@@ -47,14 +45,3 @@ class ModelLadder(Block):
     def get_overrides(self) -> Overrides:
         """What it says, as the catalogue takes it. Raises UserMistake."""
         return overrides_from({"models": self.models, "tiers": self.tiers}, f"block {SLUG}/{NAME}")
-
-
-async def overrides_in_force() -> Overrides:
-    """What an operator says: the block where there is a Prefect API, else the file ROWTIDE_MODELS names, else nothing.
-
-    Raises WorldError when the API does not say, and UserMistake.
-    """
-    if (found := await stored(SLUG)) is not None:
-        return ModelLadder.model_validate(found).get_overrides()
-    file = os.environ.get("ROWTIDE_MODELS")
-    return read_overrides(Path(file)) if file else NOTHING

@@ -4,8 +4,7 @@ from prefect.blocks.core import Block
 from prefect.types import SecretDict
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 
-from blocks.documents import all_stored
-from rowtide.tools.provided import Place, Provided, variable
+from rowtide.tools.provided import Place, variable
 
 SLUG = "rowtide-tool-server"
 
@@ -66,15 +65,6 @@ class ToolServer(Block):
         env = {variable(name, "env", key): str(value) for key, value in self.env.get_secret_value().items()}
         headers = {variable(name, "headers", key): str(value) for key, value in self.headers.get_secret_value().items()}
         return args | env | headers
-
-
-async def servers_in_force() -> Provided:
-    """What all blocks of this kind say; nothing without a Prefect API. Raises WorldError."""
-    blocks = {name: ToolServer.model_validate(each) for name, each in (await all_stored(SLUG)).items()}
-    return Provided(
-        {name: block.get_place(name) for name, block in blocks.items()},
-        {key: value for name, block in blocks.items() for key, value in block.get_secrets(name).items()},
-    )
 
 
 def _hole(*words: str) -> str:

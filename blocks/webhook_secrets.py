@@ -1,11 +1,8 @@
 """Who may send rows."""
 
-import os
-
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
-from blocks.documents import stored
 from rowtide.intake.signatures import SHAPE, Secrets, read_secrets
 
 SLUG = "rowtide-webhook-secrets"
@@ -34,11 +31,3 @@ class WebhookSecrets(Block):
     def get_secrets(self) -> Secrets:
         """The secrets, as signatures are checked with them. Raises UserMistake."""
         return read_secrets(self.secrets.get_secret_value())
-
-
-async def secrets_in_force() -> Secrets | None:
-    """As ROWTIDE_WEBHOOK_SECRETS says, else the block where there is a Prefect API, else None. Raises WorldError."""
-    if words := os.environ.get("ROWTIDE_WEBHOOK_SECRETS"):
-        return read_secrets(words)
-    found = await stored(SLUG)
-    return WebhookSecrets.model_validate(found).get_secrets() if found else None

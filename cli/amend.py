@@ -9,9 +9,9 @@ from typing import Annotated
 import orjson
 from cyclopts import Parameter
 
-from blocks.ledger_database import LedgerDatabase
-from cli.home_folders import existing_ledger
+from cli.existing_ledger import existing_ledger
 from cli.say import out
+from configuration.ledger_settings import LedgerSettings
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.quarantine import Signed
 from rowtide.stages.amend.amend_run import Amended, amend
@@ -46,7 +46,7 @@ def amend_(run: str, *, why: str = "", leave_quarantined: Flag = False, dry_run:
             found = ledgers.find_run(tx, run)
         folder, names = Path(found.job_folder), orjson.loads(found.tiers)
         tiers = [name for name in names if not name.endswith(" (check)")]
-        plan = asyncio.run(LedgerDatabase.from_environment().get_plan(folder, found.source_path, tiers))
+        plan = asyncio.run(LedgerSettings.from_environment().get_plan(folder, found.source_path, tiers))
         hand = Signed(getpass.getuser(), datetime.now(UTC))
         amended = amend(ledger, run, plan, hand, why, leaves_quarantine=leave_quarantined, is_dry=dry_run)
     if amended is None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from cli.home_folders import existing_ledger
+from cli.existing_ledger import existing_ledger
 from cli.say import err, out, say_json
 from rowtide.errors import Outdated, UserMistake, nearest
 from rowtide.gates.approvals import REJECTED, Hold

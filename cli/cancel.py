@@ -4,10 +4,10 @@ import asyncio
 import os
 from datetime import UTC, datetime
 
-from blocks.claude_credentials import ClaudeCredentials
-from cli.home_folders import existing_ledger
+from cli.existing_ledger import existing_ledger
 from cli.pump import claude_server
 from cli.say import out
+from configuration.claude_settings import ClaudeSettings
 from rowtide.api.which_api import check_same, in_environment
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, Run
@@ -37,5 +37,5 @@ def cancel(run: str) -> int:
 
 
 async def _cancel_open(ledger: Ledger, run: Run) -> int:
-    async with ClaudeCredentials.from_environment().get_client(run) as claude:
+    async with ClaudeSettings.from_environment().get_client(run) as claude:
         return await cancel_open(ledger, run, claude, clock=lambda: datetime.now(UTC))

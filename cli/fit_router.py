@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from blocks.model_ladder import overrides_in_force
-from cli.home_folders import existing_ledger
+from cli.existing_ledger import existing_ledger
 from cli.say import out, say_json, tilde
+from configuration.model_overrides import overrides_in_force
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import find_job, load_job
 from rowtide.ledger.apis import api_of

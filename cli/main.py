@@ -14,7 +14,9 @@ from cli import say, streams
 from cli.environment_checks import check_network, fault_of
 from cli.exits import TABLE, Exit, stumbled
 from cli.home_folders import home
+from cli.late_prefect import NamedServer
 from cli.say import complain
+from configuration.operator import operated_by
 from rowtide import gc_tuning
 from rowtide.errors import RowtideError, UserMistake
 from rowtide.escaping import visible
@@ -82,7 +84,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, _: (terminated.append(number), signal.raise_signal(signal.SIGINT)))
     try:
         check_network(os.environ)  # before Prefect is imported: it opens certificates then
-        status = app(exit_on_error=False) or 0
+        with operated_by(NamedServer()):
+            status = app(exit_on_error=False) or 0
         streams.finish()
     except CycloptsError:
         status = Exit.MISTAKE  # cyclopts has said what was wrong

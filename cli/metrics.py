@@ -1,6 +1,6 @@
 """`rowtide metrics`."""
 
-from cli.home_folders import existing_ledger
+from cli.existing_ledger import existing_ledger
 from cli.numbers import Port
 from cli.say import err
 from webhooks.prometheus import Meters

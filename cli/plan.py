@@ -10,14 +10,15 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from blocks.claude_credentials import ClaudeCredentials
 from cli import say
 from cli.environment_checks import check_home
-from cli.home_folders import home, is_rehearsal, ledger_mistakes, opened, rehearse_without_key
+from cli.existing_ledger import ledger_mistakes, opened
+from cli.home_folders import home, is_rehearsal, rehearse_without_key
 from cli.numbers import Amount, Count
 from cli.prefect_server import server_url
 from cli.pump import AskedLane, Trust, claude_server, planned
 from cli.say import grid, out, say_json
+from configuration.claude_settings import ClaudeSettings
 from rowtide.job.job_folder import find_job
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.read import past_runs as ledger_past_runs
@@ -76,7 +77,7 @@ def _see(found: Plan, limit: int | None, sample: int) -> Seen:
 
     async def see() -> Seen:
         with _ledger_if_any() as ledger:
-            async with ClaudeCredentials.from_environment().get_client() as claude:
+            async with ClaudeSettings.from_environment().get_client() as claude:
                 asked: dict[str, Any] = {"limit": limit, "sample": sample, "counted_by": counted_by}
                 return await build_forecast(found, ledger, claude, os.environ, **asked, now=datetime.now(UTC))
 

@@ -47,13 +47,6 @@ def flow_at(url: str | None) -> Generator[Callable[..., Awaitable[dict[str, Any]
             signal.raise_signal(told.signal)
 
 
-@contextmanager
-def without_server() -> Generator[None]:
-    """No server for the length of the block, whatever the environment or a profile names."""
-    with temporary_settings({PREFECT_API_URL: None}):
-        yield
-
-
 async def _flow(**parameters: Any) -> dict[str, Any]:
     ours = signal.getsignal(signal.SIGTERM)
 

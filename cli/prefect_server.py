@@ -48,6 +48,11 @@ def server_url() -> str | None:
     return here if _is_prefect(here) else None
 
 
+def named_url() -> str | None:
+    """The URL of the server that the environment names, else the active profile; it is not looked at."""
+    return os.environ.get("PREFECT_API_URL") or _profile().get("PREFECT_API_URL")
+
+
 def login() -> str | None:
     """USER:PASSWORD, as the environment or the profile says; else that of this home's `make serve`, if it ever ran."""
     if said := os.environ.get(LOGIN) or _profile().get(LOGIN):

@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from cli.home_folders import existing_ledger, home
+from cli.existing_ledger import existing_ledger
+from cli.home_folders import home
 from cli.say import as_text, err
 from rowtide.agent.states import RowState
 from rowtide.escaping import one_line

@@ -4,22 +4,26 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Collection, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from blocks.ledger_database import LedgerDatabase
 from cli import say, streams
+from cli.existing_ledger import existing_ledger, has_ledger
 from cli.exits import Exit, status_of
-from cli.home_folders import existing_ledger, has_ledger, home, is_rehearsal
+from cli.home_folders import home, is_rehearsal
+from cli.late_prefect import flow_at
 from cli.live_text import written
 from cli.prefect_server import PrefectFailed, server_url
 from cli.progress import watching
 from cli.say import complain, err, out, say_json, tilde
+from configuration.ledger_settings import LedgerSettings
+from configuration.operator import NOBODY, operated_by
 from flows.pump import pump as plain_pump
 from rowtide.agent.states import RunStop
 from rowtide.api.which_api import BASE_URL, KEY, REHEARSAL
@@ -64,15 +68,15 @@ def pump(
     as_json: bool,
     prefect: bool | None,
     min_loaded: float | None = None,
-    said: Collection[str] = (),
+    plan: Plan | None = None,
     **parameters: Any,
 ) -> int:
     """Run the stages to their end and print what came of it. Returns the exit status.
 
-    `prefect`: through Prefect's flow, whose server is started if there is none; None: if there is one. `said` are the
-    warnings that were given already.
+    `prefect`: through Prefect's flow, whose server is started if there is none; None: if there is one. `plan` is what
+    the job was found to be, and its warnings were given already.
     """
-    with claude_server(), _way(prefect) as go, written(run_id) as lines, watching(run_id, lines):
+    with claude_server(), _way(prefect, plan) as go, written(run_id) as lines, watching(run_id, lines):
         say.at_work_on = run_id
         found = asyncio.run(take(go, run_id, parameters))
     found = with_enough(found, found.get("min_loaded") if min_loaded is None else min_loaded)
@@ -82,7 +86,7 @@ def pump(
         say_json(found)
     else:
         where = {"results": results_of(run_id), "ledger": tilde(home() / "ledger.db")}
-        out.lines(as_text(found, **where, said=said).split("\n"))
+        out.lines(as_text(found, **where, said=plan.warnings if plan else ()).split("\n"))
         out.print(f"report   {tilde(report_of(run_id))} · any row: rowtide show KEY", markup=False)
     streams.finish()
     if (status := status_of(found)) is Exit.TOO_FEW:
@@ -97,23 +101,19 @@ def prefect_in_use(prefect: bool | None) -> Generator[None]:
         server_url()
         yield
         return
-    from cli.prefect_flow import without_server  # noqa: PLC0415 # Prefect takes seconds to import
-
-    with without_server():
+    with operated_by(NOBODY):
         yield
 
 
 @contextmanager
-def _way(prefect: bool | None) -> Generator[Go]:
+def _way(prefect: bool | None, plan: Plan | None) -> Generator[Go]:
     """How the stages are called; says so where that is not by the server that is named."""
     url = None if prefect is False else server_url()
     if url is None and not prefect:
         err.print("no Prefect server: the stages run in this process (--prefect starts one, PREFECT_API_URL names one)")
-        with prefect_in_use(prefect):
-            yield plain_pump
+        with operated_by(NOBODY):
+            yield partial(plain_pump, plan=plan)
         return
-    from cli.prefect_flow import flow_at  # noqa: PLC0415 # Prefect takes seconds to import
-
     err.print(f"Prefect: {url}" if url else "Prefect: starting a server for this run, about ten seconds", markup=False)
     with flow_at(url) as flow:
         yield flow
@@ -158,7 +158,7 @@ def planned(folder: Path, source: Path | None, *, trust: bool) -> Plan:
     """
 
     def plan() -> Plan:
-        return asyncio.run(LedgerDatabase.from_environment().get_plan(folder, str(source) if source else None))
+        return asyncio.run(LedgerSettings.from_environment().get_plan(folder, str(source) if source else None))
 
     try:
         return plan()

@@ -9,7 +9,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.home_folders import existing_ledger, home, is_rehearsal
+from cli.existing_ledger import existing_ledger
+from cli.home_folders import home, is_rehearsal
 from cli.say import grid, out
 from rowtide.errors import UserMistake
 from rowtide.ledger import batches as ledger_batches

@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 
 from cyclopts import Parameter
 
-from cli.home_folders import existing_ledger
+from cli.existing_ledger import existing_ledger
 from cli.say import err, grid, out, say_json
 from rowtide.errors import UserMistake
 from rowtide.ledger import chosen as ledger_chosen

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.home_folders import existing_ledger, home
+from cli.existing_ledger import existing_ledger
+from cli.home_folders import home
 from cli.say import out
 from rowtide.api.which_api import in_environment
 from rowtide.job.job_folder import find_job, load_job

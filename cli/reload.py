@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cli.home_folders import existing_ledger, home
+from cli.existing_ledger import existing_ledger
+from cli.home_folders import home
 from cli.say import err, out
 from rowtide.api.which_api import OWN_EMULATOR, in_words
 from rowtide.errors import UserMistake

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.home_folders import existing_ledger, home
+from cli.existing_ledger import existing_ledger
+from cli.home_folders import home
 from cli.say import err, out, tilde
 from rowtide.ledger.ledger import find_run
 from rowtide.stages.report.draw_report import draw

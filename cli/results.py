@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cli.home_folders import existing_ledger
+from cli.existing_ledger import existing_ledger
 from cli.numbers import Count
 from cli.say import err, grid, out, tilde
 from rowtide.api.which_api import in_words

@@ -3,7 +3,8 @@
 import os
 
 from cli.environment_checks import check_home
-from cli.home_folders import existing_ledger, home
+from cli.existing_ledger import existing_ledger
+from cli.home_folders import home
 from cli.numbers import Amount
 from cli.pump import AsJson, AskedPrefect, pump, say_rehearsal
 from cli.say import err

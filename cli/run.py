@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cli.environment_checks import check_home
-from cli.home_folders import home, opened, rehearse_without_key
+from cli.existing_ledger import opened
+from cli.home_folders import home, rehearse_without_key
 from cli.numbers import Amount, Count
 from cli.pump import AsJson, AskedLane, AskedPrefect, Trust, planned, prefect_in_use, pump, say_rehearsal
 from cli.say import err
@@ -14,6 +15,7 @@ from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import find_job
 from rowtide.job.run_id import name_of_run
 from rowtide.ledger.ledger import ledger_url
+from rowtide.stages.preflight import Plan
 
 
 def run(
@@ -53,10 +55,10 @@ def run(
     """
     folder = find_job(job, jobs=Path("jobs"))
     with prefect_in_use(prefect):
-        run_id, warnings = _begin(folder, source, trust=trust)
+        run_id, found = _begin(folder, source, trust=trust)
     return pump(
         run_id,
-        said=warnings,
+        plan=found,
         as_json=json,
         prefect=prefect,
         min_loaded=min_loaded,
@@ -69,8 +71,8 @@ def run(
     )
 
 
-def _begin(folder: Path, source: Path | None, *, trust: bool) -> tuple[str, list[str]]:
-    """Find the mistakes, before any server is started, and name the run. Returns its id, and what was warned of."""
+def _begin(folder: Path, source: Path | None, *, trust: bool) -> tuple[str, Plan]:
+    """Find the mistakes, before any server is started, and name the run. Returns its id, and the plan."""
     rehearse_without_key()
     found = planned(folder, source, trust=trust)
     check_home(home())
@@ -79,4 +81,4 @@ def _begin(folder: Path, source: Path | None, *, trust: bool) -> tuple[str, list
     said = [f"source: {each}" for each in found.shape.notes] + [f"warning: {each}" for each in found.warnings]
     run_id = name_of_run(folder.name, datetime.now(UTC), secrets.token_hex(2))
     err.lines([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"])
-    return run_id, found.warnings
+    return run_id, found

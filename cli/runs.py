@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from cli.home_folders import existing_ledgers
+from cli.existing_ledger import existing_ledgers
 from cli.numbers import Count
 from cli.say import grid, out, say_json
 from rowtide.api.which_api import in_words

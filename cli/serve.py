@@ -8,10 +8,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from blocks.webhook_secrets import secrets_in_force
 from cli.home_folders import home
 from cli.numbers import Count, Port
 from cli.say import err
+from configuration.webhook_secrets import secrets_in_force
 from orchestration.observe import observe
 from rowtide.errors import UserMistake
 from rowtide.intake.doors import Doors

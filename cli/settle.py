@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.home_folders import existing_ledger
+from cli.existing_ledger import existing_ledger
 from cli.numbers import Count
 from cli.say import grid, out
 from rowtide.errors import UserMistake

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from cli.home_folders import existing_ledger
+from cli.existing_ledger import existing_ledger
 from cli.say import out
 from rowtide.api.which_api import in_words
 from rowtide.json_bytes import read_json

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.home_folders import existing_ledger, has_any_ledger
+from cli.existing_ledger import existing_ledger, has_any_ledger
 from cli.say import err, grid, out, say_json
 from rowtide.job.job_folder import find_job
 from rowtide.observing.slo import HEADINGS, as_cells, as_json

@@ -4,6 +4,7 @@ import gc
 from typing import Any
 
 from rowtide import gc_tuning
+from rowtide.stages.preflight import Plan
 from tasks.ask_approval import ask_approval
 from tasks.converse import converse
 from tasks.extract import extract
@@ -26,14 +27,17 @@ async def pump(
     budget: float | None = None,
     finish_within_minutes: float | None = None,
     tiers: list[str] | None = None,
+    plan: Plan | None = None,
 ) -> dict[str, Any]:
     """Take a job's rows from its source to its sink; the arguments are those of `run_job`. Returns the run's summary.
+
+    `plan` is the job, where this process has already found it fit to run.
 
     Every stage finds its own work in the ledger, so whoever starts it again goes on from the last committed row.
     """
     if not gc.get_freeze_count():
         gc_tuning.settle()
-    run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers)  # rows in, once
+    run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers, plan)  # rows in, once
     await route(run)  # a first tier for each, and a lane for all
     while await submit(run) or await ask_approval(run):  # ready rows → batches; or ask a person, for those that wait
         await converse(run)  # rows of a live lane, call by call

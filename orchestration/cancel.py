@@ -1,7 +1,7 @@
 """Cancel a run: nothing more is sent, and what the API has not come to is not asked."""
 
-from blocks.claude_credentials import ClaudeCredentials
-from blocks.ledger_database import LedgerDatabase
+from configuration.claude_settings import ClaudeSettings
+from configuration.ledger_settings import LedgerSettings
 from rowtide import clock
 from rowtide.ledger import ledger as ledgers
 from rowtide.stages.wait.poll_batches import CANCELED, cancel_open
@@ -12,10 +12,10 @@ async def cancel(run_id: str) -> int:
 
     Finished rows are kept, and the run can be gone on with.
     """
-    with (await LedgerDatabase.in_force()).get_ledger() as ledger:
+    with (await LedgerSettings.in_force()).get_ledger() as ledger:
         with ledger.view() as tx:
             run = ledgers.find_run(tx, run_id)
-        async with (await ClaudeCredentials.in_force()).get_client(run) as claude:
+        async with (await ClaudeSettings.in_force()).get_client(run) as claude:
             with ledger.page() as tx:
                 ledgers.stop(tx, run, CANCELED)
             return await cancel_open(ledger, run, claude, clock=lambda: clock.now())

@@ -5,7 +5,7 @@ from typing import Any
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 
-from blocks.ledger_database import LedgerDatabase
+from configuration.ledger_settings import LedgerSettings
 from orchestration.cancel import cancel
 from rowtide.ledger import flow_runs as ledger_flow_runs
 
@@ -15,7 +15,7 @@ async def cancel_batches(flow: Flow[..., Any], flow_run: FlowRun, state: State[A
 
     Where it is not called, because there was no process or no worker, `resume_runs` does the same.
     """
-    with (await LedgerDatabase.in_force()).get_ledger() as ledger, ledger.view() as tx:
+    with (await LedgerSettings.in_force()).get_ledger() as ledger, ledger.view() as tx:
         run = ledger_flow_runs.run_of(tx, str(flow_run.id))
     if run is not None:
         await cancel(run.run_id)

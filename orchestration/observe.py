@@ -4,8 +4,6 @@ import logging
 import os
 import sys
 
-from prefect.logging.handlers import PrefectConsoleHandler
-from prefect.settings import get_current_settings
 from pythonjsonlogger.json import JsonFormatter
 
 from rowtide import tracing
@@ -15,6 +13,7 @@ from rowtide.masking import know_secrets, mask_logs
 OURS = ("rowtide", "orchestration", "tasks", "blocks", "flows", "webhooks", "cli")
 FORMATS = ("human", "json")
 FIELDS = "%(asctime)s %(levelname)s %(name)s %(message)s"
+FOR_PEOPLE = "PrefectConsoleHandler"  # by its name: to import it costs seconds, and where it is not, it is not here
 NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 
 
@@ -23,19 +22,11 @@ def observe() -> None:
     know_secrets(os.environ)
     mask_logs()
     tracing.turn_on(os.environ)
-    _log_to_the_runs_page()
     asked = os.environ.get("ROWTIDE_LOG", "human")
     if asked not in FORMATS:
         raise UserMistake(f"ROWTIDE_LOG is one of {', '.join(FORMATS)}, not {asked!r}")
     if asked == "json":
         _log_in_json()
-
-
-def _log_to_the_runs_page() -> None:
-    """Let INFO through where Prefect takes our lines: it gives an extra logger a handler, and no level, so that the
-    root's WARNING would count."""
-    for name in set(OURS).intersection(get_current_settings().logging.extra_loggers or ()):
-        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def _log_in_json() -> None:
@@ -47,7 +38,7 @@ def _log_in_json() -> None:
     for name in OURS:
         logger = logging.getLogger(name)
         # Prefect writes the same to the same place for people, here and at the root; what is for the run's page stays.
-        logger.handlers = [each for each in logger.handlers if not isinstance(each, PrefectConsoleHandler)]
+        logger.handlers = [each for each in logger.handlers if type(each).__name__ != FOR_PEOPLE]
         logger.addHandler(handler)
         logger.propagate = False
         logger.setLevel(logging.INFO)

@@ -1,7 +1,7 @@
 """Prefect as the orchestrator: each stage is a task, and what it has to say is on the flow run's page."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -16,8 +16,11 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
+from blocks.filled_in import FilledIn
+from configuration.operator import operated_by
 from orchestration.as_task import as_task
 from orchestration.name_flow_run import name_flow_run
+from orchestration.show_on_page import show_on_page
 from orchestration.show_progress import show_progress
 from rowtide.escaping import Markdown, markdown
 from rowtide.job.run_id import name_of_run
@@ -30,9 +33,12 @@ R = TypeVar("R")
 Form = TypeVar("Form", bound=BaseModel)
 
 
-def under_prefect() -> AbstractContextManager[None]:
-    """Have stages called by Prefect for the length of a block. Every flow begins with it."""
-    return orchestrated_by(_Prefect())
+@contextmanager
+def under_prefect() -> Generator[None]:
+    """Have stages called by Prefect, and its blocks in force, for the length of a block. Every flow begins with it."""
+    show_on_page()
+    with operated_by(FilledIn()), orchestrated_by(_Prefect()):
+        yield
 
 
 class _Prefect(Orchestrator):

@@ -4,9 +4,8 @@ A failed row is never one of these: it is data, with a reason, in the ledger.
 """
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-
-from rapidfuzz import process
 
 from rowtide.masking import masked
 
@@ -73,5 +72,4 @@ class IllegalMove(RowtideError):
 
 def nearest(name: str, legal: Iterable[str]) -> str | None:
     """The legal name most like `name`, or None when nothing is close."""
-    match = process.extractOne(name, list(legal), score_cutoff=60)
-    return match[0] if match else None
+    return next(iter(get_close_matches(name, list(legal), 1)), None)

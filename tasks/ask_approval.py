@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from blocks.approval_forms import CallApproval, Verdict
-from blocks.ledger_database import LedgerDatabase
+from configuration.ledger_settings import LedgerSettings
 from orchestration.emit_stop import emit_stop
 from orchestration.name_run import name_run
 from rowtide.errors import Outdated
 from rowtide.escaping import Markdown
+from rowtide.gates.approval_forms import CallApproval, Verdict
 from rowtide.gates.approvals import Hold
 from rowtide.gates.call_pages import CallPage, pages_of
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
@@ -38,13 +38,13 @@ async def ask_approval(run_id: str) -> bool:
     if not orchestrator().can_suspend:
         return False
     await load(run_id)
-    database = await LedgerDatabase.in_force()
+    database = await LedgerSettings.in_force()
     async with database.get_run_alone(run_id) as context:
         emit_stop(context)
     return await _ask_about_holds(database, run_id) or await _ask_about_calls(database, run_id)
 
 
-async def _ask_about_holds(database: LedgerDatabase, run_id: str) -> bool:
+async def _ask_about_holds(database: LedgerSettings, run_id: str) -> bool:
     async with database.get_run_alone(run_id) as context:
         with context.ledger.page() as tx:
             holds = ledger_gate_approvals.asked(tx, context.run)
@@ -59,7 +59,7 @@ async def _ask_about_holds(database: LedgerDatabase, run_id: str) -> bool:
     return bool(holds)
 
 
-async def _ask_about_calls(database: LedgerDatabase, run_id: str) -> bool:
+async def _ask_about_calls(database: LedgerSettings, run_id: str) -> bool:
     """Ask about each page and decide when all are answered: rows that went on before would keep later pages waiting.
 
     Where a page's calls have changed since it was shown, nothing of it is decided, and the next look asks again.
@@ -76,7 +76,7 @@ async def _ask_about_calls(database: LedgerDatabase, run_id: str) -> bool:
     return bool(pages)
 
 
-async def _ask_about_page(database: LedgerDatabase, run_id: str, page: CallPage[Pending]) -> CallApproval:
+async def _ask_about_page(database: LedgerSettings, run_id: str, page: CallPage[Pending]) -> CallApproval:
     with database.get_ledger() as ledger, ledger.page() as tx:
         ledger_tool_calls.show(tx, page.calls)
     # The same key for the same calls: a flow run that starts again finds its form answered. Asked again, it is another.

@@ -4,7 +4,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from blocks.ledger_database import LedgerDatabase
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
 from rowtide.environment import number_in
@@ -27,7 +27,7 @@ async def claim(job: str | None, at_least: int, older_than_seconds: float | None
 
     None when too little waits. The same flow run, started again, finds the run it began.
     """
-    database = await LedgerDatabase.in_force()
+    database = await LedgerSettings.in_force()
     with database.get_ledger() as ledger:
         run_id = f"inbox-{str(orchestrator().flow_run_id)[-PLAIN_RUN_ID:]}"
         with ledger.view() as tx:

@@ -6,8 +6,8 @@ from functools import partial
 
 import orjson
 
-from blocks.claude_credentials import ClaudeCredentials
-from blocks.ledger_database import LedgerDatabase
+from configuration.claude_settings import ClaudeSettings
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
 from rowtide.job.job import Lane
@@ -28,8 +28,8 @@ async def converse(run_id: str) -> int:
 
     Rows of the batch lane are left to the other stages.
     """
-    credentials = await ClaudeCredentials.in_force()
-    database = await LedgerDatabase.in_force()
+    credentials = await ClaudeSettings.in_force()
+    database = await LedgerSettings.in_force()
     async with database.get_run_if_free(run_id) as context, credentials.get_client(context.run) as claude:
         if not context.worker.is_alone:
             return 0  # another worker sends

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from blocks.claude_credentials import ClaudeCredentials
-from blocks.ledger_database import LedgerDatabase
+from configuration.claude_settings import ClaudeSettings
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from orchestration.name_run import name_run
 from rowtide import clock
@@ -38,19 +38,21 @@ async def extract(
     budget: float | None = None,
     finish_within_minutes: float | None = None,
     tiers: list[str] | None = None,
+    plan: Plan | None = None,
 ) -> str:
     """Begin the run, or find it, and admit the source's rows from where it stopped. Returns the run's id.
 
     `budget` is in US dollars; a run that is found can only be given more. A deadline counts from the run's beginning.
+    `plan` is the job, where this process has already found it fit to run.
     """
-    database, api = await LedgerDatabase.in_force(), (await ClaudeCredentials.in_force()).api
+    database, api = await LedgerSettings.in_force(), (await ClaudeSettings.in_force()).api
     with database.get_ledger() as ledger:
         folder = find_job(job, jobs=Path("jobs"))
         now, worked_by = clock.now(), orchestrator().flow_run_id
         name = run_id or begun_by(ledger, worked_by) or orchestrator().name_run(folder.name, now)
         run = go_on(ledger, name, api, budget, worked_by, now=now)
         if run is None or not run.extracted_at:
-            found = await database.get_plan(folder, run.source_path if run else source, tiers)
+            found = plan or await database.get_plan(folder, run.source_path if run else source, tiers)
             asked = Asked(name, worked_by, source, limit, lane, budget, finish_within_minutes)
             run = run or begin(ledger, found, asked, now=now)
             check_unchanged(found.job.version, run, found.job.folder)

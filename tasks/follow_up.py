@@ -1,6 +1,6 @@
 """What each reply asks for: tools, a correction, a self-check, the next tier; or it is an answer."""
 
-from blocks.ledger_database import LedgerDatabase
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
 from rowtide.errors import StoppedByJob
@@ -12,7 +12,7 @@ from rowtide.stages.run_context import tool_pool
 async def follow_up(run_id: str) -> int:
     """Take replied rows one move further, page by page, as far as no other worker does. Returns how many moved."""
     async with (
-        (await LedgerDatabase.in_force()).get_shared_run(run_id) as context,
+        (await LedgerSettings.in_force()).get_shared_run(run_id) as context,
         tool_pool(context.job, context.environment, context.servers) as pool,
     ):
         try:

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from blocks.claude_credentials import ClaudeCredentials
-from blocks.ledger_database import LedgerDatabase
+from configuration.claude_settings import ClaudeSettings
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
 from rowtide.job.job_folder import find_job
@@ -32,11 +32,11 @@ async def forecast_run(
 
     Returns what `rowtide plan --json` prints.
     """
-    database = await LedgerDatabase.in_force()
+    database = await LedgerSettings.in_force()
     found = await database.get_plan(find_job(job, jobs=Path("jobs")), source, tiers)
     found = as_asked(found, lane, budget, finish_within_minutes)
     with database.get_ledger() as ledger:
-        async with (await ClaudeCredentials.in_force()).get_client() as claude:
+        async with (await ClaudeSettings.in_force()).get_client() as claude:
             asked: dict[str, Any] = {"limit": limit, "sample": SAMPLE, "counted_by": "the API"}
             seen = await build_forecast(found, ledger, claude, os.environ, **asked, now=clock.now())
     await orchestrator().show_text(as_markdown(seen), key="run-plan", about=f"What {found.job.name} would cost")

@@ -3,7 +3,7 @@
 import os
 from datetime import datetime
 
-from blocks.ledger_database import LedgerDatabase
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
 from rowtide.ledger import loads as ledger_loads
@@ -20,7 +20,7 @@ PART_BYTES = 64_000_000  # of answers: a part is in memory whole, once
 @durable
 async def load(run_id: str) -> int:
     """Finish the parts an earlier life began, then write the rest, if no gate holds it. Returns how many rows."""
-    async with (await LedgerDatabase.in_force()).get_run_alone(run_id) as context:
+    async with (await LedgerSettings.in_force()).get_run_alone(run_id) as context:
         sink, columns = open_sink(
             context.job.spec.sink, context.home, context.job.answer, os.environ, context.job.folder
         )

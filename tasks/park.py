@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Mapping
 
-from blocks.ledger_database import LedgerDatabase
+from configuration.ledger_settings import LedgerSettings
 from orchestration.name_run import name_run
 from rowtide.observing.recovery import PARKED
 from rowtide.stages.orchestrator import orchestrator
@@ -16,7 +16,7 @@ async def park(run_id: str, *, moved: Mapping[str, int]) -> None:
     """
     if moved or not orchestrator().can_suspend:
         return
-    async with (await LedgerDatabase.in_force()).get_run_alone(run_id) as context:
+    async with (await LedgerSettings.in_force()).get_run_alone(run_id) as context:
         if not context.batches("open", "posting"):
             return
     await name_run(context.run, "parked until a batch has ended")

@@ -8,9 +8,9 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import get_current_settings
 
-from blocks.claude_credentials import ClaudeCredentials
-from blocks.ledger_database import LedgerDatabase
 from blocks.prefect_client import prefect_client
+from configuration.claude_settings import ClaudeSettings
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from orchestration.find_orphans import AT_ONCE, find_orphans
 from orchestration.silent_for import silent_for
@@ -35,8 +35,8 @@ from rowtide.stages.wait.poll_batches import CANCELED
 @durable
 async def plan_recovery() -> list[Step]:
     """Compare what the ledger, Prefect and the API say of every run that is not over. Changes nothing."""
-    now, api = datetime.now(UTC), await ClaudeCredentials.name_in_force()
-    with (await LedgerDatabase.in_force()).get_ledger() as ledger:
+    now, api = datetime.now(UTC), await ClaudeSettings.name_in_force()
+    with (await LedgerSettings.in_force()).get_ledger() as ledger:
         with ledger.view() as tx:
             found = ledger_flow_runs.unfinished(tx, api, LOOK_BACK, RESTARTS_WITHIN, now=now)
         async with prefect_client() as client:
@@ -96,6 +96,6 @@ async def _unended(ledger: Ledger, found: Sequence[Unfinished]) -> set[str]:
     with ledger.view() as tx:
         batches = [batch for each in found for batch in ledger_batches.batches_in(tx, each.run, ["open"])]
     oldest = None if any(each.newest_before is None for each in batches) else min(str(b.newest_before) for b in batches)
-    async with (await ClaudeCredentials.in_force()).get_client() as claude:
+    async with (await ClaudeSettings.in_force()).get_client() as claude:
         listed = await claude.list_since(moment(oldest) if oldest else None)
     return {each.api_id for each in listed if not each.has_ended}

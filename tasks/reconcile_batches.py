@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
-from blocks.claude_credentials import ClaudeCredentials
-from blocks.ledger_database import LedgerDatabase
+from configuration.claude_settings import ClaudeSettings
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
 from rowtide.api.unconfirmed_batches import Wait
@@ -22,7 +22,7 @@ log = logger(__name__)
 @durable
 async def reconcile_batches(steps: Sequence[Step]) -> int:
     """Look for the batches whose POST was never answered. Returns how many are unconfirmed no more."""
-    database = await LedgerDatabase.in_force()
+    database = await LedgerSettings.in_force()
     settled = 0
     for run_id in [step.at.run_id for step in steps if isinstance(step, Settle)]:
         try:
@@ -33,9 +33,9 @@ async def reconcile_batches(steps: Sequence[Step]) -> int:
     return settled
 
 
-async def _settle(database: LedgerDatabase, run_id: str) -> int:
+async def _settle(database: LedgerSettings, run_id: str) -> int:
     """Whoever has the lease is alone at work on a run: a POST without a reply will never have one."""
-    credentials = await ClaudeCredentials.in_force()
+    credentials = await ClaudeSettings.in_force()
     async with database.get_run_alone(run_id) as context, credentials.get_client(context.run) as claude:
         mark_unanswered_posts(context, clock=_now)
         verdicts = await settle(context, claude, settle=credentials.settle, clock=_now)

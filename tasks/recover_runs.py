@@ -10,8 +10,8 @@ from prefect.events import emit_event
 from prefect.exceptions import PrefectException
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
-from blocks.ledger_database import LedgerDatabase
 from blocks.prefect_client import prefect_client
+from configuration.ledger_settings import LedgerSettings
 from orchestration.cancel import cancel
 from orchestration.durable import durable
 from rowtide.errors import RowtideError
@@ -30,7 +30,7 @@ log = logger(__name__)
 async def recover_runs(steps: Sequence[Step]) -> dict[str, int]:
     """Wake, restart, cancel and warn; each only where all is still as it was seen. Returns how many of each."""
     done: list[tuple[Step, str]] = []
-    with (await LedgerDatabase.in_force()).get_ledger() as ledger:
+    with (await LedgerSettings.in_force()).get_ledger() as ledger:
         async with prefect_client() as client:
             for step in steps:
                 if isinstance(step, Settle):

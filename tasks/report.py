@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from blocks.ledger_database import LedgerDatabase
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from orchestration.emit_stop import emit_stop
 from orchestration.progress import progress
@@ -34,7 +34,7 @@ async def report(run_id: str) -> dict[str, Any]:
 
     Raises Stopped, or StoppedByWorld, for a run that ended at a wall: it can be resumed.
     """
-    database = await LedgerDatabase.in_force()
+    database = await LedgerSettings.in_force()
     async with database.get_run_alone(run_id) as context:
         now = clock.now()
         with context.ledger.page() as tx:
@@ -60,9 +60,9 @@ async def report(run_id: str) -> dict[str, Any]:
     return found
 
 
-async def _draw(database: LedgerDatabase, run_id: str, file: Path, now: datetime) -> None:
+async def _draw(database: LedgerSettings, run_id: str, file: Path, now: datetime) -> None:
     """Draw the page in a process of its own: if that dies, hangs or fails, the run is done all the same."""
-    url = ledgers.ledger_url(database.url.get_secret_value() if database.url else None, database.home)
+    url = ledgers.ledger_url(database.url, database.home)
     command = [sys.executable, "-m", "rowtide.stages.report.draw_report"]
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=nothing, stderr=pipe)

@@ -2,7 +2,7 @@
 
 import orjson
 
-from blocks.ledger_database import LedgerDatabase
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
 from rowtide.ledger import routes as ledger_routes
@@ -21,7 +21,7 @@ async def route(run_id: str) -> int:
 
     Then choose the lane by which they go. Returns how many rows were given a tier.
     """
-    async with (await LedgerDatabase.in_force()).get_run_alone(run_id) as context:
+    async with (await LedgerSettings.in_force()).get_run_alone(run_id) as context:
         with starting(context.job, context.run.api) as starter:
             routed = _route(context, starter)
         now = clock.now()

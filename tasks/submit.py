@@ -5,8 +5,8 @@ import secrets
 from datetime import datetime
 from functools import partial
 
-from blocks.claude_credentials import ClaudeCredentials
-from blocks.ledger_database import LedgerDatabase
+from configuration.claude_settings import ClaudeSettings
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
 from rowtide.agent.states import RunStop
@@ -39,7 +39,7 @@ async def submit(run_id: str) -> int:
     Rows of a live lane are left to `converse`, and all rows to another worker that is sending already. Returns how many
     are still undecided: while there are any, the pump goes on.
     """
-    database, credentials = await LedgerDatabase.in_force(), await ClaudeCredentials.in_force()
+    database, credentials = await LedgerSettings.in_force(), await ClaudeSettings.in_force()
     async with database.get_run_if_free(run_id) as context, credentials.get_client(context.run) as claude:
         if not context.worker.is_alone or not may_send(context):
             return 0 if context.worker.is_alone else undecided(context)
@@ -68,13 +68,13 @@ async def submit(run_id: str) -> int:
         return undecided(context, why, next_micro)
 
 
-async def _settle(context: RunContext, claude: Claude, credentials: ClaudeCredentials) -> None:
+async def _settle(context: RunContext, claude: Claude, credentials: ClaudeSettings) -> None:
     """Wait until the API shows every batch in doubt, or has had time to: nothing new is sent before."""
     while Wait(is_seen=False) in await settle(context, claude, settle=credentials.settle, clock=_now):
         await asyncio.sleep(min(LOOK_AGAIN_SECONDS, credentials.settle_seconds))
 
 
-async def _post(context: RunContext, claude: Claude, credentials: ClaudeCredentials, batch: Batch) -> bool:
+async def _post(context: RunContext, claude: Claude, credentials: ClaudeSettings, batch: Batch) -> bool:
     """Post a batch. False when the API has no room now, but batches of ours whose end will make some."""
     for refusals in range(REFUSALS):
         outcome = await post(context, claude, batch, clock=_now)

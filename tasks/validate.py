@@ -1,6 +1,6 @@
 """The answers gate."""
 
-from blocks.ledger_database import LedgerDatabase
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
 from rowtide.stages.run_context import load_gate
@@ -10,5 +10,5 @@ from rowtide.stages.validate.answers_gate import judge_answers
 @durable
 async def validate(run_id: str) -> dict[str, int]:
     """Judge answered rows, as far as no other worker does: accepted, one tier up, or quarantined. Returns how many."""
-    async with (await LedgerDatabase.in_force()).get_shared_run(run_id) as context:
+    async with (await LedgerSettings.in_force()).get_shared_run(run_id) as context:
         return dict(judge_answers(context, load_gate(context.job), clock=lambda: clock.now()))

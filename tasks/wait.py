@@ -4,8 +4,8 @@ import asyncio
 from collections import Counter
 from datetime import datetime, timedelta
 
-from blocks.claude_credentials import ClaudeCredentials
-from blocks.ledger_database import LedgerDatabase, reap_dead
+from configuration.claude_settings import ClaudeSettings
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from orchestration.progress import progress
 from rowtide import clock
@@ -17,6 +17,7 @@ from rowtide.stages.run_context import RunContext
 from rowtide.stages.wait.poll_batches import Collector
 from rowtide.stages.wait.reconcile import settle
 from rowtide.stages.work_shares import is_among_others, is_something_left, may_more_come
+from rowtide.stages.worker import reap_dead
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 60.0
@@ -35,9 +36,9 @@ async def wait(run_id: str) -> dict[str, int]:
     the others file what it finds, and go on as soon as somebody has left rows to act on.
     """
     done: Counter[str] = Counter()
-    credentials = await ClaudeCredentials.in_force()
+    credentials = await ClaudeSettings.in_force()
     async with (
-        (await LedgerDatabase.in_force()).get_shared_run(run_id) as context,
+        (await LedgerSettings.in_force()).get_shared_run(run_id) as context,
         credentials.get_client(context.run) as claude,
     ):
         collector = Collector(context, claude, settle=credentials.settle, clock=_now)

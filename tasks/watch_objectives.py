@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from blocks.ledger_database import LedgerDatabase
+from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from orchestration.emit_once import emit_once
 from rowtide import clock
@@ -22,7 +22,7 @@ async def watch_objectives(folders: Sequence[str] | None = None) -> int:
     A job whose `job.yaml` cannot be read is left out: its own runs say so.
     """
     now = clock.now()
-    with (await LedgerDatabase.in_force()).get_ledger() as ledger:
+    with (await LedgerSettings.in_force()).get_ledger() as ledger:
         where = folders_of(ledger, Path("jobs")) if folders is None else [Path(each) for each in folders]
         watched = watch(ledger, where, now=now)
         for each in watched:

@@ -19,7 +19,7 @@ import arrows
 ROOT = Path(__file__).parent.parent
 
 # Each may import those after it. `cli` stands above `flows`: docs/decisions/0003.
-LAYERS = ["cli", "webhooks", "flows", "tasks", "orchestration", "blocks", "rowtide"]
+LAYERS = ["cli", "webhooks", "flows", "tasks", "orchestration", "blocks", "configuration", "rowtide"]
 PRODUCT = [*LAYERS, "emulator"]
 
 # A rule takes values and gives values back. Stages, the ledger and the modules at the root are edges: they touch disk,
@@ -79,7 +79,7 @@ PRODUCT_FILE_LINES = 300
 SCHEMA_LINES = {"rowtide/ledger/schema.py": 500, "rowtide/job/job.py": 500}  # read from top to bottom
 FUNCTION_LINES = 40  # without its docstring: a command's is what `--help` teaches
 LATE = {
-    "cli/pump.py",  # Prefect takes seconds to import: only who runs under it pays for it
+    "cli/late_prefect.py",  # Prefect takes seconds to import: only who runs under it pays for it
     "rowtide/gates/gates.py",  # Great Expectations takes seconds to import: only a job with a gate pays for it
     "rowtide/tracing.py",  # OpenTelemetry's SDK is an extra: only who wants spans needs it
 }

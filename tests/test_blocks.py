@@ -13,9 +13,13 @@ from pydantic import SecretStr, ValidationError
 
 import blocks
 from blocks.claude_credentials import ClaudeCredentials
+from blocks.filled_in import FilledIn
 from blocks.ledger_database import LedgerDatabase
-from blocks.tool_server import ToolServer, servers_in_force
-from blocks.webhook_secrets import WebhookSecrets, secrets_in_force
+from blocks.tool_server import ToolServer
+from blocks.webhook_secrets import WebhookSecrets
+from configuration.operator import operated_by
+from configuration.tool_places import places_in_force
+from configuration.webhook_secrets import secrets_in_force
 from flows.run_job import run_job
 from rowtide.job.job import ToolServerSpec
 from rowtide.tools.provided import Place, Provided, provide
@@ -67,13 +71,15 @@ async def test_what_stands_in_blocks_reaches_a_run_and_no_secret_stays_in_its_le
 async def test_webhook_secrets_stand_in_a_block_where_the_environment_has_none(prefect_server: str) -> None:
     await WebhookSecrets(secrets=SecretStr("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).asave("default", overwrite=True)
     try:
-        assert (found := await secrets_in_force()) and len(found.of("any")) == 1
+        with operated_by(FilledIn()):
+            assert (found := await secrets_in_force()) and len(found.of("any")) == 1
     finally:
         await WebhookSecrets.adelete("default")
 
 
 async def test_without_a_block_nothing_is_provided(prefect_server: str) -> None:
-    assert await servers_in_force() == Provided({}, {})
+    with operated_by(FilledIn()):
+        assert await places_in_force() == Provided({}, {})
 
 
 def test_a_tool_server_is_a_program_or_a_url_or_only_secrets() -> None:

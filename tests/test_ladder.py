@@ -10,9 +10,9 @@ import yaml
 from conftest import NOW, ask_ledger, make_job, make_run, run
 from test_agents import desk_job
 
-from blocks.ledger_database import LedgerDatabase
 from blocks.model_ladder import ModelLadder
 from cli.main import app
+from configuration.ledger_settings import LedgerSettings
 from emulator.identifiers import workspace_of
 from emulator.shelf import Shelf
 from flows.run_job import run_job
@@ -186,7 +186,7 @@ def test_a_row_may_cite_what_was_quoted_to_it_and_nothing_else_from_below(api: A
     (job / "job.yaml").write_text(yaml.safe_dump(spec))
     run(job, run_id="r1")
     quoted = quotation("why", [Output("desk.find_order", "{}", '{"desk": "desk 1"}')], 1000)
-    with LedgerDatabase.from_environment().get_ledger() as ledger:
+    with LedgerSettings.from_environment().get_ledger() as ledger:
         with ledger.page() as tx:
             # The row as it would be had it escalated after its tool spoke, and then answered at once.
             tx.exec_driver_sql("UPDATE row SET state = 'replied', tier = 1, conversation_from = 1, tool_calls = 0")

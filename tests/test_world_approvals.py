@@ -23,11 +23,11 @@ from test_holds import REAL_MESSAGES, gated
 from test_retry import answer_forms
 from test_world_rendering import EXAMPLES, HOSTILE, UNSEEN, assert_is_plain
 
-from blocks.approval_forms import CallApproval, Verdict
 from cli.main import app
 from flows.pump import pump
 from rowtide.errors import Outdated
 from rowtide.escaping import Markdown, one_line
+from rowtide.gates.approval_forms import CallApproval, Verdict
 from rowtide.gates.approvals import Failure, Hold
 from rowtide.gates.call_pages import PAGE_CALLS, PAGE_CHARACTERS, call_hash, pages_of
 from rowtide.ledger import gate_approvals as ledger_gate_approvals

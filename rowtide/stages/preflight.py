@@ -1,5 +1,6 @@
 """All that can be checked of a job before a cent is spent: what `rowtide plan` says and every run begins with."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,6 @@ async def plan(
     if look := job.spec.checks.self_check:
         check_holes(folder / look.rubric, [*known, "answer", "claimed"])
         rubric_of(job)
-    check_gates(job, known)
     models = models_of(job, catalogue)
     check_start(job.spec.start, models[: len(job.spec.tiers)], known, folder)
     asked = provide(job.name, job.spec.tools, provided)
@@ -97,7 +97,8 @@ async def plan(
     check_trusted(folder, {name: each.found for name, each in pinned.items() if each.found})
     servers = {name: each.spec for name, each in pinned.items()}
     async with tool_pool(job, environment, servers) as pool:
-        offered = await pool.catalogue()
+        # A gate's library takes seconds to import, and servers a second to start: both at once.
+        offered, _ = await asyncio.gather(pool.catalogue(), asyncio.to_thread(check_gates, job, known))
     check_tools(offered)
     tools: list[dict[str, object]] = [
         {"name": tool.wire_name, "description": tool.description, "input_schema": tool.input_schema} for tool in offered

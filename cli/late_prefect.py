@@ -1,0 +1,28 @@
+"""Prefect, imported when it is first needed: it takes seconds, and a run without its server never needs it."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from cli.prefect_server import named_url
+from configuration.operator import Operator
+
+T = TypeVar("T")
+
+
+class NamedServer(Operator):
+    """What stands in the blocks of the server that the environment or the active profile names; nothing without one."""
+
+    async def filled_in(self, kind: type[T]) -> T | None:
+        if named_url() is None:
+            return None
+        from blocks.filled_in import FilledIn  # noqa: PLC0415 # see above
+
+        return await FilledIn().filled_in(kind)
+
+
+def flow_at(url: str | None) -> AbstractContextManager[Callable[..., Awaitable[dict[str, Any]]]]:
+    """Prefect's flow on the server at `url`; None: on one that is started here, and ends with this process."""
+    from cli import prefect_flow  # noqa: PLC0415 # see above
+
+    return prefect_flow.flow_at(url)

@@ -1,0 +1,76 @@
+"""How to reach Claude."""
+
+import os
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from configuration.operator import operator
+from rowtide.api.claude import Claude
+from rowtide.api.which_api import DEFAULT_URL, OWN_EMULATOR, REHEARSAL, Api, check_same, named
+from rowtide.environment import number_in
+from rowtide.errors import UserMistake
+from rowtide.ledger.ledger import Run
+from rowtide.masking import know_secrets
+
+SETTLE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class ClaudeSettings:
+    """An API key and the server it is for."""
+
+    api_key: str = field(repr=False)
+    base_url: str = DEFAULT_URL
+    settle_seconds: float = SETTLE_SECONDS
+
+    @classmethod
+    def from_environment(cls) -> "ClaudeSettings":
+        """As ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL say, as they do to the SDK; and ROWTIDE_SETTLE_SECONDS."""
+        key = os.environ.get("ANTHROPIC_API_KEY")
+        if not key:
+            raise UserMistake("ANTHROPIC_API_KEY is not set, and there is no block rowtide-claude/default")
+        base_url = os.environ.get("ANTHROPIC_BASE_URL") or DEFAULT_URL
+        settle = number_in(os.environ, "ROWTIDE_SETTLE_SECONDS", SETTLE_SECONDS, least=0, most=86_400)
+        return cls(key, base_url, settle)
+
+    @classmethod
+    async def in_force(cls) -> "ClaudeSettings":
+        """As the environment says; where it names no key, as was filled in. Raises UserMistake, WorldError."""
+        if not os.environ.get("ANTHROPIC_API_KEY") and (found := await operator().filled_in(cls)):
+            return found
+        return cls.from_environment()
+
+    @classmethod
+    async def name_in_force(cls) -> str:
+        """What the ledger knows the API by that would answer; empty where nobody has named one. Raises WorldError."""
+        try:
+            return (await cls.in_force()).api
+        except UserMistake:
+            return ""
+
+    @property
+    def settle(self) -> timedelta:
+        return timedelta(seconds=self.settle_seconds)
+
+    @property
+    def api(self) -> str:
+        """What the ledger knows this API by; the emulator that `rowtide` has started for itself by its name."""
+        return OWN_EMULATOR if os.environ.get(REHEARSAL) else named(self.base_url)
+
+    @classmethod
+    async def api_in_force(cls) -> Api:
+        """Which API would answer, and whether it makes its answers up. Raises UserMistake where there is no key."""
+        if os.environ.get(REHEARSAL):
+            return Api(OWN_EMULATOR, is_made_up=True)
+        credentials = await cls.in_force()
+        if credentials.api == DEFAULT_URL:
+            return Api(DEFAULT_URL)
+        async with credentials.get_client() as claude:
+            return Api(credentials.api, is_made_up=await claude.is_emulator())
+
+    def get_client(self, run: Run | None = None) -> Claude:
+        """A client for as long as an `async with` lasts. Raises UserMistake when another API answers the run."""
+        if run is not None:
+            check_same(run.run_id, run.api, self.api)
+        know_secrets({"api_key": self.api_key})
+        return Claude(self.api_key, self.base_url, self.api)

@@ -1,0 +1,50 @@
+"""A command begins at once: what takes seconds to import is imported by who needs it, and by nobody else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import make_job
+from outside import ROOT
+
+HEAVY = {
+    "altair", "anthropic", "duckdb", "fastapi", "great_expectations", "mcp", "numpy", "pandas", "prefect", "pyarrow",
+    "scipy", "sklearn", "sqlalchemy", "uvicorn",
+}  # fmt: skip
+
+LOADED = """
+import sys
+from cli.main import main
+sys.argv = ["rowtide", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print("LOADED", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def loaded_by(*words: str | Path, folder: Path = ROOT, **environment: str) -> set[str]:
+    """The top-level packages that a command has imported when it ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *map(str, words)],
+        cwd=folder,
+        env={**environment, "PATH": "", "PYTHONPATH": str(ROOT), "ROWTIDE_PREFECT_PORT": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.rpartition("LOADED ")[2].split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["quarantine", "--help"]])
+def test_help_imports_nothing_that_takes_long(words: list[str]) -> None:
+    assert not loaded_by(*words) & HEAVY
+
+
+def test_a_run_without_a_server_of_prefects_does_not_import_prefect(api: object, tmp_path: Path) -> None:
+    """Of all that could be left out it takes the most; nor is anything imported for a job that has no gate."""
+    job = make_job(tmp_path / "job", rows=2)
+    loaded = loaded_by("run", job, "--json", ROWTIDE_HOME=str(tmp_path / "home"), ROWTIDE_PAGE="0", HOME=str(tmp_path))
+    assert "anthropic" in loaded
+    assert not loaded & {"prefect", "great_expectations", "scipy", "sklearn", "fastapi", "altair"}
