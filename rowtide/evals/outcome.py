@@ -1,0 +1,205 @@
+"""What came of an eval: the verdict and what it stands on, look by look and row by row, with both versions' answers.
+
+An *arm* is one version on the golden rows. A row's `row_no` is its number in the ledger, in an ordinary run or in one of
+the eval's own: `ledger.read.history` tells its whole conversation.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rowtide.evals.golden_rows import Part
+from rowtide.evals.paired_test import PairedCounts
+from rowtide.evals.planning import DecisionPrice
+from rowtide.evals.scores import Pairs, Score, pair_scores
+from rowtide.evals.verdicts import Finding, Margins, Verdict
+
+ArmName = Literal["candidate", "incumbent"]
+EXTRA = 0  # the look of rows that no statistics count: pinned rows that were not drawn at random
+
+
+@dataclass(frozen=True, slots=True)
+class ArmAnswer:
+    """What one version made of one golden row."""
+
+    row_no: int | None
+    """In the ledger; None where nothing was asked, because the other arm's request is the same to the byte and no
+    earlier answer to it is known."""
+    score: Score
+    fields: Mapping[str, bool]
+    """The golden fields that were compared, and whether each agrees; empty where nothing would be loaded."""
+    answer: Mapping[str, Any] | None
+    """As the ledger keeps it; None where the row was quarantined."""
+    reason: str | None
+    """Why it was quarantined."""
+    tier: str
+    """The tier that spoke last; empty where none did."""
+    turns: int
+    tool_calls: int
+    cost_micro: int
+    """What the row cost when it was asked, in micro-dollars, whether that was for this eval or before it."""
+    is_from_before: bool
+    """Whether the answer was in the ledger before this eval: it cost this eval nothing."""
+    failures: tuple[str, ...] = ()
+    """Comparers of the job's that failed, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutcome:
+    """One golden row, with both versions."""
+
+    key: str
+    look: int
+    """The look that it was first counted in, from 1 on; `EXTRA` where it only had to come out right."""
+    group: str
+    stratum: str
+    is_pinned: bool
+    known: Mapping[str, Any]
+    """The golden answer."""
+    by: str
+    is_same_request: bool
+    """Both arms would send the same bytes, so it was asked once and differs in nothing."""
+    candidate: ArmAnswer
+    incumbent: ArmAnswer
+
+    @property
+    def change(self) -> Literal["fixed", "broken", "same"]:
+        """Whether only the candidate is right, or only the incumbent."""
+        right = self.candidate.score == "right", self.incumbent.score == "right"
+        return "same" if right[0] == right[1] else "fixed" if right[0] else "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class LookOutcome:
+    """What was found after so many rows."""
+
+    look: int
+    """From 1 on."""
+    rows: int
+    """All that were counted by then."""
+    finding: Finding
+    cost_micro: int
+    """What the eval had spent by then."""
+    looked_at: str
+    """UTC, ISO 8601."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One of the two versions."""
+
+    label: str
+    """In words: `jobs/companies with --tiers opus`."""
+    folder: str
+    """The job's folder as this arm had it: a copy, unless it is the job itself."""
+    asking: str
+    judging: str
+    tiers: tuple[str, ...]
+    live_calls: int = 0
+    """Read-only tool calls that were not on record and went out."""
+    replayed_calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EvalOutcome:
+    """An eval, as far as it has come."""
+
+    eval_id: str
+    job: str
+    part: Part
+    candidate: Arm
+    incumbent: Arm
+    changed: tuple[str, ...]
+    """The files and keys of job.yaml in which the two differ."""
+    margins: Margins
+    level: float
+    """Of the set, over all its verdicts."""
+    alpha: float
+    """Of this verdict: what was left to it."""
+    use: int
+    """The how manieth verdict on this set it is; 0 where it takes nothing of the level (`dev`, or nothing changed)."""
+    level_left: float
+    planned: tuple[int, ...]
+    """After how many rows there was to be a look."""
+    looks: tuple[LookOutcome, ...]
+    verdict: Verdict | None
+    """None while it goes on."""
+    reasons: tuple[str, ...]
+    price: DecisionPrice | None
+    """Of deciding, where it is undecided."""
+    cost_micro: int
+    """What this eval spent."""
+    budget_micro: int | None
+    is_made_up: bool
+    """Whether an emulator answered."""
+    started_at: str
+    finished_at: str | None
+    who: str = ""
+    rows: tuple[RowOutcome, ...] = field(default=())
+
+    @property
+    def counted(self) -> tuple[RowOutcome, ...]:
+        """The rows that statistics count."""
+        return tuple(row for row in self.rows if row.look != EXTRA)
+
+    @property
+    def fixed(self) -> tuple[RowOutcome, ...]:
+        return tuple(row for row in self.counted if row.change == "fixed")
+
+    @property
+    def broken(self) -> tuple[RowOutcome, ...]:
+        return tuple(row for row in self.counted if row.change == "broken")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Both versions on some of the rows: those of a group, or one field of all that both would load."""
+
+    rows: int
+    candidate_right: int
+    incumbent_right: int
+    fixed: int
+    broken: int
+
+    @property
+    def counts(self) -> PairedCounts:
+        """As `paired_test.interval` takes them."""
+        return PairedCounts(self.rows, self.fixed, self.broken)
+
+
+def by_group(rows: Iterable[RowOutcome]) -> dict[str, Tally]:
+    """Rows right, by group, groups in alphabetical order."""
+    found: defaultdict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    for row in rows:
+        found[row.group].append((row.candidate.score == "right", row.incumbent.score == "right"))
+    return {group: _tally(found[group]) for group in sorted(found)}
+
+
+def by_field(rows: Iterable[RowOutcome]) -> dict[str, Tally]:
+    """Golden fields that agree, by name. A field of a row that would not be loaded does not agree."""
+    found: defaultdict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    for row in rows:
+        for name in row.known:
+            found[name].append((row.candidate.fields.get(name, False), row.incumbent.fields.get(name, False)))
+    return {name: _tally(each) for name, each in found.items()}
+
+
+def pairs_of(rows: Iterable[RowOutcome]) -> Pairs:
+    """Both versions on these rows, as `judge` takes them."""
+    rows = list(rows)
+    return pair_scores(
+        [row.key for row in rows],
+        {row.key: row.candidate.score for row in rows},
+        {row.key: row.incumbent.score for row in rows},
+    )
+
+
+def _tally(pairs: list[tuple[bool, bool]]) -> Tally:
+    return Tally(
+        rows=len(pairs),
+        candidate_right=sum(new for new, _ in pairs),
+        incumbent_right=sum(old for _, old in pairs),
+        fixed=sum(new and not old for new, old in pairs),
+        broken=sum(old and not new for new, old in pairs),
+    )
