@@ -1,7 +1,7 @@
 """What came of an eval: the verdict and what it stands on, look by look and row by row, with both versions' answers.
 
-An *arm* is one version on the golden rows. A row's `row_no` is its number in the ledger, in an ordinary run or in one of
-the eval's own: `ledger.read.history` tells its whole conversation.
+An *arm* is one version on the golden rows. A row's `row_no` is its number in the ledger, in an ordinary run or in one
+of the eval's own: `ledger.read.history` tells its whole conversation.
 """
 
 from collections import defaultdict
