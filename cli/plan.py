@@ -16,10 +16,11 @@ from cli.existing_ledger import ledger_mistakes, opened
 from cli.home_folders import home, is_rehearsal, rehearse_without_key
 from cli.numbers import Amount, Count
 from cli.prefect_server import server_url
-from cli.pump import AskedLane, Trust, claude_server, planned
+from cli.pump import Trust, claude_server, planned
 from cli.say import grid, out, say_json
 from configuration.claude_settings import ClaudeSettings
 from rowtide.job.job_folder import find_job
+from rowtide.lanes.lane_table import AskedLane
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.read import past_runs as ledger_past_runs
 from rowtide.stages.forecast.build_forecast import Seen, as_asked, build_forecast

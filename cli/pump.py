@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -40,7 +40,6 @@ from rowtide.tools.trust import LOCK_FILE, Asked, NotTrusted, allow, words_of
 
 EMULATOR_STOPS_SECONDS = 10.0
 
-AskedLane = Literal["auto", "batch", "live", "stream", "sequential"]
 AskedPrefect = Annotated[
     bool | None,
     Parameter(

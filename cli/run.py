@@ -9,11 +9,12 @@ from cli.environment_checks import check_home
 from cli.existing_ledger import opened
 from cli.home_folders import home, rehearse_without_key
 from cli.numbers import Amount, Count
-from cli.pump import AsJson, AskedLane, AskedPrefect, Trust, planned, prefect_in_use, pump, say_rehearsal
+from cli.pump import AsJson, AskedPrefect, Trust, planned, prefect_in_use, pump, say_rehearsal
 from cli.say import err
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import find_job
 from rowtide.job.run_id import name_of_run
+from rowtide.lanes.lane_table import AskedLane
 from rowtide.ledger.ledger import ledger_url
 from rowtide.stages.preflight import Plan
 

@@ -9,6 +9,7 @@ from cli.existing_ledger import existing_ledger
 from cli.say import out
 from rowtide.api.which_api import in_words
 from rowtide.json_bytes import read_json
+from rowtide.lanes.lane_table import LANES
 from rowtide.ledger.batches import Batch
 from rowtide.ledger.purge import PURGED
 from rowtide.ledger.read.history import RowHistory, row_history
@@ -97,7 +98,7 @@ def _start(found: RowHistory) -> list[str]:
 
 def _sent(turn: Mapping[Any, Any]) -> str:
     """How and when a turn was asked for."""
-    if turn["lane"] == "batch":
+    if LANES[turn["lane"]].in_batches:
         return f"batch {turn['api_id']} of {turn['batch_rows']:,} rows, sent {(turn['posted_at'] or '')[:19]}"
     sent = turn["asked_at"]
     return f"{turn['lane']} call, " + (f"sent {sent[:19]}" if sent else f"sent after {turn['posted_at'][:19]}")

@@ -1,6 +1,6 @@
 """The pump as Prefect runs it: a form, retries, parking, and a page for each run."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from prefect import flow
 from pydantic import Field
@@ -11,6 +11,7 @@ from orchestration.first_name import first_name
 from orchestration.under_prefect import under_prefect
 from rowtide.job.job import MOST
 from rowtide.job.run_id import RunId
+from rowtide.lanes.lane_table import AskedLane
 from tasks.forecast_run import forecast_run
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -23,7 +24,7 @@ async def run_job(
     source: str | None = None,
     run_id: RunId | None = None,
     limit: Count | None = None,
-    lane: Literal["auto", "batch", "live", "stream", "sequential"] = "auto",
+    lane: AskedLane = "auto",
     budget: Amount | None = None,
     finish_within_minutes: Amount | None = None,
     tiers: list[str] | None = None,

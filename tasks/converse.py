@@ -10,7 +10,7 @@ from configuration.claude_settings import ClaudeSettings
 from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
-from rowtide.job.job import Lane
+from rowtide.lanes.lane_table import Lane
 from rowtide.ledger import ledger as ledgers
 from rowtide.stages.amend.adopt_version import take_up
 from rowtide.stages.converse.live_calls import LiveCallPool, OnText
@@ -33,10 +33,10 @@ async def converse(run_id: str) -> int:
     async with database.get_run_if_free(run_id) as context, credentials.get_client(context.run) as claude:
         if not context.worker.is_alone:
             return 0  # another worker sends
-        if (lane := lane_now(context, now=_now())) == "batch" or context.run.stopped:
+        if (lane := lane_now(context, now=_now())).in_batches or context.run.stopped:
             return 0
         take_up(context, clock=_now)
-        hear = _writer(context) if lane == "stream" else None
+        hear = _writer(context) if lane.shows_words else None
         live = LiveCallPool(context, claude, lane, tag=secrets.token_hex(6), clock=_now, hear=hear)
         async with tool_pool(context.job, context.environment, context.servers) as pool:
             replied = await live.run(partial(_follow, context, pool, lane))
@@ -49,7 +49,7 @@ async def converse(run_id: str) -> int:
 
 async def _follow(context: RunContext, pool: ToolPool, lane: Lane) -> int:
     moved = await follow(context, pool, clock=_now)
-    if lane == "sequential":  # whoever comes after a row waits for the gate's word on it
+    if lane.in_order:  # whoever comes after a row waits for the gate's word on it
         judge_answers(context, load_gate(context.job), clock=_now)
     return moved
 

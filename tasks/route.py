@@ -25,7 +25,7 @@ async def route(run_id: str) -> int:
         with starting(context.job, context.run.api) as starter:
             routed = _route(context, starter)
         now = clock.now()
-        if choose_lane(context, now=now) == "sequential":
+        if choose_lane(context, now=now).in_order:
             put_in_order(context, now=now)
         if routed:
             _say(context, routed)

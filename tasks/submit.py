@@ -49,7 +49,7 @@ async def submit(run_id: str) -> int:
         if why == RunStop.JOB_CODE:  # to be mended first: what is at the API is read by the next life
             unpack(context, everything=True)
             return 0
-        goes_live = lane_now(context, now=_now()) != "batch"
+        goes_live = not lane_now(context, now=_now()).in_batches
         unpack(context, everything=goes_live or why is not None)
         mark_unanswered_posts(context, clock=_now)
         try:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 FLOORS = [
     "stages", "ledger", "evals", "sinks", "report", "forecast", "gates", "api", "quarantine", "intake", "observing",
-    "routing", "lanes", "agent", "tiers", "tools", "job", "",
+    "routing", "agent", "tiers", "tools", "job", "lanes", "",
 ]  # fmt: skip
 STAGES = [
     "amend",

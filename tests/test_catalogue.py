@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rowtide.errors import UserMistake
+from rowtide.lanes.lane_table import BATCH, LIVE
 from rowtide.tiers.catalogue import load_catalogue, overrides_from, read_overrides
 from rowtide.tiers.pricing import Usage, cost_micro
 
@@ -32,9 +33,9 @@ def test_a_price_an_id_a_limit_a_rule_or_a_step_is_one_line() -> None:
     assert haiku(max_output_tokens=9).max_output_tokens == 9
     assert haiku(efforts={"legal": ["low", "medium"]}).effort("max") == "medium"
     assert haiku(thinking={"send": "disabled"}).thinking_at("high") == "disabled"
-    assert cost_micro(haiku(prices={"100000": None}), LONG, lane="live") == 15_000  # no step: 150,000 × 0.10
-    assert cost_micro(load_catalogue().tier("haiku"), LONG, lane="live") == 75_000
-    assert cost_micro(haiku(batch_share="0.25"), LONG, lane="batch") == 18_750
+    assert cost_micro(haiku(prices={"100000": None}), LONG, lane=LIVE) == 15_000  # no step: 150,000 × 0.10
+    assert cost_micro(load_catalogue().tier("haiku"), LONG, lane=LIVE) == 75_000
+    assert cost_micro(haiku(batch_share="0.25"), LONG, lane=BATCH) == 18_750
 
 
 def test_the_rest_of_an_entry_stays_as_it_is_packaged() -> None:

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 
+from rowtide.lanes.lane_table import LANES, AskedLane
 from rowtide.lanes.lanes import Ahead, Pasts, choose, is_tail, last_moment, must_hurry
 from rowtide.lanes.rate_limiter import Meter, RateLimiter, allowance_from
 
@@ -21,32 +23,32 @@ def ahead(rows: int, **values: object) -> Ahead:
 )
 def test_the_number_of_rows_decides_and_the_reason_is_said(rows: int, lane: str, words: str) -> None:
     choice = choose(ahead(rows), Pasts(), NOW)
-    assert choice.lane == lane
+    assert choice.lane.name == lane
     assert words in choice.why
 
 
 def test_rows_that_come_after_others_go_in_sequence_whatever_their_number() -> None:
-    assert choose(ahead(10_000, has_after=True), Pasts(), NOW).lane == "sequential"
+    assert choose(ahead(10_000, has_after=True), Pasts(), NOW).lane.name == "sequential"
 
 
 def test_what_was_asked_for_is_done() -> None:
-    assert choose(ahead(3, asked="batch"), Pasts(), NOW).lane == "batch"
+    assert choose(ahead(3, asked="batch"), Pasts(), NOW).lane.name == "batch"
 
 
 def test_a_deadline_that_batches_have_missed_before_sends_rows_live() -> None:
     soon = NOW + timedelta(hours=1)
     slow, quick = Pasts(timedelta(hours=2), 12), Pasts(timedelta(minutes=20), 12)
     hurried = choose(ahead(500, finish_by=soon), slow, NOW)
-    assert hurried.lane == "live"
+    assert hurried.lane.name == "live"
     assert "nine of ten of the last 12 batches took up to 2 h, and the deadline is in 1 h" in hurried.why
-    assert choose(ahead(500, finish_by=soon), quick, NOW).lane == "batch"
+    assert choose(ahead(500, finish_by=soon), quick, NOW).lane.name == "batch"
 
 
 def test_a_budget_that_bears_batches_only_keeps_few_rows_in_a_batch() -> None:
     tight = choose(ahead(15, left_usd=0.01, batch_share=0.5), Pasts(row_usd=0.0005), NOW)
-    assert tight.lane == "batch"
+    assert tight.lane.name == "batch"
     assert "live would cost about $0.0150, and $0.0100 is left" in tight.why
-    assert choose(ahead(15, left_usd=0.02, batch_share=0.5), Pasts(row_usd=0.0005), NOW).lane == "live"
+    assert choose(ahead(15, left_usd=0.02, batch_share=0.5), Pasts(row_usd=0.0005), NOW).lane.name == "live"
 
 
 def test_the_last_moment_leaves_time_for_the_live_calls_and_half_as_much_again() -> None:
@@ -101,3 +103,8 @@ def test_headers_say_what_is_left_and_nonsense_in_them_is_ignored() -> None:
         "anthropic-ratelimit-input-tokens-reset": reset,
     }
     assert allowance_from(said) == {"requests": Meter(50, 49, datetime(2026, 11, 21, 12, 1, tzinfo=UTC))}
+
+
+def test_every_lane_can_be_asked_for_by_its_name_and_by_no_other() -> None:
+    assert get_args(AskedLane) == ("auto", *LANES)
+    assert all(name == lane.name for name, lane in LANES.items())

@@ -16,6 +16,7 @@ from cli.main import app
 from rowtide.errors import UserMistake
 from rowtide.forecast.forecast import Forecast, forecast
 from rowtide.forecast.tier_visits import History, Prospect, TierVisit
+from rowtide.lanes.lane_table import BATCH
 from rowtide.lanes.lanes import Pasts
 from rowtide.tiers.catalogue import load_catalogue
 
@@ -28,7 +29,7 @@ PROSPECT = Prospect(
     sample_tokens=[980, 1000, 1020] * 10,
     prefix_tokens=800,
     has_tools=True,
-    lane="batch",
+    lane=BATCH,
     concurrency=16,
 )
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rowtide.lanes.lane_table import BATCH, LANES, LIVE
 from rowtide.tiers.catalogue import Price, load_catalogue
 from rowtide.tiers.pricing import Usage, cost_micro, usage_from, worst_case_micro
 
@@ -50,7 +51,7 @@ EXAMPLES = {
 
 @pytest.mark.parametrize(("tier", "lane", "usage", "micro"), EXAMPLES.values(), ids=EXAMPLES)
 def test_a_worked_example(tier: str, lane: str, usage: Usage, micro: float) -> None:
-    assert cost_micro(CATALOGUE.tier(tier), usage, lane=lane) == pytest.approx(micro, abs=1e-6)
+    assert cost_micro(CATALOGUE.tier(tier), usage, lane=LANES[lane]) == pytest.approx(micro, abs=1e-6)
 
 
 def test_usage_is_read_as_the_api_writes_it_and_a_write_without_a_split_is_the_dearer_kind() -> None:
@@ -74,7 +75,7 @@ tokens = st.integers(0, 900_000)
 def test_no_reply_costs_more_than_its_worst_case(one: int, out: int, short: int, long: int, read: int) -> None:
     usage = Usage(one, out, short, long, read)
     for model in CATALOGUE.models.values():
-        for lane in ("batch", "live"):
+        for lane in LANES.values():
             assert (
                 0 <= cost_micro(model, usage, lane=lane) <= worst_case_micro(model, usage.prompt_tokens, out, lane=lane)
             )
@@ -91,7 +92,7 @@ def test_whole_numbers_say_to_the_micro_dollar_what_decimals_say(
     model = CATALOGUE.tier("haiku").model_copy(update={"prices": {0: price}, "batch_share": share})
     exact = sum(each * count for each, count in zip(at, used, strict=True))
     dearest = max(at[:1] + at[2:]) * used[0] + at[1] * used[1]
-    for lane, part in (("live", Decimal(1)), ("batch", share)):
+    for lane, part in ((LIVE, Decimal(1)), (BATCH, share)):
         assert cost_micro(model, Usage(*used), lane=lane) == rounded(exact * part)
         assert worst_case_micro(model, used[0], used[1], lane=lane) == rounded(dearest * part)
 

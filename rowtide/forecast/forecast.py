@@ -26,7 +26,7 @@ from rowtide.forecast.tier_visits import (
     profile_of,
     visit_micro,
 )
-from rowtide.job.job import Lane
+from rowtide.lanes.lane_table import BATCH, LIVE, SEQUENTIAL, Lane
 from rowtide.lanes.lanes import Pasts, live_time
 from rowtide.tiers.catalogue import Model
 from rowtide.tiers.pricing import MICRO
@@ -34,11 +34,11 @@ from rowtide.tiers.pricing import MICRO
 RUNS_DRAWN = 1000
 TAIL = 0.05  # of the drawn runs, left out at either end
 WAYS: Sequence[tuple[str, bool, Lane]] = (
-    ("one by one, top tier", True, "sequential"),
-    ("live call pool, top tier", True, "live"),
-    ("batch, top tier", True, "batch"),
-    ("live call pool, ladder", False, "live"),
-    ("batch, ladder", False, "batch"),
+    ("one by one, top tier", True, SEQUENTIAL),
+    ("live call pool, top tier", True, LIVE),
+    ("batch, top tier", True, BATCH),
+    ("live call pool, ladder", False, LIVE),
+    ("batch, ladder", False, BATCH),
 )
 
 
@@ -214,10 +214,10 @@ def _ways(prospect: Prospect, visits: Sequence[TierVisit], shift: float, looks: 
 def _seconds(prospect: Prospect, tier_forecasts: Sequence[TierForecast], lane: Lane, pasts: Pasts) -> float:
     """How long it takes by a lane: in batches, as many waves as the longest way up takes turns, each a long one."""
     turns = _turns(tier_forecasts)
-    if lane == "batch":
+    if lane.in_batches:
         waves = sum(math.ceil(each.turns) for each in tier_forecasts if each.rows >= 1)
         return waves * pasts.batch_p90.total_seconds()
-    if lane == "sequential":
+    if lane.in_order:
         return turns * pasts.call_seconds
     return live_time(prospect.rows, prospect.concurrency, replace(pasts, turns=turns / prospect.rows)).total_seconds()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rowtide.job.job import Lane
+from rowtide.lanes.lane_table import Lane
 from rowtide.tiers.catalogue import Model
 
 # What is taken to be so until history says otherwise.
@@ -18,8 +18,6 @@ TURNS_WITH_TOOLS = 3.0  # two trips to tools and an answer: what the companies j
 ADDED_TOKENS = 300.0  # what a turn adds to the next one's prompt: a reply and a tool's few lines
 OUTPUT_TOKENS = 200.0  # a reply: a small JSON object or a tool call; a model that thinks much writes more
 ESCALATIONS, VISITS = 0.5, 5  # one row in ten escalates, believed as firmly as five rows seen
-BATCH_HITS = (0.30, 0.98)  # platform.claude.com, batch processing: cache hit rates that users see
-LIVE_HITS = (0.90, 1.0)  # one prefix that is read all the time: only the first calls at once miss it
 SPREAD = math.log(1.5) / 1.645  # turns and tokens are within 1.5 times either way, nine times of ten
 LOOK_TOKENS = (500.0, 100.0)  # a self-check: a rubric, the row, its answer; a verdict
 
@@ -101,7 +99,7 @@ def visit_micro(model: Model, visit: TierVisit, lane: Lane, shift: float = 0, *,
         (read, price.cache_read),
         (visit.output_tokens, price.output),
     )
-    return sum(tokens * float(each) for tokens, each in parts) * (float(model.batch_share) if lane == "batch" else 1)
+    return sum(tokens * float(each) for tokens, each in parts) * float(lane.price_share(model.batch_share))
 
 
 def profile_of(prospect: Prospect, visits: Sequence[TierVisit], tier: int, lane: Lane) -> Profile:
@@ -113,9 +111,9 @@ def profile_of(prospect: Prospect, visits: Sequence[TierVisit], tier: int, lane:
         nearest = min(others, key=lambda other: (abs(other - tier), other))
         borrowed = [visit for visit in visits if visit.tier == nearest]
         return Profile(borrowed, borrowed, 0, 0)
-    hits = BATCH_HITS if lane == "batch" else LIVE_HITS
+    low, high = lane.cache_hits
     guess = _guess if tier < prospect.tier_count else _guess_of_a_look
-    return Profile([guess(prospect, tier, hits[0])], [guess(prospect, tier, hits[1])], 0, 0)
+    return Profile([guess(prospect, tier, low)], [guess(prospect, tier, high)], 0, 0)
 
 
 def _guess(prospect: Prospect, tier: int, hits: float) -> TierVisit:

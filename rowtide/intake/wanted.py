@@ -1,10 +1,11 @@
 """What may be said of a run that is asked for over HTTP: never a path, and its job by name."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rowtide.intake.messages import Refused
+from rowtide.lanes.lane_table import AskedLane
 
 
 class RunWanted(BaseModel):
@@ -14,7 +15,7 @@ class RunWanted(BaseModel):
 
     job: str
     limit: int | None = Field(default=None, ge=1)
-    lane: Literal["auto", "batch", "live", "stream", "sequential"] = "auto"
+    lane: AskedLane = "auto"
     budget: float | None = Field(default=None, gt=0)
     finish_within_minutes: float | None = Field(default=None, gt=0)
 

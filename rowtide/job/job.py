@@ -11,10 +11,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from rowtide.job.on_call import checked_owner, checked_runbook
+from rowtide.lanes.lane_table import AskedLane
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
-Lane = Literal["batch", "live", "stream", "sequential"]
-
 
 MOST = 1_000_000_000  # of anything that is counted: more is a slip of the hand
 
@@ -356,7 +355,7 @@ class JobSpec(Spec):
     """What an answer must pass by itself."""
     gates: GatesSpec = GatesSpec()
     """What rows, answers and the load must pass together."""
-    lane: Literal["auto"] | Lane = "auto"
+    lane: AskedLane = "auto"
     """How turns reach the model: in batches at half price, or live; `auto` decides and says why."""
     live: LiveSpec = LiveSpec()
     """How live calls are made."""

@@ -11,7 +11,7 @@ A job or a command may say the lane instead. Then nothing moves a row to another
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rowtide.job.job import Lane
+from rowtide.lanes.lane_table import BATCH, LANES, LIVE, SEQUENTIAL, STREAM, Lane
 from rowtide.text_format import ago
 
 ONE_AT_A_TIME, ALL_AT_ONCE, WORTH_WATCHING = 5, 20, 100  # rows
@@ -61,18 +61,18 @@ class Choice:
 def choose(ahead: Ahead, pasts: Pasts, now: datetime) -> Choice:
     """The lane of a run's rows, and why in one line."""
     if ahead.asked != "auto":
-        return Choice(named(ahead.asked), "as asked")
+        return Choice(LANES[ahead.asked], "as asked")
     if ahead.has_after:
-        return Choice("sequential", "rows come after others, whose answers they see")
+        return Choice(SEQUENTIAL, "rows come after others, whose answers they see")
     if ahead.rows > WORTH_WATCHING:
-        return _hurry(ahead, pasts, now) or Choice("batch", f"{ahead.rows:,} rows and no hurry: half the price")
+        return _hurry(ahead, pasts, now) or Choice(BATCH, f"{ahead.rows:,} rows and no hurry: half the price")
     if too_dear := _too_dear(ahead, pasts):
-        return Choice("batch", too_dear)
+        return Choice(BATCH, too_dear)
     if ahead.rows <= ONE_AT_A_TIME:
-        return Choice("live", f"{_rows(ahead.rows)}: live, one at a time, is done sooner than any batch")
+        return Choice(LIVE, f"{_rows(ahead.rows)}: live, one at a time, is done sooner than any batch")
     if ahead.rows <= ALL_AT_ONCE:
-        return Choice("live", f"{ahead.rows} rows: live, all at once, is done sooner than any batch")
-    return Choice("stream", f"{ahead.rows} rows: live, up to {ahead.concurrency} at once, seen as they are written")
+        return Choice(LIVE, f"{ahead.rows} rows: live, all at once, is done sooner than any batch")
+    return Choice(STREAM, f"{ahead.rows} rows: live, up to {ahead.concurrency} at once, seen as they are written")
 
 
 def at_once(rows: int, concurrency: int) -> int:
@@ -105,7 +105,7 @@ def _hurry(ahead: Ahead, pasts: Pasts, now: datetime) -> Choice | None:
         return None
     seen = f"nine of ten of the last {pasts.batches} batches took" if pasts.batches else "a batch is taken to take"
     due = f"is in {ago(ahead.finish_by - now)}" if ahead.finish_by > now else "has passed"
-    return Choice("live", f"{seen} up to {ago(pasts.batch_p90)}, and the deadline {due}")
+    return Choice(LIVE, f"{seen} up to {ago(pasts.batch_p90)}, and the deadline {due}")
 
 
 def _too_dear(ahead: Ahead, pasts: Pasts) -> str | None:
@@ -116,15 +116,6 @@ def _too_dear(ahead: Ahead, pasts: Pasts) -> str | None:
     if live <= ahead.left_usd:
         return None
     return f"live would cost about ${live:.4f}, and ${ahead.left_usd:.4f} is left: half the price"
-
-
-def named(lane: str) -> Lane:
-    """The lane of that name."""
-    match lane:
-        case "batch" | "live" | "stream" | "sequential":
-            return lane
-        case _:
-            raise AssertionError(f"no lane {lane!r}")
 
 
 def _rows(count: int) -> str:

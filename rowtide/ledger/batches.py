@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, text
 
 from rowtide.errors import IllegalMove
+from rowtide.lanes.lane_table import LANES
 from rowtide.ledger import claims as ledger_claims
 from rowtide.ledger.ledger import Run, take_turn, timestamp
 from rowtide.tiers.pricing import MICRO
@@ -53,6 +54,8 @@ class Batch:
         return list(orjson.loads(self.not_ours))
 
 
+_OF_BATCHES = ", ".join(f"'{lane.name}'" for lane in LANES.values() if lane.in_batches)
+IN_BATCHES, LIVE_CALLS = f"lane IN ({_OF_BATCHES})", f"lane NOT IN ({_OF_BATCHES})"  # what a row of `batch` stands for
 COLUMNS = ", ".join(Batch.__dataclass_fields__)
 
 
@@ -133,7 +136,7 @@ def keep_reserved(tx: Connection, batch: Batch, *, rows: int) -> None:
 
     Each live call has a reservation of its own, which its lane keeps.
     """
-    if rows and batch.lane == "batch":
+    if rows and LANES[batch.lane].in_batches:
         share = -(-batch.reserved_micro * rows // max(batch.rows, 1))
         changed = "UPDATE batch SET unknown_micro = unknown_micro + :share WHERE batch_no = :batch"
         tx.execute(text(changed), {"share": share, "batch": batch.batch_no})
@@ -163,7 +166,7 @@ def write_off(tx: Connection, batch: Batch, detail: str) -> None:
 def batches_in(tx: Connection, run: Run, states: Iterable[str]) -> list[Batch]:
     """This run's batches at the API in any of `states`, oldest first; live calls are none."""
     query = text(
-        f"SELECT {COLUMNS} FROM batch WHERE run_no = :run AND lane = 'batch' AND state IN :states ORDER BY batch_no"
+        f"SELECT {COLUMNS} FROM batch WHERE run_no = :run AND {IN_BATCHES} AND state IN :states ORDER BY batch_no"
     ).bindparams(bindparam("states", expanding=True))
     return [Batch(*each) for each in tx.execute(query, {"run": run.run_no, "states": list(states)})]
 

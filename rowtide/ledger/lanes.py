@@ -12,8 +12,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from rowtide.agent.agent import RowAt
+from rowtide.lanes.lane_table import Lane
 from rowtide.lanes.lanes import Choice, Pasts
 from rowtide.ledger import rows as ledger_rows
+from rowtide.ledger.batches import IN_BATCHES, LIVE_CALLS
 from rowtide.ledger.ledger import Run, as_list, one_of, timestamp
 from rowtide.ledger.rows import COLUMNS, MoveReason
 from rowtide.tiers.pricing import MICRO
@@ -27,14 +29,14 @@ def record_choice(tx: Connection, run: Run, choice: Choice) -> None:
     """Write down by which lane the run's rows go, and why. The first choice stays."""
     tx.execute(
         text("UPDATE run SET chosen_lane = :lane, lane_why = :why WHERE run_no = :run AND chosen_lane IS NULL"),
-        {"lane": choice.lane, "why": choice.why, "run": run.run_no},
+        {"lane": choice.lane.name, "why": choice.why, "run": run.run_no},
     )
 
 
 def pasts(tx: Connection, job: str, api: str) -> Pasts:
     """What this ledger has seen of an API's batches and live calls, and of a job there; else what is usual."""
     usual = Pasts()
-    batches, calls = _took(tx, api, "b.lane = 'batch'"), _took(tx, api, "b.lane <> 'batch'")
+    batches, calls = _took(tx, api, f"b.{IN_BATCHES}"), _took(tx, api, f"b.{LIVE_CALLS}")
     query = text(
         "SELECT count(*), sum(r.turn), sum(r.cost_micro) FROM "
         "(SELECT r.turn, r.cost_micro FROM row r JOIN run u USING (run_no) WHERE u.job = :job AND u.api = :api "
@@ -50,14 +52,14 @@ def pasts(tx: Connection, job: str, api: str) -> Pasts:
     )
 
 
-def begin(tx: Connection, run: Run, lane: str, tag: str, *, now: datetime) -> int:
+def begin(tx: Connection, run: Run, lane: Lane, tag: str, *, now: datetime) -> int:
     """Begin to make live calls. Returns the number that stands for them where a batch would."""
     return tx.execute(
         text(
             "INSERT INTO batch (run_no, tag, state, lane, packed_at, opened_at, posted_at) "
             "VALUES (:run, :tag, 'open', :lane, :now, :now, :now) RETURNING batch_no"
         ),
-        {"run": run.run_no, "tag": tag, "lane": lane, "now": timestamp(now)},
+        {"run": run.run_no, "tag": tag, "lane": lane.name, "now": timestamp(now)},
     ).scalar_one()
 
 
@@ -93,7 +95,7 @@ def close(tx: Connection, batch_no: int, *, call_seconds: float | None, now: dat
 
 def end_lives(tx: Connection, run: Run, *, now: datetime) -> int:
     """Finish what a dead process left: its rows on the wire are ready again, and noted. Returns how many."""
-    query = text("SELECT batch_no FROM batch WHERE run_no = :run AND state = 'open' AND lane <> 'batch'")
+    query = text(f"SELECT batch_no FROM batch WHERE run_no = :run AND state = 'open' AND {LIVE_CALLS}")
     left = 0
     for batch_no in tx.execute(query, {"run": run.run_no}).scalars().all():
         rows = ledger_rows.waiting_for(tx, run, batch_no)

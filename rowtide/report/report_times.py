@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from rowtide.lanes.lane_table import LANES
 from rowtide.report import charts
 from rowtide.report.charts import Figure
 
@@ -82,7 +83,7 @@ def timeline(seen: RunMetrics, *, now: datetime) -> Figure | None:
 
 
 def _phases(batch: RunMetrics, until: str) -> list[dict[str, Any]]:
-    kind = "" if batch["lane"] == "batch" else f" {batch['lane']}"
+    kind = "" if LANES[batch["lane"]].in_batches else f" {batch['lane']}"
     name = f"{batch['batch_no']}{kind} · {batch['rows']:,} rows"
     posted, end = batch["posted_at"], batch["filed_at"] or until
     spans = [("waiting to be sent", batch["packed_at"], posted or end)]

@@ -8,6 +8,7 @@ from rowtide.agent.states import RunStop
 from rowtide.api.which_api import in_words
 from rowtide.errors import Stopped, StoppedByWorld
 from rowtide.escaping import NOTHING, Markdown, heading, markdown, markdown_page, markdown_table, one_line
+from rowtide.lanes.lane_table import LANES
 from rowtide.text_format import shown, shown_to_its_end, usd
 
 POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in the closing lines
@@ -101,7 +102,7 @@ def lane(found: Mapping[str, Any]) -> list[str]:
     """By which lane the rows went, why, and what going live cost more."""
     lines = [f"lane     {found['lane']}: {found['lane_why']}"] if found["lane_why"] else []
     if more := found["hurry_usd"]:
-        turns = sum(each["turns"] for name, each in found["lanes"].items() if name != "batch")
+        turns = sum(each["turns"] for name, each in found["lanes"].items() if not LANES[name].in_batches)
         lines.append(f"live     {turns:,} turns, for ${more:.4f} more than in batches")
     if found["repeated"]:
         stake = f"up to ${found['at_stake_usd']:.4f} may be paid twice"

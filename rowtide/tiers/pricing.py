@@ -3,6 +3,7 @@
 from operator import mul
 from typing import Any, NamedTuple
 
+from rowtide.lanes.lane_table import Lane
 from rowtide.tiers.catalogue import Model
 
 MICRO = 1_000_000  # micro-dollars in a dollar
@@ -41,19 +42,19 @@ def usage_from(usage: object) -> Usage | None:
     return found if is_whole and min(found) >= 0 and max(found) <= MOST_TOKENS else None
 
 
-def cost_micro(model: Model, usage: Usage, *, lane: str) -> int:
+def cost_micro(model: Model, usage: Usage, *, lane: Lane) -> int:
     """What a reply cost, in micro-dollars. A price per million tokens is a price in micro-dollars per token."""
     *prices, per = model.price_at(usage.prompt_tokens).parts
     return _rounded(sum(map(mul, usage, prices)), per, model, lane)
 
 
-def worst_case_micro(model: Model, prompt_tokens: int, max_tokens: int, *, lane: str) -> int:
+def worst_case_micro(model: Model, prompt_tokens: int, max_tokens: int, *, lane: Lane) -> int:
     """The most a request can cost: its whole prompt written to the 1-hour cache, its reply as long as allowed."""
     read, output, *cached, per = model.price_at(prompt_tokens).parts
     return _rounded(prompt_tokens * max(read, *cached) + max_tokens * output, per, model, lane)
 
 
-def _rounded(parts: int, per: int, model: Model, lane: str) -> int:
+def _rounded(parts: int, per: int, model: Model, lane: Lane) -> int:
     """Parts of a micro-dollar as whole micro-dollars, with the lane's discount: half of one is rounded up."""
-    share, of = model.batch_share.as_integer_ratio() if lane == "batch" else (1, 1)
+    share, of = lane.price_share(model.batch_share).as_integer_ratio()
     return (2 * parts * share + per * of) // (2 * per * of)

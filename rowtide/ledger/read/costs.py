@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import Connection, text
 
 from rowtide.agent.states import RowState
+from rowtide.lanes.lane_table import BATCH, LANES
 from rowtide.ledger.ledger import Run
 from rowtide.ledger.tiers import visits
 from rowtide.tiers.catalogue import Catalogue, Model
@@ -64,8 +65,9 @@ def spent(tx: Connection, run: Run, catalogue: Catalogue) -> list[Spent]:
     prompt = "t.input_tokens + t.cache_write_tokens + t.cache_read_tokens"
     step = " ".join(f"WHEN {prompt} > {each} THEN {each}" for each in steps)
     query = text(
-        f"SELECT t.tier, t.model, coalesce(b.lane, 'batch') lane, t.turn, {f'CASE {step} ELSE 0 END' if step else '0'} "
-        f"step, CASE WHEN t.turn > r.conversation_from THEN 1 ELSE 0 END is_last, count(*), {SUMS} "
+        f"SELECT t.tier, t.model, coalesce(b.lane, '{BATCH.name}') lane, t.turn, "
+        f"{f'CASE {step} ELSE 0 END' if step else '0'} step, "
+        f"CASE WHEN t.turn > r.conversation_from THEN 1 ELSE 0 END is_last, count(*), {SUMS} "
         "FROM turn t JOIN row r ON r.row_no = t.row_no LEFT JOIN batch b ON b.batch_no = t.batch_no "
         "WHERE t.row_no BETWEEN :first AND :last GROUP BY 1, 2, 3, 4, 5, 6"
     )
@@ -92,8 +94,10 @@ def money(tx: Connection, run: Run, groups: Sequence[Spent], catalogue: Catalogu
 def hurry(run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> float:
     """What the live replies cost more than batches would have, in US dollars."""
     names = [name.removesuffix(CHECK) for name in orjson.loads(run.tiers)]
-    live = [(each, catalogue.models.get(each.model or names[each.tier])) for each in groups if each.lane != "batch"]
-    return float(sum(each.cost_micro * (1 - model.batch_share) for each, model in live if model) / MICRO)
+    live = [each for each in groups if not LANES[each.lane].in_batches]
+    models = [catalogue.models.get(each.model or names[each.tier]) for each in live]
+    more = (each.cost_micro * (1 - model.batch_share) for each, model in zip(live, models, strict=True) if model)
+    return float(sum(more) / MICRO)
 
 
 def tiers(tx: Connection, run: Run, groups: Sequence[Spent]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger import tiers as ledger_tiers
 from rowtide.ledger import versions as ledger_versions
-from rowtide.ledger.batches import Batch, batch_of, batches_in, reserved_micro
+from rowtide.ledger.batches import IN_BATCHES, Batch, batch_of, batches_in, reserved_micro
 from rowtide.ledger.ledger import ROWS_PER_RUN, Run, find_run, moment
 from rowtide.ledger.read import costs as ledger_costs
 from rowtide.ledger.read.costs import Spent
@@ -285,7 +285,7 @@ def _repeated(tx: Connection, run: Run) -> int:
 
 
 def _batches(tx: Connection, run: Run) -> int:
-    sent = "lane = 'batch' AND state IN ('posting', 'open', 'filed', 'lost')"
+    sent = f"{IN_BATCHES} AND state IN ('posting', 'open', 'filed', 'lost')"
     query = text(f"SELECT count(*) FROM batch WHERE run_no = :run AND {sent}")
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from rowtide.ledger import inbox as ledger_inbox
+from rowtide.ledger.batches import IN_BATCHES
 from rowtide.ledger.inbox import Waiting
 from rowtide.ledger.ledger import ROWS_PER_RUN, moment
 from rowtide.tiers.pricing import MICRO
@@ -47,7 +48,7 @@ def health(tx: Connection, *, now: datetime) -> Health:
     stood = (
         "SELECT r.job, "
         "CASE WHEN b.state = 'open' THEN 'open' WHEN b.state = 'lost' THEN 'lost' ELSE 'unconfirmed' END s, "
-        "count(*), min(b.posted_at) FROM batch b JOIN run r USING (run_no) WHERE b.lane = 'batch' AND "
+        f"count(*), min(b.posted_at) FROM batch b JOIN run r USING (run_no) WHERE b.{IN_BATCHES} AND "
         "(b.state IN ('open', 'lost') OR (b.state = 'posting' AND b.doubtful_at IS NOT NULL)) GROUP BY 1, 2"
     )
     batches = [(job, state, count, at) for job, state, count, at in tx.execute(text(stood))]

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from rowtide.agent.states import SETTLED, RowState
-from rowtide.ledger.batches import spent_micro
+from rowtide.ledger.batches import IN_BATCHES, LIVE_CALLS, spent_micro
 from rowtide.ledger.ledger import Run, moment
 from rowtide.ledger.rows import counts
 from rowtide.text_format import ago
@@ -87,10 +87,10 @@ def read_progress(tx: Connection, run: Run) -> Progress:
     one = {"run": run.run_no}
     query = text(
         "SELECT count(*), coalesce(sum(rows), 0), min(posted_at) FROM batch "
-        "WHERE run_no = :run AND state IN ('posting', 'open') AND lane = 'batch'"
+        f"WHERE run_no = :run AND state IN ('posting', 'open') AND {IN_BATCHES}"
     )
     batches, batch_rows, oldest = tx.execute(query, one).one()
-    live = text("SELECT count(*) FROM batch WHERE run_no = :run AND state = 'open' AND lane <> 'batch'")
+    live = text(f"SELECT count(*) FROM batch WHERE run_no = :run AND state = 'open' AND {LIVE_CALLS}")
     in_flight = states[RowState.IN_FLIGHT] if tx.execute(live, one).scalar_one() else 0
     return Progress(
         run_id=run.run_id,

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, RowMapping, text
 
+from rowtide.lanes.lane_table import LANES
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.ledger import Run, as_list, moment, one_of
 
@@ -93,7 +94,7 @@ def _over_time(
         filed = moment(batch["filed_at"]) if batch["filed_at"] else None
         if filed:
             changes["verified"][filed] += verified.get(batch["batch_no"], 0)
-        if batch["lane"] == "batch" and batch["posted_at"] and batch["state"] != "void":
+        if LANES[batch["lane"]].in_batches and batch["posted_at"] and batch["state"] != "void":
             changes["at_api"][moment(batch["posted_at"])] += batch["rows"]
             if filed:
                 changes["at_api"][filed] -= batch["rows"]

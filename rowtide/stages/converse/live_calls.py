@@ -21,7 +21,7 @@ from rowtide.agent.states import RowState
 from rowtide.api.api_outcomes import NOT_SENT, Said, TurnedAway, Unknown
 from rowtide.api.claude import Claude
 from rowtide.errors import StoppedByJob, WorldError
-from rowtide.job.job import Lane
+from rowtide.lanes.lane_table import Lane
 from rowtide.lanes.lanes import at_once
 from rowtide.lanes.rate_limiter import RateLimiter
 from rowtide.ledger import batches as ledger_batches
@@ -64,7 +64,7 @@ class LiveCallPool:
         self, context: RunContext, claude: Claude, lane: Lane, *, tag: str, clock: Clock, hear: OnText | None
     ) -> None:
         self._context, self._claude, self._tag, self._clock, self._hear = context, claude, tag, clock, hear
-        self._lane: Lane = lane
+        self._lane = lane
         with context.ledger.view() as tx:
             ready = ledger_rows.counts(tx, context.run)[RowState.READY]
         self._limiter = RateLimiter(at_once(ready, context.job.spec.live.concurrency))
@@ -133,7 +133,7 @@ class LiveCallPool:
 
     def _ready(self, limit: int) -> list[RowAt]:
         context = self._context
-        if self._lane != "sequential":
+        if not self._lane.in_order:
             with context.ledger.view() as tx:
                 return ledger_rows.page_of(tx, context.run, RowState.READY, after=0, limit=limit)
         if context.job.spec.after is not None:

@@ -29,7 +29,7 @@ def in_a_sentence(seen: Seen) -> list[str]:
     if told is None:
         return [f"{name}: nothing to ask, {of}."]
     return [
-        f"{name}: {sum(rows.starts):,} rows to ask, {of}, by lane {seen.choice.lane} ({seen.choice.why}): likely "
+        f"{name}: {sum(rows.starts):,} rows to ask, {of}, by lane {seen.choice.lane.name} ({seen.choice.why}): likely "
         f"{usd(told.likely_usd)}, {usd(told.low_usd)} to {usd(told.high_usd)} in nine runs of ten, and done within "
         f"{took(told.seconds)}.",
         _basis(seen),
@@ -95,7 +95,7 @@ def warnings_of(seen: Seen) -> list[str]:
         found.append(f"limits.budget_usd is {usd(budget)}, {is_short}")
     if (minutes := spec.finish_within_minutes) is not None and told.seconds > minutes * 60:
         found.append(f"finish_within_minutes is {minutes:g}, and this would likely take up to {took(told.seconds)}")
-    if seen.choice.lane == "sequential" and seen.history is None:
+    if seen.choice.lane.in_order and seen.history is None:
         found.append("the earlier rows that each row of the sequential lane sees are not counted")
     return found
 
@@ -105,7 +105,7 @@ def as_json(seen: Seen, warnings: Sequence[str]) -> dict[str, Any]:
     rows, history = seen.rows, seen.history
     return {
         "job": seen.plan.job.name,
-        "lane": seen.choice.lane,
+        "lane": seen.choice.lane.name,
         "why": seen.choice.why,
         "read": rows.read,
         "refused": rows.refused,

@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from rowtide.agent.states import RowState
-from rowtide.job.job import Lane
-from rowtide.lanes.lanes import Ahead, choose, is_tail, last_moment, must_hurry, named
+from rowtide.lanes.lane_table import BATCH, LANES, LIVE, Lane
+from rowtide.lanes.lanes import Ahead, choose, is_tail, last_moment, must_hurry
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import lanes as ledger_lanes
 from rowtide.ledger import rows as ledger_rows
@@ -18,7 +18,7 @@ def choose_lane(context: RunContext, *, now: datetime) -> Lane:
     """Choose the run's lane, once its rows are in, and write it down with the reason. What was chosen once stays."""
     spec, run = context.job.spec, context.run
     if run.chosen_lane is not None:
-        return named(run.chosen_lane)
+        return LANES[run.chosen_lane]
     with context.ledger.view() as tx:
         rows = ledger_rows.counts(tx, run)[RowState.READY]
         pasts = ledger_lanes.pasts(tx, run.job, run.api)
@@ -39,17 +39,17 @@ def choose_lane(context: RunContext, *, now: datetime) -> Lane:
 
 def lane_now(context: RunContext, *, now: datetime) -> Lane:
     """The lane of the rows that are ready now: the run's; or live, where a batch would be late or is not worth it."""
-    chosen = context.run.chosen_lane or "batch"
-    if chosen != "batch" or _asked(context) != "auto":
-        return named(chosen)
+    chosen = LANES[context.run.chosen_lane] if context.run.chosen_lane else BATCH
+    if not chosen.in_batches or _asked(context) != "auto":
+        return chosen
     live, by = context.job.spec.live, context.run.finish_by
     with context.ledger.view() as tx:
         counts = ledger_rows.counts(tx, context.run)
         pasts = ledger_lanes.pasts(tx, context.run.job, context.run.api) if by else None
     ready, moving = counts[RowState.READY], counts[RowState.IN_FLIGHT] + counts[RowState.REPLIED]
     if pasts and by and must_hurry(ready + moving, live.concurrency, pasts, now, moment(by)):
-        return "live"
-    return "live" if is_tail(ready, moving, sum(counts.values()), live.tail_rows) else "batch"
+        return LIVE
+    return LIVE if is_tail(ready, moving, sum(counts.values()), live.tail_rows) else chosen
 
 
 def is_overdue(context: RunContext, *, now: datetime) -> bool:

@@ -8,8 +8,8 @@ import orjson
 
 from rowtide.agent.agent import RowAt, room
 from rowtide.agent.requests import Earlier, head, messages, params
-from rowtide.job.job import Lane
 from rowtide.job.job_code import JobCodeFailure
+from rowtide.lanes.lane_table import Lane
 from rowtide.ledger import lanes as ledger_lanes
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.rows import MoveReason
@@ -69,7 +69,7 @@ def render(context: RunContext, page: Sequence[RowAt], *, lane: Lane, now: datet
             said = messages(text)
         else:
             first = as_message(text, quoted.get(row.row_no))
-            earlier = _earlier(context, row) if lane == "sequential" else ()
+            earlier = _earlier(context, row) if lane.in_order else ()
             said = messages(first, talks.get(row.row_no, ()), None if model is own else model.alias, earlier)
         tokens = min(room(context.job.spec, row), model.max_output_tokens)
         body = params(head(model.id, tokens, model.thinking_at(effort)), shared, said)

@@ -29,6 +29,7 @@ from rowtide.api.batch_packing import (
 )
 from rowtide.api.claude import Claude
 from rowtide.api.sealing import Body, marks
+from rowtide.lanes.lane_table import BATCH
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.batches import Batch
@@ -183,7 +184,7 @@ def _fill(
         after = 0
         while page := _ready_page(context, begun, after, space.rows - body.load.rows):
             after = page[-1].row_no
-            rendered = render(context, page, lane="batch", now=clock())
+            rendered = render(context, page, lane=BATCH, now=clock())
             requests = [
                 request(custom_id(tag, row.row_no), of) for row, of in zip(rendered.rows, rendered.params, strict=True)
             ]

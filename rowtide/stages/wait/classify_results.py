@@ -8,6 +8,7 @@ from rowtide.agent.results import Outcome, Replied, Unanswered
 from rowtide.agent.shared_fault import Failed, shared_fault
 from rowtide.agent.states import RunStop
 from rowtide.job.job import JobSpec
+from rowtide.lanes.lane_table import LANES, LIVE
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.batches import Batch
 from rowtide.ledger.outcomes import Sorted, Stop
@@ -110,9 +111,9 @@ def _reply(context: RunContext, batch: Batch, row: RowAt, outcome: Replied, mode
         cache_write_tokens=usage.cache_write_5m + usage.cache_write_1h,
         cache_read_tokens=usage.cache_read,
         output_tokens=usage.output_tokens,
-        cost_micro=cost_micro(model, usage, lane=batch.lane),
+        cost_micro=cost_micro(model, usage, lane=LANES[batch.lane]),
         # One model alone would not have taken a self-check.
-        baseline_micro=0 if row.checking else cost_micro(context.top, usage, lane="live"),
+        baseline_micro=0 if row.checking else cost_micro(context.top, usage, lane=LIVE),
         kind="check" if row.checking else "answer",
         model=None if model is context.models[tier] else model.alias,
         version_no=row.version_no,

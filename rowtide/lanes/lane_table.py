@@ -1,0 +1,41 @@
+"""The lanes: the ways by which a turn reaches the model. What differs between them is a fact of the lane, kept here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+LaneName = Literal["batch", "live", "stream", "sequential"]
+AskedLane = Literal["auto", LaneName]
+"""What a person may ask for; `auto` decides and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One way to the model. Without batches, a turn is a live call of the process that makes it."""
+
+    name: LaneName
+    in_batches: bool = False
+    """Whether turns wait in batches of the API, at the batch price; else they are calls on the wire."""
+    in_order: bool = False
+    """Whether a row waits for the row that it comes after, and sees the answers of earlier rows."""
+    shows_words: bool = False
+    """Whether a watcher sees what the model writes while it writes."""
+
+    @property
+    def cache_hits(self) -> tuple[float, float]:
+        """The lowest and the highest share of a prefix that is taken to be read from the cache."""
+        # Batches: hit rates that users see (platform.claude.com, batch processing). Live: only the first calls miss.
+        return (0.30, 0.98) if self.in_batches else (0.90, 1.0)
+
+    def price_share(self, batch_share: Decimal) -> Decimal:
+        """What share of a model's live price a turn costs, where one in a batch costs `batch_share` of it."""
+        return batch_share if self.in_batches else Decimal(1)
+
+
+BATCH = Lane("batch", in_batches=True)
+LIVE = Lane("live")
+STREAM = Lane("stream", shows_words=True)
+SEQUENTIAL = Lane("sequential", in_order=True)
+
+LANES: Mapping[str, Lane] = {lane.name: lane for lane in (BATCH, LIVE, STREAM, SEQUENTIAL)}
