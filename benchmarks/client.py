@@ -24,7 +24,7 @@ def main() -> None:
 
     meter = Meter()
     stages = Stages(lambda name: _print(f"{STAGE}{name}"), lambda: {**process(), **meter.seconds()})
-    tracing.use(stages)
+    tracing.use_provider(stages)
     imported = cpu_seconds()
     started = time.perf_counter()
     found = asyncio.run(meter.run(run_job.with_options(flow_run_name=worker)(job, source=source, run_id=run_id)))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from rowtide.api.batch_packing import is_time_to_cut
+from rowtide.api.batch_packing import is_batch_worth_packing
 
 MINUTES = (1.0, 60.0)  # of an ordinary batch, log-uniform
 STRAGGLERS, LONGEST_MINUTES = 1 / 30, 360.0
@@ -121,7 +121,7 @@ def minutes_of_a_batch(chance: np.random.Generator, rows: int) -> float:
 
 
 def _is_time(policy: Policy, ready: int, in_flight: int) -> bool:
-    return is_time_to_cut(ready=ready, in_flight=in_flight, enough_rows=policy.enough_rows)
+    return is_batch_worth_packing(ready=ready, in_flight=in_flight, enough_rows=policy.enough_rows)
 
 
 def _quantile(courses: list[Course], share: float) -> Course:

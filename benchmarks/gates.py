@@ -17,12 +17,12 @@ from sqlalchemy import text
 
 from benchmarks.used import peak_mb
 from rowtide.intake.admission import Admission
-from rowtide.json_bytes import compact_json
+from rowtide.json_bytes import dump_json
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.stages.extract.begin_run import Asked, begin
-from rowtide.stages.preflight import plan
+from rowtide.stages.extract.begin_run import RunOptions, begin_new_run
+from rowtide.stages.preflight import plan_run
 from rowtide.stages.run_context import RunContext, load_gate, open_run
 from rowtide.stages.validate.answers_gate import judge_answers
 from rowtide.stages.validate.run_gates import judge_rows
@@ -45,10 +45,10 @@ def main() -> None:
 
 def _judge(home: Path, run_id: str, rows: int) -> None:
     ledger = Ledger(ledger_url(None, home))
-    found = asyncio.run(plan(JOB, None, os.environ))
+    found = asyncio.run(plan_run(JOB, None, os.environ))
     with ledger.page() as tx:
         tx.execute(text("DELETE FROM loaded"))  # so that the second run may load the same keys again
-    run = begin(ledger, found, Asked(run_id, lane="batch"), now=_now())
+    run = begin_new_run(ledger, found, RunOptions(run_id, lane="batch"), now=_now())
     _timed("admit (not counted)", rows, lambda: _admit(ledger, run, rows))
     context = open_run(ledger, home, run_id, os.environ)
     total = _timed("rows gate", rows, lambda: _said(judge_rows(context, clock=_now)))
@@ -62,12 +62,12 @@ def _judge(home: Path, run_id: str, rows: int) -> None:
 def _admit(ledger: Ledger, run: ledgers.Run, rows: int) -> None:
     for first in range(1, rows + 1, PAGE):
         page = [
-            Admission(run.first_row_no + n, f"{run.run_id}-{n}", f"id-{n}", compact_json(_row(n)))
+            Admission(run.first_row_no + n, f"{run.run_id}-{n}", f"id-{n}", dump_json(_row(n)))
             for n in range(first, min(first + PAGE, rows + 1))
         ]
         with ledger.page() as tx:
-            ledger_rows.admit(tx, run, page, read_before=first - 1, read_after=first - 1 + len(page), now=_now())
-            ledger_rows.route(tx, run, 0)
+            ledger_rows.admit_rows(tx, run, page, read_before=first - 1, read_after=first - 1 + len(page), now=_now())
+            ledger_rows.route_rows(tx, run, 0)
 
 
 def _answer(context: RunContext, rows: int) -> None:
@@ -77,7 +77,7 @@ def _answer(context: RunContext, rows: int) -> None:
         with context.ledger.page() as tx:
             where = {"first": numbers[0], "last": numbers[-1]}
             tx.execute(text("UPDATE row SET state = 'replied', turn = 1 WHERE row_no BETWEEN :first AND :last"), where)
-            ledger_rows.answer(tx, context.run, {n: compact_json(_reply(n, chance)) for n in numbers})
+            ledger_rows.record_answers(tx, context.run, {n: dump_json(_reply(n, chance)) for n in numbers})
 
 
 async def _load(run_id: str) -> int:

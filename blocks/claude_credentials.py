@@ -3,7 +3,7 @@
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
-from configuration.claude_settings import SETTLE_SECONDS, ClaudeSettings
+from configuration.claude_settings import CONFIRM_WITHIN_SECONDS, ClaudeSettings
 from rowtide.api.claude import Claude
 from rowtide.api.which_api import DEFAULT_URL
 
@@ -30,8 +30,8 @@ class ClaudeCredentials(Block):
 
     api_key: SecretStr = Field(description="An Anthropic API key; its workspace pays for the batches.")
     base_url: str = Field(default=DEFAULT_URL, description="The server that speaks the API.")
-    settle_seconds: float = Field(
-        default=SETTLE_SECONDS,
+    confirm_within_seconds: float = Field(
+        default=CONFIRM_WITHIN_SECONDS,
         ge=0,
         le=86_400,
         description="How long the server may take to list a batch it has taken. Too short a time can pay twice.",
@@ -39,7 +39,7 @@ class ClaudeCredentials(Block):
 
     def get_settings(self) -> ClaudeSettings:
         """What it says, as the stages take it."""
-        return ClaudeSettings(self.api_key.get_secret_value(), self.base_url, self.settle_seconds)
+        return ClaudeSettings(self.api_key.get_secret_value(), self.base_url, self.confirm_within_seconds)
 
     def get_client(self) -> Claude:
         """A client for as long as an `async with` lasts."""

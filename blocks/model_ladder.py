@@ -5,8 +5,8 @@ from typing import Any
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, model_validator
 
-from blocks.documents import NAME
-from rowtide.tiers.catalogue import Overrides, load_catalogue, overrides_from
+from blocks.block_documents import NAME
+from rowtide.tiers.catalogue import Overrides, load_catalogue, parse_overrides
 
 SLUG = "rowtide-ladder"
 
@@ -44,4 +44,4 @@ class ModelLadder(Block):
 
     def get_overrides(self) -> Overrides:
         """What it says, as the catalogue takes it. Raises UserMistake."""
-        return overrides_from({"models": self.models, "tiers": self.tiers}, f"block {SLUG}/{NAME}")
+        return parse_overrides({"models": self.models, "tiers": self.tiers}, f"block {SLUG}/{NAME}")

@@ -4,7 +4,7 @@ from prefect.blocks.core import Block
 from prefect.types import SecretDict
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 
-from rowtide.tools.provided import Place, variable
+from rowtide.tools.operator_servers import ServerPlace, secret_variable
 
 SLUG = "rowtide-tool-server"
 
@@ -49,9 +49,9 @@ class ToolServer(Block):
             raise ValueError("`args` are those of `command`")
         return self
 
-    def get_place(self, name: str) -> Place:
+    def get_place(self, name: str) -> ServerPlace:
         """Where the server is. Every secret is a `${NAME}`, whose value `get_secrets` gives."""
-        return Place(
+        return ServerPlace(
             self.command,
             [_hole(name, "args", str(number)) for number in range(len(self.args))],
             {key: _hole(name, "env", key) for key in self.env.get_secret_value()},
@@ -61,11 +61,15 @@ class ToolServer(Block):
 
     def get_secrets(self, name: str) -> dict[str, str]:
         """The values of every `${NAME}`."""
-        args = {variable(name, "args", str(number)): each.get_secret_value() for number, each in enumerate(self.args)}
-        env = {variable(name, "env", key): str(value) for key, value in self.env.get_secret_value().items()}
-        headers = {variable(name, "headers", key): str(value) for key, value in self.headers.get_secret_value().items()}
+        args = {
+            secret_variable(name, "args", str(number)): each.get_secret_value() for number, each in enumerate(self.args)
+        }
+        env = {secret_variable(name, "env", key): str(value) for key, value in self.env.get_secret_value().items()}
+        headers = {
+            secret_variable(name, "headers", key): str(value) for key, value in self.headers.get_secret_value().items()
+        }
         return args | env | headers
 
 
 def _hole(*words: str) -> str:
-    return f"${{{variable(*words)}}}"
+    return f"${{{secret_variable(*words)}}}"

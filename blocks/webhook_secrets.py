@@ -3,7 +3,7 @@
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
-from rowtide.intake.signatures import SHAPE, Secrets, read_secrets
+from rowtide.intake.signatures import SHAPE, WebhookSecretSet, parse_webhook_secrets
 
 SLUG = "rowtide-webhook-secrets"
 
@@ -28,6 +28,6 @@ class WebhookSecrets(Block):
 
     secrets: SecretStr = Field(description=f"{SHAPE}.")
 
-    def get_secrets(self) -> Secrets:
+    def get_secrets(self) -> WebhookSecretSet:
         """The secrets, as signatures are checked with them. Raises UserMistake."""
-        return read_secrets(self.secrets.get_secret_value())
+        return parse_webhook_secrets(self.secrets.get_secret_value())

@@ -146,9 +146,9 @@ def _wrong(home: Home, given: Disturbance) -> list[tuple[Any, str, str]]:
     end = ending_of(home)
     states = [state for state, _, _ in end.rows.values()]
     loaded = {key for key, (state, _, _) in end.rows.items() if state == "loaded"}
-    turns, lost, never_taken = _of_ledger(home)
+    turns, orphaned, never_taken = _of_ledger(home)
     if any(rule.get("do", {}).get("deleted") for rule in given.rules):
-        lost += never_taken  # deleted before it was ever listed: no trace of it is left anywhere
+        orphaned += never_taken  # deleted before it was ever listed: no trace of it is left anywhere
     wrong: list[tuple[Any, str]] = []
     if len(end.rows) != given.rows or set(states) - {"loaded", "quarantined", "held"}:
         wrong.append(("row lost", f"{given.rows} rows became {sorted(states)}"))
@@ -157,9 +157,9 @@ def _wrong(home: Home, given: Disturbance) -> list[tuple[Any, str, str]]:
     if end.twice:
         wrong.append(("row loaded twice", ", ".join(end.twice)))
     # What the API billed for a batch that was lost, nobody here can know.
-    if not lost and turns != end.billed_requests:
+    if not orphaned and turns != end.billed_requests:
         wrong.append(("batch paid twice", f"{end.billed_requests} replies were billed, {turns} are known"))
-    if not lost and end.cost_micro != end.billed_micro:
+    if not orphaned and end.cost_micro != end.billed_micro:
         wrong.append(("money differs", f"the ledger says {end.cost_micro}, the API billed {end.billed_micro}"))
     return [(kind, str(given), detail) for kind, detail in wrong]
 
@@ -168,9 +168,9 @@ def _of_ledger(home: Home) -> tuple[int, int, int]:
     """How many replies the ledger has, how many batches were lost, and how many it believes were never taken."""
     with closing(sqlite3.connect(home.folder / "ledger.db")) as ledger:
         (turns,) = ledger.execute("SELECT count(*) FROM turn").fetchone()
-        (lost,) = ledger.execute("SELECT count(*) FROM batch WHERE state = 'lost'").fetchone()
+        (orphaned,) = ledger.execute("SELECT count(*) FROM batch WHERE state = 'orphaned'").fetchone()
         (never_taken,) = ledger.execute("SELECT count(*) FROM batch WHERE detail = 'never_taken'").fetchone()
-    return turns, lost, never_taken
+    return turns, orphaned, never_taken
 
 
 def _billed(home: Home) -> int:

@@ -29,15 +29,15 @@ from tqdm import tqdm
 from chaos.effects import Death, Effects
 from flows.pump import pump
 from rowtide import gc_tuning
-from rowtide.errors import Stopped, StoppedByWorld
-from rowtide.gates.pages import Pages
+from rowtide.errors import RunStopped, StoppedByWorld
+from rowtide.gates.page_judging import PageJudge
 from rowtide.job.job_folder import load_job
 from rowtide.stages.orchestrator import RETRY_AFTER_SECONDS, Orchestrator, orchestrated_by
 from rowtide.stages.run_context import load_gate
 
 SMALL = Path(__file__).parent / "jobs" / "small"
 RUN = "run-1"
-SETTLE_SECONDS = "1"
+CONFIRM_WITHIN_SECONDS = "1"
 LONGEST_LIFE_SECONDS = 60
 AT_THE_BUDGET, STOPPED_BY_WORLD, HALTED = 4, 3, 5  # how a life ends that stopped on purpose
 
@@ -99,14 +99,14 @@ class _Watched(Orchestrator):
 def warm_up() -> None:
     """Do once what every life would do again: import what is imported late (GX: six seconds), read certificates."""
     if gate := load_gate(load_job(SMALL)):
-        Pages(gate, gate.of("rows")).judge([(1, {"desk": "north desk", "topic": "billing"})])
+        PageJudge(gate, gate.of("rows")).judge([(1, {"desk": "north desk", "topic": "billing"})])
     for name in ("anyio._backends._asyncio", "httpcore2", "pyarrow.pandas_compat"):
         import_module(name)
     # GX counts with tqdm, whose lock forked processes share: a life killed while it held it would stop all later ones.
     tqdm.set_lock(threading.RLock())
     ssl.create_default_context = cache(ssl.create_default_context)
     httpx2.AsyncClient()
-    gc_tuning.settle()
+    gc_tuning.freeze_imported_objects()
 
 
 @contextmanager
@@ -170,7 +170,7 @@ def _live(home: Home, death: Death | None, until: Stage | None, command: Command
         os.dup2(said, 2)
         os.environ |= {
             "ROWTIDE_HOME": str(home.folder),
-            "ROWTIDE_SETTLE_SECONDS": SETTLE_SECONDS,
+            "ROWTIDE_CONFIRM_WITHIN_SECONDS": CONFIRM_WITHIN_SECONDS,
             "ROWTIDE_PAGE": "0",
             "ANTHROPIC_API_KEY": home.account,
             "ANTHROPIC_BASE_URL": home.api_url,
@@ -185,7 +185,7 @@ def _live(home: Home, death: Death | None, until: Stage | None, command: Command
         (home.folder / "effects.json").write_text(json.dumps(labels))
     except _Halted:
         status = HALTED
-    except Stopped:
+    except RunStopped:
         status = AT_THE_BUDGET
     except StoppedByWorld:
         status = STOPPED_BY_WORLD

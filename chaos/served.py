@@ -58,7 +58,7 @@ class Service:
         own = {"ROWTIDE_HOME": str(self.home.folder), "ROWTIDE_PREFECT_PORT": port}
         own |= {"ROWTIDE_RECEIVER_PORT": receiver_port, "ROWTIDE_WEBHOOK_SECRETS": SECRET, "ROWTIDE_PAGE": "0"}
         own |= {"ANTHROPIC_API_KEY": self.home.account, "ANTHROPIC_BASE_URL": self.home.api_url}
-        own |= {"ROWTIDE_SETTLE_SECONDS": "1", "PYTHONPATH": str(ROOT)}
+        own |= {"ROWTIDE_CONFIRM_WITHIN_SECONDS": "1", "PYTHONPATH": str(ROOT)}
         log = self._folder / "said"
         before = log.stat().st_size if log.exists() else 0
         with log.open("a") as said:

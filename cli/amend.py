@@ -9,12 +9,12 @@ from typing import Annotated
 import orjson
 from cyclopts import Parameter
 
-from cli.existing_ledger import existing_ledger
-from cli.say import out
+from cli.open_ledger import open_existing_ledger
+from cli.output import out
 from configuration.ledger_settings import LedgerSettings
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger.quarantine import Signed
-from rowtide.stages.amend.amend_run import Amended, amend
+from rowtide.ledger.quarantine import Signature
+from rowtide.stages.amend.amend_run import Amendment, amend_run
 
 Flag = Annotated[bool, Parameter(negative="")]
 
@@ -41,43 +41,43 @@ def amend_(run: str, *, why: str = "", leave_quarantined: Flag = False, dry_run:
     dry_run
         Say what would become of how many rows, and do nothing.
     """
-    with existing_ledger(run) as ledger:
+    with open_existing_ledger(run) as ledger:
         with ledger.view() as tx:
             found = ledgers.find_run(tx, run)
         folder, names = Path(found.job_folder), orjson.loads(found.tiers)
         tiers = [name for name in names if not name.endswith(" (check)")]
         plan = asyncio.run(LedgerSettings.from_environment().get_plan(folder, found.source_path, tiers))
-        hand = Signed(getpass.getuser(), datetime.now(UTC))
-        amended = amend(ledger, run, plan, hand, why, leaves_quarantine=leave_quarantined, is_dry=dry_run)
+        hand = Signature(getpass.getuser(), datetime.now(UTC))
+        amended = amend_run(ledger, run, plan, hand, why, leaves_quarantine=leave_quarantined, is_dry=dry_run)
     if amended is None:
         out.print(f"run {run} has the job as it is now: nothing to amend", markup=False)
         return 0
-    out.lines(in_words(run, amended, is_dry=dry_run))
+    out.lines(amendment_text(run, amended, is_dry=dry_run))
     return 0
 
 
-def in_words(run: str, amended: Amended, *, is_dry: bool) -> list[str]:
+def amendment_text(run: str, amended: Amendment, *, is_dry: bool) -> list[str]:
     """What an amendment does, a line for each number."""
     rows, number = amended.effects, amended.version_no
     what = (
         "how rows are asked" if amended.asks_anew else "how answers are judged; nothing is asked again but what fails"
     )
     talking = "begin afresh under" if amended.asks_anew else "go on with their conversation, judged under"
-    told = [
+    counted = [
         (rows.kept, "accepted, loaded or unchanged", "stay as they are"),
         (rows.judged_again, "with a reply that nobody has acted on", f"judged under version {number}"),
         (rows.at_the_api, "at the API", f"recorded as asked under version {number - 1}, judged under version {number}"),
         (rows.in_conversation, "in the middle of a conversation", f"{talking} version {number}"),
         (rows.not_begun, "not asked yet", f"asked under version {number}"),
         (rows.held, "held", "wait for you as before"),
-        (rows.set_aside_judged, "quarantined, with a reply", f"judged again under version {number}"),
-        (rows.set_aside_sent, "quarantined, without one", f"asked under version {number}"),
+        (rows.quarantined_rejudged, "quarantined, with a reply", f"judged again under version {number}"),
+        (rows.quarantined_resent, "quarantined, without one", f"asked under version {number}"),
         *((count, f"quarantined as {reason}", "stay in quarantine") for reason, count in rows.left.items()),
     ]
     does = "would go on" if is_dry else "goes on"
     return [
         f"run {run} {does} under version {number}: {', '.join(amended.changed)}",
         f"this changes {what}",
-        *(f"  {count:>9,} {which}: {becomes}" for count, which, becomes in told if count),
+        *(f"  {count:>9,} {which}: {becomes}" for count, which, becomes in counted if count),
         f"amend it with: rowtide amend {run}" if is_dry else f"go on with: rowtide resume {run}",
     ]

@@ -7,18 +7,18 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from cli.existing_ledger import existing_ledger
-from cli.say import err, out, say_json
-from rowtide.errors import Outdated, UserMistake, nearest
-from rowtide.gates.approvals import REJECTED, Hold
-from rowtide.gates.call_pages import CallPage, call_in_words, pages_of
-from rowtide.json_bytes import read_json
+from cli.open_ledger import open_existing_ledger
+from cli.output import err, out, print_json
+from rowtide.errors import DecisionOutdated, UserMistake, nearest_name
+from rowtide.gates.approvals import REJECTED, GateApproval
+from rowtide.gates.call_pages import CallPage, call_text, pages_of_calls
+from rowtide.json_bytes import parse_json
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.tool_calls import Pending
-from rowtide.report.summary import decisions
+from rowtide.ledger.tool_calls import PendingCall
+from rowtide.report.summary_text import decision_commands
 
 Every = Annotated[bool, Parameter(name="--all", negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
@@ -55,14 +55,14 @@ def approve(
     json
         Print the calls that wait as a JSON list on stdout.
     """
-    with existing_ledger(run) as ledger:
-        found, waiting, holds = _waiting(ledger, run)
+    with open_existing_ledger(run) as ledger:
+        found, waiting, gate_approvals = _waiting(ledger, run)
         if gates:
-            _approve(ledger, found, _held(holds), why)
+            _approve(ledger, found, _held_or_mistake(gate_approvals), why)
         elif keys or tool or every:
             _decide(ledger, found, waiting, _chosen(waiting, keys, tool), "denied" if deny else "allowed", why)
         else:
-            _list(ledger, found, waiting, holds, as_json=json)
+            _list(ledger, found, waiting, gate_approvals, as_json=json)
     return 0
 
 
@@ -76,11 +76,13 @@ def reject(run: str, *, why: str | None = None) -> int:
     why
         Your reason, kept in the ledger beside each row.
     """
-    with existing_ledger(run) as ledger:
-        found, _, holds = _waiting(ledger, run)
-        _as_shown(ledger, found, _held(holds))
+    with open_existing_ledger(run) as ledger:
+        found, _, gate_approvals = _waiting(ledger, run)
+        _as_shown(ledger, found, _held_or_mistake(gate_approvals))
         with ledger.page() as tx:
-            rows = ledger_gate_approvals.reject(tx, found, holds, who=getpass.getuser(), why=why, now=datetime.now(UTC))
+            rows = ledger_gate_approvals.reject_gates(
+                tx, found, gate_approvals, who=getpass.getuser(), why=why, now=datetime.now(UTC)
+            )
     out.print(
         f"rejected: {rows:,} rows quarantined; rowtide resume {run} closes its accounts, "
         f"rowtide quarantine retry {run} --reason {REJECTED} sends them again",
@@ -89,35 +91,41 @@ def reject(run: str, *, why: str | None = None) -> int:
     return 0
 
 
-def _waiting(ledger: Ledger, run_id: str) -> tuple[Run, list[Pending], list[Hold]]:
+def _waiting(ledger: Ledger, run_id: str) -> tuple[Run, list[PendingCall], list[GateApproval]]:
     with ledger.view() as tx:
         found = ledgers.find_run(tx, run_id)
-        return found, ledger_tool_calls.pending(tx, found), ledger_gate_approvals.asked(tx, found)
+        return (
+            found,
+            ledger_tool_calls.pending_calls(tx, found),
+            ledger_gate_approvals.pending_gate_approvals(tx, found),
+        )
 
 
-def _approve(ledger: Ledger, run: Run, holds: list[Hold], why: str | None) -> None:
-    _as_shown(ledger, run, holds)
+def _approve(ledger: Ledger, run: Run, gate_approvals: list[GateApproval], why: str | None) -> None:
+    _as_shown(ledger, run, gate_approvals)
     with ledger.page() as tx:
-        ledger_gate_approvals.approve(tx, run, holds, who=getpass.getuser(), why=why, now=datetime.now(UTC))
+        ledger_gate_approvals.approve_gates(
+            tx, run, gate_approvals, who=getpass.getuser(), why=why, now=datetime.now(UTC)
+        )
     out.print(f"approved; the run goes on: rowtide resume {run.run_id}")
 
 
-def _held(holds: list[Hold]) -> list[Hold]:
-    if not holds:
+def _held_or_mistake(gate_approvals: list[GateApproval]) -> list[GateApproval]:
+    if not gate_approvals:
         raise UserMistake("no gate holds this run")
-    return holds
+    return gate_approvals
 
 
-def _as_shown(ledger: Ledger, run: Run, holds: list[Hold]) -> None:
+def _as_shown(ledger: Ledger, run: Run, gate_approvals: list[GateApproval]) -> None:
     """Show what is decided about where nobody was shown it. Raises Outdated where something else was shown."""
-    if any(hold.shown_hash not in (None, hold.hash) for hold in holds):
-        raise Outdated(f"{ledger_gate_approvals.OUTDATED}: rowtide approve {run.run_id}")
-    if any(hold.shown_hash is None for hold in holds):
-        _list_holds(ledger, run, holds)
+    if any(gate_approval.shown_hash not in (None, gate_approval.hash) for gate_approval in gate_approvals):
+        raise DecisionOutdated(f"{ledger_gate_approvals.OUTDATED}: rowtide approve {run.run_id}")
+    if any(gate_approval.shown_hash is None for gate_approval in gate_approvals):
+        _list_gates(ledger, run, gate_approvals)
 
 
 def _decide(
-    ledger: Ledger, run: Run, waiting: list[Pending], chosen: list[Pending], after: str, why: str | None
+    ledger: Ledger, run: Run, waiting: list[PendingCall], chosen: list[PendingCall], after: str, why: str | None
 ) -> None:
     """Decide about the chosen calls that a person was shown; where none ever was, show them now."""
     is_first_look = all(each.approval.shown_hash is None for each in waiting)
@@ -125,30 +133,30 @@ def _decide(
     new = 0 if is_first_look else len(chosen) - len(shown)
     left = f"{new:,} calls came or changed after the others were shown; see them: rowtide approve {run.run_id}"
     if new and not shown:
-        raise Outdated(left)
+        raise DecisionOutdated(left)
     with ledger.page() as tx:
         about: dict[str, Any] = {"who": getpass.getuser(), "why": why, "now": datetime.now(UTC)}
-        rows = ledger_tool_calls.decide(tx, run, shown, after, **about)
+        rows = ledger_tool_calls.decide_calls(tx, run, shown, after, **about)
     out.print(f"{after} {len(shown):,} calls; {rows:,} rows go on: rowtide resume {run.run_id}")
     if new:
         err.print(left)
 
 
-def _agreed(ledger: Ledger, calls: list[Pending], after: str) -> list[Pending]:
+def _agreed(ledger: Ledger, calls: list[PendingCall], after: str) -> list[PendingCall]:
     """Show calls page by page; on a terminal each page is asked about. Returns those that were agreed to."""
-    agreed: list[Pending] = []
-    for page in pages_of(calls):
+    agreed: list[PendingCall] = []
+    for page in pages_of_calls(calls):
         _show_page(ledger, page)
         if not sys.stdin.isatty() or input(f"These {len(page.calls):,} calls are {after}? [y/N] ").lower() == "y":
             agreed += page.calls
     return agreed
 
 
-def _chosen(waiting: list[Pending], keys: tuple[str, ...], tool: str | None) -> list[Pending]:
+def _chosen(waiting: list[PendingCall], keys: tuple[str, ...], tool: str | None) -> list[PendingCall]:
     known = {each.row_key for each in waiting}
     for key in keys:
         if key not in known:
-            raise UserMistake(f"no call of row {key!r} waits for a person", meant=nearest(key, known))
+            raise UserMistake(f"no call of row {key!r} waits for a person", meant=nearest_name(key, known))
     chosen = [each for each in waiting if (not keys or each.row_key in keys) and tool in (None, each.tool)]
     if not chosen:
         tools = sorted({each.tool for each in waiting})
@@ -156,39 +164,41 @@ def _chosen(waiting: list[Pending], keys: tuple[str, ...], tool: str | None) -> 
     return chosen
 
 
-def _list(ledger: Ledger, run: Run, waiting: list[Pending], holds: list[Hold], *, as_json: bool) -> None:
-    if not waiting and not holds and not as_json:
+def _list(
+    ledger: Ledger, run: Run, waiting: list[PendingCall], gate_approvals: list[GateApproval], *, as_json: bool
+) -> None:
+    if not waiting and not gate_approvals and not as_json:
         out.print("nothing waits for a person")
-    if holds and not as_json:
-        _list_holds(ledger, run, holds)
-    for page in pages_of(waiting) if not as_json else []:
+    if gate_approvals and not as_json:
+        _list_gates(ledger, run, gate_approvals)
+    for page in pages_of_calls(waiting) if not as_json else []:
         _show_page(ledger, page)
     if as_json:
-        say_json([_as_json(each) for each in waiting])
+        print_json([_as_json(each) for each in waiting])
         with ledger.page() as tx:
-            ledger_tool_calls.show(tx, waiting)
+            ledger_tool_calls.mark_calls_shown(tx, waiting)
 
 
-def _list_holds(ledger: Ledger, run: Run, holds: list[Hold]) -> None:
-    for hold in holds:
-        out.lines([f"the {hold.gate} gate holds the run: {each.in_words}" for each in hold.failures])
+def _list_gates(ledger: Ledger, run: Run, gate_approvals: list[GateApproval]) -> None:
+    for gate_approval in gate_approvals:
+        out.lines([f"the {gate_approval.gate} gate holds the run: {each.in_words}" for each in gate_approval.failures])
     with ledger.page() as tx:
-        out.print(ledger_gate_approvals.what_follows(tx, run, holds))
-        ledger_gate_approvals.show(tx, holds)
-    out.print(decisions(run.run_id))
+        out.print(ledger_gate_approvals.decision_consequences(tx, run, gate_approvals))
+        ledger_gate_approvals.mark_gates_shown(tx, gate_approvals)
+    out.print(decision_commands(run.run_id))
 
 
-def _show_page(ledger: Ledger, page: CallPage[Pending]) -> None:
+def _show_page(ledger: Ledger, page: CallPage[PendingCall]) -> None:
     """Every call of a page, whole; the ledger keeps that it was shown."""
     out.print(f"page {page.number} of {page.pages}: {len(page.calls):,} of {page.waiting:,} calls that wait")
     for each in page.calls:
-        out.print(f"  {each.hash[:12]}  {each.row_key}: {call_in_words(each)}")
+        out.print(f"  {each.hash[:12]}  {each.row_key}: {call_text(each)}")
         if each.why:
             out.print(f"                {each.why}")
     with ledger.page() as tx:
-        ledger_tool_calls.show(tx, page.calls)
+        ledger_tool_calls.mark_calls_shown(tx, page.calls)
 
 
-def _as_json(each: Pending) -> dict[str, Any]:
-    call = {"row_key": each.row_key, "tool": each.tool, "arguments": read_json(each.arguments)}
+def _as_json(each: PendingCall) -> dict[str, Any]:
+    call = {"row_key": each.row_key, "tool": each.tool, "arguments": parse_json(each.arguments)}
     return {**call, "why": each.why, "hash": each.hash}

@@ -4,14 +4,14 @@ import asyncio
 import os
 from datetime import UTC, datetime
 
-from cli.existing_ledger import existing_ledger
-from cli.pump import claude_server
-from cli.say import out
+from cli.open_ledger import open_existing_ledger
+from cli.output import out
+from cli.terminal_run import claude_or_emulator
 from configuration.claude_settings import ClaudeSettings
-from rowtide.api.which_api import check_same, in_environment
+from rowtide.api.which_api import api_in_environment, check_same_api
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.stages.wait.poll_batches import CANCELED, cancel_open
+from rowtide.stages.wait.poll_batches import CANCELED, cancel_open_batches
 
 
 def cancel(run: str) -> int:
@@ -24,13 +24,13 @@ def cancel(run: str) -> int:
     run
         The run's id, as `rowtide runs` lists it.
     """
-    now = in_environment(os.environ)
-    with existing_ledger(run) as ledger:
+    now = api_in_environment(os.environ)
+    with open_existing_ledger(run) as ledger:
         with ledger.page() as tx:
             found = ledgers.find_run(tx, run)
-            check_same(found.run_id, found.api, now)
-            ledgers.stop(tx, found, CANCELED)
-        with claude_server():
+            check_same_api(found.run_id, found.api, now)
+            ledgers.stop_run(tx, found, CANCELED)
+        with claude_or_emulator():
             canceled = asyncio.run(_cancel_open(ledger, found))
     out.print(f"{canceled} open batches are being canceled; `rowtide resume {run}` files them and goes on")
     return 0
@@ -38,4 +38,4 @@ def cancel(run: str) -> int:
 
 async def _cancel_open(ledger: Ledger, run: Run) -> int:
     async with ClaudeSettings.from_environment().get_client(run) as claude:
-        return await cancel_open(ledger, run, claude, clock=lambda: datetime.now(UTC))
+        return await cancel_open_batches(ledger, run, claude, clock=lambda: datetime.now(UTC))

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from cli.home_folders import home
+from cli.home_folders import home_folder
 from cli.numbers import Port
 
 
@@ -38,6 +38,6 @@ def emulator(
         Which rows are hard: `features` are those with something missing, long, noisy, foreign or ambiguous.
     """
     given = {"--faults": faults, "--limits": limits, "--reply-seconds": reply_seconds, "--hardness": hardness}
-    command = [sys.executable, "-m", "emulator", "--port", str(port), "--data", str(data or home() / "emulator")]
+    command = [sys.executable, "-m", "emulator", "--port", str(port), "--data", str(data or home_folder() / "emulator")]
     command += [part for name, value in given.items() if value is not None for part in (name, str(value))]
     return subprocess.run(command, check=False).returncode

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from rowtide.errors import UserMistake
-from rowtide.text_format import shown
+from rowtide.text_format import shorten_text
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 KINDS = ("http", "https", "socks5", "socks5h")
@@ -32,18 +32,20 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 def check_network(environment: MutableMapping[str, str]) -> None:
     """Let this machine be reached directly, and refuse proxies and certificates that are none. Raises UserMistake."""
-    reach_own_machine_directly(environment)
+    exempt_localhost_from_proxies(environment)
     check_proxies(environment)
     check_certificates(environment)
 
 
-def reach_own_machine_directly(environment: MutableMapping[str, str]) -> None:
+def exempt_localhost_from_proxies(environment: MutableMapping[str, str]) -> None:
     """Say in NO_PROXY what every proxy variable means to say: this machine is not behind it."""
     if not any(name.upper() in PROXIES for name in environment):
         return
-    said = [each.strip() for name in ("no_proxy", "NO_PROXY") for each in environment.get(name, "").split(",")]
+    exempt_hosts = [each.strip() for name in ("no_proxy", "NO_PROXY") for each in environment.get(name, "").split(",")]
     hosts = [host for name in SERVERS if (host := _host(environment.get(name, ""))) and _is_own(host)]
-    environment["NO_PROXY"] = environment["no_proxy"] = ",".join(dict.fromkeys(filter(None, [*said, *OWN, *hosts])))
+    environment["NO_PROXY"] = environment["no_proxy"] = ",".join(
+        dict.fromkeys(filter(None, [*exempt_hosts, *OWN, *hosts]))
+    )
 
 
 def check_proxies(environment: Mapping[str, str]) -> None:
@@ -97,11 +99,11 @@ def check_home(home: Path) -> None:
         raise UserMistake(words, key="ROWTIDE_HOME") from None
 
 
-def fault_of(error: BaseException, home: Path) -> str | None:
+def explain_environment_error(error: BaseException, home: Path) -> str | None:
     """What in the surroundings an error is of, and what to do, in a sentence; None when it is of something else."""
     if isinstance(error, ValidationError) and error.title.endswith("Settings"):
         first = error.errors()[0]
-        name, got = "_".join(str(part) for part in first["loc"]).upper(), shown(repr(first["input"]), 80)
+        name, got = "_".join(str(part) for part in first["loc"]).upper(), shorten_text(repr(first["input"]), 80)
         return f"a setting of Prefect's is wrong, PREFECT_{name} or in a profile or file: {first['msg']} (got {got})"
     if isinstance(error, RuntimeError) and "home directory" in str(error):
         return "HOME is not set, and this user has no home of its own: set HOME to a folder that can be written"

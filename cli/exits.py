@@ -7,7 +7,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from rowtide.masking import masked
+from rowtide.masking import mask_secrets
 
 BUDGETS = ("budget", "day_budget")
 
@@ -36,7 +36,7 @@ MEANS = {
 TABLE = "\n".join(["Exit status:", *(f"  {status.value:>3}  {words}" for status, words in MEANS.items())])
 
 
-def status_of(found: Mapping[str, Any]) -> Exit:
+def exit_status_of(found: Mapping[str, Any]) -> Exit:
     """How a command ends whose run ended like this."""
     if found["stopped"]:
         return Exit.BUDGET if found["stopped"] in BUDGETS else Exit.STOPPED
@@ -45,15 +45,15 @@ def status_of(found: Mapping[str, Any]) -> Exit:
     return Exit.TOO_FEW if found["too_few_loaded"] else Exit.DONE
 
 
-def stumbled(error: BaseException, home: Path, run_id: str | None, *, now: datetime) -> str:
+def unexpected_error_text(error: BaseException, home: Path, run_id: str | None, *, now: datetime) -> str:
     """What to tell a person of an error that nobody foresaw; its traceback goes into a file."""
     file = home / "errors" / f"{now:%Y%m%d-%H%M%S-%f}.txt"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(masked("".join(traceback.format_exception(error))), encoding="utf-8", errors="replace")
+        file.write_text(mask_secrets("".join(traceback.format_exception(error))), encoding="utf-8", errors="replace")
         where = f"the traceback is in {file}"
     except OSError as unwritten:
         where = f"its traceback could not be written ({unwritten})"
-    first = masked(f"{error}").strip().partition("\n")[0][:500]
+    first = mask_secrets(f"{error}").strip().partition("\n")[0][:500]
     resume = f"; run {run_id} keeps what was committed: rowtide resume {run_id}" if run_id else ""
     return f"an error that nobody foresaw: {type(error).__name__}: {first}{resume}; {where}"

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from cli.existing_ledger import existing_ledger
-from cli.say import out, say_json, tilde
-from configuration.model_overrides import overrides_in_force
+from cli.open_ledger import open_existing_ledger
+from cli.output import out, print_json, short_path
+from configuration.model_overrides import model_overrides_in_force
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import find_job, load_job
-from rowtide.ledger.apis import api_of
-from rowtide.routing.difficulty import ROUTER_FILE, Router, TierFit, read_router, words_of
+from rowtide.ledger.apis import api_of_job
+from rowtide.routing.difficulty import ROUTER_FILE, Router, TierFit, describe_feature, read_router
 from rowtide.stages.route.router_fit import fit_router as fit
 from rowtide.tiers.catalogue import load_catalogue
 from rowtide.tiers.pricing import MICRO
@@ -32,27 +32,27 @@ def fit_router(job: str, *, json: Annotated[bool, Parameter(negative="")] = Fals
     json
         Print one JSON object on stdout.
     """
-    catalogue = load_catalogue(asyncio.run(overrides_in_force()))
+    catalogue = load_catalogue(asyncio.run(model_overrides_in_force()))
     found = load_job(find_job(job, jobs=Path("jobs")))
     found = found.on_ladder(catalogue.ladder(found.name, found.spec.tiers))
     prices = [float(catalogue.tier(tier).price_at(0).output) for tier in found.spec.tiers]
-    with existing_ledger() as ledger:
+    with open_existing_ledger() as ledger:
         router = fit(ledger, found, prices, now=datetime.now(UTC))
         with ledger.view() as tx:
-            is_made_up = api_of(tx, found.name).is_made_up
+            is_made_up = api_of_job(tx, found.name).is_made_up
     file = found.folder / ROUTER_FILE
     if is_made_up:
         _check_takes_the_place(file, router)
     _write(file, router)
     if json:
-        say_json(_summary(router))
+        print_json(_summary(router))
         return 0
-    out.lines(tell(router))
-    out.print(f"Written to {tilde(file)}: the job's next run starts rows by it.", markup=False)
+    out.lines(router_lines(router))
+    out.print(f"Written to {short_path(file)}: the job's next run starts rows by it.", markup=False)
     return 0
 
 
-def tell(router: Router) -> list[str]:
+def router_lines(router: Router) -> list[str]:
     """What was learnt, line by line."""
     lines = [
         f"Learnt from {router.rows:,} rows of {_count(router.runs, 'run')}: {router.escalated:,} escalated or failed, "
@@ -73,11 +73,13 @@ def _print_tier(fit: TierFit) -> list[str]:
         return [*lines, "  too few of one kind to tell rows apart: the same chance for every row"]
     lines.append(f"  Brier score {fit.brier:.4f} against {fit.brier_base:.4f} for the same chance for every row")
     lines.append("  said → came true: " + ", ".join(f"{b.chance:.0%} → {b.accepted:.0%}" for b in fit.calibration))
-    lines += [f"  {'for' if weight > 0 else 'against'}: {words_of(name)}" for name, weight in strongest(fit)]
+    lines += [
+        f"  {'for' if weight > 0 else 'against'}: {describe_feature(name)}" for name, weight in strongest_features(fit)
+    ]
     return lines
 
 
-def strongest(fit: TierFit) -> list[tuple[str, float]]:
+def strongest_features(fit: TierFit) -> list[tuple[str, float]]:
     """The features that move the chance most, with the log-odds that one standard deviation adds."""
     added = [(name, -fit.slope * each.weight) for name, each in fit.weights.items()]
     return sorted(added, key=lambda each: -abs(each[1]))[:STRONGEST]
@@ -113,7 +115,9 @@ def _tell_golden(router: Router) -> str:
 def _summary(router: Router) -> dict[str, Any]:
     kept = router.model_dump(mode="json", exclude={"vocabulary": {"words"}, "tier_fits": {"__all__": {"weights"}}})
     for each, shown in zip(router.tier_fits, kept["tier_fits"], strict=True):
-        shown["strongest"] = [{"feature": words_of(name), "log_odds": weight} for name, weight in strongest(each)]
+        shown["strongest"] = [
+            {"feature": describe_feature(name), "log_odds": weight} for name, weight in strongest_features(each)
+        ]
     return kept
 
 

@@ -12,29 +12,29 @@ from rowtide.api.which_api import KEY, REHEARSAL
 FOLDER = "rehearsal"
 
 
-def home() -> Path:
+def home_folder() -> Path:
     """The folder of ledger, spool, results and reports."""
     return Path(os.environ.get("ROWTIDE_HOME", ".rowtide")).resolve()
 
 
-def is_rehearsal() -> bool:
+def is_in_rehearsal() -> bool:
     """Whether this process is in a rehearsal's home."""
     return REHEARSAL in os.environ
 
 
 def rehearse_without_key() -> bool:
     """Go to the rehearsal's home where there is no key. Returns whether this process is there."""
-    if not os.environ.get(KEY) and not is_rehearsal():
+    if not os.environ.get(KEY) and not is_in_rehearsal():
         enter_rehearsal()
-    return is_rehearsal()
+    return is_in_rehearsal()
 
 
 def enter_rehearsal() -> None:
     """Let this process, and those it starts, work in the rehearsal's home."""
-    os.environ |= {"ROWTIDE_HOME": str(home() / FOLDER), REHEARSAL: "1"}
+    os.environ |= {"ROWTIDE_HOME": str(home_folder() / FOLDER), REHEARSAL: "1"}
     os.environ.pop("ROWTIDE_LEDGER", None)
 
 
 def rehearsal_file() -> Path:
     """The ledger of this home's rehearsals."""
-    return home() / FOLDER / "ledger.db"
+    return home_folder() / FOLDER / "ledger.db"

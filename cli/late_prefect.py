@@ -10,19 +10,19 @@ from configuration.operator import Operator
 T = TypeVar("T")
 
 
-class NamedServer(Operator):
+class PrefectServerBlocks(Operator):
     """What stands in the blocks of the server that the environment or the active profile names; nothing without one."""
 
     async def filled_in(self, kind: type[T]) -> T | None:
         if named_url() is None:
             return None
-        from blocks.filled_in import FilledIn  # noqa: PLC0415 # see above
+        from blocks.operator_blocks import OperatorBlocks  # noqa: PLC0415 # see above
 
-        return await FilledIn().filled_in(kind)
+        return await OperatorBlocks().filled_in(kind)
 
 
-def flow_at(url: str | None) -> AbstractContextManager[Callable[..., Awaitable[dict[str, Any]]]]:
+def flow_on_server(url: str | None) -> AbstractContextManager[Callable[..., Awaitable[dict[str, Any]]]]:
     """Prefect's flow on the server at `url`; None: on one that is started here, and ends with this process."""
     from cli import prefect_flow  # noqa: PLC0415 # see above
 
-    return prefect_flow.flow_at(url)
+    return prefect_flow.flow_on_server(url)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from cli.home_folders import home
+from cli.home_folders import home_folder
 from rowtide.stages.run_context import WRITTEN
 
 WIDTH = 100  # characters of a line
@@ -18,9 +18,9 @@ ROWS = 6  # whose words are shown at once
 
 
 @contextmanager
-def written(run_id: str) -> Generator[Callable[[], list[str]]]:
+def record_live_text(run_id: str) -> Generator[Callable[[], list[str]]]:
     """Have the words of a run's streams put down until the block ends. Gives what tells the newest of them."""
-    file = home() / "spool" / run_id / WRITTEN
+    file = home_folder() / "spool" / run_id / WRITTEN
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
     try:

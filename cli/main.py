@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 
 from cyclopts import App, CycloptsError, CycloptsPanel
 
-from cli import say, streams
-from cli.environment_checks import check_network, fault_of
-from cli.exits import TABLE, Exit, stumbled
-from cli.home_folders import home
-from cli.late_prefect import NamedServer
-from cli.say import complain
-from configuration.operator import operated_by
+from cli import output, standard_streams
+from cli.environment_checks import check_network, explain_environment_error
+from cli.exits import TABLE, Exit, unexpected_error_text
+from cli.home_folders import home_folder
+from cli.late_prefect import PrefectServerBlocks
+from cli.output import print_error
+from configuration.operator import with_operator
 from rowtide import gc_tuning
 from rowtide.errors import RowtideError, UserMistake
-from rowtide.escaping import visible
-from rowtide.masking import know_secrets, mask_logs
+from rowtide.escaping import visible_text
+from rowtide.masking import mask_logs, register_secrets
 
 # Prefect reads these when it is imported. Its own server's noise is not our user's concern; the ledger is.
 QUIET_PREFECT = {
@@ -39,7 +39,7 @@ app = App(
     help="One small Claude agent per row, at batch price, and a ledger that never forgets where each row is.",
     help_format="plaintext",
     help_epilogue=TABLE,
-    error_formatter=lambda error: CycloptsPanel(visible(error)),
+    error_formatter=lambda error: CycloptsPanel(visible_text(error)),
     suppress_keyboard_interrupt=False,  # main() says how to go on, and tells SIGTERM from Ctrl-C
 )
 app.command("cli.run:run", name="run", help="Run a job over its rows.", help_epilogue=TABLE)
@@ -56,11 +56,13 @@ quarantine.command("cli.show:show", name="show", help="Tell the whole story of o
 quarantine.command("cli.quarantine:export", name="export", help="Write the rows as a sheet, to be mended.")
 quarantine.command("cli.quarantine:fix", name="fix", help="Take the mended sheet back: all of it, or nothing.")
 quarantine.command("cli.quarantine:retry", name="retry", help="Send rows again, as part of the same run.")
-quarantine.command("cli.quarantine:drop", name="drop", help="Give rows up; they stay counted.")
+quarantine.command("cli.quarantine:discard", name="discard", help="Give rows up; they stay counted.")
 app.command("cli.report:report", name="report", help="Draw a run as one page of HTML, also while it goes on.")
 app.command("cli.approve:approve", name="approve", help="Let a run past a gate; allow or deny tool calls.")
 app.command("cli.approve:reject", name="reject", help="Reject a run that a gate holds: its rows are quarantined.")
-app.command("cli.settle:settle", name="settle", help="Say what became of a batch that Rowtide will not guess about.")
+app.command(
+    "cli.reconcile:reconcile", name="reconcile", help="Say what became of a batch that Rowtide will not guess about."
+)
 app.command("cli.cancel:cancel", name="cancel", help="Send nothing more for a run and cancel its open batches.")
 app.command("cli.reload:reload_", name="reload", help="Load accepted answers again, into any sink.")
 app.command("cli.purge:purge", name="purge", help="Delete what is old or personal; counts and money stay.")
@@ -75,8 +77,8 @@ def main() -> None:
     """Run the command line. How it exits: cli/exits.py."""
     os.umask(0o077)  # what it writes holds the customer's rows: nobody else's business, whatever the shell says
     sys.excepthook = _stumble
-    gc_tuning.look_rarely()
-    know_secrets(os.environ)
+    gc_tuning.collect_rarely()
+    register_secrets(os.environ)
     mask_logs()
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)
@@ -84,35 +86,35 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, _: (terminated.append(number), signal.raise_signal(signal.SIGINT)))
     try:
         check_network(os.environ)  # before Prefect is imported: it opens certificates then
-        with operated_by(NamedServer()):
+        with with_operator(PrefectServerBlocks()):
             status = app(exit_on_error=False) or 0
-        streams.finish()
+        standard_streams.flush_streams()
     except CycloptsError:
         status = Exit.MISTAKE  # cyclopts has said what was wrong
     except UserMistake as mistake:
-        complain(str(mistake))
+        print_error(str(mistake))
         status = Exit.MISTAKE
     except RowtideError as error:
-        complain(f"{error}")
+        print_error(f"{error}")
         status = Exit.STOPPED
     except BrokenPipeError as gone:
-        streams.give_up(gone)
+        standard_streams.abandon_output(gone)
         status = Exit.DONE
     except KeyboardInterrupt:
-        complain(f"stopped{_resume() or '; what was committed is kept'}")
+        print_error(f"stopped{_resume() or '; what was committed is kept'}")
         status = Exit.TERMINATED if terminated else Exit.INTERRUPTED
     sys.exit(status)
 
 
 def _stumble(_: object, error: BaseException, __: object) -> None:
     """Nobody is shown a traceback: it goes into a file. Exits 1, or 2 where the surroundings are at fault."""
-    if (words := fault_of(error, home())) is None:
-        complain(stumbled(error, home(), say.at_work_on, now=datetime.now(UTC)))
+    if (words := explain_environment_error(error, home_folder())) is None:
+        print_error(unexpected_error_text(error, home_folder(), output.at_work_on, now=datetime.now(UTC)))
         return
-    complain(f"{words}{_resume()}")
-    os._exit(Exit.STOPPED if say.at_work_on else Exit.MISTAKE)
+    print_error(f"{words}{_resume()}")
+    os._exit(Exit.STOPPED if output.at_work_on else Exit.MISTAKE)
 
 
 def _resume() -> str:
     """How to go on with the run that the command works on; nothing where it works on none."""
-    return f"; what was committed is kept: rowtide resume {say.at_work_on}" if say.at_work_on else ""
+    return f"; what was committed is kept: rowtide resume {output.at_work_on}" if output.at_work_on else ""

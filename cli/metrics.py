@@ -1,9 +1,9 @@
 """`rowtide metrics`."""
 
-from cli.existing_ledger import existing_ledger
 from cli.numbers import Port
-from cli.say import err
-from webhooks.prometheus import Meters
+from cli.open_ledger import open_existing_ledger
+from cli.output import err
+from webhooks.prometheus import ReceiverMetrics
 
 
 def metrics(*, host: str = "127.0.0.1", port: Port = 9464) -> int:
@@ -16,8 +16,8 @@ def metrics(*, host: str = "127.0.0.1", port: Port = 9464) -> int:
     port
         The port to listen on; 0 picks a free one.
     """
-    with existing_ledger() as ledger:
-        taken, thread = Meters(ledger).serve(host, port)
+    with open_existing_ledger() as ledger:
+        taken, thread = ReceiverMetrics(ledger).serve(host, port)
         err.print(f"metrics on http://{host}:{taken}/metrics", markup=False)
         thread.join()
     return 0

@@ -10,21 +10,27 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from cli import say
+from cli import output
 from cli.environment_checks import check_home
-from cli.existing_ledger import ledger_mistakes, opened
-from cli.home_folders import home, is_rehearsal, rehearse_without_key
+from cli.home_folders import home_folder, is_in_rehearsal, rehearse_without_key
 from cli.numbers import Amount, Count
-from cli.prefect_server import server_url
-from cli.pump import Trust, claude_server, planned
-from cli.say import grid, out, say_json
+from cli.open_ledger import ledger_errors_as_mistakes, open_ledger_at
+from cli.output import out, plain_table, print_json
+from cli.prefect_server import find_server_url
+from cli.terminal_run import Trust, checked_plan, claude_or_emulator
 from configuration.claude_settings import ClaudeSettings
 from rowtide.job.job_folder import find_job
 from rowtide.lanes.lane_table import AskedLane
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.read import past_runs as ledger_past_runs
-from rowtide.stages.forecast.build_forecast import Seen, as_asked, build_forecast
-from rowtide.stages.forecast.forecast_text import Grid, as_json, in_a_sentence, tables, warnings_of
+from rowtide.stages.forecast.build_forecast import ForecastInputs, build_forecast, plan_with_options
+from rowtide.stages.forecast.forecast_text import (
+    ForecastTable,
+    forecast_as_json,
+    forecast_sentence,
+    forecast_tables,
+    forecast_warnings,
+)
 from rowtide.stages.preflight import Plan
 
 
@@ -62,59 +68,59 @@ def plan_(
         Print one JSON object on stdout.
     """
     rehearse_without_key()
-    check_home(home())
-    server_url()  # one that is named and does not answer would be waited for
-    found = planned(find_job(job, jobs=Path("jobs")), source, trust=trust)  # mistakes come before servers
-    seen = _see(as_asked(found, lane, budget, finish_within), limit, sample)
+    check_home(home_folder())
+    find_server_url()  # one that is named and does not answer would be waited for
+    found = checked_plan(find_job(job, jobs=Path("jobs")), source, trust=trust)  # mistakes come before servers
+    seen = _see(plan_with_options(found, lane, budget, finish_within), limit, sample)
     if json:
-        say_json(as_json(seen, warnings_of(seen)))
+        print_json(forecast_as_json(seen, forecast_warnings(seen)))
     else:
-        _tell(seen)
+        _print_forecast(seen)
     return 0
 
 
-def _see(found: Plan, limit: int | None, sample: int) -> Seen:
-    counted_by = "the emulator" if is_rehearsal() else "the API"
+def _see(found: Plan, limit: int | None, sample: int) -> ForecastInputs:
+    counted_by = "the emulator" if is_in_rehearsal() else "the API"
 
-    async def see() -> Seen:
+    async def see() -> ForecastInputs:
         with _ledger_if_any() as ledger:
             async with ClaudeSettings.from_environment().get_client() as claude:
                 asked: dict[str, Any] = {"limit": limit, "sample": sample, "counted_by": counted_by}
                 return await build_forecast(found, ledger, claude, os.environ, **asked, now=datetime.now(UTC))
 
-    with claude_server():
+    with claude_or_emulator():
         return asyncio.run(see())
 
 
 @contextmanager
 def _ledger_if_any() -> Generator[Ledger | None]:
-    url = ledger_url(os.environ.get("ROWTIDE_LEDGER"), home())
-    with ledger_mistakes():
+    url = ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder())
+    with ledger_errors_as_mistakes():
         is_there = ledger_past_runs.has_ledger(url)
     if not is_there:
         yield None
         return
-    ledger = opened(url)
+    ledger = open_ledger_at(url)
     try:
         yield ledger
     finally:
         ledger.close()
 
 
-def _tell(seen: Seen) -> None:
-    out.lines(in_a_sentence(seen))
-    for table in tables(seen):
+def _print_forecast(seen: ForecastInputs) -> None:
+    out.lines(forecast_sentence(seen))
+    for table in forecast_tables(seen):
         out.print()
         out.print(_drawn(table))
     for each in seen.plan.shape.notes:
         out.lines(["", f"source: {each}"])
-    for each in warnings_of(seen):
+    for each in forecast_warnings(seen):
         out.print()
         out.print(f"warning: {each}", style="yellow")
 
 
-def _drawn(numbers: Grid) -> say.Grid:
-    table = grid(numbers.heads[0], numbers=numbers.heads[1:])
+def _drawn(numbers: ForecastTable) -> output.PlainTable:
+    table = plain_table(numbers.heads[0], numbers=numbers.heads[1:])
     for line in numbers.lines:
         table.add_row(*line)
     return table

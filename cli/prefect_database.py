@@ -12,17 +12,17 @@ CONNECT_SECONDS = 5.0
 POSTGRES_PORT = 5432
 
 
-def named_in(environment: Mapping[str, str]) -> str | None:
+def database_variable_in(environment: Mapping[str, str]) -> str | None:
     """The variable that names Prefect's database, if one does."""
     return next((name for name in NAMES if environment.get(name)), None)
 
 
-def prefect_database(environment: Mapping[str, str]) -> dict[str, str]:
+def prefect_database_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """Both variables, with a URL that Prefect can open; nothing where none is set.
 
     Raises UserMistake naming the variable where it is no such URL or nobody answers there.
     """
-    if (name := named_in(environment)) is None:
+    if (name := database_variable_in(environment)) is None:
         return {}
     url = database_url(environment[name], name, keeps=False)
     match url.get_backend_name():

@@ -15,8 +15,8 @@ import httpx
 from prefect.exceptions import PrefectException, TerminationSignal
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_current_settings, temporary_settings
 
-from cli.prefect_database import named_in, prefect_database
-from cli.prefect_server import PrefectFailed, login
+from cli.prefect_database import database_variable_in, prefect_database_settings
+from cli.prefect_server import PrefectFailed, find_login
 from flows.run_job import run_job
 from rowtide import guardian
 from rowtide.errors import RowtideError, UserMistake, WorldError
@@ -33,18 +33,18 @@ SETTINGS = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFEC
 
 
 @contextmanager
-def flow_at(url: str | None) -> Generator[Callable[..., Awaitable[dict[str, Any]]]]:
+def flow_on_server(url: str | None) -> Generator[Callable[..., Awaitable[dict[str, Any]]]]:
     """The flow on the server at `url`; None: on one that is started here, and ends with this process.
 
     What it raises because of Prefect is PrefectFailed. SIGTERM is what it is without Prefect.
     """
     with ExitStack() as stack:
-        at, known = (url, login()) if url else stack.enter_context(_server())
+        at, known = (url, find_login()) if url else stack.enter_context(_server())
         stack.enter_context(temporary_settings({PREFECT_API_URL: at, PREFECT_API_AUTH_STRING: known}))
         try:
             yield _flow
-        except TerminationSignal as told:  # before the flow was running
-            signal.raise_signal(told.signal)
+        except TerminationSignal as terminated:  # before the flow was running
+            signal.raise_signal(terminated.signal)
 
 
 async def _flow(**parameters: Any) -> dict[str, Any]:
@@ -75,9 +75,9 @@ def _server() -> Generator[tuple[str, str]]:
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
     }
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
-    database = prefect_database(os.environ) or prefect_database(settings)
+    database = prefect_database_settings(os.environ) or prefect_database_settings(settings)
     process = subprocess.Popen(
-        guardian.command(sys.executable, *SERVER, "--port", str(port), *OPTIONS),
+        guardian.guarded_command(sys.executable, *SERVER, "--port", str(port), *OPTIONS),
         env={**os.environ, **SETTINGS, **settings, **closed, **database},
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us alone: the run still has something to tell it
@@ -96,7 +96,7 @@ def _server() -> Generator[tuple[str, str]]:
 
 
 def _not_started() -> RowtideError:
-    if name := named_in(os.environ):
+    if name := database_variable_in(os.environ):
         words = "Prefect's server did not start with this database: set it right, or run without Prefect: --no-prefect"
         return UserMistake(words, key=name)
     return WorldError("Prefect's server did not start; run without it: --no-prefect")

@@ -13,8 +13,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener, getproxies, proxy_bypass
 
-from cli.home_folders import home
-from rowtide.environment import number_in
+from cli.home_folders import home_folder
+from rowtide.environment_numbers import number_from_environment
 from rowtide.errors import RowtideError, UserMistake
 
 LOGIN = "PREFECT_API_AUTH_STRING"
@@ -31,7 +31,7 @@ class PrefectFailed(RowtideError):
     """Prefect's server failed while a run went through it."""
 
 
-def server_url() -> str | None:
+def find_server_url() -> str | None:
     """The URL of the server that is named, or of one that runs on this machine. Raises UserMistake.
 
     PREFECT_API_URL names it, else the active profile. `make serve`, and `prefect server start`, run one here; one whose
@@ -44,7 +44,7 @@ def server_url() -> str | None:
         if url:
             _check(url.rstrip("/"), who)
             return url
-    here = f"http://127.0.0.1:{number_in(os.environ, 'ROWTIDE_PREFECT_PORT', 4200, least=0, most=65_535):.0f}/api"
+    here = f"http://127.0.0.1:{number_from_environment(os.environ, 'ROWTIDE_PREFECT_PORT', 4200, least=0, most=65_535):.0f}/api"
     return here if _is_prefect(here) else None
 
 
@@ -53,11 +53,11 @@ def named_url() -> str | None:
     return os.environ.get("PREFECT_API_URL") or _profile().get("PREFECT_API_URL")
 
 
-def login() -> str | None:
+def find_login() -> str | None:
     """USER:PASSWORD, as the environment or the profile says; else that of this home's `make serve`, if it ever ran."""
-    if said := os.environ.get(LOGIN) or _profile().get(LOGIN):
-        return said
-    file = home() / LOGIN_FILE
+    if body := os.environ.get(LOGIN) or _profile().get(LOGIN):
+        return body
+    file = home_folder() / LOGIN_FILE
     return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
 
@@ -85,16 +85,16 @@ def _check(url: str, who: str) -> None:
         return
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
-        status, said = _ask(f"{url}/health", CONNECT_SECONDS)
+        status, body = _ask(f"{url}/health", CONNECT_SECONDS)
         known, server = _ask(f"{url}/admin/version", CONNECT_SECONDS)
     except (OSError, HTTPException, ValueError) as error:
         words = f"no Prefect server answers at {url} ({who}): {error}; start it, {WITHOUT}"
         raise UserMistake(words) from error
     refused = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
     if status in refused or known in refused:
-        asks = f"does not take the login of {LOGIN}" if login() else f"asks for a login: set {LOGIN}=USER:PASSWORD"
+        asks = f"does not take the login of {LOGIN}" if find_login() else f"asks for a login: set {LOGIN}=USER:PASSWORD"
         raise UserMistake(f"the Prefect server at {url} ({who}) {asks}, {WITHOUT}")
-    if (status, known) != (HTTPStatus.OK, HTTPStatus.OK) or said != b"true":
+    if (status, known) != (HTTPStatus.OK, HTTPStatus.OK) or body != b"true":
         hint = "" if url.endswith("/api") else f"; Prefect's own ends in /api: {url}/api"
         raise UserMistake(f"what answers at {url} ({who}) is no Prefect server{hint}; set it right, {WITHOUT}")
     _check_version(server.decode(errors="replace").strip('" \n'), url, who)
@@ -120,9 +120,9 @@ def _check_version(server: str, url: str, who: str) -> None:
         raise UserMistake(f"{words}: run a server that is not older, and of the same major version, {WITHOUT}")
 
 
-def _numbers(said: str) -> tuple[int, ...]:
+def _numbers(body: str) -> tuple[int, ...]:
     """Major and minor."""
-    return tuple(int(each) for each in said.split(".")[:2] if each.isdigit())
+    return tuple(int(each) for each in body.split(".")[:2] if each.isdigit())
 
 
 def _is_prefect(url: str) -> bool:
@@ -137,7 +137,7 @@ def _is_prefect(url: str) -> bool:
 def _ask(url: str, seconds: float) -> tuple[int, bytes]:
     """What is answered there, never by way of a proxy: (status, the first bytes)."""
     known: dict[str, str] = {}
-    if word := login():
+    if word := find_login():
         known["Authorization"] = f"Basic {base64.b64encode(word.encode()).decode()}"
     elif key := os.environ.get(KEY) or _profile().get(KEY):
         known["Authorization"] = f"Bearer {key}"

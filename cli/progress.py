@@ -12,15 +12,15 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from cli.existing_ledger import existing_ledger
-from cli.home_folders import home
-from cli.say import as_text, err
+from cli.home_folders import home_folder
+from cli.open_ledger import open_existing_ledger
+from cli.output import err, plain_line
 from rowtide.agent.states import RowState
 from rowtide.escaping import one_line
 from rowtide.ledger.ledger import Ledger, find_run, has_run
 from rowtide.ledger.read.progress import Progress, read_progress
 from rowtide.observing.supervision import Background, supervise_thread
-from rowtide.text_format import ago
+from rowtide.text_format import format_age
 
 LOOK_EVERY_SECONDS = 1.0
 LINES_SHOWN = 6
@@ -41,12 +41,12 @@ Lines = Callable[[], Sequence[str]]
 """What else there is to show, newest last: words that are being streamed, for one."""
 
 
-def nothing_else() -> Sequence[str]:
+def no_extra_lines() -> Sequence[str]:
     return ()
 
 
 @contextmanager
-def watching(run_id: str, lines: Lines = nothing_else) -> Generator[None]:
+def watch_progress(run_id: str, lines: Lines = no_extra_lines) -> Generator[None]:
     """Show a run's progress until the block ends."""
     stop = threading.Event()
     background = Background("the progress display", "the run itself goes on")
@@ -61,19 +61,19 @@ def watching(run_id: str, lines: Lines = nothing_else) -> Generator[None]:
 
 
 def _watch(run_id: str, lines: Lines, stop: threading.Event) -> None:
-    while not (home() / "ledger.db").is_file() and "ROWTIDE_LEDGER" not in os.environ:
+    while not (home_folder() / "ledger.db").is_file() and "ROWTIDE_LEDGER" not in os.environ:
         if stop.wait(LOOK_EVERY_SECONDS):
             return
-    with existing_ledger() as ledger:
+    with open_existing_ledger() as ledger:
         if err.is_terminal:
             with Live(console=err, refresh_per_second=4, transient=True) as live:
                 while not stop.wait(LOOK_EVERY_SECONDS):
                     if seen := _look(ledger, run_id):
-                        live.update(panel(seen, lines(), width=err.width, now=datetime.now(UTC)))
+                        live.update(progress_panel(seen, lines(), width=err.width, now=datetime.now(UTC)))
             return
         last = ""
         while not stop.wait(LOOK_EVERY_SECONDS):
-            if (seen := _look(ledger, run_id)) and (line := in_words(seen)) != last:
+            if (seen := _look(ledger, run_id)) and (line := progress_line(seen)) != last:
                 err.print(line, markup=False)
                 last = line
 
@@ -84,21 +84,21 @@ def _look(ledger: Ledger, run_id: str) -> Progress | None:
         return read_progress(tx, find_run(tx, run_id)) if has_run(tx, run_id) else None
 
 
-def in_words(seen: Progress) -> str:
+def progress_line(seen: Progress) -> str:
     """One line, the same for as long as nothing changes."""
     return f"{seen.standing} | {seen.at_api()} | {seen.money}"
 
 
-def panel(seen: Progress, lines: Sequence[str], *, width: int, now: datetime) -> Panel:
+def progress_panel(seen: Progress, lines: Sequence[str], *, width: int, now: datetime) -> Panel:
     """The same for a terminal, with what else there is to show below."""
     settled = f"reading rows: {seen.rows:,} so far" if seen.is_reading else f"{seen.settled:,} of {seen.rows:,} settled"
     facts = [f"{settled} · {seen.money}", seen.standing, seen.at_api(now)]
     also = [Text(one_line(line)[: width - 4], style="dim", no_wrap=True) for line in lines[-LINES_SHOWN:]]
-    title = as_text(f"{seen.run_id} · {seen.lane} · {ago(now - seen.began_at)}")
-    return Panel(Group(bar(seen, width - 4), *map(as_text, facts), *also), title=title, title_align="left")
+    title = plain_line(f"{seen.run_id} · {seen.lane} · {format_age(now - seen.began_at)}")
+    return Panel(Group(state_bar(seen, width - 4), *map(plain_line, facts), *also), title=title, title_align="left")
 
 
-def bar(seen: Progress, width: int) -> Text:
+def state_bar(seen: Progress, width: int) -> Text:
     """The rows by state, as a bar; a state that has any rows has at least one cell."""
     drawn = Text(no_wrap=True)
     for state, colour in COLOURS.items():

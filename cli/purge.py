@@ -9,9 +9,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.existing_ledger import existing_ledger
-from cli.home_folders import home, is_rehearsal
-from cli.say import grid, out
+from cli.home_folders import home_folder, is_in_rehearsal
+from cli.open_ledger import open_existing_ledger
+from cli.output import out, plain_table
 from rowtide.errors import UserMistake
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
@@ -50,11 +50,11 @@ def purge(
         raise UserMistake("say what: --older-than 30d, --job JOB, --run RUN or --key KEY")
     now = datetime.now(UTC)
     before = now - _age(older_than) if older_than else None
-    with existing_ledger(run=run, row_key=key, job=job) as ledger:
+    with open_existing_ledger(run=run, row_key=key, job=job) as ledger:
         with ledger.view() as tx:
             if run:
                 ledgers.find_run(tx, run)
-            found = ledger_purge.runs(tx, job=job, run_id=run, key=key, before=before)
+            found = ledger_purge.purgeable_runs(tx, job=job, run_id=run, key=key, before=before)
         chosen = _purgeable(ledger, found, is_named=run is not None)
         _list(ledger, chosen, key)
         if not yes:
@@ -69,17 +69,17 @@ def _delete(ledger: Ledger, runs: Sequence[Run], key: str | None, now: datetime)
     """A purge that was killed is finished by the next: room is given back whether there is anything left or not."""
     for each in runs:
         if each.stopped == CANCELED:
-            ledger_purge.give_up_unsettled(ledger, each, now=now)
-        _remove_files(home(), each.run_id)
-        ledger_purge.purge(ledger, each, key, now=now)
-    ledger_purge.shrink(ledger)
-    if is_rehearsal():
-        shutil.rmtree(home() / "emulator", ignore_errors=True)  # what it was sent, and made up
+            ledger_purge.quarantine_unfinished_rows(ledger, each, now=now)
+        _remove_files(home_folder(), each.run_id)
+        ledger_purge.purge_run(ledger, each, key, now=now)
+    ledger_purge.reclaim_space(ledger)
+    if is_in_rehearsal():
+        shutil.rmtree(home_folder() / "emulator", ignore_errors=True)  # what it was sent, and made up
 
 
-def _age(said: str) -> timedelta:
-    if (found := AGE.fullmatch(said.strip())) is None:
-        raise UserMistake(f"{said!r} is no age, such as 30d, 12h or 8w", key="--older-than")
+def _age(text: str) -> timedelta:
+    if (found := AGE.fullmatch(text.strip())) is None:
+        raise UserMistake(f"{text!r} is no age, such as 30d, 12h or 8w", key="--older-than")
     return timedelta(hours=float(found[1]) * HOURS[found[2]])
 
 
@@ -88,8 +88,8 @@ def _purgeable(ledger: Ledger, found: Sequence[Run], *, is_named: bool) -> list[
     chosen: list[Run] = []
     for run in found:
         with ledger.view() as tx:
-            waiting = ledger_purge.unsettled(tx, run)
-            at_the_api = ledger_batches.batches_in(tx, run, ["packing", "packed", "posting", "open"])
+            waiting = ledger_purge.count_unfinished_rows(tx, run)
+            at_the_api = ledger_batches.batches_in_states(tx, run, ["packing", "packed", "posting", "open"])
         if not waiting or (run.stopped == CANCELED and not at_the_api):
             chosen.append(run)
             continue
@@ -102,10 +102,10 @@ def _purgeable(ledger: Ledger, found: Sequence[Run], *, is_named: bool) -> list[
 
 
 def _list(ledger: Ledger, runs: Sequence[Run], key: str | None) -> None:
-    table = grid("run", "job", "began", numbers=["rows"])
+    table = plain_table("run", "job", "began", numbers=["rows"])
     for run in runs:
         with ledger.view() as tx:
-            rows = ledger_purge.rows(tx, run, key)
+            rows = ledger_purge.count_purgeable_rows(tx, run, key)
         table.add_row(run.run_id, run.job, run.started_at[:19], f"{rows:,}")
     if runs:
         out.print(table)

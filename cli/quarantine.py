@@ -10,20 +10,20 @@ from typing import Annotated, TextIO
 
 from cyclopts import Parameter
 
-from cli.existing_ledger import existing_ledger
-from cli.say import err, grid, out, say_json
+from cli.open_ledger import open_existing_ledger
+from cli.output import err, out, plain_table, print_json
 from rowtide.errors import UserMistake
-from rowtide.ledger import chosen as ledger_chosen
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import quarantine as ledger_quarantine
+from rowtide.ledger import quarantine_selection as ledger_quarantine_selection
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.quarantine import DROPPED, Signed
-from rowtide.ledger.rows import counts
+from rowtide.ledger.quarantine import DISCARDED, Signature
+from rowtide.ledger.rows import count_by_state
 from rowtide.quarantine.quarantine_cells import LONGEST
 from rowtide.quarantine.quarantine_sheet import KINDS
-from rowtide.quarantine.sheet_edits import advice
+from rowtide.quarantine.sheet_edits import advice_for_reason
 from rowtide.stages import quarantine_actions
-from rowtide.text_format import shown
+from rowtide.text_format import shorten_text
 
 Flag = Annotated[bool, Parameter(negative="")]
 Every = Annotated[bool, Parameter(name="--all", negative="")]
@@ -39,10 +39,10 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
     json
         Print one JSON object on stdout.
     """
-    with existing_ledger(run, newest=True) as ledger, ledger.view() as tx:
+    with open_existing_ledger(run, newest=True) as ledger, ledger.view() as tx:
         found = ledgers.find_run(tx, run)
-        groups = ledger_quarantine.groups(tx, found)
-        rows = sum(counts(tx, found).values())
+        groups = ledger_quarantine.reason_groups(tx, found)
+        rows = sum(count_by_state(tx, found).values())
     total = sum(each.rows for each in groups)
     if json:
         reasons = [
@@ -50,19 +50,21 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
                 "reason": each.reason,
                 "rows": each.rows,
                 "example": {"row_key": each.row_key, "detail": each.detail},
-                "advice": advice(each.reason, can_escalate=each.can_escalate),
+                "advice": advice_for_reason(each.reason, can_escalate=each.can_escalate),
             }
             for each in groups
         ]
-        said = {"run_id": found.run_id, "rows": rows, "quarantined": total, "reasons": reasons}
-        say_json(said)
+        listing = {"run_id": found.run_id, "rows": rows, "quarantined": total, "reasons": reasons}
+        print_json(listing)
         return 0
     which = "" if run else " (the newest)"
     out.print(f"run {found.run_id}{which}: {total:,} of {rows:,} rows are in quarantine", markup=False)
-    table = grid("reason", "rows", "such as", "what can be done")
+    table = plain_table("reason", "rows", "such as", "what can be done")
     for each in groups:
-        example = shown(f"{each.row_key}: {each.detail}", 90)
-        table.add_row(each.reason, f"{each.rows:,}", example, advice(each.reason, can_escalate=each.can_escalate))
+        example = shorten_text(f"{each.row_key}: {each.detail}", 90)
+        table.add_row(
+            each.reason, f"{each.rows:,}", example, advice_for_reason(each.reason, can_escalate=each.can_escalate)
+        )
     if groups:
         out.print(table)
     return 0
@@ -76,7 +78,7 @@ def export(run: str, *, reason: str | None = None, to: Path | None = None) -> in
     run
         The run's id, as `rowtide runs` lists it.
     reason
-        Only rows with this reason. Without it, all that nobody has given up; `dropped` are those.
+        Only rows with this reason. Without it, all that nobody has given up; `discarded` are those.
     to
         The file to write: .csv for a spreadsheet, .jsonl for a program; by default CSV on stdout. A line is a row:
         row_key, reason and detail; every column of the source as in.NAME, to be corrected; every field of the last
@@ -89,18 +91,18 @@ def export(run: str, *, reason: str | None = None, to: Path | None = None) -> in
         raise UserMistake("a sheet ends in .csv or .jsonl", file=to)
     if to and to.exists():
         raise UserMistake("is there already, and may be half mended: name another", file=to)
-    with existing_ledger(run) as ledger:
-        found, job = quarantine_actions.open_run(ledger, run)
+    with open_existing_ledger(run) as ledger:
+        found, job = quarantine_actions.open_quarantined_run(ledger, run)
         waiting = {each.reason: each.rows for each in _groups(ledger, found)}
-        ledger_quarantine.check_reason(reason, waiting)
+        ledger_quarantine.check_quarantine_reason(reason, waiting)
         with _opened(to) as file:
             counted = quarantine_actions.write_sheet(ledger, found, job, reason, kind, file)
-    given_up = f", {waiting[DROPPED]:,} of them given up" if DROPPED in waiting and reason != DROPPED else ""
+    given_up = f", {waiting[DISCARDED]:,} of them given up" if DISCARDED in waiting and reason != DISCARDED else ""
     left = sum(waiting.values()) - counted.rows
     err.print(f"{counted.rows:,} rows written; {left:,} of the quarantine are not in it{given_up}", markup=False)
     if kind == "csv" and counted.long:
-        told = f"{counted.long:,} cells are longer than the {LONGEST:,} characters a spreadsheet keeps: export .jsonl"
-        err.print(f"warning: {told}", markup=False)
+        note = f"{counted.long:,} cells are longer than the {LONGEST:,} characters a spreadsheet keeps: export .jsonl"
+        err.print(f"warning: {note}", markup=False)
     return 0
 
 
@@ -120,16 +122,16 @@ def fix(run: str, sheet: Path) -> int:
     if not sheet.is_file():
         raise UserMistake("no such file", file=sheet)
     content = sheet.read_bytes()
-    with existing_ledger(run) as ledger:
-        found, job = quarantine_actions.open_run(ledger, run)
-        taken = quarantine_actions.take_back(ledger, found, job, str(sheet), content, _hand())
-        if isinstance(taken, quarantine_actions.Before):
+    with open_existing_ledger(run) as ledger:
+        found, job = quarantine_actions.open_quarantined_run(ledger, run)
+        taken = quarantine_actions.import_sheet(ledger, found, job, str(sheet), content, _hand())
+        if isinstance(taken, quarantine_actions.AlreadyImported):
             out.print(f"{taken.who} gave in this very sheet at {taken.taken_at[:19]}: nothing changes", markup=False)
             return 0
         what = f"{taken.edited:,} mended, {taken.answered:,} answered, {taken.retried:,} sent again"
         rest = f"{taken.dropped:,} given up, {taken.rows - taken.touched:,} as they were"
         out.print(f"{taken.rows:,} rows in {sheet.name}: {what}, {rest}", markup=False)
-        _tell(ledger, found, goes_on=bool(taken.retried or taken.answered))
+        _print_next_step(ledger, found, goes_on=bool(taken.retried or taken.answered))
     return 0
 
 
@@ -149,17 +151,17 @@ def retry(run: str, *keys: str, reason: str | None = None, tier: str | None = No
     every
         All rows that nobody has given up.
     """
-    with existing_ledger(run) as ledger:
-        found, job = quarantine_actions.open_run(ledger, run)
-        sent, kept = quarantine_actions.send_again(ledger, found, job, keys, reason, tier, _hand(), every=every)
+    with open_existing_ledger(run) as ledger:
+        found, job = quarantine_actions.open_quarantined_run(ledger, run)
+        sent, kept = quarantine_actions.resend_rows(ledger, found, job, keys, reason, tier, _hand(), every=every)
         words = f"; {kept:,} were refused at the door and must be mended first" if kept else ""
         out.print(f"{sent:,} rows are sent again{words}", markup=False)
-        _tell(ledger, found, goes_on=bool(sent))
+        _print_next_step(ledger, found, goes_on=bool(sent))
     return 0
 
 
-def drop(run: str, *keys: str, why: str, reason: str | None = None, every: Every = False) -> int:
-    """Give rows up. They stay in quarantine, counted as `dropped`, with your name and your reason.
+def discard(run: str, *keys: str, why: str, reason: str | None = None, every: Every = False) -> int:
+    """Give rows up. They stay in quarantine, counted as `discarded`, with your name and your reason.
 
     Parameters
     ----------
@@ -174,13 +176,13 @@ def drop(run: str, *keys: str, why: str, reason: str | None = None, every: Every
     every
         All rows that nobody has given up.
     """
-    with existing_ledger(run) as ledger:
+    with open_existing_ledger(run) as ledger:
         with ledger.page() as tx:
             found = ledgers.find_run(tx, run)
-            chosen = ledger_chosen.chosen(tx, found, keys, reason, every=every)
-            given_up = sum(ledger_quarantine.drop(tx, page, why, _hand()) for page in chosen)
+            chosen = ledger_quarantine_selection.select_quarantined(tx, found, keys, reason, every=every)
+            given_up = sum(ledger_quarantine.discard_rows(tx, page, why, _hand()) for page in chosen)
         out.print(f"{given_up:,} rows are given up", markup=False)
-        _tell(ledger, found, goes_on=False)
+        _print_next_step(ledger, found, goes_on=False)
     return 0
 
 
@@ -192,12 +194,12 @@ def _opened(to: Path | None) -> Generator[TextIO]:
         yield file
 
 
-def _groups(ledger: Ledger, run: Run) -> list[ledger_quarantine.Group]:
+def _groups(ledger: Ledger, run: Run) -> list[ledger_quarantine.ReasonGroup]:
     with ledger.view() as tx:
-        return ledger_quarantine.groups(tx, run)
+        return ledger_quarantine.reason_groups(tx, run)
 
 
-def _tell(ledger: Ledger, run: Run, *, goes_on: bool) -> None:
+def _print_next_step(ledger: Ledger, run: Run, *, goes_on: bool) -> None:
     """What is left in quarantine, and how to go on."""
     left = ", ".join(f"{each.rows:,} {each.reason}" for each in _groups(ledger, run)) or "nothing"
     out.print(f"in quarantine: {left}", markup=False)
@@ -205,5 +207,5 @@ def _tell(ledger: Ledger, run: Run, *, goes_on: bool) -> None:
         out.print(f"go on with: rowtide resume {run.run_id}", markup=False)
 
 
-def _hand() -> Signed:
-    return Signed(getpass.getuser(), datetime.now(UTC))
+def _hand() -> Signature:
+    return Signature(getpass.getuser(), datetime.now(UTC))

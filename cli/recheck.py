@@ -8,17 +8,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.existing_ledger import existing_ledger
-from cli.home_folders import home
-from cli.say import out
-from rowtide.api.which_api import in_environment
+from cli.home_folders import home_folder
+from cli.open_ledger import open_existing_ledger
+from cli.output import out
+from rowtide.api.which_api import api_in_environment
 from rowtide.job.job_folder import find_job, load_job
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import rechecks as ledger_rechecks
-from rowtide.ledger.quarantine import Signed
-from rowtide.sinks.rehearsal_sink import in_rehearsal
+from rowtide.ledger.quarantine import Signature
+from rowtide.sinks.rehearsal_sink import with_rehearsal_sink
 from rowtide.sinks.sinks import open_sink
-from rowtide.stages.amend.recheck_answers import Rechecked, recheck
+from rowtide.stages.amend.recheck_answers import Rechecked, recheck_answers
 
 Flag = Annotated[bool, Parameter(negative="")]
 
@@ -41,44 +41,46 @@ def recheck_(target: str, *, dry_run: Flag = False, take_out: Flag = False) -> i
     take_out
         Take what fails out of the sink, and quarantine its rows with what was wrong (`recheck_failed`).
     """
-    hand, takes_out = Signed(getpass.getuser(), datetime.now(UTC)), take_out and not dry_run
-    with existing_ledger(target) as ledger:
+    hand, takes_out = Signature(getpass.getuser(), datetime.now(UTC)), take_out and not dry_run
+    with open_existing_ledger(target) as ledger:
         with ledger.view() as tx:
             run = ledgers.find_run(tx, target) if ledgers.has_run(tx, target) else None
         folder = Path(run.job_folder) if run else find_job(target, jobs=Path("jobs"))
-        job = in_rehearsal(load_job(folder), run.api if run else in_environment(os.environ))
-        sink = open_sink(job.spec.sink, home(), job.answer, os.environ, job.folder)[0]
+        job = with_rehearsal_sink(load_job(folder), run.api if run else api_in_environment(os.environ))
+        sink = open_sink(job.spec.sink, home_folder(), job.answer, os.environ, job.folder)[0]
         with ledger.view() as tx:
             runs = [run.run_id] if run else ledger_rechecks.runs_in_sink(tx, job.name, sink.location)
         for each in runs:
-            found = recheck(ledger, each, job, sink, hand, only_loaded=not run, is_dry=dry_run, takes_out=takes_out)
-            for line in in_words(each, found, is_dry=dry_run, took_out=take_out):
+            found = recheck_answers(
+                ledger, each, job, sink, hand, only_loaded=not run, is_dry=dry_run, takes_out=takes_out
+            )
+            for line in recheck_text(each, found, is_dry=dry_run, took_out=take_out):
                 out.print(line, markup=False)
         if not runs:
             out.print(f"nothing of {job.name} stands in {sink.location}", markup=False)
     return 0
 
 
-def in_words(run: str, found: Rechecked, *, is_dry: bool, took_out: bool) -> list[str]:
+def recheck_text(run: str, found: Rechecked, *, is_dry: bool, took_out: bool) -> list[str]:
     """What came of judging a run's answers again, a line for each number."""
-    told = [f"run {run}: {found.judged:,} answers judged by today's checks and gates; nothing was asked, $0.00"]
-    told.append(f"  {found.stand:>9,} accepted or loaded that pass")
+    lines = [f"run {run}: {found.judged:,} answers judged by today's checks and gates; nothing was asked, $0.00"]
+    lines.append(f"  {found.stand:>9,} accepted or loaded that pass")
     if found.fail:
-        told.append(f"  {found.fail:>9,} accepted or loaded that fail")
-        told += [
+        lines.append(f"  {found.fail:>9,} accepted or loaded that fail")
+        lines += [
             f"  {rows:>9,}   {what} (for example {', '.join(found.examples[what])})"
             for what, rows in found.problems.most_common()
         ]
     if found.accepted:
-        told.append(f"  {found.accepted:>9,} quarantined that pass{'' if is_dry else ', and are accepted'}")
+        lines.append(f"  {found.accepted:>9,} quarantined that pass{'' if is_dry else ', and are accepted'}")
     if found.still_fail:
-        told.append(f"  {found.still_fail:>9,} quarantined that fail as before")
+        lines.append(f"  {found.still_fail:>9,} quarantined that fail as before")
     if found.taken_out:
-        told.append(f"  {found.taken_out:>9,} taken out of the sink, and quarantined as recheck_failed")
+        lines.append(f"  {found.taken_out:>9,} taken out of the sink, and quarantined as recheck_failed")
     if found.elsewhere:
-        told.append(f"  {found.elsewhere:>9,} stand in another sink than the job names today, and were left there")
+        lines.append(f"  {found.elsewhere:>9,} stand in another sink than the job names today, and were left there")
     if found.fail and not took_out:
-        told.append(f"take what fails out of the sink with: rowtide recheck {run} --take-out")
+        lines.append(f"take what fails out of the sink with: rowtide recheck {run} --take-out")
     if found.accepted and not is_dry:
-        told.append(f"load what was accepted with: rowtide resume {run}")
-    return told
+        lines.append(f"load what was accepted with: rowtide resume {run}")
+    return lines

@@ -7,21 +7,21 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cli.existing_ledger import existing_ledger
-from cli.home_folders import home
-from cli.say import err, out
-from rowtide.api.which_api import OWN_EMULATOR, in_words
+from cli.home_folders import home_folder
+from cli.open_ledger import open_existing_ledger
+from cli.output import err, out
+from rowtide.api.which_api import OWN_EMULATOR, describe_api
 from rowtide.errors import UserMistake
-from rowtide.job.job import SinkSpec
 from rowtide.job.job_folder import load_job
+from rowtide.job.job_spec import SinkSpec
 from rowtide.ledger import answers as ledger_answers
 from rowtide.ledger.ledger import Run
-from rowtide.sinks.rehearsal_sink import in_rehearsal
-from rowtide.stages.load.reload_answers import Reloaded, reload
-from rowtide.text_format import shown
+from rowtide.sinks.rehearsal_sink import with_rehearsal_sink
+from rowtide.stages.load.reload_answers import Reloaded, reload_answers
+from rowtide.text_format import shorten_text
 
 EXIT_STOPPED = 1
-TOLD = 5  # rows that a sink cannot hold, by name
+NAMED_ROWS = 5  # rows that a sink cannot hold, by name
 
 Kind = Literal["parquet", "csv", "jsonl"]
 
@@ -48,15 +48,15 @@ def reload_(
     kind
         What to write into a folder.
     """
-    with existing_ledger(run=name, job=name) as ledger:
+    with open_existing_ledger(run=name, job=name) as ledger:
         with ledger.view() as tx:
-            runs = ledger_answers.runs_named(tx, name)
+            runs = ledger_answers.runs_by_name(tx, name)
         newest = runs[0]
-        job = in_rehearsal(load_job(Path(newest.job_folder)), newest.api)
+        job = with_rehearsal_sink(load_job(Path(newest.job_folder)), newest.api)
         spec = _asked(newest, sink, table, kind) if sink else job.spec.sink
         folder = Path.cwd() if sink else job.folder  # what a person says, and what the job says
-        done = reload(ledger, runs, job, spec, home(), os.environ, folder, now=datetime.now(UTC))
-    _tell(done, newest)
+        done = reload_answers(ledger, runs, job, spec, home_folder(), os.environ, folder, now=datetime.now(UTC))
+    _print_reloaded(done, newest)
     return EXIT_STOPPED if done.refused else 0
 
 
@@ -73,12 +73,12 @@ def _asked(run: Run, sink: str, table: str | None, kind: Kind) -> SinkSpec:
     return SinkSpec(kind="sql", url=sink, table=table)
 
 
-def _tell(done: Reloaded, run: Run) -> None:
-    made_up = f", made up by {in_words(run.api, is_made_up=True)}" if run.made_up else ""
+def _print_reloaded(done: Reloaded, run: Run) -> None:
+    made_up = f", made up by {describe_api(run.api, is_made_up=True)}" if run.made_up else ""
     out.print(f"{done.rows:,} rows loaded into {done.sink}{made_up}; nothing was asked, $0", markup=False)
     if done.newer:
         out.print(f"{done.newer:,} left as they are there: a later run loaded them", markup=False)
-    for key, why in list(done.refused.items())[:TOLD]:
-        err.print(f"not loaded: {shown(key)}: {shown(why)}", markup=False)
-    if len(done.refused) > TOLD:
-        err.print(f"not loaded: {len(done.refused) - TOLD:,} more", markup=False)
+    for key, why in list(done.refused.items())[:NAMED_ROWS]:
+        err.print(f"not loaded: {shorten_text(key)}: {shorten_text(why)}", markup=False)
+    if len(done.refused) > NAMED_ROWS:
+        err.print(f"not loaded: {len(done.refused) - NAMED_ROWS:,} more", markup=False)

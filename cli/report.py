@@ -7,11 +7,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.existing_ledger import existing_ledger
-from cli.home_folders import home
-from cli.say import err, out, tilde
+from cli.home_folders import home_folder
+from cli.open_ledger import open_existing_ledger
+from cli.output import err, out, short_path
 from rowtide.ledger.ledger import find_run
-from rowtide.stages.report.draw_report import draw
+from rowtide.stages.report.draw_report import draw_report
 
 
 def report(
@@ -31,11 +31,11 @@ def report(
     open_it
         Show it in a browser.
     """
-    with existing_ledger(run, newest=True) as ledger:
+    with open_existing_ledger(run, newest=True) as ledger:
         with ledger.view() as tx:
             run_id = find_run(tx, run).run_id
-        file = (to or home() / "reports" / f"{run_id}.html").resolve()
-        draw(ledger, run_id, file, now=datetime.now(UTC))
-    out.print(tilde(file), markup=False)
+        file = (to or home_folder() / "reports" / f"{run_id}.html").resolve()
+        draw_report(ledger, run_id, file, now=datetime.now(UTC))
+    out.print(short_path(file), markup=False)
     if open_it and not webbrowser.open(file.as_uri()):
         err.print("no browser could be opened here", markup=False)

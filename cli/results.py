@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cli.existing_ledger import existing_ledger
 from cli.numbers import Count
-from cli.say import err, grid, out, tilde
-from rowtide.api.which_api import in_words
+from cli.open_ledger import open_existing_ledger
+from cli.output import err, out, plain_table, short_path
+from rowtide.api.which_api import describe_api
 from rowtide.errors import UserMistake
 from rowtide.escaping import one_line
 from rowtide.ledger import answers as ledger_answers
 from rowtide.ledger.ledger import Run
-from rowtide.stages.report.results_table import Results, check_format, results
+from rowtide.stages.report.results_table import ResultsTable, check_results_format, open_results_table
 
 WIDTH = 40  # characters of a cell
 
@@ -49,37 +49,37 @@ def results_(
         The most rows in a table.
     """
     if to is not None:
-        check_format(to)
-    with existing_ledger(run=name, job=name) as ledger:
+        check_results_format(to)
+    with open_existing_ledger(run=name, job=name) as ledger:
         with ledger.view() as tx:
-            runs = ledger_answers.runs_named(tx, name)
-            purged = ledger_answers.without_answer(tx, runs)
-        with results(ledger, runs) as found:
+            runs = ledger_answers.runs_by_name(tx, name)
+            purged = ledger_answers.count_purged_answers(tx, runs)
+        with open_results_table(ledger, runs) as found:
             found.keep(where or "true")
-            _tell(found, runs, purged)
+            _print_counts(found, runs, purged)
             _show(found, to, format or ("table" if sys.stdout.isatty() else "csv"), limit)
     return 0
 
 
-def _show(found: Results, to: Path | None, format: Format, limit: int) -> None:
+def _show(found: ResultsTable, to: Path | None, format: Format, limit: int) -> None:
     if to is not None:
         found.write(to.resolve())
-        err.print(f"{found.count():,} rows written to {tilde(to.resolve())}", markup=False)
+        err.print(f"{found.count():,} rows written to {short_path(to.resolve())}", markup=False)
     elif format == "table":
         _draw(found, limit)
     else:
         _print(found, format)
 
 
-def _tell(found: Results, runs: list[Run], purged: int) -> None:
+def _print_counts(found: ResultsTable, runs: list[Run], purged: int) -> None:
     if runs[0].made_up:
-        err.print(f"made up by {in_words(runs[0].api, is_made_up=True)}", markup=False)
+        err.print(f"made up by {describe_api(runs[0].api, is_made_up=True)}", markup=False)
     if purged:
         err.print(f"{purged:,} more answers were purged", markup=False)
 
 
-def _draw(found: Results, limit: int) -> None:
-    table = grid(*found.columns)
+def _draw(found: ResultsTable, limit: int) -> None:
+    table = plain_table(*found.columns)
     for row in found.head(limit):
         table.add_row(*("" if cell is None else _cut(one_line(cell)) for cell in row))
     out.print(table)
@@ -91,7 +91,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
 
 
-def _print(found: Results, format: str) -> None:
+def _print(found: ResultsTable, format: str) -> None:
     """All rows on stdout: as they are for a program, and on a terminal with what that would obey written out."""
     if format == "parquet" and sys.stdout.isatty():
         raise UserMistake("is no text: name a file, --to FILE.parquet", key="--format parquet")

@@ -3,17 +3,17 @@
 import os
 
 from cli.environment_checks import check_home
-from cli.existing_ledger import existing_ledger
-from cli.home_folders import home
+from cli.home_folders import home_folder
 from cli.numbers import Amount
-from cli.pump import AsJson, AskedPrefect, pump, say_rehearsal
-from cli.say import err
-from rowtide.api.which_api import check_same, in_environment
+from cli.open_ledger import open_existing_ledger
+from cli.output import err
+from cli.terminal_run import AsJson, AskedPrefect, announce_rehearsal, run_to_end
+from rowtide.api.which_api import api_in_environment, check_same_api
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.read import costs as ledger_costs
-from rowtide.text_format import usd
+from rowtide.text_format import format_usd
 from rowtide.tiers.pricing import MICRO
 
 
@@ -35,16 +35,16 @@ def resume(
     budget
         The run's budget from now on, larger or smaller, in US dollars; all that it has spent counts.
     """
-    now = in_environment(os.environ)
-    with existing_ledger(run) as ledger:
+    now = api_in_environment(os.environ)
+    with open_existing_ledger(run) as ledger:
         with ledger.view() as tx:
             found = ledgers.find_run(tx, run)
-        check_same(found.run_id, found.api, now)
-        say_rehearsal()
-        check_home(home())
+        check_same_api(found.run_id, found.api, now)
+        announce_rehearsal()
+        check_home(home_folder())
         if budget is not None:
             _give_budget(ledger, found, round(budget * MICRO))
-    return pump(
+    return run_to_end(
         found.run_id,
         as_json=json,
         prefect=prefect,
@@ -60,8 +60,9 @@ def _give_budget(ledger: Ledger, run: Run, micro: int) -> None:
     with ledger.page() as tx:
         counted = ledger_batches.spent_micro(tx, run) + ledger_batches.reserved_micro(tx, run)
         ledger_costs.set_budget(tx, run, micro)
-    before = "none" if run.budget_micro is None else usd(run.budget_micro / MICRO)
+    before = "none" if run.budget_micro is None else format_usd(run.budget_micro / MICRO)
     left = "" if counted < micro else ", so nothing more is sent"
     err.print(
-        f"budget: {usd(micro / MICRO)}, it was {before}; {usd(counted / MICRO)} of it is spent{left}", markup=False
+        f"budget: {format_usd(micro / MICRO)}, it was {before}; {format_usd(counted / MICRO)} of it is spent{left}",
+        markup=False,
     )

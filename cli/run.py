@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cli.environment_checks import check_home
-from cli.existing_ledger import opened
-from cli.home_folders import home, rehearse_without_key
+from cli.home_folders import home_folder, rehearse_without_key
 from cli.numbers import Amount, Count
-from cli.pump import AsJson, AskedPrefect, Trust, planned, prefect_in_use, pump, say_rehearsal
-from cli.say import err
+from cli.open_ledger import open_ledger_at
+from cli.output import err
+from cli.terminal_run import AsJson, AskedPrefect, Trust, announce_rehearsal, checked_plan, run_to_end, use_prefect
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import find_job
-from rowtide.job.run_id import name_of_run
+from rowtide.job.run_id import new_run_id
 from rowtide.lanes.lane_table import AskedLane
 from rowtide.ledger.ledger import ledger_url
 from rowtide.stages.preflight import Plan
@@ -55,9 +55,9 @@ def run(
         Print one JSON object last on stdout.
     """
     folder = find_job(job, jobs=Path("jobs"))
-    with prefect_in_use(prefect):
+    with use_prefect(prefect):
         run_id, found = _begin(folder, source, trust=trust)
-    return pump(
+    return run_to_end(
         run_id,
         plan=found,
         as_json=json,
@@ -75,11 +75,13 @@ def run(
 def _begin(folder: Path, source: Path | None, *, trust: bool) -> tuple[str, Plan]:
     """Find the mistakes, before any server is started, and name the run. Returns its id, and the plan."""
     rehearse_without_key()
-    found = planned(folder, source, trust=trust)
-    check_home(home())
-    opened(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home())).close()
-    say_rehearsal(instead_of=read_spec(folder).sink, sink=found.job.spec.sink)
-    said = [f"source: {each}" for each in found.shape.notes] + [f"warning: {each}" for each in found.warnings]
-    run_id = name_of_run(folder.name, datetime.now(UTC), secrets.token_hex(2))
-    err.lines([*said, f"run {run_id} (if it stops: rowtide resume {run_id})"])
+    found = checked_plan(folder, source, trust=trust)
+    check_home(home_folder())
+    open_ledger_at(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder())).close()
+    announce_rehearsal(instead_of=read_spec(folder).sink, sink=found.job.spec.sink)
+    already_printed = [f"source: {each}" for each in found.shape.notes] + [
+        f"warning: {each}" for each in found.warnings
+    ]
+    run_id = new_run_id(folder.name, datetime.now(UTC), secrets.token_hex(2))
+    err.lines([*already_printed, f"run {run_id} (if it stops: rowtide resume {run_id})"])
     return run_id, found

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from cli.existing_ledger import existing_ledgers
 from cli.numbers import Count
-from cli.say import grid, out, say_json
-from rowtide.api.which_api import in_words
+from cli.open_ledger import open_all_ledgers
+from cli.output import out, plain_table, print_json
+from rowtide.api.which_api import describe_api
 from rowtide.ledger.ledger import Run, all_runs
-from rowtide.ledger.read.history import summary
-from rowtide.report.summary import ladder, unconfirmed_batches
+from rowtide.ledger.read.history import run_summary
+from rowtide.report.summary_text import ladder_problem_lines, unconfirmed_batch_lines
 from rowtide.tiers.catalogue import Catalogue, load_catalogue, read_overrides
 
 COLUMNS = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns")
@@ -31,29 +31,29 @@ def runs(*, limit: Count = 20, json: Annotated[bool, Parameter(negative="")] = F
     """
     catalogue = _catalogue()
     found: list[tuple[Run, dict[str, Any]]] = []
-    for ledger in existing_ledgers():
+    for ledger in open_all_ledgers():
         with ledger.view() as tx:
             newest = all_runs(tx, limit=limit)
-            found += [(run, summary(tx, run, now=datetime.now(UTC), catalogue=catalogue)) for run in newest]
+            found += [(run, run_summary(tx, run, now=datetime.now(UTC), catalogue=catalogue)) for run in newest]
     found = sorted(found, key=lambda each: each[0].started_at, reverse=True)[:limit]
     if json:
-        say_json([each for _, each in found])
+        print_json([each for _, each in found])
         return 0
-    table = grid("run", "answered by", "started", "ended", numbers=(*COLUMNS, "cost"))
+    table = plain_table("run", "answered by", "started", "ended", numbers=(*COLUMNS, "cost"))
     for run, each in found:
         ended = run.finished_at[:19] if run.finished_at else f"stopped: {run.stopped}" if run.stopped else "not yet"
         counts = [f"{each[name]:,}" for name in COLUMNS]
         table.add_row(
             run.run_id,
-            in_words(run.api, is_made_up=bool(run.made_up)),
+            describe_api(run.api, is_made_up=bool(run.made_up)),
             run.started_at[:19],
             ended,
             *counts,
             f"${each['cost_usd']:.4f}",
         )
     out.print(table)
-    out.lines([f"{run.run_id}  {line}" for run, each in found for line in ladder(each)])
-    out.lines([line for _, each in found for line in unconfirmed_batches(each)])
+    out.lines([f"{run.run_id}  {line}" for run, each in found for line in ladder_problem_lines(each)])
+    out.lines([line for _, each in found for line in unconfirmed_batch_lines(each)])
     return 0
 
 

@@ -8,22 +8,22 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.home_folders import home
+from cli.home_folders import home_folder
 from cli.numbers import Count, Port
-from cli.say import err
-from configuration.webhook_secrets import secrets_in_force
-from orchestration.observe import observe
+from cli.output import err
+from configuration.webhook_secrets import webhook_secrets_in_force
+from orchestration.set_up_observability import set_up_observability
 from rowtide.errors import UserMistake
-from rowtide.intake.doors import Doors
-from rowtide.intake.signatures import Secrets
+from rowtide.intake.row_rules import RowRulesOfJobs
+from rowtide.intake.signatures import WebhookSecretSet
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.observing.log_limits import limit_logs
 from rowtide.stages.extract.inbox import Inbox
 from webhooks.announcer import Announcer, has_prefect
-from webhooks.http_server import Connections, room_for, server
-from webhooks.prometheus import Meters
+from webhooks.http_server import Connections, build_server, connection_limit
+from webhooks.prometheus import ReceiverMetrics
 from webhooks.readiness import Lookout
-from webhooks.receiver import Limits, Receiver, application
+from webhooks.receiver import Receiver, ReceiverLimits, build_application
 
 EXIT_STOPPED = 1
 
@@ -63,25 +63,27 @@ def serve(
     connections
         The most connections at once; with more, the one goes that has been idle or unfinished for longest.
     """
-    observe()
+    set_up_observability()
     secrets = _secrets(unsigned=unsigned)
-    open_ones = Connections(room_for(connections))
+    open_ones = Connections(connection_limit(connections))
     if open_ones.most < connections:
         err.print(f"this process may open so few files that it takes {open_ones.most} connections", markup=False)
-    receiver = _receiver(secrets, Limits(body_bytes, per_second), flush_rows, flush_seconds, open_ones)
+    receiver = _receiver(secrets, ReceiverLimits(body_bytes, per_second), flush_rows, flush_seconds, open_ones)
     limit_logs()
-    serving = server(application(receiver), host, port, open_ones, lambda words: err.print(words, markup=False))
+    serving = build_server(
+        build_application(receiver), host, port, open_ones, lambda words: err.print(words, markup=False)
+    )
     serving.run()
     receiver.ledger.close()
     return 0 if serving.started else EXIT_STOPPED
 
 
-def _secrets(*, unsigned: bool) -> Secrets | None:
+def _secrets(*, unsigned: bool) -> WebhookSecretSet | None:
     """Who may sign. Raises UserMistake where nobody may and nobody said that none need to."""
     if unsigned:
         err.print("warning: --unsigned: whoever can reach this port can send rows and have runs paid for", markup=False)
         return None
-    if found := asyncio.run(secrets_in_force()):
+    if found := asyncio.run(webhook_secrets_in_force()):
         return found
     raise UserMistake(
         "no secret to check signatures with: set ROWTIDE_WEBHOOK_SECRETS, fill in the block "
@@ -90,12 +92,16 @@ def _secrets(*, unsigned: bool) -> Secrets | None:
 
 
 def _receiver(
-    secrets: Secrets | None, limits: Limits, flush_rows: int, flush_seconds: int, connections: Connections
+    secrets: WebhookSecretSet | None,
+    limits: ReceiverLimits,
+    flush_rows: int,
+    flush_seconds: int,
+    connections: Connections,
 ) -> Receiver:
-    ledger = Ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home()), outlives_power=True)
+    ledger = Ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()), outlives_power=True)
     announcer = Announcer(ledger, flush_rows, flush_seconds) if has_prefect() else None
     if announcer is None:
         err.print("no PREFECT_API_URL: rows are kept, but nobody is told, and no run can be asked for", markup=False)
-    inbox = Inbox(ledger, lambda: datetime.now(UTC), is_told=announcer is None)
-    doors, meters = Doors(Path("jobs"), os.environ), Meters(ledger, connections.dropped)
+    inbox = Inbox(ledger, lambda: datetime.now(UTC), is_announced=announcer is None)
+    doors, meters = RowRulesOfJobs(Path("jobs"), os.environ), ReceiverMetrics(ledger, connections.dropped)
     return Receiver(ledger, inbox, doors, secrets, limits, announcer, meters, Lookout(ledger))

@@ -5,17 +5,17 @@ from typing import Any
 
 import orjson
 
-from cli.existing_ledger import existing_ledger
-from cli.say import out
-from rowtide.api.which_api import in_words
-from rowtide.json_bytes import read_json
+from cli.open_ledger import open_existing_ledger
+from cli.output import out
+from rowtide.api.which_api import describe_api
+from rowtide.json_bytes import parse_json
 from rowtide.lanes.lane_table import LANES
 from rowtide.ledger.batches import Batch
 from rowtide.ledger.purge import PURGED
 from rowtide.ledger.read.history import RowHistory, row_history
-from rowtide.report.summary import on_call
-from rowtide.text_format import shown
-from rowtide.tiers.escalation import as_quoted
+from rowtide.report.summary_text import on_call_lines
+from rowtide.text_format import shorten_text
+from rowtide.tiers.escalation import quotation_from_json
 from rowtide.tiers.pricing import MICRO
 
 WIDTH = 400  # characters of a tool's output before it is cut, unless --full
@@ -33,13 +33,13 @@ def show(row_key: str, *, run: str | None = None, full: bool = False) -> int:
     full
         Print long texts whole.
     """
-    with existing_ledger(run, row_key) as ledger, ledger.view() as tx:
+    with open_existing_ledger(run, row_key) as ledger, ledger.view() as tx:
         found = row_history(tx, row_key, run)
-    out.lines(tell(found, width=None if full else WIDTH))
+    out.lines(history_lines(found, width=None if full else WIDTH))
     return 0
 
 
-def tell(found: RowHistory, *, width: int | None) -> list[str]:
+def history_lines(found: RowHistory, *, width: int | None) -> list[str]:
     """The story, line by line."""
     row = found.row
     tiers: list[str] = orjson.loads(found.run.tiers)
@@ -47,27 +47,27 @@ def tell(found: RowHistory, *, width: int | None) -> list[str]:
         f"{row['row_key']}  {row['state']}" + (f": {row['reason']}" if row["reason"] else ""),
         f"run {found.run.run_id}, row {row['row_no'] - found.run.first_row_no:,} of {found.run.source}",
         *([f"skills   {', '.join(found.skills)}"] if found.skills else []),
-        *([f"answers  made up by {in_words(found.run.api, is_made_up=True)}"] if found.run.made_up else []),
-        *on_call(found.run.owner, found.run.runbook),
+        *([f"answers  made up by {describe_api(found.run.api, is_made_up=True)}"] if found.run.made_up else []),
+        *on_call_lines(found.run.owner, found.run.runbook),
         *_purged(found),
         *_start(found),
         "",
         "The row",
         *_fields(found.content, width),
     ]
-    lines += _told(found, 0, width)
+    lines += _feedback_lines(found, 0, width)
     for turn in found.turns:
         model = tiers[turn["tier"]] + (f" (answered by {turn['model']})" if turn["model"] else "")
-        blocks = read_json(turn["content"])
+        blocks = parse_json(turn["content"])
         model += f", version {turn['version_no']}" if found.run.version_no else ""
         lines += [
             "",
             f"Turn {turn['turn']}, {model}, {_sent(turn)}",
             f"  {_tokens(turn)} → stopped: {turn['stop_reason']}, ${turn['cost_micro'] / MICRO:.6f}",
-            *_said(blocks, width),
+            *_reply_lines(blocks, width),
             *_tools(found, turn["turn"], width),
             *_unmade(found, turn["turn"], blocks, width),
-            *_told(found, turn["turn"], width),
+            *_feedback_lines(found, turn["turn"], width),
         ]
     return lines + _ending(found, width)
 
@@ -109,7 +109,7 @@ def _tokens(turn: Any) -> str:
     return f"{read:,} tokens read ({turn['cache_read_tokens']:,} from cache), {turn['output_tokens']:,} written"
 
 
-def _said(blocks: list[dict[str, Any]], width: int | None) -> list[str]:
+def _reply_lines(blocks: list[dict[str, Any]], width: int | None) -> list[str]:
     lines: list[str] = []
     for block in blocks:
         if block.get("type") == "text":
@@ -124,7 +124,7 @@ def _tools(found: RowHistory, turn: int, width: int | None) -> list[str]:
     for call in found.tool_calls:
         if call["turn"] == turn:
             outcome = "failed" if call["is_error"] else "said"
-            lines.append(f"  it called {call['tool']}({_arguments(read_json(call['arguments']), width)})")
+            lines.append(f"  it called {call['tool']}({_arguments(parse_json(call['arguments']), width)})")
             when = "remembered of an earlier call" if call["remembered"] else f"{call['milliseconds']} ms"
             lines += _quoted(f"    which {outcome} ({when}): ", call["output"], width)
     return lines
@@ -143,28 +143,28 @@ def _unmade(found: RowHistory, turn: int, blocks: list[dict[str, Any]], width: i
 
 
 def _arguments(arguments: Mapping[str, Any], width: int | None) -> str:
-    return shown(", ".join(f"{name}={value!r}" for name, value in arguments.items()), width)
+    return shorten_text(", ".join(f"{name}={value!r}" for name, value in arguments.items()), width)
 
 
-def _told(found: RowHistory, turn: int, width: int | None) -> list[str]:
+def _feedback_lines(found: RowHistory, turn: int, width: int | None) -> list[str]:
     words = {
         "bounce": "the API sent it back",
         "correct": "it was told",
-        "lengthen": "its reply was cut, so it was asked again with twice the room",
+        "extend_max_tokens": "its reply was cut, so it was asked again with twice the room",
         "escalate": "it went up the ladder",
         "quote": "it was told there of what came before",
         "hold": "it was held for a person",
         "quarantine": "it was quarantined",
-        "mend": "it was mended",
-        "vouch": "a person answered",
+        "edit": "it was mended",
+        "override_answer": "a person answered",
         "retry": "it was sent again",
-        "drop": "it was given up",
+        "discard": "it was given up",
     }
     return [
         f"  {note['noted_at'][:19]} {words.get(note['move'], note['move'])}"
         + (f" by {note['who']}" if note["who"] else "")
         + f" ({note['reason']}): "
-        + shown(_detail(note).replace("\n", " "), width)
+        + shorten_text(_detail(note).replace("\n", " "), width)
         for note in found.notes
         if note["turn"] == turn and note["move"] != PURGED
     ]
@@ -173,7 +173,7 @@ def _told(found: RowHistory, turn: int, width: int | None) -> list[str]:
 def _detail(note: Mapping[Any, Any]) -> str:
     if note["move"] != "quote":
         return str(note["detail"])
-    tools = [each.tool for each in as_quoted(note["detail"]).outputs]
+    tools = [each.tool for each in quotation_from_json(note["detail"]).outputs]
     return "why it escalated" + "".join(f", what {tool} said" for tool in tools)
 
 
@@ -193,9 +193,9 @@ def _where(batch: Batch) -> str:
     """What is known of the batch a row waits for."""
     place = f"batch {batch.batch_no} of {batch.rows:,} rows"
     match batch.state:
-        case "lost":
-            return f"Held with {place}: {batch.detail}; ${batch.reserved_micro / MICRO:.4f} at stake; rowtide settle"
-        case "posting" if batch.doubtful_at:
+        case "orphaned":
+            return f"Held with {place}: {batch.detail}; ${batch.reserved_micro / MICRO:.4f} at stake; rowtide reconcile"
+        case "posting" if batch.unconfirmed_at:
             seen = ", ".join(batch.candidate_ids) or "not seen yet"
             return f"In {place}, whose POST was never answered ({batch.detail}); it is looked for at the API: {seen}"
         case "open":
@@ -211,5 +211,5 @@ def _fields(values: dict[str, Any], width: int | None) -> list[str]:
 
 def _quoted(before: str, text: object, width: int | None) -> list[str]:
     """Other people's text of many lines, marked, so that none of them is taken for one of ours."""
-    first, *rest = shown(text, width).split("\n")
+    first, *rest = shorten_text(text, width).split("\n")
     return [before + first, *(f"      │ {line}" for line in rest)]

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.existing_ledger import existing_ledger, has_any_ledger
-from cli.say import err, grid, out, say_json
+from cli.open_ledger import has_any_ledger, open_existing_ledger
+from cli.output import err, out, plain_table, print_json
 from rowtide.job.job_folder import find_job
-from rowtide.observing.slo import HEADINGS, as_cells, as_json
-from rowtide.stages.slo_watch import Watched, folders_of, watch
+from rowtide.observing.slo import HEADINGS, objectives_as_json, objectives_as_table
+from rowtide.stages.slo_watch import WatchedJob, folders_of_jobs, watch_jobs
 
 EXIT_BREACHED = 3
 
@@ -29,19 +29,19 @@ def slo(job: str | None = None, *, json: Annotated[bool, Parameter(negative="")]
     """
     now = datetime.now(UTC)
     asked = [find_job(job, jobs=Path("jobs"))] if job else None
-    watched: list[Watched] = []
+    watched: list[WatchedJob] = []
     if has_any_ledger():
-        with existing_ledger() as ledger:
-            watched = watch(ledger, asked or folders_of(ledger, Path("jobs")), now=now)
+        with open_existing_ledger() as ledger:
+            watched = watch_jobs(ledger, asked or folders_of_jobs(ledger, Path("jobs")), now=now)
     if not watched:
         err.print(_nothing(asked[0].name if asked else "any job"), markup=False)
     if json:
-        said = {each.job: as_json(each.slo, each.found, each.since) for each in watched}
-        say_json(said)
+        objectives = {each.job: objectives_as_json(each.slo, each.found, each.since) for each in watched}
+        print_json(objectives)
     elif watched:
-        table = grid("job", *HEADINGS, "over")
+        table = plain_table("job", *HEADINGS, "over")
         for each in watched:
-            for cells in as_cells(each.found, each.since, now):
+            for cells in objectives_as_table(each.found, each.since, now):
                 table.add_row(each.job, *cells, f"{each.slo.window_days:g} days")
         out.print(table)
     return EXIT_BREACHED if any(each.breached for each in watched) else 0

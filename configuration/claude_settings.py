@@ -4,15 +4,15 @@ import os
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from configuration.operator import operator
+from configuration.operator import current_operator
 from rowtide.api.claude import Claude
-from rowtide.api.which_api import DEFAULT_URL, OWN_EMULATOR, REHEARSAL, Api, check_same, named
-from rowtide.environment import number_in
+from rowtide.api.which_api import DEFAULT_URL, OWN_EMULATOR, REHEARSAL, Api, api_name, check_same_api
+from rowtide.environment_numbers import number_from_environment
 from rowtide.errors import UserMistake
 from rowtide.ledger.ledger import Run
-from rowtide.masking import know_secrets
+from rowtide.masking import register_secrets
 
-SETTLE_SECONDS = 30.0
+CONFIRM_WITHIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,24 @@ class ClaudeSettings:
 
     api_key: str = field(repr=False)
     base_url: str = DEFAULT_URL
-    settle_seconds: float = SETTLE_SECONDS
+    confirm_within_seconds: float = CONFIRM_WITHIN_SECONDS
 
     @classmethod
     def from_environment(cls) -> "ClaudeSettings":
-        """As ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL say, as they do to the SDK; and ROWTIDE_SETTLE_SECONDS."""
+        """As ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL say, as they do to the SDK; and ROWTIDE_CONFIRM_WITHIN_SECONDS."""
         key = os.environ.get("ANTHROPIC_API_KEY")
         if not key:
             raise UserMistake("ANTHROPIC_API_KEY is not set, and there is no block rowtide-claude/default")
         base_url = os.environ.get("ANTHROPIC_BASE_URL") or DEFAULT_URL
-        settle = number_in(os.environ, "ROWTIDE_SETTLE_SECONDS", SETTLE_SECONDS, least=0, most=86_400)
-        return cls(key, base_url, settle)
+        confirm_within = number_from_environment(
+            os.environ, "ROWTIDE_CONFIRM_WITHIN_SECONDS", CONFIRM_WITHIN_SECONDS, least=0, most=86_400
+        )
+        return cls(key, base_url, confirm_within)
 
     @classmethod
     async def in_force(cls) -> "ClaudeSettings":
         """As the environment says; where it names no key, as was filled in. Raises UserMistake, WorldError."""
-        if not os.environ.get("ANTHROPIC_API_KEY") and (found := await operator().filled_in(cls)):
+        if not os.environ.get("ANTHROPIC_API_KEY") and (found := await current_operator().filled_in(cls)):
             return found
         return cls.from_environment()
 
@@ -49,13 +51,13 @@ class ClaudeSettings:
             return ""
 
     @property
-    def settle(self) -> timedelta:
-        return timedelta(seconds=self.settle_seconds)
+    def confirm_within(self) -> timedelta:
+        return timedelta(seconds=self.confirm_within_seconds)
 
     @property
     def api(self) -> str:
         """What the ledger knows this API by; the emulator that `rowtide` has started for itself by its name."""
-        return OWN_EMULATOR if os.environ.get(REHEARSAL) else named(self.base_url)
+        return OWN_EMULATOR if os.environ.get(REHEARSAL) else api_name(self.base_url)
 
     @classmethod
     async def api_in_force(cls) -> Api:
@@ -71,6 +73,6 @@ class ClaudeSettings:
     def get_client(self, run: Run | None = None) -> Claude:
         """A client for as long as an `async with` lasts. Raises UserMistake when another API answers the run."""
         if run is not None:
-            check_same(run.run_id, run.api, self.api)
-        know_secrets({"api_key": self.api_key})
+            check_same_api(run.run_id, run.api, self.api)
+        register_secrets({"api_key": self.api_key})
         return Claude(self.api_key, self.base_url, self.api)

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from configuration.claude_settings import ClaudeSettings
-from configuration.model_overrides import overrides_in_force
-from configuration.operator import operator
-from configuration.tool_places import places_in_force
+from configuration.model_overrides import model_overrides_in_force
+from configuration.operator import current_operator
+from configuration.tool_places import tool_places_in_force
 from rowtide.ledger.engine import PATIENCE_SECONDS
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.masking import know_secrets
-from rowtide.sinks.rehearsal_sink import in_rehearsal
+from rowtide.masking import register_secrets
+from rowtide.sinks.rehearsal_sink import with_rehearsal_sink
 from rowtide.sinks.sinks import open_sink
-from rowtide.stages.preflight import Plan, plan
+from rowtide.stages.preflight import Plan, plan_run
 from rowtide.stages.run_context import RunContext, open_run
 from rowtide.stages.worker import How, worker_of
-from rowtide.tools.provided import Provided
+from rowtide.tools.operator_servers import OperatorServers
 
 ONLY_ENVIRONMENT = "ROWTIDE_LEDGER_FROM_ENVIRONMENT"  # set by the command line, for itself
 
@@ -45,12 +45,12 @@ class LedgerSettings:
 
         A command of `rowtide` has its ledger from the environment alone: what it shows afterwards is in that one.
         """
-        said = cls.from_environment()
+        configured = cls.from_environment()
         if os.environ.get("ROWTIDE_LEDGER") or os.environ.get(ONLY_ENVIRONMENT):
-            return said
-        if (found := await operator().filled_in(cls)) is None:
-            return said
-        return cls(found.url, said.home if os.environ.get("ROWTIDE_HOME") else found.home.resolve())
+            return configured
+        if (found := await current_operator().filled_in(cls)) is None:
+            return configured
+        return cls(found.url, configured.home if os.environ.get("ROWTIDE_HOME") else found.home.resolve())
 
     @contextmanager
     def get_ledger(self) -> Generator[Ledger]:
@@ -68,11 +68,11 @@ class LedgerSettings:
 
         Raises UserMistake.
         """
-        provided = await places_in_force()
+        provided = await tool_places_in_force()
         environment = _known(provided)
         api = await ClaudeSettings.api_in_force()
-        found = await plan(folder, source, environment, await overrides_in_force(), tiers, provided)
-        found = replace(found, job=in_rehearsal(found.job, api.name), api=api)
+        found = await plan_run(folder, source, environment, await model_overrides_in_force(), tiers, provided)
+        found = replace(found, job=with_rehearsal_sink(found.job, api.name), api=api)
         open_sink(found.job.spec.sink, self.home, found.job.answer, os.environ, found.job.folder)[0].check()
         return found
 
@@ -99,7 +99,7 @@ class LedgerSettings:
 
     @asynccontextmanager
     async def _opened(self, run_id: str, how: How) -> AsyncGenerator[RunContext]:
-        overrides, provided = await overrides_in_force(), await places_in_force()
+        overrides, provided = await model_overrides_in_force(), await tool_places_in_force()
         with self.get_ledger() as ledger:
             if how == "with others" and ledger.engine.dialect.name == "sqlite":
                 how = "alone"
@@ -109,10 +109,10 @@ class LedgerSettings:
                 yield replace(opened, worker=worker)
 
 
-def _known(provided: Provided) -> dict[str, str]:
+def _known(provided: OperatorServers) -> dict[str, str]:
     """The environment that a job's servers are let in with, whose secrets no error will say."""
-    know_secrets(os.environ)
-    know_secrets(provided.secrets, are_secret=True)
+    register_secrets(os.environ)
+    register_secrets(provided.secrets, are_secret=True)
     return {**os.environ, **provided.secrets}
 
 

@@ -1,6 +1,6 @@
 """What an operator has filled in, for those who work: nothing, unless a server of Prefect's keeps it.
 
-The stages ask `operator()` and do not know of Prefect. How its blocks are read is in `blocks/filled_in.py`.
+The stages ask `current_operator()` and do not know of Prefect. How its blocks are read is in `blocks/operator_blocks.py`.
 """
 
 from collections.abc import Generator
@@ -27,13 +27,13 @@ NOBODY = Operator()
 _operator: ContextVar[Operator] = ContextVar("operator", default=NOBODY)
 
 
-def operator() -> Operator:
+def current_operator() -> Operator:
     """Who has filled in what the environment leaves open."""
     return _operator.get()
 
 
 @contextmanager
-def operated_by(who: Operator) -> Generator[None]:
+def with_operator(who: Operator) -> Generator[None]:
     """Have what `who` filled in in force for the length of the block."""
     before = _operator.set(who)
     try:

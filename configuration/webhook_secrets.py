@@ -2,12 +2,12 @@
 
 import os
 
-from configuration.operator import operator
-from rowtide.intake.signatures import Secrets, read_secrets
+from configuration.operator import current_operator
+from rowtide.intake.signatures import WebhookSecretSet, parse_webhook_secrets
 
 
-async def secrets_in_force() -> Secrets | None:
+async def webhook_secrets_in_force() -> WebhookSecretSet | None:
     """As ROWTIDE_WEBHOOK_SECRETS says, else as was filled in, else None. Raises WorldError."""
     if words := os.environ.get("ROWTIDE_WEBHOOK_SECRETS"):
-        return read_secrets(words)
-    return await operator().filled_in(Secrets)
+        return parse_webhook_secrets(words)
+    return await current_operator().filled_in(WebhookSecretSet)

@@ -95,7 +95,7 @@ class Part:
         self._started_at = time.monotonic()
         self._mark = secrets.token_hex(8)
         self._process = subprocess.Popen(
-            guardian.command(*self._command),
+            guardian.guarded_command(*self._command),
             env={**self._environment, MARK: self._mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -19,11 +19,11 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from cli.home_folders import home, rehearse_without_key
-from cli.prefect_database import prefect_database
+from cli.home_folders import home_folder, rehearse_without_key
+from cli.output import err, print_error
+from cli.prefect_database import prefect_database_settings
 from cli.prefect_server import LOGIN_FILE
-from cli.pump import claude_server, say_rehearsal
-from cli.say import complain, err
+from cli.terminal_run import announce_rehearsal, claude_or_emulator
 from deploy.parts import Part
 from deploy.prefect_server import POOL, SETTINGS, has_worker, is_ready, receives, security
 from rowtide.errors import UserMistake
@@ -57,20 +57,20 @@ def main(
     """
     for name, taken in (("ROWTIDE_PREFECT_PORT", port), ("ROWTIDE_RECEIVER_PORT", receiver_port)):
         if _is_taken(taken):
-            complain(f"port {taken} is taken: name another, make serve {name}={taken + 100}")
+            print_error(f"port {taken} is taken: name another, make serve {name}={taken + 100}")
             return 2
     try:
-        os.environ |= prefect_database(os.environ)
+        os.environ |= prefect_database_settings(os.environ)
     except UserMistake as mistake:
-        complain(str(mistake))
+        print_error(str(mistake))
         return 2
     rehearse_without_key()
-    say_rehearsal()
+    announce_rehearsal()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager stops it as a person would
     os.umask(0o077)
-    logs = home() / "logs"
+    logs = home_folder() / "logs"
     logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with claude_server():
+    with claude_or_emulator():
         try:
             return _serve(port, receiver_port, logs)
         except KeyboardInterrupt:
@@ -81,12 +81,12 @@ def main(
 def _serve(port: int, receiver_port: int, logs: Path) -> int:
     url = f"http://127.0.0.1:{port}/api"
     environment = {
-        "PREFECT_HOME": str(home() / "prefect"),  # nothing here touches another Prefect of the same user
+        "PREFECT_HOME": str(home_folder() / "prefect"),  # nothing here touches another Prefect of the same user
         **os.environ,
         **SETTINGS,
-        **security(home(), port),
+        **security(home_folder(), port),
         "PREFECT_API_URL": url,
-        "ROWTIDE_HOME": str(home()),
+        "ROWTIDE_HOME": str(home_folder()),
         "ROWTIDE_WEBHOOK_SECRETS": _webhook_secrets(),
     }
     began = time.monotonic()
@@ -133,7 +133,7 @@ def _wait_for(parts: Mapping[str, Part], *names: str) -> bool:
     while waits := [parts[name] for name in names if not parts[name].is_ready]:
         now = time.monotonic()
         if now > began + START_SECONDS:
-            complain(
+            print_error(
                 "\n".join(f"{each.name} is not ready after {each.seconds:.0f} s: {each.log_file}" for each in waits)
             )
             return False
@@ -163,7 +163,7 @@ def _told(parts: Mapping[str, Part], telling: "subprocess.Popen[bytes]", log: Pa
     while telling.poll() is None and time.monotonic() < until:
         _look(parts)
     if telling.returncode != 0:
-        complain(f"Prefect was not told of the deployments ({log}):\n{log.read_text(errors='replace')[-2000:]}")
+        print_error(f"Prefect was not told of the deployments ({log}):\n{log.read_text(errors='replace')[-2000:]}")
     return telling.returncode == 0
 
 
@@ -176,7 +176,7 @@ def _webhook_secrets() -> str:
     """As the environment says; else a secret of this place's own, made once, that its owner alone can read."""
     if said := os.environ.get("ROWTIDE_WEBHOOK_SECRETS"):
         return said
-    file = home() / SECRET_FILE
+    file = home_folder() / SECRET_FILE
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}")
@@ -186,7 +186,7 @@ def _webhook_secrets() -> str:
 def _say_where(port: int, receiver_port: int, logs: Path, began: float) -> None:
     is_told = bool(os.environ.get(WHERE))
     deployments = "manual, nightly, flush-inbox, resume-runs"
-    login = home() / LOGIN_FILE
+    login = home_folder() / LOGIN_FILE
     err.print(f"Prefect     http://127.0.0.1:{port}  (deployments: {deployments})", markup=False)
     err.print(f"            it asks for what is in {login}", markup=False)
     err.print("a run       there: Deployments → manual → Run; from a terminal:")
@@ -195,11 +195,11 @@ def _say_where(port: int, receiver_port: int, logs: Path, began: float) -> None:
     err.print("            rowtide run JOB")
     err.print(f"webhooks    http://127.0.0.1:{receiver_port}", markup=False)
     if not os.environ.get("ROWTIDE_WEBHOOK_SECRETS"):
-        err.print(f"            signed with the secret in {home() / SECRET_FILE}", markup=False)
+        err.print(f"            signed with the secret in {home_folder() / SECRET_FILE}", markup=False)
     err.print(
         "on call     " + ("is told" if is_told else f"nobody is told: {WHERE}=https://… says where"), markup=False
     )
-    err.print(f"ledger      {home()}", markup=False)
+    err.print(f"ledger      {home_folder()}", markup=False)
     err.print(f"logs        {logs}", markup=False)
     seconds = time.monotonic() - began
     err.print(

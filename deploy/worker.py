@@ -19,7 +19,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.states import Crashed
 
-from cli.say import err
+from cli.output import err
 from deploy.prefect_server import LOOK_SECONDS, POOL, is_ready
 from rowtide.observing.recovery import WORKER_CRASHED
 

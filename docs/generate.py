@@ -18,7 +18,7 @@ from cli.exits import MEANS
 from rowtide.agent import states
 from rowtide.agent.account_refusals import REFUSALS
 from rowtide.agent.policies import BATCHES, ERRORS, RESULTS, STOPS, Policy
-from rowtide.job.job import JobSpec
+from rowtide.job.job_spec import JobSpec
 
 ROOT = Path(__file__).parent.parent
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

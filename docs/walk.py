@@ -209,7 +209,11 @@ def own_environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
     others = ("PREFECT", "ROWTIDE", "ANTHROPIC")
     known = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     ports = {"ROWTIDE_PREFECT_PORT": str(free_port()), "ROWTIDE_RECEIVER_PORT": str(free_port())}
-    own = {"ROWTIDE_HOME": str(folder / "home"), "ROWTIDE_WEBHOOK_SECRETS": SECRET, "ROWTIDE_SETTLE_SECONDS": "1"}
+    own = {
+        "ROWTIDE_HOME": str(folder / "home"),
+        "ROWTIDE_WEBHOOK_SECRETS": SECRET,
+        "ROWTIDE_CONFIRM_WITHIN_SECONDS": "1",
+    }
     return {**known, **ports, **own, "ANTHROPIC_API_KEY": "night", "PYTHONPATH": str(ROOT), **more}
 
 

@@ -5,13 +5,13 @@ from typing import Any
 from prefect import flow
 
 from flows.pump import pump
-from orchestration.first_name import first_name
+from orchestration.initial_flow_run_name import initial_flow_run_name
 from orchestration.under_prefect import under_prefect
 from rowtide.intake.sources import INBOX
-from tasks.claim import claim
+from tasks.claim_inbox import claim_inbox
 
 
-@flow(name="flush_inbox", flow_run_name=first_name, persist_result=False)
+@flow(name="flush_inbox", flow_run_name=initial_flow_run_name, persist_result=False)
 async def flush_inbox(
     job: str | None = None, at_least: int = 1, older_than_seconds: float | None = None
 ) -> dict[str, Any] | None:
@@ -25,7 +25,7 @@ async def flush_inbox(
         older_than_seconds: Do nothing unless the oldest of them has waited so long.
     """
     with under_prefect():
-        claimed = await claim(job, at_least, older_than_seconds)
+        claimed = await claim_inbox(job, at_least, older_than_seconds)
         if claimed is None:
             return None
         folder, run_id = claimed

@@ -36,7 +36,7 @@ async def pump(
     Every stage finds its own work in the ledger, so whoever starts it again goes on from the last committed row.
     """
     if not gc.get_freeze_count():
-        gc_tuning.settle()
+        gc_tuning.freeze_imported_objects()
     run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers, plan)  # rows in, once
     await route(run)  # a first tier for each, and a lane for all
     while await submit(run) or await ask_approval(run):  # ready rows → batches; or ask a person, for those that wait

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from flows.pump import pump
 from orchestration.cancel_batches import cancel_batches
-from orchestration.first_name import first_name
+from orchestration.initial_flow_run_name import initial_flow_run_name
 from orchestration.under_prefect import under_prefect
-from rowtide.job.job import MOST
+from rowtide.job.job_spec import MOST
 from rowtide.job.run_id import RunId
 from rowtide.lanes.lane_table import AskedLane
 from tasks.forecast_run import forecast_run
@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 Amount = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 
 
-@flow(name="run_job", flow_run_name=first_name, persist_result=False, on_cancellation=[cancel_batches])
+@flow(name="run_job", flow_run_name=initial_flow_run_name, persist_result=False, on_cancellation=[cancel_batches])
 async def run_job(
     job: str,
     source: str | None = None,

@@ -8,7 +8,7 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from rowtide.stages.orchestrator import RETRY_AFTER_SECONDS, is_worth_another_try
+from rowtide.stages.orchestrator import RETRY_AFTER_SECONDS, is_retryable
 
 
 @cache
@@ -25,4 +25,4 @@ def as_task(stage: Callable[..., Any]) -> Task[..., Any]:
 
 
 async def _is_the_worlds_fault(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    return is_worth_another_try(await state.aresult(raise_on_failure=False))
+    return is_retryable(await state.aresult(raise_on_failure=False))

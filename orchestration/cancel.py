@@ -4,7 +4,7 @@ from configuration.claude_settings import ClaudeSettings
 from configuration.ledger_settings import LedgerSettings
 from rowtide import clock
 from rowtide.ledger import ledger as ledgers
-from rowtide.stages.wait.poll_batches import CANCELED, cancel_open
+from rowtide.stages.wait.poll_batches import CANCELED, cancel_open_batches
 
 
 async def cancel(run_id: str) -> int:
@@ -17,5 +17,5 @@ async def cancel(run_id: str) -> int:
             run = ledgers.find_run(tx, run_id)
         async with (await ClaudeSettings.in_force()).get_client(run) as claude:
             with ledger.page() as tx:
-                ledgers.stop(tx, run, CANCELED)
-            return await cancel_open(ledger, run, claude, clock=lambda: clock.now())
+                ledgers.stop_run(tx, run, CANCELED)
+            return await cancel_open_batches(ledger, run, claude, clock=lambda: clock.now())

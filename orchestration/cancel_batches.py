@@ -16,6 +16,6 @@ async def cancel_batches(flow: Flow[..., Any], flow_run: FlowRun, state: State[A
     Where it is not called, because there was no process or no worker, `resume_runs` does the same.
     """
     with (await LedgerSettings.in_force()).get_ledger() as ledger, ledger.view() as tx:
-        run = ledger_flow_runs.run_of(tx, str(flow_run.id))
+        run = ledger_flow_runs.current_run_of_flow_run(tx, str(flow_run.id))
     if run is not None:
         await cancel(run.run_id)

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from orchestration.observe import observe
-from rowtide.stages.orchestrator import orchestrator
+from orchestration.set_up_observability import set_up_observability
+from rowtide.stages.orchestrator import current_orchestrator
 from rowtide.tracing import span
 
 P = ParamSpec("P")
@@ -20,13 +20,13 @@ def durable(stage: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
 
     @wraps(stage)
     async def observed(*args: P.args, **parameters: P.kwargs) -> R:
-        observe()
+        set_up_observability()
         with span(f"rowtide.{stage.__name__}", rowtide__run_id=_run_id(args)):
             return await stage(*args, **parameters)
 
     @wraps(stage)
     async def called(*args: P.args, **parameters: P.kwargs) -> R:
-        return await orchestrator().call(observed, *args, **parameters)
+        return await current_orchestrator().call(observed, *args, **parameters)
 
     return called
 

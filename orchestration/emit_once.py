@@ -8,7 +8,7 @@ from rowtide import clock
 from rowtide.ledger import slo as ledger_slo
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.event_log import log_event
-from rowtide.stages.orchestrator import orchestrator
+from rowtide.stages.orchestrator import current_orchestrator
 
 
 def emit_once(
@@ -24,8 +24,8 @@ def emit_once(
             return
     event_id = uuid5(NAMESPACE_URL, f"rowtide:{event}:{subject}:{occurrence}")
     fields = {"job": job, **({"run_id": subject} if kind == "run" else {}), **payload}
-    orchestrator().emit(event, kind, subject, fields, job=job, event_id=event_id)
+    current_orchestrator().emit(event, kind, subject, fields, job=job, event_id=event_id)
     figures = {key: value for key, value in fields.items() if key != "failures"}  # what a gate saw may be a row's text
     log_event(event.replace(".", "_"), f"{event.replace('.', ' ')}: {payload['command']}", figures, is_warning=True)
     with ledger.page() as tx:
-        ledger_slo.note_emitted(tx, subject, occurrence, now=clock.now())
+        ledger_slo.record_emitted(tx, subject, occurrence, now=clock.now())

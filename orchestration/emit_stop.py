@@ -8,8 +8,8 @@ from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger.ledger import Run, find_run
-from rowtide.report.report_words import STOPS
-from rowtide.report.summary import decisions, enough_budget
+from rowtide.report.report_text import STOPS
+from rowtide.report.summary_text import decision_commands, enough_budget
 from rowtide.stages.run_context import RunContext
 from rowtide.tiers.pricing import MICRO
 
@@ -22,29 +22,29 @@ def emit_stop(context: RunContext) -> None:
     ledger = context.ledger
     with ledger.view() as tx:
         run = find_run(tx, context.run.run_id)
-        holds, calls = ledger_gate_approvals.asked(tx, run), ledger_tool_calls.pending(tx, run)
-        lost = ledger_batches.batches_in(tx, run, ["lost"])
+        holds, calls = ledger_gate_approvals.pending_gate_approvals(tx, run), ledger_tool_calls.pending_calls(tx, run)
+        orphaned = ledger_batches.batches_in_states(tx, run, ["orphaned"])
     contact = {"owner": run.owner, "runbook": run.runbook}
     for hold in holds:
-        said = {"why": "gate", "gate": hold.gate, "failures": [each.in_words for each in hold.failures]}
-        said |= {**contact, "command": decisions(run.run_id)}
-        emit_once(ledger, "run.held", "run", run.run_id, f"hold {hold.hold_no}", said, run.job)
+        payload = {"why": "gate", "gate": hold.gate, "failures": [each.in_words for each in hold.failures]}
+        payload |= {**contact, "command": decision_commands(run.run_id)}
+        emit_once(ledger, "run.held", "run", run.run_id, f"hold {hold.approval_no}", payload, run.job)
     if calls:
         places = ";".join(str(each.approval.place) for each in calls)
         which = hashlib.blake2b(places.encode(), digest_size=8).hexdigest()
-        said = {"why": "approval", "calls": len(calls), "tools": sorted({each.tool for each in calls})}
-        said |= {**contact, "command": f"rowtide approve {run.run_id}"}
-        emit_once(ledger, "run.held", "run", run.run_id, f"calls {which}", said, run.job)
-    for batch in lost:
-        said = {"why": f"batch {batch.batch_no} of {batch.rows:,} rows: {batch.detail}", **contact}
-        said |= {"command": f"rowtide settle {run.run_id} {batch.batch_no} --help"}
-        emit_once(ledger, "run.needs-a-person", "run", run.run_id, f"lost {batch.batch_no}", said, run.job)
+        payload = {"why": "approval", "calls": len(calls), "tools": sorted({each.tool for each in calls})}
+        payload |= {**contact, "command": f"rowtide approve {run.run_id}"}
+        emit_once(ledger, "run.held", "run", run.run_id, f"calls {which}", payload, run.job)
+    for batch in orphaned:
+        payload = {"why": f"batch {batch.batch_no} of {batch.rows:,} rows: {batch.detail}", **contact}
+        payload |= {"command": f"rowtide reconcile {run.run_id} {batch.batch_no} --help"}
+        emit_once(ledger, "run.needs-a-person", "run", run.run_id, f"lost {batch.batch_no}", payload, run.job)
     if run.stopped in BUDGETS:
         micro = run.budget_micro
-        said = {"which": run.stopped, "budget_usd": None if micro is None else micro / MICRO}
-        said |= {"why": STOPS[run.stopped], **contact, "command": _with_more(run)}
+        payload = {"which": run.stopped, "budget_usd": None if micro is None else micro / MICRO}
+        payload |= {"why": STOPS[run.stopped], **contact, "command": _with_more(run)}
         again = micro if run.stopped == "budget" else clock.now().date()
-        emit_once(ledger, "budget.reached", "run", run.run_id, f"{run.stopped} {again}", said, run.job)
+        emit_once(ledger, "budget.reached", "run", run.run_id, f"{run.stopped} {again}", payload, run.job)
 
 
 def _with_more(run: Run) -> str:

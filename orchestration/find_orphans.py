@@ -7,15 +7,15 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFi
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
-from orchestration.silent_for import silent_for
+from orchestration.time_since_heartbeat import time_since_heartbeat
 from rowtide.ledger import flow_runs as ledger_flow_runs
 from rowtide.ledger.ledger import Ledger
-from rowtide.observing.recovery import RESTARTS_WITHIN, WORKER_CRASHED, Standing
+from rowtide.observing.recovery import RESTARTS_WITHIN, WORKER_CRASHED, UnfinishedRunStatus
 
 AT_ONCE = 100  # flow runs that Prefect is asked for in one call
 
 
-async def find_orphans(client: PrefectClient, ledger: Ledger, now: datetime) -> list[Standing]:
+async def find_orphans(client: PrefectClient, ledger: Ledger, now: datetime) -> list[UnfinishedRunStatus]:
     """The flow runs of deployments that a worker took and that have begun no run: they may have died before they could.
 
     A flush that died so has taken no rows, and is asked for again.
@@ -29,14 +29,14 @@ async def find_orphans(client: PrefectClient, ledger: Ledger, now: datetime) -> 
     )
     recent = [each for each in newest if each.created and each.created > now - RESTARTS_WITHIN]
     with ledger.view() as tx:
-        begun = ledger_flow_runs.have_begun(tx, [str(each.id) for each in recent])
+        begun = ledger_flow_runs.flow_runs_with_a_run(tx, [str(each.id) for each in recent])
     return [await _orphan(client, each, now) for each in recent if str(each.id) not in begun]
 
 
-async def _orphan(client: PrefectClient, flow_run: FlowRun, now: datetime) -> Standing:
+async def _orphan(client: PrefectClient, flow_run: FlowRun, now: datetime) -> UnfinishedRunStatus:
     assert flow_run.state is not None
     before = [each for each in await client.read_flow_run_states(flow_run.id) if each.name == "AwaitingRetry"]
-    return Standing(
+    return UnfinishedRunStatus(
         run_id="",
         flow_run_id=str(flow_run.id),
         flow_state=flow_run.state.type.value,
@@ -44,7 +44,7 @@ async def _orphan(client: PrefectClient, flow_run: FlowRun, now: datetime) -> St
         can_start=True,
         is_parked=False,
         lease="free",
-        silent_for=await silent_for(client, flow_run, now),
+        silent_for=await time_since_heartbeat(client, flow_run, now),
         opened={},
         unconfirmed=0,
         is_canceled=False,

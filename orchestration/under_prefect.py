@@ -16,14 +16,14 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
-from blocks.filled_in import FilledIn
-from configuration.operator import operated_by
+from blocks.operator_blocks import OperatorBlocks
+from configuration.operator import with_operator
 from orchestration.as_task import as_task
 from orchestration.name_flow_run import name_flow_run
-from orchestration.show_on_page import show_on_page
-from orchestration.show_progress import show_progress
-from rowtide.escaping import Markdown, markdown
-from rowtide.job.run_id import name_of_run
+from orchestration.show_logs_on_page import show_logs_on_page
+from orchestration.update_progress_artifact import update_progress_artifact
+from rowtide.escaping import Markdown, escape_markdown
+from rowtide.job.run_id import new_run_id
 from rowtide.observing.event_log import logger
 from rowtide.stages.orchestrator import NOTHING, Orchestrator, orchestrated_by
 
@@ -36,8 +36,8 @@ Form = TypeVar("Form", bound=BaseModel)
 @contextmanager
 def under_prefect() -> Generator[None]:
     """Have stages called by Prefect, and its blocks in force, for the length of a block. Every flow begins with it."""
-    show_on_page()
-    with operated_by(FilledIn()), orchestrated_by(_Prefect()):
+    show_logs_on_page()
+    with with_operator(OperatorBlocks()), orchestrated_by(_Prefect()):
         yield
 
 
@@ -55,7 +55,7 @@ class _Prefect(Orchestrator):
         return str(flow_run.id)
 
     def name_run(self, job: str, now: datetime) -> str:
-        return name_of_run(job, now, self.flow_run_id[-4:])
+        return new_run_id(job, now, self.flow_run_id[-4:])
 
     async def call(self, stage: Callable[..., Awaitable[R]], *args: Any, **parameters: Any) -> R:
         return await as_task(stage)(*args, **parameters)
@@ -64,14 +64,14 @@ class _Prefect(Orchestrator):
         await _if_reachable(name_flow_run(words, labels))
 
     async def show_text(self, words: Markdown, *, key: str, about: str) -> None:
-        await _if_reachable(acreate_markdown_artifact(words, key=key, description=markdown(about)))
+        await _if_reachable(acreate_markdown_artifact(words, key=key, description=escape_markdown(about)))
 
     async def show_table(self, table: list[dict[str, Any]], *, key: str, about: str) -> None:
         cells = [{name: _cell(value) for name, value in row.items()} for row in table]
-        await _if_reachable(acreate_table_artifact(cells, key=key, description=markdown(about)))
+        await _if_reachable(acreate_table_artifact(cells, key=key, description=escape_markdown(about)))
 
     async def show_progress(self, percent: float, words: str) -> None:
-        await _if_reachable(show_progress(percent, markdown(words)))
+        await _if_reachable(update_progress_artifact(percent, escape_markdown(words)))
 
     def emit(
         self, event: str, kind: str, subject: str, payload: Mapping[str, Any], *, job: str, event_id: UUID
@@ -92,7 +92,7 @@ class _Prefect(Orchestrator):
 
 def _cell(value: object) -> object:
     """A cell of Prefect's tables, which reads texts as Markdown."""
-    return value if value is None or isinstance(value, bool | int | float) else markdown(value)
+    return value if value is None or isinstance(value, bool | int | float) else escape_markdown(value)
 
 
 async def _if_reachable(shown: Awaitable[object]) -> None:

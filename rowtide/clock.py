@@ -11,16 +11,16 @@ from datetime import UTC, datetime, timedelta
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # it goes on while the machine sleeps
 
 
-def seconds() -> float:
+def monotonic_seconds() -> float:
     """Seconds by a clock that nobody sets. Only differences mean something."""
     return time.clock_gettime(_CLOCK)
 
 
-def steady(began: datetime, seconds: Callable[[], float]) -> Callable[[], datetime]:
-    """A clock that says `began` now, and goes on with `seconds`."""
+def steady_clock(began: datetime, seconds: Callable[[], float]) -> Callable[[], datetime]:
+    """A clock that says `began` now, and goes on with `monotonic_seconds`."""
     first = seconds()
     return lambda: began + timedelta(seconds=seconds() - first)
 
 
-now = steady(datetime.now(UTC), seconds)
+now = steady_clock(datetime.now(UTC), monotonic_seconds)
 """The time, aware, in UTC. Never earlier than before."""

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-from rowtide.masking import masked
+from rowtide.masking import mask_secrets
 
 
 class RowtideError(Exception):
     """Something Rowtide cannot go on without has failed. Its words hold no secret, whatever they quote."""
 
     def __init__(self, words: str) -> None:
-        super().__init__(masked(words))
+        super().__init__(mask_secrets(words))
 
 
 class UserMistake(RowtideError):
@@ -32,13 +32,13 @@ class UserMistake(RowtideError):
         key: str | None = None,
         meant: str | None = None,
     ) -> None:
-        self.what, self.file, self.line, self.key, self.meant = masked(what), file, line, key, meant
+        self.what, self.file, self.line, self.key, self.meant = mask_secrets(what), file, line, key, meant
         place = f"{file}:{line}" if file and line else str(file) if file else ""
         hint = f"; did you mean {meant!r}?" if meant else ""
         super().__init__(": ".join(part for part in (place, key, what) if part) + hint)
 
 
-class Outdated(UserMistake):
+class DecisionOutdated(UserMistake):
     """A person decided about what was shown, and it is not so any more. Nothing is decided; it is shown again."""
 
 
@@ -54,7 +54,7 @@ class StoppedByWorld(WorldError):
     """The API refuses all work until a person acts (credit exhausted, key revoked). The run can be resumed."""
 
 
-class Stopped(RowtideError):
+class RunStopped(RowtideError):
     """The run ended at a wall with rows still to send; what was verified is loaded. It can be resumed."""
 
 
@@ -70,6 +70,6 @@ class IllegalMove(RowtideError):
     """A row was asked to make a move its state does not allow: a bug, or two writers. The run stops."""
 
 
-def nearest(name: str, legal: Iterable[str]) -> str | None:
+def nearest_name(name: str, legal: Iterable[str]) -> str | None:
     """The legal name most like `name`, or None when nothing is close."""
     return next(iter(get_close_matches(name, list(legal), 1)), None)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from rowtide.json_bytes import compact_json
+from rowtide.json_bytes import dump_json
 
 # What moves a cursor, turns text around or takes no room: control and format characters, halves of surrogates, fillers.
 _FORMAT = (
@@ -46,7 +46,7 @@ _MARKS = re.compile(
 )
 
 
-def visible(text: object) -> str:
+def visible_text(text: object) -> str:
     """Text of many lines, with what nobody would see of it written out."""
     return _UNSEEN.sub(_written_out, str(text))
 
@@ -62,19 +62,19 @@ def log_line(text: object) -> str:
     return line if len(line) <= LOG_LENGTH else f"{line[:LOG_LENGTH]}… ({len(line):,} characters)"
 
 
-def html(text: object) -> Markup:
+def escape_html(text: object) -> Markup:
     """Text as HTML, also inside of a quoted attribute."""
-    return escape(visible(text))
+    return escape(visible_text(text))
 
 
-def link_to(path: PurePath) -> str:
+def relative_link(path: PurePath) -> str:
     """A relative path as a link, which is no other address and no script whatever its folders are called."""
     return "./" + quote(path.as_posix())
 
 
-def json_text(value: object) -> str:
+def terminal_safe_json(value: object) -> str:
     """A value as JSON, the same to whoever reads it as JSON, and harmless to a terminal that shows it."""
-    return _UNSEEN_IN_JSON.sub(_as_json_escape, compact_json(value).decode())
+    return _UNSEEN_IN_JSON.sub(_as_json_escape, dump_json(value).decode())
 
 
 def shell_word(text: str) -> str:
@@ -87,53 +87,57 @@ def shell_word(text: str) -> str:
     return f"$'{spelt}'"  # as bash and zsh read it
 
 
-def code(text: object) -> Markdown:
+def markdown_code(text: object) -> Markdown:
     """Text as a piece of code in a line of Markdown."""
     plain = one_line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
     return Markdown(f"{fence} {plain} {fence}")  # CommonMark takes one space away on each side
 
 
-def commands(lines: Iterable[str]) -> Markdown:
+def markdown_commands(lines: Iterable[str]) -> Markdown:
     """Commands to be copied into a shell, one a line."""
     return Markdown("\n".join(["```sh", *map(one_line, lines), "```"]))
 
 
-def web_link(url: str) -> Markdown:
+def markdown_web_link(url: str) -> Markdown:
     """An address of the web that was checked, as a link that shows it."""
-    return Markdown(f"[{markdown(url)}](<{url}>)")
+    return Markdown(f"[{escape_markdown(url)}](<{url}>)")
 
 
-def named(**texts: Markdown) -> Markdown:
+def markdown_named_parts(**texts: Markdown) -> Markdown:
     """A line of what is there, each with its name before it."""
     return Markdown(" · ".join(f"{name}: {each}" for name, each in texts.items() if each))
 
 
-def markdown(text: object) -> Markdown:
+def escape_markdown(text: object) -> Markdown:
     """Text as Markdown that shows it and does nothing else, in a paragraph, a heading or a cell."""
     return Markdown(_MARKS.sub(lambda found: f"&#{ord(found[0])};", one_line(text)))
 
 
-def bold(text: object) -> Markdown:
-    return Markdown(f"**{markdown(text)}**")
+def markdown_bold(text: object) -> Markdown:
+    return Markdown(f"**{escape_markdown(text)}**")
 
 
-def labelled(**texts: object) -> Markdown:
+def markdown_labelled(**texts: object) -> Markdown:
     """A paragraph of plain texts, each after its name in bold: none of them is ever bold, so none can forge a name.
 
     Those that are empty are left out. Prefect breaks its lines; a cell of a table it hides beyond the edge of a form.
     """
-    return Markdown(" ".join(f"{bold(name)} {markdown(text)}" for name, text in texts.items() if text))
+    return Markdown(" ".join(f"{markdown_bold(name)} {escape_markdown(text)}" for name, text in texts.items() if text))
 
 
-def heading(text: object) -> Markdown:
-    return Markdown(f"# {markdown(text)}")
+def markdown_heading(text: object) -> Markdown:
+    return Markdown(f"# {escape_markdown(text)}")
 
 
 def markdown_table(heads: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: int = 0) -> Markdown:
     """A table of plain texts; its last columns, so many, are numbers."""
     ruled = ["---"] * (len(heads) - numbers) + ["---:"] * numbers
-    lines = [[markdown(head) for head in heads], ruled, *([markdown(cell) for cell in row] for row in rows)]
+    lines = [
+        [escape_markdown(head) for head in heads],
+        ruled,
+        *([escape_markdown(cell) for cell in row] for row in rows),
+    ]
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 

@@ -13,16 +13,16 @@ import sys
 NEW_OBJECTS = 50_000
 
 
-def look_rarely() -> None:
+def collect_rarely() -> None:
     """For a process that has yet to import: all of that stays, and looking at it took a quarter of the start."""
     gc.set_threshold(NEW_OBJECTS)
 
 
-def settle() -> None:
+def freeze_imported_objects() -> None:
     """Take all that is there now, which is mostly what was imported, to stay; look for garbage less often."""
     gc.collect()
     gc.freeze()
-    look_rarely()
+    collect_rarely()
 
 
 def _say_no_more() -> None:

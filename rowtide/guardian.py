@@ -23,12 +23,12 @@ SUBREAPER, DEATH_SIGNAL = 36, 1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def command(*words: str, grace_seconds: float = GRACE_SECONDS) -> list[str]:
+def guarded_command(*words: str, grace_seconds: float = GRACE_SECONDS) -> list[str]:
     """The command that runs `words` under a guardian; once told to, they have so long to end by themselves."""
     return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(grace_seconds), *words]
 
 
-def longest(grace_seconds: float = GRACE_SECONDS) -> float:
+def longest_shutdown_seconds(grace_seconds: float = GRACE_SECONDS) -> float:
     """How long a guardian that was told to end may take at the most, in seconds."""
     return grace_seconds + 2 * ORPHAN_SECONDS + 2.0
 
@@ -37,10 +37,10 @@ def main(words: list[str], grace_seconds: float) -> int:
     """Run the program to its end and return its exit status; 128 and more for a signal, as a shell says it."""
     parent = os.getppid()
     _ask_linux(SUBREAPER, 1)
-    told: list[int] = []
+    signals: list[int] = []
     woken = _pipe_of_signals()
     for number in SIGNALS:
-        signal.signal(number, lambda number, _: told.append(number))
+        signal.signal(number, lambda number, _: signals.append(number))
     try:
         program = subprocess.Popen(words, start_new_session=True, preexec_fn=_end_with_us)
     except OSError as error:
@@ -50,11 +50,11 @@ def main(words: list[str], grace_seconds: float) -> int:
     until: float | None = None
     pause = 0.01
     while not _has_ended(program):
-        if os.getppid() != parent and not told:
-            told.append(signal.SIGTERM)
-        if told and until is None:
+        if os.getppid() != parent and not signals:
+            signals.append(signal.SIGTERM)
+        if signals and until is None:
             until = time.monotonic() + grace_seconds
-            _send(program.pid, told[0])
+            _send(program.pid, signals[0])
         if until is not None and time.monotonic() > until:
             program.kill()
         if select.select([woken], [], [], pause)[0]:  # a signal has come: told to end, or the program has

@@ -12,7 +12,7 @@ import orjson
 AS_ZEROS, LONG = bytes.maketrans(b"123456789", b"0" * 9), b"0" * 19  # digits for which 64 bits may be too few
 
 
-def compact_json(value: object, option: int = 0, default: Callable[[object], object] | None = None) -> bytes:
+def dump_json(value: object, option: int = 0, default: Callable[[object], object] | None = None) -> bytes:
     """A value as JSON, copied.
 
     orjson writes into a buffer of 4 KB and gives the rest of it back, as a hole that its next buffer does not fit into:
@@ -33,7 +33,7 @@ def compact_json(value: object, option: int = 0, default: Callable[[object], obj
             raise error from None
 
 
-def read_json(text: bytes) -> Any:
+def parse_json(text: bytes) -> Any:
     """The value of a JSON text, its whole numbers as long as they are. Raises orjson.JSONDecodeError, a ValueError."""
     found = orjson.loads(text)
     if not has_long_digits(text):

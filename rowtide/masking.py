@@ -1,6 +1,6 @@
 """Secrets, and texts without them: as they are, and as URLs, JSON, base64 and hexadecimal write them.
 
-`masked` takes out of a text what this process was started with and what it was given since: passwords, tokens and keys.
+`mask_secrets` takes out of a text what this process was started with and what it was given since: passwords, tokens and keys.
 Every error of ours goes through it, and so does every line of a log. What is too short to be a secret, or a word of
 everyday, is not looked for: it would tear holes into any text.
 """
@@ -68,13 +68,13 @@ class Mask:
 _OURS = Mask()
 
 
-def masked(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """The text without any secret of this process, nor a password in a URL, nor what has a token's shape."""
     return TOKEN.sub("***", LOGIN.sub(r"\1***@", _OURS.hide(text)))
 
 
-def know_secrets(environment: Mapping[str, str], *, are_secret: bool = False) -> None:
-    """Have `masked` take out the secrets among some variables: those that are called so, and passwords in URLs; or all
+def register_secrets(environment: Mapping[str, str], *, are_secret: bool = False) -> None:
+    """Have `mask_secrets` take out the secrets among some variables: those that are called so, and passwords in URLs; or all
     of them."""
     for name, value in environment.items():
         for secret in [value] if are_secret else _secrets_in(name, value):
@@ -91,11 +91,11 @@ def mask_logs() -> None:
     def make(*args: Any, **parts: Any) -> logging.LogRecord:
         record = made(*args, **parts)
         words = record.getMessage()
-        if (plain := masked(words)) != words:
+        if (plain := mask_secrets(words)) != words:
             record.msg, record.args = plain, ()
         if record.exc_info and record.exc_info[0]:
-            told = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
-            if (plain := masked(told)) != told:
+            trace_text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+            if (plain := mask_secrets(trace_text)) != trace_text:
                 record.exc_info, record.exc_text = None, plain
         return record
 
@@ -110,8 +110,8 @@ def _secrets_in(name: str, value: str) -> Iterator[str]:
     elif NAMES_SECRET.search(name) and not NAMES_FILE.search(name):
         yield value
         for piece in re.split(r"[\s,;]+", value):  # several; or `name=value`, as OTEL_EXPORTER_OTLP_HEADERS has them
-            for said in (piece, piece.partition("=")[2], unquote(piece.partition("=")[2])):
-                yield from (said, said.rpartition(":")[2], said.rpartition(" ")[2])
+            for variant in (piece, piece.partition("=")[2], unquote(piece.partition("=")[2])):
+                yield from (variant, variant.rpartition(":")[2], variant.rpartition(" ")[2])
 
 
 def _secrets_in_url(url: str) -> Iterator[str]:

@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 
-from rowtide.escaping import visible
+from rowtide.escaping import visible_text
 
 CUT = 400  # characters of other people's text
 
 
-def usd(amount: float) -> str:
+def format_usd(amount: float) -> str:
     """US dollars, to the cent when that says enough, else to two digits that do."""
     if amount == 0:
         return "$0"
@@ -16,12 +16,12 @@ def usd(amount: float) -> str:
     return f"${amount:.4f}" if amount >= 0.0001 else f"${amount:.6f}"
 
 
-def took(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A length of time, to a tenth of a second when it is short."""
-    return f"{seconds:.1f} s" if seconds < 60 else ago(timedelta(seconds=seconds))
+    return f"{seconds:.1f} s" if seconds < 60 else format_age(timedelta(seconds=seconds))
 
 
-def ago(span: timedelta) -> str:
+def format_age(span: timedelta) -> str:
     """A length of time, to the two units that matter: 42 s, 7 min 5 s, 3 h 12 min, 2 d 4 h."""
     seconds = max(int(span.total_seconds()), 0)
     for long, short, unit in ((86400, 3600, "d h"), (3600, 60, "h min"), (60, 1, "min s")):
@@ -32,13 +32,13 @@ def ago(span: timedelta) -> str:
     return f"{seconds} s"
 
 
-def shown_to_its_end(text: object) -> str:
+def shorten_middle(text: object) -> str:
     """Other people's text, cut in its middle: its end holds the figure that matters."""
-    plain = visible(text)
+    plain = visible_text(text)
     return plain if len(plain) <= CUT else f"{plain[: CUT * 5 // 8]} … {plain[-CUT * 3 // 8 :]}"
 
 
-def shown(text: object, length: int | None = CUT) -> str:
+def shorten_text(text: object, length: int | None = CUT) -> str:
     """Other people's text, as it may be shown: cut, unless it has no length to keep to, and nothing in it unseen."""
-    plain = visible(text)
+    plain = visible_text(text)
     return plain if length is None or len(plain) <= length else f"{plain[:length]}… ({len(plain):,} characters)"

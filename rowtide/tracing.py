@@ -16,7 +16,7 @@ WHERE = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _tracers: list[trace.Tracer] = []  # one, when spans are wanted
 
 
-def is_wanted(environment: Mapping[str, str]) -> bool:
+def are_spans_wanted(environment: Mapping[str, str]) -> bool:
     """Whether the standard variables ask for spans."""
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
@@ -24,19 +24,19 @@ def is_wanted(environment: Mapping[str, str]) -> bool:
     return exporter == "otlp" or (exporter is None and any(environment.get(name) for name in WHERE))
 
 
-def turn_on(environment: Mapping[str, str]) -> None:
+def start_tracing(environment: Mapping[str, str]) -> None:
     """Send spans where the variables say, if they do. A provider that is there already, as of an agent's, is used.
 
     Raises UserMistake when the SDK is not installed.
     """
-    if _tracers or not is_wanted(environment):
+    if _tracers or not are_spans_wanted(environment):
         return
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         trace.set_tracer_provider(_provider())
-    use(trace.get_tracer_provider())
+    use_provider(trace.get_tracer_provider())
 
 
-def use(provider: trace.TracerProvider | None) -> None:
+def use_provider(provider: trace.TracerProvider | None) -> None:
     """Make spans with this provider from now on; None: make none."""
     _tracers[:] = [provider.get_tracer("rowtide")] if provider else []
 
@@ -51,7 +51,7 @@ def span(name: str, **attributes: str | int | float | None) -> AbstractContextMa
 
 def _provider() -> trace.TracerProvider:
     try:
-        from rowtide.span_export import provider  # noqa: PLC0415 # the SDK is an extra
+        from rowtide.span_export import span_provider  # noqa: PLC0415 # the SDK is an extra
     except ImportError:
         raise UserMistake("OTEL_* asks for spans, and the SDK is not here: pip install 'rowtide[otel]'") from None
-    return provider()
+    return span_provider()

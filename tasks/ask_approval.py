@@ -11,16 +11,16 @@ from pydantic import BaseModel
 from configuration.ledger_settings import LedgerSettings
 from orchestration.emit_stop import emit_stop
 from orchestration.name_run import name_run
-from rowtide.errors import Outdated
+from rowtide.errors import DecisionOutdated
 from rowtide.escaping import Markdown
 from rowtide.gates.approval_forms import CallApproval, Verdict
-from rowtide.gates.approvals import Hold
-from rowtide.gates.call_pages import CallPage, pages_of
+from rowtide.gates.approvals import GateApproval
+from rowtide.gates.call_pages import CallPage, pages_of_calls
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import tool_calls as ledger_tool_calls
-from rowtide.ledger.tool_calls import Pending
-from rowtide.stages.approval_forms import about_calls, about_holds
-from rowtide.stages.orchestrator import orchestrator
+from rowtide.ledger.tool_calls import PendingCall
+from rowtide.stages.approval_forms import call_approval_text, gate_approval_text
+from rowtide.stages.orchestrator import current_orchestrator
 from rowtide.stages.run_context import RunContext
 from tasks.load import load
 
@@ -35,28 +35,32 @@ async def ask_approval(run_id: str) -> bool:
     Each form decides about what it shows, as it shows it. Returns whether rows go on. Without a deployment there is no
     such form: `rowtide approve` is asked instead. Not durable: only a flow can suspend itself.
     """
-    if not orchestrator().can_suspend:
+    if not current_orchestrator().can_suspend:
         return False
     await load(run_id)
     database = await LedgerSettings.in_force()
     async with database.get_run_alone(run_id) as context:
         emit_stop(context)
-    return await _ask_about_holds(database, run_id) or await _ask_about_calls(database, run_id)
+    return await _ask_about_gates(database, run_id) or await _ask_about_calls(database, run_id)
 
 
-async def _ask_about_holds(database: LedgerSettings, run_id: str) -> bool:
+async def _ask_about_gates(database: LedgerSettings, run_id: str) -> bool:
     async with database.get_run_alone(run_id) as context:
         with context.ledger.page() as tx:
-            holds = ledger_gate_approvals.asked(tx, context.run)
-            words = about_holds(run_id, holds, ledger_gate_approvals.what_follows(tx, context.run, holds))
-            ledger_gate_approvals.show(tx, holds)
-        if holds:
+            gate_approvals = ledger_gate_approvals.pending_gate_approvals(tx, context.run)
+            words = gate_approval_text(
+                run_id, gate_approvals, ledger_gate_approvals.decision_consequences(tx, context.run, gate_approvals)
+            )
+            ledger_gate_approvals.mark_gates_shown(tx, gate_approvals)
+        if gate_approvals:
             await name_run(context.run, "waits for a person, at a gate")
-    if holds:
-        given = await _ask(Verdict, words, [f"{hold.hold_no}{hold.hash}" for hold in holds])
+    if gate_approvals:
+        given = await _ask(
+            Verdict, words, [f"{gate_approval.approval_no}{gate_approval.hash}" for gate_approval in gate_approvals]
+        )
         async with database.get_run_alone(run_id) as context:
-            _decide_holds(context, holds, given)
-    return bool(holds)
+            _decide_gates(context, gate_approvals, given)
+    return bool(gate_approvals)
 
 
 async def _ask_about_calls(database: LedgerSettings, run_id: str) -> bool:
@@ -66,38 +70,38 @@ async def _ask_about_calls(database: LedgerSettings, run_id: str) -> bool:
     """
     async with database.get_run_alone(run_id) as context:
         with context.ledger.view() as tx:
-            pages = pages_of(ledger_tool_calls.pending(tx, context.run))
+            pages = pages_of_calls(ledger_tool_calls.pending_calls(tx, context.run))
         if pages:
             await name_run(context.run, "waits for a person to allow calls")
     given = [await _ask_about_page(database, run_id, page) for page in pages]
     async with database.get_run_alone(run_id) as context:
-        for page, said in zip(pages, given, strict=True):
-            _decide_calls(context, page.calls, said)
+        for page, given_form in zip(pages, given, strict=True):
+            _decide_calls(context, page.calls, given_form)
     return bool(pages)
 
 
-async def _ask_about_page(database: LedgerSettings, run_id: str, page: CallPage[Pending]) -> CallApproval:
+async def _ask_about_page(database: LedgerSettings, run_id: str, page: CallPage[PendingCall]) -> CallApproval:
     with database.get_ledger() as ledger, ledger.page() as tx:
-        ledger_tool_calls.show(tx, page.calls)
+        ledger_tool_calls.mark_calls_shown(tx, page.calls)
     # The same key for the same calls: a flow run that starts again finds its form answered. Asked again, it is another.
     about = [f"{each.approval.place}{each.hash}{each.why}{each.approval.decided_at}" for each in page.calls]
-    return await _ask(CallApproval, about_calls(run_id, page), about)
+    return await _ask(CallApproval, call_approval_text(run_id, page), about)
 
 
 async def _ask(kind: type[Form], words: Markdown, about: Sequence[object]) -> Form:
     key = hashlib.blake2b(";".join(map(str, about)).encode(), digest_size=16).hexdigest()
-    return await orchestrator().ask(kind, words, key=f"{kind.__name__.lower()}-{key}")
+    return await current_orchestrator().ask(kind, words, key=f"{kind.__name__.lower()}-{key}")
 
 
-def _decide_holds(context: RunContext, holds: Sequence[Hold], given: Verdict) -> None:
-    decide = ledger_gate_approvals.approve if given.decision == "approve" else ledger_gate_approvals.reject
-    with suppress(Outdated), context.ledger.page() as tx:
-        decide(tx, context.run, holds, who=given.who or NAMELESS, why=given.why or None, now=datetime.now(UTC))
+def _decide_gates(context: RunContext, gate_approvals: Sequence[GateApproval], given: Verdict) -> None:
+    decide = ledger_gate_approvals.approve_gates if given.decision == "approve" else ledger_gate_approvals.reject_gates
+    with suppress(DecisionOutdated), context.ledger.page() as tx:
+        decide(tx, context.run, gate_approvals, who=given.who or NAMELESS, why=given.why or None, now=datetime.now(UTC))
 
 
-def _decide_calls(context: RunContext, calls: Sequence[Pending], given: CallApproval) -> None:
+def _decide_calls(context: RunContext, calls: Sequence[PendingCall], given: CallApproval) -> None:
     decision, who = "allowed" if given.decision == "allow" else "denied", given.who or NAMELESS
-    with suppress(Outdated), context.ledger.page() as tx:
-        ledger_tool_calls.decide(
+    with suppress(DecisionOutdated), context.ledger.page() as tx:
+        ledger_tool_calls.decide_calls(
             tx, context.run, calls, decision, who=who, why=given.why or None, now=datetime.now(UTC)
         )

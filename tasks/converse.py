@@ -12,11 +12,11 @@ from orchestration.durable import durable
 from rowtide import clock
 from rowtide.lanes.lane_table import Lane
 from rowtide.ledger import ledger as ledgers
-from rowtide.stages.amend.adopt_version import take_up
+from rowtide.stages.amend.adopt_version import adopt_run_version
 from rowtide.stages.converse.live_calls import LiveCallPool, OnText
-from rowtide.stages.follow_up.apply_moves import follow
-from rowtide.stages.route.lane_choice import lane_now
-from rowtide.stages.run_context import WRITTEN, RunContext, load_gate, tool_pool
+from rowtide.stages.follow_up.apply_moves import follow_up_rows
+from rowtide.stages.route.lane_choice import lane_of_ready_rows
+from rowtide.stages.run_context import WRITTEN, RunContext, load_gate, open_tool_pool
 from rowtide.stages.submit.budget import exceeded_budget
 from rowtide.stages.validate.answers_gate import judge_answers
 from rowtide.tools.tools import ToolPool
@@ -33,22 +33,22 @@ async def converse(run_id: str) -> int:
     async with database.get_run_if_free(run_id) as context, credentials.get_client(context.run) as claude:
         if not context.worker.is_alone:
             return 0  # another worker sends
-        if (lane := lane_now(context, now=_now())).in_batches or context.run.stopped:
+        if (lane := lane_of_ready_rows(context, now=_now())).in_batches or context.run.stopped:
             return 0
-        take_up(context, clock=_now)
-        hear = _writer(context) if lane.shows_words else None
-        live = LiveCallPool(context, claude, lane, tag=secrets.token_hex(6), clock=_now, hear=hear)
-        async with tool_pool(context.job, context.environment, context.servers) as pool:
+        adopt_run_version(context, clock=_now)
+        on_text = _writer(context) if lane.shows_words else None
+        live = LiveCallPool(context, claude, lane, tag=secrets.token_hex(6), clock=_now, on_text=on_text)
+        async with open_tool_pool(context.job, context.environment, context.servers) as pool:
             replied = await live.run(partial(_follow, context, pool, lane))
         if live.budget_exhausted:
             with context.ledger.page() as tx:
                 why = exceeded_budget(context, live.budget_exhausted.next_micro)
-                ledgers.stop(tx, context.run, why, next_micro=live.budget_exhausted.next_micro)
+                ledgers.stop_run(tx, context.run, why, next_micro=live.budget_exhausted.next_micro)
         return replied
 
 
 async def _follow(context: RunContext, pool: ToolPool, lane: Lane) -> int:
-    moved = await follow(context, pool, clock=_now)
+    moved = await follow_up_rows(context, pool, clock=_now)
     if lane.in_order:  # whoever comes after a row waits for the gate's word on it
         judge_answers(context, load_gate(context.job), clock=_now)
     return moved
@@ -58,12 +58,12 @@ def _writer(context: RunContext) -> OnText:
     """Puts words down as they are written, one JSON line for each piece, while somebody watches."""
     file = context.spool(WRITTEN)
 
-    def hear(row_key: str, words: str) -> None:
+    def on_text(row_key: str, words: str) -> None:
         if file.exists():
             with file.open("ab") as out:
                 out.write(orjson.dumps([row_key, words], option=orjson.OPT_APPEND_NEWLINE))
 
-    return hear
+    return on_text
 
 
 def _now() -> datetime:

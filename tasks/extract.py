@@ -8,21 +8,21 @@ from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from orchestration.name_run import name_run
 from rowtide import clock
-from rowtide.intake.admission import admissions, apart, keys_of
-from rowtide.intake.rows import BadRow, SourceRow, fault_of_key
+from rowtide.intake.admission import admit_page, row_keys_of_page, with_unused_names
+from rowtide.intake.source_rows import BadRow, SourceRow, key_fault
 from rowtide.intake.sources import read_pages
 from rowtide.job.job_folder import find_job
-from rowtide.job.versions import check_unchanged
+from rowtide.job.versions import check_job_unchanged
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.quarantine import Signed
-from rowtide.stages.amend.recheck_answers import take_over
-from rowtide.stages.extract.begin_run import Asked, begin, begun_by, go_on
-from rowtide.stages.extract.inbox import claimed_pages
-from rowtide.stages.orchestrator import orchestrator
+from rowtide.ledger.quarantine import Signature
+from rowtide.stages.amend.recheck_answers import adopt_earlier_answers
+from rowtide.stages.extract.begin_run import RunOptions, begin_new_run, continue_existing_run, run_begun_by_flow_run
+from rowtide.stages.extract.inbox import claimed_inbox_pages
+from rowtide.stages.orchestrator import current_orchestrator
 from rowtide.stages.preflight import Plan
 from rowtide.stages.run_context import SPOOL_PAGE
 from rowtide.stages.validate.approval_checks import check_rows_gate
@@ -48,14 +48,14 @@ async def extract(
     database, api = await LedgerSettings.in_force(), (await ClaudeSettings.in_force()).api
     with database.get_ledger() as ledger:
         folder = find_job(job, jobs=Path("jobs"))
-        now, worked_by = clock.now(), orchestrator().flow_run_id
-        name = run_id or begun_by(ledger, worked_by) or orchestrator().name_run(folder.name, now)
-        run = go_on(ledger, name, api, budget, worked_by, now=now)
+        now, worked_by = clock.now(), current_orchestrator().flow_run_id
+        name = run_id or run_begun_by_flow_run(ledger, worked_by) or current_orchestrator().name_run(folder.name, now)
+        run = continue_existing_run(ledger, name, api, budget, worked_by, now=now)
         if run is None or not run.extracted_at:
             found = plan or await database.get_plan(folder, run.source_path if run else source, tiers)
-            asked = Asked(name, worked_by, source, limit, lane, budget, finish_within_minutes)
-            run = run or begin(ledger, found, asked, now=now)
-            check_unchanged(found.job.version, run, found.job.folder)
+            asked = RunOptions(name, worked_by, source, limit, lane, budget, finish_within_minutes)
+            run = run or begin_new_run(ledger, found, asked, now=now)
+            check_job_unchanged(found.job.version, run, found.job.folder)
             await name_run(run)
             async with database.get_run_alone(
                 name
@@ -66,7 +66,7 @@ async def extract(
                 if not context.run.extracted_at:
                     if found.job.spec.gates.rows:
                         check_rows_gate(context, clock=lambda: clock.now())
-                    take_over(context.ledger, context.run, context.job, Signed("rowtide", clock.now()))
+                    adopt_earlier_answers(context.ledger, context.run, context.job, Signature("rowtide", clock.now()))
                     with context.ledger.page() as tx:
                         ledgers.finish_extract(tx, context.run, now=clock.now())
         else:
@@ -80,7 +80,7 @@ def _admit_all(ledger: Ledger, run: Run, found: Plan) -> None:
     row_bytes = found.job.spec.limits.row_bytes
     pages = read_pages(found.source, found.job.folder, SPOOL_PAGE, os.environ, row_bytes)
     if found.source.inbox is not None:
-        pages = claimed_pages(ledger, run, SPOOL_PAGE)
+        pages = claimed_inbox_pages(ledger, run, SPOOL_PAGE)
     for page in pages:
         page = page[: max(0, (run.row_limit or position + len(page)) - position)]
         if position + len(page) > run.read_rows:
@@ -92,16 +92,16 @@ def _admit_all(ledger: Ledger, run: Run, found: Plan) -> None:
 
 def _admit(ledger: Ledger, run: Run, found: Plan, page: list[SourceRow | BadRow], position: int) -> None:
     spec = found.job.spec
-    keys = keys_of(page, spec.key_columns)
+    keys = row_keys_of_page(page, spec.key_columns)
     first, after = run.first_row_no + position + 1, position + len(page)
     with ledger.page() as tx:
-        present = ledger_rows.keys_present(tx, run, [key for key in keys if key and not fault_of_key(key)])
-        rows = admissions(page, keys, present=present, first_row_no=first, row_bytes=spec.limits.row_bytes)
+        present = ledger_rows.keys_present(tx, run, [key for key in keys if key and not key_fault(key)])
+        rows = admit_page(page, keys, present=present, first_row_no=first, row_bytes=spec.limits.row_bytes)
         if refused := [row.row_key for row in rows if row.reason]:
-            rows = apart(rows, ledger_rows.keys_present(tx, run, refused))
-        if ledger_rows.admit(tx, run, rows, read_before=position, read_after=after, now=clock.now()):
-            ledger_versions.leave_unchanged(tx, run, first, first + len(page) - 1)
+            rows = with_unused_names(rows, ledger_rows.keys_present(tx, run, refused))
+        if ledger_rows.admit_rows(tx, run, rows, read_before=position, read_after=after, now=clock.now()):
+            ledger_versions.mark_share_unchanged(tx, run, first, first + len(page) - 1)
             if spec.skills.group_by is not None:
                 read = [(row_no, row) for row_no, row in enumerate(page, first) if isinstance(row, SourceRow)]
                 groups = {row_no: found.job.group_of(row.values) for row_no, row in read}
-                ledger_prefixes.assign(tx, run, found.job, groups)
+                ledger_prefixes.assign_prefixes(tx, run, found.job, groups)

@@ -4,8 +4,8 @@ from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
 from rowtide.errors import StoppedByJob
-from rowtide.stages.follow_up.apply_moves import follow
-from rowtide.stages.run_context import tool_pool
+from rowtide.stages.follow_up.apply_moves import follow_up_rows
+from rowtide.stages.run_context import open_tool_pool
 
 
 @durable
@@ -13,9 +13,9 @@ async def follow_up(run_id: str) -> int:
     """Take replied rows one move further, page by page, as far as no other worker does. Returns how many moved."""
     async with (
         (await LedgerSettings.in_force()).get_shared_run(run_id) as context,
-        tool_pool(context.job, context.environment, context.servers) as pool,
+        open_tool_pool(context.job, context.environment, context.servers) as pool,
     ):
         try:
-            return await follow(context, pool, clock=lambda: clock.now())
+            return await follow_up_rows(context, pool, clock=lambda: clock.now())
         except StoppedByJob:
             return 0  # the ledger says why, and `submit` ends the run

@@ -25,7 +25,7 @@ async def load(run_id: str) -> int:
             context.job.spec.sink, context.home, context.job.answer, os.environ, context.job.folder
         )
         with context.ledger.page() as tx:
-            parts = ledger_loads.unfinished(tx, context.run, sink.location)
+            parts = ledger_loads.unfinished_loads(tx, context.run, sink.location)
         total = sum(load_part(context, sink, columns, part, clock=_now) for part in parts)
         if may_load(context, clock=_now):
             while part := _next_part(context, sink):
@@ -39,7 +39,7 @@ async def load(run_id: str) -> int:
 def _next_part(context: RunContext, sink: Sink) -> Load | None:
     rows = context.job.spec.sink.part_rows
     with context.ledger.page() as tx:
-        return ledger_loads.begin(tx, context.run, sink.location, rows=rows, size=PART_BYTES, now=_now())
+        return ledger_loads.begin_load(tx, context.run, sink.location, rows=rows, size=PART_BYTES, now=_now())
 
 
 def _now() -> datetime:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from configuration.ledger_settings import LedgerSettings
 from orchestration.name_run import name_run
 from rowtide.observing.recovery import PARKED
-from rowtide.stages.orchestrator import orchestrator
+from rowtide.stages.orchestrator import current_orchestrator
 
 
 async def park(run_id: str, *, moved: Mapping[str, int]) -> None:
@@ -14,11 +14,11 @@ async def park(run_id: str, *, moved: Mapping[str, int]) -> None:
 
     Where nothing could start it again, it goes on. Not durable: only a flow can suspend itself.
     """
-    if moved or not orchestrator().can_suspend:
+    if moved or not current_orchestrator().can_suspend:
         return
     async with (await LedgerSettings.in_force()).get_run_alone(run_id) as context:
         if not context.batches("open", "posting"):
             return
     await name_run(context.run, "parked until a batch has ended")
     # Prefect passes over a suspension whose key it has seen, so each has its own.
-    await orchestrator().suspend(f"{PARKED}{secrets.token_hex(8)}")
+    await current_orchestrator().suspend(f"{PARKED}{secrets.token_hex(8)}")

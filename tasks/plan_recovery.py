@@ -13,21 +13,21 @@ from configuration.claude_settings import ClaudeSettings
 from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from orchestration.find_orphans import AT_ONCE, find_orphans
-from orchestration.silent_for import silent_for
+from orchestration.time_since_heartbeat import time_since_heartbeat
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import flow_runs as ledger_flow_runs
 from rowtide.ledger import leases as ledger_leases
-from rowtide.ledger.flow_runs import Unfinished
-from rowtide.ledger.ledger import Ledger, moment
+from rowtide.ledger.flow_runs import UnfinishedRun
+from rowtide.ledger.ledger import Ledger, from_timestamp
 from rowtide.observing.recovery import (
     LOOK_BACK,
     PARKED,
     RESTARTS_WITHIN,
     WORKER_CRASHED,
-    Standing,
     Step,
+    UnfinishedRunStatus,
     longest_silence,
-    steps,
+    recovery_steps,
 )
 from rowtide.stages.wait.poll_batches import CANCELED
 
@@ -38,18 +38,20 @@ async def plan_recovery() -> list[Step]:
     now, api = datetime.now(UTC), await ClaudeSettings.name_in_force()
     with (await LedgerSettings.in_force()).get_ledger() as ledger:
         with ledger.view() as tx:
-            found = ledger_flow_runs.unfinished(tx, api, LOOK_BACK, RESTARTS_WITHIN, now=now)
+            found = ledger_flow_runs.unfinished_runs(tx, api, LOOK_BACK, RESTARTS_WITHIN, now=now)
         async with prefect_client() as client:
             flow_runs = {str(each.id): each for each in await _flow_runs(client, [each.flow_run_id for each in found])}
             orphans = await find_orphans(client, ledger, now)
             known = [
-                await _standing(client, ledger, each, flow_runs[each.flow_run_id], now)
+                await _status_of(client, ledger, each, flow_runs[each.flow_run_id], now)
                 for each in found
                 if each.flow_run_id in flow_runs
             ]
         unended = await _unended(ledger, found) if any(each.opened for each in known) else set[str]()
     silence = longest_silence(get_current_settings().flows.heartbeat_frequency)
-    return [step for each in [*known, *orphans] for step in steps(each, unended=unended, silence=silence, now=now)]
+    return [
+        step for each in [*known, *orphans] for step in recovery_steps(each, unended=unended, silence=silence, now=now)
+    ]
 
 
 async def _flow_runs(client: PrefectClient, ids: Sequence[str]) -> list[FlowRun]:
@@ -61,18 +63,18 @@ async def _flow_runs(client: PrefectClient, ids: Sequence[str]) -> list[FlowRun]
     return found
 
 
-async def _standing(
-    client: PrefectClient, ledger: Ledger, unfinished: Unfinished, flow_run: FlowRun, now: datetime
-) -> Standing:
+async def _status_of(
+    client: PrefectClient, ledger: Ledger, unfinished: UnfinishedRun, flow_run: FlowRun, now: datetime
+) -> UnfinishedRunStatus:
     run, at = unfinished.run, flow_run.state
     assert at is not None
     with ledger.view() as tx:
-        batches = ledger_batches.batches_in(tx, run, ["open", "posting"])
-        lease = ledger_leases.standing(tx, run.run_id, now=now)
-    opened = {each.api_id: moment(each.opened_at) for each in batches if each.api_id and each.opened_at}
+        batches = ledger_batches.batches_in_states(tx, run, ["open", "posting"])
+        lease = ledger_leases.lease_state(tx, run.run_id, now=now)
+    opened = {each.api_id: from_timestamp(each.opened_at) for each in batches if each.api_id and each.opened_at}
     is_unconfirmed = at.type.value in ("RUNNING", "CANCELLING") and lease in ("free", "expired")
     silence_counts = is_unconfirmed or at.type.value in ("CRASHED", "PENDING")
-    return Standing(
+    return UnfinishedRunStatus(
         run_id=run.run_id,
         flow_run_id=unfinished.flow_run_id,
         flow_state=at.type.value,
@@ -80,7 +82,7 @@ async def _standing(
         can_start=flow_run.deployment_id is not None,
         is_parked=(at.state_details.pause_key or "").startswith(PARKED),
         lease=lease,
-        silent_for=await silent_for(client, flow_run, now) if silence_counts else timedelta(),
+        silent_for=await time_since_heartbeat(client, flow_run, now) if silence_counts else timedelta(),
         opened=opened,
         unconfirmed=sum(each.state == "posting" for each in batches),
         is_canceled=run.stopped == CANCELED,
@@ -91,11 +93,11 @@ async def _standing(
     )
 
 
-async def _unended(ledger: Ledger, found: Sequence[Unfinished]) -> set[str]:
+async def _unended(ledger: Ledger, found: Sequence[UnfinishedRun]) -> set[str]:
     """The batches of all these runs that the API says it works on: one list, from the oldest on."""
     with ledger.view() as tx:
-        batches = [batch for each in found for batch in ledger_batches.batches_in(tx, each.run, ["open"])]
+        batches = [batch for each in found for batch in ledger_batches.batches_in_states(tx, each.run, ["open"])]
     oldest = None if any(each.newest_before is None for each in batches) else min(str(b.newest_before) for b in batches)
     async with (await ClaudeSettings.in_force()).get_client() as claude:
-        listed = await claude.list_since(moment(oldest) if oldest else None)
+        listed = await claude.list_since(from_timestamp(oldest) if oldest else None)
     return {each.api_id for each in listed if not each.has_ended}

@@ -11,8 +11,8 @@ from rowtide import clock
 from rowtide.api.unconfirmed_batches import Wait
 from rowtide.errors import LeaseLost, UserMistake
 from rowtide.observing.event_log import logger
-from rowtide.observing.recovery import Settle, Step
-from rowtide.stages.wait.reconcile import mark_unanswered_posts, settle
+from rowtide.observing.recovery import Reconcile, Step
+from rowtide.stages.wait.reconcile import mark_unanswered_posts, reconcile_unconfirmed
 
 LONGEST_SECONDS = 60.0  # for one run: somebody may have begun to work on it
 
@@ -23,22 +23,22 @@ log = logger(__name__)
 async def reconcile_batches(steps: Sequence[Step]) -> int:
     """Look for the batches whose POST was never answered. Returns how many are unconfirmed no more."""
     database = await LedgerSettings.in_force()
-    settled = 0
-    for run_id in [step.at.run_id for step in steps if isinstance(step, Settle)]:
+    reconciled = 0
+    for run_id in [step.at.run_id for step in steps if isinstance(step, Reconcile)]:
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
-                settled += await _settle(database, run_id)
+                reconciled += await _reconcile(database, run_id)
         except (TimeoutError, UserMistake, LeaseLost) as error:
             log.warning("the unconfirmed batches of run %s were not looked for: %s", run_id, error or "it is worked on")
-    return settled
+    return reconciled
 
 
-async def _settle(database: LedgerSettings, run_id: str) -> int:
+async def _reconcile(database: LedgerSettings, run_id: str) -> int:
     """Whoever has the lease is alone at work on a run: a POST without a reply will never have one."""
     credentials = await ClaudeSettings.in_force()
     async with database.get_run_alone(run_id) as context, credentials.get_client(context.run) as claude:
         mark_unanswered_posts(context, clock=_now)
-        verdicts = await settle(context, claude, settle=credentials.settle, clock=_now)
+        verdicts = await reconcile_unconfirmed(context, claude, confirm_within=credentials.confirm_within, clock=_now)
     return sum(not isinstance(each, Wait) for each in verdicts)
 
 

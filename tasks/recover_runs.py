@@ -20,8 +20,8 @@ from rowtide.ledger import flow_runs as ledger_flow_runs
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.ledger import Ledger, find_run
 from rowtide.observing.event_log import logger
-from rowtide.observing.recovery import Cancel, Restart, Settle, Standing, Step, Wake, Warn
-from rowtide.stages.orchestrator import orchestrator
+from rowtide.observing.recovery import Cancel, Reconcile, Restart, Step, UnfinishedRunStatus, Wake, Warn
+from rowtide.stages.orchestrator import current_orchestrator
 
 log = logger(__name__)
 
@@ -33,7 +33,7 @@ async def recover_runs(steps: Sequence[Step]) -> dict[str, int]:
     with (await LedgerSettings.in_force()).get_ledger() as ledger:
         async with prefect_client() as client:
             for step in steps:
-                if isinstance(step, Settle):
+                if isinstance(step, Reconcile):
                     continue  # it was looked for
                 try:
                     what = await _do(client, ledger, step)
@@ -42,11 +42,11 @@ async def recover_runs(steps: Sequence[Step]) -> dict[str, int]:
                 log.warning("%s: %s (%s)", step.at.name, what, step.why)
                 done.append((step, what))
     counts = Counter(what.partition(":")[0] for _, what in done)
-    await orchestrator().name(
+    await current_orchestrator().name(
         "watch: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "all well")
     )
     if done:
-        await orchestrator().show_text(_in_words(done), key="resume-runs", about="What became of idle runs")
+        await current_orchestrator().show_text(_in_words(done), key="resume-runs", about="What became of idle runs")
     return dict(counts)
 
 
@@ -65,7 +65,7 @@ async def _do(client: PrefectClient, ledger: Ledger, step: Wake | Restart | Canc
             if at.run_id:  # else Prefect alone knows how often
                 with ledger.page() as tx:
                     run, now = find_run(tx, at.run_id), datetime.now(UTC)
-                    ledger_flow_runs.restart(tx, run, at.flow_run_id, step.why, now=now)
+                    ledger_flow_runs.record_restart(tx, run, at.flow_run_id, step.why, now=now)
             if at.flow_state != "CRASHED":
                 await client.set_flow_run_state(at.flow_run_id, Crashed(message=step.why), force=True)
             await client.set_flow_run_state(at.flow_run_id, AwaitingRetry(message=step.why), force=True)
@@ -80,22 +80,27 @@ async def _do(client: PrefectClient, ledger: Ledger, step: Wake | Restart | Canc
 def _warn(ledger: Ledger, step: Warn) -> None:
     at = step.at
     resource = {"prefect.resource.id": f"rowtide.run.{at.run_id or at.flow_run_id}", "prefect.resource.name": at.name}
-    said = {"job": "", "run_id": at.run_id, "owner": None, "runbook": None, "why": step.why, "command": ""}
+    event_payload = {"job": "", "run_id": at.run_id, "owner": None, "runbook": None, "why": step.why, "command": ""}
     if at.run_id:
         with ledger.view() as tx:
             run = find_run(tx, at.run_id)
         resource |= {"prefect.resource.name": at.run_id, "job": run.job}
-        said |= {"job": run.job, "owner": run.owner, "runbook": run.runbook, "command": f"rowtide resume {run.run_id}"}
-    emit_event("rowtide.run.needs-a-person", resource=resource, payload=said)
+        event_payload |= {
+            "job": run.job,
+            "owner": run.owner,
+            "runbook": run.runbook,
+            "command": f"rowtide resume {run.run_id}",
+        }
+    emit_event("rowtide.run.needs-a-person", resource=resource, payload=event_payload)
 
 
-async def _is_still_so(client: PrefectClient, ledger: Ledger, at: Standing) -> bool:
+async def _is_still_so(client: PrefectClient, ledger: Ledger, at: UnfinishedRunStatus) -> bool:
     flow_run = await client.read_flow_run(at.flow_run_id)  # pyright: ignore[reportArgumentType] # text does as well
     with ledger.view() as tx:
-        lease = ledger_leases.standing(tx, at.run_id, now=datetime.now(UTC))
+        lease = ledger_leases.lease_state(tx, at.run_id, now=datetime.now(UTC))
     return flow_run.state is not None and str(flow_run.state.id) == at.flow_state_id and lease != "held"
 
 
 def _in_words(done: Sequence[tuple[Step, str]]) -> Markdown:
-    told = [(step.at.run_id or step.at.name, what, step.why) for step, what in done]
-    return markdown_table(["run", "what", "because"], told)
+    cells = [(step.at.run_id or step.at.name, what, step.why) for step, what in done]
+    return markdown_table(["run", "what", "because"], cells)

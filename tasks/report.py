@@ -12,15 +12,15 @@ import orjson
 from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from orchestration.emit_stop import emit_stop
-from orchestration.progress import progress
-from orchestration.show_report import show_report
+from orchestration.publish_progress import publish_progress
+from orchestration.publish_report import publish_report
 from rowtide import clock
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger import quarantine as ledger_quarantine
-from rowtide.ledger.read.history import summary
+from rowtide.ledger.read.history import run_summary
 from rowtide.observing.event_log import logger
-from rowtide.report.summary import stop_error, with_enough
+from rowtide.report.summary_text import stop_error, with_min_loaded
 from tasks.watch_objectives import watch_objectives
 
 DRAWING_SECONDS = 900.0  # a million rows take about fifteen, ten million ten times as long
@@ -42,17 +42,17 @@ async def report(run_id: str) -> dict[str, Any]:
             if not context.run.stopped:
                 ledgers.finish_run(tx, context.run, now=now)
         with context.ledger.view() as tx:
-            found = summary(tx, ledgers.find_run(tx, run_id), now=now, catalogue=context.catalogue)
-            examples = {each.reason: each.row_key for each in ledger_quarantine.groups(tx, context.run)}
-        found = with_enough(found, context.job.spec.limits.min_loaded)
+            found = run_summary(tx, ledgers.find_run(tx, run_id), now=now, catalogue=context.catalogue)
+            examples = {each.reason: each.row_key for each in ledger_quarantine.reason_groups(tx, context.run)}
+        found = with_min_loaded(found, context.job.spec.limits.min_loaded)
         folder = context.home / "reports"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{run_id}.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         emit_stop(context)
-        await progress(context)
+        await publish_progress(context)
     if os.environ.get("ROWTIDE_PAGE") != "0":
         await _draw(database, run_id, folder / f"{run_id}.html", now)
-    await show_report(found, examples, database.home, is_elsewhere=database.url is not None)
+    await publish_report(found, examples, database.home, is_elsewhere=database.url is not None)
     if not context.job.spec.slo.is_empty:
         await watch_objectives([str(context.job.folder)])
     if found["stopped"]:
@@ -69,11 +69,11 @@ async def _draw(database: LedgerSettings, run_id: str, file: Path, now: datetime
     orders = {"ledger_url": url, "run_id": run_id, "file": str(file), "now": now}
     try:
         async with asyncio.timeout(DRAWING_SECONDS):
-            _, said = await process.communicate(orjson.dumps(orders))
+            _, error_output = await process.communicate(orjson.dumps(orders))
     except TimeoutError:
         process.kill()
         await process.wait()
-        said = f"nothing in {DRAWING_SECONDS:.0f} s".encode()
+        error_output = f"nothing in {DRAWING_SECONDS:.0f} s".encode()
     if process.returncode != 0:
-        last = said.decode(errors="replace").strip().rpartition("\n")[2]
+        last = error_output.decode(errors="replace").strip().rpartition("\n")[2]
         log.warning("the page of run %s could not be drawn: %s; all else is done", run_id, last)

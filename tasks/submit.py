@@ -10,20 +10,20 @@ from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide import clock
 from rowtide.agent.states import RunStop
-from rowtide.api.api_outcomes import Refused, Unknown, refused_words
+from rowtide.api.api_outcomes import BatchRefused, OutcomeUnknown, refusal_text
 from rowtide.api.claude import Claude
 from rowtide.api.unconfirmed_batches import Wait
 from rowtide.errors import StoppedByJob, StoppedByWorld, WorldError
-from rowtide.ledger import lanes as ledger_lanes
+from rowtide.ledger import live_calls as ledger_live_calls
 from rowtide.ledger.batches import Batch
-from rowtide.stages.amend.adopt_version import take_up
-from rowtide.stages.pump_rounds import stop, undecided
-from rowtide.stages.route.lane_choice import lane_now
+from rowtide.stages.amend.adopt_version import adopt_run_version
+from rowtide.stages.pump_rounds import count_undecided_rows, stop_sending
+from rowtide.stages.route.lane_choice import lane_of_ready_rows
 from rowtide.stages.run_context import RunContext
 from rowtide.stages.submit.budget import BudgetExhausted, exceeded_budget
-from rowtide.stages.submit.post_batches import next_batch, post, unpack
+from rowtide.stages.submit.post_batches import next_batch, post_batch, void_unsent_batches
 from rowtide.stages.validate.approval_checks import may_send
-from rowtide.stages.wait.reconcile import mark_unanswered_posts, settle
+from rowtide.stages.wait.reconcile import mark_unanswered_posts, reconcile_unconfirmed
 
 LOOK_AGAIN_SECONDS = 1.0
 REFUSALS = 8  # in a row, before the stage fails, to be tried again
@@ -42,55 +42,57 @@ async def submit(run_id: str) -> int:
     database, credentials = await LedgerSettings.in_force(), await ClaudeSettings.in_force()
     async with database.get_run_if_free(run_id) as context, credentials.get_client(context.run) as claude:
         if not context.worker.is_alone or not may_send(context):
-            return 0 if context.worker.is_alone else undecided(context)
+            return 0 if context.worker.is_alone else count_undecided_rows(context)
         why, next_micro = context.run.stopped, None
         with context.ledger.page() as tx:
-            ledger_lanes.end_lives(tx, context.run, now=_now())
+            ledger_live_calls.recover_orphaned_calls(tx, context.run, now=_now())
         if why == RunStop.JOB_CODE:  # to be mended first: what is at the API is read by the next life
-            unpack(context, everything=True)
+            void_unsent_batches(context, everything=True)
             return 0
-        goes_live = not lane_now(context, now=_now()).in_batches
-        unpack(context, everything=goes_live or why is not None)
+        goes_live = not lane_of_ready_rows(context, now=_now()).in_batches
+        void_unsent_batches(context, everything=goes_live or why is not None)
         mark_unanswered_posts(context, clock=_now)
         try:
             await _settle(context, claude, credentials)
-            take_up(context, clock=_now)
+            adopt_run_version(context, clock=_now)
             while not (goes_live or why) and (batch := next_batch(context, _new_tag, clock=_now)) is not None:
                 if isinstance(batch, BudgetExhausted):
                     why, next_micro = exceeded_budget(context, batch.next_micro), batch.next_micro
                 elif not await _post(context, claude, credentials, batch):
                     break
         except StoppedByWorld as refused:
-            stop(context, RunStop.REFUSED, str(refused))
+            stop_sending(context, RunStop.REFUSED, str(refused))
         except StoppedByJob:
-            unpack(context, everything=True)
+            void_unsent_batches(context, everything=True)
             return 0
-        return undecided(context, why, next_micro)
+        return count_undecided_rows(context, why, next_micro)
 
 
 async def _settle(context: RunContext, claude: Claude, credentials: ClaudeSettings) -> None:
     """Wait until the API shows every batch in doubt, or has had time to: nothing new is sent before."""
-    while Wait(is_seen=False) in await settle(context, claude, settle=credentials.settle, clock=_now):
-        await asyncio.sleep(min(LOOK_AGAIN_SECONDS, credentials.settle_seconds))
+    while Wait(is_seen=False) in await reconcile_unconfirmed(
+        context, claude, confirm_within=credentials.confirm_within, clock=_now
+    ):
+        await asyncio.sleep(min(LOOK_AGAIN_SECONDS, credentials.confirm_within_seconds))
 
 
 async def _post(context: RunContext, claude: Claude, credentials: ClaudeSettings, batch: Batch) -> bool:
     """Post a batch. False when the API has no room now, but batches of ours whose end will make some."""
     for refusals in range(REFUSALS):
-        outcome = await post(context, claude, batch, clock=_now)
+        outcome = await post_batch(context, claude, batch, clock=_now)
         match outcome:
-            case Unknown():
+            case OutcomeUnknown():
                 await asyncio.sleep(outcome.retry_after_seconds or 0)
                 await _settle(context, claude, credentials)
                 return True
-            case Refused() if outcome.is_everyones:
-                raise StoppedByWorld(refused_words(outcome.status_code, outcome.message))
-            case Refused() if not outcome.is_for_good:
+            case BatchRefused() if outcome.is_everyones:
+                raise StoppedByWorld(refusal_text(outcome.status_code, outcome.message))
+            case BatchRefused() if not outcome.is_for_good:
                 if context.batches("open"):
                     return False
                 await asyncio.sleep(outcome.retry_after_seconds or min(2**refusals, LONGEST_PAUSE_SECONDS))
-            case Refused() if not outcome.is_too_large:
-                raise StoppedByWorld(f"a batch was refused: {refused_words(outcome.status_code, outcome.message)}")
+            case BatchRefused() if not outcome.is_too_large:
+                raise StoppedByWorld(f"a batch was refused: {refusal_text(outcome.status_code, outcome.message)}")
             case _:
                 return True
     raise WorldError(f"the API refused a batch of {batch.rows:,} rows {REFUSALS} times; it lies packed")

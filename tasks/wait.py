@@ -7,16 +7,16 @@ from datetime import datetime, timedelta
 from configuration.claude_settings import ClaudeSettings
 from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
-from orchestration.progress import progress
+from orchestration.publish_progress import publish_progress
 from rowtide import clock
 from rowtide.api.claude import Claude
 from rowtide.api.unconfirmed_batches import Wait
 from rowtide.errors import StoppedByWorld, WorldError
-from rowtide.stages.orchestrator import orchestrator
+from rowtide.stages.orchestrator import current_orchestrator
 from rowtide.stages.run_context import RunContext
-from rowtide.stages.wait.poll_batches import Collector
-from rowtide.stages.wait.reconcile import settle
-from rowtide.stages.work_shares import is_among_others, is_something_left, may_more_come
+from rowtide.stages.wait.poll_batches import BatchPoller
+from rowtide.stages.wait.reconcile import reconcile_unconfirmed
+from rowtide.stages.work_shares import has_other_workers, has_unclaimed_rows, may_more_come
 from rowtide.stages.worker import reap_dead
 
 FIRST_PAUSE_SECONDS = 0.25
@@ -41,18 +41,18 @@ async def wait(run_id: str) -> dict[str, int]:
         (await LedgerSettings.in_force()).get_shared_run(run_id) as context,
         credentials.get_client(context.run) as claude,
     ):
-        collector = Collector(context, claude, settle=credentials.settle, clock=_now)
+        collector = BatchPoller(context, claude, confirm_within=credentials.confirm_within, clock=_now)
         pause, reached_at, poll_at = FIRST_PAUSE_SECONDS, _now(), _now()
         longest = LONGEST_WITH_A_DEADLINE if context.run.finish_by else LONGEST_PAUSE_SECONDS
-        until = reached_at + _patience(context, credentials.settle)
+        until = reached_at + _patience(context, credentials.confirm_within)
         while may_more_come(context):
             polls, after = _now() >= poll_at, pause
             try:
-                settled = polls and await _settled(context, claude, credentials.settle)
+                confirmed = polls and await _confirmed(context, claude, credentials.confirm_within)
                 done = await collector.round(polls=polls)
                 if polls:
                     reached_at = _now()
-                if settled:
+                if confirmed:
                     done["settled"] += 1
             except StoppedByWorld:
                 raise
@@ -63,11 +63,11 @@ async def wait(run_id: str) -> dict[str, int]:
             if polls:
                 poll_at = _now() + timedelta(seconds=after)
                 pause = min(pause * PAUSE_GROWS_BY, longest)
-            if is_something_left(context):
+            if has_unclaimed_rows(context):
                 done["left"] += 1
             if done.total() or _now() >= until:
                 break
-            await progress(context)
+            await publish_progress(context)
             reap_dead(context.ledger, run_id, context.worker.name)
             await asyncio.sleep(_pause(context, poll_at))
     return dict(done)
@@ -76,20 +76,20 @@ async def wait(run_id: str) -> dict[str, int]:
 def _pause(context: RunContext, poll_at: datetime) -> float:
     """Seconds until the next look."""
     until_poll = max(0.0, (poll_at - _now()).total_seconds())
-    return min(until_poll, LONGEST_AMONG_OTHERS) if is_among_others(context) else until_poll
+    return min(until_poll, LONGEST_AMONG_OTHERS) if has_other_workers(context) else until_poll
 
 
-def _patience(context: RunContext, settle: timedelta) -> timedelta:
+def _patience(context: RunContext, confirm_within: timedelta) -> timedelta:
     """How long to wait here. For ever, where nothing could start the run again, or a deadline must be watched; and
     long enough for a batch that the API does not know to be known as lost."""
-    if context.run.finish_by or not orchestrator().can_suspend:
+    if context.run.finish_by or not current_orchestrator().can_suspend:
         return FOR_EVER
-    return max(timedelta(seconds=context.job.spec.limits.patience_seconds), 10 * settle)
+    return max(timedelta(seconds=context.job.spec.limits.patience_seconds), 10 * confirm_within)
 
 
-async def _settled(context: RunContext, claude: Claude, patience: timedelta) -> bool:
+async def _confirmed(context: RunContext, claude: Claude, patience: timedelta) -> bool:
     """Whether some unconfirmed batch is unconfirmed no more."""
-    verdicts = await settle(context, claude, settle=patience, clock=_now)
+    verdicts = await reconcile_unconfirmed(context, claude, confirm_within=patience, clock=_now)
     return any(not isinstance(each, Wait) for each in verdicts)
 
 

@@ -8,11 +8,11 @@ from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from orchestration.emit_once import emit_once
 from rowtide import clock
-from rowtide.escaping import Markdown, bold, markdown_page, markdown_table
+from rowtide.escaping import Markdown, markdown_bold, markdown_page, markdown_table
 from rowtide.ledger.ledger import Ledger
-from rowtide.observing.slo import HEADINGS, as_cells, as_json
-from rowtide.stages.orchestrator import orchestrator
-from rowtide.stages.slo_watch import Watched, folders_of, watch
+from rowtide.observing.slo import HEADINGS, objectives_as_json, objectives_as_table
+from rowtide.stages.orchestrator import current_orchestrator
+from rowtide.stages.slo_watch import WatchedJob, folders_of_jobs, watch_jobs
 
 
 @durable
@@ -23,26 +23,26 @@ async def watch_objectives(folders: Sequence[str] | None = None) -> int:
     """
     now = clock.now()
     with (await LedgerSettings.in_force()).get_ledger() as ledger:
-        where = folders_of(ledger, Path("jobs")) if folders is None else [Path(each) for each in folders]
-        watched = watch(ledger, where, now=now)
+        where = folders_of_jobs(ledger, Path("jobs")) if folders is None else [Path(each) for each in folders]
+        watched = watch_jobs(ledger, where, now=now)
         for each in watched:
-            _tell(ledger, each)
+            _emit_breaches(ledger, each)
     if watched:
-        await orchestrator().show_text(_in_words(watched, now), key="slo", about="What is promised of jobs")
+        await current_orchestrator().show_text(_in_words(watched, now), key="slo", about="What is promised of jobs")
     return sum(len(each.breached) for each in watched)
 
 
-def _tell(ledger: Ledger, seen: Watched) -> None:
-    for standing, said in zip(seen.found, as_json(seen.slo, seen.found, seen.since), strict=True):
+def _emit_breaches(ledger: Ledger, seen: WatchedJob) -> None:
+    for standing, payload in zip(seen.found, objectives_as_json(seen.slo, seen.found, seen.since), strict=True):
         if standing.is_breached:
-            since = said["breached_since"]
-            said |= {"owner": seen.owner, "runbook": seen.runbook, "command": f"rowtide slo {seen.job}"}
-            emit_once(ledger, "slo.breached", "job", seen.job, f"{standing.objective} {since}", said, seen.job)
+            since = payload["breached_since"]
+            payload |= {"owner": seen.owner, "runbook": seen.runbook, "command": f"rowtide slo {seen.job}"}
+            emit_once(ledger, "slo.breached", "job", seen.job, f"{standing.objective} {since}", payload, seen.job)
 
 
-def _in_words(watched: Sequence[Watched], now: datetime) -> Markdown:
+def _in_words(watched: Sequence[WatchedJob], now: datetime) -> Markdown:
     blocks: list[Markdown] = []
     for each in watched:
-        blocks.append(bold(f"{each.job}, over {each.slo.window_days:g} days"))
-        blocks.append(markdown_table(HEADINGS, as_cells(each.found, each.since, now)))
+        blocks.append(markdown_bold(f"{each.job}, over {each.slo.window_days:g} days"))
+        blocks.append(markdown_table(HEADINGS, objectives_as_table(each.found, each.since, now)))
     return markdown_page(*blocks)

@@ -104,9 +104,9 @@ def make_rows(ledger: Ledger, run: Run, count: int, *, tier: int | None = 0) -> 
         for n in range(1, count + 1)
     ]
     with ledger.page() as tx:
-        assert ledger_rows.admit(tx, run, rows, read_before=0, read_after=count, now=NOW)
+        assert ledger_rows.admit_rows(tx, run, rows, read_before=0, read_after=count, now=NOW)
         if tier is not None:
-            ledger_rows.route(tx, run, tier)
+            ledger_rows.route_rows(tx, run, tier)
     return [row.row_no for row in rows]
 
 
@@ -161,7 +161,7 @@ def api(emulator_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ANTHROPIC_API_KEY", f"key-{tmp_path.name}")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", emulator_server.url)
-    monkeypatch.setenv("ROWTIDE_SETTLE_SECONDS", "1")
+    monkeypatch.setenv("ROWTIDE_CONFIRM_WITHIN_SECONDS", "1")
     monkeypatch.setenv("ROWTIDE_PREFECT_PORT", "0")  # whoever has a server of Prefect's here, it is not for tests
     monkeypatch.setenv("ROWTIDE_PAGE", "0")  # a report's page takes seconds to draw
     yield emulator_server

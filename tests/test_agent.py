@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rowtide.agent.agent import (
-    Answer,
+    Accept,
     CallTools,
     Correct,
     Escalate,
@@ -14,10 +14,10 @@ from rowtide.agent.agent import (
     GiveUp,
     RowAt,
     Verdict,
+    max_reply_tokens,
     next_move,
-    room,
 )
-from rowtide.job.job import JobSpec
+from rowtide.job.job_spec import JobSpec
 
 JOB = JobSpec.model_validate(
     {
@@ -73,13 +73,13 @@ def test_a_pause_goes_on_without_a_word() -> None:
 
 
 def test_an_answer_that_passes_is_an_answer_whatever_was_thought_before() -> None:
-    assert next_move(JOB, at(), "end_turn", text("{}"), fine) == Answer(b"{}")
+    assert next_move(JOB, at(), "end_turn", text("{}"), fine) == Accept(b"{}")
 
 
 def test_a_wrong_answer_is_told_what_was_wrong() -> None:
     move = next_move(JOB, at(), "end_turn", text("{}"), wrong)
     assert isinstance(move, Correct)
-    assert "'XX' is not a country" in move.told
+    assert "'XX' is not a country" in move.feedback
 
 
 def test_a_row_corrected_often_enough_goes_up_the_ladder_and_then_to_quarantine() -> None:
@@ -89,8 +89,8 @@ def test_a_row_corrected_often_enough_goes_up_the_ladder_and_then_to_quarantine(
 
 def test_a_cut_reply_is_asked_for_once_more_with_twice_the_room_and_its_cut_tool_call_never_runs() -> None:
     assert isinstance(next_move(JOB, at(), "max_tokens", asks("1"), fine), ExtendMaxTokens)
-    assert room(JOB, at(longer=1)) == 2 * room(JOB, at())
-    again = next_move(JOB, at(longer=1), "max_tokens", asks("1"), fine)
+    assert max_reply_tokens(JOB, at(max_tokens_doublings=1)) == 2 * max_reply_tokens(JOB, at())
+    again = next_move(JOB, at(max_tokens_doublings=1), "max_tokens", asks("1"), fine)
     assert isinstance(again, Escalate)
     assert again.reason == "truncated"
 

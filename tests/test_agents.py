@@ -13,7 +13,7 @@ from test_tools import start_remote
 from test_tour import cli, cli_text, start_cli
 
 from cli.main import app
-from rowtide.tools.connector import filled
+from rowtide.tools.api_connector import fill_in_tokens
 
 DESK = str(Path("tests/servers/desk.py").resolve())
 ROWS = "id,order,message\n" + "".join(f"m{n},A-{n % 3},the parcel {n} is late\n" for n in range(9))
@@ -220,6 +220,6 @@ def test_a_token_is_filled_in_where_servers_are_named_and_nowhere_else() -> None
     """A prompt that happens to say ${HOME} must not tell the model what that is."""
     text, server = "say ${TOKEN}", {"name": "shop", "url": "https://shop", "authorization_token": "${TOKEN}"}
     shared = json.dumps({"system": [{"type": "text", "text": text}], "mcp_servers": [server]}).encode()[1:-1]
-    found = json.loads(b"{%b}" % filled(shared, {"TOKEN": "sesame"}))
+    found = json.loads(b"{%b}" % fill_in_tokens(shared, {"TOKEN": "sesame"}))
     assert found["system"][0]["text"] == text
     assert found["mcp_servers"] == [server | {"authorization_token": "sesame"}]

@@ -15,10 +15,10 @@ from conftest import ANSWER, PROMPT, answers_of, ask_ledger, make_job, run
 from sqlalchemy import create_engine, text
 
 from cli.main import app
-from rowtide.errors import Stopped, StoppedByJob, UserMistake
+from rowtide.errors import RunStopped, StoppedByJob, UserMistake
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.report.summary import as_text
+from rowtide.report.summary_text import summary_as_text
 
 CHECKED = (
     ANSWER
@@ -39,7 +39,7 @@ def home(emulator_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ANTHROPIC_API_KEY", f"key-{tmp_path.name}")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", emulator_server.url)
-    for name, value in {"SETTLE_SECONDS": "1", "PAGE": "0", "LEDGER_FROM_ENVIRONMENT": "1"}.items():
+    for name, value in {"CONFIRM_WITHIN_SECONDS": "1", "PAGE": "0", "LEDGER_FROM_ENVIRONMENT": "1"}.items():
         monkeypatch.setenv(f"ROWTIDE_{name}", value)
     return tmp_path / "home"
 
@@ -181,7 +181,7 @@ def test_a_run_that_a_process_works_on_is_refused_in_words(home: Path) -> None:
     edit(job)
     ledger = Ledger(ledger_url(None, home))
     with ledger.page() as tx:
-        assert ledger_leases.take(tx, RUN, ledger_leases.holder("it"), now=datetime.now(UTC)) is None
+        assert ledger_leases.take_lease(tx, RUN, ledger_leases.new_lease_holder("it"), now=datetime.now(UTC)) is None
     with pytest.raises(UserMistake, match="a process works on run r1 at this moment: stop it first"):
         rowtide("amend", RUN)
     ledger.close()
@@ -281,7 +281,7 @@ def test_both_versions_stand_in_the_summary_and_in_show(home: Path, capsys: pyte
     assert (first["rows"], first["turns"], second["rows"], second["turns"]) == (20, 20, 40, 40)
     assert (second["changed"], second["why"]) == (["prompt.md", "answer.py"], "a slip")
     assert first["cost_usd"] + second["cost_usd"] == pytest.approx(found["cost_usd"])
-    told = [line for line in as_text(found, results="", ledger="").splitlines() if line.startswith("version")]
+    told = [line for line in summary_as_text(found, results="", ledger="").splitlines() if line.startswith("version")]
     assert [line.split(",")[0] for line in told] == ["version  0: 20 rows", "version  1: 40 rows"]
     capsys.readouterr()
     assert rowtide("show", "m59") == 0
@@ -354,7 +354,7 @@ def test_a_run_that_its_jobs_own_code_stopped_goes_on_when_that_is_mended(
 ) -> None:
     given: dict[str, Any] = {"tiers": ["haiku"], "limits": {"batch_rows": 20, "enough_rows": 20}}
     job = make_job(home.parent / "job", rows=40, **given, **wrong)
-    with pytest.raises(Stopped, match="the job's own code fails alike"):
+    with pytest.raises(RunStopped, match="the job's own code fails alike"):
         go(job)
     edit(job, *edited)
     assert rowtide("amend", RUN) == 0

@@ -16,7 +16,7 @@ def test_a_library_that_tells_of_leaks_at_the_end_is_not_heard_and_all_else_is()
         "from rowtide import gc_tuning\n"
         "import atexit, sys\n"
         "atexit.register(lambda: sys.stderr.write('goodbye'))\n"
-        "gc_tuning.settle()\n"
+        "gc_tuning.freeze_imported_objects()\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stderr == "goodbye"

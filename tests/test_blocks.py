@@ -13,16 +13,16 @@ from pydantic import SecretStr, ValidationError
 
 import blocks
 from blocks.claude_credentials import ClaudeCredentials
-from blocks.filled_in import FilledIn
 from blocks.ledger_database import LedgerDatabase
+from blocks.operator_blocks import OperatorBlocks
 from blocks.tool_server import ToolServer
 from blocks.webhook_secrets import WebhookSecrets
-from configuration.operator import operated_by
-from configuration.tool_places import places_in_force
-from configuration.webhook_secrets import secrets_in_force
+from configuration.operator import with_operator
+from configuration.tool_places import tool_places_in_force
+from configuration.webhook_secrets import webhook_secrets_in_force
 from flows.run_job import run_job
-from rowtide.job.job import ToolServerSpec
-from rowtide.tools.provided import Place, Provided, provide
+from rowtide.job.job_spec import ToolServerSpec
+from rowtide.tools.operator_servers import OperatorServers, ServerPlace, apply_operator_servers
 
 DESK = Path(__file__).parent / "servers" / "desk.py"
 ANSWER = "from pydantic import BaseModel\n\n\nclass Answer(BaseModel):\n    desk: str\n"
@@ -46,7 +46,7 @@ async def test_what_stands_in_blocks_reaches_a_run_and_no_secret_stays_in_its_le
     for name in ("ANTHROPIC_API_KEY", "ROWTIDE_HOME"):
         monkeypatch.delenv(name)
     filled_in: list[Block] = [
-        ClaudeCredentials(api_key=SecretStr(key), base_url=os.environ["ANTHROPIC_BASE_URL"], settle_seconds=1),
+        ClaudeCredentials(api_key=SecretStr(key), base_url=os.environ["ANTHROPIC_BASE_URL"], confirm_within_seconds=1),
         LedgerDatabase(url=SecretStr(f"sqlite:///{home / 'other.db'}"), home=home),
         ToolServer(command="python", args=[SecretStr(str(DESK))], env=SecretDict({"DESK_LOG": str(log)})),
     ]
@@ -71,15 +71,15 @@ async def test_what_stands_in_blocks_reaches_a_run_and_no_secret_stays_in_its_le
 async def test_webhook_secrets_stand_in_a_block_where_the_environment_has_none(prefect_server: str) -> None:
     await WebhookSecrets(secrets=SecretStr("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).asave("default", overwrite=True)
     try:
-        with operated_by(FilledIn()):
-            assert (found := await secrets_in_force()) and len(found.of("any")) == 1
+        with with_operator(OperatorBlocks()):
+            assert (found := await webhook_secrets_in_force()) and len(found.of("any")) == 1
     finally:
         await WebhookSecrets.adelete("default")
 
 
 async def test_without_a_block_nothing_is_provided(prefect_server: str) -> None:
-    with operated_by(FilledIn()):
-        assert await places_in_force() == Provided({}, {})
+    with with_operator(OperatorBlocks()):
+        assert await tool_places_in_force() == OperatorServers({}, {})
 
 
 def test_a_tool_server_is_a_program_or_a_url_or_only_secrets() -> None:
@@ -96,12 +96,12 @@ def test_the_block_named_for_a_job_comes_before_the_one_for_all_and_a_capability
         "stub": ToolServerSpec(url="https://mine.example", headers={"X-Team": "me"}),
     }
     places = {
-        "the-shop": Place(url="https://shop.example"),
-        "job-the-shop": Place(env={"TOKEN": "${SECRET}"}),
-        "time": Place(command="clock", args=["--utc"]),
-        "stub": Place(url="https://theirs.example", headers={"Authorization": "${KEY}"}),
+        "the-shop": ServerPlace(url="https://shop.example"),
+        "job-the-shop": ServerPlace(env={"TOKEN": "${SECRET}"}),
+        "time": ServerPlace(command="clock", args=["--utc"]),
+        "stub": ServerPlace(url="https://theirs.example", headers={"Authorization": "${KEY}"}),
     }
-    mine, others = (provide(job, specs, Provided(places)) for job in ("job", "other"))
+    mine, others = (apply_operator_servers(job, specs, OperatorServers(places)) for job in ("job", "other"))
     assert (mine["the_shop"].command, mine["the_shop"].env) == ("python", {"A": "1", "TOKEN": "${SECRET}"})
     assert (others["the_shop"].url, others["the_shop"].args, others["the_shop"].tools) == (
         "https://shop.example",

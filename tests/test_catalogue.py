@@ -7,14 +7,14 @@ import pytest
 
 from rowtide.errors import UserMistake
 from rowtide.lanes.lane_table import BATCH, LIVE
-from rowtide.tiers.catalogue import load_catalogue, overrides_from, read_overrides
+from rowtide.tiers.catalogue import load_catalogue, parse_overrides, read_overrides
 from rowtide.tiers.pricing import Usage, cost_micro
 
 LONG = Usage(input_tokens=150_000, output_tokens=0)
 
 
 def catalogue(**said: Any) -> Any:
-    return load_catalogue(overrides_from(said, "ladder.yaml"))
+    return load_catalogue(parse_overrides(said, "ladder.yaml"))
 
 
 def haiku(**said: Any) -> Any:

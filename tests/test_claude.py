@@ -10,10 +10,10 @@ from pydantic import BaseModel
 
 from emulator.clock import Clock
 from emulator.server import start
-from rowtide.api.api_outcomes import BatchStatus, Created, Refused, Unknown
+from rowtide.api.api_outcomes import BatchCreated, BatchRefused, BatchStatus, OutcomeUnknown
+from rowtide.api.api_schema import api_schema
 from rowtide.api.claude import Claude
-from rowtide.api.sealing import Body
-from rowtide.api.sent_schema import api_schema
+from rowtide.api.secret_placeholders import SealedBody
 from rowtide.errors import UserMistake
 
 
@@ -23,17 +23,17 @@ def server() -> Any:
         yield emulator
 
 
-def body(tmp_path: Path, rows: int = 3) -> Body:
+def body(tmp_path: Path, rows: int = 3) -> SealedBody:
     params = {"model": "claude-haiku-5-5", "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}
     file = tmp_path / "body.json"
     file.write_bytes(orjson.dumps({"requests": [{"custom_id": f"t-{n}", "params": params} for n in range(rows)]}))
-    return Body(file)
+    return SealedBody(file)
 
 
 async def test_a_batch_is_posted_from_disk_and_its_results_come_back_to_disk(server: Any, tmp_path: Path) -> None:
     async with Claude("key-a", server.url) as claude:
         created = await claude.create_batch(body(tmp_path))
-        assert isinstance(created, Created)
+        assert isinstance(created, BatchCreated)
         status = await claude.retrieve(created.status.api_id)
         await claude.spool_results(created.status.api_id, tmp_path / "out.jsonl")
     assert isinstance(status, BatchStatus)
@@ -47,14 +47,14 @@ async def test_a_lost_reply_is_unknown_and_was_posted_once(server: Any, tmp_path
     async with Claude("key-b", server.url) as claude:
         outcome = await claude.create_batch(body(tmp_path))
         listed = await claude.list_since(datetime.now(UTC) - timedelta(minutes=1))
-    assert isinstance(outcome, Unknown)
+    assert isinstance(outcome, OutcomeUnknown)
     assert len(listed) == len(server.world.batches_of("key-b")) == 1
 
 
 async def test_where_no_connection_comes_about_nothing_was_sent(tmp_path: Path) -> None:
     async with Claude("key", "http://127.0.0.1:9") as claude:
         outcome = await claude.create_batch(body(tmp_path))
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, BatchRefused)
     assert not outcome.is_for_good
 
 
@@ -63,7 +63,7 @@ async def test_a_refusal_is_certain_and_says_why(server: Any, tmp_path: Path) ->
         outcome = await claude.create_batch(body(tmp_path))
         with pytest.raises(UserMistake, match="refused the key in ANTHROPIC_API_KEY") as caught:
             await claude.retrieve("msgbatch_1")
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, BatchRefused)
     assert (outcome.status_code, outcome.is_for_good) == (401, True)
     assert "bad-key" not in str(caught.value)
 

@@ -19,7 +19,7 @@ from test_retry import execute
 from test_serve import post, receiver, row
 
 import blocks
-from webhooks.announcer import DUE, ask_for_run
+from webhooks.announcer import DUE, request_run
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,7 +58,7 @@ async def test_everything_is_deployed_as_the_documents_say(deployed: str) -> Non
 async def _every_way_in_makes_a_run(deployments: dict[str, str]) -> None:
     """As far as that goes without a worker: what is asked for over HTTP, and what the automations would start."""
     parameters = {"job": "companies", "limit": 2}
-    asked = [await ask_for_run(parameters, "message-1") for _ in range(2)]
+    asked = [await request_run(parameters, "message-1") for _ in range(2)]
     assert asked[0] == asked[1]  # one run, however often a message is repeated
     async with get_client() as client:
         made = await client.request(

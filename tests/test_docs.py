@@ -12,7 +12,7 @@ import yaml
 
 from cli.main import app
 from flows.pump import pump
-from rowtide.stages.preflight import plan
+from rowtide.stages.preflight import plan_run
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -78,7 +78,7 @@ def example(tmp_path: Path) -> Path:
 
 
 def test_the_worked_example_is_fit_to_run(example: Path) -> None:
-    found = asyncio.run(plan(example, None, {}))
+    found = asyncio.run(plan_run(example, None, {}))
     assert [model.alias for model in found.models] == ["haiku", "sonnet"]
     assert b"customers__find_customer" in found.request
 

@@ -20,20 +20,20 @@ from rowtide.evals.comparers import (
     EnumOrder,
     Exact,
     Folded,
+    JobComparer,
     Number,
-    Own,
     SetF1,
-    agree,
     comparers_of,
     default_comparer,
-    own_comparers,
+    job_comparers,
+    values_agree,
 )
 from rowtide.evals.golden_rows import (
     GoldenRow,
+    check_golden_keys,
     check_golden_rows,
-    check_keys,
     count_golden_rows,
-    part_of,
+    golden_part_of,
     read_golden_rows,
     rows_of_no_source,
 )
@@ -90,15 +90,15 @@ DEFAULTS = comparers_of(answer_fields(Answer), {}, {})
 
 @given(st.sampled_from(PLAIN), JSON, JSON)
 def test_no_value_makes_a_comparer_raise_and_order_does_not_matter(comparer: Comparer, one: Any, other: Any) -> None:
-    assert isinstance(agree(comparer, one, other), bool)
+    assert isinstance(values_agree(comparer, one, other), bool)
     if not isinstance(comparer, Number | Date):  # what is known says how far off, and whether a day is enough
-        assert agree(comparer, one, other) == agree(comparer, other, one)
+        assert values_agree(comparer, one, other) == values_agree(comparer, other, one)
 
 
 @given(JSON)
 def test_exactly_the_same_is_the_same(value: Any) -> None:
-    assert agree(Exact(), value, value) is True
-    assert agree(Folded(), value, orjson.loads(orjson.dumps(value)) if _is_plain(value) else value) is True
+    assert values_agree(Exact(), value, value) is True
+    assert values_agree(Folded(), value, orjson.loads(orjson.dumps(value)) if _is_plain(value) else value) is True
 
 
 def _is_plain(value: Any) -> bool:
@@ -110,30 +110,30 @@ def _is_plain(value: Any) -> bool:
 
 @given(st.text())
 def test_case_and_spaces_do_not_count_where_a_text_is_folded(text: str) -> None:
-    assert agree(Folded(), text, f"  {text.casefold()}\n") is True
-    assert agree(Folded(), text, " ".join(text.split())) is True
+    assert values_agree(Folded(), text, f"  {text.casefold()}\n") is True
+    assert values_agree(Folded(), text, " ".join(text.split())) is True
 
 
 @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.floats(0, 10), st.floats(0, 10))
 def test_a_wider_tolerance_agrees_with_more(known: float, answered: float, narrow: float, more: float) -> None:
-    if agree(Number(absolute=narrow), known, answered):
-        assert agree(Number(absolute=narrow + more), known, answered)
-    assert agree(Number(relative=narrow), known, known) is True
+    if values_agree(Number(absolute=narrow), known, answered):
+        assert values_agree(Number(absolute=narrow + more), known, answered)
+    assert values_agree(Number(relative=narrow), known, known) is True
 
 
 @given(st.dates(), st.integers(0, 400), st.integers(0, 400))
 def test_days_that_are_near_enough_agree(day: date, off: int, allowed: int) -> None:
     if day.toordinal() + off <= date.max.toordinal():
         other = date.fromordinal(day.toordinal() + off).isoformat()
-        assert agree(Date(days=allowed), day.isoformat(), other) == (off <= allowed)
+        assert values_agree(Date(days=allowed), day.isoformat(), other) == (off <= allowed)
 
 
 @given(st.lists(st.integers(0, 5)), st.lists(st.integers(0, 5)), st.floats(0.01, 1))
 def test_f1_of_lists_is_that_of_their_sets(known: list[int], answered: list[int], least: float) -> None:
     first, second = set(known), set(answered)
     f1 = 2 * len(first & second) / (len(first) + len(second)) if first | second else 1.0
-    assert agree(SetF1(at_least=least), known, answered) == (f1 >= least)
-    assert agree(SetF1(at_least=least), known[::-1] + known, answered) == (f1 >= least)
+    assert values_agree(SetF1(at_least=least), known, answered) == (f1 >= least)
+    assert values_agree(SetF1(at_least=least), known[::-1] + known, answered) == (f1 >= least)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_f1_of_lists_is_that_of_their_sets(known: list[int], answered: list[int]
     ],
 )
 def test_what_each_comparer_calls_the_same(comparer: Comparer, known: Any, answered: Any, same: bool) -> None:
-    assert agree(comparer, known, answered) is same
+    assert values_agree(comparer, known, answered) is same
 
 
 def test_a_word_of_an_order_has_one_place() -> None:
@@ -195,14 +195,14 @@ def test_a_field_is_compared_by_its_kind() -> None:
 
 
 def test_a_comparer_of_the_jobs_wins_and_a_name_that_is_no_field_is_refused() -> None:
-    fields, own = answer_fields(Answer), own_comparers({"compare_people": lambda known, said: True}, Path("answer.py"))
+    fields, own = answer_fields(Answer), job_comparers({"compare_people": lambda known, said: True}, Path("answer.py"))
     found = comparers_of(fields, {"country": Folded()}, own)
-    assert isinstance(found["people"], Own)
+    assert isinstance(found["people"], JobComparer)
     assert isinstance(found["country"], Folded)
     with pytest.raises(UserMistake, match="did you mean 'country'"):
         comparers_of(fields, {"contry": Folded()}, {})
     with pytest.raises(UserMistake, match="compare_peple: the answer has no field 'peple'; did you mean 'people'"):
-        comparers_of(fields, {}, own_comparers({"compare_peple": max}, Path("answer.py")))
+        comparers_of(fields, {}, job_comparers({"compare_peple": max}, Path("answer.py")))
     with pytest.raises(UserMistake, match="keep one of the two"):
         comparers_of(fields, {"people": Exact()}, own)
 
@@ -217,7 +217,7 @@ async def _is_async(known: Any, answered: Any) -> bool:
 
 @pytest.mark.parametrize("code", [_raises, lambda known, said: None, lambda known, said: 1, lambda known, said: exit()])
 def test_a_comparer_of_the_jobs_that_fails_is_a_value(code: Callable[[Any, Any], object]) -> None:
-    failure = agree(Own("compare_x", Path("answer.py"), code), 1, 2)
+    failure = values_agree(JobComparer("compare_x", Path("answer.py"), code), 1, 2)
     assert isinstance(failure, JobCodeFailure)
     assert failure.reason == "comparer_failed"
 
@@ -227,7 +227,7 @@ def test_a_comparer_of_the_jobs_that_fails_is_a_value(code: Callable[[Any, Any],
 )
 def test_what_cannot_compare_is_refused(value: object, words: str) -> None:
     with pytest.raises(UserMistake, match=words):
-        own_comparers({"compare_x": value, "check_y": 1}, Path("answer.py"))
+        job_comparers({"compare_x": value, "check_y": 1}, Path("answer.py"))
 
 
 # --- scores
@@ -246,7 +246,7 @@ def test_a_row_is_right_harm_or_none() -> None:
     assert (wrong.score, wrong.fields) == ("harm", {"country": True, "revenue": False})
     assert score_row(row, {"country": "GB"}, DEFAULTS, is_loaded=True).score == "harm"
     assert score_row(row, None, DEFAULTS, is_loaded=True).score == "harm"
-    own = {**DEFAULTS, "country": Own("compare_country", Path("answer.py"), _raises)}
+    own = {**DEFAULTS, "country": JobComparer("compare_country", Path("answer.py"), _raises)}
     failed = score_row(row, answer, own, is_loaded=True)
     assert (failed.score, len(failed.failures)) == ("unscored", 1)
 
@@ -408,26 +408,26 @@ def test_validators_of_the_model_judge_what_is_there() -> None:
 def test_a_key_that_is_in_no_source_is_named() -> None:
     rows = [GoldenRow(key, {"x": 1}, line) for line, key in enumerate("abcd", 1)]
     assert [row.key for row in rows_of_no_source(rows, iter("dxbx"))] == ["a", "c"]
-    check_keys(rows, "abcd", Path("golden.jsonl"))
+    check_golden_keys(rows, "abcd", Path("golden.jsonl"))
     with pytest.raises(
         UserMistake, match=r"golden.jsonl:2: no row of the source has the key 'b' \(nor those of 2 more"
     ):
-        check_keys(rows, "a", Path("golden.jsonl"))
+        check_golden_keys(rows, "a", Path("golden.jsonl"))
 
 
 @given(st.text(), st.floats(0, 1), st.floats(0, 1))
 def test_a_row_stays_in_its_part(key: str, share: float, other: float) -> None:
-    assert part_of(key, share) == part_of(key, share)
-    assert part_of(key, 0) == "confirm"
-    if part_of(key, min(share, other)) == "dev":
-        assert part_of(key, max(share, other)) == "dev"
+    assert golden_part_of(key, share) == golden_part_of(key, share)
+    assert golden_part_of(key, 0) == "confirm"
+    if golden_part_of(key, min(share, other)) == "dev":
+        assert golden_part_of(key, max(share, other)) == "dev"
 
 
 def test_the_parts_have_their_shares() -> None:
     keys = [f"row {n}" for n in range(5_000)]
-    dev = sum(part_of(key) == "dev" for key in keys) / len(keys)
+    dev = sum(golden_part_of(key) == "dev" for key in keys) / len(keys)
     assert math.isclose(dev, 0.3, abs_tol=0.03)
-    assert "".join(key for key in "abcdefghijklmnop" if part_of(key) == "dev") == "aep"  # for good
+    assert "".join(key for key in "abcdefghijklmnop" if golden_part_of(key) == "dev") == "aep"  # for good
 
 
 # --- leakage

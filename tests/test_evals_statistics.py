@@ -12,23 +12,31 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, multinomial
 
-from rowtide.evals.binomial import lower_share, upper_share
+from rowtide.evals.binomial import clopper_pearson_lower, clopper_pearson_upper
 from rowtide.evals.e_process import STAKES, cluster_means, e_values, is_not_worse
-from rowtide.evals.exact_test import exact_limit, worst_chance
-from rowtide.evals.judges import JudgeCounts, certify, corrected_rate, krippendorff_alpha
+from rowtide.evals.exact_test import exact_critical_value, worst_case_p_value
+from rowtide.evals.judges import JudgeCounts, certify_judge, corrected_rate, krippendorff_alpha
 from rowtide.evals.looks import LOOKS, alpha_left, alpha_of_use, plan_looks, row_order
-from rowtide.evals.paired_test import PairedCounts, critical, interval, lower_bound, p_value, score, score_of
+from rowtide.evals.paired_test import (
+    PairedCounts,
+    critical_value,
+    p_value,
+    tango_interval,
+    tango_lower_bound,
+    tango_score,
+    tango_score_of_counts,
+)
 from rowtide.evals.planning import (
+    explain_too_few_rows,
     least_margin,
     least_rows,
-    power,
     price_of_deciding,
     rows_by_score,
     rows_needed,
     rows_without_disagreement,
-    too_few,
+    test_power,
 )
-from rowtide.evals.verdicts import Margins, compare, judge
+from rowtide.evals.verdicts import Margins, compare_measure, judge_candidate
 
 DRAWS = 20_000
 ALPHA = 0.05
@@ -72,7 +80,7 @@ def test_tangos_z_is_the_score_test_of_the_likeliest_shares() -> None:
             variance = rows * (2 * best + difference - difference**2)
             if variance > 1e-6:
                 want = (fixed - broken - rows * difference) / math.sqrt(variance)
-                assert score(rows, fixed, broken, difference) == pytest.approx(want, abs=2e-4)
+                assert tango_score(rows, fixed, broken, difference) == pytest.approx(want, abs=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -83,37 +91,37 @@ def test_tangos_z_is_the_score_test_of_the_likeliest_shares() -> None:
     ],
 )
 def test_the_interval_is_the_published_one(counts: PairedCounts, low: float, high: float) -> None:
-    assert interval(counts) == pytest.approx((low, high), abs=1e-3)
+    assert tango_interval(counts) == pytest.approx((low, high), abs=1e-3)
 
 
 def test_at_no_margin_it_is_mcnemars() -> None:
-    assert score_of(PairedCounts(200, 15, 5), 0) == pytest.approx(10 / math.sqrt(20))
-    assert p_value(critical(0.0125)) == pytest.approx(0.0125)
+    assert tango_score_of_counts(PairedCounts(200, 15, 5), 0) == pytest.approx(10 / math.sqrt(20))
+    assert p_value(critical_value(0.0125)) == pytest.approx(0.0125)
 
 
 @given(paired_counts(), st.sampled_from([0.05, 0.0125, 0.2]), st.floats(0.005, 0.5))
 def test_the_bound_and_the_test_say_the_same(counts: PairedCounts, alpha: float, margin: float) -> None:
-    bound = lower_bound(counts, alpha)
+    bound = tango_lower_bound(counts, alpha)
     assert -1 <= bound <= counts.difference + 1e-9
     if abs(bound + margin) > 1e-9:
-        assert (bound > -margin) == (score_of(counts, -margin) > critical(alpha))
+        assert (bound > -margin) == (tango_score_of_counts(counts, -margin) > critical_value(alpha))
 
 
 @given(paired_counts(), st.floats(-0.99, 0.99))
 def test_z_is_mirrored_and_falls_with_what_is_claimed(counts: PairedCounts, difference: float) -> None:
-    z = score_of(counts, difference)
-    assert z == pytest.approx(-score_of(counts.exchanged, -difference), abs=1e-6)
-    assert score_of(counts, min(difference + 0.01, 1.0)) <= z + 1e-9
+    z = tango_score_of_counts(counts, difference)
+    assert z == pytest.approx(-tango_score_of_counts(counts.exchanged, -difference), abs=1e-6)
+    assert tango_score_of_counts(counts, min(difference + 0.01, 1.0)) <= z + 1e-9
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 5])
 def test_few_rows_and_no_disagreement_are_no_error(rows: int) -> None:
     counts = PairedCounts(rows, 0, 0)
-    assert score_of(counts, 0) == 0
-    assert score_of(counts, -0.05) == pytest.approx(math.sqrt(rows * 0.05 / 0.95))
-    assert -1 <= lower_bound(counts, ALPHA) <= 0
+    assert tango_score_of_counts(counts, 0) == 0
+    assert tango_score_of_counts(counts, -0.05) == pytest.approx(math.sqrt(rows * 0.05 / 0.95))
+    assert -1 <= tango_lower_bound(counts, ALPHA) <= 0
     for all_one_way in (PairedCounts(rows, rows, 0), PairedCounts(rows, 0, rows)):
-        assert not math.isnan(score_of(all_one_way, -0.05))
+        assert not math.isnan(tango_score_of_counts(all_one_way, -0.05))
     with pytest.raises(ValueError, match="cannot be"):
         PairedCounts(rows, rows, 1)
 
@@ -127,9 +135,9 @@ def test_few_rows_and_no_disagreement_are_no_error(rows: int) -> None:
 def test_a_candidate_that_is_worse_by_the_margin_rarely_passes(rows: int, differ: float | str, margin: float) -> None:
     share = margin if isinstance(differ, str) else differ  # few: only those rows differ on which it is worse
     fixed, broken = drawn(rows, share, -margin, seed=rows)
-    passed = (score(rows, fixed, broken, -margin) >= exact_limit(rows, margin, ALPHA)).mean()
+    passed = (tango_score(rows, fixed, broken, -margin) >= exact_critical_value(rows, margin, ALPHA)).mean()
     assert passed <= ALPHA + NOISE
-    assert passed == pytest.approx(power(rows, share, margin, ALPHA, -margin), abs=NOISE)
+    assert passed == pytest.approx(test_power(rows, share, margin, ALPHA, -margin), abs=NOISE)
 
 
 CASES = [
@@ -144,46 +152,46 @@ CASES = [
 @pytest.mark.parametrize("alpha", [ALPHA, ALPHA / 4])
 def test_the_level_is_kept_exactly(alpha: float) -> None:
     """By enumeration, so no draw hides it."""
-    assert max(power(rows, share, margin, alpha, -margin) for rows, margin, share in CASES) <= alpha
+    assert max(test_power(rows, share, margin, alpha, -margin) for rows, margin, share in CASES) <= alpha
 
 
 def test_the_normal_distribution_would_not_have_kept_it() -> None:
     """Why a verdict is not read off the normal distribution, and that the price of it is next to nothing."""
-    limit = critical(ALPHA)
-    assert power(90, 0.03, 0.03, ALPHA, -0.03, limit=limit) == pytest.approx(0.0645, abs=1e-3)
+    limit = critical_value(ALPHA)
+    assert test_power(90, 0.03, 0.03, ALPHA, -0.03, limit=limit) == pytest.approx(0.0645, abs=1e-3)
     for rows, margin in ((165, 0.05), (165, 0.02), (480, 0.03)):
-        loss = power(rows, 0.04, margin, ALPHA, limit=limit) - power(rows, 0.04, margin, ALPHA)
+        loss = test_power(rows, 0.04, margin, ALPHA, limit=limit) - test_power(rows, 0.04, margin, ALPHA)
         assert 0 <= loss < 0.02
 
 
 def test_the_worst_chance_is_the_largest_over_all_shares() -> None:
     rows, margin, z = 12, 0.1, 1.2
     counts = [(b, c) for b, c in itertools.product(range(rows + 1), repeat=2) if b + c <= rows]
-    extreme = [(b, c) for b, c in counts if score(rows, b, c, -margin) >= z]
+    extreme = [(b, c) for b, c in counts if tango_score(rows, b, c, -margin) >= z]
     whole, worst = np.array([(b, c, rows - b - c) for b, c in extreme]), 0.0
     for share in np.linspace(margin, 1, 200):
         shares = [(share - margin) / 2, (share + margin) / 2, 1 - share]
         worst = max(worst, float(multinomial.pmf(whole, rows, shares).sum()))
-    assert worst_chance(rows, z, margin) == pytest.approx(worst, abs=2e-3)
+    assert worst_case_p_value(rows, z, margin) == pytest.approx(worst, abs=2e-3)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 8, 20])
 def test_the_level_is_kept_by_a_handful_of_rows_too(rows: int) -> None:
     for margin in (0.01, 0.05, 0.4):
-        limit = exact_limit(rows, margin, ALPHA / 4)
-        assert worst_chance(rows, limit, margin) <= ALPHA / 4
-        assert power(rows, 0.4, margin, ALPHA / 4, -margin) <= ALPHA / 4
-    assert exact_limit(0, 0.05, ALPHA) == math.inf
+        limit = exact_critical_value(rows, margin, ALPHA / 4)
+        assert worst_case_p_value(rows, limit, margin) <= ALPHA / 4
+        assert test_power(rows, 0.4, margin, ALPHA / 4, -margin) <= ALPHA / 4
+    assert exact_critical_value(0, 0.05, ALPHA) == math.inf
 
 
 def test_at_no_margin_the_worst_chance_is_that_of_a_coin() -> None:
     """Where every row differs, it is the sign test."""
     for fixed in (5, 8, 10):
-        z = score_of(PairedCounts(10, fixed, 10 - fixed), 0)
+        z = tango_score_of_counts(PairedCounts(10, fixed, 10 - fixed), 0)
         coin = binomtest(fixed, 10, alternative="greater").pvalue
-        assert worst_chance(10, z, 0) >= coin - 1e-9
-    assert worst_chance(0, 0.0, 0.05) == 1
-    assert worst_chance(60, 0.0, 0) >= 0.5
+        assert worst_case_p_value(10, z, 0) >= coin - 1e-9
+    assert worst_case_p_value(0, 0.0, 0.05) == 1
+    assert worst_case_p_value(60, 0.0, 0) >= 0.5
 
 
 def test_the_exact_level_is_the_sum_over_every_count() -> None:
@@ -192,9 +200,11 @@ def test_the_exact_level_is_the_sum_over_every_count() -> None:
     whole = sum(
         multinomial.pmf([b, c, rows - b - c], rows, shares)
         for b, c in itertools.product(range(rows + 1), repeat=2)
-        if b + c <= rows and score(rows, b, c, -margin) >= critical(ALPHA)
+        if b + c <= rows and tango_score(rows, b, c, -margin) >= critical_value(ALPHA)
     )
-    assert power(rows, share, margin, ALPHA, -margin, limit=critical(ALPHA)) == pytest.approx(whole, abs=1e-9)
+    assert test_power(rows, share, margin, ALPHA, -margin, limit=critical_value(ALPHA)) == pytest.approx(
+        whole, abs=1e-9
+    )
 
 
 def looked(differ: float, difference: float, margin: float, rows: int = 480) -> tuple[float, float, float]:
@@ -205,8 +215,12 @@ def looked(differ: float, difference: float, margin: float, rows: int = 480) -> 
     for at, before in zip(plan.rows, (0, *plan.rows), strict=False):
         b, c = drawn(at - before, differ, difference, seed=at)
         fixed, broken = fixed + b, broken + c
-        passes = (state == 0) & (score(at, fixed, broken, -margin) >= exact_limit(at, margin, plan.alpha))
-        blocked = (state == 0) & ~passes & (score(at, broken, fixed, 0) >= exact_limit(at, 0, plan.alpha))
+        passes = (state == 0) & (
+            tango_score(at, fixed, broken, -margin) >= exact_critical_value(at, margin, plan.alpha)
+        )
+        blocked = (
+            (state == 0) & ~passes & (tango_score(at, broken, fixed, 0) >= exact_critical_value(at, 0, plan.alpha))
+        )
         ended[passes | blocked] = at
         state[passes], state[blocked] = 1, -1
     return float((state == 1).mean()), float((state == -1).mean()), float(ended.mean())
@@ -233,8 +247,8 @@ def test_what_the_planned_looks_find_and_when() -> None:
 
 
 def test_what_165_rows_can_prove() -> None:
-    assert power(165, 0.04, 0.05, ALPHA) == pytest.approx(0.86, abs=0.015)
-    assert power(165, 0.04, 0.02, ALPHA) == pytest.approx(0.29, abs=0.015)
+    assert test_power(165, 0.04, 0.05, ALPHA) == pytest.approx(0.86, abs=0.015)
+    assert test_power(165, 0.04, 0.02, ALPHA) == pytest.approx(0.29, abs=0.015)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +259,7 @@ def test_the_level_of_one_look(rows: int, margin: float, at_5: float, at_1_25: f
     """EVALS.md's figures, for some share that differs between the least and a tenth."""
     shares = np.linspace(margin, 0.10, 8)
     for alpha, want in ((0.05, at_5), (0.0125, at_1_25)):
-        levels = [power(rows, share, margin, alpha, -margin, limit=critical(alpha)) for share in shares]
+        levels = [test_power(rows, share, margin, alpha, -margin, limit=critical_value(alpha)) for share in shares]
         assert min(levels) - 0.003 <= want <= max(levels) + 0.003
 
 
@@ -257,16 +271,16 @@ def test_rows_that_are_needed_without_disagreement() -> None:
     assert [rows_without_disagreement(each, ALPHA) for each in margins] == [59, 99, 149, 299]
     assert [rows_by_score(each, ALPHA) for each in margins] == [52, 88, 133, 268]
     for margin, rows in zip(margins, (52, 88, 133, 268), strict=True):
-        assert score_of(PairedCounts(rows, 0, 0), -margin) >= critical(ALPHA)
-        assert score_of(PairedCounts(rows - 1, 0, 0), -margin) < critical(ALPHA)
+        assert tango_score_of_counts(PairedCounts(rows, 0, 0), -margin) >= critical_value(ALPHA)
+        assert tango_score_of_counts(PairedCounts(rows - 1, 0, 0), -margin) < critical_value(ALPHA)
     for margin, alpha in itertools.product(margins, (ALPHA, ALPHA / 4)):
         rows = least_rows(margin, alpha)
         assert least_margin(rows, alpha) <= margin < least_margin(rows - 1, alpha)
-        assert too_few(rows, margin, alpha) is None
-        assert not compare(PairedCounts(rows - 1, 0, 0), margin, alpha).is_not_worse
+        assert explain_too_few_rows(rows, margin, alpha) is None
+        assert not compare_measure(PairedCounts(rows - 1, 0, 0), margin, alpha).is_not_worse
     assert [least_rows(each, ALPHA) for each in margins] == [59, 99, 149, 299]
-    assert "it takes 99 even if no answer differs; label 59 more" in (too_few(40, 0.03, ALPHA) or "")
-    assert "allow 100.0 points" in (too_few(0, 0.03, ALPHA) or "")
+    assert "it takes 99 even if no answer differs; label 59 more" in (explain_too_few_rows(40, 0.03, ALPHA) or "")
+    assert "allow 100.0 points" in (explain_too_few_rows(0, 0.03, ALPHA) or "")
 
 
 @pytest.mark.parametrize(("wanted", "factor"), [(0.8, 6.2), (0.9, 8.6)])
@@ -274,7 +288,7 @@ def test_rows_that_are_needed_for_a_power(wanted: float, factor: float) -> None:
     needed = rows_needed(0.08, 0.03, ALPHA, wanted)
     assert needed == pytest.approx(factor * 0.08 / 0.03**2, rel=0.01)
     assert needed is not None
-    assert power(needed, 0.08, 0.03, ALPHA) == pytest.approx(wanted, abs=0.04)
+    assert test_power(needed, 0.08, 0.03, ALPHA) == pytest.approx(wanted, abs=0.04)
     assert rows_needed(0.08, 0.03, ALPHA, wanted, difference=-0.03) is None
 
 
@@ -339,7 +353,7 @@ def test_all_uses_of_a_set_have_its_level_together() -> None:
 
 def test_each_verdict_has_its_evidence() -> None:
     def verdict(right: tuple[int, int], harm: tuple[int, int] = (0, 0), rows: int = 240, **more: object) -> str:
-        return judge(PairedCounts(rows, *right), PairedCounts(rows, *harm), 0.0125, **more).verdict  # type: ignore[arg-type] # passed on
+        return judge_candidate(PairedCounts(rows, *right), PairedCounts(rows, *harm), 0.0125, **more).verdict  # type: ignore[arg-type] # passed on
 
     assert verdict((0, 0)) == "undecided"  # 240 rows cannot show 2 points at this level
     assert verdict((0, 0), rows=480) == "not_worse"
@@ -354,16 +368,16 @@ def test_each_verdict_has_its_evidence() -> None:
 
 
 def test_what_is_certainly_worse_but_not_by_the_margin_passes() -> None:
-    seen = compare(PairedCounts(4_000, 10, 40), 0.03, 0.05)
+    seen = compare_measure(PairedCounts(4_000, 10, 40), 0.03, 0.05)
     assert seen.is_worse
     assert seen.is_not_worse
-    finding = judge(PairedCounts(4_000, 10, 40), PairedCounts(4_000, 0, 0), 0.05)
+    finding = judge_candidate(PairedCounts(4_000, 10, 40), PairedCounts(4_000, 0, 0), 0.05)
     assert (finding.verdict, finding.passes) == ("not_worse", True)
     assert finding.right.bound == pytest.approx(-0.0108, abs=1e-3)
 
 
 def test_counts_of_other_rows_are_invalid() -> None:
-    finding = judge(PairedCounts(10, 0, 0), PairedCounts(9, 0, 0), 0.05)
+    finding = judge_candidate(PairedCounts(10, 0, 0), PairedCounts(9, 0, 0), 0.05)
     assert finding.verdict == "invalid"
     assert "10 rows, and harm on 9" in finding.reasons[0]
 
@@ -421,7 +435,7 @@ def test_the_parts_of_a_document_are_one_observation() -> None:
 @given(st.integers(0, 200), st.integers(1, 200), st.sampled_from([0.9, 0.95, 0.99]))
 def test_the_bounds_of_a_share_are_clopper_and_pearsons(hits: int, rows: int, confidence: float) -> None:
     hits = min(hits, rows)
-    one_sided = {"greater": lower_share, "less": upper_share}
+    one_sided = {"greater": clopper_pearson_lower, "less": clopper_pearson_upper}
     for side, bound in one_sided.items():
         known = binomtest(hits, rows, alternative=side).proportion_ci(confidence, method="exact")
         assert bound(hits, rows, confidence) == pytest.approx(known.low if side == "greater" else known.high, abs=1e-9)
@@ -437,12 +451,12 @@ def labels(good_passed: int, good_failed: int, bad_passed: int, bad_failed: int)
 
 
 def test_a_judge_is_certified_by_both_of_its_bounds() -> None:
-    assert certify(labels(59, 6, 6, 59)).is_certified
-    assert not certify(labels(59, 6, 10, 55)).is_certified
-    assert not certify(labels(500, 0, 0, 0)).is_certified  # nobody labelled a bad one
-    assert not certify([]).is_certified
-    assert not certify(labels(13, 0, 0, 13)).is_certified
-    assert certify(labels(14, 0, 0, 14)).tpr_bound == pytest.approx(0.05 ** (1 / 14))
+    assert certify_judge(labels(59, 6, 6, 59)).is_certified
+    assert not certify_judge(labels(59, 6, 10, 55)).is_certified
+    assert not certify_judge(labels(500, 0, 0, 0)).is_certified  # nobody labelled a bad one
+    assert not certify_judge([]).is_certified
+    assert not certify_judge(labels(13, 0, 0, 13)).is_certified
+    assert certify_judge(labels(14, 0, 0, 14)).tpr_bound == pytest.approx(0.05 ** (1 / 14))
 
 
 def test_a_rate_is_corrected_as_rogan_and_gladen_say() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from rowtide.errors import UserMistake
-from rowtide.gates.counts import failing_rows
 from rowtide.gates.distributions import Distribution
-from rowtide.gates.gates import Suite, load_suite
-from rowtide.gates.pages import Pages
+from rowtide.gates.expectation_counts import failing_rows_of_page
+from rowtide.gates.gate_files import Suite, load_suite
+from rowtide.gates.page_judging import PageJudge
 
 COLUMNS = ["code", "share", "tags"]
 IN_SET = "- type: expect_column_values_to_be_in_set\n  kwargs: {column: code, value_set: [a, b]}\n"
@@ -23,7 +23,7 @@ def suite_of(tmp_path: Path, text: str, gate: Any = "answers") -> Suite:
 def failures(tmp_path: Path, text: str, **columns: list[object]) -> dict[int, list[str]]:
     suite = suite_of(tmp_path, text)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return failing_rows(Pages(suite, suite.of("rows")).judge(list(enumerate(rows, 10**10))))
+    return failing_rows_of_page(PageJudge(suite, suite.of("rows")).judge(list(enumerate(rows, 10**10))))
 
 
 def test_a_row_that_fails_is_named_by_number_with_its_value(tmp_path: Path) -> None:

@@ -10,17 +10,17 @@ import yaml
 from conftest import NOW, make_job
 from sqlalchemy import text
 
-from rowtide.gates.verdict import Verdict
+from rowtide.gates.expectation_verdict import ExpectationVerdict
 from rowtide.intake.admission import Admission
 from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger
-from rowtide.stages.extract.begin_run import Asked, begin
-from rowtide.stages.preflight import plan
+from rowtide.stages.extract.begin_run import RunOptions, begin_new_run
+from rowtide.stages.preflight import plan_run
 from rowtide.stages.run_context import RunContext, load_gate, open_run
 from rowtide.stages.validate.answers_gate import judge_answers
-from rowtide.stages.validate.data_docs import docs_of
+from rowtide.stages.validate.data_docs import docs_location
 from rowtide.stages.validate.run_gates import judge_load, judge_rows
 
 BILLING, DELIVERY, PRODUCT = "billing", "delivery", "product"
@@ -39,13 +39,13 @@ def gated(
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
     job = make_job(folder, rows=3, gates={name: f"{name}.yaml" for name in gates})
-    found = asyncio.run(plan(job, None, {}))
-    run = begin(ledger, found, Asked(run_id, lane="batch"), now=NOW)
+    found = asyncio.run(plan_run(job, None, {}))
+    run = begin_new_run(ledger, found, RunOptions(run_id, lane="batch"), now=NOW)
     contents = [orjson.dumps({"id": f"m{n}", "message": f"row {n % 100}"}) for n in range(1, count + 1)]
     admitted = [Admission(run.first_row_no + n, f"m{n}", f"id-{n}", each) for n, each in enumerate(contents, 1)]
     with ledger.page() as tx:
-        ledger_rows.admit(tx, run, admitted, read_before=0, read_after=count, now=NOW)
-        ledger_rows.route(tx, run, 0)
+        ledger_rows.admit_rows(tx, run, admitted, read_before=0, read_after=count, now=NOW)
+        ledger_rows.route_rows(tx, run, 0)
     return open_run(ledger, folder / "home", run_id, {})
 
 
@@ -56,25 +56,25 @@ def answer(context: RunContext, topics: list[str]) -> None:
     with context.ledger.page() as tx:
         rows = {"first": first, "last": first + len(topics) - 1}
         tx.execute(text("UPDATE row SET state = 'replied', turn = 1 WHERE row_no BETWEEN :first AND :last"), rows)
-        ledger_rows.answer(tx, context.run, dict(found))
+        ledger_rows.record_answers(tx, context.run, dict(found))
     judge_answers(context, load_gate(context.job), clock=clock)
 
 
 def load(context: RunContext) -> None:
     with context.ledger.page() as tx:
-        part = ledger_loads.begin(tx, context.run, "sink", rows=10**6, size=10**9, now=NOW)
+        part = ledger_loads.begin_load(tx, context.run, "sink", rows=10**6, size=10**9, now=NOW)
         assert part is not None
-        ledger_loads.finish(tx, context.run, part, "sink", now=NOW)
+        ledger_loads.finish_load(tx, context.run, part, "sink", now=NOW)
 
 
-def said(context: RunContext) -> list[Verdict]:
+def message(context: RunContext) -> list[ExpectationVerdict]:
     with context.ledger.view() as tx:
-        return ledger_gate_results.verdicts(tx, context.run)
+        return ledger_gate_results.gate_verdicts(tx, context.run)
 
 
 def states(context: RunContext) -> dict[str, int]:
     with context.ledger.view() as tx:
-        return {state.value: count for state, count in ledger_rows.counts(tx, context.run).items() if count}
+        return {state.value: count for state, count in ledger_rows.count_by_state(tx, context.run).items() if count}
 
 
 def expect(kind: str, severity: str = "critical", **kwargs: object) -> dict[str, Any]:
@@ -90,12 +90,12 @@ def test_rows_that_fail_by_themselves_are_set_aside_before_a_cent_is_spent(ledge
     context = gated(ledger, tmp_path / "job", 100, rows=[rule, count])
     first = judge_rows(context, clock=clock)
     assert states(context) == {"ready": 90, "quarantined": 10}
-    assert [each.said for each in first] == [
+    assert [each.message for each in first] == [
         "all rows: expect_table_row_count_to_be_between(min_value=50, max_value=90), observed 100"
     ]
     assert judge_rows(context, clock=clock) == first, "judged again, as after a kill"
     assert states(context) == {"ready": 90, "quarantined": 10}
-    rows, run = said(context)
+    rows, run = message(context)
     assert (rows.passed, rows.judged, rows.failed, rows.examples[0]) == (False, 100, 10, "m7")
     assert (run.passed, run.observed) == (False, 100)
 
@@ -110,8 +110,8 @@ def test_mostly_and_uniqueness_hold_over_the_run_and_not_over_a_page(sqlite_ledg
         tx.execute(text("UPDATE answer SET content = :said WHERE row_no = :row"), twin)
     (failure,) = judge_load(context, clock=clock)
     assert (failure.rows, failure.examples) == (2, ["m1", "m12000"])
-    assert failure.said == "message: expect_column_values_to_be_unique(), 2 of 12,000 rows failed"
-    counted, _ = said(context)
+    assert failure.message == "message: expect_column_values_to_be_unique(), 2 of 12,000 rows failed"
+    counted, _ = message(context)
     assert (counted.passed, counted.judged, counted.failed) == (True, 12_000, 4_000)
 
 
@@ -121,12 +121,12 @@ def test_an_answer_that_fails_by_itself_climbs_and_is_counted_once(ledger: Ledge
     answer(context, [BILLING, PRODUCT, DELIVERY])
     answer(context, [])
     assert states(context) == {"accepted": 2, "ready": 4}
-    assert [(each.judged, each.failed, each.examples) for each in said(context)] == [
+    assert [(each.judged, each.failed, each.examples) for each in message(context)] == [
         (3, 1, ["m2"]),
         (3, 2, ["m2", "m3"]),
     ]
     assert judge_load(context, clock=clock) == []
-    assert [each.judged for each in said(context)] == [3, 3]
+    assert [each.judged for each in message(context)] == [3, 3]
 
 
 def test_a_load_is_held_by_what_it_is_short_of_and_a_warning_is_only_written_down(
@@ -138,8 +138,8 @@ def test_a_load_is_held_by_what_it_is_short_of_and_a_warning_is_only_written_dow
     context = gated(ledger, tmp_path / "job", 6, load=[coverage, keys, share])
     answer(context, [BILLING] * 3)
     (failure,) = judge_load(context, clock=clock)
-    assert failure.said == "coverage: expect_column_values_to_be_between(min_value=0.9), observed 0.5"
-    assert [(each.passed, each.observed) for each in said(context)] == [(False, 0.5), (False, 3), (True, 1.0)]
+    assert failure.message == "coverage: expect_column_values_to_be_between(min_value=0.9), observed 0.5"
+    assert [(each.passed, each.observed) for each in message(context)] == [(False, 0.5), (False, 3), (True, 1.0)]
 
 
 DRIFT = expect(
@@ -158,17 +158,17 @@ def test_drift_is_seen_against_the_last_good_run_and_not_asked_about_without_one
     first = gated(ledger, tmp_path / "job", 100, "run-1", load=[DRIFT, FEWER])
     answer(first, [BILLING, DELIVERY] * 50)
     assert judge_load(first, clock=clock) == []
-    assert [(each.passed, each.said) for each in said(first)] == [(None, "no earlier run to compare with")] * 2
+    assert [(each.passed, each.message) for each in message(first)] == [(None, "no earlier run to compare with")] * 2
     load(first)
     same = gated(ledger, tmp_path / "job", 100, "run-2", load=[DRIFT, FEWER])
     answer(same, [BILLING, DELIVERY] * 30)
     assert judge_load(same, clock=clock) == []
-    assert [each.passed for each in said(same)] == [True, True]
+    assert [each.passed for each in message(same)] == [True, True]
     other = gated(ledger, tmp_path / "job", 100, "run-3", load=[DRIFT, FEWER])
     answer(other, [BILLING] * 39 + [PRODUCT])
     drifted, fewer = judge_load(other, clock=clock)
-    assert drifted.said.startswith("topic: expect_column_kl_divergence_to_be_less_than(")
-    assert fewer.said == "accepted: expect_column_values_to_be_between(min_value=50.0), observed 40"
+    assert drifted.message.startswith("topic: expect_column_kl_divergence_to_be_less_than(")
+    assert fewer.message == "accepted: expect_column_values_to_be_between(min_value=50.0), observed 40"
 
 
 def test_a_run_that_a_gate_holds_is_no_run_to_compare_with(ledger: Ledger, tmp_path: Path) -> None:
@@ -177,10 +177,10 @@ def test_a_run_that_a_gate_holds_is_no_run_to_compare_with(ledger: Ledger, tmp_p
     load(first)
     second = gated(ledger, tmp_path / "job", 6, "run-2")
     with ledger.page() as tx:
-        assert ledger_gate_results.last_good(tx, second.run) == first.run.run_no
-        hold = "INSERT INTO hold (run_no, gate, state, failures, rows, asked_at) VALUES "
+        assert ledger_gate_results.last_good_run(tx, second.run) == first.run.run_no
+        hold = "INSERT INTO gate_approval (run_no, gate, state, failures, rows, asked_at) VALUES "
         tx.execute(text(hold + "(:run, 'load', 'rejected', '[]', 1, '')"), {"run": first.run.run_no})
-        assert ledger_gate_results.last_good(tx, second.run) is None
+        assert ledger_gate_results.last_good_run(tx, second.run) is None
 
 
 def test_the_pages_of_a_gate_are_built_and_what_a_model_wrote_cannot_act_in_them(
@@ -196,7 +196,7 @@ def test_the_pages_of_a_gate_are_built_and_what_a_model_wrote_cannot_act_in_them
     context = gated(sqlite_ledger, tmp_path / "job", 6, "run-2", load=[distinct, DRIFT])
     answer(context, [evil])
     judge_load(context, clock=clock)
-    index = docs_of(context, "load")
+    index = docs_location(context, "load")
     assert index.is_file()
     pages = "".join(page.read_text() for page in index.parent.rglob("*.html"))
     assert "distinct values must belong to this set" in pages

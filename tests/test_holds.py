@@ -49,7 +49,7 @@ def test_a_bad_prompt_holds_the_load_until_a_person_approves(api: Any, tmp_path:
     command("approve", "r1", "--gates", "--why", "it is a rehearsal")
     found = run(job, run_id="r1")
     assert (found["loaded"], found["held"], found["holds"]) == (30, 0, {})
-    assert ask_ledger(home, "SELECT state, why FROM hold") == [("approved", "it is a rehearsal")]
+    assert ask_ledger(home, "SELECT state, why FROM gate_approval") == [("approved", "it is a rehearsal")]
 
 
 def test_what_is_rejected_is_set_aside_and_can_be_sent_again(api: Any, tmp_path: Path) -> None:
@@ -111,4 +111,4 @@ def test_a_form_on_the_flow_runs_page_decides_about_a_held_run(
     assert seen == ["Suspended", "Completed"]
     assert "30 rows are written" in form
     assert states(tmp_path / "home") == {ends: 30}
-    assert ask_ledger(tmp_path / "home", "SELECT decided_by FROM hold") == [("Ada",)]
+    assert ask_ledger(tmp_path / "home", "SELECT decided_by FROM gate_approval") == [("Ada",)]

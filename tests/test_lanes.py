@@ -7,14 +7,21 @@ from typing import get_args
 import pytest
 
 from rowtide.lanes.lane_table import LANES, AskedLane
-from rowtide.lanes.lanes import Ahead, Pasts, choose, is_tail, last_moment, must_hurry
-from rowtide.lanes.rate_limiter import Meter, RateLimiter, allowance_from
+from rowtide.lanes.lanes import (
+    LaneHistory,
+    WorkAhead,
+    choose_lane,
+    is_tail_of_run,
+    latest_live_start,
+    would_batch_be_late,
+)
+from rowtide.lanes.rate_limiter import RateLimit, RateLimiter, limits_from_headers
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
-def ahead(rows: int, **values: object) -> Ahead:
-    return Ahead(**{"rows": rows, "has_after": False, "asked": "auto", "concurrency": 16, **values})  # pyright: ignore[reportArgumentType] # made up by name
+def ahead(rows: int, **values: object) -> WorkAhead:
+    return WorkAhead(**{"rows": rows, "has_after": False, "asked": "auto", "concurrency": 16, **values})  # pyright: ignore[reportArgumentType] # made up by name
 
 
 @pytest.mark.parametrize(
@@ -22,49 +29,49 @@ def ahead(rows: int, **values: object) -> Ahead:
     [(3, "live", "one at a time"), (15, "live", "all at once"), (60, "stream", "16 at once"), (500, "batch", "half")],
 )
 def test_the_number_of_rows_decides_and_the_reason_is_said(rows: int, lane: str, words: str) -> None:
-    choice = choose(ahead(rows), Pasts(), NOW)
+    choice = choose_lane(ahead(rows), LaneHistory(), NOW)
     assert choice.lane.name == lane
     assert words in choice.why
 
 
 def test_rows_that_come_after_others_go_in_sequence_whatever_their_number() -> None:
-    assert choose(ahead(10_000, has_after=True), Pasts(), NOW).lane.name == "sequential"
+    assert choose_lane(ahead(10_000, has_after=True), LaneHistory(), NOW).lane.name == "sequential"
 
 
 def test_what_was_asked_for_is_done() -> None:
-    assert choose(ahead(3, asked="batch"), Pasts(), NOW).lane.name == "batch"
+    assert choose_lane(ahead(3, asked="batch"), LaneHistory(), NOW).lane.name == "batch"
 
 
 def test_a_deadline_that_batches_have_missed_before_sends_rows_live() -> None:
     soon = NOW + timedelta(hours=1)
-    slow, quick = Pasts(timedelta(hours=2), 12), Pasts(timedelta(minutes=20), 12)
-    hurried = choose(ahead(500, finish_by=soon), slow, NOW)
+    slow, quick = LaneHistory(timedelta(hours=2), 12), LaneHistory(timedelta(minutes=20), 12)
+    hurried = choose_lane(ahead(500, finish_by=soon), slow, NOW)
     assert hurried.lane.name == "live"
     assert "nine of ten of the last 12 batches took up to 2 h, and the deadline is in 1 h" in hurried.why
-    assert choose(ahead(500, finish_by=soon), quick, NOW).lane.name == "batch"
+    assert choose_lane(ahead(500, finish_by=soon), quick, NOW).lane.name == "batch"
 
 
 def test_a_budget_that_bears_batches_only_keeps_few_rows_in_a_batch() -> None:
-    tight = choose(ahead(15, left_usd=0.01, batch_share=0.5), Pasts(row_usd=0.0005), NOW)
+    tight = choose_lane(ahead(15, left_usd=0.01, batch_share=0.5), LaneHistory(row_usd=0.0005), NOW)
     assert tight.lane.name == "batch"
     assert "live would cost about $0.0150, and $0.0100 is left" in tight.why
-    assert choose(ahead(15, left_usd=0.02, batch_share=0.5), Pasts(row_usd=0.0005), NOW).lane.name == "live"
+    assert choose_lane(ahead(15, left_usd=0.02, batch_share=0.5), LaneHistory(row_usd=0.0005), NOW).lane.name == "live"
 
 
 def test_the_last_moment_leaves_time_for_the_live_calls_and_half_as_much_again() -> None:
-    pasts = Pasts(call_seconds=6, turns=2)
+    pasts = LaneHistory(call_seconds=6, turns=2)
     quick = replace(pasts, batch_p90=timedelta(seconds=1))
     soon = NOW + timedelta(hours=1)
-    assert must_hurry(100, 10, quick, soon - timedelta(minutes=2), soon)
-    assert not must_hurry(100, 10, quick, soon - timedelta(minutes=4), soon)
-    assert last_moment(100, 10, pasts, soon) == soon - timedelta(seconds=100 * 2 * 6 / 10 * 1.5)
+    assert would_batch_be_late(100, 10, quick, soon - timedelta(minutes=2), soon)
+    assert not would_batch_be_late(100, 10, quick, soon - timedelta(minutes=4), soon)
+    assert latest_live_start(100, 10, pasts, soon) == soon - timedelta(seconds=100 * 2 * 6 / 10 * 1.5)
 
 
 def test_only_the_last_few_rows_of_a_large_run_are_a_tail() -> None:
-    assert is_tail(ready=10, in_flight=0, rows=1000, tail_rows=20)
-    assert not is_tail(ready=10, in_flight=1, rows=1000, tail_rows=20)
-    assert not is_tail(ready=10, in_flight=0, rows=100, tail_rows=20)
-    assert not is_tail(ready=0, in_flight=0, rows=1000, tail_rows=20)
+    assert is_tail_of_run(ready=10, in_flight=0, rows=1000, tail_rows=20)
+    assert not is_tail_of_run(ready=10, in_flight=1, rows=1000, tail_rows=20)
+    assert not is_tail_of_run(ready=10, in_flight=0, rows=100, tail_rows=20)
+    assert not is_tail_of_run(ready=0, in_flight=0, rows=1000, tail_rows=20)
 
 
 def test_the_swarm_shrinks_when_it_is_turned_away_and_grows_again() -> None:
@@ -76,7 +83,7 @@ def test_the_swarm_shrinks_when_it_is_turned_away_and_grows_again() -> None:
     later = NOW + timedelta(seconds=1)
     assert pace.room(0, later) == 8
     for _ in range(9):
-        pace.heard({}, {}, later)
+        pace.record_reply({}, {}, later)
     assert pace.room(0, later) == 9
     pace.turned_away(30, later)
     assert pace.pause_seconds(later) == 30
@@ -86,9 +93,9 @@ def test_a_bucket_that_is_nearly_empty_is_let_fill() -> None:
     """1,000 tokens of 10,000 are kept for others; a call uses 500; 6,000 a minute flow in."""
     full_at = NOW + timedelta(seconds=90)  # 9,000 are missing
     pace = RateLimiter(16)
-    pace.heard({"input-tokens": Meter(10_000, 1_000, full_at)}, {"input-tokens": 500}, NOW)
+    pace.record_reply({"input-tokens": RateLimit(10_000, 1_000, full_at)}, {"input-tokens": 500}, NOW)
     assert pace.pause_seconds(NOW) == pytest.approx(5)
-    pace.heard({"input-tokens": Meter(10_000, 1_500, full_at)}, {"input-tokens": 500}, NOW)
+    pace.record_reply({"input-tokens": RateLimit(10_000, 1_500, full_at)}, {"input-tokens": 500}, NOW)
     assert pace.pause_seconds(NOW) == 0
 
 
@@ -102,7 +109,7 @@ def test_headers_say_what_is_left_and_nonsense_in_them_is_ignored() -> None:
         "anthropic-ratelimit-input-tokens-remaining": "1",
         "anthropic-ratelimit-input-tokens-reset": reset,
     }
-    assert allowance_from(said) == {"requests": Meter(50, 49, datetime(2026, 11, 21, 12, 1, tzinfo=UTC))}
+    assert limits_from_headers(said) == {"requests": RateLimit(50, 49, datetime(2026, 11, 21, 12, 1, tzinfo=UTC))}
 
 
 def test_every_lane_can_be_asked_for_by_its_name_and_by_no_other() -> None:

@@ -24,11 +24,11 @@ from rowtide.ledger.turns import Reply, ToolRecord
 
 def batch_of(ledger: Ledger, run: Run, rows: list[int], tag: str = "tag") -> int:
     with ledger.page() as tx:
-        batch_no = ledger_batches.begin(tx, run, tag, now=NOW)
-        ledger_rows.submit(tx, batch_no, rows)
-        ledger_batches.packed(tx, batch_no, rows=len(rows), size=100, reserved_micro=900)
-        ledger_batches.intend(tx, batch_no, newest_before=None, now=NOW)
-        ledger_batches.opened(tx, batch_no, f"msgbatch_{tag}", adopted=False, now=NOW)
+        batch_no = ledger_batches.begin_packing(tx, run, tag, now=NOW)
+        ledger_rows.put_in_batch(tx, batch_no, rows)
+        ledger_batches.mark_packed(tx, batch_no, rows=len(rows), size=100, reserved_micro=900)
+        ledger_batches.record_post_intent(tx, batch_no, newest_before=None, now=NOW)
+        ledger_batches.mark_open(tx, batch_no, f"msgbatch_{tag}", adopted=False, now=NOW)
     return batch_no
 
 
@@ -38,7 +38,7 @@ def reply_to(row_no: int, batch_no: int, turn: int = 1, stop_reason: str = "end_
 
 def states(ledger: Ledger, run: Run) -> dict[RowState, int]:
     with ledger.view() as tx:
-        return {state: count for state, count in ledger_rows.counts(tx, run).items() if count}
+        return {state: count for state, count in ledger_rows.count_by_state(tx, run).items() if count}
 
 
 def test_a_page_of_rows_moves_whole_or_not_at_all(ledger: Ledger) -> None:
@@ -46,7 +46,7 @@ def test_a_page_of_rows_moves_whole_or_not_at_all(ledger: Ledger) -> None:
     rows = make_rows(ledger, run, 3)
     batch_of(ledger, run, rows[:1])
     with pytest.raises(IllegalMove, match="1 of 3 rows"), ledger.page() as tx:
-        ledger_rows.submit(tx, 99, rows)
+        ledger_rows.put_in_batch(tx, 99, rows)
     assert states(ledger, run) == {RowState.READY: 2, RowState.IN_FLIGHT: 1}
 
 
@@ -55,9 +55,9 @@ def test_a_reply_filed_twice_is_refused_and_nothing_is_paid_twice(ledger: Ledger
     rows = make_rows(ledger, run, 2)
     batch_no = batch_of(ledger, run, rows)
     with ledger.page() as tx:
-        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows])
+        ledger_turns.file_replies(tx, [reply_to(row, batch_no) for row in rows])
     with pytest.raises(IllegalMove), ledger.page() as tx:
-        ledger_turns.reply(tx, [reply_to(rows[0], batch_no)])
+        ledger_turns.file_replies(tx, [reply_to(rows[0], batch_no)])
     with ledger.view() as tx:
         assert tx.execute(text("SELECT sum(cost_micro) FROM row")).scalar() == 14
         assert tx.execute(text("SELECT count(*) FROM turn")).scalar() == 2
@@ -67,7 +67,7 @@ def test_the_same_page_of_the_source_is_admitted_once(ledger: Ledger) -> None:
     run = make_run(ledger)
     make_rows(ledger, run, 3)
     with ledger.page() as tx:
-        assert not ledger_rows.admit(tx, run, [], read_before=0, read_after=3, now=NOW)
+        assert not ledger_rows.admit_rows(tx, run, [], read_before=0, read_after=3, now=NOW)
     assert states(ledger, run) == {RowState.READY: 3}
 
 
@@ -89,8 +89,8 @@ def test_the_database_refuses_a_state_nobody_defined(ledger: Ledger) -> None:
 def test_a_batch_becomes_open_only_after_its_intent(ledger: Ledger) -> None:
     run = make_run(ledger)
     with pytest.raises(IllegalMove, match="posting"), ledger.page() as tx:
-        batch_no = ledger_batches.begin(tx, run, "tag", now=NOW)
-        ledger_batches.opened(tx, batch_no, "msgbatch_1", adopted=False, now=NOW)
+        batch_no = ledger_batches.begin_packing(tx, run, "tag", now=NOW)
+        ledger_batches.mark_open(tx, batch_no, "msgbatch_1", adopted=False, now=NOW)
 
 
 def test_one_batch_at_the_api_belongs_to_one_batch_here(ledger: Ledger) -> None:
@@ -105,8 +105,8 @@ def test_recalled_rows_are_ready_again_and_were_not_bounced(ledger: Ledger) -> N
     run = make_run(ledger)
     batch_no = batch_of(ledger, run, make_rows(ledger, run, 2))
     with ledger.page() as tx:
-        assert ledger_rows.recall_batch(tx, run, batch_no) == 2
-        (first, _) = ledger_rows.page_of(tx, run, RowState.READY, after=0, limit=10)
+        assert ledger_rows.recall_rows_of_batch(tx, run, batch_no) == 2
+        (first, _) = ledger_rows.rows_page(tx, run, RowState.READY, after=0, limit=10)
     assert first.bounces == 0
 
 
@@ -115,12 +115,14 @@ def test_a_conversation_is_read_back_as_it_was_held(ledger: Ledger) -> None:
     (row,) = make_rows(ledger, run, 1)
     batch_no = batch_of(ledger, run, [row])
     with ledger.page() as tx:
-        ledger_turns.reply(tx, [reply_to(row, batch_no, stop_reason="tool_use")])
-        ledger_turns.record_tools(tx, [ToolRecord(row, 1, 0, "toolu_1", "a.b", b"{}", "out", 0, 3)])
-        ledger_rows.go_on(tx, {row: 1})
-        (at,) = ledger_rows.page_of(tx, run, RowState.READY, after=0, limit=10)
+        ledger_turns.file_replies(tx, [reply_to(row, batch_no, stop_reason="tool_use")])
+        ledger_turns.record_tool_calls(tx, [ToolRecord(row, 1, 0, "toolu_1", "a.b", b"{}", "out", 0, 3)])
+        ledger_rows.continue_after_tools(tx, {row: 1})
+        (at,) = ledger_rows.rows_page(tx, run, RowState.READY, after=0, limit=10)
         talk = ledger_turns.conversations(tx, [at])[row]
-    assert [(said.stop_reason, [heard.output for heard in said.heard]) for said in talk] == [("tool_use", ["out"])]
+    assert [(said.stop_reason, [result.output for result in said.tool_results]) for said in talk] == [
+        ("tool_use", ["out"])
+    ]
 
 
 def test_a_row_that_climbs_starts_a_fresh_conversation(ledger: Ledger) -> None:
@@ -128,9 +130,9 @@ def test_a_row_that_climbs_starts_a_fresh_conversation(ledger: Ledger) -> None:
     (row,) = make_rows(ledger, run, 1)
     batch_no = batch_of(ledger, run, [row])
     with ledger.page() as tx:
-        ledger_turns.reply(tx, [reply_to(row, batch_no)])
-        ledger_rows.escalate(tx, [MoveReason(row, 1, "not_verified", "because")], {row: 1}, now=NOW)
-        (at,) = ledger_rows.page_of(tx, run, RowState.READY, after=0, limit=10)
+        ledger_turns.file_replies(tx, [reply_to(row, batch_no)])
+        ledger_rows.escalate_rows(tx, [MoveReason(row, 1, "not_verified", "because")], {row: 1}, now=NOW)
+        (at,) = ledger_rows.rows_page(tx, run, RowState.READY, after=0, limit=10)
         assert ledger_turns.conversations(tx, [at]) == {}
     assert (at.tier, at.turn, at.turns_here, at.corrections) == (1, 1, 0, 0)
 
@@ -140,17 +142,17 @@ def test_a_row_loaded_once_is_unchanged_next_time_and_changed_content_is_not(led
     rows = make_rows(ledger, run, 2)
     batch_no = batch_of(ledger, run, rows)
     with ledger.page() as tx:
-        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows])
-        ledger_rows.answer(tx, run, dict.fromkeys(rows, b"{}"))
-        ledger_rows.accept(tx, rows)
-        load = ledger_loads.begin(tx, run, "sink", rows=10, size=1000, now=NOW)
+        ledger_turns.file_replies(tx, [reply_to(row, batch_no) for row in rows])
+        ledger_rows.record_answers(tx, run, dict.fromkeys(rows, b"{}"))
+        ledger_rows.accept_rows(tx, rows)
+        load = ledger_loads.begin_load(tx, run, "sink", rows=10, size=1000, now=NOW)
         assert load
-        ledger_loads.finish(tx, run, load, "sink", now=NOW)
+        ledger_loads.finish_load(tx, run, load, "sink", now=NOW)
     again = make_run(ledger, "run-2")
     first, second = make_rows(ledger, again, 2, tier=None)
     with ledger.page() as tx:
         tx.execute(text("UPDATE row SET row_id = 'other' WHERE row_no = :row"), {"row": second})
-        assert ledger_versions.leave_unchanged(tx, again, first, second) == 1
+        assert ledger_versions.mark_share_unchanged(tx, again, first, second) == 1
     assert states(ledger, again) == {RowState.UNCHANGED: 1, RowState.READY: 1}
 
 
@@ -162,11 +164,11 @@ def test_a_reply_may_be_followed_by_a_second_move_at_once_if_the_table_has_it(
     rows = make_rows(ledger, run, 2)
     batch_no = batch_of(ledger, run, rows)
     with pytest.raises(KeyError), ledger.page() as tx:
-        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows], then="load")
+        ledger_turns.file_replies(tx, [reply_to(row, batch_no) for row in rows], then="load")
     with ledger.page() as tx:
-        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows], then=then)
+        ledger_turns.file_replies(tx, [reply_to(row, batch_no) for row in rows], then=then)
     with pytest.raises(IllegalMove), ledger.page() as tx:
-        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows], then=then)
+        ledger_turns.file_replies(tx, [reply_to(row, batch_no) for row in rows], then=then)
     assert states(ledger, run) == {state: 2}
 
 
@@ -175,14 +177,14 @@ def test_a_load_that_was_begun_names_the_same_rows_again(ledger: Ledger) -> None
     rows = make_rows(ledger, run, 5)
     batch_no = batch_of(ledger, run, rows)
     with ledger.page() as tx:
-        ledger_turns.reply(tx, [reply_to(row, batch_no) for row in rows])
-        ledger_rows.answer(tx, run, dict.fromkeys(rows, b"{}"))
-        ledger_rows.accept(tx, rows)
-        begun = ledger_loads.begin(tx, run, "sink", rows=3, size=1000, now=NOW)
+        ledger_turns.file_replies(tx, [reply_to(row, batch_no) for row in rows])
+        ledger_rows.record_answers(tx, run, dict.fromkeys(rows, b"{}"))
+        ledger_rows.accept_rows(tx, rows)
+        begun = ledger_loads.begin_load(tx, run, "sink", rows=3, size=1000, now=NOW)
     assert begun
     with ledger.page() as tx:
-        assert ledger_loads.unfinished(tx, run, "sink") == [begun]
-        assert [row.row_no for row in ledger_loads.page_of(tx, run, begun, after=0, limit=9)] == rows[:3]
+        assert ledger_loads.unfinished_loads(tx, run, "sink") == [begun]
+        assert [row.row_no for row in ledger_loads.rows_of_load_page(tx, run, begun, after=0, limit=9)] == rows[:3]
 
 
 def test_an_unknown_run_is_named_with_the_nearest_one(ledger: Ledger) -> None:

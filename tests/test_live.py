@@ -12,7 +12,7 @@ import orjson
 import pytest
 from conftest import answers_of, ask_ledger, batch_was_made, make_job, run
 
-from cli.live_text import written
+from cli.live_text import record_live_text
 from flows.pump import pump
 
 
@@ -54,7 +54,7 @@ def test_a_live_swarm_that_meets_a_rate_limit_slows_down_and_loses_nothing(
 
 
 def test_a_stream_is_shown_as_it_is_written_and_filed_as_any_reply(api: Any, tmp_path: Path) -> None:
-    with written("streamed") as lines:
+    with record_live_text("streamed") as lines:
         found = run(make_job(tmp_path / "job", rows=1, lane="stream"), run_id="streamed")
         (line,) = lines()
     assert (found["loaded"], found["lane"]) == (1, "stream")

@@ -55,7 +55,7 @@ class Home:
         rows = [Admission(run.first_row_no + n, key, f"{run_id} {key}", b"{}") for n, key in enumerate(answers, 1)]
         said = [{"no": row.row_no, "said": json.dumps({"tags": [], **answers[row.row_key]}).encode()} for row in rows]
         with ledger.page() as tx:
-            assert ledger_rows.admit(tx, run, rows, read_before=0, read_after=len(rows), now=NOW)
+            assert ledger_rows.admit_rows(tx, run, rows, read_before=0, read_after=len(rows), now=NOW)
             accepted = "UPDATE row SET state = 'accepted', tier = 1, turn = 3, cost_micro = 1250 WHERE run_no = :run"
             tx.execute(text(accepted), {"run": run.run_no})
             tx.execute(text("INSERT INTO answer (row_no, content) VALUES (:no, :said)"), said)

@@ -10,13 +10,13 @@ import pytest
 from conftest import ANSWER, PROMPT, make_job
 
 from rowtide.errors import UserMistake
-from rowtide.stages.preflight import plan
+from rowtide.stages.preflight import plan_run
 
 
 async def refusal(folder: Path, **changes: Any) -> str:
     make_job(folder, **changes)
     with pytest.raises(UserMistake) as caught:
-        await plan(folder, None, os.environ)
+        await plan_run(folder, None, os.environ)
     return str(caught.value)
 
 

@@ -37,7 +37,7 @@ class ALedger(RuleBasedStateMachine):
         self.turns = dict.fromkeys(self.rows, 0)
         self.cost = 0
         with self.ledger.page() as tx:
-            self.batch = ledger_batches.begin(tx, self.run_, "tag", now=NOW)
+            self.batch = ledger_batches.begin_packing(tx, self.run_, "tag", now=NOW)
 
     def teardown(self) -> None:
         self.ledger.close()
@@ -84,19 +84,21 @@ Ask = Callable[[ALedger, Connection, list[int]], object]
 
 # `release` and `retry` are a person's, and `find` a whole batch's: they come with the commands that make them.
 ASK: dict[str, Ask] = {
-    "submit": lambda m, tx, rows: ledger_rows.submit(tx, m.batch, rows),
-    "reply": lambda m, tx, rows: ledger_turns.reply(tx, m.replies(rows)),
-    "bounce": lambda m, tx, rows: ledger_rows.bounce(tx, m.move_reasons(rows), now=NOW),
-    "recall": lambda m, tx, rows: ledger_rows.recall(tx, rows),
-    "hold": lambda m, tx, rows: ledger_rows.hold(tx, m.move_reasons(rows), now=NOW),
-    "continue": lambda m, tx, rows: ledger_rows.go_on(tx, dict.fromkeys(rows, 1)),
-    "correct": lambda m, tx, rows: ledger_rows.correct(tx, m.move_reasons(rows), now=NOW),
-    "lengthen": lambda m, tx, rows: ledger_rows.extend_max_tokens(tx, m.move_reasons(rows), now=NOW),
-    "escalate": lambda m, tx, rows: ledger_rows.escalate(tx, m.move_reasons(rows), dict.fromkeys(rows, 1), now=NOW),
-    "answer": lambda m, tx, rows: ledger_rows.answer(tx, m.run_, dict.fromkeys(rows, b"{}")),
-    "verify": lambda m, tx, rows: ledger_rows.answer(tx, m.run_, dict.fromkeys(rows, b"{}"), is_gated=False),
-    "accept": lambda m, tx, rows: ledger_rows.accept(tx, rows),
-    "quarantine": lambda m, tx, rows: ledger_rows.quarantine(tx, m.move_reasons(rows), now=NOW),
+    "submit": lambda m, tx, rows: ledger_rows.put_in_batch(tx, m.batch, rows),
+    "reply": lambda m, tx, rows: ledger_turns.file_replies(tx, m.replies(rows)),
+    "bounce": lambda m, tx, rows: ledger_rows.bounce_rows(tx, m.move_reasons(rows), now=NOW),
+    "recall": lambda m, tx, rows: ledger_rows.recall_rows(tx, rows),
+    "hold": lambda m, tx, rows: ledger_rows.hold_rows(tx, m.move_reasons(rows), now=NOW),
+    "continue": lambda m, tx, rows: ledger_rows.continue_after_tools(tx, dict.fromkeys(rows, 1)),
+    "correct": lambda m, tx, rows: ledger_rows.correct_rows(tx, m.move_reasons(rows), now=NOW),
+    "extend_max_tokens": lambda m, tx, rows: ledger_rows.extend_max_tokens(tx, m.move_reasons(rows), now=NOW),
+    "escalate": lambda m, tx, rows: ledger_rows.escalate_rows(
+        tx, m.move_reasons(rows), dict.fromkeys(rows, 1), now=NOW
+    ),
+    "answer": lambda m, tx, rows: ledger_rows.record_answers(tx, m.run_, dict.fromkeys(rows, b"{}")),
+    "verify": lambda m, tx, rows: ledger_rows.record_answers(tx, m.run_, dict.fromkeys(rows, b"{}"), is_gated=False),
+    "accept": lambda m, tx, rows: ledger_rows.accept_rows(tx, rows),
+    "quarantine": lambda m, tx, rows: ledger_rows.quarantine_rows(tx, m.move_reasons(rows), now=NOW),
     "load": lambda m, tx, rows: load(m, tx, rows),
 }
 
@@ -105,7 +107,7 @@ def load(m: ALedger, tx: Connection, rows: list[int]) -> None:
     """All of them as one part."""
     for row in rows:
         tx.execute(text("UPDATE row SET load_no = 1 WHERE row_no = :row"), {"row": row})
-    ledger_loads.finish(tx, m.run_, Load(1, "part", rows[0], rows[-1], len(rows), ""), "sink", now=NOW)
+    ledger_loads.finish_load(tx, m.run_, Load(1, "part", rows[0], rows[-1], len(rows), ""), "sink", now=NOW)
 
 
 TestMoves = ALedger.TestCase

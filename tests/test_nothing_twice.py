@@ -12,7 +12,7 @@ from conftest import ANSWER, answers_of, ask_ledger, batch_was_made, make_job, r
 from emulator.faults import Call
 from emulator.world import workspace_of
 from flows.pump import pump
-from rowtide.errors import Stopped, StoppedByWorld, UserMistake
+from rowtide.errors import RunStopped, StoppedByWorld, UserMistake
 
 
 def one_turn(folder: Path, rows: int | str = 50, **spec: Any) -> Path:
@@ -140,7 +140,7 @@ def test_code_of_the_jobs_that_crashes_on_every_row_stops_the_run_after_what_was
     job = one_turn(tmp_path / "job")
     with (job / "answer.py").open("a") as file:
         file.write(code)
-    with pytest.raises(Stopped, match="ZeroDivisionError"):
+    with pytest.raises(RunStopped, match="ZeroDivisionError"):
         run(job, run_id="crashed")
     filed = "SELECT count(*), sum(cost_micro) FROM turn"
     billed = api.world.bill_of(os.environ["ANTHROPIC_API_KEY"])["cost_micro"]

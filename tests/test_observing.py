@@ -17,15 +17,15 @@ from sqlalchemy import text
 
 from cli.slo import EXIT_BREACHED
 from cli.slo import slo as slo_command
-from orchestration.observe import OURS, observe
+from orchestration.set_up_observability import OURS, set_up_observability
 from rowtide import tracing
-from rowtide.errors import Stopped, UserMistake
+from rowtide.errors import RunStopped, UserMistake
 from rowtide.intake.messages import Message
-from rowtide.job.job import SloSpec
+from rowtide.job.job_spec import SloSpec
 from rowtide.ledger import inbox as ledger_inbox
-from rowtide.ledger.ledger import Ledger, timestamp
-from rowtide.observing.slo import Figures, standings
-from webhooks.prometheus import LedgerCollector, Meters
+from rowtide.ledger.ledger import Ledger, to_timestamp
+from rowtide.observing.slo import SloMeasurements, objective_statuses
+from webhooks.prometheus import LedgerCollector, ReceiverMetrics
 
 DESK = Path(__file__).parent / "servers" / "desk.py"
 ANSWER = "from pydantic import BaseModel\n\n\nclass Answer(BaseModel):\n    desk: str\n"
@@ -37,9 +37,9 @@ def spans() -> Generator[InMemorySpanExporter]:
     """Every span that is made."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracing.use(provider)
+    tracing.use_provider(provider)
     yield exporter
-    tracing.use(None)
+    tracing.use_provider(None)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_what_is_promised_is_measured_shown_and_told_of_once(
     rows = "id,message\nm1,the invoice is wrong\n,the parcel is late\n"
     job = make_job(tmp_path / "job", rows=rows, tiers=["opus"], slo=slo)
     run(job, run_id="r1")
-    told = "SELECT subject, occurrence FROM told"
+    told = "SELECT subject, occurrence FROM emitted_event"
     ((subject, occurrence),) = ask_ledger(tmp_path / "home", told)
     assert (subject, occurrence.split()[0]) == ("job", "coverage")
 
@@ -111,36 +111,38 @@ def test_what_is_promised_is_measured_shown_and_told_of_once(
 
 
 def test_a_run_at_its_budget_and_one_that_a_gate_holds_are_told_of(api: Any, tmp_path: Path) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(RunStopped):
         run(make_job(tmp_path / "job", rows=3, tiers=["opus"]), run_id="poor", budget=0.000001)
     expectation = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 100}, "severity": "critical"}
     gated = make_job(tmp_path / "gated", rows=3, gates={"rows": "rows.yaml"})
     (gated / "rows.yaml").write_text(json.dumps([expectation]))
     assert run(gated, run_id="gated")["holds"]
-    told = ask_ledger(tmp_path / "home", "SELECT subject, occurrence FROM told ORDER BY told_at")
+    told = ask_ledger(tmp_path / "home", "SELECT subject, occurrence FROM emitted_event ORDER BY emitted_at")
     assert [tuple(each) for each in told] == [("poor", "budget 1"), ("gated", "hold 1")]
 
 
-FIGURES = Figures(covered=980, settled=1000, accepted=900, judged=1000, cost_micro=1_800_000, oldest_seconds=90.0)
+FIGURES = SloMeasurements(
+    covered=980, settled=1000, accepted=900, judged=1000, cost_micro=1_800_000, oldest_seconds=90.0
+)
 
 
 def test_an_error_budget_is_what_may_go_wrong_without_the_objective_being_missed() -> None:
     spec = SloSpec(coverage=0.96, accepted_share=0.95, cost_per_accepted_row=0.004, oldest_waiting_seconds=60)
-    found = {each.objective: each for each in standings(spec, FIGURES)}
+    found = {each.objective: each for each in objective_statuses(spec, FIGURES)}
     assert [(each.was, round(each.budget_left, 6), each.is_breached) for each in found.values()] == [
         (0.98, 0.5, False),  # 20 of the 40 rows that may
         (0.9, -1.0, True),  # 100 where 50 may
         (0.002, 0.5, False),
         (90.0, -0.5, True),
     ]
-    nothing = Figures(0, 0, 0, 0, 0, 0.0)
-    assert not any(each.is_breached for each in standings(spec, nothing))
+    nothing = SloMeasurements(0, 0, 0, 0, 0, 0.0)
+    assert not any(each.is_breached for each in objective_statuses(spec, nothing))
 
 
 def test_a_misspelt_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROWTIDE_LOG", "jsn")
     with pytest.raises(UserMistake, match="one of human, json, not 'jsn'"):
-        observe()
+        set_up_observability()
 
 
 @pytest.mark.parametrize(
@@ -154,24 +156,26 @@ def test_a_misspelt_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_spans_are_made_only_where_the_standard_variables_ask(variables: dict[str, str], wanted: bool) -> None:
-    assert tracing.is_wanted(variables) is wanted
+    assert tracing.are_spans_wanted(variables) is wanted
 
 
 def test_figures_are_the_ledgers_and_are_read_again_only_after_a_while(ledger: Ledger) -> None:
     run = make_run(ledger)
     make_rows(ledger, run, 3)
     message = Message("inbox", "m1", "hash", [("key", b"{}")])
-    ledger_inbox.receive(ledger, [message], "token", now=NOW - timedelta(seconds=40))
-    posted = timestamp(NOW - timedelta(hours=2))
+    ledger_inbox.receive_messages(ledger, [message], "token", now=NOW - timedelta(seconds=40))
+    posted = to_timestamp(NOW - timedelta(hours=2))
     with ledger.page() as tx:
-        batch = "INSERT INTO batch (run_no, tag, state, packed_at, posted_at, doubtful_at, cost_micro, reserved_micro)"
+        batch = (
+            "INSERT INTO batch (run_no, tag, state, packed_at, posted_at, unconfirmed_at, cost_micro, reserved_micro)"
+        )
         tx.exec_driver_sql(f"{batch} VALUES (1, 'a', 'open', '{posted}', '{posted}', NULL, 0, 500000)")
         tx.exec_driver_sql(f"{batch} VALUES (1, 'b', 'posting', '{posted}', '{posted}', '{posted}', 0, 0)")
         tx.exec_driver_sql(f"{batch} VALUES (1, 'c', 'filed', '{posted}', '{posted}', NULL, 2000000, 0)")
         for position, failed, remembered in [(0, 0, 0), (1, 1, 0), (2, 0, 1)]:
             values = f"10000000001, 1, {position}, 'c', 'desk.find', :arguments, '', {failed}, 1, {remembered}"
             tx.execute(text(f"INSERT INTO tool_call VALUES ({values})"), {"arguments": b"{}"})
-    meters = Meters(ledger)
+    meters = ReceiverMetrics(ledger)
     meters.count("inbox", "accepted")
     told = meters.text().decode()
     for line in (

@@ -3,7 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowtide.api.batch_packing import Load, Room, distinct_count, how_many_fit, is_time_to_cut
+from rowtide.api.batch_packing import (
+    BatchLoad,
+    BatchRoom,
+    count_requests_that_fit,
+    distinguishable_batch_size,
+    is_batch_worth_packing,
+)
 
 
 @given(
@@ -17,13 +23,13 @@ def test_batches_packed_page_by_page_hold_every_request_once_within_both_limits(
 ) -> None:
     left, packed = list(sizes), []
     while left:
-        held, body = Load(), b'{"requests":['
+        held, body = BatchLoad(), b'{"requests":['
         while left:
             taken = left[:page]
-            fits = how_many_fit(taken, [1] * len(taken), held, Room(max_rows, max_bytes))
+            fits = count_requests_that_fit(taken, [1] * len(taken), held, BatchRoom(max_rows, max_bytes))
             body += (b"," if held.rows and fits else b"") + b",".join(b"x" * each for each in taken[:fits])
             packed += taken[:fits]
-            held, left = Load(held.rows + fits, len(body) + 2), left[fits:]
+            held, left = BatchLoad(held.rows + fits, len(body) + 2), left[fits:]
             if fits < len(taken):
                 break
         assert 0 < held.rows <= max_rows
@@ -33,20 +39,20 @@ def test_batches_packed_page_by_page_hold_every_request_once_within_both_limits(
 
 @given(costs=st.lists(st.integers(0, 50), max_size=40), left=st.integers(0, 500))
 def test_what_is_packed_never_costs_more_than_is_left_and_stops_for_nothing_else(costs: list[int], left: int) -> None:
-    fits = how_many_fit([10] * len(costs), costs, Load(), Room(1000, 1_000_000, left))
+    fits = count_requests_that_fit([10] * len(costs), costs, BatchLoad(), BatchRoom(1000, 1_000_000, left))
     assert sum(costs[:fits]) <= left
     assert fits == len(costs) or sum(costs[: fits + 1]) > left
 
 
 @given(rows=st.integers(1, 50), taken=st.sets(st.integers(1, 50)))
 def test_a_batch_in_doubt_is_told_apart_by_its_count_wherever_that_can_be(rows: int, taken: set[int]) -> None:
-    count = distinct_count(rows, taken)
+    count = distinguishable_batch_size(rows, taken)
     assert 0 < count <= rows
     assert count not in taken or set(range(1, rows + 1)) <= taken
 
 
 def test_a_small_batch_is_cut_only_when_nothing_else_can_become_ready() -> None:
-    assert not is_time_to_cut(ready=10, in_flight=1, enough_rows=100)
-    assert is_time_to_cut(ready=10, in_flight=0, enough_rows=100)
-    assert is_time_to_cut(ready=100, in_flight=1, enough_rows=100)
-    assert not is_time_to_cut(ready=0, in_flight=0, enough_rows=100)
+    assert not is_batch_worth_packing(ready=10, in_flight=1, enough_rows=100)
+    assert is_batch_worth_packing(ready=10, in_flight=0, enough_rows=100)
+    assert is_batch_worth_packing(ready=100, in_flight=1, enough_rows=100)
+    assert not is_batch_worth_packing(ready=0, in_flight=0, enough_rows=100)

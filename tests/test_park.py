@@ -32,12 +32,12 @@ from rowtide.observing.recovery import (
     RESTARTS_WITHIN,
     WORKER_CRASHED,
     Cancel,
+    Reconcile,
     Restart,
-    Settle,
-    Standing,
+    UnfinishedRunStatus,
     Wake,
     Warn,
-    steps,
+    recovery_steps,
 )
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -45,9 +45,9 @@ SILENCE = timedelta(minutes=10)
 HOUR = timedelta(hours=1)
 
 
-def standing(**values: Any) -> Standing:
+def standing(**values: Any) -> UnfinishedRunStatus:
     """A parked run with one batch at the API, unless told otherwise."""
-    usual = Standing(
+    usual = UnfinishedRunStatus(
         run_id="run-1",
         flow_run_id="f",
         flow_state="PAUSED",
@@ -80,7 +80,7 @@ DEAD = {"lease": "dead"}
         (standing(), set(), [Wake]),
         (standing(opened={"b1": NOW, "b2": NOW}), {"b1"}, [Wake]),
         (standing(opened={}), set(), [Wake]),
-        (standing(opened={}, unconfirmed=1), set(), [Settle]),
+        (standing(opened={}, unconfirmed=1), set(), [Reconcile]),
         (standing(is_parked=False), set(), []),  # a person suspended it, or it waits for leave
         (standing(lease="held"), set(), []),
         (standing(is_canceled=True), set(), [Cancel]),
@@ -110,7 +110,7 @@ DEAD = {"lease": "dead"}
         (standing(**CRASHED, run_id="", opened={}), set(), [Restart]),  # it died before it began a run
         (standing(flow_state="CANCELLED"), {"b1"}, [Cancel]),
         (standing(flow_state="CANCELLED", to_cancel=0), {"b1"}, []),
-        (standing(flow_state="CANCELLED", to_cancel=0, unconfirmed=1), {"b1"}, [Settle]),
+        (standing(flow_state="CANCELLED", to_cancel=0, unconfirmed=1), {"b1"}, [Reconcile]),
         (standing(flow_state="CANCELLING"), {"b1"}, []),
         (standing(flow_state="CANCELLING", **DEAD), {"b1"}, [Cancel]),
         (standing(flow_state="FAILED"), set(), []),
@@ -119,9 +119,9 @@ DEAD = {"lease": "dead"}
     ],
 )
 def test_what_a_run_needs_follows_from_what_is_known_of_it(
-    at: Standing, unended: set[str], expected: list[type]
+    at: UnfinishedRunStatus, unended: set[str], expected: list[type]
 ) -> None:
-    found = steps(at, unended=unended, silence=SILENCE, now=NOW)
+    found = recovery_steps(at, unended=unended, silence=SILENCE, now=NOW)
     assert [type(step) for step in found] == expected
 
 
@@ -129,18 +129,18 @@ def test_a_run_that_kills_each_worker_that_takes_it_is_left_to_a_person_in_the_e
     run, starts = make_run(ledger), 0
     now = NOW
     with ledger.page() as tx:
-        ledger_flow_runs.begin(tx, run, "f", now=now)
+        ledger_flow_runs.record_flow_run(tx, run, "f", now=now)
         while starts < 100:
             now += timedelta(minutes=1)
-            (found,) = ledger_flow_runs.unfinished(tx, "", RESTARTS_WITHIN, RESTARTS_WITHIN, now=now)
+            (found,) = ledger_flow_runs.unfinished_runs(tx, "", RESTARTS_WITHIN, RESTARTS_WITHIN, now=now)
             at = standing(**CRASHED, crashed_with_worker=True, restarts_with_worker=found.restarts_with_worker)
-            (step,) = steps(at, unended={"b1"}, silence=SILENCE, now=now)
+            (step,) = recovery_steps(at, unended={"b1"}, silence=SILENCE, now=now)
             if isinstance(step, Warn):
                 break
             starts += 1
-            ledger_flow_runs.restart(tx, run, "f", WORKER_CRASHED, now=now)
+            ledger_flow_runs.record_restart(tx, run, "f", WORKER_CRASHED, now=now)
         later = now + RESTARTS_WITHIN
-        (tomorrow,) = ledger_flow_runs.unfinished(tx, "", RESTARTS_WITHIN * 2, RESTARTS_WITHIN, now=later)
+        (tomorrow,) = ledger_flow_runs.unfinished_runs(tx, "", RESTARTS_WITHIN * 2, RESTARTS_WITHIN, now=later)
     assert isinstance(step, Warn)
     assert step.why == "its worker died, 26 times in a day: not started again; look whether its memory is what ended it"
     assert (starts, found.restarts, found.restarts_with_worker) == (RESTARTS_WITH_WORKER, 0, RESTARTS_WITH_WORKER)
@@ -154,7 +154,7 @@ def slow(prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path / "home"))
         monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        monkeypatch.setenv("ROWTIDE_SETTLE_SECONDS", "0.5")
+        monkeypatch.setenv("ROWTIDE_CONFIRM_WITHIN_SECONDS", "0.5")
         monkeypatch.setenv("ROWTIDE_PAGE", "0")
         yield server
 

@@ -14,15 +14,15 @@ from conftest import ask_ledger, make_job, run
 
 from cli.main import app
 from rowtide.errors import UserMistake
-from rowtide.forecast.forecast import Forecast, forecast
-from rowtide.forecast.tier_visits import History, Prospect, TierVisit
+from rowtide.forecast.forecast import Forecast, forecast_run
+from rowtide.forecast.tier_visits import PlannedWork, TierVisit, VisitHistory
 from rowtide.lanes.lane_table import BATCH
-from rowtide.lanes.lanes import Pasts
+from rowtide.lanes.lanes import LaneHistory
 from rowtide.tiers.catalogue import load_catalogue
 
 COMPANIES = Path(__file__).parent.parent / "jobs" / "companies"
 CATALOGUE = load_catalogue()
-PROSPECT = Prospect(
+PROSPECT = PlannedWork(
     models=[CATALOGUE.tier(tier) for tier in ("haiku", "sonnet", "opus")],
     tier_count=3,
     starts=[900, 100, 0],
@@ -49,15 +49,15 @@ def plan(job: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def seen(rows: int, escalations: int, tokens: float = 3000) -> History:
+def seen(rows: int, escalations: int, tokens: float = 3000) -> VisitHistory:
     """A history of rows that took three turns each on haiku; so many escalated to sonnet, and none further."""
     visit = TierVisit(0, 3, tokens / 3, tokens, 0, 2400, 300)
     visits = [*[visit] * (rows - escalations), *[visit._replace(escalated=True)] * escalations]
-    return History(rows, 1, True, [*visits, *[visit._replace(tier=1, is_start=False)] * escalations])
+    return VisitHistory(rows, 1, True, [*visits, *[visit._replace(tier=1, is_start=False)] * escalations])
 
 
-def build_forecast(history: History | None, **values: Any) -> Forecast:
-    return forecast(replace(PROSPECT, **values), history, Pasts(), random.Random(1))
+def build_forecast(history: VisitHistory | None, **values: Any) -> Forecast:
+    return forecast_run(replace(PROSPECT, **values), history, LaneHistory(), random.Random(1))
 
 
 def width(told: Forecast) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rowtide.lanes.lane_table import BATCH, LANES, LIVE
 from rowtide.tiers.catalogue import Price, load_catalogue
-from rowtide.tiers.pricing import Usage, cost_micro, usage_from, worst_case_micro
+from rowtide.tiers.pricing import Usage, cost_micro, parse_usage, worst_case_micro
 
 CATALOGUE = load_catalogue()
 
@@ -57,15 +57,17 @@ def test_a_worked_example(tier: str, lane: str, usage: Usage, micro: float) -> N
 def test_usage_is_read_as_the_api_writes_it_and_a_write_without_a_split_is_the_dearer_kind() -> None:
     split = {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4}
     written = {"cache_creation_input_tokens": 7, "cache_creation": split, "cache_read_input_tokens": None}
-    found = usage_from({"input_tokens": 1, "output_tokens": 2, **written})
+    found = parse_usage({"input_tokens": 1, "output_tokens": 2, **written})
     assert found == Usage(1, 2, 3, 4, 0)
-    assert usage_from({"input_tokens": 0, "output_tokens": 0, "cache_creation_input_tokens": 7}) == Usage(0, 0, 0, 7, 0)
+    assert parse_usage({"input_tokens": 0, "output_tokens": 0, "cache_creation_input_tokens": 7}) == Usage(
+        0, 0, 0, 7, 0
+    )
 
 
 @pytest.mark.parametrize("wrong", [-1, 10**18, "7", None, 1.5, float("nan"), [], True])
 def test_usage_that_cannot_be_true_is_no_usage(wrong: object) -> None:
-    assert usage_from({"input_tokens": wrong, "output_tokens": 2}) is None
-    assert usage_from(wrong) is None
+    assert parse_usage({"input_tokens": wrong, "output_tokens": 2}) is None
+    assert parse_usage(wrong) is None
 
 
 tokens = st.integers(0, 900_000)

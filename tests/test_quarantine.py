@@ -22,9 +22,9 @@ from pydantic import BaseModel
 
 from cli.main import app
 from rowtide.errors import UserMistake
-from rowtide.quarantine.quarantine_cells import cell_of, kinds_of, unguarded
-from rowtide.quarantine.quarantine_sheet import KINDS, Entry, Shape, read_sheet, record_of
-from rowtide.quarantine.sheet_edits import Rules, edits
+from rowtide.quarantine.quarantine_cells import to_cell, unguard_cell, value_kinds
+from rowtide.quarantine.quarantine_sheet import KINDS, SheetEntry, SheetShape, read_sheet, sheet_record
+from rowtide.quarantine.sheet_edits import EditRules, edits_of_sheet
 
 ANSWER = """
 from typing import Literal
@@ -124,12 +124,12 @@ def test_three_hundred_rows_are_mended_in_a_spreadsheet_and_loaded_and_every_ste
     assert quarantine("fix", "r1", str(sheet)) == 0
     # 120 wait for `retry`, 40 were left alone, 10 given up; 60 refused ones and 40 of the door were sent again.
     assert states(home) == {"loaded": 30, "quarantined": 170, "ready": 100, "answered": 30}
-    assert reasons(home) == {"mended": 120, "rejected": 40, "dropped": 10}
+    assert reasons(home) == {"edited": 120, "rejected": 40, "discarded": 10}
     before = everything(home)
     assert quarantine("fix", "r1", str(sheet)) == 0
     assert everything(home) == before
 
-    assert quarantine("retry", "r1", "--reason", "mended") == 0
+    assert quarantine("retry", "r1", "--reason", "edited") == 0
     assert states(home) == {"loaded": 30, "quarantined": 50, "ready": 220, "answered": 30}
     api.world.faults.clear()
     assert quarantine("retry", "r1", "--reason", "rejected", "--tier", "opus") == 0
@@ -138,7 +138,7 @@ def test_three_hundred_rows_are_mended_in_a_spreadsheet_and_loaded_and_every_ste
 
     found = run(job, run_id="r1")
     assert (found["rows"], found["loaded"], found["quarantined"]) == (330, 320, 10)
-    assert found["reasons"] == {"dropped": 10}
+    assert found["reasons"] == {"discarded": 10}
     assert len(sink()) == 320
     assert sink()["m150"] == {"topic": "billing", "message": "as a person says"}
     assert {f"line {n}" for n in range(1, 600)}.isdisjoint(sink())
@@ -148,7 +148,7 @@ def test_three_hundred_rows_are_mended_in_a_spreadsheet_and_loaded_and_every_ste
         (1,)
     }
     signed = dict(ask_ledger(home, "SELECT move, count(*) FROM note WHERE who IS NOT NULL GROUP BY move"))
-    assert signed == {"mend": 220, "vouch": 30, "retry": 260, "drop": 10}
+    assert signed == {"edit": 220, "override_answer": 30, "retry": 260, "discard": 10}
     assert ask_ledger(home, "SELECT count(*) FROM note WHERE move = 'mend' AND was IS NOT NULL") == [(220,)]
 
 
@@ -213,7 +213,7 @@ ODD = {
     "Input should be 'billing'": ({"answer.topic": "biling"}, ":2: answer.topic"),
     "is no order of ours": ({"in.order": "B-1", "answer.topic": "billing", "answer.message": "x"}, ":2: do"),
     "a row keeps its key": ({"in.id": "m9"}, ":2: in.id"),
-    "given up: which": ({"in.order": "A-9", "do": "drop"}, ":2: do"),
+    "given up: which": ({"in.order": "A-9", "do": "discard"}, ":2: do"),
     "moved on": ({"as_of": "1", "in.order": "A-9"}, ":2: as_of"),
     "stands already in line 2": ({"row_key": "m1"}, ":3: row_key"),
 }
@@ -257,15 +257,15 @@ def test_what_was_sent_again_and_then_left_to_a_new_run_is_asked_there(api: Any,
     """A row that a person sent again is no longer one that could not be verified."""
     job = a_small_run(tmp_path)
     again = run(job, run_id="r2")
-    assert (again["unchanged"], again["set_aside_before"], again["quarantined"]) == (6, 6, 2)
+    assert (again["unchanged"], again["quarantined_before"], again["quarantined"]) == (6, 6, 2)
     assert quarantine("retry", "r1", "m1", "m2") == 0
     third = run(job, run_id="r3")
     assert (third["unchanged"], third["quarantined"], third["turns"] > 0) == (4, 4, True)
-    assert quarantine("drop", "r1", "m3", "--why", "not ours") == 0
+    assert quarantine("discard", "r1", "m3", "--why", "not ours") == 0
     shown = ask_ledger(tmp_path / "home", "SELECT reason, detail, who IS NOT NULL FROM note WHERE move = 'drop'")
     assert shown == [("refused", "not ours", 1)]
     found = run(job, run_id="r1")
-    assert (found["rows"], found["quarantined"], found["reasons"]["dropped"]) == (8, 8, 1)
+    assert (found["rows"], found["quarantined"], found["reasons"]["discarded"]) == (8, 8, 1)
 
 
 def test_on_postgresql_rows_are_mended_answered_given_up_and_loaded_just_so(
@@ -277,13 +277,13 @@ def test_on_postgresql_rows_are_mended_answered_given_up_and_loaded_just_so(
     rows[0] |= {"in.message": "the parcel is late", "do": "retry"}
     rows[1] |= {"in.message": "the parcel is late"}
     rows[2] |= {"answer.topic": "billing", "answer.message": "by hand"}
-    rows[3]["do"] = "drop"
+    rows[3]["do"] = "discard"
     rows[7] |= {"in.id": "m8", "in.order": "A-8", "in.message": "the parcel is late", "do": "retry"}
     assert quarantine("fix", "r1", str(write(tmp_path / "mended.csv", rows))) == 0
-    assert quarantine("retry", "r1", "--reason", "mended", "--tier", "opus") == 0
+    assert quarantine("retry", "r1", "--reason", "edited", "--tier", "opus") == 0
     found = run(job, run_id="r1")
     assert (found["rows"], found["loaded"], found["quarantined"]) == (8, 4, 4)
-    assert found["reasons"] == {"refused": 2, "dropped": 1, "missing_key": 1}
+    assert found["reasons"] == {"refused": 2, "discarded": 1, "missing_key": 1}
     assert sorted(answers_of(tmp_path / "home")) == ["m0", "m1", "m2", "m8"]
     capsys.readouterr()
     assert quarantine("show", "m0") == 0
@@ -295,7 +295,7 @@ def test_a_death_in_the_middle_of_a_fix_or_a_retry_leaves_all_or_nothing(small: 
     for row in rows[:2]:
         row |= {"in.order": "A-mended", "do": "retry"}
     rows[2] |= {"answer.topic": "billing", "answer.message": "by hand"}
-    rows[3]["do"] = "drop"
+    rows[3]["do"] = "discard"
     write(small / "kill.csv", rows)
     before = everything(small / "home")
     fixed = {"ready": 2, "answered": 1, "quarantined": 5}
@@ -364,8 +364,8 @@ class TwoFields(BaseModel):
 
 @given(TEXTS)
 def test_every_text_comes_back_from_its_cell_and_none_is_a_formula(text: str) -> None:
-    assert unguarded(cell_of(text)) == text
-    assert not cell_of(text).lstrip().startswith(("=", "+", "-", "@"))
+    assert unguard_cell(to_cell(text)) == text
+    assert not to_cell(text).lstrip().startswith(("=", "+", "-", "@"))
 
 
 @given(
@@ -374,11 +374,11 @@ def test_every_text_comes_back_from_its_cell_and_none_is_a_formula(text: str) ->
     kind=st.sampled_from(["csv", "jsonl"]),
 )
 def test_a_sheet_that_comes_back_as_it_went_out_asks_for_nothing(key: str, values: dict[str, Any], kind: str) -> None:
-    shape = Shape({name: kinds_of([value]) for name, value in values.items()}, ("a", "n"))
-    entry = Entry(1, 0, key, "quarantined", "why", "so", 3, False, values, {"a": values["a"], "n": values["b"]})
+    shape = SheetShape({name: value_kinds([value]) for name, value in values.items()}, ("a", "n"))
+    entry = SheetEntry(1, 0, key, "quarantined", "why", "so", 3, False, values, {"a": values["a"], "n": values["b"]})
     out = io.StringIO(newline="")
-    KINDS[kind][0](out, shape.columns, [record_of(entry, "r1", shape)])
+    KINDS[kind][0](out, shape.columns, [sheet_record(entry, "r1", shape)])
     lines = read_sheet(out.getvalue().encode(), f"rows.{kind}", run_id="r1", shape=shape)
-    rules = Rules(f"rows.{kind}", shape, ["a"], 10**9, TwoFields, [])
+    rules = EditRules(f"rows.{kind}", shape, ["a"], 10**9, TwoFields, [])
     assert [line.row_key for line in lines] == [key]
-    assert edits(lines, {key: entry}, rules, []) == []
+    assert edits_of_sheet(lines, {key: entry}, rules, []) == []

@@ -11,8 +11,8 @@ import pytest
 from listening import Handler, listening
 
 from rowtide.errors import UserMistake, WorldError
-from rowtide.job.job import ToolServerSpec
-from rowtide.tools.registry import Pinned, concrete
+from rowtide.job.job_spec import ToolServerSpec
+from rowtide.tools.registry import Pinned, resolve_servers
 from rowtide.tools.tools import ToolPool
 
 SERVERS = Path(__file__).parent / "servers"
@@ -22,7 +22,7 @@ OFFICIAL = "io.modelcontextprotocol.registry/official"
 
 async def found(registry: str = "registry.yaml", environment: dict[str, str] | None = None, **spec: Any) -> Pinned:
     specs = {"it": ToolServerSpec.model_validate(spec)}
-    pinned = await concrete(specs, registry=registry, folder=SERVERS, environment=environment or {})
+    pinned = await resolve_servers(specs, registry=registry, folder=SERVERS, environment=environment or {})
     return pinned["it"]
 
 

@@ -22,14 +22,14 @@ from rowtide.errors import UserMistake
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, Run, find_run, finish_extract, ledger_url
-from rowtide.ledger.read.history import summary
+from rowtide.ledger.read.history import run_summary
 from rowtide.ledger.read.progress import read_progress
 from rowtide.ledger.read.report_data import quantile, read_report_data
 from rowtide.ledger.rows import MoveReason
-from rowtide.report.report_figures import wilson
-from rowtide.report.report_page import page
-from rowtide.report.report_words import shown
-from rowtide.stages.report.draw_report import draw
+from rowtide.report.report_figures import wilson_interval
+from rowtide.report.report_page import render_report_page
+from rowtide.report.report_text import shown
+from rowtide.stages.report.draw_report import draw_report
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; sudo apt install chromium")
@@ -52,11 +52,11 @@ def told(ledger: Ledger, run: Run, *, golden: Mapping[str, Mapping[str, Any]] | 
     now = NOW + timedelta(hours=1)
     with ledger.view() as tx:
         run = find_run(tx, run.run_id)
-        return summary(tx, run, now=now), read_report_data(tx, run, golden=golden or {}, now=now)
+        return run_summary(tx, run, now=now), read_report_data(tx, run, golden=golden or {}, now=now)
 
 
 def drawn(ledger: Ledger, run: Run, **golden: Any) -> str:
-    return page(*told(ledger, run, **golden), now=NOW + timedelta(hours=1))
+    return render_report_page(*told(ledger, run, **golden), now=NOW + timedelta(hours=1))
 
 
 def hostile_run(ledger: Ledger, texts: Sequence[str] = HOSTILE, **more: Any) -> Run:
@@ -65,9 +65,9 @@ def hostile_run(ledger: Ledger, texts: Sequence[str] = HOSTILE, **more: Any) -> 
     numbers = make_rows(ledger, run, len(texts))
     with ledger.page() as tx:
         finish_extract(tx, run, now=NOW)
-        batch = ledger_batches.begin(tx, run, "tag", now=NOW)
-        ledger_batches.packed(tx, batch, rows=len(numbers), size=10, reserved_micro=5)
-        ledger_batches.intend(tx, batch, newest_before=None, now=NOW + timedelta(minutes=1))
+        batch = ledger_batches.begin_packing(tx, run, "tag", now=NOW)
+        ledger_batches.mark_packed(tx, batch, rows=len(numbers), size=10, reserved_micro=5)
+        ledger_batches.record_post_intent(tx, batch, newest_before=None, now=NOW + timedelta(minutes=1))
         for number, words in zip(numbers, texts, strict=True):
             tx.execute(text("UPDATE row SET row_key = :key WHERE row_no = :row"), {"key": words, "row": number})
             content = {"content": orjson.dumps({words: words}), "row": number}
@@ -77,7 +77,7 @@ def hostile_run(ledger: Ledger, texts: Sequence[str] = HOSTILE, **more: Any) -> 
                 {"row": number, "words": words, "arguments": orjson.dumps({words: words})},
             )
         move_reasons = [MoveReason(number, 0, words, words) for number, words in zip(numbers, texts, strict=True)]
-        ledger_rows.quarantine(tx, move_reasons, now=NOW + timedelta(minutes=2))
+        ledger_rows.quarantine_rows(tx, move_reasons, now=NOW + timedelta(minutes=2))
     return run
 
 
@@ -130,7 +130,7 @@ def test_over_time_every_row_is_somewhere_at_every_moment(ledger: Ledger) -> Non
     sums = {sum(value for name, value in point.items() if name != "at") for point in seen["over_time"]}
     assert sums == {len(HOSTILE)}
     assert seen["over_time"][0]["here"] == len(HOSTILE)
-    assert seen["over_time"][-1]["set_aside"] == found["quarantined"] == len(HOSTILE)
+    assert seen["over_time"][-1]["quarantined"] == found["quarantined"] == len(HOSTILE)
     assert [each["rows"] for each in seen["quarantine"]] == [1] * len(HOSTILE)
 
 
@@ -143,23 +143,23 @@ def test_accuracy_counts_the_verified_golden_rows_only(ledger: Ledger) -> None:
             values = {"row": number, "content": orjson.dumps(answer)}
             tx.execute(text("INSERT INTO answer (row_no, content) VALUES (:row, :content)"), values)
             tx.execute(text("UPDATE row SET state = 'accepted' WHERE row_no = :row"), values)
-        ledger_rows.quarantine(tx, [MoveReason(numbers[2], 0, "refused")], now=NOW)
+        ledger_rows.quarantine_rows(tx, [MoveReason(numbers[2], 0, "refused")], now=NOW)
     known = {f"key-{n}": {"a": 1, "b": 2} for n in (1, 2, 3)} | {"elsewhere": {"a": 1, "b": 1}}
     _, seen = told(ledger, run, golden=known)
     assert seen["golden"] == {
         "rows": 3,
         "verified": 2,
-        "set_aside": 1,
+        "quarantined": 1,
         "fields": {"a": {"right": 2, "rows": 2}, "b": {"right": 1, "rows": 2}},
     }
     assert told(ledger, run)[1]["golden"] is None
 
 
 def test_wilsons_interval_is_the_one_in_the_books() -> None:
-    low, high = wilson(81, 263)
+    low, high = wilson_interval(81, 263)
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
-    assert wilson(5, 5)[1] == 1.0
-    assert wilson(0, 5)[0] == 0.0
+    assert wilson_interval(5, 5)[1] == 1.0
+    assert wilson_interval(0, 5)[0] == 0.0
 
 
 def test_a_quantile_is_a_number_that_was_seen() -> None:
@@ -182,7 +182,7 @@ def test_golden_rows_that_cannot_be_read_are_named_by_line(sqlite_ledger: Ledger
     (tmp_path / "golden.jsonl").write_text('{"key": "a", "answer": {}}\n{"key": "b"}\n')
     make_run(sqlite_ledger, job_folder=str(tmp_path))
     with pytest.raises(UserMistake, match=r"golden.jsonl:2"):
-        draw(sqlite_ledger, "run-1", tmp_path / "page.html", now=NOW)
+        draw_report(sqlite_ledger, "run-1", tmp_path / "page.html", now=NOW)
     assert not (tmp_path / "page.html").exists()
 
 

@@ -123,7 +123,7 @@ def test_an_api_that_dies_after_taking_a_batch_and_comes_back_is_asked_first(
         port = free.getsockname()[1]
     plan = tmp_path / "plan.yaml"
     plan.write_text("[{call: create, nth: 1, do: {hang_seconds: 60, moment: after}}]")
-    for name, value in {"HOME": str(tmp_path / "home"), "SETTLE_SECONDS": "1"}.items():
+    for name, value in {"HOME": str(tmp_path / "home"), "CONFIRM_WITHIN_SECONDS": "1"}.items():
         monkeypatch.setenv(f"ROWTIDE_{name}", value)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", f"http://127.0.0.1:{port}")

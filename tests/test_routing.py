@@ -15,16 +15,16 @@ from conftest import NOW, ask_ledger, make_job, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cli.show import tell
+from cli.show import history_lines
 from rowtide.errors import UserMistake
 from rowtide.intake.admission import Admission
-from rowtide.job.job import StartSpec
+from rowtide.job.job_spec import StartSpec
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.ledger.read.history import row_history
-from rowtide.routing.routing import FUNCTIONS, asking, compile_rules
-from rowtide.stages.extract.begin_run import Asked, begin
-from rowtide.stages.preflight import plan
+from rowtide.routing.start_rules import FUNCTIONS, compile_rules, open_rule_matcher
+from rowtide.stages.extract.begin_run import RunOptions, begin_new_run
+from rowtide.stages.preflight import plan_run
 from tasks.route import route
 
 COLUMNS = ["message", "price", "order"]
@@ -37,7 +37,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def matches(folder: Path, rows: list[dict[str, Any]], *conditions: str) -> list[int | None]:
-    with asking(compile_rules([StartSpec(when=each) for each in conditions], COLUMNS, folder), folder) as asker:
+    with open_rule_matcher(
+        compile_rules([StartSpec(when=each) for each in conditions], COLUMNS, folder), folder
+    ) as asker:
         return asker.first_matches(rows)
 
 
@@ -166,7 +168,7 @@ def test_a_page_at_once_meets_what_each_row_meets_alone(
 ) -> None:
     kept = [orjson.loads(orjson.dumps(row)) for row in rows]
     start = [StartSpec(when=each) for each in conditions]
-    with asking(compile_rules(start, COLUMNS, folder), folder) as asker:
+    with open_rule_matcher(compile_rules(start, COLUMNS, folder), folder) as asker:
         assert asker.first_matches(kept) == [asker.first_matches([row])[0] for row in kept]
 
 
@@ -181,14 +183,14 @@ def admitted(folder: Path, home: Path, rows: int, **spec: Any) -> str:
     lines = "".join(f"r{n},{n}\n" for n in range(1, rows + 1))
     job = make_job(folder, rows="id,size\n" + lines, prompt="{{ size }}\n", **spec)
     ledger = Ledger(ledger_url(None, home))
-    found = asyncio.run(plan(job, None, {}))
-    begun = begin(ledger, found, Asked("run-1", lane="batch"), now=NOW)
+    found = asyncio.run(plan_run(job, None, {}))
+    begun = begin_new_run(ledger, found, RunOptions("run-1", lane="batch"), now=NOW)
     admissions = [
         Admission(begun.first_row_no + n, f"r{n}", f"{n:032}", orjson.dumps({"id": f"r{n}", "size": f"{n}"}))
         for n in range(1, rows + 1)
     ]
     with ledger.page() as tx:
-        ledger_rows.admit(tx, begun, admissions, read_before=0, read_after=rows, now=NOW)
+        ledger_rows.admit_rows(tx, begun, admissions, read_before=0, read_after=rows, now=NOW)
     ledger.close()
     return begun.run_id
 
@@ -270,7 +272,7 @@ def test_killed_between_two_pages_it_goes_on_and_every_row_starts_where_it_would
 )  # fmt: skip
 def test_what_is_wrong_with_rules_is_found_before_a_row_is_read(tmp_path: Path, spec: Any, said: str) -> None:
     with pytest.raises(UserMistake) as refused:
-        asyncio.run(plan(make_job(tmp_path / "job", **spec), None, {}))
+        asyncio.run(plan_run(make_job(tmp_path / "job", **spec), None, {}))
     assert said in str(refused.value)
     assert "did you mean '" in str(refused.value)
 
@@ -284,6 +286,6 @@ def test_a_row_that_a_rule_started_higher_is_asked_there_and_show_says_so(api: A
     assert {tier for key, tier in asked if key in ("m0", "m3")} == {0}
     ledger = Ledger(ledger_url(None, tmp_path / "home"))
     with ledger.view() as tx:
-        told = tell(row_history(tx, "m1"), width=None)
+        told = history_lines(row_history(tx, "m1"), width=None)
     ledger.close()
     assert "start    on sonnet, by rule 1 of `start`, effort high" in told

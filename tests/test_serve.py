@@ -26,8 +26,8 @@ from standardwebhooks import Webhook
 from flows.flush_inbox import flush_inbox
 from flows.run_job import run_job
 from rowtide.errors import UserMistake
-from rowtide.intake.messages import Message, Refused
-from rowtide.intake.signatures import check_signature, read_secrets
+from rowtide.intake.messages import Message, MessageRefused
+from rowtide.intake.signatures import check_signature, parse_webhook_secrets
 from rowtide.intake.sources import INBOX
 from rowtide.ledger import inbox as ledger_inbox
 from rowtide.ledger.inbox import Receipt
@@ -174,8 +174,8 @@ def test_what_is_refused_is_told_why(
 def test_a_signature_counts_for_five_minutes_before_and_after(age: int, words: str | None) -> None:
     now = NOW.replace(microsecond=0)
     headers = signed("m1", b"{}", now=now, age=timedelta(seconds=age))
-    with nullcontext() if words is None else pytest.raises(Refused, match=words):
-        check_signature(read_secrets(SECRET).of_all, headers, b"{}", now=now, window=timedelta(minutes=5))
+    with nullcontext() if words is None else pytest.raises(MessageRefused, match=words):
+        check_signature(parse_webhook_secrets(SECRET).of_all, headers, b"{}", now=now, window=timedelta(minutes=5))
 
 
 def test_a_secret_can_be_changed_and_a_job_can_have_its_own(served: str) -> None:
@@ -217,7 +217,7 @@ def test_more_messages_than_allowed_are_told_when_to_come_again(place: Path) -> 
 
 def test_without_a_secret_it_does_not_start_and_a_bad_one_is_not_repeated() -> None:
     with pytest.raises(UserMistake, match="secret 2 is not base64 of at least 24 bytes") as caught:
-        read_secrets(f"{SECRET} whsec_c2hvcnQ=")
+        parse_webhook_secrets(f"{SECRET} whsec_c2hvcnQ=")
     assert "c2hvcnQ" not in str(caught.value)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "ROWTIDE"))}
     found = subprocess.run([sys.executable, "-m", "cli", "serve"], env=environment, capture_output=True, text=True)
@@ -264,7 +264,7 @@ def test_no_row_is_in_two_flushes_however_many_take_and_bring_at_once(address: s
         ledger, brought = Ledger(address), list[Receipt]()
         for start in range(0, 400, 50):
             letters = [letter(n, f"m{n}", "same") for n in range(start, start + 50)]
-            brought += ledger_inbox.receive(ledger, letters, f"{sender}-{start}", now=NOW)
+            brought += ledger_inbox.receive_messages(ledger, letters, f"{sender}-{start}", now=NOW)
         ledger.close()
         return brought
 
@@ -272,7 +272,7 @@ def test_no_row_is_in_two_flushes_however_many_take_and_bring_at_once(address: s
         ledger, taken = Ledger(address), 0
         for n in range(20):
             with ledger.page() as tx:
-                taken += ledger_inbox.claim(tx, "sorting", f"run-{flush}-{n}", limit=None)
+                taken += ledger_inbox.claim_inbox_rows(tx, "sorting", f"run-{flush}-{n}", limit=None)
         ledger.close()
         return taken
 
@@ -281,7 +281,7 @@ def test_no_row_is_in_two_flushes_however_many_take_and_bring_at_once(address: s
         assert Counter(each for done in brought for each in done.result()) == {"accepted": 400, "repeated": 800}
         assert sum(done.result() for done in taken) + take(3) == 800
     with first.view() as tx:
-        assert ledger_inbox.waiting(tx) == []
+        assert ledger_inbox.waiting_rows(tx) == []
         rows = tx.exec_driver_sql("SELECT run_id, row_key FROM message_row WHERE superseded_by IS NULL").all()
     assert len(rows) == len(set(rows))  # one of a key in a run: the last; the others say by which they are superseded
     assert Counter(key for _, key in rows if key != "same") == {f"m{n}": 1 for n in range(400)}
@@ -289,15 +289,15 @@ def test_no_row_is_in_two_flushes_however_many_take_and_bring_at_once(address: s
 
 
 def test_of_two_messages_of_a_key_the_last_is_taken_and_the_first_says_so(ledger: Ledger) -> None:
-    ledger_inbox.receive(ledger, [letter(1, "a", "b"), letter(2, "a")], "token", now=NOW)
+    ledger_inbox.receive_messages(ledger, [letter(1, "a", "b"), letter(2, "a")], "token", now=NOW)
     different = [letter(1, "a", "b"), Message("sorting", "letter-2", "other", []), letter(2, "a", job="others")]
     expected = [Receipt.REPEATED, Receipt.DIFFERENT, Receipt.ACCEPTED]
-    assert ledger_inbox.receive(ledger, different, "other", now=NOW) == expected
+    assert ledger_inbox.receive_messages(ledger, different, "other", now=NOW) == expected
     with ledger.page() as tx:
-        assert ledger_inbox.claim(tx, "sorting", "run-1", limit=None) == 3
-        assert [each.job for each in ledger_inbox.waiting(tx)] == ["others"]
-        told = ledger_inbox.whereabouts(tx, "sorting", "letter-1")
-        taken = [content for _, content in ledger_inbox.claimed_page(tx, "run-1", after=0, limit=9)]
+        assert ledger_inbox.claim_inbox_rows(tx, "sorting", "run-1", limit=None) == 3
+        assert [each.job for each in ledger_inbox.waiting_rows(tx)] == ["others"]
+        told = ledger_inbox.trace_message(tx, "sorting", "letter-1")
+        taken = [content for _, content in ledger_inbox.claimed_rows_page(tx, "run-1", after=0, limit=9)]
     assert told
     assert [(each.row_key, each.superseded_by) for each in told] == [("a", 3), ("b", None)]
     assert [orjson.loads(each)["message"][-2] for each in taken] == ["1", "2"]
@@ -314,7 +314,7 @@ def inbox(prefect_server: str, api: Any, tmp_path: Path) -> Generator[Ledger]:
 
 def test_a_flush_takes_what_waits_and_ends_quietly_when_too_little_does(inbox: Ledger, tmp_path: Path) -> None:
     job = str(tmp_path / "jobs" / "sorting")
-    ledger_inbox.receive(inbox, [letter(1, "a", "b"), letter(2, "a")], "token", now=datetime.now(UTC))
+    ledger_inbox.receive_messages(inbox, [letter(1, "a", "b"), letter(2, "a")], "token", now=datetime.now(UTC))
     assert asyncio.run(flush_inbox(job, at_least=4)) is None
     assert asyncio.run(flush_inbox(job, older_than_seconds=3600)) is None
     found = asyncio.run(flush_inbox(job))
@@ -323,7 +323,7 @@ def test_a_flush_takes_what_waits_and_ends_quietly_when_too_little_does(inbox: L
     assert answers_of(tmp_path / "home")["a"]["message"].endswith("(2)")
     assert asyncio.run(flush_inbox(job)) is None
     with inbox.view() as tx:
-        told = ledger_inbox.whereabouts(tx, "sorting", "letter-1")
+        told = ledger_inbox.trace_message(tx, "sorting", "letter-1")
     assert told
     assert [(each.row_key, each.state) for each in told] == [("a", None), ("b", "loaded")]
     assert told[1].run_id == found["run_id"]
@@ -331,7 +331,7 @@ def test_a_flush_takes_what_waits_and_ends_quietly_when_too_little_does(inbox: L
 
 def test_a_flush_that_is_killed_goes_on_with_the_rows_it_took(api: Any, inbox: Ledger, tmp_path: Path) -> None:
     job = tmp_path / "jobs" / "sorting"
-    ledger_inbox.receive(inbox, [letter(n, f"m{n}") for n in range(50)], "token", now=datetime.now(UTC))
+    ledger_inbox.receive_messages(inbox, [letter(n, f"m{n}") for n in range(50)], "token", now=datetime.now(UTC))
 
     async def kill_when_it_has_posted() -> None:
         made = batch_was_made(api)
@@ -342,7 +342,7 @@ def test_a_flush_that_is_killed_goes_on_with_the_rows_it_took(api: Any, inbox: L
         await flush.wait()
 
     asyncio.run(kill_when_it_has_posted())
-    ledger_inbox.receive(inbox, [letter(50, "late", "m1")], "token-2", now=datetime.now(UTC))
+    ledger_inbox.receive_messages(inbox, [letter(50, "late", "m1")], "token-2", now=datetime.now(UTC))
     ((run_id,),) = ask_ledger(tmp_path / "home", "SELECT run_id FROM run")
     resumed = asyncio.run(run_job(str(job), INBOX, run_id))
     assert (resumed["rows"], resumed["loaded"], resumed["batches"]) == (50, 50, 1)

@@ -21,9 +21,9 @@ from pydantic import AwareDatetime, BaseModel, Field, HttpUrl, NaiveDatetime, co
 from sqlalchemy import create_engine, text
 
 from rowtide.errors import UserMistake
-from rowtide.job.answer_fields import kind_of
-from rowtide.job.job import SinkSpec
-from rowtide.sinks.columns import as_page, columns_of, unloadable
+from rowtide.job.answer_fields import field_kind
+from rowtide.job.job_spec import SinkSpec
+from rowtide.sinks.columns import page_of_answers, sink_columns, unloadable_rows
 from rowtide.sinks.sinks import open_sink
 
 FOLDERS = ["parquet", "csv", "jsonl"]
@@ -59,7 +59,7 @@ class Place:
         sink, columns = self.open(type(answers[0]), **spec)
         with sink.writing(part) as out:
             contents = [each.model_dump_json().encode() for each in answers]
-            refused = out.write(as_page(columns, list(keys[: len(answers)]), contents))
+            refused = out.write(page_of_answers(columns, list(keys[: len(answers)]), contents))
             out.finish(replaced or {})
         return refused
 
@@ -135,7 +135,7 @@ def test_a_part_that_is_not_finished_leaves_no_trace(place: Place) -> None:
     place.load("p-1", one())
     sink, columns = place.open()
     with pytest.raises(ZeroDivisionError), sink.writing("p-2") as out:
-        out.write(as_page(columns, ["a", "b"], [one("no").model_dump_json().encode()] * 2))
+        out.write(page_of_answers(columns, ["a", "b"], [one("no").model_dump_json().encode()] * 2))
         raise ZeroDivisionError
     assert words(place) == {"a": "w"}
 
@@ -332,13 +332,13 @@ def test_a_column_that_is_called_as_the_sinks_own_is_refused() -> None:
         row_key: str
 
     with pytest.raises(UserMistake, match="row_key: this column is the sink's own"):
-        columns_of(Clash, lineage=False)
+        sink_columns(Clash, lineage=False)
 
 
 def test_what_no_sink_can_be_trusted_with_is_named() -> None:
     said = [one(), one("a\0b"), one(number=2**63), one(number=-(2**63)), one("12345678901234567890"), one("\\u0000")]
     contents = [each.model_dump_json().encode() for each in said]
-    assert unloadable(contents) == {
+    assert unloadable_rows(contents) == {
         1: "word: holds a NUL character",
         2: "number: does not fit a 64-bit integer",
     }
@@ -365,7 +365,7 @@ def test_what_no_sink_can_be_trusted_with_is_named() -> None:
     ],
 )
 def test_a_type_is_the_column_an_engineer_expects(annotation: Any, kind: str) -> None:
-    assert kind_of(annotation) == kind
+    assert field_kind(annotation) == kind
 
 
 # Folders

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from cli.show import tell
+from cli.show import history_lines
 from flows.pump import pump
-from rowtide.agent.requests import cache_warnings, shared_part, with_skills
+from rowtide.agent.requests import cache_warnings, shared_request_part, with_skills
 from rowtide.errors import UserMistake
-from rowtide.job.skills import Skill, matching, read_skills
+from rowtide.job.skills import Skill, read_skills, skills_for_group
 from rowtide.ledger.ledger import Ledger, find_run, ledger_url
-from rowtide.ledger.prefixes import contents, skills_by_prefix
+from rowtide.ledger.prefixes import prefix_contents, skills_by_prefix
 from rowtide.ledger.read.history import row_history
-from rowtide.report.summary import as_text
-from rowtide.stages.preflight import plan
+from rowtide.report.summary_text import summary_as_text
+from rowtide.stages.preflight import plan_run
 from rowtide.stages.run_context import open_run
 from tasks.extract import extract
 
@@ -67,7 +67,7 @@ def prefixes_of(home: Path, run_id: str) -> tuple[dict[int, tuple[str, ...]], di
     with ledger.view() as tx:
         run = find_run(tx, run_id)
         rows = tx.execute(text("SELECT row_key, prefix_no FROM row WHERE run_no = :run"), {"run": run.run_no})
-        found = skills_by_prefix(tx, run), dict(rows.tuples().all()), contents(tx, run)
+        found = skills_by_prefix(tx, run), dict(rows.tuples().all()), prefix_contents(tx, run)
     ledger.close()
     return found
 
@@ -106,7 +106,7 @@ def extracted(job: Path, run_id: str) -> None:
     ],
 )
 def test_a_skill_goes_to_the_groups_its_description_speaks_of(group: str, description: str) -> None:
-    assert names(matching([skill("a", description)], group, [])) == ["a"]
+    assert names(skills_for_group([skill("a", description)], group, [])) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -122,20 +122,20 @@ def test_a_skill_goes_to_the_groups_its_description_speaks_of(group: str, descri
     ],
 )
 def test_a_near_miss_is_a_miss(group: str, description: str) -> None:
-    assert matching([skill("a", description)], group, []) == []
+    assert skills_for_group([skill("a", description)], group, []) == []
 
 
 def test_without_groups_every_row_has_every_skill_and_some_are_for_all() -> None:
     both = [skill("b", "banks"), skill("a", "parcels")]
-    assert names(matching(both, None, [])) == ["a", "b"]
-    assert names(matching(both, "banks", ["a"])) == ["a", "b"]
-    assert names(matching(both, "", ["a"])) == ["a"]
+    assert names(skills_for_group(both, None, [])) == ["a", "b"]
+    assert names(skills_for_group(both, "banks", ["a"])) == ["a", "b"]
+    assert names(skills_for_group(both, "", ["a"])) == ["a"]
 
 
 @given(st.text(), st.permutations(["banks", "parcels", "people"]))
 def test_the_order_of_the_folders_changes_nothing(group: str, order: list[str]) -> None:
     skills = [skill(name, f"{name} and {name}") for name in order]
-    assert matching(skills, group, ["people"]) == matching(
+    assert skills_for_group(skills, group, ["people"]) == skills_for_group(
         sorted(skills, key=lambda each: each.name), group, ["people"]
     )
 
@@ -162,15 +162,15 @@ def test_rows_of_each_group_are_taught_theirs_from_the_cache(api: Any, tmp_path:
     assert 0.5 < found["cache"]["hit_rate"] < 1
     assert 0 < found["cache"]["written_tokens"] * 4 < found["cache"]["read_tokens"]
     assert found["cache"]["warnings"] == []
-    assert "of what was read came from the cache" in as_text(found, results="", ledger="")
+    assert "of what was read came from the cache" in summary_as_text(found, results="", ledger="")
 
 
 def test_show_says_which_skills_a_row_had(api: Any, tmp_path: Path) -> None:
     asyncio.run(pump(str(skilled_job(tmp_path / "job")), run_id="s1"))
     ledger = Ledger(ledger_url(None, tmp_path / "home"))
     with ledger.view() as tx:
-        assert "skills   money, tone" in tell(row_history(tx, "m0"), width=None)
-        assert "skills   tone" in tell(row_history(tx, "m2"), width=None)
+        assert "skills   money, tone" in history_lines(row_history(tx, "m0"), width=None)
+        assert "skills   tone" in history_lines(row_history(tx, "m2"), width=None)
     ledger.close()
 
 
@@ -190,7 +190,7 @@ def test_a_shared_folder_of_skills_is_named_from_the_jobs_own(tmp_path: Path, mo
     job = make_job(tmp_path / "jobs" / "job", skills={"folders": ["../../skills"]})
     extracted(job, "r1")
     assert prefixes_of(tmp_path / "home", "r1")[0] == {0: ("dates",)}
-    assert "../../skills/dates/SKILL.md" in asyncio.run(plan(job, None, {})).job.version.asks
+    assert "../../skills/dates/SKILL.md" in asyncio.run(plan_run(job, None, {})).job.version.asks
 
 
 # Whoever admits the rows, and however often
@@ -280,10 +280,10 @@ def test_a_changed_skill_is_a_changed_job_and_the_file_is_named(tmp_path: Path, 
 
 def test_what_a_skill_refers_to_is_not_sent_and_changes_nothing(tmp_path: Path) -> None:
     job = skilled_job(tmp_path / "job")
-    before = asyncio.run(plan(job, None, {})).job.version
+    before = asyncio.run(plan_run(job, None, {})).job.version
     (job / "skills/tone/references").mkdir()
     (job / "skills/tone/references/more.md").write_text("more")
-    assert asyncio.run(plan(job, None, {})).job.version == before
+    assert asyncio.run(plan_run(job, None, {})).job.version == before
 
 
 # What is said before the run
@@ -291,15 +291,15 @@ def test_what_a_skill_refers_to_is_not_sent_and_changes_nothing(tmp_path: Path) 
 
 def test_a_prefix_under_the_cache_minimum_is_warned_of_before_and_after(api: Any, tmp_path: Path) -> None:
     job = make_job(tmp_path / "job")
-    (before,) = asyncio.run(plan(job, None, {})).warnings
+    (before,) = asyncio.run(plan_run(job, None, {})).warnings
     assert "fewer than can be cached by haiku (512), sonnet (512); it is paid for in full" in before
     found = asyncio.run(pump(str(job)))
     assert found["cache"] == {"hit_rate": 0, "read_tokens": 0, "written_tokens": 0, "warnings": [before]}
-    assert f"warning  {before}" in as_text(found, results="", ledger="").splitlines()
+    assert f"warning  {before}" in summary_as_text(found, results="", ledger="").splitlines()
 
 
 def test_a_long_enough_prefix_is_not_warned_of(tmp_path: Path) -> None:
-    assert asyncio.run(plan(skilled_job(tmp_path / "job"), None, {})).warnings == []
+    assert asyncio.run(plan_run(skilled_job(tmp_path / "job"), None, {})).warnings == []
 
 
 def test_the_warning_names_the_tier_that_cannot_cache() -> None:
@@ -312,16 +312,16 @@ def test_the_warning_names_the_tier_that_cannot_cache() -> None:
 
 def test_a_folder_that_is_named_and_not_there_is_warned_of(tmp_path: Path) -> None:
     job = skilled_job(tmp_path / "job", skills={"folders": ["skills", "skils"]})
-    (said,) = asyncio.run(plan(job, None, {})).warnings
+    (said,) = asyncio.run(plan_run(job, None, {})).warnings
     assert "skils does not exist" in said
 
 
 def test_a_prefix_with_other_skills_keeps_tools_and_schema_and_has_one_mark() -> None:
     tool: dict[str, object] = {"name": "a__b", "input_schema": {}}
-    bare = shared_part("", [tool], {"type": "object"})
+    bare = shared_request_part("", [tool], {"type": "object"})
     assert bare.count(b"cache_control") == 1
     taught = [skill("a", "b")]
-    assert with_skills(bare, "be good", taught) == shared_part("be good", [tool], {"type": "object"}, taught)
+    assert with_skills(bare, "be good", taught) == shared_request_part("be good", [tool], {"type": "object"}, taught)
     assert with_skills(with_skills(bare, "be good", taught), "", []) == bare
 
 
@@ -385,7 +385,7 @@ def test_mistakes_in_folders_are_named(tmp_path: Path) -> None:
 def test_a_group_that_is_no_column_is_named(tmp_path: Path) -> None:
     job = skilled_job(tmp_path / "job", skills={"group_by": "kinds"})
     with pytest.raises(UserMistake, match=r"skills\.group_by: 'kinds' is not a column.*did you mean 'kind'"):
-        asyncio.run(plan(job, None, {}))
+        asyncio.run(plan_run(job, None, {}))
 
 
 def mistake(folders: list[Path], always: list[str] | None = None) -> str:

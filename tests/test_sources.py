@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from rowtide.errors import UserMistake
-from rowtide.intake.rows import BadRow, SourceRow, canonical, row_id, row_key
-from rowtide.intake.sources import columns, describe, read_pages
-from rowtide.job.job import SourceSpec
+from rowtide.intake.source_rows import BadRow, SourceRow, canonical_json, row_id, row_key
+from rowtide.intake.sources import describe_source, read_pages, source_columns
+from rowtide.job.job_spec import SourceSpec
 
 
 def read(folder: Path, name: str, content: bytes | None = None, page_rows: int = 2) -> list[SourceRow | BadRow]:
@@ -29,7 +29,7 @@ def refusal(folder: Path, name: str, content: bytes | None = None) -> str:
         if content is not None:
             (folder / name).write_bytes(content)
         spec = SourceSpec(path=Path(name))
-        columns(spec, folder, {})
+        source_columns(spec, folder, {})
         list(read_pages(spec, folder, 10, {}))
     return str(caught.value)
 
@@ -83,7 +83,7 @@ def test_parquet_and_sql_give_the_same_rows(tmp_path: Path) -> None:
     spec = SourceSpec(url="${DB}", query="SELECT * FROM t ORDER BY id")
     pages = list(read_pages(spec, tmp_path, 2, {"DB": url}))
     assert [row for page in pages for row in page] == read(tmp_path, "a.parquet")
-    assert columns(spec, tmp_path, {"DB": url}) == ["id", "note"]
+    assert source_columns(spec, tmp_path, {"DB": url}) == ["id", "note"]
 
 
 def test_a_failed_query_never_shows_the_password(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_failed_query_never_shows_the_password(tmp_path: Path) -> None:
     with pytest.raises(UserMistake) as caught:
         list(read_pages(spec, tmp_path, 10, {}))
     spec = SourceSpec(url="postgresql://me:hunter2@localhost/x", query="SELECT 1")
-    assert "hunter2" not in describe(spec, tmp_path)
+    assert "hunter2" not in describe_source(spec, tmp_path)
     assert "query failed" in str(caught.value)
 
 
@@ -134,12 +134,14 @@ values = st.dictionaries(
 @given(values)
 def test_a_rows_identity_does_not_depend_on_the_order_of_its_columns(row: dict[str, object]) -> None:
     turned = dict(reversed(list(row.items())))
-    assert row_id(canonical(row)) == row_id(canonical(turned))
+    assert row_id(canonical_json(row)) == row_id(canonical_json(turned))
 
 
 @given(values, values)
 def test_different_content_has_a_different_identity(one: dict[str, object], other: dict[str, object]) -> None:
-    assert (canonical(one) == canonical(other)) == (row_id(canonical(one)) == row_id(canonical(other)))
+    assert (canonical_json(one) == canonical_json(other)) == (
+        row_id(canonical_json(one)) == row_id(canonical_json(other))
+    )
 
 
 pairs = st.tuples(st.text(min_size=1, max_size=5), st.text(min_size=1, max_size=5))
@@ -159,4 +161,4 @@ def test_a_key_that_is_null_or_blank_in_any_part_is_none() -> None:
 
 
 def test_money_and_dates_are_part_of_a_row() -> None:
-    assert canonical({"price": Decimal("1.10")}) == b'{"price":"1.10"}'
+    assert canonical_json({"price": Decimal("1.10")}) == b'{"price":"1.10"}'

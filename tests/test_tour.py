@@ -45,7 +45,7 @@ def test_nothing_is_sent_for_a_row_that_an_earlier_run_settled(api: Any, tmp_pat
     first = run_flow(job)
     again = run_flow(job)
     assert (first["loaded"], first["reasons"]) == (2, {"refused": 1})
-    assert (again["unchanged"], again["set_aside_before"], again["turns"], again["batches"]) == (3, 1, 0, 0)
+    assert (again["unchanged"], again["quarantined_before"], again["turns"], again["batches"]) == (3, 1, 0, 0)
     assert add_up(again)
 
 

@@ -11,19 +11,19 @@ from conftest import NOW, answers_of, batch_was_made, make_job, make_rows, make_
 
 from cli.main import app
 from flows.pump import pump
-from rowtide.errors import LeaseLost, Stopped
+from rowtide.errors import LeaseLost, RunStopped
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.ledger.read.history import summary
+from rowtide.ledger.read.history import run_summary
 
 
 def summary_of(home: Path, run_id: str) -> dict[str, Any]:
     ledger = Ledger(ledger_url(None, home))
     with ledger.view() as tx:
-        found = summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
+        found = run_summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
     ledger.close()
     return found
 
@@ -37,7 +37,7 @@ def test_a_run_stops_before_its_budget_loads_what_is_verified_and_goes_on_with_m
     free = run(make_job(tmp_path / "free", rows=40, limits={"max_tokens": 200}))
     wall = free["cost_usd"] / 2
     before = billed_micro(api)
-    with pytest.raises(Stopped, match=r"stopped at the budget.*rowtide resume r1 --budget"):
+    with pytest.raises(RunStopped, match=r"stopped at the budget.*rowtide resume r1 --budget"):
         run(job, run_id="r1", budget=wall)
     stopped = summary_of(home, "r1")
     assert stopped["stopped"] == "budget"
@@ -50,13 +50,13 @@ def test_a_run_stops_before_its_budget_loads_what_is_verified_and_goes_on_with_m
 
 
 def test_a_budget_too_small_for_one_row_sends_nothing(api: Any, tmp_path: Path) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(RunStopped):
         run(make_job(tmp_path / "job"), budget=0.000001)
     assert api.world.batches_of(os.environ["ANTHROPIC_API_KEY"]) == []
 
 
 def test_the_jobs_own_budget_holds_when_nobody_gives_another(api: Any, tmp_path: Path) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(RunStopped):
         run(make_job(tmp_path / "job", limits={"budget_usd": 0.000001}))
 
 
@@ -83,7 +83,7 @@ def test_a_canceled_run_keeps_what_was_answered_and_resumes_without_a_bounce(
         made, running = batch_was_made(api), asyncio.create_task(pump(str(job), run_id="c1"))
         await made.wait()
         await asyncio.to_thread(app, ["cancel", "c1"], result_action="return_value")
-        with pytest.raises(Stopped, match="canceled"):
+        with pytest.raises(RunStopped, match="canceled"):
             await running
 
     asyncio.run(pump_while_somebody_cancels())
@@ -103,7 +103,7 @@ def test_a_person_settles_a_lost_batch(
     faults({"batch": {"nth": 1}, "do": {"deleted": True}})
     job = make_job(tmp_path / "job", rows=50, tiers=["opus"], limits={"batch_rows": 30})
     assert run(job, run_id="s1")["held"] == 30
-    assert app(["settle", "s1", "1", words], result_action="return_value") == 0
+    assert app(["reconcile", "s1", "1", words], result_action="return_value") == 0
     found = run(job, run_id="s1")
     assert (found["loaded"], found["held"], found["quarantined"]) == (loaded, held, 50 - loaded)
     assert found["at_stake_usd"] > 0  # it may have been paid for: the budget goes on counting it
@@ -116,7 +116,7 @@ def test_a_person_finds_a_lost_batch_and_its_results_are_read(api: Any, faults: 
     assert run(job, run_id="f1")["held"] == 20
     api.world.faults.clear()
     (batch,) = api.world.batches_of(key)
-    assert app(["settle", "f1", "1", "--found-as", batch.id], result_action="return_value") == 0
+    assert app(["reconcile", "f1", "1", "--found-as", batch.id], result_action="return_value") == 0
     found = run(job, run_id="f1")
     assert (found["loaded"], len(api.world.batches_of(key))) == (20, 1)
     assert round(found["cost_usd"] * 1e6) == billed_micro(api)
@@ -141,33 +141,33 @@ def test_two_pumps_on_one_run_take_turns_and_do_no_harm(
 
 def test_a_lease_is_taken_by_one_and_by_another_only_when_it_has_run_out(ledger: Ledger) -> None:
     make_run(ledger)
-    mine, theirs = ledger_leases.holder("a"), "elsewhere:1:1.0:b"
+    mine, theirs = ledger_leases.new_lease_holder("a"), "elsewhere:1:1.0:b"
     late = NOW + ledger_leases.LEASE + timedelta(seconds=1)
     with ledger.page() as tx:
-        assert ledger_leases.take(tx, "run-1", theirs, now=NOW) is None
-        assert ledger_leases.take(tx, "run-1", mine, now=NOW) == theirs
-        assert ledger_leases.take(tx, "run-1", mine, now=late) is None
+        assert ledger_leases.take_lease(tx, "run-1", theirs, now=NOW) is None
+        assert ledger_leases.take_lease(tx, "run-1", mine, now=NOW) == theirs
+        assert ledger_leases.take_lease(tx, "run-1", mine, now=late) is None
         with pytest.raises(LeaseLost, match="taken over"):
-            ledger_leases.guard(tx, "run-1", theirs)
-        ledger_leases.release(tx, "run-1", theirs)
-        ledger_leases.guard(tx, "run-1", mine)
+            ledger_leases.check_lease(tx, "run-1", theirs)
+        ledger_leases.release_lease(tx, "run-1", theirs)
+        ledger_leases.check_lease(tx, "run-1", mine)
 
 
 def test_the_lease_of_a_dead_process_of_this_machine_is_not_waited_for(ledger: Ledger) -> None:
     make_run(ledger)
-    machine, *_ = ledger_leases.holder("x").rsplit(":", 3)
+    machine, *_ = ledger_leases.new_lease_holder("x").rsplit(":", 3)
     with ledger.page() as tx:
-        assert ledger_leases.take(tx, "run-1", f"{machine}:{os.getpid()}:1.0:an-earlier-life", now=NOW) is None
-        assert ledger_leases.take(tx, "run-1", ledger_leases.holder("b"), now=NOW) is None
+        assert ledger_leases.take_lease(tx, "run-1", f"{machine}:{os.getpid()}:1.0:an-earlier-life", now=NOW) is None
+        assert ledger_leases.take_lease(tx, "run-1", ledger_leases.new_lease_holder("b"), now=NOW) is None
 
 
 def test_whoever_lost_its_lease_can_commit_nothing(ledger: Ledger) -> None:
     run = make_run(ledger)
     rows = make_rows(ledger, run, 2)
     with ledger.page() as tx:
-        ledger_leases.take(tx, "run-1", "elsewhere:1:1.0:b", now=NOW)
-    ledger.guards.append(lambda tx: ledger_leases.guard(tx, "run-1", ledger_leases.holder("a")))
+        ledger_leases.take_lease(tx, "run-1", "elsewhere:1:1.0:b", now=NOW)
+    ledger.guards.append(lambda tx: ledger_leases.check_lease(tx, "run-1", ledger_leases.new_lease_holder("a")))
     with pytest.raises(LeaseLost), ledger.page() as tx:
-        ledger_rows.submit(tx, ledger_batches.begin(tx, run, "tag", now=NOW), rows)
+        ledger_rows.put_in_batch(tx, ledger_batches.begin_packing(tx, run, "tag", now=NOW), rows)
     with ledger.view() as tx:
-        assert ledger_batches.batches_in(tx, run, ["packing"]) == []
+        assert ledger_batches.batches_in_states(tx, run, ["packing"]) == []

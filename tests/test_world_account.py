@@ -8,15 +8,15 @@ import pytest
 from conftest import ask_ledger, make_job, run
 
 from emulator.server import start
-from rowtide.agent.account_refusals import REFUSALS, refusal_of
+from rowtide.agent.account_refusals import REFUSALS, account_refusal_of
 from rowtide.agent.policies import Do, policy_of_error
-from rowtide.agent.requests import messages
-from rowtide.agent.shared_fault import Failed, shared_fault, signature
+from rowtide.agent.requests import conversation_messages
+from rowtide.agent.shared_fault import FailedRow, error_signature, rows_failed_by_shared_fault
 from rowtide.errors import StoppedByWorld
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.ledger.read.history import summary
-from rowtide.ledger.turns import Heard, Said
+from rowtide.ledger.read.history import run_summary
+from rowtide.ledger.turns import PastTurn, ToolResult
 from rowtide.tiers.catalogue import load_catalogue
 
 # As people were shown them; each has its source in rowtide/agent/account_refusals.py.
@@ -49,7 +49,7 @@ def api(emulator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gener
     for name, value in {
         "ROWTIDE_HOME": str(tmp_path / "home"),
         "ROWTIDE_LEDGER_FROM_ENVIRONMENT": "1",
-        "ROWTIDE_SETTLE_SECONDS": "0.2",
+        "ROWTIDE_CONFIRM_WITHIN_SECONDS": "0.2",
         "ROWTIDE_PAGE": "0",
         "ANTHROPIC_API_KEY": f"key-{tmp_path.name}",
         "ANTHROPIC_BASE_URL": emulator.url,
@@ -73,7 +73,7 @@ def go(api: Any, tmp_path: Path) -> Go:
             ledger = Ledger(ledger_url(None, tmp_path / "home"))
             with ledger.view() as tx:
                 record = ledgers.find_run(tx, "run")
-                found = summary(tx, record, now=ledgers.moment(record.started_at))
+                found = run_summary(tx, record, now=ledgers.from_timestamp(record.started_at))
             ledger.close()
             return {**found, "words": str(stopped)}
 
@@ -86,7 +86,7 @@ def of_all(message: str, status: int = 400) -> dict[str, Any]:
 
 @pytest.mark.parametrize("said", SAID.values(), ids=SAID.keys())
 def test_what_the_api_says_of_an_account_is_known_and_says_what_to_do(said: str) -> None:
-    assert (found := refusal_of(said)) is not None
+    assert (found := account_refusal_of(said)) is not None
     assert found.do
     assert found.source
     assert policy_of_error("invalid_request_error", said).do is Do.STOP_RUN
@@ -104,7 +104,7 @@ def test_what_the_api_says_of_an_account_is_known_and_says_what_to_do(said: str)
     ],
 )
 def test_what_one_row_did_is_not_taken_for_the_account(said: str) -> None:
-    assert refusal_of(said) is None
+    assert account_refusal_of(said) is None
 
 
 @pytest.mark.parametrize("lane", ["batch", "live", "stream"])
@@ -227,27 +227,29 @@ def test_output_that_every_tier_is_blocked_for_sets_the_row_aside_as_refused(api
     assert go(job)["reasons"] == {"refused": 12}
 
 
-def failed(said: list[str], about: tuple[int, int] = (0, 0)) -> list[Failed]:
-    return [Failed(n, about, each) for n, each in enumerate(said)]
+def failed(said: list[str], about: tuple[int, int] = (0, 0)) -> list[FailedRow]:
+    return [FailedRow(n, about, each) for n, each in enumerate(said)]
 
 
 def test_errors_are_alike_when_only_ids_and_numbers_differ() -> None:
     one, other = "messages.3.content: no req_01Ab9", "messages.12.content: no  req_99"
-    assert signature(one) == signature(other)
-    assert signature(one) != signature("messages.3.content: no luck")
+    assert error_signature(one) == error_signature(other)
+    assert error_signature(one) != error_signature("messages.3.content: no luck")
 
 
 def test_how_many_alike_are_everyones_fault() -> None:
     """Ten; two or more when there are no others and nothing ever succeeded; never beside one that was answered."""
     few, many = failed(["odd 1", "odd 2"]), failed([f"odd {n}" for n in range(10)])
-    assert shared_fault(few, set(), set(), enough=10) == few
-    assert shared_fault(few, set(), {(0, 0)}, enough=10) == []
-    assert shared_fault(few[:1], set(), set(), enough=10) == []
-    assert shared_fault(many, set(), {(0, 0)}, enough=10) == many
-    assert shared_fault(many, {(0, 0)}, set(), enough=10) == []
-    assert shared_fault(many, {(1, 0)}, set(), enough=10) == many, "another tier's answers say nothing of this one"
-    assert shared_fault([*many, *failed(["strange"])], set(), set(), enough=10) == many
-    assert shared_fault(many, set(), set(), enough=0) == []
+    assert rows_failed_by_shared_fault(few, set(), set(), enough=10) == few
+    assert rows_failed_by_shared_fault(few, set(), {(0, 0)}, enough=10) == []
+    assert rows_failed_by_shared_fault(few[:1], set(), set(), enough=10) == []
+    assert rows_failed_by_shared_fault(many, set(), {(0, 0)}, enough=10) == many
+    assert rows_failed_by_shared_fault(many, {(0, 0)}, set(), enough=10) == []
+    assert rows_failed_by_shared_fault(many, {(1, 0)}, set(), enough=10) == many, (
+        "another tier's answers say nothing of this one"
+    )
+    assert rows_failed_by_shared_fault([*many, *failed(["strange"])], set(), set(), enough=10) == many
+    assert rows_failed_by_shared_fault(many, set(), set(), enough=0) == []
 
 
 BLANK = b'[{"type":"text","text":"%b"},{"type":"tool_use","id":"t1","name":"a__b","input":{}}]'
@@ -256,12 +258,14 @@ BLANK = b'[{"type":"text","text":"%b"},{"type":"tool_use","id":"t1","name":"a__b
 @pytest.mark.parametrize("blank", [b"", b" ", b"\\n\\n", b"\xc2\xa0", b"\xe2\x80\x83\\t"])
 def test_blank_text_beside_a_call_is_not_sent_back(blank: bytes) -> None:
     """The API refuses it: text content blocks must be non-empty, or must contain non-whitespace text."""
-    sent = messages("row", [Said("tool_use", BLANK % blank, heard=[Heard("t1", "a.b", "said", 0)])])
+    sent = conversation_messages(
+        "row", [PastTurn("tool_use", BLANK % blank, tool_results=[ToolResult("t1", "a.b", "said", 0)])]
+    )
     assert b'"type":"text"' not in sent
     assert b'"id":"t1"' in sent
 
 
 def test_a_call_nobody_answered_is_not_sent_back() -> None:
-    sent = messages("row", [Said("end_turn", BLANK % b"hm", correction="again")])
+    sent = conversation_messages("row", [PastTurn("end_turn", BLANK % b"hm", correction="again")])
     assert b"tool_use" not in sent
     assert b"hm" in sent

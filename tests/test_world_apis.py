@@ -11,14 +11,14 @@ from conftest import NOW, ask_ledger, make_job, make_rows, make_run
 from outside import Done, rowtide
 
 from chaos.lives import emulator
-from rowtide.api.which_api import OWN_EMULATOR, check_same, in_environment, named
+from rowtide.api.which_api import OWN_EMULATOR, api_in_environment, api_name, check_same_api
 from rowtide.errors import UserMistake
-from rowtide.job.job import SinkSpec
+from rowtide.job.job_spec import SinkSpec
 from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger
-from rowtide.sinks.rehearsal_sink import own_sink
+from rowtide.sinks.rehearsal_sink import rehearsal_sink
 
 CLAUDE = "https://api.anthropic.com"
 
@@ -37,13 +37,13 @@ CLAUDE = "https://api.anthropic.com"
     ],
 )
 def test_an_api_has_one_name_however_its_url_is_written_and_no_secret_in_it(written: str, name: str) -> None:
-    assert named(written) == name
+    assert api_name(written) == name
 
 
 @pytest.mark.parametrize("written", ["", "api.anthropic.com", "ftp://x", "http://", "https://x:port", "http://[::1"])
 def test_what_is_no_url_is_a_mistake_that_names_the_variable(written: str) -> None:
     with pytest.raises(UserMistake, match="ANTHROPIC_BASE_URL"):
-        named(written)
+        api_name(written)
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,15 @@ def test_what_is_no_url_is_a_mistake_that_names_the_variable(written: str) -> No
 )
 def test_a_run_goes_on_with_no_other_api_and_says_which_variable_to_set(of_run: str, now: str, said: str) -> None:
     with pytest.raises(UserMistake, match=said):
-        check_same("run-1", of_run, now)
-    check_same("run-1", of_run, of_run)
-    check_same("run-1", "", now)  # of an older ledger, which named none
+        check_same_api("run-1", of_run, now)
+    check_same_api("run-1", of_run, of_run)
+    check_same_api("run-1", "", now)  # of an older ledger, which named none
 
 
 def test_without_a_key_whatever_the_url_the_emulator_answers() -> None:
-    assert in_environment({"ANTHROPIC_BASE_URL": "http://gateway"}) == OWN_EMULATOR
-    assert in_environment({"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": "http://gateway"}) == OWN_EMULATOR
-    assert in_environment({"ANTHROPIC_API_KEY": "key"}) == CLAUDE
+    assert api_in_environment({"ANTHROPIC_BASE_URL": "http://gateway"}) == OWN_EMULATOR
+    assert api_in_environment({"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": "http://gateway"}) == OWN_EMULATOR
+    assert api_in_environment({"ANTHROPIC_API_KEY": "key"}) == CLAUDE
 
 
 @pytest.mark.parametrize(
@@ -83,31 +83,31 @@ def test_without_a_key_whatever_the_url_the_emulator_answers() -> None:
     ],
 )
 def test_a_rehearsal_loads_into_a_folder_of_its_own(sink: dict[str, Any], path: str) -> None:
-    assert own_sink(SinkSpec.model_validate(sink)).path == Path(path)
+    assert rehearsal_sink(SinkSpec.model_validate(sink)).path == Path(path)
 
 
-@pytest.mark.parametrize("table", ["loaded", "set_aside"])
+@pytest.mark.parametrize("table", ["loaded", "unverified"])
 def test_what_one_api_settled_is_asked_again_of_another(ledger: Ledger, table: str) -> None:
     """Of ten rows settled by one API, ten are unchanged there, and none elsewhere."""
     first = make_run(ledger, "first", api="http://one")
     numbers = make_rows(ledger, first, 10)
     with ledger.page() as tx:
-        if table == "set_aside":
+        if table == "unverified":
             tx.exec_driver_sql("UPDATE row SET state = 'quarantined', turn = 1, reason = 'not_verified'")
             ledger_loads.remember_unverified(tx, first)
         else:
             tx.exec_driver_sql("UPDATE row SET state = 'accepted', turn = 1")
-            ledger_rows.keep(tx, first, dict.fromkeys(numbers, b"{}"))
+            ledger_rows.write_answers(tx, first, dict.fromkeys(numbers, b"{}"))
     if table == "loaded":
         with ledger.page() as tx:
-            part = ledger_loads.begin(tx, first, "sink", rows=100, size=1000, now=NOW)
+            part = ledger_loads.begin_load(tx, first, "sink", rows=100, size=1000, now=NOW)
             assert part is not None
-            ledger_loads.finish(tx, first, part, "sink", now=NOW)
+            ledger_loads.finish_load(tx, first, part, "sink", now=NOW)
     for api, unchanged in (("http://one", 10), ("http://two", 0), (OWN_EMULATOR, 0)):
         run = make_run(ledger, f"again at {api}", api=api)
         rows = make_rows(ledger, run, 10)
         with ledger.page() as tx:
-            assert ledger_versions.leave_unchanged(tx, run, rows[0], rows[-1]) == unchanged
+            assert ledger_versions.mark_share_unchanged(tx, run, rows[0], rows[-1]) == unchanged
 
 
 @dataclass(frozen=True)

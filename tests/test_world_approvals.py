@@ -25,16 +25,16 @@ from test_world_rendering import EXAMPLES, HOSTILE, UNSEEN, assert_is_plain
 
 from cli.main import app
 from flows.pump import pump
-from rowtide.errors import Outdated
+from rowtide.errors import DecisionOutdated
 from rowtide.escaping import Markdown, one_line
 from rowtide.gates.approval_forms import CallApproval, Verdict
-from rowtide.gates.approvals import Failure, Hold
-from rowtide.gates.call_pages import PAGE_CALLS, PAGE_CHARACTERS, call_hash, pages_of
+from rowtide.gates.approvals import GateApproval, GateFailure
+from rowtide.gates.call_pages import PAGE_CALLS, PAGE_CHARACTERS, call_hash, pages_of_calls
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger.ledger import Ledger, Run, find_run
-from rowtide.ledger.tool_calls import Approval, Pending
-from rowtide.stages.approval_forms import about_calls, about_holds
+from rowtide.ledger.tool_calls import ApprovalRecord, PendingCall
+from rowtide.stages.approval_forms import call_approval_text, gate_approval_text
 from rowtide.stages.orchestrator import Orchestrator, orchestrated_by
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
@@ -116,7 +116,7 @@ def waiting(
     def ask(count: int, tool: str = "shop.refund", arguments: bytes = ARGUMENTS, key: str | None = None) -> None:
         with ledger.page() as tx:
             rows = [next(numbers) for _ in range(count)]
-            ledger_tool_calls.ask(tx, [((row, 1, 0), tool, arguments) for row in rows], now=NOW)
+            ledger_tool_calls.request_approval(tx, [((row, 1, 0), tool, arguments) for row in rows], now=NOW)
             for row in rows:
                 held = "UPDATE row SET state = 'held', reason = 'approval', turn = 1, row_key = coalesce(:key, row_key)"
                 tx.execute(text(f"{held} WHERE row_no = :row"), {"row": row, "key": key})
@@ -133,12 +133,12 @@ def ask_ledger(query: str, **values: object) -> list[Any]:
 
 
 def states() -> Counter[str]:
-    return Counter(state for (state,) in ask_ledger("SELECT state FROM approval"))
+    return Counter(state for (state,) in ask_ledger("SELECT state FROM call_approval"))
 
 
-def pending(ledger: Ledger, run: Run) -> list[Pending]:
+def pending(ledger: Ledger, run: Run) -> list[PendingCall]:
     with ledger.view() as tx:
-        return ledger_tool_calls.pending(tx, run)
+        return ledger_tool_calls.pending_calls(tx, run)
 
 
 def test_five_hundred_calls_are_ten_pages_and_each_call_stands_on_one(
@@ -151,9 +151,9 @@ def test_five_hundred_calls_are_ten_pages_and_each_call_stands_on_one(
     assert "page 3 of 10: 50 of 500 calls that wait" in said
     for n in range(1, 501):
         assert f"key-{n}: shop.refund(" in said
-    pages = pages_of(pending(ledger, run))
+    pages = pages_of_calls(pending(ledger, run))
     assert [(page.number, page.pages, len(page.calls)) for page in pages] == [(n, 10, 50) for n in range(1, 11)]
-    form = about_calls("run-1", pages[2])
+    form = call_approval_text("run-1", pages[2])
     assert "Page 3 of 10" in form
     assert texts(form)[::3] == [f"key-{n}" for n in range(101, 151)]
     command("approve", "run-1", "--all")
@@ -181,9 +181,9 @@ def test_a_call_that_changed_after_it_was_listed_is_not_allowed(waiting: Any, tm
     for change in ("arguments = :other", "tool = 'shop.pay_out'"):
         command("approve", "run-1", "--json")
         with ledger.page() as tx:
-            tx.execute(text(f"UPDATE approval SET {change}"), {"other": b"{}"} if ":" in change else {})
+            tx.execute(text(f"UPDATE call_approval SET {change}"), {"other": b"{}"} if ":" in change else {})
         for words in (["--all"], ["key-1", "key-2"], ["--all", "--deny"]):
-            with pytest.raises(Outdated, match="2 calls came or changed"):
+            with pytest.raises(DecisionOutdated, match="2 calls came or changed"):
                 command("approve", "run-1", *words)
         assert states() == {"asked": 2}
     command("approve", "run-1")
@@ -200,21 +200,21 @@ def test_a_decision_names_calls_by_hash_and_is_refused_whole_where_one_has_chang
     shown = pending(ledger, run)
     with ledger.page() as tx:
         changed = {
-            "tool": "UPDATE approval SET tool = 'shop.pay_out' WHERE row_no = :row",
-            "arguments": "UPDATE approval SET arguments = :other WHERE row_no = :row",
+            "tool": "UPDATE call_approval SET tool = 'shop.pay_out' WHERE row_no = :row",
+            "arguments": "UPDATE call_approval SET arguments = :other WHERE row_no = :row",
             "row_key": "UPDATE row SET row_key = 'another' WHERE row_no = :row",
-            "gone": "UPDATE approval SET state = 'denied' WHERE row_no = :row",
+            "gone": "UPDATE call_approval SET state = 'denied' WHERE row_no = :row",
         }[change]
         values = {"row": shown[1].approval.row_no, "other": b"{}"}
         tx.execute(text(changed), {name: value for name, value in values.items() if f":{name}" in changed})
-    refused = pytest.raises(Outdated, match="1 of 4 calls are not as they were shown, so nothing is decided")
+    refused = pytest.raises(DecisionOutdated, match="1 of 4 calls are not as they were shown, so nothing is decided")
     with refused, ledger.page() as tx:
-        ledger_tool_calls.decide(tx, run, shown, "allowed", who="Ada", why=None, now=NOW)
+        ledger_tool_calls.decide_calls(tx, run, shown, "allowed", who="Ada", why=None, now=NOW)
     assert states()["allowed"] == 0
     with ledger.page() as tx:
         now = pending(ledger, run)
-        ledger_tool_calls.decide(tx, run, now, "allowed", who="Ada", why=None, now=NOW + timedelta(hours=1))
-    decided = ask_ledger("SELECT decided_hash FROM approval WHERE state = 'allowed'")
+        ledger_tool_calls.decide_calls(tx, run, now, "allowed", who="Ada", why=None, now=NOW + timedelta(hours=1))
+    decided = ask_ledger("SELECT decided_hash FROM call_approval WHERE state = 'allowed'")
     assert {each for (each,) in decided} == {each.hash for each in now}
 
 
@@ -234,10 +234,10 @@ def test_a_hash_is_of_server_tool_arguments_and_row() -> None:
 @given(st.lists(st.integers(0, 2 * PAGE_CHARACTERS), max_size=300))
 def test_pages_hold_every_call_once_in_order_and_are_short_enough_to_be_read(lengths: list[int]) -> None:
     calls = [
-        Pending(f"k{n}", "t", b"x" * length, None, Approval(n, 0, 0, "t", b"", "asked", None))
+        PendingCall(f"k{n}", "t", b"x" * length, None, ApprovalRecord(n, 0, 0, "t", b"", "asked", None))
         for n, length in enumerate(lengths)
     ]
-    pages = pages_of(calls)
+    pages = pages_of_calls(calls)
     assert [call for page in pages for call in page.calls] == calls
     for page in pages:
         assert 1 <= len(page.calls) <= PAGE_CALLS
@@ -250,8 +250,8 @@ def test_a_form_shows_texts_of_others_as_texts_and_forges_no_cell(waiting: Any) 
     ledger, run, ask = waiting
     for words in HOSTILE:
         ask(1, tool=words, arguments=orjson.dumps({words: words}), key=words)
-    (page,) = pages_of(pending(ledger, run))
-    form = about_calls(run.run_id, page)
+    (page,) = pages_of_calls(pending(ledger, run))
+    form = call_approval_text(run.run_id, page)
     assert_is_plain(form)
     assert not UNSEEN.search(form)
     shown = texts(form)
@@ -267,8 +267,8 @@ def test_calls_are_shown_whole_however_long(waiting: Any, capsys: pytest.Capture
     ask(1, arguments=long)
     command("approve", run.run_id)
     assert long.decode() in capsys.readouterr().out.replace("\n", "")
-    (page,) = pages_of(pending(ledger, run))
-    assert texts(about_calls(run.run_id, page))[1] == f"shop.refund({long.decode()})"
+    (page,) = pages_of_calls(pending(ledger, run))
+    assert texts(call_approval_text(run.run_id, page))[1] == f"shop.refund({long.decode()})"
 
 
 def rows_of(count: int) -> str:
@@ -301,8 +301,8 @@ def test_a_flow_run_of_prefects_suspends_for_each_page_and_for_a_page_that_has_c
         shown.append(form)
         assert (made(tmp_path / "job")["open_ticket"], states()) == (0, {"asked": PAGE_CALLS + 2})
         if len(shown) == 2:
-            last = "WHERE row_no = (SELECT max(row_no) FROM approval)"
-            ask_ledger(f"UPDATE approval SET arguments = :all {last}", all=b'{"message":"pay all"}')
+            last = "WHERE row_no = (SELECT max(row_no) FROM call_approval)"
+            ask_ledger(f"UPDATE call_approval SET arguments = :all {last}", all=b'{"message":"pay all"}')
         return {"decision": "deny" if len(shown) == 1 else "allow", "who": "Ada"}
 
     assert asyncio.run(answer_forms(job, say)) == ["Suspended"] * 3 + ["Completed"]
@@ -317,8 +317,8 @@ def test_a_form_answered_before_the_calls_changed_is_refused_in_words(api: Any, 
     job, forms = desk_job(tmp_path / "job", ask=["open_ticket"]), Forms()
     assert forms.go_on(job, "r1") is None
     forms.answer(decision="allow")
-    first = "WHERE row_no = (SELECT min(row_no) FROM approval)"
-    ask_ledger(f"UPDATE approval SET arguments = :all {first}", all=b'{"message":"pay all"}')
+    first = "WHERE row_no = (SELECT min(row_no) FROM call_approval)"
+    ask_ledger(f"UPDATE call_approval SET arguments = :all {first}", all=b'{"message":"pay all"}')
     assert forms.go_on(job, "r1") is None
     assert made(tmp_path / "job")["open_ticket"] == 0
     words = forms.shown[-1][1]
@@ -337,20 +337,20 @@ def test_a_call_asked_about_twice_is_not_allowed_by_the_first_answer(api: Any, n
     assert forms.go_on(job, "r1") is None
     keys = [forms.shown[-1][0]]
     for _ in range(2):
-        ask_ledger("UPDATE approval SET decided_at = :now", now=f"{len(keys)}")
+        ask_ledger("UPDATE call_approval SET decided_at = :now", now=f"{len(keys)}")
         assert forms.go_on(job, "r1") is None
         keys.append(forms.shown[-1][0])
     assert len(set(keys)) == 3
 
 
-def failure(words: str, rows: int = 12) -> Failure:
-    return Failure("answers", "expect", words, rows, ["m1"])
+def failure(words: str, rows: int = 12) -> GateFailure:
+    return GateFailure("answers", "expect", words, rows, ["m1"])
 
 
 def test_a_gates_form_shows_the_number_however_long_the_expectation_is() -> None:
     words = f"price: expect_column_values_to_be_in_set(value_set={'x' * 2000}), 1,234 of 5,678 rows failed"
-    hold = Hold(1, "answers", "asked", [failure(words, 1234)], 5678, "")
-    form = about_holds("r1", [hold], "approved, 4,444 rows are written")
+    hold = GateApproval(1, "answers", "asked", [failure(words, 1234)], 5678, "")
+    form = gate_approval_text("r1", [hold], "approved, 4,444 rows are written")
     said = texts(form)[2]
     assert "1,234 of 5,678 rows failed: 1,234 rows, such as m1" in said
     assert said.startswith("price: expect")
@@ -362,18 +362,18 @@ def test_what_a_gate_held_when_it_was_shown_is_what_is_approved(
 ) -> None:
     ledger, run, _ = waiting
     with ledger.page() as tx:
-        ledger_gate_approvals.judged(tx, run, "answers", [failure("x")], rows=30, now=NOW)
+        ledger_gate_approvals.record_gate_judgement(tx, run, "answers", [failure("x")], rows=30, now=NOW)
     command("approve", "run-1")
     with ledger.page() as tx:
-        ledger_gate_approvals.judged(tx, run, "answers", [failure("x", 500)], rows=5000, now=NOW)
+        ledger_gate_approvals.record_gate_judgement(tx, run, "answers", [failure("x", 500)], rows=5000, now=NOW)
     for words in (["approve", "run-1", "--gates"], ["reject", "run-1"]):
-        with pytest.raises(Outdated, match="not what was shown, so nothing is decided"):
+        with pytest.raises(DecisionOutdated, match="not what was shown, so nothing is decided"):
             command(*words)
-    assert ask_ledger("SELECT state FROM hold") == [("asked",)]
+    assert ask_ledger("SELECT state FROM gate_approval") == [("asked",)]
     command("approve", "run-1")
     assert "500 rows" in capsys.readouterr().out
     command("approve", "run-1", "--gates")
-    assert ask_ledger("SELECT state FROM hold") == [("approved",)]
+    assert ask_ledger("SELECT state FROM gate_approval") == [("approved",)]
 
 
 def test_a_form_about_a_gate_decides_about_the_figures_it_shows(api: Any, named: str, tmp_path: Path) -> None:
@@ -384,9 +384,9 @@ def test_a_form_about_a_gate_decides_about_the_figures_it_shows(api: Any, named:
     assert "6 rows failed" in forms.shown[-1][1]
     forms.answer(decision="approve")
     with closing(Ledger(named)) as ledger, ledger.page() as tx:
-        tx.execute(text("UPDATE hold SET shown_hash = 'other figures', rows = 5"))
-        (hold,) = ledger_gate_approvals.asked(tx, find_run(tx, "r1"))
-    assert "The figures have changed since they were shown" in about_holds("r1", [hold], "")
+        tx.execute(text("UPDATE gate_approval SET shown_hash = 'other figures', rows = 5"))
+        (hold,) = ledger_gate_approvals.pending_gate_approvals(tx, find_run(tx, "r1"))
+    assert "The figures have changed since they were shown" in gate_approval_text("r1", [hold], "")
     found = forms.go_on(job, "r1")
     assert found is not None
     assert found["loaded"] == 6

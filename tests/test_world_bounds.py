@@ -24,7 +24,7 @@ SERVERS = Path(__file__).parent / "servers"
 
 SOURCE = """
 from rowtide.intake.sources import read_pages, shape_of
-from rowtide.job.job import SourceSpec
+from rowtide.job.job_spec import SourceSpec
 spec = SourceSpec.model_validate({spec!r})
 def door():
     print(shape_of(spec, Path({folder!r}), {{}}).columns)
@@ -40,7 +40,7 @@ def door():
 TOOL = """
 import asyncio
 from rowtide.tools.tools import ToolPool
-from rowtide.job.job import ToolServerSpec
+from rowtide.job.job_spec import ToolServerSpec
 async def call():
     spec = ToolServerSpec.model_validate({spec!r})
     async with ToolPool({{"it": spec}}, Path({folder!r}), dict(os.environ), 20000) as tools:
@@ -59,7 +59,7 @@ def door():
 """
 REGISTRY = """
 import asyncio
-from rowtide.job.job import ToolServerSpec
+from rowtide.job.job_spec import ToolServerSpec
 from rowtide.tools.registry import concrete
 def door():
     spec = ToolServerSpec(capability="notes")

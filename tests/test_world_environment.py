@@ -21,7 +21,13 @@ from outside import ROOT, rowtide
 from test_world_account import api, emulator  # noqa: F401 # fixtures
 
 from cli import prefect_server
-from cli.environment_checks import check_certificates, check_home, check_proxies, fault_of, reach_own_machine_directly
+from cli.environment_checks import (
+    check_certificates,
+    check_home,
+    check_proxies,
+    exempt_localhost_from_proxies,
+    explain_environment_error,
+)
 from rowtide.api.claude import Claude
 from rowtide.errors import UserMistake
 
@@ -64,7 +70,7 @@ def test_this_machine_is_reached_whatever_proxy_is_named(
         environment = {name: f"http://127.0.0.1:{nobody.getsockname()[1]}", "ANTHROPIC_BASE_URL": api.url}
         if no_proxy is not None:
             environment["NO_PROXY"] = no_proxy
-        reach_own_machine_directly(environment)
+        exempt_localhost_from_proxies(environment)
         for key, value in environment.items():
             monkeypatch.setenv(key, value)
 
@@ -78,10 +84,10 @@ def test_this_machine_is_reached_whatever_proxy_is_named(
 
 def test_an_address_of_this_machine_that_is_named_is_not_behind_a_proxy_either() -> None:
     environment = {"HTTP_PROXY": "http://p:1", "ANTHROPIC_BASE_URL": "http://127.0.0.2:80", "PREFECT_API_URL": "x"}
-    reach_own_machine_directly(environment)
+    exempt_localhost_from_proxies(environment)
     assert environment["no_proxy"].split(",") == ["localhost", "127.0.0.1", "::1", "127.0.0.2"]
     without: dict[str, str] = {"ANTHROPIC_BASE_URL": "http://127.0.0.2:80"}
-    reach_own_machine_directly(without)
+    exempt_localhost_from_proxies(without)
     assert "NO_PROXY" not in without
 
 
@@ -139,14 +145,16 @@ def test_a_disk_that_is_full_is_told_in_a_sentence(tmp_path: Path) -> None:
 def test_an_error_of_the_surroundings_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     full = OSError(28, "No space left on device")
-    assert "No space left" in (fault_of(full, tmp_path) or "")
-    assert fault_of(ValueError("odd"), tmp_path) is None
-    assert "HOME" in (fault_of(RuntimeError("Could not determine home directory."), tmp_path) or "")
+    assert "No space left" in (explain_environment_error(full, tmp_path) or "")
+    assert explain_environment_error(ValueError("odd"), tmp_path) is None
+    assert "HOME" in (explain_environment_error(RuntimeError("Could not determine home directory."), tmp_path) or "")
     Path(".env").write_bytes(b"A=\xff\n")
-    assert str(tmp_path / ".env") in (fault_of(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "odd"), tmp_path) or "")
+    assert str(tmp_path / ".env") in (
+        explain_environment_error(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "odd"), tmp_path) or ""
+    )
     Path(".env").unlink()
     Path("pyproject.toml").write_text("[tool")
-    assert "pyproject.toml" in (fault_of(tomllib.TOMLDecodeError("odd"), tmp_path) or "")
+    assert "pyproject.toml" in (explain_environment_error(tomllib.TOMLDecodeError("odd"), tmp_path) or "")
 
 
 STREAMS: dict[str, str] = {
@@ -234,7 +242,7 @@ def test_what_is_no_prefect_server_that_fits_is_refused_by_the_variable_that_nam
     monkeypatch.setenv("PREFECT_API_URL", serve(answers))
     monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
     with pytest.raises(UserMistake, match=words) as refused:
-        prefect_server.server_url()
+        prefect_server.find_server_url()
     assert "(PREFECT_API_URL)" in str(refused.value)
     assert "--no-prefect" in str(refused.value)
 
@@ -247,11 +255,11 @@ def test_a_prefect_server_that_fits_is_taken_with_its_login_and_behind_a_proxy_v
     closed = {HEALTH: (401, ""), f"{HEALTH} login": (200, "true"), VERSION: (401, ""), f"{VERSION} login": (200, GOOD)}
     for answers in ({HEALTH: (200, "true"), VERSION: (200, f'"{GOOD}"')}, closed):
         monkeypatch.setenv("PREFECT_API_URL", url := serve(answers))
-        assert prefect_server.server_url() == url
+        assert prefect_server.find_server_url() == url
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:4200", "ftp://h/api", "http://", "http://h:port/api", "x"])
 def test_what_is_no_address_of_a_prefect_server_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", url)
     with pytest.raises(UserMistake, match="^PREFECT_API_URL is"):
-        prefect_server.server_url()
+        prefect_server.find_server_url()

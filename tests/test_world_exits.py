@@ -11,25 +11,25 @@ from outside import rowtide
 from pydantic import TypeAdapter, ValidationError
 from test_world_account import Go, api, emulator, go, of_all  # noqa: F401 # fixtures
 
-from cli.exits import MEANS, TABLE, Exit, status_of, stumbled
+from cli.exits import MEANS, TABLE, Exit, exit_status_of, unexpected_error_text
 from rowtide.errors import UserMistake
 from rowtide.job.run_id import RunId, check_run_id
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.report.summary import with_enough
-from rowtide.stages.pump_rounds import undecided
+from rowtide.report.summary_text import with_min_loaded
+from rowtide.stages.pump_rounds import count_undecided_rows
 from rowtide.stages.run_context import open_run
 
 ROOT = Path(__file__).parent.parent
 FOUND: dict[str, Any] = {
-    "run_id": "r", "rows": 10, "loaded": 10, "unchanged": 0, "set_aside_before": 0, "stopped": None, "held": 0,
+    "run_id": "r", "rows": 10, "loaded": 10, "unchanged": 0, "quarantined_before": 0, "stopped": None, "held": 0,
     "holds": {},
 }  # fmt: skip
 ENDS: list[tuple[dict[str, Any], float | None, Exit]] = [
     ({}, None, Exit.DONE),
     ({"loaded": 0}, None, Exit.TOO_FEW),
     ({"loaded": 0, "unchanged": 10}, None, Exit.DONE),
-    ({"loaded": 0, "unchanged": 10, "set_aside_before": 10}, None, Exit.TOO_FEW),
+    ({"loaded": 0, "unchanged": 10, "quarantined_before": 10}, None, Exit.TOO_FEW),
     ({"loaded": 0, "rows": 0}, None, Exit.DONE),
     ({"loaded": 0, "rows": 0}, 5, Exit.TOO_FEW),
     ({"loaded": 8}, 0.8, Exit.DONE),
@@ -47,7 +47,7 @@ ENDS: list[tuple[dict[str, Any], float | None, Exit]] = [
 
 @pytest.mark.parametrize(("changes", "min_loaded", "status"), ENDS)
 def test_each_way_a_run_ends_has_its_status(changes: dict[str, Any], min_loaded: float | None, status: Exit) -> None:
-    assert status_of(with_enough({**FOUND, **changes}, min_loaded)) is status
+    assert exit_status_of(with_min_loaded({**FOUND, **changes}, min_loaded)) is status
 
 
 def test_help_and_documents_have_the_same_table() -> None:
@@ -69,14 +69,14 @@ def test_a_run_that_loads_nothing_says_so_in_its_summary_and_a_job_can_ask_for_m
     api.world.faults.load([of_all("prompt is too long: 215000 tokens > 200000 maximum")])
     found = go(job)
     assert (found["loaded"], found["min_loaded"], found["too_few_loaded"]) == (0, 0.9, True)
-    assert status_of(found) is Exit.TOO_FEW
+    assert exit_status_of(found) is Exit.TOO_FEW
 
 
 def test_an_error_nobody_foresaw_is_one_sentence_and_its_traceback_a_file(tmp_path: Path) -> None:
     try:
         {}["gone"]
     except KeyError as error:
-        words = stumbled(error, tmp_path, "run-1", now=datetime(2026, 11, 27, tzinfo=UTC))
+        words = unexpected_error_text(error, tmp_path, "run-1", now=datetime(2026, 11, 27, tzinfo=UTC))
     (file,) = (tmp_path / "errors").iterdir()
     assert "Traceback" in file.read_text()
     assert "\n" not in words
@@ -86,7 +86,7 @@ def test_an_error_nobody_foresaw_is_one_sentence_and_its_traceback_a_file(tmp_pa
 
 def test_an_error_nobody_foresaw_is_told_where_no_file_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    words = stumbled(ValueError("odd"), tmp_path / "file", None, now=datetime(2026, 11, 27, tzinfo=UTC))
+    words = unexpected_error_text(ValueError("odd"), tmp_path / "file", None, now=datetime(2026, 11, 27, tzinfo=UTC))
     assert "ValueError: odd" in words
     assert "could not be written" in words
 
@@ -154,9 +154,9 @@ def test_rounds_that_change_nothing_end_the_run_with_what_is_left(
     assert go(job)["stopped"] == "refused"
     ledger = Ledger(ledger_url(None, tmp_path / "home"))
     with ledger.page() as tx:
-        ledgers.go_on(tx, "run", None)
+        ledgers.continue_run(tx, "run", None)
     context = open_run(ledger, tmp_path / "home", "run", os.environ)
-    assert [undecided(context) for _ in range(3)] == [4, 4, 0]
+    assert [count_undecided_rows(context) for _ in range(3)] == [4, 4, 0]
     with ledger.view() as tx:
         record = ledgers.find_run(tx, "run")
     ledger.close()

@@ -9,7 +9,7 @@ import pytest
 from conftest import ANSWER, PROMPT, ask_ledger, make_job
 from conftest import run as pumped
 
-from rowtide.errors import Stopped, UserMistake
+from rowtide.errors import RunStopped, UserMistake
 from rowtide.job.job_folder import load_job
 
 
@@ -251,7 +251,7 @@ def test_a_check_that_raises_on_most_rows_stops_the_run_and_harms_none(
 ) -> None:
     job = totals(tmp_path / "job", ["1"] * rows, check=OUTSIDE)
     for _ in range(2):  # and again when it is resumed as it was
-        with pytest.raises(Stopped, match=r"rows: check_least \(answer.py:14\) raised FileNotFoundError: "):
+        with pytest.raises(RunStopped, match=r"rows: check_least \(answer.py:14\) raised FileNotFoundError: "):
             run(job, lane=lane)
         assert "quarantined" not in states(tmp_path)
     paid = billed(world)
@@ -264,7 +264,7 @@ def test_a_check_that_raises_on_most_rows_stops_the_run_and_harms_none(
 def test_a_prompt_that_raises_on_most_rows_stops_the_run_before_a_cent_is_spent(world: Any, tmp_path: Path) -> None:
     job = make_job(tmp_path / "job", rows=30, prompt=PROMPT + "{{ message * 1.1 }}\n", tiers=["opus"])
     for lane in ("batch", "live"):
-        with pytest.raises(Stopped, match=r"rows: prompt.md:8 raised TypeError: can't multiply"):
+        with pytest.raises(RunStopped, match=r"rows: prompt.md:8 raised TypeError: can't multiply"):
             run(job, lane, lane)
     assert states(tmp_path) == {"ready": 60}
     assert billed(world) == 0

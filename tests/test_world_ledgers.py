@@ -16,35 +16,35 @@ import psycopg
 import pytest
 from conftest import NOW, answers_of, make_job, make_run, run, wait_until
 
-from cli.pump import take
+from cli.terminal_run import take
 from rowtide.errors import RowtideError, WorldError
 from rowtide.intake.admission import Admission
 from rowtide.job.job_folder import Job, load_job
-from rowtide.ledger import chosen as ledger_chosen
 from rowtide.ledger import claims as ledger_claims
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import quarantine as ledger_quarantine
+from rowtide.ledger import quarantine_selection as ledger_quarantine_selection
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.quarantine import Signed
-from rowtide.ledger.read.history import summary
+from rowtide.ledger.quarantine import Signature
+from rowtide.ledger.read.history import run_summary
 from rowtide.ledger.read.report_data import read_report_data
-from rowtide.report.report_words import asks, standing
+from rowtide.report.report_text import requests_for_a_person, run_status
 from rowtide.stages import quarantine_actions
 
 ROWS, LONG = 1500, 100_000
 MOST_BYTES = 60_000_000  # two pages of 200 such rows have 40 MB
-ME = Signed("ada", NOW)
+ME = Signature("ada", NOW)
 
 
 def retry(ledger: Ledger, of: Run, job: Job) -> int:
-    return quarantine_actions.send_again(ledger, of, job, [], None, None, ME, every=True)[0]
+    return quarantine_actions.resend_rows(ledger, of, job, [], None, None, ME, every=True)[0]
 
 
 def drop(ledger: Ledger, of: Run, _: Job) -> int:
     with ledger.page() as tx:
-        pages = ledger_chosen.chosen(tx, of, [], "truncated", every=False)
-        return sum(ledger_quarantine.drop(tx, page, "too long", ME) for page in pages)
+        pages = ledger_quarantine_selection.select_quarantined(tx, of, [], "truncated", every=False)
+        return sum(ledger_quarantine.discard_rows(tx, page, "too long", ME) for page in pages)
 
 
 def export(ledger: Ledger, of: Run, job: Job) -> int:
@@ -68,7 +68,7 @@ def test_a_large_quarantine_is_never_held_in_memory(
             for n in range(start, start + 100)
         ]
         with sqlite_ledger.page() as tx:
-            assert ledger_rows.admit(tx, of, rows, read_before=start, read_after=start + 100, now=NOW)
+            assert ledger_rows.admit_rows(tx, of, rows, read_before=start, read_after=start + 100, now=NOW)
     tracemalloc.start()
     try:
         assert act(sqlite_ledger, of, job) == ROWS
@@ -81,13 +81,13 @@ def test_a_run_that_any_process_works_on_is_going_on_and_nobody_is_told_to_resum
     of, elsewhere = make_run(ledger), "another-machine:1:1@x:a"
     with ledger.page() as tx:
         seen = read_report_data(tx, of, golden={}, now=NOW)
-        assert standing(summary(tx, of, now=NOW), seen) == "idle"
-        ledger_claims.join(tx, of.run_id, elsewhere, now=NOW)  # as those do that share a run on PostgreSQL
-        found, seen = summary(tx, of, now=NOW), read_report_data(tx, of, golden={}, now=NOW)
-        assert standing(found, seen) == "going on"
-        assert asks(found, seen) == []
+        assert run_status(run_summary(tx, of, now=NOW), seen) == "idle"
+        ledger_claims.join_run(tx, of.run_id, elsewhere, now=NOW)  # as those do that share a run on PostgreSQL
+        found, seen = run_summary(tx, of, now=NOW), read_report_data(tx, of, golden={}, now=NOW)
+        assert run_status(found, seen) == "going on"
+        assert requests_for_a_person(found, seen) == []
         later = NOW + ledger_leases.LEASE * 2
-        assert standing(summary(tx, of, now=later), read_report_data(tx, of, golden={}, now=later)) == "idle"
+        assert run_status(run_summary(tx, of, now=later), read_report_data(tx, of, golden={}, now=later)) == "idle"
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from test_world_tools import result, scripted
 
 from emulator.server import start
 from rowtide.agent.policies import Do
-from rowtide.agent.results import Replied, Unanswered, parse_body, parse_line
+from rowtide.agent.reply_parsing import Replied, Unanswered, parse_live_body, parse_result_line
 from rowtide.errors import RowtideError, UserMistake
-from rowtide.intake.heads import check_id
-from rowtide.intake.messages import Door, Refused, cloud_event_id, message_of, parsed
+from rowtide.intake.messages import MessageRefused, RowRules, build_message, cloud_event_id, parse_body
+from rowtide.intake.request_headers import check_message_id
 from rowtide.tiers.pricing import Usage
 
 ROUNDS = int(os.environ.get("ROWTIDE_MUTATIONS", "1"))
@@ -83,7 +83,7 @@ def go(emulator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Genera
         for variable, value in {
             "ROWTIDE_HOME": str(tmp_path / "home"),
             "ROWTIDE_LEDGER_FROM_ENVIRONMENT": "1",
-            "ROWTIDE_SETTLE_SECONDS": "0.2",
+            "ROWTIDE_CONFIRM_WITHIN_SECONDS": "0.2",
             "ROWTIDE_PAGE": "0",
             "ANTHROPIC_API_KEY": f"key-{tmp_path.name}-{name}",
             "ANTHROPIC_BASE_URL": between.url,
@@ -239,7 +239,7 @@ UNREADABLE = {
 @pytest.mark.parametrize("said", UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_a_reply_that_cannot_be_acted_on_is_sent_again_and_may_have_been_paid_for(said: Any) -> None:
     line = orjson.dumps({"custom_id": "t-1", "result": {"type": "succeeded", "message": said}})
-    for outcome in (parse_line(line)[1], parse_body(orjson.dumps(said))):
+    for outcome in (parse_result_line(line)[1], parse_live_body(orjson.dumps(said))):
         assert isinstance(outcome, Unanswered)
         assert (outcome.policy.do, outcome.is_billed) == (Do.SEND_AGAIN, True)
 
@@ -256,24 +256,27 @@ USAGES: dict[str, Any] = {
 
 @pytest.mark.parametrize("usage", USAGES.values(), ids=USAGES.keys())
 def test_a_reply_whose_usage_cannot_be_true_is_taken_and_costs_nobody_knows_what(usage: Any) -> None:
-    outcome = parse_body(orjson.dumps(message(usage=usage)))
+    outcome = parse_live_body(orjson.dumps(message(usage=usage)))
     assert isinstance(outcome, Replied)
     assert outcome.usage is None
 
 
 def test_what_is_no_json_by_the_letter_is_read_all_the_same() -> None:
     body = orjson.dumps(message()).replace(b'"ja"', b'"half \\ud800 a pair"').replace(b'"x":1', b'"x":NaN')
-    outcome = parse_body(body)
+    outcome = parse_live_body(body)
     assert isinstance(outcome, Replied)
     assert outcome.usage == Usage(3, 4)
     assert orjson.loads(outcome.content)[1]["input"] == {"x": None}
 
 
 def test_a_reply_without_a_reason_to_stop_stops_for_what_it_holds() -> None:
-    with_a_call, without = parse_body(orjson.dumps(message(stop_reason=None))), message(content=[], stop_reason=None)
+    with_a_call, without = (
+        parse_live_body(orjson.dumps(message(stop_reason=None))),
+        message(content=[], stop_reason=None),
+    )
     assert isinstance(with_a_call, Replied)
     assert with_a_call.stop_reason == "tool_use"
-    assert parse_body(orjson.dumps(without))[0] == "end_turn"  # pyright: ignore[reportIndexIssue] # a reply
+    assert parse_live_body(orjson.dumps(without))[0] == "end_turn"  # pyright: ignore[reportIndexIssue] # a reply
 
 
 @pytest.mark.parametrize(
@@ -281,7 +284,7 @@ def test_a_reply_without_a_reason_to_stop_stops_for_what_it_holds() -> None:
 )
 def test_a_line_that_is_none_or_was_cut_says_nothing_of_any_row(line: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        parse_line(line)
+        parse_result_line(line)
 
 
 MCP_LISTED = {
@@ -324,12 +327,12 @@ EVENT = {"specversion": "1.0", "id": "e1", "type": "row", "source": "s", "data":
 @pytest.mark.parametrize("seed", range(100 * ROUNDS))
 def test_a_webhook_changed_at_random_is_a_message_or_is_refused(seed: int) -> None:
     chance = random.Random(seed)
-    door = Door(job="job", columns=("id", "message"), key=("id",), row_bytes=1000)
+    door = RowRules(job="job", columns=("id", "message"), key=("id",), row_bytes=1000)
     body = mutate(chance, orjson.dumps(chance.choice([EVENT, EVENT["data"], [EVENT["data"]] * 2])))
-    with suppress(Refused):
-        value = parsed(body)
-        check_id(cloud_event_id(value) or "e1")
-        assert message_of(door, "e1", value).rows
+    with suppress(MessageRefused):
+        value = parse_body(body)
+        check_message_id(cloud_event_id(value) or "e1")
+        assert build_message(door, "e1", value).rows
 
 
 def _changed_object(chance: random.Random, value: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from test_make_serve import Service, ask, serving
 
 from emulator.server import start
 from flows.pump import pump
-from orchestration.observe import OURS, observe
+from orchestration.set_up_observability import OURS, set_up_observability
 from rowtide.errors import RowtideError, UserMistake
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import check_runbook, load_job
@@ -217,11 +217,11 @@ def test_what_prefect_is_to_take_to_a_runs_page_is_let_through(levels: None) -> 
     """Prefect gives an extra logger a handler and no level: it inherits the root's WARNING."""
     for name in OURS:
         logging.getLogger(name).setLevel(logging.NOTSET)
-    observe()
+    set_up_observability()
     assert not logging.getLogger("rowtide").isEnabledFor(logging.INFO)  # in a terminal, lines are for trouble
 
     with temporary_settings({PREFECT_LOGGING_EXTRA_LOGGERS: "rowtide,orchestration,tasks,blocks"}):
-        observe()
+        set_up_observability()
     assert all(
         logging.getLogger(name).isEnabledFor(logging.INFO) for name in ("rowtide", "orchestration", "tasks", "blocks")
     )

@@ -23,30 +23,30 @@ from test_world_account import Go, api, emulator, go, of_all  # noqa: F401 # fix
 from cli.home_folders import existing_ledger
 from cli.main import app
 from cli.prefect_server import PrefectFailed
-from cli.pump import take
+from cli.terminal_run import take
 from rowtide import clock
 from rowtide.database_url import database_url
-from rowtide.environment import number_in
-from rowtide.errors import RowtideError, Stopped, UserMistake
-from rowtide.job.job import SinkSpec
+from rowtide.environment_numbers import number_from_environment
+from rowtide.errors import RowtideError, RunStopped, UserMistake
 from rowtide.job.job_code import JobCodeFailure, run_job_code
 from rowtide.job.job_file import read_spec
+from rowtide.job.job_spec import SinkSpec
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import claims as ledger_claims
 from rowtide.ledger import flow_runs as ledger_flow_runs
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger.engine import LedgerAway
-from rowtide.ledger.ledger import Ledger, Run, ledger_url, timestamp
+from rowtide.ledger.engine import LedgerUnavailable
+from rowtide.ledger.ledger import Ledger, Run, ledger_url, to_timestamp
 from rowtide.ledger.read import costs as ledger_costs
-from rowtide.quarantine.sheet_edits import LIMITS, advice
-from rowtide.report.report_words import cost_line, headline
-from rowtide.report.summary import money, poor_tiers, too_few
+from rowtide.quarantine.sheet_edits import LIMITS, advice_for_reason
+from rowtide.report.report_text import cost_line, headline
+from rowtide.report.summary_text import money_lines, poor_tiers, too_few_loaded
 from rowtide.sinks.sinks import open_sink
-from rowtide.stages.orchestrator import is_worth_another_try
+from rowtide.stages.orchestrator import is_retryable
 from rowtide.stages.run_context import open_run
 from rowtide.stages.submit.budget import BudgetExhausted
-from rowtide.stages.submit.post_batches import pack, unpack
+from rowtide.stages.submit.post_batches import pack_batch, void_unsent_batches
 
 WHOLE = ["0", "-1", "1.5", "abc", "", "1e3", "nan", "inf", "99999999999999999999", "0x10", "true", "1,000", "½"]
 AMOUNTS = ["0", "-1", "abc", "", "nan", "inf", "-inf", "1e300", "5 USD"]
@@ -59,7 +59,7 @@ ASKED = [
     *((["resume", "r", "--budget", text]) for text in AMOUNTS),
     *((["runs", "--limit", text]) for text in WHOLE),
     *((["results", "r", "--limit", text]) for text in WHOLE),
-    *((["settle", "r", text]) for text in WHOLE),
+    *((["reconcile", "r", text]) for text in WHOLE),
     *((["metrics", "--port", text]) for text in ("-1", "65536", "80.5", "http")),
     *((["serve", "--body-bytes", text]) for text in WHOLE),
 ]
@@ -95,13 +95,15 @@ def test_a_number_of_a_job_that_cannot_be_meant_is_refused_with_its_line(key: st
 
 @pytest.mark.parametrize("said", ["soon", "nan", "inf", "-1", "1e99", "30 s"])
 def test_a_number_of_the_environment_that_is_none_names_its_variable(said: str) -> None:
-    with pytest.raises(UserMistake, match="ROWTIDE_SETTLE_SECONDS"):
-        number_in({"ROWTIDE_SETTLE_SECONDS": said}, "ROWTIDE_SETTLE_SECONDS", 30, least=0, most=86_400)
+    with pytest.raises(UserMistake, match="ROWTIDE_CONFIRM_WITHIN_SECONDS"):
+        number_from_environment(
+            {"ROWTIDE_CONFIRM_WITHIN_SECONDS": said}, "ROWTIDE_CONFIRM_WITHIN_SECONDS", 30, least=0, most=86_400
+        )
 
 
 @pytest.mark.parametrize("said", ["", " ", "30", "3e1"])
 def test_a_number_of_the_environment_may_be_left_empty(said: str) -> None:
-    assert number_in({"X": said}, "X", 30, least=0, most=86_400) == 30
+    assert number_from_environment({"X": said}, "X", 30, least=0, most=86_400) == 30
 
 
 def test_resume_sets_the_budget_or_lowers_it_and_says_what_it_was(
@@ -133,7 +135,7 @@ def test_a_flow_that_goes_on_gives_a_budget_where_there_was_none_and_says_when_i
     api.world.faults.load([of_all("This organization has been disabled.")])
     assert go(job)["stopped"] == "refused"
     api.world.faults.clear()
-    with pytest.raises(Stopped, match="stopped at the budget"):
+    with pytest.raises(RunStopped, match="stopped at the budget"):
         run(job, run_id="run", budget=0.000001)
     assert run(job, run_id="run", budget=5.0)["budget_usd"] == 5.0
     assert "keeps its budget" not in caplog.text
@@ -152,26 +154,26 @@ def test_rows_that_are_all_in_an_earlier_runs_quarantine_are_told_so_with_the_co
     (job / "answer.py").write_text((job / "answer.py").read_text() + check)
     assert go(job)["quarantined"] == 3
     again = run(job, run_id="again")
-    assert (again["unchanged"], again["set_aside_in"]) == (3, {"run": 3})
+    assert (again["unchanged"], again["quarantined_in"]) == (3, {"run": 3})
     assert app(["run", str(job), "--limit", "2"], result_action="return_value") == 5
     said = capsys.readouterr()
     for words in ("2 of the 2 unchanged rows are in quarantine since run run", "rowtide quarantine retry run --all"):
         assert words in said.out
     assert "rowtide quarantine list run" in said.err
     assert "in quarantine since an earlier run" in headline(again)
-    assert "rowtide quarantine list run" in too_few({**again, "too_few_loaded": True})
+    assert "rowtide quarantine list run" in too_few_loaded({**again, "too_few_loaded": True})
 
 
 @pytest.mark.parametrize(("reason", "key"), LIMITS.items())
 def test_a_row_at_a_limit_is_told_which_one_and_of_a_tier_only_where_there_is_one(reason: str, key: str) -> None:
-    assert f"limits.{key}" in advice(reason, can_escalate=False)
-    assert "tier" not in advice(reason, can_escalate=False)
-    assert "higher tier" in advice(reason, can_escalate=True)
+    assert f"limits.{key}" in advice_for_reason(reason, can_escalate=False)
+    assert "tier" not in advice_for_reason(reason, can_escalate=False)
+    assert "higher tier" in advice_for_reason(reason, can_escalate=True)
 
 
 @pytest.mark.parametrize("reason", ["not_verified", "gate_failed", "check_failed", "missing_key", "bounced_out"])
 def test_no_other_advice_names_a_tier_that_is_not_there(reason: str) -> None:
-    assert "tier" not in advice(reason, can_escalate=False)
+    assert "tier" not in advice_for_reason(reason, can_escalate=False)
 
 
 COST = {"turns": 4, "cost_usd": 1.04, "baseline_cost_usd": 1.0, "budget_usd": None, "at_stake_usd": 0.0,
@@ -179,8 +181,8 @@ COST = {"turns": 4, "cost_usd": 1.04, "baseline_cost_usd": 1.0, "budget_usd": No
 
 
 def test_what_cost_more_is_not_called_so_much_less() -> None:
-    assert "less" not in "".join(money(COST)) + cost_line(COST)
-    assert "4% less" in "".join(money({**COST, "cost_usd": 0.96}))
+    assert "less" not in "".join(money_lines(COST)) + cost_line(COST)
+    assert "4% less" in "".join(money_lines({**COST, "cost_usd": 0.96}))
 
 
 def test_a_tier_that_takes_the_money_and_settles_next_to_nothing_is_named() -> None:
@@ -260,7 +262,9 @@ def test_a_url_of_no_database_is_refused_by_the_name_of_its_key_and_without_its_
 
 def reserve(ledger: Ledger, run: Run, micro: int, tag: str) -> None:
     with ledger.page() as tx:
-        ledger_batches.packed(tx, ledger_batches.begin(tx, run, tag, now=NOW), rows=1, size=1, reserved_micro=micro)
+        ledger_batches.mark_packed(
+            tx, ledger_batches.begin_packing(tx, run, tag, now=NOW), rows=1, size=1, reserved_micro=micro
+        )
 
 
 def test_two_runs_of_a_job_at_once_reserve_a_day_once(address: str) -> None:
@@ -270,12 +274,12 @@ def test_two_runs_of_a_job_at_once_reserve_a_day_once(address: str) -> None:
     def spend(run: Run) -> int:
         ledger = Ledger(address)
         with ledger.page() as tx:
-            left = ledger_batches.left_micro(tx, run, 1.0, now=NOW, reserves=True)
+            left = ledger_batches.left_to_spend_micro(tx, run, 1.0, now=NOW, reserves=True)
             with suppress(BrokenBarrierError):  # whoever comes second waits for the first to commit
                 both.wait(1)
             if fits := int(left is not None and left >= 600_000):
-                batch_no = ledger_batches.begin(tx, run, run.run_id, now=NOW)
-                ledger_batches.packed(tx, batch_no, rows=1, size=1, reserved_micro=600_000)
+                batch_no = ledger_batches.begin_packing(tx, run, run.run_id, now=NOW)
+                ledger_batches.mark_packed(tx, batch_no, rows=1, size=1, reserved_micro=600_000)
         ledger.close()
         return fits
 
@@ -294,9 +298,9 @@ def test_a_batch_is_not_packed_over_what_another_run_has_reserved_meanwhile(
     assert go(job)["stopped"] == "refused"
     ledger, other = (Ledger(ledger_url(None, tmp_path / "home")) for _ in range(2))
     with ledger.page() as tx:
-        ledgers.go_on(tx, "run", None)
+        ledgers.continue_run(tx, "run", None)
     context = open_run(ledger, tmp_path / "home", "run", os.environ)
-    unpack(context, everything=True)
+    void_unsent_batches(context, everything=True)
     calls = count()
 
     def ticking() -> datetime:
@@ -304,8 +308,8 @@ def test_a_batch_is_not_packed_over_what_another_run_has_reserved_meanwhile(
             reserve(other, make_run(other, "other", job="job", api=context.run.api), 199_999, "other")
         return NOW
 
-    assert pack(context, "tag", clock=ticking) is None
-    assert isinstance(pack(context, "again", clock=lambda: NOW), BudgetExhausted)
+    assert pack_batch(context, "tag", clock=ticking) is None
+    assert isinstance(pack_batch(context, "again", clock=lambda: NOW), BudgetExhausted)
     assert ask_ledger(tmp_path / "home", "SELECT sum(reserved_micro) FROM batch") == [(199_999,)]
     for each in (ledger, other):
         each.close()
@@ -329,9 +333,9 @@ def test_a_step_of_the_clock_ends_no_lease_and_prolongs_none(hours: int) -> None
     seconds = Steps()
     watch, stepped = ledger_leases.LeaseWatch(seconds), NOW + timedelta(hours=hours)
     until = ""
-    for living in (ELSEWHERE, ledger_leases.holder("a")):
+    for living in (ELSEWHERE, ledger_leases.new_lease_holder("a")):
         for n in range(10):  # renewed every 15 seconds, by a clock that was not set
-            until = timestamp(NOW + timedelta(seconds=15 * n) + ledger_leases.LEASE)
+            until = to_timestamp(NOW + timedelta(seconds=15 * n) + ledger_leases.LEASE)
             assert not watch.has_run_out(living, until, now=stepped + timedelta(seconds=15 * n))
             seconds.now += ledger_leases.RENEW_EVERY_SECONDS
         seconds.now += 60
@@ -340,27 +344,27 @@ def test_a_step_of_the_clock_ends_no_lease_and_prolongs_none(hours: int) -> None
 
 def test_a_lease_that_is_over_by_its_own_word_is_taken_when_it_was_not_renewed_before_our_eyes() -> None:
     seconds = Steps()
-    watch, until = ledger_leases.LeaseWatch(seconds), timestamp(NOW - timedelta(days=1))
+    watch, until = ledger_leases.LeaseWatch(seconds), to_timestamp(NOW - timedelta(days=1))
     assert not watch.has_run_out(ELSEWHERE, until, now=NOW)
     seconds.now += ledger_leases.UNSEEN_SECONDS
     assert watch.has_run_out(ELSEWHERE, until, now=NOW)
 
 
 def test_a_process_knows_itself_again_whatever_the_wall_clock_says(sqlite_ledger: Ledger) -> None:
-    me, run = ledger_leases.holder("me"), make_run(sqlite_ledger)
+    me, run = ledger_leases.new_lease_holder("me"), make_run(sqlite_ledger)
     began = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]  # counted from the machine's own start
     assert me.rsplit(":", 3)[2].startswith(f"{began}@")
     with sqlite_ledger.page() as tx:
-        ledger_claims.join(tx, run.run_id, me, now=NOW)
-        assert not ledger_leases.is_dead(me)
+        ledger_claims.join_run(tx, run.run_id, me, now=NOW)
+        assert not ledger_leases.is_holder_dead(me)
         late = NOW + timedelta(hours=5)
-        assert ledger_claims.dead(tx, run.run_id, me, now=late) == []
-        assert ledger_claims.dead(tx, run.run_id, now=late) == [(me, timestamp(NOW + ledger_leases.LEASE))]
+        assert ledger_claims.dead_workers(tx, run.run_id, me, now=late) == []
+        assert ledger_claims.dead_workers(tx, run.run_id, now=late) == [(me, to_timestamp(NOW + ledger_leases.LEASE))]
 
 
 def test_the_time_of_a_process_goes_on_from_where_it_began() -> None:
     seconds = Steps()
-    now = clock.steady(NOW, seconds)
+    now = clock.steady_clock(NOW, seconds)
     seconds.now += 7
     assert now() == NOW + timedelta(seconds=7)
     assert abs(clock.now() - datetime.now(UTC)) < timedelta(minutes=1)
@@ -414,15 +418,15 @@ def test_a_postgresql_that_goes_away_is_waited_for_and_a_transaction_that_it_bre
             wait_until(lambda: waiting(caplog), within_seconds=60)
             postgres.restart(folder, "start")
             waits.result()
-        with pytest.raises(LedgerAway), ledger.page() as tx:
+        with pytest.raises(LedgerUnavailable), ledger.page() as tx:
             postgres.restart(folder, "restart")
             ledger_costs.set_budget(tx, ledgers.find_run(tx, "run-1"), 6)
         set_budget(ledger, 7)
         assert len(waiting(caplog)) == 1
         postgres.restart(folder, "stop")
-        with pytest.raises(LedgerAway, match="ledger .* is out of reach") as away:
+        with pytest.raises(LedgerUnavailable, match="ledger .* is out of reach") as away:
             Ledger(ledger_url(url, tmp_path))
-        assert is_worth_another_try(away.value)
+        assert is_retryable(away.value)
         postgres.restart(folder, "start")
         ledger.close()
 
@@ -451,8 +455,8 @@ def test_a_ledger_that_cannot_be_had_is_told_by_its_variable(
 def test_a_ledger_that_fails_during_a_load_is_not_told_as_the_sinks_fault(kind: str, tmp_path: Path) -> None:
     named = {"path": "out"} if kind == "parquet" else {"kind": "sql", "url": f"{kind}:///out.db", "table": "t"}
     sink, _ = open_sink(SinkSpec.model_validate(named), tmp_path, Said, {}, tmp_path)
-    with pytest.raises(LedgerAway, match="^the ledger x is out of reach"), sink.writing("part"):
-        raise LedgerAway("the ledger x is out of reach")
+    with pytest.raises(LedgerUnavailable, match="^the ledger x is out of reach"), sink.writing("part"):
+        raise LedgerUnavailable("the ledger x is out of reach")
 
 
 class Said(BaseModel):
@@ -480,10 +484,10 @@ def test_a_run_that_is_done_is_not_failed_by_prefect(
 def test_resume_runs_leaves_runs_of_another_api_alone(answered_by: str, seen: int, sqlite_ledger: Ledger) -> None:
     run = make_run(sqlite_ledger, api=answered_by)
     with sqlite_ledger.page() as tx:
-        ledger_flow_runs.begin(tx, run, "flow", now=NOW)
+        ledger_flow_runs.record_flow_run(tx, run, "flow", now=NOW)
     day = timedelta(days=1)
     with sqlite_ledger.view() as tx:
-        found = ledger_flow_runs.unfinished(tx, "http://a", day, day, now=NOW + day / 2)
+        found = ledger_flow_runs.unfinished_runs(tx, "http://a", day, day, now=NOW + day / 2)
     assert len(found) == seen
 
 

@@ -6,7 +6,7 @@ import pytest
 from conftest import make_job
 from outside import rowtide
 
-from cli.prefect_database import NAMES, prefect_database
+from cli.prefect_database import NAMES, prefect_database_settings
 from rowtide.errors import UserMistake
 
 SPELLINGS = [
@@ -28,18 +28,18 @@ WRONG = [
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("written", "taken"), SPELLINGS)
 def test_a_url_is_one_that_prefect_opens_however_it_is_written(name: str, written: str, taken: str) -> None:
-    assert prefect_database({name: written}) == dict.fromkeys(NAMES, taken)
+    assert prefect_database_settings({name: written}) == dict.fromkeys(NAMES, taken)
 
 
 @pytest.mark.parametrize("written", WRONG)
 def test_a_wrong_url_is_told_by_its_variable_and_without_its_password(written: str) -> None:
     with pytest.raises(UserMistake, match=f"^{NAMES[1]}: ") as refused:
-        prefect_database({NAMES[1]: written})
+        prefect_database_settings({NAMES[1]: written})
     assert "secret" not in str(refused.value)
 
 
 def test_where_none_is_named_nothing_is_changed() -> None:
-    assert prefect_database({NAMES[0]: ""}) == {}
+    assert prefect_database_settings({NAMES[0]: ""}) == {}
 
 
 def test_a_run_through_prefect_with_a_database_that_is_none_exits_2(tmp_path: Path) -> None:

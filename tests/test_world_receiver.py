@@ -14,8 +14,8 @@ import orjson
 import pytest
 from conftest import NOW, wait_until
 
-from rowtide.intake.messages import Message, Refused, cloud_event_id
-from rowtide.intake.rows import row_id
+from rowtide.intake.messages import Message, MessageRefused, cloud_event_id
+from rowtide.intake.source_rows import row_id
 from rowtide.ledger import inbox as ledger_inbox
 from rowtide.ledger.inbox import Receipt
 from rowtide.ledger.ledger import WORTH_A_COPY, Ledger
@@ -58,7 +58,7 @@ def test_an_id_is_its_jobs_own_and_stands_for_one_body(ledger: Ledger, seed: int
             first = known.setdefault((each.job, each.message_id), each)
             same = Receipt.REPEATED if first.body_hash == each.body_hash else Receipt.DIFFERENT
             expected.append(Receipt.ACCEPTED if first is each else same)
-        assert ledger_inbox.receive(ledger, letters, f"{count}", now=NOW) == expected
+        assert ledger_inbox.receive_messages(ledger, letters, f"{count}", now=NOW) == expected
     assert kept(ledger) == Counter((each.job, each.message_id, each.rows[0][1]) for each in known.values())
 
 
@@ -99,13 +99,18 @@ async def test_each_message_is_told_once_for_its_job_by_several_receivers_that_m
     for page in range(6):
         letters = [message(f"id-{page}-{n}", job=jobs[n % 3]) for n in range(300)]
         keeping = asyncio.to_thread(
-            ledger_inbox.receive, ledger, [*letters, *map(replace, letters)], f"{page}", now=NOW, is_told=False
+            ledger_inbox.receive_messages,
+            ledger,
+            [*letters, *map(replace, letters)],
+            f"{page}",
+            now=NOW,
+            is_announced=False,
         )
         assert Counter(await keeping) == {"accepted": 300, "repeated": 300}
         if page % 2:
-            await asyncio.to_thread(rename, ledger, "untold", "away")
+            await asyncio.to_thread(rename, ledger, "unannounced_message", "away")
             await asyncio.to_thread(wait_until, lambda: any(each.background.is_failing for each in announcers))
-            await asyncio.to_thread(rename, ledger, "away", "untold")
+            await asyncio.to_thread(rename, ledger, "away", "unannounced_message")
     await asyncio.to_thread(wait_until, lambda: told().total() == 1800)
     for each in telling:
         each.cancel()
@@ -120,7 +125,7 @@ def test_that_rows_are_due_is_said_again_after_half_a_minute_by_whoever_looks_fi
     def ask(seconds: float, job: str = "a", why: str = "size") -> bool:
         now = NOW + timedelta(seconds=seconds)
         with ledger.page() as tx:
-            return ledger_inbox.is_to_be_said(tx, job, why, last_before=now - timedelta(seconds=30), now=now)
+            return ledger_inbox.may_announce_due_rows(tx, job, why, last_before=now - timedelta(seconds=30), now=now)
 
     assert [ask(0), ask(0), ask(29), ask(30), ask(59), ask(61)] == [True, False, False, True, False, True]
     assert [ask(0, "b"), ask(0, "a", "age"), ask(1, "b")] == [True, True, False]
@@ -143,7 +148,7 @@ async def at_work(ledger: Ledger) -> AsyncGenerator[Inbox]:
 async def outcome(inbox: Inbox, letter: Message) -> Outcome:
     try:
         return await inbox.receive(letter)
-    except Refused as why:
+    except MessageRefused as why:
         return why.kind
 
 

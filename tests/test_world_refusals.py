@@ -15,9 +15,9 @@ from pydantic import create_model
 from emulator.problems import Problem
 from emulator.schema_rules import check_output_schema
 from emulator.tool_rules import _input_schema_problem  # pyright: ignore[reportPrivateUsage] # the other side's rule
-from rowtide.api.sent_schema import api_schema
+from rowtide.api.api_schema import api_schema
 from rowtide.errors import UserMistake
-from rowtide.stages.preflight import plan
+from rowtide.stages.preflight import plan_run
 from rowtide.tools.tool_schemas import refusal_of
 
 OBJECT: dict[str, Any] = {"type": "object"}
@@ -55,7 +55,7 @@ async def test_a_tool_that_the_api_refuses_is_refused_by_plan(
     tmp_path: Path, schema: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UserMistake) as refused:
-        await plan(with_tool(tmp_path / "job", schema), None, os.environ)
+        await plan_run(with_tool(tmp_path / "job", schema), None, os.environ)
     assert "crm.find" in str(refused.value)
     assert words in str(refused.value)
     assert _input_schema_problem({**OBJECT, **schema}) is not None, "the emulator takes it"
@@ -66,7 +66,7 @@ async def test_a_tool_that_is_not_offered_spoils_nothing(tmp_path: Path) -> None
     folder.mkdir()
     tools = [{"name": "good"}, {"name": "bad", "input_schema": {"anyOf": [OBJECT]}}]
     (folder / "tools.yaml").write_text(yaml.safe_dump({"tools": tools}))
-    await plan(make_job(folder, tools={"crm": {"stub": "tools.yaml", "tools": ["good"]}}), None, os.environ)
+    await plan_run(make_job(folder, tools={"crm": {"stub": "tools.yaml", "tools": ["good"]}}), None, os.environ)
 
 
 names = st.text(st.sampled_from("ab.-_$ é"), max_size=3)
@@ -110,7 +110,7 @@ async def test_an_answer_over_the_limits_is_refused_by_plan(
     outer = "class Answer(BaseModel):\n" + "".join(f"    f{n}: {each}\n" for n, each in enumerate(fields))
     answer = f"from pydantic import BaseModel\n\n\n{inner}\n\n{outer}"
     with pytest.raises(UserMistake) as refused:
-        await plan(make_job(tmp_path / "job", answer=answer), None, os.environ)
+        await plan_run(make_job(tmp_path / "job", answer=answer), None, os.environ)
     assert [word for word in ["answer.py", *words] if word not in str(refused.value)] == [], str(refused.value)
 
 
@@ -143,7 +143,7 @@ async def test_a_shared_part_that_leaves_no_room_for_a_row_is_refused_by_plan(
 ) -> None:
     job = make_job(tmp_path / "job", prompt=f"{prompt}\n---\n{{{{ message }}}}", **spec)
     with pytest.raises(UserMistake) as refused:
-        await plan(job, None, os.environ)
+        await plan_run(job, None, os.environ)
     assert [word for word in words if word not in str(refused.value)] == [], str(refused.value)
 
 

@@ -25,31 +25,31 @@ from sqlalchemy import text
 from test_report_page import hostile_run
 
 from cli.main import app
-from cli.say import complain, grid, out
+from cli.output import out, plain_table, print_error
 from rowtide.errors import UserMistake
 from rowtide.escaping import (
-    bold,
-    heading,
-    html,
-    json_text,
-    link_to,
+    escape_html,
+    escape_markdown,
     log_line,
-    markdown,
+    markdown_bold,
+    markdown_heading,
     markdown_page,
     markdown_table,
     one_line,
+    relative_link,
     shell_word,
-    visible,
+    terminal_safe_json,
+    visible_text,
 )
-from rowtide.job.run_id import check_run_id, name_of_run
+from rowtide.job.run_id import check_run_id, new_run_id
 from rowtide.ledger.ledger import Ledger, Run, find_run, ledger_url
-from rowtide.ledger.read.history import summary
+from rowtide.ledger.read.history import run_summary
 from rowtide.observing.event_log import log_event, logger
-from rowtide.quarantine.quarantine_cells import unguarded
-from rowtide.quarantine.quarantine_sheet import write_csv
-from rowtide.report.summary import as_markdown
-from rowtide.report.summary import as_text as summary_text
-from rowtide.text_format import shown
+from rowtide.quarantine.quarantine_cells import unguard_cell
+from rowtide.quarantine.quarantine_sheet import write_csv_sheet
+from rowtide.report.summary_text import summary_as_markdown
+from rowtide.report.summary_text import summary_as_text as summary_text
+from rowtide.text_format import shorten_text
 
 NIGHT = os.environ.get("ROWTIDE_PROPERTIES") == "night"
 EXAMPLES = settings(max_examples=20_000 if NIGHT else 300, deadline=None)
@@ -93,13 +93,13 @@ def assert_is_plain(document: str) -> None:
 @EXAMPLES
 @given(anything)
 def test_whatever_text_is_one_text_of_markdown(words: str) -> None:
-    for document, block in [(markdown(words), "paragraph"), (heading(words), "heading")]:
+    for document, block in [(escape_markdown(words), "paragraph"), (markdown_heading(words), "heading")]:
         if one_line(words):
             tokens = PARSER.parse(document)
             assert [token.type for token in tokens] == [f"{block}_open", "inline", f"{block}_close"]
             assert [(leaf.type, leaf.content) for leaf in leaves(tokens)] == [("text", one_line(words))]
     if one_line(words):
-        kinds = [leaf.type for leaf in leaves(PARSER.parse(bold(words)))]
+        kinds = [leaf.type for leaf in leaves(PARSER.parse(markdown_bold(words)))]
         assert kinds == ["strong_open", "text", "strong_close"]
 
 
@@ -107,7 +107,9 @@ def test_whatever_text_is_one_text_of_markdown(words: str) -> None:
 @EXAMPLES
 @given(st.lists(st.tuples(anything, anything), min_size=1, max_size=4))
 def test_whatever_texts_make_a_table_with_as_many_cells(rows: list[tuple[str, str]]) -> None:
-    tokens = PARSER.parse(markdown_page(markdown("before"), markdown_table(["row", "call"], rows), markdown("after")))
+    tokens = PARSER.parse(
+        markdown_page(escape_markdown("before"), markdown_table(["row", "call"], rows), escape_markdown("after"))
+    )
     cells = [token.children or [] for token in tokens if token.type == "inline"]
     assert ["".join(leaf.content for leaf in each) for each in cells] == [
         "before", "row", "call", *(one_line(cell) for row in rows for cell in row), "after",
@@ -133,17 +135,17 @@ def test_whatever_text_is_one_text_of_html_and_one_value_of_an_attribute(words: 
             self.words += data
 
     reader = Reader()
-    reader.feed(f"<p title=\"{html(words)}\" data-x='{html(words)}'>{html(words)}</p>")
+    reader.feed(f"<p title=\"{escape_html(words)}\" data-x='{escape_html(words)}'>{escape_html(words)}</p>")
     reader.close()
-    assert reader.tags == [("p", [("title", visible(words)), ("data-x", visible(words))])]
-    assert reader.words == visible(words)
+    assert reader.tags == [("p", [("title", visible_text(words)), ("data-x", visible_text(words))])]
+    assert reader.words == visible_text(words)
 
 
 @pytest.mark.properties
 @EXAMPLES
 @given(anything)
 def test_whatever_text_is_one_line_of_a_terminal_and_of_a_log(words: str) -> None:
-    for line in (one_line(words), log_line(words), shown(words, None).replace("\n", "").replace("\t", "")):
+    for line in (one_line(words), log_line(words), shorten_text(words, None).replace("\n", "").replace("\t", "")):
         assert not [letter for letter in line if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
         line.encode()
     word = shell_word(words)
@@ -166,7 +168,7 @@ def _read_by_bash(word: str) -> str:
 @given(anything, anything)
 def test_whatever_a_table_of_the_terminal_holds_it_has_no_markup_and_hides_nothing(key: str, call: str) -> None:
     drawn = io.StringIO()
-    table = grid("row", key, numbers=["call"])
+    table = plain_table("row", key, numbers=["call"])
     table.add_row(key, call, "1")
     Console(file=drawn, width=20, force_terminal=True, color_system=None).print(table)
     written = re.sub("\x1b\\[[0-9;]*m", "", drawn.getvalue())  # the head is bold
@@ -181,7 +183,7 @@ def test_whatever_a_table_of_the_terminal_holds_it_has_no_markup_and_hides_nothi
 @EXAMPLES
 @given(st.dictionaries(st.text(), st.integers() | st.text()))
 def test_json_on_a_terminal_is_the_same_json_and_harmless(value: dict[str, Any]) -> None:
-    written = json_text(value)
+    written = terminal_safe_json(value)
     assert json.loads(written) == value
     assert not UNSEEN.search(written)
     assert "\n" not in written
@@ -196,16 +198,16 @@ def test_whatever_text_is_no_formula_of_a_spreadsheet_and_comes_back(words: str)
     except UnicodeEncodeError:
         return  # no row holds half a pair of surrogates
     sheet = io.StringIO(newline="")
-    write_csv(sheet, ["row_key"], [{"row_key": words}])
+    write_csv_sheet(sheet, ["row_key"], [{"row_key": words}])
     sheet.seek(0)
     (_, (cell,)) = csv.reader(sheet)
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"))
-    assert unguarded(cell) == words
+    assert unguard_cell(cell) == words
 
 
 @pytest.mark.parametrize("folder", ["javascript:alert(1)", "/evil.example", "a#b?c=d%41", "..", "a b", 'x"y'])
 def test_a_link_to_a_page_of_ours_is_never_another_address(folder: str) -> None:
-    assert re.fullmatch(r"\./[\w./%~-]+", link_to(PurePath(f"{folder}/index.html")))
+    assert re.fullmatch(r"\./[\w./%~-]+", relative_link(PurePath(f"{folder}/index.html")))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ def test_a_run_id_is_a_name_that_is_seen_and_no_option(run_id: str) -> None:
 @EXAMPLES
 @given(anything)
 def test_whatever_a_jobs_folder_is_called_its_runs_have_names(job: str) -> None:
-    assert check_run_id(name_of_run(job, NOW, "ab12")).endswith("-1121-120000-ab12")
+    assert check_run_id(new_run_id(job, NOW, "ab12")).endswith("-1121-120000-ab12")
 
 
 @pytest.fixture
@@ -246,7 +248,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Ledger, Ru
     ledger = Ledger(ledger_url(None, tmp_path))
     run = hostile_run(ledger, HOSTILE, job="\x1b[31mjob|x")
     with ledger.page() as tx:
-        tx.execute(text("UPDATE batch SET state = 'lost', detail = :why"), {"why": HOSTILE[4]})
+        tx.execute(text("UPDATE batch SET state = 'orphaned', detail = :why"), {"why": HOSTILE[4]})
         said = {"why": HOSTILE[3], "stop": HOSTILE[1]}
         tx.execute(text("UPDATE run SET lane_why = :why, stopped = 'stuck', stop_detail = :stop"), said)
     return ledger, run
@@ -259,7 +261,7 @@ def command(*words: str) -> Any:
 @pytest.mark.parametrize(
     "words",
     [["runs"], ["runs", "--json"], ["quarantine", "list", "RUN"], ["quarantine", "list", "RUN", "--json"],
-     ["approve", "RUN"], ["settle", "RUN"], *(["show", key, "--run", "RUN"] for key in HOSTILE),
+     ["approve", "RUN"], ["reconcile", "RUN"], *(["show", key, "--run", "RUN"] for key in HOSTILE),
      *(["show", key, "--run", "RUN", "--full"] for key in HOSTILE)],
 )  # fmt: skip
 def test_no_command_obeys_what_it_quotes(hostile: tuple[Ledger, Run], words: list[str], capsys: Any) -> None:
@@ -276,7 +278,7 @@ def test_mistakes_quote_names_and_values_as_one_line(hostile: tuple[Ledger, Run]
             try:
                 command(*wrong)
             except UserMistake as mistake:
-                complain(str(mistake))
+                print_error(str(mistake))
             except SystemExit as left:  # cyclopts has said what was wrong
                 assert left.code == 2
     said = capsys.readouterr().err
@@ -292,7 +294,7 @@ def test_a_summary_is_one_line_for_each_fact_and_one_plain_page_of_markdown(host
     assert sum(line.startswith("results ") for line in lines.splitlines()) == 1
     gate = {"met": 0, "failed": [HOSTILE[7]], "warned": HOSTILE, "not_asked": 0}
     holds = {"holds": {HOSTILE[9]: HOSTILE}, "holds_say": HOSTILE[9], "approvals": dict.fromkeys(HOSTILE, 1)}
-    document = as_markdown({**found, **holds, "gates": {HOSTILE[9]: gate}})
+    document = summary_as_markdown({**found, **holds, "gates": {HOSTILE[9]: gate}})
     assert not UNSEEN.search(document)
     assert_is_plain(document)
     assert sum(token.type == "table_open" for token in PARSER.parse(document)) == 4
@@ -300,7 +302,7 @@ def test_a_summary_is_one_line_for_each_fact_and_one_plain_page_of_markdown(host
 
 def told(ledger: Ledger, run: Run) -> Mapping[str, Any]:
     with ledger.view() as tx:
-        return summary(tx, find_run(tx, run.run_id), now=NOW + timedelta(hours=1))
+        return run_summary(tx, find_run(tx, run.run_id), now=NOW + timedelta(hours=1))
 
 
 def test_a_line_of_the_log_is_one_line_whoever_logs_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from rowtide.errors import UserMistake
-from rowtide.intake.admission import admissions, apart, keys_of
-from rowtide.intake.rows import KEY_BYTES, BadRow, SourceRow, canonical, fault_of_key
-from rowtide.intake.sources import read_pages, shape_of
-from rowtide.job.job import SourceSpec
+from rowtide.intake.admission import admit_page, row_keys_of_page, with_unused_names
+from rowtide.intake.source_rows import KEY_BYTES, BadRow, SourceRow, canonical_json, key_fault
+from rowtide.intake.sources import read_pages, source_shape
+from rowtide.job.job_spec import SourceSpec
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger
 
@@ -41,7 +41,7 @@ def records(folder: Path, name: str, content: bytes | None, row_bytes: int = 1_0
     if content is not None:
         (folder / name).write_bytes(content)
     source = SourceSpec(path=Path(name), **spec)
-    shape_of(source, folder, {})
+    source_shape(source, folder, {})
     found = [row for page in read_pages(source, folder, 3, {}, row_bytes) for row in page]
     return [row.values if isinstance(row, SourceRow) else (row.reason, row.line) for row in found]
 
@@ -153,7 +153,7 @@ def test_what_no_csv_can_be_written_like_is_refused(wrong: dict[str, Any]) -> No
 def test_how_a_file_is_read_is_said_where_it_is_not_the_usual_way(tmp_path: Path) -> None:
     def said(name: str, content: bytes) -> list[str]:
         (tmp_path / name).write_bytes(content)
-        return shape_of(SourceSpec(path=Path(name)), tmp_path, {}).notes
+        return source_shape(SourceSpec(path=Path(name)), tmp_path, {}).notes
 
     assert said("a.csv", b"a,b\n1,x\n") == []
     assert said("a.csv", b"a;b\n1;x\n") == ["a.csv: read as UTF-8, `;`"]
@@ -226,7 +226,7 @@ def test_minus_zero_keeps_its_sign(tmp_path: Path) -> None:
 
 def test_the_columns_of_json_lines_are_those_of_all_its_first_records(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'nope\n{"a":1}\n{"a":2,"b":3}\n')
-    assert shape_of(SourceSpec(path=Path("a.jsonl")), tmp_path, {}).columns == ["a", "b"]
+    assert source_shape(SourceSpec(path=Path("a.jsonl")), tmp_path, {}).columns == ["a", "b"]
     assert "line 1" in refusal(tmp_path, "a.jsonl", b"nope\n")
 
 
@@ -259,8 +259,8 @@ def test_every_kind_of_parquet_column_reaches_a_row_and_what_changes_is_said(tmp
         name: expected for name, (_, expected) in PARQUET.items() if name != "duration"
     }
     assert row["duration"].startswith("P1DT")
-    assert orjson.loads(canonical(row)) == row
-    notes = " ".join(shape_of(SourceSpec(path=Path("a.parquet")), tmp_path, {}).notes)
+    assert orjson.loads(canonical_json(row)) == row
+    notes = " ".join(source_shape(SourceSpec(path=Path("a.parquet")), tmp_path, {}).notes)
     changed = ("nan", "infinity", "decimal", "binary", "day", "duration", "zone")
     assert all(f"column {name!r}" in notes for name in changed)
 
@@ -279,7 +279,7 @@ def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes) -> N
 
 def from_sql(url: str, query: str, folder: Path) -> list[Any]:
     source = SourceSpec(url=url, query=query)
-    shape_of(source, folder, {})
+    source_shape(source, folder, {})
     found = [row for page in read_pages(source, folder, 3, {}) for row in page]
     return [row.values if isinstance(row, SourceRow) else (row.reason, row.line) for row in found]
 
@@ -290,7 +290,7 @@ def test_every_kind_of_postgresql_column_reaches_a_row(postgres_url: str, tmp_pa
         'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid AS id, '10:00+02'::timetz AS at, '10.0.0.1'::inet AS host,
         12345678901234567890123::numeric AS big, true AS yes, '2024-01-02 03:04:05+00'::timestamptz AS then"""
     (row,) = from_sql(postgres_url, query, tmp_path)
-    assert orjson.loads(canonical(row)) == row
+    assert orjson.loads(canonical_json(row)) == row
     assert (row["duration"], row["money"], row["bytes"], row["nan"]) == ("P1DT2S", "1.10", "00ff", "NaN")
     assert (row["json"], row["list"], row["big"]) == ({"a": [1, None]}, ["x", None], "12345678901234567890123")
     assert (row["at"], row["host"], row["yes"]) == ("10:00:00+02:00", "10.0.0.1", True)
@@ -327,12 +327,12 @@ def test_a_key_that_cannot_be_kept_costs_its_row_on_either_engine(ledger: Ledger
     run = make_run(ledger)
     page: list[SourceRow | BadRow] = [SourceRow(n, {"id": key}) for n, key in enumerate(KEYS, 1)]
     page += [BadRow(3, "not_csv", "x\0"), SourceRow(20, {"id": 1}), SourceRow(21, {"id": 1.5})]
-    keys = keys_of(page, ["id"])
-    rows = admissions(page, keys, present=(), first_row_no=run.first_row_no + 1, row_bytes=1000)
+    keys = row_keys_of_page(page, ["id"])
+    rows = admit_page(page, keys, present=(), first_row_no=run.first_row_no + 1, row_bytes=1000)
     with ledger.page() as tx:
-        present = ledger_rows.keys_present(tx, run, [key for key in keys if key and not fault_of_key(key)])
+        present = ledger_rows.keys_present(tx, run, [key for key in keys if key and not key_fault(key)])
         assert not present
-        assert ledger_rows.admit(tx, run, rows, read_before=0, read_after=len(page), now=datetime.now(UTC))
+        assert ledger_rows.admit_rows(tx, run, rows, read_before=0, read_after=len(page), now=datetime.now(UTC))
     ready = [row.row_key for row in rows if not row.reason]
     assert ready == ["\x1b[31mred", "é", "e\u0301", "1", "1.0", "A", "1.5"]
     reasons = [row.reason for row in rows if row.reason]
@@ -341,17 +341,17 @@ def test_a_key_that_cannot_be_kept_costs_its_row_on_either_engine(ledger: Ledger
 
 
 def test_a_row_named_by_its_line_never_takes_the_place_of_one_with_that_key() -> None:
-    rows = admissions([BadRow(7, "not_csv", "x")], [None], present=(), first_row_no=70, row_bytes=10)
-    assert apart(rows, {"line 7"})[0].row_key == "line 7 (line 70)"
+    rows = admit_page([BadRow(7, "not_csv", "x")], [None], present=(), first_row_no=70, row_bytes=10)
+    assert with_unused_names(rows, {"line 7"})[0].row_key == "line 7 (line 70)"
 
 
 def test_the_longest_key_that_is_taken_fits_the_index_of_either_engine(ledger: Ledger) -> None:
     run = make_run(ledger)
     key = "".join(chr(0x4E00 + n * 37 % 20000) for n in range(KEY_BYTES // 3))  # text that does not compress
     page, first = [SourceRow(1, {"id": key})], run.first_row_no + 1
-    rows = admissions(page, [key], present=(), first_row_no=first, row_bytes=10**6)
+    rows = admit_page(page, [key], present=(), first_row_no=first, row_bytes=10**6)
     with ledger.page() as tx:
-        assert ledger_rows.admit(tx, run, rows, read_before=0, read_after=1, now=datetime.now(UTC))
+        assert ledger_rows.admit_rows(tx, run, rows, read_before=0, read_after=1, now=datetime.now(UTC))
     assert rows[0].reason is None
 
 
@@ -464,7 +464,7 @@ def test_whatever_parquet_holds_reaches_a_row_that_tells_it_apart(tmp_path: Path
     pq.write_table(pa.table({"n": list(range(len(values))), "v": pa.array(values, kind)}), tmp_path / "a.parquet")
     found = records(tmp_path, "a.parquet", None)
     assert [row["n"] for row in found] == list(range(len(values)))
-    contents = [canonical({"v": row["v"]}) for row in found]
+    contents = [canonical_json({"v": row["v"]}) for row in found]
     for one, other in ((a, b) for a in range(len(values)) for b in range(a)):
         assert (repr(values[one]) == repr(values[other])) == (contents[one] == contents[other])
 

@@ -32,14 +32,14 @@ from outside import rowtide
 from psycopg.sql import SQL, Identifier
 from test_tools import start_remote
 
-from cli.exits import stumbled
+from cli.exits import unexpected_error_text
 from cli.main import main
 from deploy.prefect_server import SETTINGS, is_ready
-from rowtide.agent.requests import custom_id, request
-from rowtide.api.sealing import CHUNK_BYTES, Body, marks
+from rowtide.agent.requests import batch_request, custom_id
+from rowtide.api.secret_placeholders import CHUNK_BYTES, SealedBody, secret_placeholders
 from rowtide.errors import RowtideError, UserMistake, WorldError
-from rowtide.masking import know_secrets, mask_logs
-from rowtide.tools.connector import filled
+from rowtide.masking import mask_logs, register_secrets
+from rowtide.tools.api_connector import fill_in_tokens
 
 SERVERS = Path(__file__).parent / "servers"
 TAG = "0123456789ab"
@@ -65,13 +65,13 @@ def test_a_body_on_disk_holds_marks_and_what_is_sent_of_it_holds_the_values(
     ]
 
     def written(known: dict[str, str]) -> bytes:
-        inner = filled(part, known)
+        inner = fill_in_tokens(part, known)
         bodies = [b'{%b,"messages":%b}' % (inner, orjson.dumps(row)) for row in rows]
-        return b'{"requests":[%b]}' % b",".join(request(custom_id(TAG, n), each) for n, each in enumerate(bodies))
+        return b'{"requests":[%b]}' % b",".join(batch_request(custom_id(TAG, n), each) for n, each in enumerate(bodies))
 
     file = tmp_path_factory.mktemp("spool") / "body.json"
-    file.write_bytes(written(marks(TAG, environment)))
-    body = Body(file, TAG, environment)
+    file.write_bytes(written(secret_placeholders(TAG, environment)))
+    body = SealedBody(file, TAG, environment)
     sent = b"".join(body.chunks())
     assert orjson.loads(sent) == orjson.loads(written(environment))
     assert body.length == len(sent)
@@ -444,8 +444,8 @@ def test_what_this_process_was_given_is_taken_out_of_errors_logs_and_tracebacks(
         "MAX_OUTPUT_TOKENS": "128000",
         "PWD": "/where/we/are/now",
     }
-    know_secrets(given)
-    know_secrets({"ROWTIDE_TOOL_SHOP_ENV_WORD": "Pl4nted-in-a-block"}, are_secret=True)
+    register_secrets(given)
+    register_secrets({"ROWTIDE_TOOL_SHOP_ENV_WORD": "Pl4nted-in-a-block"}, are_secret=True)
     told = [*given.values(), unquote(str(given)), base64.b64encode(b"admin:Pl4nted-in-a-login").decode()]
     told += ["Basic cHw6UGw0bnRlZC1pbi1hLWxvZ2lu", "https://somebody:Pl4nted-by-hand@x.example", "Pl4nted-in-a-block"]
     before = logging.getLogRecordFactory()
@@ -458,7 +458,7 @@ def test_what_this_process_was_given_is_taken_out_of_errors_logs_and_tracebacks(
                 raise ValueError(words)
             except ValueError as error:
                 logging.getLogger("somebody").exception("failed: %s", words)
-                stumbled(error, tmp_path, None, now=datetime.now(UTC))
+                unexpected_error_text(error, tmp_path, None, now=datetime.now(UTC))
             caplog.handler.stream.write(f"{mistake} {mistake.what} {WorldError(words)}")
     finally:
         logging.setLogRecordFactory(before)

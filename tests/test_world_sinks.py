@@ -51,17 +51,17 @@ from sqlalchemy import text as sql_text
 from test_load import Home, die_five_times, effects_of, sink_of
 
 from chaos.effects import KILLED, Death
-from rowtide.agent.checks import judge
-from rowtide.api.sent_schema import api_schema
+from rowtide.agent.answer_checks import judge_answer
+from rowtide.api.api_schema import api_schema
 from rowtide.errors import UserMistake
-from rowtide.gates.gates import load_suite
-from rowtide.gates.pages import Pages
-from rowtide.job.answer_fields import check_answer, given_fields, names_of
-from rowtide.job.answer_values import alterations, kept, read_back
-from rowtide.job.job import SinkSpec
-from rowtide.quarantine.quarantine_sheet import Entry, Shape, read_sheet, record_of, write_csv
-from rowtide.quarantine.sheet_edits import Rules, edits
-from rowtide.sinks.columns import Column, as_page, unloadable
+from rowtide.gates.gate_files import load_suite
+from rowtide.gates.page_judging import PageJudge
+from rowtide.job.answer_fields import check_answer_model, fields_to_fill_in, gate_column_names
+from rowtide.job.answer_values import answer_from_json, answer_to_json, describe_alterations
+from rowtide.job.job_spec import SinkSpec
+from rowtide.quarantine.quarantine_sheet import SheetEntry, SheetShape, read_sheet, sheet_record, write_csv_sheet
+from rowtide.quarantine.sheet_edits import EditRules, edits_of_sheet
+from rowtide.sinks.columns import Column, page_of_answers, unloadable_rows
 from rowtide.sinks.sinks import open_sink
 
 EXAMPLES = 300 if os.environ.get("ROWTIDE_PROPERTIES") == "night" else 4  # models of six fields, with four answers
@@ -291,10 +291,10 @@ class Places:
             place = self.folder / uuid4().hex
             place.mkdir()
         opened, columns = open_sink(self.spec(sink, place, **more), place, model, {})
-        contents = [kept(each) for each in answers]
-        assert not unloadable(contents)
+        contents = [answer_to_json(each) for each in answers]
+        assert not unloadable_rows(contents)
         with opened.writing("p-1") as out:
-            refused = out.write(as_page(columns, [f"key {n}" for n in range(len(answers))], contents))
+            refused = out.write(page_of_answers(columns, [f"key {n}" for n in range(len(answers))], contents))
             out.finish({})
         return columns, place, dict(refused)
 
@@ -303,7 +303,7 @@ class Places:
         found: dict[str, BaseModel] = {}
         for row in READ[sink](place, self.url):
             values = {name: as_json(sink, kinds[name], value) for name, value in row.items() if name in kinds}
-            found[values.pop("row_key")] = read_back(model, json.dumps(values))
+            found[values.pop("row_key")] = answer_from_json(model, json.dumps(values))
         return found
 
     def drop(self) -> None:
@@ -329,8 +329,8 @@ def test_every_answer_of_a_model_that_plan_accepts_is_read_back_equal(sink: str,
     @given(models())
     def check(made: tuple[type[BaseModel], list[BaseModel]]) -> None:
         model, answers = made
-        check_answer(model)
-        assert [alterations(each, kept(each)) for each in answers] == [[]] * len(answers)
+        check_answer_model(model)
+        assert [describe_alterations(each, answer_to_json(each)) for each in answers] == [[]] * len(answers)
         columns, place, refused = places.load(sink, model, answers)
         stand = places.read(sink, model, columns, place)
         if sink == "postgresql":
@@ -541,7 +541,7 @@ class Loose(BaseModel):
     ],
 )
 def test_a_value_that_would_be_altered_on_the_way_is_told_to_the_model(said: str, problem: str) -> None:
-    verdict = judge(said, answer=Loose, checks=(), grounding=(), row=dict, outputs=list)
+    verdict = judge_answer(said, answer=Loose, checks=(), grounding=(), row=dict, outputs=list)
     assert [each[: len(problem)] for each in verdict.problems] == ([problem] if problem else [])
 
 
@@ -640,31 +640,31 @@ def test_a_field_with_an_alias_is_judged_shown_and_given_back_under_one_name(by_
     )
     total, twice = ("Total, EUR", "Twice") if by_alias else ("total", "twice")
     said = '{"Total, EUR": 7, "person": {"Full Name": "A", "age": null, "tags": [null]}}'
-    answer = json.loads(judge(said, answer=model, checks=(), grounding=(), row=dict, outputs=list).content)
-    assert names_of(model) == [total, "person", twice] == list(answer)
+    answer = json.loads(judge_answer(said, answer=model, checks=(), grounding=(), row=dict, outputs=list).content)
+    assert gate_column_names(model) == [total, "person", twice] == list(answer)
 
     gate = tmp_path / "gate.yaml"
     rule = {"type": "expect_column_values_to_be_between", "kwargs": {"column": twice, "max_value": 10}}
     gate.write_text(json.dumps([rule]))
-    suite = load_suite(gate, "answers", names_of(model))
-    assert [list(each.failed) for each in Pages(suite, suite.of("rows")).judge([(1, answer)])] == [[1]]
+    suite = load_suite(gate, "answers", gate_column_names(model))
+    assert [list(each.failed) for each in PageJudge(suite, suite.of("rows")).judge([(1, answer)])] == [[1]]
     with pytest.raises(UserMistake, match="the answer has no column 'Totl'; did you mean"):
         gate.write_text(json.dumps([{**rule, "kwargs": {"column": "Totl", "max_value": 10}}]))
-        load_suite(gate, "answers", names_of(model))
+        load_suite(gate, "answers", gate_column_names(model))
 
-    shape = Shape({"id": frozenset({"text"})}, tuple(given_fields(model)))
-    entry = Entry(1, 2, "k", "quarantined", "why", "so", 3, False, {"id": "k"}, answer)
+    shape = SheetShape({"id": frozenset({"text"})}, tuple(fields_to_fill_in(model)))
+    entry = SheetEntry(1, 2, "k", "quarantined", "why", "so", 3, False, {"id": "k"}, answer)
     out = io.StringIO(newline="")
-    write_csv(out, shape.columns, [record_of(entry, "r1", shape)])
+    write_csv_sheet(out, shape.columns, [sheet_record(entry, "r1", shape)])
     assert f'answer.{total}"' in out.getvalue() or f"answer.{total}," in out.getvalue()
     lines = read_sheet(out.getvalue().encode(), "s.csv", run_id="r1", shape=shape)
     lines[0].cells[f"answer.{total}"] = "8"
-    (edited,) = edits(lines, {"k": entry}, Rules("s.csv", shape, ["id"], 10**6, model, []), [])
+    (edited,) = edits_of_sheet(lines, {"k": entry}, EditRules("s.csv", shape, ["id"], 10**6, model, []), [])
     assert edited.answer is not None
     assert json.loads(edited.answer) == {**answer, total: 8, twice: 16}
     lines[0].cells[f"answer.{total}"] = "eight"
     with pytest.raises(UserMistake, match=f"s.csv:2: answer.{total}: "):
-        edits(lines, {"k": entry}, Rules("s.csv", shape, ["id"], 10**6, model, []), [])
+        edits_of_sheet(lines, {"k": entry}, EditRules("s.csv", shape, ["id"], 10**6, model, []), [])
 
 
 # Killed at every effect of a load that leaves rows out

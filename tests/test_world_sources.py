@@ -7,7 +7,7 @@ from conftest import make_job
 
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import load_job
-from rowtide.job.prompt import check_holes
+from rowtide.job.prompt import check_placeholders
 
 HEAD = "source: {path: rows.csv}\nkey: id\ntiers: [haiku]\nsink: {path: results}\n"
 
@@ -64,7 +64,7 @@ COLUMNS = ["id", "Company Name", "unit-price", "items", "row", "1st"]
 )  # fmt: skip
 def test_every_column_can_be_said_in_a_prompt(tmp_path: Path, hole: str) -> None:
     job = make_job(tmp_path / "job", rows=1, prompt=f"Sort.\n---\n{{{{ {hole} }}}}\n")
-    check_holes(job / "prompt.md", COLUMNS)
+    check_placeholders(job / "prompt.md", COLUMNS)
     said = load_job(job).message_for({name: f"<{name}>" for name in COLUMNS})
     assert said.startswith(("<", "[0"))
 
@@ -86,5 +86,5 @@ def test_a_hole_that_is_no_column_shows_how_the_column_is_written(tmp_path: Path
     job = make_job(tmp_path / "job", rows=1, prompt=f"Sort.\n---\n{{{{ {hole} }}}}\n")
     with pytest.raises(UserMistake) as caught:
         load_job(job)
-        check_holes(job / "prompt.md", COLUMNS)
+        check_placeholders(job / "prompt.md", COLUMNS)
     assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -23,16 +23,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_serve import SECRET, post, receiver, row, signed
 
-from rowtide.intake.doors import Doors
-from rowtide.intake.heads import check_body_to_come, check_sender
-from rowtide.intake.messages import Refused
-from rowtide.intake.signatures import read_secrets
+from rowtide.intake.messages import MessageRefused
+from rowtide.intake.request_headers import check_body_headers, check_sender
+from rowtide.intake.row_rules import RowRulesOfJobs
+from rowtide.intake.signatures import parse_webhook_secrets
 from rowtide.ledger.ledger import Ledger
 from rowtide.stages.extract.inbox import Inbox
-from webhooks.http_server import SECONDS, Connections, Phase, server
-from webhooks.prometheus import Meters
+from webhooks.http_server import SECONDS, Connections, Phase, build_server
+from webhooks.prometheus import ReceiverMetrics
 from webhooks.readiness import Lookout
-from webhooks.receiver import Limits, Receiver, application
+from webhooks.receiver import Receiver, ReceiverLimits, build_application
 
 ROW = orjson.dumps(row(1))
 END = b"\r\n\r\n"
@@ -198,10 +198,10 @@ def test_whatever_a_head_holds_is_refused_or_passed_never_an_error(name: bytes, 
     headers = [("content-type", value.decode("latin-1")), ("content-length", name.decode("latin-1"))]
     for each in [*headers, ("webhook-signature", name.decode("latin-1")), ("webhook-id", value.decode("latin-1"))]:
         some = [*({"webhook-id": "m", "webhook-timestamp": "1", "webhook-signature": WRONG} | dict([each])).items()]
-        with suppress(Refused):
+        with suppress(MessageRefused):
             check_sender(some, is_signed=True)
-        with suppress(Refused):
-            check_body_to_come([*some, *headers], 5000, is_signed=False)
+        with suppress(MessageRefused):
+            check_body_headers([*some, *headers], 5000, is_signed=False)
 
 
 # ---------------------------------------------------------------- in this process, with a clock that is set
@@ -236,11 +236,11 @@ def here(
     clock = [0.0]
     connections = Connections(most, unread, lambda: clock[0])
     inbox = Inbox(ledger, lambda: datetime.now(UTC))
-    doors, meters = Doors(jobs, {}), Meters(ledger, connections.dropped)
-    may_sign = read_secrets(secrets) if signed else None
-    made = Receiver(ledger, inbox, doors, may_sign, Limits(1_000_000, 2000), None, meters, Lookout(ledger))
+    doors, meters = RowRulesOfJobs(jobs, {}), ReceiverMetrics(ledger, connections.dropped)
+    may_sign = parse_webhook_secrets(secrets) if signed else None
+    made = Receiver(ledger, inbox, doors, may_sign, ReceiverLimits(1_000_000, 2000), None, meters, Lookout(ledger))
     said = list[str]()
-    serving = server(application(made), "127.0.0.1", 0, connections, said.append)
+    serving = build_server(build_application(made), "127.0.0.1", 0, connections, said.append)
     thread = threading.Thread(target=serving.run)
     thread.start()
     wait_until(lambda: said)

@@ -11,7 +11,7 @@ from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.supervision import Background, supervise, supervise_thread
 from webhooks.announcer import Announcer
-from webhooks.prometheus import Meters
+from webhooks.prometheus import ReceiverMetrics
 
 
 def rename(ledger: Ledger, before: str, after: str) -> None:
@@ -31,7 +31,7 @@ async def test_the_announcer_outlives_a_database_that_fails(ledger: Ledger, capl
     await asyncio.to_thread(wait_until, lambda: not announcer.background.is_failing)
     assert not working.done()
     working.cancel()
-    text = Meters(ledger).text([announcer.background]).decode()
+    text = ReceiverMetrics(ledger).text([announcer.background]).decode()
     assert f'rowtide_background_restarts{{background="the announcer"}} {announcer.background.restarts:.1f}' in text
     assert announcer.background.last_error
     assert "\n" not in announcer.background.last_error
@@ -39,14 +39,14 @@ async def test_the_announcer_outlives_a_database_that_fails(ledger: Ledger, capl
 
 def test_a_lease_is_renewed_again_after_the_database_failed(ledger: Ledger) -> None:
     make_run(ledger)
-    me = ledger_leases.holder("me")
+    me = ledger_leases.new_lease_holder("me")
     with ledger.page() as tx:
-        assert ledger_leases.take(tx, "run-1", me, now=NOW) is None
+        assert ledger_leases.take_lease(tx, "run-1", me, now=NOW) is None
     over, renewed, background = threading.Event(), threading.Event(), Background("the renewer", "the lease runs out")
 
     def renew() -> None:
         with ledger.page() as tx:
-            ledger_leases.renew(tx, "run-1", me, now=NOW)
+            ledger_leases.renew_lease(tx, "run-1", me, now=NOW)
         renewed.set()
         over.wait()
 

@@ -19,26 +19,26 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 from sqlalchemy import text as sql
 
-from cli.show import tell
+from cli.show import history_lines
 from rowtide.agent.agent import CallTools, RowAt, ToolUse
-from rowtide.agent.checks import ToolOutput, ungrounded
-from rowtide.agent.results import Replied, parse_line
+from rowtide.agent.answer_checks import ToolOutput, ungrounded_claims
+from rowtide.agent.reply_parsing import Replied, parse_result_line
 from rowtide.errors import UserMistake
-from rowtide.job.job import GroundingSpec, ToolServerSpec
-from rowtide.job.wire_names import WIRE_CHARS, server_of, wire_name, wire_name_of
-from rowtide.json_bytes import compact_json, read_json
-from rowtide.ledger import lanes as ledger_lanes
+from rowtide.job.job_spec import GroundingSpec, ToolServerSpec
+from rowtide.job.wire_names import WIRE_CHARS, server_of_wire_name, wire_name, wire_name_of_plain
+from rowtide.json_bytes import dump_json, parse_json
+from rowtide.ledger import live_calls as ledger_live_calls
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import turns as ledger_turns
-from rowtide.ledger.ledger import Ledger, Run, find_run, timestamp
-from rowtide.ledger.read.history import row_history, summary
+from rowtide.ledger.ledger import Ledger, Run, find_run, to_timestamp
+from rowtide.ledger.read.history import row_history, run_summary
 from rowtide.ledger.rows import MoveReason
-from rowtide.ledger.tool_calls import remember
-from rowtide.ledger.turns import Reply, ToolRecord, record_tools
-from rowtide.report.summary import funnel
+from rowtide.ledger.tool_calls import record_outputs
+from rowtide.ledger.turns import Reply, ToolRecord, record_tool_calls
+from rowtide.report.summary_text import funnel_lines
 from rowtide.stages.follow_up.tool_calls import call_tools
 from rowtide.stages.run_context import RunContext
-from rowtide.tools.tool_results import as_text
+from rowtide.tools.tool_results import result_text
 from rowtide.tools.tools import ToolPool
 
 SERVERS = Path(__file__).parent / "servers"
@@ -180,7 +180,7 @@ values = st.recursive(
 def test_structured_content_is_carried_whole_and_every_text_that_says_more_stands_after_it(
     structured: Any, blocks: list[str]
 ) -> None:
-    said = as_text(blocks, {"result": structured})
+    said = result_text(blocks, {"result": structured})
     first, *rest = said.split("\n", 1)
     assert json.loads(first) == {"result": structured}
     told = [*inside({"result": structured})]
@@ -207,11 +207,11 @@ def test_the_numbers_a_model_passes_are_as_long_as_it_wrote_them(arguments: dict
     block = {"type": "tool_use", "id": "t1", "name": "s__a", "input": arguments}
     message = {"stop_reason": "tool_use", "content": [block], "usage": {}}
     line = {"custom_id": "t-1", "result": {"type": "succeeded", "message": message}}
-    _, outcome = parse_line(json.dumps(line, ensure_ascii=False).encode())
+    _, outcome = parse_result_line(json.dumps(line, ensure_ascii=False).encode())
     assert isinstance(outcome, Replied)
-    (kept,) = read_json(outcome.content)
+    (kept,) = parse_json(outcome.content)
     assert kept["input"] == arguments
-    assert read_json(compact_json(kept["input"], orjson.OPT_SORT_KEYS)) == arguments
+    assert parse_json(dump_json(kept["input"], orjson.OPT_SORT_KEYS)) == arguments
 
 
 # What servers list
@@ -257,7 +257,7 @@ def test_no_two_tools_have_one_name_on_the_wire_and_each_is_found_again(pairs: l
     wires = [wire_name(server, tool) for server, tool in pairs]
     assert len(set(wires)) == len(pairs)
     assert all(WIRE.fullmatch(wire) for wire in wires)
-    assert [server_of(wire, servers) for wire in wires] == servers
+    assert [server_of_wire_name(wire, servers) for wire in wires] == servers
     server, tool = pairs[0]
     made = wires[0].partition("__")[2]
     assert made == tool or wire_name(server, made) != wires[0], "what was made of one name may be another's own"
@@ -266,7 +266,7 @@ def test_no_two_tools_have_one_name_on_the_wire_and_each_is_found_again(pairs: l
 @given(st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True), st.from_regex(r"[a-z0-9_-]{1,30}", fullmatch=True))
 def test_a_name_that_can_travel_does_so_as_it_is(server: str, tool: str) -> None:
     assert wire_name(server, tool) == f"{server}__{tool}"
-    assert wire_name_of(f"{server}.{tool}", [server, server + "x"]) == f"{server}__{tool}"
+    assert wire_name_of_plain(f"{server}.{tool}", [server, server + "x"]) == f"{server}__{tool}"
     assert len(wire_name(server * 9, tool * 9)) <= WIRE_CHARS
 
 
@@ -313,7 +313,7 @@ class Colour(Enum):
 
 def problems(claim: Any, *outputs: ToolOutput, rule: str = "crm.find") -> list[str]:
     answer = create_model("Answer", value=(Any, ...))
-    return ungrounded(answer(value=claim), [GroundingSpec(field="value", tool=rule)], outputs)
+    return ungrounded_claims(answer(value=claim), [GroundingSpec(field="value", tool=rule)], outputs)
 
 
 def is_grounded(claim: Any, said: str) -> bool:
@@ -435,8 +435,8 @@ class Desk:
         ]
         heard = await call_tools(cast(RunContext, self), self.pool, page, clock=lambda: self.now)
         with self.ledger.page() as tx:
-            record_tools(tx, heard.records)
-            remember(tx, self.run, heard.outputs, asked_at=heard.asked_at)
+            record_tool_calls(tx, heard.records)
+            record_outputs(tx, self.run, heard.outputs, asked_at=heard.asked_at)
         return sorted(heard.records)
 
     def made(self) -> int:
@@ -501,7 +501,7 @@ async def test_a_row_that_is_sent_again_asks_anew_and_others_do_not(ledger: Ledg
     async with at.pool:
         await at.ask(rows)
         with ledger.page() as tx:
-            values = {"row": rows[0], "now": timestamp(at.now)}
+            values = {"row": rows[0], "now": to_timestamp(at.now)}
             tx.execute(
                 sql(
                     "INSERT INTO note (row_no, turn, move, reason, detail, noted_at) "
@@ -556,7 +556,7 @@ def test_show_tells_how_a_live_row_went_and_which_call_ended_it(sqlite_ledger: L
     """A call that was one too many was shown nowhere, and each live turn as sent with "batch None" as the run began."""
     (row_no,) = tell_of_a_loop(sqlite_ledger)
     with sqlite_ledger.view() as tx:
-        lines = tell(row_history(tx, "key-1"), width=400)
+        lines = history_lines(row_history(tx, "key-1"), width=400)
     told = "\n".join(lines)
     assert row_no
     assert "None" not in told
@@ -570,9 +570,9 @@ def test_show_tells_how_a_live_row_went_and_which_call_ended_it(sqlite_ledger: L
 def test_the_summary_counts_what_failed_by_the_pattern_too(sqlite_ledger: Ledger) -> None:
     tell_of_a_loop(sqlite_ledger)
     with sqlite_ledger.view() as tx:
-        found = summary(tx, find_run(tx, "run-1"), now=NOW)
+        found = run_summary(tx, find_run(tx, "run-1"), now=NOW)
     assert (found["tool_calls"], found["tool_errors"], found["tools_remembered"]) == (2, 1, 1)
-    assert "tools    1 of 2 calls of s.find failed, such as: Database error: locked" in "\n".join(funnel(found))
+    assert "tools    1 of 2 calls of s.find failed, such as: Database error: locked" in "\n".join(funnel_lines(found))
 
 
 def tell_of_a_loop(ledger: Ledger) -> list[int]:
@@ -582,26 +582,24 @@ def tell_of_a_loop(ledger: Ledger) -> list[int]:
     (row_no,) = rows
 
     def asks(*numbers: int) -> bytes:
-        return compact_json(
-            [{"type": "tool_use", "id": f"t{n}", "name": "s__find", "input": {"n": n}} for n in numbers]
-        )
+        return dump_json([{"type": "tool_use", "id": f"t{n}", "name": "s__find", "input": {"n": n}} for n in numbers])
 
     with ledger.page() as tx:
-        batch_no = ledger_lanes.begin(tx, run, "live", "tag", now=NOW)
+        batch_no = ledger_live_calls.begin_live_calls(tx, run, "live", "tag", now=NOW)
         for turn, (content, after) in enumerate([(asks(0, 1), 5), (asks(2), 67)], 1):
-            ledger_lanes.start(tx, batch_no, {row_no: 0})
-            asked_at = timestamp(NOW + timedelta(seconds=after))
+            ledger_live_calls.start_calls(tx, batch_no, {row_no: 0})
+            asked_at = to_timestamp(NOW + timedelta(seconds=after))
             replies = [Reply(row_no, turn, batch_no, 0, "tool_use", content, 0, 0, 0, 0, 0, 0, asked_at=asked_at)]
-            ledger_turns.reply(tx, replies)
+            ledger_turns.file_replies(tx, replies)
             if turn == 1:
                 heard = [("Database error: locked", 1, 0), ("Berlin", 0, 1)]
-                ledger_turns.record_tools(
+                ledger_turns.record_tool_calls(
                     tx,
                     [
                         ToolRecord(row_no, 1, n, f"t{n}", "s.find", b'{"n":%d}' % n, output, failed, 1, remembered)
                         for n, (output, failed, remembered) in enumerate(heard)
                     ],
                 )
-                ledger_rows.go_on(tx, {row_no: 2})
-        ledger_rows.quarantine(tx, [MoveReason(row_no, 2, "loop", "s__find was called 2 times")], now=NOW)
+                ledger_rows.continue_after_tools(tx, {row_no: 2})
+        ledger_rows.quarantine_rows(tx, [MoveReason(row_no, 2, "loop", "s__find was called 2 times")], now=NOW)
     return rows

@@ -21,11 +21,11 @@ from outside import ROOT, rowtide
 from servers import leaky
 
 from rowtide.errors import UserMistake
-from rowtide.job.job import ToolServerSpec
-from rowtide.tools.registry import concrete
-from rowtide.tools.secret_words import Secrets
+from rowtide.job.job_spec import ToolServerSpec
+from rowtide.tools.registry import resolve_servers
+from rowtide.tools.server_secrets import ServerSecrets
 from rowtide.tools.tools import ToolPool
-from rowtide.tools.trust import LOCK_FILE, NotTrusted, allow, check_trusted
+from rowtide.tools.trust import LOCK_FILE, NotTrusted, allow_servers, check_trusted
 
 SERVERS = Path(__file__).parent / "servers"
 NO_KEY: dict[str, str | None] = {"ANTHROPIC_API_KEY": None, "ANTHROPIC_BASE_URL": None}
@@ -126,11 +126,11 @@ CHANGES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_whatever_changes_of_an_entry_asks_anew(job: Path, change: dict[str, Any]) -> None:
-    allow(job, (await asked_of(job)).asked)
+    allow_servers(job, (await asked_of(job)).asked)
     assert await trusts(job)
     lists(job, **{"version": "1.0", **change})
     assert not await trusts(job)
-    allow(job, (await asked_of(job)).asked)
+    allow_servers(job, (await asked_of(job)).asked)
     assert await trusts(job), "what was asked for is what is allowed"
 
 
@@ -156,7 +156,7 @@ async def asked_of(job: Path) -> NotTrusted:
 
 async def found(folder: Path, registry: str = "registry.yaml", capability: str = "notes") -> Any:
     specs = {"it": ToolServerSpec(capability=capability)}
-    pinned = await concrete(specs, registry=registry, folder=folder, environment=dict(os.environ))
+    pinned = await resolve_servers(specs, registry=registry, folder=folder, environment=dict(os.environ))
     check_trusted(folder, {name: each.found for name, each in pinned.items() if each.found})
     return pinned["it"]
 
@@ -255,7 +255,7 @@ async def test_the_token_of_a_registry_stands_in_no_message_and_in_no_lock_file(
         for way in ("http://user:a-long-secret@{}/", "http://{}/?api_key=a-long-secret"):
             registry = way.format(url.removeprefix("http://"))
             refused = await not_trusted(tmp_path, registry)
-            allow(tmp_path, refused.asked)
+            allow_servers(tmp_path, refused.asked)
             assert "a-long-secret" not in str(refused) + (tmp_path / LOCK_FILE).read_text()
             assert (await found(tmp_path, registry)).name == "x.example/notes"
             with pytest.raises(UserMistake) as mistake:
@@ -301,7 +301,7 @@ async def test_a_secret_that_a_server_tells_is_taken_out_wherever_it_stands(tmp_
 
 
 def test_what_is_no_secret_is_left_as_it_is() -> None:
-    secrets = Secrets("tools.it", {"TOKEN": "s3cret-token", "PIN": "12345", "HOME": "/far/away/there"})
+    secrets = ServerSecrets("tools.it", {"TOKEN": "s3cret-token", "PIN": "12345", "HOME": "/far/away/there"})
     secrets.fill("${TOKEN} ${PIN} ${HOME}")
     secrets.fill("warning", name="LOG_LEVEL")
     secrets.fill("Bearer literal-token", name="Authorization")

@@ -39,7 +39,7 @@ class Home:
                 f"UPDATE run SET extracted_at = started_at, finished_at = started_at, read_rows = {rows}"
             )
             answers = {no: orjson.dumps({"topic": topic, "message": f"{SECRET} {no % 100}"}) for no in numbers}
-            ledger_rows.keep(tx, run, answers)
+            ledger_rows.write_answers(tx, run, answers)
 
     def ask(self, *words: str | Path) -> Done:
         environment = {"ROWTIDE_HOME": str(self.folder / "home"), "ROWTIDE_LEDGER": None, "ANTHROPIC_API_KEY": "key"}
@@ -152,11 +152,11 @@ def test_purging_is_the_same_on_both_engines_and_messages_that_were_read_lose_th
         )
         assert ledger_purge.prune_messages(tx, before=NOW) == 1
         assert ledger_purge.prune_messages(tx, before=NOW) == 0
-        (run,) = ledger_purge.runs(tx, job="messages", run_id=None, key=None, before=None)
-    ledger_purge.purge(home.ledger, run, "key-7", now=NOW)
-    ledger_purge.purge(home.ledger, run, None, now=NOW)
-    ledger_purge.shrink(home.ledger)
+        (run,) = ledger_purge.purgeable_runs(tx, job="messages", run_id=None, key=None, before=None)
+    ledger_purge.purge_run(home.ledger, run, "key-7", now=NOW)
+    ledger_purge.purge_run(home.ledger, run, None, now=NOW)
+    ledger_purge.reclaim_space(home.ledger)
     with home.ledger.view() as tx:
-        assert ledger_purge.runs(tx, job=None, run_id=None, key=None, before=None) == []
+        assert ledger_purge.purgeable_runs(tx, job=None, run_id=None, key=None, before=None) == []
         assert tx.exec_driver_sql("SELECT count(*) FROM answer").scalar() == 0
     home.ledger.close()

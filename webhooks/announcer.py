@@ -15,18 +15,18 @@ from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 
-from rowtide.intake.messages import Refused
+from rowtide.intake.messages import MessageRefused
 from rowtide.ledger import inbox as ledger_inbox
-from rowtide.ledger.inbox import Waiting
+from rowtide.ledger.inbox import WaitingRows
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.bounded_threads import BoundedThreads
 from rowtide.observing.supervision import Background
 
 LOOK_EVERY_SECONDS = 1.0
-SAY_AGAIN_SECONDS = 30.0  # that rows are due; an automation needs some seconds to have them flushed
+ANNOUNCE_AGAIN_SECONDS = 30.0  # that rows are due; an automation needs some seconds to have them flushed
 MOST_IDS = 100  # of messages, in one event
 MOST_MESSAGES = 10_000  # told of in one transaction
-TELL_SECONDS = 60.0  # after that it is failing; a SQLite ledger may be locked for so long
+ANNOUNCE_SECONDS = 60.0  # after that it is failing; a SQLite ledger may be locked for so long
 
 DEPLOYMENT = "run_job/manual"
 ACCEPTED, DUE = "rowtide.message.accepted", "rowtide.inbox.due"
@@ -57,20 +57,20 @@ class Announcer:
     async def work(self) -> None:
         """Say what is to be said, until cancelled."""
         while True:
-            is_all = await self._threads.call(TELL_SECONDS, self._announce, datetime.now(UTC))
+            is_all = await self._threads.call(ANNOUNCE_SECONDS, self._announce, datetime.now(UTC))
             self.background.succeeded()
             await asyncio.sleep(LOOK_EVERY_SECONDS if is_all else 0)
 
     def _announce(self, now: datetime) -> bool:
         """Tell what there is to tell. Returns whether that was all."""
-        last = now - timedelta(seconds=SAY_AGAIN_SECONDS)
+        last = now - timedelta(seconds=ANNOUNCE_AGAIN_SECONDS)
         with self.ledger.page() as tx:
-            messages = ledger_inbox.take_untold(tx, limit=MOST_MESSAGES)
-            waiting = [(each, why) for each in ledger_inbox.waiting(tx) if (why := self._why(each, now))]
+            messages = ledger_inbox.take_unannounced(tx, limit=MOST_MESSAGES)
+            waiting = [(each, why) for each in ledger_inbox.waiting_rows(tx) if (why := self._why(each, now))]
             due = [
                 (each, why)
                 for each, why in waiting
-                if ledger_inbox.is_to_be_said(tx, each.job, why, last_before=last, now=now)
+                if ledger_inbox.may_announce_due_rows(tx, each.job, why, last_before=last, now=now)
             ]
         for job in sorted({job for job, _, _ in messages}):
             its_own = [(message_id, rows) for its_job, message_id, rows in messages if its_job == job]
@@ -81,17 +81,17 @@ class Announcer:
             self.emit(DUE, {**_resource(each.job), "rowtide.why": why}, payload=_figures(each, now))
         return len(messages) < MOST_MESSAGES
 
-    def _why(self, waiting: Waiting, now: datetime) -> str | None:
+    def _why(self, waiting: WaitingRows, now: datetime) -> str | None:
         """Why rows are due to be flushed, if they are."""
         if waiting.is_due(self.flush_rows, None, now):
             return "size"
         return "age" if waiting.is_due(1, self.flush_seconds, now) else None
 
 
-async def ask_for_run(parameters: dict[str, Any], message_id: str) -> dict[str, str]:
+async def request_run(parameters: dict[str, Any], message_id: str) -> dict[str, str]:
     """Have Prefect run a job; once, however often it is asked with this job and message id. Raises Refused."""
     if not has_prefect():
-        raise Refused("unavailable", "PREFECT_API_URL is not set, so there is nobody to ask for a run")
+        raise MessageRefused("unavailable", "PREFECT_API_URL is not set, so there is nobody to ask for a run")
     try:
         async with get_client() as client:
             found = await client.read_deployment_by_name(DEPLOYMENT)
@@ -103,9 +103,9 @@ async def ask_for_run(parameters: dict[str, Any], message_id: str) -> dict[str, 
                 idempotency_key=f"rowtide {message_id} {job}",
             )
     except ObjectNotFound:
-        raise Refused("unavailable", f"Prefect has no deployment {DEPLOYMENT!r}: prefect deploy --all") from None
+        raise MessageRefused("unavailable", f"Prefect has no deployment {DEPLOYMENT!r}: prefect deploy --all") from None
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
-        raise Refused("unavailable", f"Prefect: {type(error).__name__}", retry_after_seconds=10) from None
+        raise MessageRefused("unavailable", f"Prefect: {type(error).__name__}", retry_after_seconds=10) from None
     return {"flow_run_id": str(made.id), "flow_run": made.name}
 
 
@@ -113,5 +113,5 @@ def _resource(job: str) -> dict[str, str]:
     return {"prefect.resource.id": f"rowtide.inbox.{job}", "prefect.resource.name": job, "job": job}
 
 
-def _figures(waiting: Waiting, now: datetime) -> dict[str, float]:
+def _figures(waiting: WaitingRows, now: datetime) -> dict[str, float]:
     return {"rows": waiting.rows, "oldest_seconds": round((now - waiting.oldest_at).total_seconds(), 1)}

@@ -179,16 +179,16 @@ class Connection(BufferedProtocol, H11Protocol):  # pyright: ignore[reportIncomp
 class Server(uvicorn.Server):
     """Says where it listens, once it does, and looks after its connections."""
 
-    def __init__(self, config: uvicorn.Config, connections: Connections, say: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, connections: Connections, print_line: Callable[[str], None]) -> None:
         super().__init__(config)
-        self._connections, self._say = connections, say
+        self._connections, self._print_line = connections, print_line
 
     async def startup(self, sockets: Any = None) -> None:
         asyncio.get_running_loop().set_exception_handler(_log_fault)
         await super().startup(sockets)
         if self.started:
             name, port = self.servers[0].sockets[0].getsockname()[:2]
-            self._say(f"receiving on http://{name}:{port}")
+            self._print_line(f"receiving on http://{name}:{port}")
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # a second
@@ -196,7 +196,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def server(app: Any, host: str, port: int, connections: Connections, say: Callable[[str], None]) -> Server:
+def build_server(app: Any, host: str, port: int, connections: Connections, print_line: Callable[[str], None]) -> Server:
     """The server for an application."""
 
     class Bounded(Connection):
@@ -208,10 +208,10 @@ def server(app: Any, host: str, port: int, connections: Connections, say: Callab
         proxy_headers=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS,
         h11_max_incomplete_event_size=HEAD_BYTES, backlog=min(1024, connections.most),
     )  # fmt: skip
-    return Server(config, connections, say)
+    return Server(config, connections, print_line)
 
 
-def room_for(wanted: int) -> int:
+def connection_limit(wanted: int) -> int:
     """How many connections there can be: as many as are wanted, unless this process may not open so many files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = wanted + OTHER_FILES + psutil.Process().num_fds()

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from rowtide.ledger.ledger import Ledger
-from rowtide.ledger.read.metrics import Counted, Health, health
+from rowtide.ledger.read.metrics import Counted, LedgerMetrics, read_ledger_metrics
 from rowtide.observing.supervision import Background
 
 KEPT_SECONDS = 10.0  # figures are read no more often, however often they are asked for
@@ -25,7 +25,7 @@ class LedgerCollector(Collector):
 
     def __init__(self, ledger: Ledger, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ledger, self._monotonic, self._lock = ledger, monotonic, threading.Lock()
-        self._reading: Future[Health] | None = None
+        self._reading: Future[LedgerMetrics] | None = None
         self._begun_at = float("-inf")
 
     def describe(self) -> list[Metric]:
@@ -46,17 +46,17 @@ class LedgerCollector(Collector):
         yield _gauge("rowtide_at_stake_usd", words, ["job"], found.at_stake_usd)
         words = "Tool calls of the runs that are not over: answered, failed."
         yield _gauge("rowtide_tool_calls", words, ["job", "tool", "outcome"], found.tool_calls)
-        yield _gauge("rowtide_holds", "Gates that wait for a person.", ["job", "gate"], found.holds)
+        yield _gauge("rowtide_holds", "Gates that wait for a person.", ["job", "gate"], found.pending_gate_approvals)
         waiting = [((each.job,), each.rows) for each in found.waiting]
         yield _gauge("rowtide_inbox_rows", "Rows that came by webhook and wait for a run.", ["job"], waiting)
         ages = [((each.job,), (now - each.oldest_at).total_seconds()) for each in found.waiting]
         yield _gauge("rowtide_inbox_oldest_seconds", "Age of the oldest row that waits so.", ["job"], ages)
 
-    def _health(self) -> Health | None:
+    def _health(self) -> LedgerMetrics | None:
         with self._lock:
             reading, now = self._reading, self._monotonic()
             if reading is None or (reading.done() and (now - self._begun_at > KEPT_SECONDS or reading.exception())):
-                reading = self._reading = Future[Health]()
+                reading = self._reading = Future[LedgerMetrics]()
                 self._begun_at = now
                 threading.Thread(target=_read, args=(self._ledger, reading), daemon=True).start()
         try:
@@ -65,7 +65,7 @@ class LedgerCollector(Collector):
             return None
 
 
-class Meters:
+class ReceiverMetrics:
     """What a process offers to Prometheus: the ledger's figures, and what a receiver counts of its own."""
 
     def __init__(self, ledger: Ledger, dropped: Mapping[str, int] | None = None) -> None:
@@ -100,10 +100,10 @@ class Meters:
         return server.server_port, thread
 
 
-def _read(ledger: Ledger, into: Future[Health]) -> None:
+def _read(ledger: Ledger, into: Future[LedgerMetrics]) -> None:
     try:
         with ledger.view() as tx:
-            found = health(tx, now=datetime.now(UTC))
+            found = read_ledger_metrics(tx, now=datetime.now(UTC))
     except Exception as error:  # noqa: BLE001 # whoever waits is to have it, whatever it was
         into.set_exception(error)
     else:

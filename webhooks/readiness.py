@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from rowtide.ledger import inbox as ledger_inbox
-from rowtide.ledger.inbox import Waiting
+from rowtide.ledger.inbox import WaitingRows
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.bounded_threads import BoundedThreads
 from rowtide.observing.supervision import Background
@@ -23,7 +23,7 @@ class Lookout:
     background: Background = field(
         default_factory=lambda: Background("the look at the ledger", "it is not known what waits in it")
     )
-    waiting: Sequence[Waiting] | None = None
+    waiting: Sequence[WaitingRows] | None = None
     """As it was when the ledger answered last; None before it ever did."""
     seen_at: datetime | None = None
     _threads: BoundedThreads = field(default_factory=lambda: BoundedThreads(1))
@@ -37,17 +37,17 @@ class Lookout:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
 
-def _look(ledger: Ledger) -> list[Waiting]:
+def _look(ledger: Ledger) -> list[WaitingRows]:
     ledger_inbox.check_writable(ledger)
     with ledger.view() as tx:
-        return ledger_inbox.waiting(tx)
+        return ledger_inbox.waiting_rows(tx)
 
 
-def health(lookout: Lookout, backgrounds: Sequence[Background], now: datetime) -> dict[str, object]:
+def receiver_health(lookout: Lookout, backgrounds: Sequence[Background], now: datetime) -> dict[str, object]:
     """How the receiver fares, for anybody who asks: figures and kinds of errors, never an error's words."""
     oldest = min((each.oldest_at for each in lookout.waiting or ()), default=None)
     return {
-        "status": "degraded" if failing(lookout, backgrounds, is_open=True) else "ok",
+        "status": "degraded" if failing_parts(lookout, backgrounds, is_open=True) else "ok",
         "rows_waiting": None if lookout.waiting is None else sum(each.rows for each in lookout.waiting),
         "oldest_seconds": round((now - oldest).total_seconds(), 1) if oldest else None,
         "seen_seconds_ago": round((now - lookout.seen_at).total_seconds(), 1) if lookout.seen_at else None,
@@ -63,7 +63,7 @@ def health(lookout: Lookout, backgrounds: Sequence[Background], now: datetime) -
     }
 
 
-def failing(lookout: Lookout, backgrounds: Sequence[Background], *, is_open: bool) -> list[dict[str, str | None]]:
+def failing_parts(lookout: Lookout, backgrounds: Sequence[Background], *, is_open: bool) -> list[dict[str, str | None]]:
     """What keeps the receiver from taking and keeping a message; nothing where it can."""
     found = [{"name": each.name, "error": kind_of_error(each)} for each in backgrounds if each.is_failing]
     if lookout.waiting is None and not found:

@@ -21,22 +21,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rowtide.errors import UserMistake
-from rowtide.intake.allowance import Allowance
-from rowtide.intake.doors import Doors
-from rowtide.intake.heads import check_body_to_come, check_id, check_sender
-from rowtide.intake.messages import Refused, cloud_event_id, message_of, parsed
-from rowtide.intake.rows import canonical, row_id
-from rowtide.intake.signatures import Secrets, check_signature
-from rowtide.intake.wanted import parameters_of
+from rowtide.intake.messages import MessageRefused, build_message, cloud_event_id, parse_body
+from rowtide.intake.request_headers import check_body_headers, check_message_id, check_sender
+from rowtide.intake.row_rules import RowRulesOfJobs
+from rowtide.intake.run_requests import run_parameters
+from rowtide.intake.signatures import WebhookSecretSet, check_signature
+from rowtide.intake.source_rows import canonical_json, row_id
+from rowtide.intake.token_bucket import TokenBucket
 from rowtide.ledger import inbox as ledger_inbox
-from rowtide.ledger.inbox import Receipt, Whereabouts
+from rowtide.ledger.inbox import MessageRowTrace, Receipt
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.bounded_threads import BoundedThreads
 from rowtide.observing.supervision import Background, supervise
 from rowtide.stages.extract.inbox import Inbox
-from webhooks.announcer import Announcer, ask_for_run
-from webhooks.prometheus import CONTENT_TYPE, Meters
-from webhooks.readiness import Lookout, failing, health
+from webhooks.announcer import Announcer, request_run
+from webhooks.prometheus import CONTENT_TYPE, ReceiverMetrics
+from webhooks.readiness import Lookout, failing_parts, receiver_health
 
 BODY_SECONDS = 30.0
 LOOK_SECONDS = 5.0  # for what is asked of the ledger
@@ -47,7 +47,7 @@ log = logging.getLogger("rowtide")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ReceiverLimits:
     """What the receiver takes."""
 
     body_bytes: int
@@ -61,14 +61,14 @@ class Receiver:
 
     ledger: Ledger
     inbox: Inbox
-    doors: Doors
-    secrets: Secrets | None
+    doors: RowRulesOfJobs
+    secrets: WebhookSecretSet | None
     """None: messages need no signature."""
-    limits: Limits
+    limits: ReceiverLimits
     announcer: Announcer | None
-    meters: Meters
+    meters: ReceiverMetrics
     lookout: Lookout
-    allowances: dict[str, Allowance] = field(default_factory=dict[str, Allowance])
+    allowances: dict[str, TokenBucket] = field(default_factory=dict[str, TokenBucket])
     looks: BoundedThreads = field(default_factory=lambda: BoundedThreads(8))
     """For questions to the ledger."""
     figures: BoundedThreads = field(default_factory=lambda: BoundedThreads(2))
@@ -81,7 +81,7 @@ class Receiver:
         return [each.background for each in workers]
 
 
-def application(receiver: Receiver) -> Starlette:
+def build_application(receiver: Receiver) -> Starlette:
     """The receiver, to be served."""
 
     @asynccontextmanager
@@ -97,14 +97,14 @@ def application(receiver: Receiver) -> Starlette:
         lifespan=working,
         routes=[
             Route("/v1/inbox/{job}", _take, methods=["POST"]),
-            Route("/v1/inbox/{job}/{message_id:path}", _tell, methods=["GET"]),
+            Route("/v1/inbox/{job}/{message_id:path}", _trace_message, methods=["GET"]),
             Route("/v1/runs/{job}", _run, methods=["POST"]),
             Route("/health", _health, methods=["GET"]),
             Route("/ready", _ready, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),
         ],
         exception_handlers={
-            Refused: _refused,
+            MessageRefused: _refused,
             UserMistake: _broken,
             HTTPException: _no_route,
             ClientDisconnect: _gone,
@@ -118,24 +118,24 @@ def application(receiver: Receiver) -> Starlette:
 async def _take(request: Request) -> Response:
     receiver, job, message_id, body = await _message(request)
     door = await receiver.doors.door(job)
-    value = parsed(body)
-    message = message_of(door, message_id or check_id(cloud_event_id(value) or ""), value)
+    value = parse_body(body)
+    message = build_message(door, message_id or check_message_id(cloud_event_id(value) or ""), value)
     del body, value  # the message holds its rows; many may wait for the disk
     receipt = await receiver.inbox.receive(message)
     _check_same(receipt, job, message.message_id)
     receiver.meters.count(job, receipt.value)
-    said = {"message_id": message.message_id, "job": job, "rows": len(message.rows), "receipt": receipt.value}
-    return _json(said, STATUS[receipt])
+    reply = {"message_id": message.message_id, "job": job, "rows": len(message.rows), "receipt": receipt.value}
+    return _json(reply, STATUS[receipt])
 
 
-async def _tell(request: Request) -> Response:
+async def _trace_message(request: Request) -> Response:
     receiver, job = _job(request)
     message_id: str = request.path_params["message_id"]
     if _authenticated(receiver, job, request, b"") not in (None, message_id):
-        raise Refused("bad_signature", "webhook-id is not the message that is asked for")
+        raise MessageRefused("bad_signature", "webhook-id is not the message that is asked for")
     found = await receiver.looks.call(LOOK_SECONDS, _whereabouts, receiver.ledger, job, message_id)
     if found is None:
-        raise Refused("unknown_message", f"job {job!r} has received no message {message_id!r}")
+        raise MessageRefused("unknown_message", f"job {job!r} has received no message {message_id!r}")
     waits = sum(each.run_id is None for each in found)
     state = "waiting" if waits == len(found) else "in_run" if not waits else "partly_waiting"
     return _json({"message_id": message_id, "job": job, "state": state, "rows": [_row(each) for each in found]})
@@ -143,22 +143,24 @@ async def _tell(request: Request) -> Response:
 
 async def _run(request: Request) -> Response:
     receiver, job, known, body = await _message(request)
-    message_id = known or check_id(request.headers.get("webhook-id", ""))
-    parameters = parameters_of(parsed(body), job=job)
+    message_id = known or check_message_id(request.headers.get("webhook-id", ""))
+    parameters = run_parameters(parse_body(body), job=job)
     receipt = await receiver.looks.call(LOOK_SECONDS, _request_run, receiver.ledger, message_id, parameters)
     _check_same(receipt, job, message_id)
-    said = await ask_for_run(parameters, message_id)
-    return _json({**said, "receipt": receipt.value}, STATUS[receipt])
+    reply = await request_run(parameters, message_id)
+    return _json({**reply, "receipt": receipt.value}, STATUS[receipt])
 
 
 async def _health(request: Request) -> Response:
     receiver: Receiver = request.app.state.receiver
-    return _json(health(receiver.lookout, receiver.backgrounds, datetime.now(UTC)))
+    return _json(receiver_health(receiver.lookout, receiver.backgrounds, datetime.now(UTC)))
 
 
 async def _ready(request: Request) -> Response:
     receiver: Receiver = request.app.state.receiver
-    found = failing(receiver.lookout, receiver.backgrounds, is_open=receiver.inbox.is_open and not receiver.is_closing)
+    found = failing_parts(
+        receiver.lookout, receiver.backgrounds, is_open=receiver.inbox.is_open and not receiver.is_closing
+    )
     status = HTTPStatus.SERVICE_UNAVAILABLE if found else HTTPStatus.OK
     return _json({"ready": not found, "failing": found}, status)
 
@@ -174,7 +176,7 @@ def _job(request: Request) -> tuple[Receiver, str]:
     receiver: Receiver = request.app.state.receiver
     job: str = request.path_params["job"]
     if not receiver.doors.has(job):
-        raise Refused("unknown_job", "this receiver has no job of that name")
+        raise MessageRefused("unknown_job", "this receiver has no job of that name")
     check_sender(request.headers.items(), is_signed=receiver.secrets is not None)
     return receiver, job
 
@@ -183,7 +185,7 @@ async def _message(request: Request) -> tuple[Receiver, str, str | None, bytes]:
     """The receiver, the job, the message's id and its body, from whom it says. Nothing of the job has been opened."""
     receiver, job = _job(request)
     most = receiver.limits.body_bytes
-    check_body_to_come(request.headers.items(), most, is_signed=receiver.secrets is not None)
+    check_body_headers(request.headers.items(), most, is_signed=receiver.secrets is not None)
     body = await _body(request, most)
     message_id = _authenticated(receiver, job, request, body)
     _allow(receiver, job)
@@ -198,10 +200,10 @@ async def _body(request: Request, most: int) -> bytes:
             async for part in request.stream():
                 size += len(part)
                 if size > most:
-                    raise Refused("too_large", f"over {most:,} bytes")
+                    raise MessageRefused("too_large", f"over {most:,} bytes")
                 parts.append(part)
     except TimeoutError:
-        raise Refused("too_slow", f"over {BODY_SECONDS:g} s") from None
+        raise MessageRefused("too_slow", f"over {BODY_SECONDS:g} s") from None
     return b"".join(parts)
 
 
@@ -210,36 +212,36 @@ def _authenticated(receiver: Receiver, job: str, request: Request, body: bytes) 
     if receiver.secrets is not None:
         secrets = receiver.secrets.of(job)
         return check_signature(secrets, request.headers, body, now=datetime.now(UTC), window=WINDOW)
-    said = request.headers.get("webhook-id")
-    return check_id(said) if said else None
+    reply = request.headers.get("webhook-id")
+    return check_message_id(reply) if reply else None
 
 
 def _allow(receiver: Receiver, job: str) -> None:
     """Count a message that is from whom it says: nobody else can use up the job's rate. Raises Refused."""
     now, rate = time.monotonic(), receiver.limits.per_second
-    allowance = receiver.allowances.setdefault(job, Allowance(rate, rate, rate, now))
+    allowance = receiver.allowances.setdefault(job, TokenBucket(rate, rate, rate, now))
     if seconds := allowance.take(now):
-        raise Refused("too_many", f"over {rate:g} a second for job {job!r}", retry_after_seconds=seconds)
+        raise MessageRefused("too_many", f"over {rate:g} a second for job {job!r}", retry_after_seconds=seconds)
 
 
 def _check_same(receipt: Receipt, job: str, message_id: str) -> None:
     """Refuse another message under an id that this job has had. Raises Refused."""
     if receipt is Receipt.DIFFERENT:
-        raise Refused("message_differs", f"message {message_id!r} of job {job!r} had another body")
+        raise MessageRefused("message_differs", f"message {message_id!r} of job {job!r} had another body")
 
 
 def _request_run(ledger: Ledger, message_id: str, parameters: dict[str, Any]) -> Receipt:
-    body_hash = row_id(canonical(parameters))
+    body_hash = row_id(canonical_json(parameters))
     with ledger.page() as tx:
         return ledger_inbox.request_run(tx, parameters["job"], message_id, body_hash, now=datetime.now(UTC))
 
 
-def _whereabouts(ledger: Ledger, job: str, message_id: str) -> list[Whereabouts] | None:
+def _whereabouts(ledger: Ledger, job: str, message_id: str) -> list[MessageRowTrace] | None:
     with ledger.view() as tx:
-        return ledger_inbox.whereabouts(tx, job, message_id)
+        return ledger_inbox.trace_message(tx, job, message_id)
 
 
-def _row(row: Whereabouts) -> dict[str, object]:
+def _row(row: MessageRowTrace) -> dict[str, object]:
     state = row.state or ("waiting" if row.run_id is None else "superseded" if row.superseded_by else "taken")
     return {"row_key": row.row_key, "state": state, "run_id": row.run_id, "reason": row.reason}
 
@@ -249,12 +251,12 @@ def _json(value: object, status: int = HTTPStatus.OK) -> Response:
 
 
 def _problem(status: int, kind: str, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
-    said = {"type": f"urn:rowtide:{kind}", "title": title, "status": status, "detail": detail}
-    return Response(orjson.dumps(said), status, headers, media_type="application/problem+json")
+    reply = {"type": f"urn:rowtide:{kind}", "title": title, "status": status, "detail": detail}
+    return Response(orjson.dumps(reply), status, headers, media_type="application/problem+json")
 
 
 async def _refused(request: Request, why: Exception) -> Response:
-    assert isinstance(why, Refused)
+    assert isinstance(why, MessageRefused)
     receiver: Receiver = request.app.state.receiver
     job = request.path_params.get("job", "")
     if request.method == "POST":

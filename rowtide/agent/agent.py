@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rowtide.agent.policies import STOPS, Do, policy_of
-from rowtide.job.job import JobSpec
 from rowtide.job.job_code import JobCodeFailure
+from rowtide.job.job_spec import JobSpec
 from rowtide.tiers.pricing import MICRO
 
 Blocks = list[dict[str, Any]]
@@ -28,11 +28,11 @@ class RowAt(NamedTuple):
     conversation_from: int
     tool_calls: int
     corrections: int
-    longer: int
+    max_tokens_doublings: int
     bounces: int
     tokens: int = 0
     cost_micro: int = 0
-    checking: int = 0
+    in_self_check: int = 0
     prefix_no: int = 0
     effort: str | None = None
     turn_limit: int | None = None
@@ -60,14 +60,14 @@ class CallTools:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Accept:
     """The answer, as JSON, passed the row's own checks."""
 
     content: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class SelfCheck:
     """The answer, as JSON, passed all but the self-check: have another model take it."""
 
     content: bytes
@@ -78,7 +78,7 @@ class Correct:
     """Tell the model what was wrong; `told` is what it reads."""
 
     reason: str
-    told: str
+    feedback: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class GiveUp:
     """What the job's own code did, where that is why."""
 
 
-Move = CallTools | Answer | Check | Correct | ExtendMaxTokens | Escalate | Restart | GiveUp
+Move = CallTools | Accept | SelfCheck | Correct | ExtendMaxTokens | Escalate | Restart | GiveUp
 
 
 class Verdict(NamedTuple):
@@ -138,27 +138,27 @@ def next_move(
 ) -> Move:
     """Decide what follows the reply `blocks` that ended with `stop_reason`."""
     move = _move(job, row, stop_reason, blocks, judge, times_made)
-    if isinstance(move, Answer | GiveUp):
+    if isinstance(move, Accept | GiveUp):
         return move
     return _at_its_limit(job, row) or move
 
 
-def after_check(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
+def after_self_check(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
     """Decide what follows the self-check of an answer: `verdict` holds the answer and what was found wrong with it."""
     move = _after_answer(job, row, verdict)
-    if isinstance(move, Answer | GiveUp):
+    if isinstance(move, Accept | GiveUp):
         return move
     return _at_its_limit(job, row) or move
 
 
-def after_amend(job: JobSpec, row: RowAt, move: Move) -> Answer | Restart | GiveUp:
+def after_amend(job: JobSpec, row: RowAt, move: Move) -> Accept | Restart | GiveUp:
     """Decide what follows a reply to what is no longer asked: an answer that passes counts, all else is asked anew.
 
     That is so where the job's own code failed too: a check of today may rest on what only today's prompt brings.
     """
-    if isinstance(move, Answer):
+    if isinstance(move, Accept):
         return move
-    detail = move.told if isinstance(move, Correct) else getattr(move, "detail", "")
+    detail = move.feedback if isinstance(move, Correct) else getattr(move, "detail", "")
     return ask_anew(job, row, getattr(move, "reason", "amended"), detail)
 
 
@@ -185,7 +185,7 @@ def _move(job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Jud
     match policy.do:
         case Do.JUDGE:
             move = _after_answer(job, row, judge(text_of(blocks)))
-            return Check(move.content) if isinstance(move, Answer) and job.checks.self_check else move
+            return SelfCheck(move.content) if isinstance(move, Accept) and job.checks.self_check else move
         case Do.RUN_TOOLS if calls := _tool_uses(blocks):
             return _after_tools(job, row, calls, times_made)
         case Do.RUN_TOOLS:
@@ -193,15 +193,15 @@ def _move(job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Jud
             return _escalate(job, row, "unknown_block", f"the model waits for a tool, but said only {kinds}")
         case Do.GO_ON:
             return _after_tools(job, row, [], times_made)
-        case Do.EXTEND_MAX_TOKENS if row.longer < LENGTHENINGS and not _out_of_turns(job, row):
-            return ExtendMaxTokens(policy.reason, f"the reply was cut at {room(job, row):,} tokens")
+        case Do.EXTEND_MAX_TOKENS if row.max_tokens_doublings < LENGTHENINGS and not _out_of_turns(job, row):
+            return ExtendMaxTokens(policy.reason, f"the reply was cut at {max_reply_tokens(job, row):,} tokens")
         case _:
             return _escalate(job, row, policy.reason, f"stop_reason {stop_reason!r}: {policy.why}")
 
 
-def room(job: JobSpec, row: RowAt) -> int:
+def max_reply_tokens(job: JobSpec, row: RowAt) -> int:
     """The most tokens the row's next reply may have, before the model's own limit."""
-    return job.limits.max_tokens * 2**row.longer
+    return job.limits.max_tokens * 2**row.max_tokens_doublings
 
 
 def after_gate(job: JobSpec, row: RowAt, failures: list[str]) -> Escalate | GiveUp:
@@ -231,11 +231,11 @@ def _after_answer(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
     if failure := verdict.failure:
         return GiveUp(failure.reason, failure.words, failure)
     if not verdict.problems:
-        return Answer(verdict.content)
+        return Accept(verdict.content)
     if row.corrections >= job.checks.corrections or _out_of_turns(job, row):
         return _escalate(job, row, "not_verified", "; ".join(verdict.problems))
-    told = "\n".join(["Your answer was not accepted:", *(f"- {each}" for each in verdict.problems)])
-    return Correct("not_verified", told + "\nMend exactly this and answer again, in full.")
+    feedback = "\n".join(["Your answer was not accepted:", *(f"- {each}" for each in verdict.problems)])
+    return Correct("not_verified", feedback + "\nMend exactly this and answer again, in full.")
 
 
 def _escalate(job: JobSpec, row: RowAt, reason: str, detail: str) -> Escalate | GiveUp:

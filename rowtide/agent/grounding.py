@@ -32,7 +32,7 @@ LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 CUT = re.compile(r"(?<!\S)\S*+\n\[cut: [\d,]+ characters, the first [\d,]+ shown\]$")  # and what may be half a word
 
 
-class Heard(NamedTuple):
+class ParsedOutput(NamedTuple):
     """What a tool said, taken apart: texts as they are compared, numbers of JSON as written, truth values of JSON."""
 
     texts: list[str]
@@ -40,69 +40,69 @@ class Heard(NamedTuple):
     truths: list[bool]
 
 
-class Written(str):
+class JsonNumber(str):
     """A number of JSON, as it is written."""
 
     __slots__ = ()
 
 
-AS_WRITTEN = json.JSONDecoder(parse_float=Written, parse_int=Written, parse_constant=Written)
+AS_WRITTEN = json.JSONDecoder(parse_float=JsonNumber, parse_int=JsonNumber, parse_constant=JsonNumber)
 
 
-def values_in(output: str) -> Heard:
+def values_in_output(output: str) -> ParsedOutput:
     """The values in what a tool said."""
-    heard = Heard([], [], [])
+    parsed = ParsedOutput([], [], [])
     if output.endswith(" shown]"):
         output = CUT.sub("", output)
     whole = _parsed(output)
     if whole is not None:
-        _sort(whole, heard)
-        return heard
+        _sort(whole, parsed)
+        return parsed
     prose: list[str] = []
     for line in output.splitlines():
         found = _parsed(line) if line.lstrip()[:1] in ("{", "[") else None
         if found is None:
             prose.append(line)
         else:
-            _sort(found, heard)
+            _sort(found, parsed)
     text = "\n".join(prose)
-    heard.texts.append(_folded(text))
+    parsed.texts.append(_folded(text))
     if "\\" in text:  # JSON among other words, or cut short: its texts stand there with escapes
-        heard.texts.extend(_folded(str(_parsed(each))) for each in LITERAL.findall(text) if "\\" in each)
-    return heard
+        parsed.texts.extend(_folded(str(_parsed(each))) for each in LITERAL.findall(text) if "\\" in each)
+    return parsed
 
 
-def claims_in(value: object) -> Iterator[Claim]:
+def claims_in_value(value: object) -> Iterator[Claim]:
     """The single values that a value claims."""
     match value:
         case None:
             return
         case Enum():
-            yield from claims_in(value.value)
+            yield from claims_in_value(value.value)
         case bool() | int() | float() | Decimal() | str():
             yield value
         case BaseModel():
-            yield from claims_in(dict(value))
+            yield from claims_in_value(dict(value))
         case dict():
             for each in value.values():
-                yield from claims_in(each)
+                yield from claims_in_value(each)
         case list() | tuple() | set() | frozenset():
             for each in value:
-                yield from claims_in(each)
+                yield from claims_in_value(each)
         case _:
             yield str(to_jsonable_python(value, fallback=str))
 
 
-def stands(claim: Claim, heard: Heard) -> bool:
+def is_grounded(claim: Claim, parsed: ParsedOutput) -> bool:
     """Whether a single value stands in what was heard."""
     match claim:
         case bool():
-            return claim in heard.truths
+            return claim in parsed.truths
         case str():
             text = _folded(claim)
-            return bool(text) and (text in heard.numbers or any(_is_word_in(text, each) for each in heard.texts))
+            return bool(text) and (text in parsed.numbers or any(_is_word_in(text, each) for each in parsed.texts))
         case _:
-            return math.isfinite(claim) and any(_equals(claim, each) for each in _numbers_in(heard))
+            return math.isfinite(claim) and any(_equals(claim, each) for each in _numbers_in(parsed))
 
 
 def _parsed(text: str) -> Any:
@@ -113,20 +113,20 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _sort(value: object, heard: Heard) -> None:
+def _sort(value: object, parsed: ParsedOutput) -> None:
     match value:
         case dict():
             for each in value.values():
-                _sort(each, heard)
+                _sort(each, parsed)
         case list():
             for each in value:
-                _sort(each, heard)
+                _sort(each, parsed)
         case bool():
-            heard.truths.append(value)
-        case Written():
-            heard.numbers.append(value.casefold())
+            parsed.truths.append(value)
+        case JsonNumber():
+            parsed.numbers.append(value.casefold())
         case str():
-            heard.texts.append(_folded(value))
+            parsed.texts.append(_folded(value))
         case _:
             pass
 
@@ -136,9 +136,9 @@ def _folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
-def _numbers_in(heard: Heard) -> Iterator[str]:
-    yield from heard.numbers
-    for text in heard.texts:
+def _numbers_in(parsed: ParsedOutput) -> Iterator[str]:
+    yield from parsed.numbers
+    for text in parsed.texts:
         for found in NUMBER.finditer(text):
             if not PADDED.match(found[0]) and _is_whole(text, *found.span()):
                 yield found[0].replace(",", "")

@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rowtide.agent.account_refusals import refusal_of
+from rowtide.agent.account_refusals import account_refusal_of
 
 
 class Do(StrEnum):
@@ -19,7 +19,7 @@ class Do(StrEnum):
     RECALL = "send again when the run goes on; it is not counted against the row"
     QUARANTINE = "quarantine"
     STOP_RUN = "stop the run, resumable; no row is the worse for it"
-    ASK_PERSON = "hold, with the money at stake, for `rowtide settle`"
+    ASK_PERSON = "hold, with the money at stake, for `rowtide reconcile`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,6 @@ def policy_of(table: dict[str | None, Policy], kind: str | None) -> Policy:
 
 def policy_of_error(kind: str, message: str) -> Policy:
     """The policy of an errored request: its words decide where they are known, else its type."""
-    if refusal := refusal_of(message):
+    if refusal := account_refusal_of(message):
         return Policy(Do.STOP_RUN, "account_refused", f"{refusal.means}: {refusal.do}")
     return BLOCKED if BLOCKED_WORDS in message.lower() else policy_of(ERRORS, kind)

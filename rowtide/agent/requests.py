@@ -14,10 +14,10 @@ import orjson
 
 from rowtide.agent.policies import STOPS, Do, policy_of
 from rowtide.errors import UserMistake
-from rowtide.job.job import LimitsSpec
-from rowtide.json_bytes import compact_json, read_json
+from rowtide.job.job_spec import LimitsSpec
+from rowtide.json_bytes import dump_json, parse_json
 from rowtide.tiers.catalogue import Model
-from rowtide.tools.tool_rules import fenced
+from rowtide.tools.tool_rules import fence_output
 
 BYTES_PER_TOKEN = 4
 IN_FULL = "it is paid for in full with every turn"
@@ -31,7 +31,7 @@ BY_THE_API = "mcptoolu_"  # ids of calls the API makes itself: it has heard thei
 Earlier = tuple[str, str]  # the message of a row that came before, and its answer as JSON
 
 
-class Taught(Protocol):
+class TaughtSkill(Protocol):
     """A skill."""
 
     @property
@@ -42,7 +42,7 @@ class Taught(Protocol):
     def body(self) -> str: ...
 
 
-class Heard(Protocol):
+class ToolResult(Protocol):
     """A tool's outcome, as the ledger gives it back."""
 
     @property
@@ -55,7 +55,7 @@ class Heard(Protocol):
     def is_error(self) -> int: ...
 
 
-class Said(Protocol):
+class PastTurn(Protocol):
     """A turn, as the ledger gives it back, with what the model was told after it."""
 
     @property
@@ -65,13 +65,13 @@ class Said(Protocol):
     @property
     def model(self) -> str | None: ...
     @property
-    def heard(self) -> Sequence[Heard]: ...
+    def tool_results(self) -> Sequence[ToolResult]: ...
     @property
     def correction(self) -> str: ...
 
 
-def shared_part(
-    instructions: str, tools: Sequence[dict[str, object]], schema: dict[str, object], skills: Sequence[Taught] = ()
+def shared_request_part(
+    instructions: str, tools: Sequence[dict[str, object]], schema: dict[str, object], skills: Sequence[TaughtSkill] = ()
 ) -> bytes:
     """The keys every request with these skills has in common, as the inside of a JSON object."""
     shared: dict[str, Any] = {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
@@ -80,7 +80,7 @@ def shared_part(
     return _inside(shared, instructions, skills)
 
 
-def with_skills(shared: bytes, instructions: str, skills: Sequence[Taught]) -> bytes:
+def with_skills(shared: bytes, instructions: str, skills: Sequence[TaughtSkill]) -> bytes:
     """The same shared part with other skills. Tools and schema are as they were frozen, not as they are now."""
     return _inside(orjson.loads(b"{%b}" % shared), instructions, skills)
 
@@ -112,7 +112,7 @@ def cache_warnings(lengths: Sequence[int], minimums: Mapping[str, int]) -> list[
     return [f"{what}; {IN_FULL}"]
 
 
-def check_size(shared: bytes, models: Iterable[Model], limits: LimitsSpec) -> None:
+def check_shared_part_size(shared: bytes, models: Iterable[Model], limits: LimitsSpec) -> None:
     """Raise UserMistake when not even an empty row would fit beside what rows share.
 
     The tokens of the shared part are estimated from its bytes.
@@ -137,7 +137,7 @@ def check_size(shared: bytes, models: Iterable[Model], limits: LimitsSpec) -> No
         )
 
 
-def _inside(shared: dict[str, Any], instructions: str, skills: Sequence[Taught]) -> bytes:
+def _inside(shared: dict[str, Any], instructions: str, skills: Sequence[TaughtSkill]) -> bytes:
     texts = [instructions] if instructions else []
     if skills:
         texts.append("\n\n".join(_lesson(skill) for skill in skills))
@@ -153,71 +153,73 @@ def _inside(shared: dict[str, Any], instructions: str, skills: Sequence[Taught])
     return orjson.dumps(kept | {key: value for key, value in parts.items() if value})[1:-1]
 
 
-def _lesson(skill: Taught) -> str:
+def _lesson(skill: TaughtSkill) -> str:
     return f'<skill name="{skill.name}">\n{skill.description}\n\n{skill.body}\n</skill>'
 
 
-def request(custom_id: str, params: bytes) -> bytes:
+def batch_request(custom_id: str, params: bytes) -> bytes:
     """One element of a batch's `requests`."""
     return b'{"custom_id":"%b","params":%b}' % (custom_id.encode(), params)
 
 
-def params(head: bytes, shared: bytes, messages: bytes) -> bytes:
+def request_params(head: bytes, shared: bytes, messages: bytes) -> bytes:
     """One request, as a live call sends it."""
     return b'{%b,%b,"messages":%b}' % (head, shared, messages)
 
 
 @cache
-def head(model_id: str, max_tokens: int, thinking: str | None = None) -> bytes:
+def tier_keys(model_id: str, max_tokens: int, thinking: str | None = None) -> bytes:
     """The keys that differ by tier."""
     keys: dict[str, object] = {"model": model_id, "max_tokens": max_tokens}
     return orjson.dumps(keys | ({"thinking": {"type": thinking}} if thinking else {}))[1:-1]
 
 
-def messages(
-    first: str, talk: Iterable[Said] = (), speaker: str | None = None, earlier: Sequence[Earlier] = ()
+def conversation_messages(
+    first: str, talk: Iterable[PastTurn] = (), speaker: str | None = None, earlier: Sequence[Earlier] = ()
 ) -> bytes:
     """The rows before it with their answers, the row's own message, then its conversation so far.
 
     `speaker` is who is asked, where it is not the tier's own model: what another one thought is left out.
     """
-    spoken = [*_rolling(earlier), _told(first)]
-    for said in talk:
-        if policy_of(STOPS, said.stop_reason).do is Do.EXTEND_MAX_TOKENS:
+    encoded = [*_rolling(earlier), _user_message(first)]
+    for past in talk:
+        if policy_of(STOPS, past.stop_reason).do is Do.EXTEND_MAX_TOKENS:
             continue  # a reply that was cut is asked for again as if it had never been
-        content = said.content if said.model == speaker else _without_thoughts(said.content)
-        content = _takeable(content, {each.call_id for each in said.heard})
+        content = past.content if past.model == speaker else _without_thoughts(past.content)
+        content = _takeable(content, {each.call_id for each in past.tool_results})
         if content != b"[]":  # the API takes no empty message
-            spoken.append(b'{"role":"assistant","content":%b}' % content)
-        if heard := [_tool_result(each) for each in said.heard if not each.call_id.startswith(BY_THE_API)]:
-            spoken.append(_told(heard))
-        elif said.correction:
-            spoken.append(_told(said.correction))
-    return b"[%b]" % b",".join(spoken)
+            encoded.append(b'{"role":"assistant","content":%b}' % content)
+        if tool_results := [
+            _tool_result(each) for each in past.tool_results if not each.call_id.startswith(BY_THE_API)
+        ]:
+            encoded.append(_user_message(tool_results))
+        elif past.correction:
+            encoded.append(_user_message(past.correction))
+    return b"[%b]" % b",".join(encoded)
 
 
 def _rolling(earlier: Sequence[Earlier]) -> list[bytes]:
     """The conversation that rolls from row to row. Its end is marked: the next row finds it in the cache."""
-    spoken: list[bytes] = []
+    encoded: list[bytes] = []
     for number, (message, answer) in enumerate(earlier, 1):
         block: dict[str, object] = {"type": "text", "text": answer}
         if number == len(earlier):
             block[MARK] = {"type": "ephemeral"}
-        spoken += [_told(message), orjson.dumps({"role": "assistant", "content": [block]})]
-    return spoken
+        encoded += [_user_message(message), orjson.dumps({"role": "assistant", "content": [block]})]
+    return encoded
 
 
 def _without_thoughts(content: bytes) -> bytes:
-    return compact_json([block for block in read_json(content) if block.get("type") not in THOUGHT])
+    return dump_json([block for block in parse_json(content) if block.get("type") not in THOUGHT])
 
 
 def _takeable(content: bytes, answered: Collection[str]) -> bytes:
     """A reply as the API takes it back: without text that is blank, and without calls that nobody answered."""
     if not (MAY_BE_BLANK.search(content) or b'"tool_use"' in content):
         return content
-    blocks = read_json(content)
+    blocks = parse_json(content)
     kept = [block for block in blocks if not _is_blank(block) and not _is_unanswered(block, answered)]
-    return content if len(kept) == len(blocks) else compact_json(kept)
+    return content if len(kept) == len(blocks) else dump_json(kept)
 
 
 def _is_blank(block: Mapping[str, Any]) -> bool:
@@ -228,15 +230,15 @@ def _is_unanswered(block: Mapping[str, Any], answered: Collection[str]) -> bool:
     return block.get("type") == "tool_use" and block["id"] not in answered
 
 
-def _told(content: str | list[dict[str, object]]) -> bytes:
+def _user_message(content: str | list[dict[str, object]]) -> bytes:
     return b'{"role":"user","content":%b}' % orjson.dumps(content)
 
 
-def _tool_result(heard: Heard) -> dict[str, object]:
+def _tool_result(tool_results: ToolResult) -> dict[str, object]:
     # Between marks nobody can forge from inside: what a tool says is data, whatever it says.
-    said = fenced(heard.tool, heard.output)
-    result: dict[str, object] = {"type": "tool_result", "tool_use_id": heard.call_id, "content": said}
-    return result | {"is_error": True} if heard.is_error else result
+    past = fence_output(tool_results.tool, tool_results.output)
+    result: dict[str, object] = {"type": "tool_result", "tool_use_id": tool_results.call_id, "content": past}
+    return result | {"is_error": True} if tool_results.is_error else result
 
 
 def custom_id(tag: str, row_no: int) -> str:
@@ -244,7 +246,7 @@ def custom_id(tag: str, row_no: int) -> str:
     return f"{tag}-{row_no}"
 
 
-def row_no_of(custom_id: str, tag: str) -> int | None:
+def row_no_of_custom_id(custom_id: str, tag: str) -> int | None:
     """The row a custom_id of this batch names, or None when it is not of this batch."""
     head, _, number = custom_id.rpartition("-")
     return int(number) if head == tag and number.isascii() and number.isdigit() and len(number) <= 19 else None

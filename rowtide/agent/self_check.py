@@ -13,7 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rowtide.agent.agent import Verdict
-from rowtide.agent.requests import shared_part
+from rowtide.agent.requests import shared_request_part
 from rowtide.job.job_code import JobCodeFailure, fill_template
 
 
@@ -36,7 +36,7 @@ class Rubric:
 
     def shared(self, schema: dict[str, object]) -> bytes:
         """What all its requests have in common, as the inside of a JSON object."""
-        return shared_part(self.instructions, [], schema)
+        return shared_request_part(self.instructions, [], schema)
 
     def message_for(self, row: Mapping[str, object], answer: bytes) -> str | JobCodeFailure:
         """The one message of a request: the rubric filled with the row and its answer."""
@@ -45,7 +45,7 @@ class Rubric:
         return text.strip() if isinstance(text, str) else text
 
 
-def verdict_of(words: str, answer: bytes) -> Verdict:
+def parse_self_check_reply(words: str, answer: bytes) -> Verdict:
     """What a reply says of the answer. One that says nothing readable does not let it pass."""
     try:
         look = SelfCheckVerdict.model_validate(orjson.loads(words))

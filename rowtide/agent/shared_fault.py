@@ -20,37 +20,37 @@ _VARIES = re.compile(r"[\w.:/-]*\d[\w.:/-]*")  # a word with a digit in it: an i
 Group = tuple[int, int]  # the model that was asked, by its place, and the prefix, by its number
 
 
-class Failed(NamedTuple):
+class FailedRow(NamedTuple):
     """A row that is about to be quarantined for what the API said of it."""
 
     row_no: int
     about: Group
     """What it shares with other rows."""
-    said: str
+    message: str
 
 
-def signature(said: str) -> str:
+def error_signature(message: str) -> str:
     """The words of an error without what differs from row to row."""
-    return " ".join(_VARIES.sub("#", said).lower().split())
+    return " ".join(_VARIES.sub("#", message).lower().split())
 
 
-def shared_fault(
-    failed: Iterable[Failed],
+def rows_failed_by_shared_fault(
+    failed: Iterable[FailedRow],
     answered: Collection[Group],
     ever_answered: Collection[Group],
     *,
     enough: int,
-) -> list[Failed]:
+) -> list[FailedRow]:
     """Those of `failed` that failed for a reason of everyone's.
 
     `answered` are the groups (`Failed.about`) of which some row was answered beside them, `ever_answered` those of
     which one was at any time in this run. With `enough` 0, no error is everyone's.
     """
-    groups = defaultdict[Group, dict[str, list[Failed]]](lambda: defaultdict(list))
+    groups = defaultdict[Group, dict[str, list[FailedRow]]](lambda: defaultdict(list))
     for each in failed:
-        if enough and each.about not in answered and not OF_THE_ROW.search(each.said):
-            groups[each.about][signature(each.said)].append(each)
-    found: list[Failed] = []
+        if enough and each.about not in answered and not OF_THE_ROW.search(each.message):
+            groups[each.about][error_signature(each.message)].append(each)
+    found: list[FailedRow] = []
     for about, alike in groups.items():
         fewest = FEWEST if len(alike) == 1 and about not in ever_answered else enough
         found += [each for rows in alike.values() if len(rows) >= min(fewest, enough) for each in rows]

@@ -51,7 +51,7 @@ MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.IN_FLIGHT, "quarantine"): RowState.QUARANTINED,  # bounced too often, or refused for good
     (RowState.REPLIED, "continue"): RowState.READY,  # tools ran; ask again
     (RowState.REPLIED, "correct"): RowState.READY,  # told what was wrong; ask again
-    (RowState.REPLIED, "lengthen"): RowState.READY,  # its reply was cut; ask again with room for twice as much
+    (RowState.REPLIED, "extend_max_tokens"): RowState.READY,  # its reply was cut; ask again with room for twice as much
     (RowState.REPLIED, "escalate"): RowState.READY,  # a fresh conversation, one tier up
     (RowState.REPLIED, "restart"): RowState.READY,  # its job was amended: it begins afresh under the new version
     (RowState.REPLIED, "check"): RowState.READY,  # its answer gets a self-check
@@ -72,25 +72,25 @@ MOVES: dict[tuple[RowState, str], RowState] = {
     (RowState.LOADED, "take_out"): RowState.QUARANTINED,  # it fails what it is judged by today, and left the sink
     (RowState.ACCEPTED, "quarantine"): RowState.QUARANTINED,  # no sink can be trusted to hold it as it is
     (RowState.QUARANTINED, "retry"): RowState.READY,  # a person sends it again
-    (RowState.QUARANTINED, "mend"): RowState.QUARANTINED,  # a person corrected its content
-    (RowState.QUARANTINED, "vouch"): RowState.ANSWERED,  # a person answers for it
+    (RowState.QUARANTINED, "edit"): RowState.QUARANTINED,  # a person corrected its content
+    (RowState.QUARANTINED, "override_answer"): RowState.ANSWERED,  # a person answers for it
     (
         RowState.QUARANTINED,
         "rejudge",
     ): RowState.REPLIED,  # its last reply is judged again: amended, or stopped
     (RowState.QUARANTINED, "recheck"): RowState.ACCEPTED,  # its last answer passes what it is judged by today
-    (RowState.QUARANTINED, "drop"): RowState.QUARANTINED,  # a person gives it up; it stays counted
+    (RowState.QUARANTINED, "discard"): RowState.QUARANTINED,  # a person gives it up; it stays counted
 }
 
 ANSWERING = {True: "answer", False: "verify"}  # the move of a row that has answered, by whether a gate judges answers
 
 
-def target_of(move: str) -> RowState:
+def state_after(move: str) -> RowState:
     """The state every row is in after `move`. Raises KeyError for a move that is not in the table."""
     (target,) = {after for (_, name), after in MOVES.items() if name == move}
     return target
 
 
-def sources_of(move: str) -> list[RowState]:
+def states_before(move: str) -> list[RowState]:
     """The states from which `move` is legal."""
     return [state for (state, name) in MOVES if name == move]

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rowtide.agent.account_refusals import refusal_of
-from rowtide.agent.results import Outcome
+from rowtide.agent.account_refusals import account_refusal_of
+from rowtide.agent.reply_parsing import Outcome
 from rowtide.lanes.rate_limiter import Allowance
 
 NOT_SENT = 0  # in place of a status code: no connection, so nothing went out
@@ -31,12 +31,12 @@ class BatchStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class BatchCreated:
     status: BatchStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class BatchRefused:
     """The API certainly did not take the batch."""
 
     status_code: int
@@ -46,7 +46,7 @@ class Refused:
     @property
     def is_everyones(self) -> bool:
         """Whether the API would refuse any other batch of the account's too, as far as its words say."""
-        return self.status_code == 402 or refusal_of(self.message) is not None
+        return self.status_code == 402 or account_refusal_of(self.message) is not None
 
     @property
     def is_too_large(self) -> bool:
@@ -58,7 +58,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class OutcomeUnknown:
     """No answer, or one that says nothing: the API may have the batch."""
 
     detail: str
@@ -66,7 +66,7 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LiveReply:
     """A call that was answered with 200: what came of it, and what the rate limits still allow."""
 
     outcome: Outcome
@@ -74,7 +74,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnedAway:
+class LiveRejection:
     """The API certainly did not reply, and bills nothing."""
 
     status_code: int
@@ -83,13 +83,13 @@ class TurnedAway:
     retry_after_seconds: float | None = None
 
 
-def refused_words(status_code: int, message: str) -> str:
+def refusal_text(status_code: int, message: str) -> str:
     """What to tell a person whom the API refuses everything."""
-    refusal = refusal_of(message)
+    refusal = account_refusal_of(message)
     return f"{status_code}: {message}" + (f" ({refusal.means}: {refusal.do})" if refusal else "")
 
 
-def batch_status(found: dict[str, Any]) -> BatchStatus:
+def parse_batch_status(found: dict[str, Any]) -> BatchStatus:
     """What the API says of a batch. Raises KeyError, TypeError, ValueError, AttributeError where it is none."""
     return BatchStatus(
         api_id=str(found["id"]),
@@ -101,9 +101,9 @@ def batch_status(found: dict[str, Any]) -> BatchStatus:
     )
 
 
-def listed_batches(page: dict[str, Any]) -> tuple[list[BatchStatus], bool]:
+def parse_batch_list(page: dict[str, Any]) -> tuple[list[BatchStatus], bool]:
     """A page of a list, and whether the API says that there are more."""
-    return [batch_status(each) for each in page["data"]], bool(page.get("has_more"))
+    return [parse_batch_status(each) for each in page["data"]], bool(page.get("has_more"))
 
 
 def _moment(stamp: str) -> datetime:

@@ -12,7 +12,7 @@ COMMA_BYTES = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class BatchRoom:
     """What one body may hold. `micro` is the money left under the wall, in micro-dollars; None: no wall."""
 
     rows: int
@@ -21,7 +21,7 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class BatchLoad:
     """What a body holds so far; its bytes count the envelope."""
 
     rows: int = 0
@@ -29,12 +29,12 @@ class Load:
     micro: int = 0
 
 
-def is_time_to_cut(*, ready: int, in_flight: int, enough_rows: int) -> bool:
+def is_batch_worth_packing(*, ready: int, in_flight: int, enough_rows: int) -> bool:
     """Whether the ready rows are worth a batch now. `in_flight` rows may yet become ready."""
     return ready > 0 and (ready >= enough_rows or in_flight == 0)
 
 
-def how_many_fit(sizes: Sequence[int], costs: Sequence[int], held: Load, room: Room) -> int:
+def count_requests_that_fit(sizes: Sequence[int], costs: Sequence[int], held: BatchLoad, room: BatchRoom) -> int:
     """How many of the next requests fit a body that holds `held`. `sizes` are bytes, `costs` worst cases."""
     used, reserved = held.bytes, held.micro
     for taken, (size, cost) in enumerate(zip(sizes, costs, strict=True)):
@@ -46,6 +46,6 @@ def how_many_fit(sizes: Sequence[int], costs: Sequence[int], held: Load, room: R
     return len(sizes)
 
 
-def distinct_count(rows: int, taken: Collection[int]) -> int:
+def distinguishable_batch_size(rows: int, taken: Collection[int]) -> int:
     """The most requests, up to `rows`, that no batch in doubt has: a count is all that listing tells of a batch."""
     return next((count for count in range(rows, 0, -1) if count not in taken), rows)

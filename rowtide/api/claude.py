@@ -18,27 +18,33 @@ import anthropic
 import httpx2
 import orjson
 
-from rowtide.agent.account_refusals import refusal_of
-from rowtide.agent.results import LINE_BYTES, LONGEST_DETAIL, parse_body, streamed, with_code
+from rowtide.agent.account_refusals import account_refusal_of
+from rowtide.agent.reply_parsing import (
+    LINE_BYTES,
+    LONGEST_DETAIL,
+    error_text_with_code,
+    parse_live_body,
+    parse_streamed_message,
+)
 from rowtide.api.api_outcomes import (
     NOT_SENT,
+    BatchCreated,
+    BatchRefused,
     BatchStatus,
-    Created,
-    Refused,
-    Said,
-    TurnedAway,
-    Unknown,
-    batch_status,
-    listed_batches,
-    refused_words,
+    LiveRejection,
+    LiveReply,
+    OutcomeUnknown,
+    parse_batch_list,
+    parse_batch_status,
+    refusal_text,
 )
-from rowtide.api.sealing import Body
-from rowtide.api.which_api import named
+from rowtide.api.secret_placeholders import SealedBody
+from rowtide.api.which_api import api_name
 from rowtide.errors import StoppedByWorld, UserMistake, WorldError
-from rowtide.json_bytes import read_json
-from rowtide.lanes.rate_limiter import allowance_from
-from rowtide.masking import masked
-from rowtide.tools.http_bounds import bounds
+from rowtide.json_bytes import parse_json
+from rowtide.lanes.rate_limiter import limits_from_headers
+from rowtide.masking import mask_secrets
+from rowtide.tools.http_bounds import response_bounds
 
 Parsed = TypeVar("Parsed")
 
@@ -62,9 +68,11 @@ class Claude:
     """A client for as long as an `async with` lasts. It repeats no call: whoever asks knows whether that is safe."""
 
     def __init__(self, api_key: str, base_url: str, api: str | None = None) -> None:
-        self.api = api or named(base_url)
+        self.api = api or api_name(base_url)
         """What it is known by in the ledger."""
-        hooks = bounds(ANSWER_BYTES, streams=True, packed=True, but="/results")  # results go to disk, however long
+        hooks = response_bounds(
+            ANSWER_BYTES, streams=True, packed=True, but="/results"
+        )  # results go to disk, however long
         http = anthropic.DefaultAsyncHttpxClient(verify=_tls(), event_hooks=hooks)
         self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
 
@@ -83,7 +91,9 @@ class Claude:
         except (anthropic.APIError, httpx2.HTTPError, ValueError, LookupError, TypeError):
             return False
 
-    async def create_batch(self, body: Body, betas: Sequence[str] = ()) -> Created | Refused | Unknown:
+    async def create_batch(
+        self, body: SealedBody, betas: Sequence[str] = ()
+    ) -> BatchCreated | BatchRefused | OutcomeUnknown:
         """Post a body, once."""
         headers = {"content-type": "application/json", "content-length": str(body.length)}
         if betas:
@@ -91,53 +101,55 @@ class Claude:
         options: Any = {"headers": headers, "timeout": POST_SECONDS}
         try:
             answer = await self._api.post(BATCHES, cast_to=httpx2.Response, content=body.sent(), options=options)
-            return Created(batch_status(orjson.loads(answer.content)))
+            return BatchCreated(parse_batch_status(orjson.loads(answer.content)))
         except anthropic.APIStatusError as error:
             if error.status_code >= 500 or error.status_code == 408:
-                return Unknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
-            return Refused(error.status_code, _words(error), _retry_after(error))
+                return OutcomeUnknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
+            return BatchRefused(error.status_code, _words(error), _retry_after(error))
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
             if _never_left(error):
-                return Refused(NOT_SENT, masked(f"no connection: {error.__cause__ or error}"))
-            return Unknown(_said(error))
+                return BatchRefused(NOT_SENT, mask_secrets(f"no connection: {error.__cause__ or error}"))
+            return OutcomeUnknown(_error_text(error))
         except NO_JSON as error:
-            return Unknown(masked(f"an answer that is no batch: {error!r:.300}"))
+            return OutcomeUnknown(mask_secrets(f"an answer that is no batch: {error!r:.300}"))
 
-    async def say(
-        self, request: bytes, betas: Sequence[str] = (), hear: Callable[[str], None] | None = None
-    ) -> Said | TurnedAway | Unknown:
+    async def create_message(
+        self, request: bytes, betas: Sequence[str] = (), on_text: Callable[[str], None] | None = None
+    ) -> LiveReply | LiveRejection | OutcomeUnknown:
         """Ask for one live reply, once; `hear` is given its words as they are written. `request` is a JSON object."""
         headers = {"anthropic-beta": ",".join(betas)} if betas else {}
         try:
-            if hear is not None:
-                return await self._listen(read_json(request), headers, hear)
+            if on_text is not None:
+                return await self._listen(parse_json(request), headers, on_text)
             options: Any = {"headers": {"content-type": "application/json", **headers}, "timeout": POST_SECONDS}
             answer = await self._api.post(MESSAGES, cast_to=httpx2.Response, content=request, options=options)
-            return Said(parse_body(answer.content), allowance_from(answer.headers))
+            return LiveReply(parse_live_body(answer.content), limits_from_headers(answer.headers))
         except anthropic.APIStatusError as error:
             if error.status_code in (200, 408, 504):  # 200: the stream broke off with an error
-                return Unknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
-            return TurnedAway(error.status_code, _kind(error), _words(error), _retry_after(error))
+                return OutcomeUnknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
+            return LiveRejection(error.status_code, _kind(error), _words(error), _retry_after(error))
         except (anthropic.APIError, httpx2.HTTPError) as error:
             if _never_left(error):
-                return TurnedAway(NOT_SENT, "timeout_error", masked(f"no connection: {error.__cause__ or error}"))
-            return Unknown(_said(error))
+                return LiveRejection(
+                    NOT_SENT, "timeout_error", mask_secrets(f"no connection: {error.__cause__ or error}")
+                )
+            return OutcomeUnknown(_error_text(error))
         except NO_STREAM as error:
-            return Unknown(masked(f"a stream that is none: {error!r:.300}"))
+            return OutcomeUnknown(mask_secrets(f"a stream that is none: {error!r:.300}"))
 
     async def _listen(
-        self, request: dict[str, Any], headers: dict[str, str], hear: Callable[[str], None]
-    ) -> Said | Unknown:
+        self, request: dict[str, Any], headers: dict[str, str], on_text: Callable[[str], None]
+    ) -> LiveReply | OutcomeUnknown:
         named = {name: request.pop(name) for name in ("model", "max_tokens", "messages")}
         async with self._api.messages.stream(
             **named, extra_body=request, extra_headers=headers, timeout=POST_SECONDS
         ) as stream:
             async for words in stream.text_stream:
-                hear(words)
+                on_text(words)
             message = await stream.get_final_message()
             if message.stop_reason is None:
-                return Unknown("the stream ended before the reply did")
-            return Said(streamed(message.to_dict()), allowance_from(stream.response.headers))
+                return OutcomeUnknown("the stream ended before the reply did")
+            return LiveReply(parse_streamed_message(message.to_dict()), limits_from_headers(stream.response.headers))
 
     async def count_tokens(self, request: bytes) -> int:
         """How many tokens the API would read of a request. It is free. Raises WorldError."""
@@ -153,13 +165,13 @@ class Claude:
     async def retrieve(self, api_id: str) -> BatchStatus | None:
         """A batch's status, or None when the API does not know it (yet, or any more)."""
         try:
-            return await self._read(f"{BATCHES}/{api_id}", batch_status)
+            return await self._read(f"{BATCHES}/{api_id}", parse_batch_status)
         except anthropic.NotFoundError:
             return None
 
     async def newest(self) -> datetime | None:
         """The API's own date of the newest batch it lists, or None when it lists none."""
-        listed, _ = await self._read(f"{BATCHES}?limit=1", listed_batches)
+        listed, _ = await self._read(f"{BATCHES}?limit=1", parse_batch_list)
         return max((each.created_at for each in listed), default=None)
 
     async def list_since(self, moment: datetime | None) -> list[BatchStatus]:
@@ -167,7 +179,7 @@ class Claude:
         found: dict[str, BatchStatus] = {}
         after = ""
         while True:
-            listed, has_more = await self._read(f"{BATCHES}?limit={LIST_PAGE}{after}", listed_batches)
+            listed, has_more = await self._read(f"{BATCHES}?limit={LIST_PAGE}{after}", parse_batch_list)
             young = {each.api_id: each for each in listed if moment is None or each.created_at >= moment}
             brought = young.keys() - found.keys()
             found |= young
@@ -256,13 +268,13 @@ def _tls() -> ssl.SSLContext:
 def _raise(error: Exception) -> NoReturn:
     if isinstance(error, anthropic.APIStatusError):
         words, after = _words(error), _retry_after(error)
-        refusal = refusal_of(words)
+        refusal = account_refusal_of(words)
         if isinstance(error, anthropic.AuthenticationError) or (error.status_code == 403 and refusal is None):
             raise UserMistake(f"the API refused the key in ANTHROPIC_API_KEY: {words}") from None
         if refusal or error.status_code == 402:
-            raise StoppedByWorld(refused_words(error.status_code, words)) from None
+            raise StoppedByWorld(refusal_text(error.status_code, words)) from None
     else:
-        words, after = _said(error), None
+        words, after = _error_text(error), None
     raise WorldError(f"the API did not answer as it should: {words}", retry_after_seconds=after) from error
 
 
@@ -271,9 +283,9 @@ def _never_left(error: Exception) -> bool:
     return isinstance(error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """What went wrong on the way: the SDK says `Connection error.`, and has what it was as the cause."""
-    return masked(f"{type(error).__name__}: {str(error.__cause__ or '') or error}")
+    return mask_secrets(f"{type(error).__name__}: {str(error.__cause__ or '') or error}")
 
 
 def _kind(error: anthropic.APIStatusError) -> str:
@@ -288,7 +300,7 @@ def _retry_after(error: anthropic.APIStatusError) -> float | None:
 
 
 def _words(error: anthropic.APIStatusError) -> str:
-    return with_code(inner) if (inner := _inner(error)) else masked(error.message)[:LONGEST_DETAIL]
+    return error_text_with_code(inner) if (inner := _inner(error)) else mask_secrets(error.message)[:LONGEST_DETAIL]
 
 
 def _inner(error: anthropic.APIStatusError) -> dict[str, Any] | None:

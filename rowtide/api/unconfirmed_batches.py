@@ -36,19 +36,19 @@ class Wait:
 Verdict = Found | NeverTaken | Unprovable | Wait
 
 
-def verdict(
+def judge_unconfirmed_batch(
     *,
     proven: str | None,
     candidates: Collection[str],
     vanished: Collection[str],
     unconfirmed_for: timedelta,
-    settle: timedelta,
+    confirm_within: timedelta,
 ) -> Verdict:
     """Judge one unconfirmed batch. `vanished` are earlier candidates that the API no longer knows, never disproven."""
     if proven is not None:
         return Found(proven)
     if candidates:
         return Wait(is_seen=True)
-    if unconfirmed_for <= settle:
+    if unconfirmed_for <= confirm_within:
         return Wait(is_seen=False)
     return Unprovable() if vanished else NeverTaken()

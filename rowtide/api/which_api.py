@@ -30,7 +30,7 @@ class Api:
 UNKNOWN = Api("")
 
 
-def named(base_url: str) -> str:
+def api_name(base_url: str) -> str:
     """The name of the API at a base URL: the same however the URL is written, and without a password in it.
 
     Raises UserMistake when it is no URL.
@@ -47,21 +47,21 @@ def named(base_url: str) -> str:
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
 
-def in_environment(environment: Mapping[str, str]) -> str:
+def api_in_environment(environment: Mapping[str, str]) -> str:
     """The name of the API that a command would use. Raises UserMistake."""
     if REHEARSAL in environment or not environment.get(KEY):
         return OWN_EMULATOR
-    return named(environment.get(BASE_URL) or DEFAULT_URL)
+    return api_name(environment.get(BASE_URL) or DEFAULT_URL)
 
 
-def in_words(name: str, *, is_made_up: bool) -> str:
+def describe_api(name: str, *, is_made_up: bool) -> str:
     """An API as a person reads it."""
     if name == OWN_EMULATOR:
         return "the emulator"
     return f"the emulator at {name}" if is_made_up else name or "an API that was not written down"
 
 
-def check_same(run_id: str, api: str, now: str) -> None:
+def check_same_api(run_id: str, api: str, now: str) -> None:
     """A run goes on with the API that it began with. Raises UserMistake saying which variable to set.
 
     `api` is the run's; empty when nobody wrote it down: then any will do.
@@ -77,6 +77,6 @@ def check_same(run_id: str, api: str, now: str) -> None:
     if now == OWN_EMULATOR:
         setting = f"set {KEY}" + ("" if api == DEFAULT_URL else f" and {BASE_URL}={api}")
     raise UserMistake(
-        f"run {run_id} is answered by {api}, and {in_words(now, is_made_up=False)} knows nothing of it: "
+        f"run {run_id} is answered by {api}, and {describe_api(now, is_made_up=False)} knows nothing of it: "
         f"{setting} to go on with it, or start a new run"
     )

@@ -10,21 +10,21 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[Any] | int
 
 
-def lower_share(hits: int, rows: int, confidence: float) -> float:
+def clopper_pearson_lower(hits: int, rows: int, confidence: float) -> float:
     """Clopper and Pearson's lower bound, one-sided: the true share is above it with this confidence. 0 without hits."""
     return float(beta.ppf(1 - confidence, hits, rows - hits + 1)) if hits else 0.0
 
 
-def upper_share(hits: int, rows: int, confidence: float) -> float:
+def clopper_pearson_upper(hits: int, rows: int, confidence: float) -> float:
     """Clopper and Pearson's upper bound, one-sided: 1 less the lower bound of the others' share."""
-    return 1.0 - lower_share(rows - hits, rows, confidence)
+    return 1.0 - clopper_pearson_lower(rows - hits, rows, confidence)
 
 
-def chances(hits: Counts, rows: Counts, share: Floats | float) -> Floats:
+def binomial_probability(hits: Counts, rows: Counts, share: Floats | float) -> Floats:
     """The chance of exactly so many hits among so many rows, for arrays that can be broadcast."""
     return np.asarray(binom.pmf(hits, rows, share), np.float64)
 
 
-def chances_from(hits: Counts, rows: Counts, share: Floats | float) -> Floats:
+def binomial_tail(hits: Counts, rows: Counts, share: Floats | float) -> Floats:
     """The chance of so many hits or more."""
     return np.asarray(binom.sf(np.asarray(hits) - 1, rows, share), np.float64)

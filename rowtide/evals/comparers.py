@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, field_validator
 
-from rowtide.errors import UserMistake, nearest
+from rowtide.errors import UserMistake, nearest_name
 from rowtide.job.answer_fields import LIST_OF, AnswerField
-from rowtide.job.job import Real, Spec, Whole
-from rowtide.job.job_code import JobCodeFailure, own_functions, run_job_code
+from rowtide.job.job_code import JobCodeFailure, functions_with_prefix, run_job_code
+from rowtide.job.job_spec import Real, Spec, Whole
 
 OWN = "compare_"
 EXACT = Context(prec=120, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])  # more digits than any sink holds
@@ -83,7 +83,7 @@ class EnumOrder(Spec):
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class JobComparer:
     """A function of the job's: `compare_FIELD` of its answer.py."""
 
     name: str
@@ -92,13 +92,13 @@ class Own:
 
 
 Named = Annotated[Exact | Folded | Number | Date | SetF1 | EnumOrder, Field(discriminator="compare")]
-Comparer = Exact | Folded | Number | Date | SetF1 | EnumOrder | Own
+Comparer = Exact | Folded | Number | Date | SetF1 | EnumOrder | JobComparer
 
 
-def agree(comparer: Comparer, known: Any, answered: Any) -> bool | JobCodeFailure:
+def values_agree(comparer: Comparer, known: Any, answered: Any) -> bool | JobCodeFailure:
     """Whether two values are the same to a comparer; a failure where a function of the job's raised, or said neither
     true nor false. Never raises for values that JSON can hold."""
-    if isinstance(comparer, Own):
+    if isinstance(comparer, JobComparer):
         return _own_agrees(comparer, known, answered)
     if known is None or answered is None:
         return known is answered
@@ -137,7 +137,7 @@ def default_comparer(kind: str) -> Comparer | None:
 
 
 def comparers_of(
-    fields: Sequence[AnswerField], named: Mapping[str, Comparer], own: Mapping[str, Own]
+    fields: Sequence[AnswerField], named: Mapping[str, Comparer], own: Mapping[str, JobComparer]
 ) -> dict[str, Comparer]:
     """How each field of an answer is compared, by its name: as the job's own function says, else as job.yaml does, else
     by its kind. A field with none of them is left out. Raises UserMistake for a name that is no field, and for a
@@ -145,11 +145,13 @@ def comparers_of(
     known = {field.name for field in fields}
     for name in named:
         if name not in known:
-            raise UserMistake("the answer has no such field", key=f"evals.fields.{name}", meant=nearest(name, known))
+            raise UserMistake(
+                "the answer has no such field", key=f"evals.fields.{name}", meant=nearest_name(name, known)
+            )
     for name, each in own.items():
         if name not in known:
             what = f"{each.name}: the answer has no field {name!r}"
-            raise UserMistake(what, file=each.file, meant=nearest(name, known))
+            raise UserMistake(what, file=each.file, meant=nearest_name(name, known))
         if name in named:
             what = f"is compared by {each.name} in {each.file.name} too; keep one of the two"
             raise UserMistake(what, key=f"evals.fields.{name}")
@@ -159,18 +161,18 @@ def comparers_of(
     return {name: each for name, each in found.items() if each is not None}
 
 
-def own_comparers(module: Mapping[str, object], file: Path) -> dict[str, Own]:
+def job_comparers(module: Mapping[str, object], file: Path) -> dict[str, JobComparer]:
     """The functions of answer.py whose name begins with `compare_`, by field. `module` is what it defines (`vars`).
     Raises UserMistake for one that cannot be called with two values."""
-    found = own_functions(module, OWN, "a comparer is a function of the known value and the answered one", file)
-    return {name.removeprefix(OWN): Own(name, file, code) for name, code in found.items()}
+    found = functions_with_prefix(module, OWN, "a comparer is a function of the known value and the answered one", file)
+    return {name.removeprefix(OWN): JobComparer(name, file, code) for name, code in found.items()}
 
 
-def _own_agrees(comparer: Own, known: Any, answered: Any) -> bool | JobCodeFailure:
-    said = run_job_code("comparer_failed", comparer.name, comparer.file, lambda: comparer.code(known, answered))
-    if isinstance(said, bool | JobCodeFailure):
-        return said
-    where = f"{comparer.name} ({comparer.file.name}) returned {type(said).__name__}"
+def _own_agrees(comparer: JobComparer, known: Any, answered: Any) -> bool | JobCodeFailure:
+    result = run_job_code("comparer_failed", comparer.name, comparer.file, lambda: comparer.code(known, answered))
+    if isinstance(result, bool | JobCodeFailure):
+        return result
+    where = f"{comparer.name} ({comparer.file.name}) returned {type(result).__name__}"
     return JobCodeFailure("comparer_failed", where, "a comparer returns True or False")
 
 

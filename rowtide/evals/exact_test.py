@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rowtide.evals.binomial import chances, chances_from
-from rowtide.evals.paired_test import critical, score
+from rowtide.evals.binomial import binomial_probability, binomial_tail
+from rowtide.evals.paired_test import critical_value, tango_score
 
 SHARES = np.linspace(0, 1, 48) ** 3  # closer together where few rows differ: there the chance changes fastest
 DEVIATIONS = 8  # from the mean; what lies beyond has no chance that counts
@@ -22,7 +22,7 @@ ROUNDING = 1e-9
 STEPS = 12  # of the search for a limit: it ends 0.0003 from it, or a little more where rows are very few
 
 
-def worst_chance(rows: int, z: float, margin: float) -> float:
+def worst_case_p_value(rows: int, z: float, margin: float) -> float:
     """The largest chance of this z or a larger one, of a candidate that is worse by exactly `margin` (0 or more), over
     all shares of rows that may differ. 1 without rows. Takes some milliseconds for 480 rows."""
     if not rows:
@@ -34,27 +34,27 @@ def worst_chance(rows: int, z: float, margin: float) -> float:
     inside = np.clip(differing, 0, rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         fixed_share = np.where(shares > 0, (1 - margin / shares) / 2, 0.5)
-    likely = np.where(inside == differing, chances(inside, rows, shares), 0)
-    return float(min(1.0, (likely * chances_from(least[inside], inside, fixed_share)).sum(axis=1).max()))
+    likely = np.where(inside == differing, binomial_probability(inside, rows, shares), 0)
+    return float(min(1.0, (likely * binomial_tail(least[inside], inside, fixed_share)).sum(axis=1).max()))
 
 
 @lru_cache(maxsize=256)
-def exact_limit(rows: int, margin: float, alpha: float) -> float:
+def exact_critical_value(rows: int, margin: float, alpha: float) -> float:
     """A z that a candidate which is worse by exactly `margin` reaches with chance `alpha` at most; just above the
     smallest of them. Infinite without rows. For planning and simulation: a verdict needs no more than
-    `worst_chance` of its z."""
+    `worst_case_p_value` of its z."""
     if not rows:
         return math.inf
-    low = critical(alpha)
-    if worst_chance(rows, low, margin) <= alpha:
+    low = critical_value(alpha)
+    if worst_case_p_value(rows, low, margin) <= alpha:
         return low
     width = 1.0
-    while worst_chance(rows, low + width, margin) > alpha:  # so few rows that hardly any outcome is rare enough
+    while worst_case_p_value(rows, low + width, margin) > alpha:  # so few rows that hardly any outcome is rare enough
         width *= 2
     high = low + width
     for _ in range(STEPS):
         middle = (low + high) / 2
-        if worst_chance(rows, middle, margin) <= alpha:
+        if worst_case_p_value(rows, middle, margin) <= alpha:
             high = middle
         else:
             low = middle
@@ -69,6 +69,6 @@ def _least_fixed(rows: int, z: float, margin: float) -> npt.NDArray[Any]:
     while (low < high).any():
         middle = (low + high) // 2
         fixed = np.minimum(middle, differing)
-        reaches = (middle > differing) | (score(rows, fixed, differing - fixed, -margin) >= z)
+        reaches = (middle > differing) | (tango_score(rows, fixed, differing - fixed, -margin) >= z)
         low, high = np.where(reaches | (low >= high), low, middle + 1), np.where(reaches & (low < high), middle, high)
     return high

@@ -19,12 +19,12 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from rowtide.errors import UserMistake, nearest
+from rowtide.errors import UserMistake, nearest_name
 from rowtide.evals.comparers import Comparer
-from rowtide.intake.exact_json import exactly
-from rowtide.intake.rows import fault_of_key
-from rowtide.job.answer_fields import given_fields, names_of
-from rowtide.job.answer_values import read_back
+from rowtide.intake.exact_json import parse_json_exactly
+from rowtide.intake.source_rows import key_fault
+from rowtide.job.answer_fields import fields_to_fill_in, gate_column_names
+from rowtide.job.answer_values import answer_from_json
 from rowtide.job.job_code import JobCodeFailure, run_job_code
 
 GOLDEN_FILE = "golden.jsonl"
@@ -95,12 +95,12 @@ def check_golden_rows(
 ) -> None:
     """Every golden answer must fit the answer model, as far as it goes, and every field of it have a comparer. Raises
     UserMistake with file and line."""
-    known = names_of(answer)
+    known = gate_column_names(answer)
     for row in rows:
         for name in row.answer:
             if name not in known:
                 what = f"the answer has no field {name!r}; fields: {', '.join(known)}"
-                raise UserMistake(what, file=file, line=row.line, key=row.key, meant=nearest(name, known))
+                raise UserMistake(what, file=file, line=row.line, key=row.key, meant=nearest_name(name, known))
             if name not in comparers:
                 what = (
                     f"{name} has no comparer: it is nested. Name one in job.yaml, or write "
@@ -120,7 +120,7 @@ def rows_of_no_source(rows: Sequence[GoldenRow], source_keys: Iterable[str]) -> 
     return list(missing.values())
 
 
-def check_keys(rows: Sequence[GoldenRow], source_keys: Iterable[str], file: Path) -> None:
+def check_golden_keys(rows: Sequence[GoldenRow], source_keys: Iterable[str], file: Path) -> None:
     """Every golden row must be a row of the source. Raises UserMistake with the line of the first that is not."""
     if missing := rows_of_no_source(rows, source_keys):
         others = f" (nor those of {len(missing) - 1} more golden rows)" if len(missing) > 1 else ""
@@ -128,7 +128,7 @@ def check_keys(rows: Sequence[GoldenRow], source_keys: Iterable[str], file: Path
         raise UserMistake(what, file=file, line=missing[0].line)
 
 
-def part_of(key: str, dev_share: float = DEV_SHARE) -> Part:
+def golden_part_of(key: str, dev_share: float = DEV_SHARE) -> Part:
     """Whether a golden row is in `dev`, which a proposal may see, or in `confirm`, which it never does.
 
     The key alone decides: no other row, order or later addition moves a row from one to the other. Raising `dev_share`
@@ -145,7 +145,7 @@ def count_golden_rows(rows: Sequence[GoldenRow], dev_share: float = DEV_SHARE) -
         pinned=sum(row.pinned for row in rows),
         by_stratum=Counter(row.stratum for row in rows),
         by_labeller=Counter(row.labeller for row in rows),
-        by_part=Counter(part_of(row.key, dev_share) for row in rows),
+        by_part=Counter(golden_part_of(row.key, dev_share) for row in rows),
     )
 
 
@@ -163,7 +163,7 @@ def _lines(lines: BinaryIO, file: Path) -> Iterable[tuple[int, bytes]]:
 
 def _golden_row(line: bytes, number: int, file: Path) -> GoldenRow:
     try:
-        value: Any = exactly(line)
+        value: Any = parse_json_exactly(line)
     except ValueError as error:
         raise UserMistake(f"not JSON: {error}; {SHAPE}", file=file, line=number) from None
     if not isinstance(value, dict):
@@ -171,7 +171,7 @@ def _golden_row(line: bytes, number: int, file: Path) -> GoldenRow:
     for name in value:
         if name not in LEGAL:
             what = f"{name!r} is no key of a golden row; keys: {', '.join(LEGAL)}"
-            raise UserMistake(what, file=file, line=number, meant=nearest(name, LEGAL))
+            raise UserMistake(what, file=file, line=number, meant=nearest_name(name, LEGAL))
     key = _key(value.get("key"))
     if what := _fault(key, value):
         raise UserMistake(what, file=file, line=number, key=key or None)
@@ -190,7 +190,7 @@ def _key(value: Any) -> str:
 def _fault(key: str, value: Mapping[str, Any]) -> str | None:
     if not key:
         return f"`key` must be the row's key; {SHAPE}"
-    if what := fault_of_key(key):
+    if what := key_fault(key):
         return f"{what}, so no row has it"
     if not isinstance(value.get("answer"), dict) or not value["answer"]:
         return f"`answer` must hold at least one field of the answer; {SHAPE}"
@@ -204,7 +204,7 @@ def _fault(key: str, value: Mapping[str, Any]) -> str | None:
 
 def _misfit(row: GoldenRow, answer: type[BaseModel]) -> str | None:
     """Why a golden answer is none that the model can give; None where it is. A field that is left out is no reason."""
-    attributes = given_fields(answer)
+    attributes = fields_to_fill_in(answer)
     given = {name: value for name, value in row.answer.items() if name in attributes}
     names = {*given, *(attributes[name] for name in given)}
     is_whole = len(given) == len(attributes)
@@ -223,7 +223,7 @@ def _misfit(row: GoldenRow, answer: type[BaseModel]) -> str | None:
 
 def _errors(answer: type[BaseModel], content: bytes) -> list[ErrorDetails]:
     try:
-        read_back(answer, content)
+        answer_from_json(answer, content)
     except ValidationError as error:
         return error.errors(include_url=False, include_context=False, include_input=False)
     return []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from statistics import NormalDist
 
-from rowtide.evals.binomial import lower_share
+from rowtide.evals.binomial import clopper_pearson_lower
 
 LEAST_RATE = 0.80  # of true positives, and of true negatives, that a judge must be shown to have
 CONFIDENCE = 0.95
@@ -63,7 +63,7 @@ class CorrectedRate:
     high: float
 
 
-def certify(
+def certify_judge(
     labels: Iterable[tuple[bool, bool]], least: float = LEAST_RATE, confidence: float = CONFIDENCE
 ) -> Certificate:
     """Certify a judge on (whether people call the row good, whether the judge does), one pair for each row.
@@ -73,8 +73,8 @@ def certify(
     """
     found = Counter((bool(good), bool(passed)) for good, passed in labels)
     counts = JudgeCounts(found[True, True], found[True, False], found[False, True], found[False, False])
-    tpr = lower_share(counts.good_passed, counts.good, confidence)
-    tnr = lower_share(counts.bad_failed, counts.bad, confidence)
+    tpr = clopper_pearson_lower(counts.good_passed, counts.good, confidence)
+    tnr = clopper_pearson_lower(counts.bad_failed, counts.bad, confidence)
     return Certificate(counts, tpr, tnr, is_certified=tpr >= least and tnr >= least)
 
 

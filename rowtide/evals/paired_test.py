@@ -53,7 +53,7 @@ class PairedCounts:
         return PairedCounts(self.rows, self.broken, self.fixed)
 
 
-def critical(alpha: float) -> float:
+def critical_value(alpha: float) -> float:
     """The z that a standard normal variable exceeds with chance `alpha`, which is between 0 and 1."""
     return NormalDist().inv_cdf(1 - alpha)
 
@@ -63,7 +63,7 @@ def p_value(z: float) -> float:
     return NormalDist().cdf(-z)
 
 
-def score(rows: Counts, fixed: Counts, broken: Counts, difference: Floats | float) -> Floats:
+def tango_score(rows: Counts, fixed: Counts, broken: Counts, difference: Floats | float) -> Floats:
     """Tango's z of the hypothesis that the candidate is better by `difference` (below 0: worse), between -1 and 1.
 
     Takes arrays that can be broadcast, and returns their common shape. z grows with `fixed`, and falls with `broken`
@@ -84,27 +84,27 @@ def score(rows: Counts, fixed: Counts, broken: Counts, difference: Floats | floa
     return np.where(still, np.where(np.abs(surplus) <= ROUNDING * (n + 1), 0, np.copysign(np.inf, surplus)), z)
 
 
-def score_of(counts: PairedCounts, difference: float) -> float:
+def tango_score_of_counts(counts: PairedCounts, difference: float) -> float:
     """The same, of one pair of versions. 0 without rows."""
-    return float(score(counts.rows, counts.fixed, counts.broken, difference))
+    return float(tango_score(counts.rows, counts.fixed, counts.broken, difference))
 
 
-def lower_bound(counts: PairedCounts, alpha: float) -> float:
+def tango_lower_bound(counts: PairedCounts, alpha: float) -> float:
     """The candidate is better by at least this, with confidence 1 - alpha (one-sided); from -1 to 1, and -1 without
-    rows. It is above -margin exactly where `score_of(counts, -margin)` is above `critical(alpha)`."""
+    rows. It is above -margin exactly where `tango_score_of_counts(counts, -margin)` is above `critical_value(alpha)`."""
     if not counts.rows:
         return -1.0
-    below, above, limit = -1.0, 1.0, critical(alpha)
+    below, above, limit = -1.0, 1.0, critical_value(alpha)
     for _ in range(HALVINGS):
         middle = (below + above) / 2
-        if score_of(counts, middle) > limit:
+        if tango_score_of_counts(counts, middle) > limit:
             below = middle
         else:
             above = middle
     return below
 
 
-def interval(counts: PairedCounts, confidence: float = 0.95) -> tuple[float, float]:
+def tango_interval(counts: PairedCounts, confidence: float = 0.95) -> tuple[float, float]:
     """Between what the candidate is better, two-sided: Tango's interval of the difference."""
     alpha = (1 - confidence) / 2
-    return lower_bound(counts, alpha), -lower_bound(counts.exchanged, alpha)
+    return tango_lower_bound(counts, alpha), -tango_lower_bound(counts.exchanged, alpha)

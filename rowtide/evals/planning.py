@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rowtide.evals.binomial import chances
-from rowtide.evals.exact_test import exact_limit
-from rowtide.evals.paired_test import PairedCounts, critical, score
+from rowtide.evals.binomial import binomial_probability
+from rowtide.evals.exact_test import exact_critical_value
+from rowtide.evals.paired_test import PairedCounts, critical_value, tango_score
 
 POWER = 0.8
 LEAST_CHANCE = 1e-12  # a count that is rarer than this changes no figure that is shown
@@ -35,7 +35,7 @@ def rows_without_disagreement(margin: float, alpha: float) -> int:
 
 def rows_by_score(margin: float, alpha: float) -> int:
     """The same by the score test: a few less at alpha 0.05, and more at the lower levels of planned looks."""
-    return math.ceil(critical(alpha) ** 2 * (1 - margin) / margin - 1e-9)
+    return math.ceil(critical_value(alpha) ** 2 * (1 - margin) / margin - 1e-9)
 
 
 def least_rows(margin: float, alpha: float) -> int:
@@ -47,10 +47,10 @@ def least_margin(rows: int, alpha: float) -> float:
     """The smallest margin that so many rows can prove, when the two never differ on them; 1 without rows."""
     if not rows:
         return 1.0
-    return max(1 - alpha ** (1 / rows), critical(alpha) ** 2 / (rows + critical(alpha) ** 2))
+    return max(1 - alpha ** (1 / rows), critical_value(alpha) ** 2 / (rows + critical_value(alpha) ** 2))
 
 
-def too_few(rows: int, margin: float, alpha: float) -> str | None:
+def explain_too_few_rows(rows: int, margin: float, alpha: float) -> str | None:
     """What to say, before anything is asked, where so many rows can never prove the margin; None where they can."""
     needed = least_rows(margin, alpha)
     if rows >= needed:
@@ -72,11 +72,11 @@ def rows_needed(
     if margin + difference <= 0:
         return None
     variance = max(share_that_differ - difference**2, 0.0)
-    asked = (critical(alpha) + critical(1 - power)) ** 2 * variance / (margin + difference) ** 2
+    asked = (critical_value(alpha) + critical_value(1 - power)) ** 2 * variance / (margin + difference) ** 2
     return max(math.ceil(asked - 1e-9), least_rows(margin, alpha))
 
 
-def power(
+def test_power(
     rows: int,
     share_that_differ: float,
     margin: float,
@@ -92,15 +92,15 @@ def power(
     """
     if not abs(difference) <= share_that_differ <= 1:
         raise ValueError(f"a difference of {difference:g} asks for at least as many rows that differ")
-    limit = exact_limit(rows, margin, alpha) if limit is None else limit
+    limit = exact_critical_value(rows, margin, alpha) if limit is None else limit
     if share_that_differ == 0:
-        return float(score(rows, 0, 0, -margin) >= limit)
+        return float(tango_score(rows, 0, 0, -margin) >= limit)
     differing = np.arange(rows + 1)
-    likely = chances(differing, rows, share_that_differ)
+    likely = binomial_probability(differing, rows, share_that_differ)
     differing, likely = differing[likely > LEAST_CHANCE, None], likely[likely > LEAST_CHANCE, None]
     fixed = np.arange(differing.max() + 1)[None, :]
-    weights = likely * chances(fixed, differing, (1 + difference / share_that_differ) / 2)
-    passes = score(rows, fixed, np.maximum(differing - fixed, 0), -margin) >= limit
+    weights = likely * binomial_probability(fixed, differing, (1 + difference / share_that_differ) / 2)
+    passes = tango_score(rows, fixed, np.maximum(differing - fixed, 0), -margin) >= limit
     return float((weights * passes).sum())
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rowtide.evals.comparers import Comparer, agree
+from rowtide.evals.comparers import Comparer, values_agree
 from rowtide.evals.golden_rows import GoldenRow
 from rowtide.evals.paired_test import PairedCounts
 from rowtide.job.job_code import JobCodeFailure
@@ -49,7 +49,7 @@ def score_row(
     for name, known in golden.answer.items():
         fields[name] = False
         if answer is not None and name in answer and name in comparers:
-            agrees = agree(comparers[name], known, answer[name])
+            agrees = values_agree(comparers[name], known, answer[name])
             if isinstance(agrees, JobCodeFailure):
                 failures.append(agrees)
             else:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rowtide.evals.exact_test import worst_chance
-from rowtide.evals.paired_test import PairedCounts, lower_bound, score_of
+from rowtide.evals.exact_test import worst_case_p_value
+from rowtide.evals.paired_test import PairedCounts, tango_lower_bound, tango_score_of_counts
 
 Verdict = Literal["better", "not_worse", "worse", "undecided", "invalid"]
 PASSES: frozenset[Verdict] = frozenset({"better", "not_worse"})
@@ -62,11 +62,11 @@ class Finding:
         return self.verdict in PASSES
 
 
-def compare(counts: PairedCounts, margin: float, alpha: float) -> Comparison:
+def compare_measure(counts: PairedCounts, margin: float, alpha: float) -> Comparison:
     """Test one measure of both versions at one look."""
-    z, rows = score_of(counts, -margin), counts.rows
-    chance = worst_chance(rows, z, margin)
-    is_not_worse, bound = chance <= alpha, lower_bound(counts, alpha)
+    z, rows = tango_score_of_counts(counts, -margin), counts.rows
+    chance = worst_case_p_value(rows, z, margin)
+    is_not_worse, bound = chance <= alpha, tango_lower_bound(counts, alpha)
     return Comparison(
         counts=counts,
         margin=margin,
@@ -75,12 +75,12 @@ def compare(counts: PairedCounts, margin: float, alpha: float) -> Comparison:
         p_value=chance,
         bound=bound if is_not_worse else min(bound, -margin),
         is_not_worse=is_not_worse,
-        is_better=worst_chance(rows, score_of(counts, 0), 0) <= alpha,
-        is_worse=worst_chance(rows, score_of(counts.exchanged, 0), 0) <= alpha,
+        is_better=worst_case_p_value(rows, tango_score_of_counts(counts, 0), 0) <= alpha,
+        is_worse=worst_case_p_value(rows, tango_score_of_counts(counts.exchanged, 0), 0) <= alpha,
     )
 
 
-def judge(
+def judge_candidate(
     right: PairedCounts,
     harm: PairedCounts,
     alpha: float,
@@ -97,7 +97,7 @@ def judge(
     that changed meanwhile), and so does a comparison without rows.
     """
     margins = margins or Margins()
-    on_right, on_harm = compare(right, margins.right, alpha), compare(harm, margins.harm, alpha)
+    on_right, on_harm = compare_measure(right, margins.right, alpha), compare_measure(harm, margins.harm, alpha)
     if right.rows != harm.rows:
         problems = [*problems, f"right was seen on {right.rows} rows, and harm on {harm.rows}"]
     elif not right.rows:

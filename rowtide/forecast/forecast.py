@@ -19,15 +19,15 @@ from rowtide.forecast.tier_visits import (
     ESCALATIONS,
     SPREAD,
     VISITS,
-    History,
-    Profile,
-    Prospect,
+    PlannedWork,
     TierVisit,
-    profile_of,
-    visit_micro,
+    VisitHistory,
+    VisitProfile,
+    visit_cost_micro,
+    visit_profile_of,
 )
 from rowtide.lanes.lane_table import BATCH, LIVE, SEQUENTIAL, Lane
-from rowtide.lanes.lanes import Pasts, live_time
+from rowtide.lanes.lanes import LaneHistory, live_duration
 from rowtide.tiers.catalogue import Model
 from rowtide.tiers.pricing import MICRO
 
@@ -60,7 +60,7 @@ class TierForecast:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class AlternativeWay:
     """One way to do the same work."""
 
     name: str
@@ -79,11 +79,11 @@ class Forecast:
     high_usd: float
     seconds: float
     """By the run's own lane."""
-    ways: Sequence[Way]
+    ways: Sequence[AlternativeWay]
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class VisitCost:
     """What a stay costs, in micro-dollars."""
 
     low: float
@@ -95,15 +95,17 @@ class Cost:
     """How far the belief itself may be out: the deviation of its logarithm."""
 
 
-def forecast(prospect: Prospect, history: History | None, pasts: Pasts, draw: random.Random) -> Forecast:
+def forecast_run(
+    prospect: PlannedWork, history: VisitHistory | None, pasts: LaneHistory, draw: random.Random
+) -> Forecast:
     """Foresee a run. There must be rows, and a sample of them."""
     visits = history.visits if history else []
     shift = _shift(prospect, visits)
-    looks = _looks(prospect, history)
-    profiles = [profile_of(prospect, visits, tier, prospect.lane) for tier in range(len(prospect.models))]
-    tier_forecasts = _tier_forecasts(prospect, profiles, prospect.lane, shift, looks)
+    self_checks = _self_checks(prospect, history)
+    profiles = [visit_profile_of(prospect, visits, tier, prospect.lane) for tier in range(len(prospect.models))]
+    tier_forecasts = _tier_forecasts(prospect, profiles, prospect.lane, shift, self_checks)
     costs = [_cost(model, each, prospect.lane, shift) for model, each in zip(prospect.models, profiles, strict=True)]
-    drawn = sorted(_drawn(prospect, profiles, costs, looks, draw) for _ in range(RUNS_DRAWN))
+    drawn = sorted(_drawn(prospect, profiles, costs, self_checks, draw) for _ in range(RUNS_DRAWN))
     usd = sum(each.usd for each in tier_forecasts)
     return Forecast(
         tiers=tier_forecasts,
@@ -112,17 +114,17 @@ def forecast(prospect: Prospect, history: History | None, pasts: Pasts, draw: ra
         likely_usd=usd,
         high_usd=max(drawn[-1 - int(TAIL * RUNS_DRAWN)] / MICRO, usd),
         seconds=_seconds(prospect, tier_forecasts, prospect.lane, pasts),
-        ways=_ways(prospect, visits, shift, looks, pasts),
+        ways=_ways(prospect, visits, shift, self_checks, pasts),
     )
 
 
-def _shift(prospect: Prospect, visits: Sequence[TierVisit]) -> float:
+def _shift(prospect: PlannedWork, visits: Sequence[TierVisit]) -> float:
     """How much longer these rows' first prompts are than those of the rows before."""
     before = [visit.first_tokens for visit in visits if visit.is_start]
     return statistics.fmean(prospect.sample_tokens) - statistics.fmean(before) if before else 0.0
 
 
-def _looks(prospect: Prospect, history: History | None) -> float:
+def _self_checks(prospect: PlannedWork, history: VisitHistory | None) -> float:
     """How many self-check stays a row has."""
     if len(prospect.models) == prospect.tier_count:
         return 0.0
@@ -131,51 +133,59 @@ def _looks(prospect: Prospect, history: History | None) -> float:
 
 
 def _tier_forecasts(
-    prospect: Prospect, profiles: Sequence[Profile], lane: Lane, shift: float, looks: float
+    prospect: PlannedWork, profiles: Sequence[VisitProfile], lane: Lane, shift: float, self_checks: float
 ) -> list[TierForecast]:
     found: list[TierForecast] = []
     escalating = 0.0
     for tier, (model, profile) in enumerate(zip(prospect.models, profiles, strict=True)):
-        is_look = tier == prospect.tier_count
-        rows = prospect.rows * looks if is_look else prospect.starts[tier] + escalating
+        is_self_check = tier == prospect.tier_count
+        rows = prospect.rows * self_checks if is_self_check else prospect.starts[tier] + escalating
         escalations = (
             (ESCALATIONS + profile.escalations) / (VISITS + profile.seen) if tier < prospect.tier_count - 1 else 0.0
         )
-        turns, own_shift = profile.mean(lambda visit: visit.turns), 0.0 if is_look else shift
+        turns, own_shift = profile.mean(lambda visit: visit.turns), 0.0 if is_self_check else shift
         found.append(
             TierForecast(
-                tier=f"{model.alias} (check)" if is_look else model.alias,
+                tier=f"{model.alias} (check)" if is_self_check else model.alias,
                 rows=rows,
                 turns=turns,
                 escalations=escalations,
                 seen=profile.seen,
                 input_tokens=rows * (profile.mean(lambda visit: visit.prompt_tokens) + own_shift * turns),
                 output_tokens=rows * profile.mean(lambda visit: visit.output_tokens),
-                usd=rows * profile.mean(lambda visit, m=model, s=own_shift: visit_micro(m, visit, lane, s)) / MICRO,
+                usd=rows
+                * profile.mean(lambda visit, m=model, s=own_shift: visit_cost_micro(m, visit, lane, s))
+                / MICRO,
             )
         )
         escalating = rows * escalations
     return found
 
 
-def _cost(model: Model, profile: Profile, lane: Lane, shift: float) -> Cost:
-    low, high = ([visit_micro(model, visit, lane, shift) for visit in visits] for visits in (profile.low, profile.high))
-    longer = statistics.fmean(visit_micro(model, visit, lane, shift + 1) for visit in profile.low)
+def _cost(model: Model, profile: VisitProfile, lane: Lane, shift: float) -> VisitCost:
+    low, high = (
+        [visit_cost_micro(model, visit, lane, shift) for visit in visits] for visits in (profile.low, profile.high)
+    )
+    longer = statistics.fmean(visit_cost_micro(model, visit, lane, shift + 1) for visit in profile.low)
     mean = statistics.fmean(low)
-    return Cost(
+    return VisitCost(
         mean, statistics.fmean(high), statistics.pstdev(low), longer - mean, SPREAD * VISITS / (VISITS + profile.seen)
     )
 
 
 def _drawn(
-    prospect: Prospect, profiles: Sequence[Profile], costs: Sequence[Cost], looks: float, draw: random.Random
+    prospect: PlannedWork,
+    profiles: Sequence[VisitProfile],
+    costs: Sequence[VisitCost],
+    self_checks: float,
+    draw: random.Random,
 ) -> float:
     """What one drawn run costs, in micro-dollars."""
     total = escalating = 0.0
     misjudged, hits = draw.gauss(0, 1), draw.random()  # one error for all tiers: they are guessed alike
     longer = draw.gauss(0, statistics.pstdev(prospect.sample_tokens) / math.sqrt(len(prospect.sample_tokens)))
     for tier, (profile, cost) in enumerate(zip(profiles, costs, strict=True)):
-        rows = prospect.rows * looks if tier == prospect.tier_count else prospect.starts[tier] + escalating
+        rows = prospect.rows * self_checks if tier == prospect.tier_count else prospect.starts[tier] + escalating
         escalating = _drawn_escalations(rows, profile, draw) if tier < prospect.tier_count - 1 else 0.0
         mean = (cost.low + hits * (cost.high - cost.low)) * math.exp(misjudged * cost.log_error)
         mean += longer * cost.a_token + draw.gauss(0, cost.deviation / math.sqrt(max(1, profile.seen)))
@@ -183,35 +193,38 @@ def _drawn(
     return total
 
 
-def _drawn_escalations(rows: float, profile: Profile, draw: random.Random) -> float:
+def _drawn_escalations(rows: float, profile: VisitProfile, draw: random.Random) -> float:
     share = draw.betavariate(
         ESCALATIONS + profile.escalations, VISITS - ESCALATIONS + profile.seen - profile.escalations
     )
     return min(rows, max(0.0, draw.gauss(rows * share, math.sqrt(rows * share * (1 - share)))))
 
 
-def _ways(prospect: Prospect, visits: Sequence[TierVisit], shift: float, looks: float, pasts: Pasts) -> list[Way]:
+def _ways(
+    prospect: PlannedWork, visits: Sequence[TierVisit], shift: float, self_checks: float, pasts: LaneHistory
+) -> list[AlternativeWay]:
     """The same rows on the top tier alone, and up the ladder. The top one is taken to need what a row's first tier did.
 
     Self-checks are counted with the ladder only.
     """
     top = replace(prospect, models=[prospect.models[prospect.tier_count - 1]], tier_count=1, starts=[prospect.rows])
     firsts = [visit._replace(tier=0, escalated=False) for visit in visits if visit.is_start]
-    ways: list[Way] = []
+    ways: list[AlternativeWay] = []
     for name, is_top, lane in WAYS:
         variant, seen = (top, firsts) if is_top else (prospect, visits)
-        profiles = [profile_of(variant, seen, tier, lane) for tier in range(len(variant.models))]
-        tier_forecasts = _tier_forecasts(variant, profiles, lane, shift, looks)
+        profiles = [visit_profile_of(variant, seen, tier, lane) for tier in range(len(variant.models))]
+        tier_forecasts = _tier_forecasts(variant, profiles, lane, shift, self_checks)
         uncached = sum(
-            each.rows * profile.mean(lambda visit, m=model, on=lane: visit_micro(m, visit, on, shift, is_cached=False))
+            each.rows
+            * profile.mean(lambda visit, m=model, on=lane: visit_cost_micro(m, visit, on, shift, is_cached=False))
             for each, profile, model in zip(tier_forecasts, profiles, variant.models, strict=True)
         )
         usd, seconds = sum(each.usd for each in tier_forecasts), _seconds(variant, tier_forecasts, lane, pasts)
-        ways.append(Way(name, variant is prospect and lane == prospect.lane, usd, uncached / MICRO, seconds))
+        ways.append(AlternativeWay(name, variant is prospect and lane == prospect.lane, usd, uncached / MICRO, seconds))
     return ways
 
 
-def _seconds(prospect: Prospect, tier_forecasts: Sequence[TierForecast], lane: Lane, pasts: Pasts) -> float:
+def _seconds(prospect: PlannedWork, tier_forecasts: Sequence[TierForecast], lane: Lane, pasts: LaneHistory) -> float:
     """How long it takes by a lane: in batches, as many waves as the longest way up takes turns, each a long one."""
     turns = _turns(tier_forecasts)
     if lane.in_batches:
@@ -219,7 +232,9 @@ def _seconds(prospect: Prospect, tier_forecasts: Sequence[TierForecast], lane: L
         return waves * pasts.batch_p90.total_seconds()
     if lane.in_order:
         return turns * pasts.call_seconds
-    return live_time(prospect.rows, prospect.concurrency, replace(pasts, turns=turns / prospect.rows)).total_seconds()
+    return live_duration(
+        prospect.rows, prospect.concurrency, replace(pasts, turns=turns / prospect.rows)
+    ).total_seconds()
 
 
 def _turns(tier_forecasts: Sequence[TierForecast]) -> float:

@@ -19,7 +19,7 @@ ADDED_TOKENS = 300.0  # what a turn adds to the next one's prompt: a reply and a
 OUTPUT_TOKENS = 200.0  # a reply: a small JSON object or a tool call; a model that thinks much writes more
 ESCALATIONS, VISITS = 0.5, 5  # one row in ten escalates, believed as firmly as five rows seen
 SPREAD = math.log(1.5) / 1.645  # turns and tokens are within 1.5 times either way, nine times of ten
-LOOK_TOKENS = (500.0, 100.0)  # a self-check: a rubric, the row, its answer; a verdict
+SELF_CHECK_TOKENS = (500.0, 100.0)  # a self-check: a rubric, the row, its answer; a verdict
 
 
 class TierVisit(NamedTuple):
@@ -42,7 +42,7 @@ class TierVisit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class VisitHistory:
     """The stays of settled rows of the job's earlier runs."""
 
     rows: int
@@ -53,7 +53,7 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class Prospect:
+class PlannedWork:
     """What is to be done."""
 
     models: Sequence[Model]
@@ -75,7 +75,7 @@ class Prospect:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class VisitProfile:
     """What stays on a tier are like. Two lists of stays are two beliefs: it lies somewhere between their means."""
 
     low: Sequence[TierVisit]
@@ -88,7 +88,7 @@ class Profile:
         return (_mean(self.low, value) + _mean(self.high, value)) / 2
 
 
-def visit_micro(model: Model, visit: TierVisit, lane: Lane, shift: float = 0, *, is_cached: bool = True) -> float:
+def visit_cost_micro(model: Model, visit: TierVisit, lane: Lane, shift: float = 0, *, is_cached: bool = True) -> float:
     """What a stay would cost, in micro-dollars, were each of its prompts `shift` tokens longer."""
     prompt = max(0.0, visit.prompt_tokens + shift * visit.turns)
     written, read = (visit.written_tokens, visit.read_tokens) if is_cached else (0.0, 0.0)
@@ -102,30 +102,30 @@ def visit_micro(model: Model, visit: TierVisit, lane: Lane, shift: float = 0, *,
     return sum(tokens * float(each) for tokens, each in parts) * float(lane.price_share(model.batch_share))
 
 
-def profile_of(prospect: Prospect, visits: Sequence[TierVisit], tier: int, lane: Lane) -> Profile:
+def visit_profile_of(prospect: PlannedWork, visits: Sequence[TierVisit], tier: int, lane: Lane) -> VisitProfile:
     """What was seen on the tier; else on the nearest one, the lower first; else what is taken to be so."""
     if own := [visit for visit in visits if visit.tier == tier]:
-        return Profile(own, own, sum(visit.escalated for visit in own), len(own))
+        return VisitProfile(own, own, sum(visit.escalated for visit in own), len(own))
     others = {visit.tier for visit in visits if visit.tier < prospect.tier_count}
     if others and tier < prospect.tier_count:
         nearest = min(others, key=lambda other: (abs(other - tier), other))
         borrowed = [visit for visit in visits if visit.tier == nearest]
-        return Profile(borrowed, borrowed, 0, 0)
+        return VisitProfile(borrowed, borrowed, 0, 0)
     low, high = lane.cache_hits
-    guess = _guess if tier < prospect.tier_count else _guess_of_a_look
-    return Profile([guess(prospect, tier, low)], [guess(prospect, tier, high)], 0, 0)
+    guess = _guess if tier < prospect.tier_count else _guess_of_a_self_check
+    return VisitProfile([guess(prospect, tier, low)], [guess(prospect, tier, high)], 0, 0)
 
 
-def _guess(prospect: Prospect, tier: int, hits: float) -> TierVisit:
+def _guess(prospect: PlannedWork, tier: int, hits: float) -> TierVisit:
     turns, first = TURNS_WITH_TOOLS if prospect.has_tools else TURNS_PLAIN, statistics.fmean(prospect.sample_tokens)
     cached = turns * prospect.prefix_tokens
     prompt = turns * first + ADDED_TOKENS * turns * (turns - 1) / 2
     return TierVisit(tier, turns, first, prompt, cached * (1 - hits), cached * hits, turns * OUTPUT_TOKENS)
 
 
-def _guess_of_a_look(prospect: Prospect, tier: int, hits: float) -> TierVisit:
+def _guess_of_a_self_check(prospect: PlannedWork, tier: int, hits: float) -> TierVisit:
     row = max(0.0, statistics.fmean(prospect.sample_tokens) - prospect.prefix_tokens)
-    prompt, output = LOOK_TOKENS[0] + row, LOOK_TOKENS[1]
+    prompt, output = SELF_CHECK_TOKENS[0] + row, SELF_CHECK_TOKENS[1]
     return TierVisit(tier, 1, prompt, prompt, 0, 0, output, is_start=False)
 
 

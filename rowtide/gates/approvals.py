@@ -5,20 +5,20 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 
 from rowtide.agent.states import RowState
-from rowtide.json_bytes import compact_json
-from rowtide.text_format import shown, shown_to_its_end
+from rowtide.json_bytes import dump_json
+from rowtide.text_format import shorten_middle, shorten_text
 
 REJECTED = "rejected"  # the reason of rows that a person rejected with their run
 EXAMPLES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class GateFailure:
     """An expectation that a run did not meet: which, what was seen, how many rows failed it, and keys of some."""
 
     gate: str
     expectation: str
-    said: str
+    message: str
     rows: int = 0
     examples: Sequence[str] = ()
 
@@ -26,19 +26,19 @@ class Failure:
     def in_words(self) -> str:
         """What was seen and, where it is about rows, how many and which."""
         if not self.rows:
-            return shown_to_its_end(self.said)
-        named = ", ".join(shown(each, 60) for each in self.examples[:EXAMPLES_SHOWN])
-        return f"{shown_to_its_end(self.said)}: {self.rows:,} rows" + (f", such as {named}" if named else "")
+            return shorten_middle(self.message)
+        named = ", ".join(shorten_text(each, 60) for each in self.examples[:EXAMPLES_SHOWN])
+        return f"{shorten_middle(self.message)}: {self.rows:,} rows" + (f", such as {named}" if named else "")
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class GateApproval:
     """A gate's failures, before a person. `rows` were judged; those of them in `waiting` wait for the decision."""
 
-    hold_no: int
+    approval_no: int
     gate: str
     state: str
-    failures: Sequence[Failure]
+    failures: Sequence[GateFailure]
     rows: int
     asked_at: str
     shown_hash: str | None = None
@@ -47,7 +47,7 @@ class Hold:
     def hash(self) -> str:
         """What a person decides about: these failures, over so many rows."""
         about = [self.gate, [asdict(each) for each in self.failures], self.rows]
-        return blake2b(compact_json(about), digest_size=16).hexdigest()
+        return blake2b(dump_json(about), digest_size=16).hexdigest()
 
     @property
     def waiting(self) -> RowState:
@@ -55,15 +55,15 @@ class Hold:
         return RowState.READY if self.gate == "rows" else RowState.ACCEPTED
 
 
-def covers(approved: Hold, failures: Sequence[Failure], rows: int) -> bool:
+def approval_covers(approved: GateApproval, failures: Sequence[GateFailure], rows: int) -> bool:
     """Whether a person has approved of these failures already: of each of them, and of no fewer rows."""
     known = {each.expectation for each in approved.failures}
     return rows <= approved.rows and all(each.expectation in known for each in failures)
 
 
-def going_on(holds: Sequence[Hold], waiting: int, replaces: int) -> str:
+def approval_consequences(gate_approvals: Sequence[GateApproval], waiting: int, replaces: int) -> str:
     """What approval would do, and what rejection would."""
-    if any(hold.gate == "rows" for hold in holds):
+    if any(gate_approval.gate == "rows" for gate_approval in gate_approvals):
         return f"approved, {waiting:,} rows are asked; rejected, they are quarantined and nothing is paid"
     if not waiting:
         return "nothing waits to be loaded: every row was quarantined"

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Generic, Protocol, TypeVar
 
-from rowtide.json_bytes import compact_json
+from rowtide.json_bytes import dump_json
 
 PAGE_CALLS = 50
 PAGE_CHARACTERS = 60_000  # of arguments: they are shown whole, so that nothing is allowed unseen
 
 
-class Shown(Protocol):
+class ShownCall(Protocol):
     """A call as it is shown: whose row it is, its tool, what with, and what else to know of it."""
 
     @property
@@ -24,7 +24,7 @@ class Shown(Protocol):
     def why(self) -> str | None: ...
 
 
-CallT = TypeVar("CallT", bound=Shown)
+CallT = TypeVar("CallT", bound=ShownCall)
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class CallPage(Generic[CallT]):
 
 def call_hash(tool: str, arguments: bytes, row_key: str) -> str:
     """A call's name in a decision: of its server and tool, its arguments and its row's key."""
-    return blake2b(compact_json([tool, arguments.decode(), row_key]), digest_size=16).hexdigest()
+    return blake2b(dump_json([tool, arguments.decode(), row_key]), digest_size=16).hexdigest()
 
 
-def pages_of(calls: Sequence[CallT]) -> list[CallPage[CallT]]:
+def pages_of_calls(calls: Sequence[CallT]) -> list[CallPage[CallT]]:
     """The pages of calls that wait. One that is longer than a page has a page of its own."""
     cut: list[list[CallT]] = []
     room = 0
@@ -55,6 +55,6 @@ def pages_of(calls: Sequence[CallT]) -> list[CallPage[CallT]]:
     return [CallPage(n, len(cut), len(calls), page) for n, page in enumerate(cut, 1)]
 
 
-def call_in_words(call: Shown) -> str:
+def call_text(call: ShownCall) -> str:
     """`desk.open_ticket({"message": "late"})`: a call, whole."""
     return f"{call.tool}({call.arguments.decode()})"

@@ -16,28 +16,28 @@ _FUNCTIONS = frozenset({"sin", "cos", "tan", "exp", "abs", "trunc", "round", "sg
 _CONSTANTS = frozenset({"E", "PI"})
 
 
-def metrics_of(gate: str) -> list[str]:
+def metrics_of_gate(gate: str) -> list[str]:
     """The facts of this run that a gate can ask about."""
     return [*RUN_METRICS, *LOAD_METRICS] if gate == "load" else []
 
 
-def parameters_of(gate: str, columns: Collection[str]) -> list[str]:
+def gate_parameters(gate: str, columns: Collection[str]) -> list[str]:
     """What may stand in a gate's `$PARAMETER`."""
     distribution = [] if gate == "rows" else columns  # the spread of answers is kept, not that of the source
-    return [*metrics_of(gate), *(f"last.{name}" for name in (*RUN_METRICS, *distribution))]
+    return [*metrics_of_gate(gate), *(f"last.{name}" for name in (*RUN_METRICS, *distribution))]
 
 
-def names_in(expression: str) -> list[str]:
+def parameter_names_in(expression: str) -> list[str]:
     """The parameters that an expression speaks of."""
     return [name for name in _NAME.findall(expression) if name not in _FUNCTIONS | _CONSTANTS]
 
 
-def as_one_word(expression: str) -> str:
+def undotted_expression(expression: str) -> str:
     """`last.accepted * 0.9` as Great Expectations can read it: its names have no dots."""
     return _NAME.sub(lambda found: found[0].replace(".", "_"), expression)
 
 
-def values_of(
+def parameter_values(
     facts: Mapping[str, float], last: Mapping[str, float] | None, distributions: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What each parameter stands for; those of a last run only when there is one."""

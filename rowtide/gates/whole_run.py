@@ -13,16 +13,16 @@ from typing import Any
 import orjson
 
 from rowtide.errors import UserMistake
-from rowtide.gates.gates import (
+from rowtide.gates.gate_files import (
     PARAMETER,
     Expectation,
     Suite,
-    as_suite,
-    great_expectations,
-    quiet_context,
-    trouble_of,
+    gx_suite,
+    import_great_expectations,
+    in_memory_context,
+    why_not_judged,
 )
-from rowtide.gates.run_metrics import NO_EARLIER_RUN, as_one_word
+from rowtide.gates.run_metrics import NO_EARLIER_RUN, undotted_expression
 
 KEY = "rowtide_row_key"  # no column of anybody's
 EXAMPLES = 20
@@ -31,7 +31,7 @@ KEPT = {str, float, bool, type(None)}  # what SQLite takes as it is
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExpectationOutcome:
     """What one expectation said of the whole run."""
 
     expectation: Expectation
@@ -41,10 +41,10 @@ class Outcome:
     failed: int = 0
     observed: Any = None
     examples: list[str] = field(default_factory=list)
-    said: str = ""
+    message: str = ""
 
 
-class Scratch:
+class ScratchTable:
     """A table of some columns of the run's rows, and one of its facts. The file is gone when it is closed."""
 
     def __init__(self, file: Path, columns: Sequence[str]) -> None:
@@ -76,25 +76,25 @@ class Scratch:
 
 
 @contextmanager
-def scratch(file: Path, expectations: Sequence[Expectation]) -> Generator[Scratch]:
+def scratch_table(file: Path, expectations: Sequence[Expectation]) -> Generator[ScratchTable]:
     """A scratch table of the columns that these expectations name."""
     named = dict.fromkeys(column for each in expectations for column in each.columns if each.way == "whole")
-    table = Scratch(file, list(named))
+    table = ScratchTable(file, list(named))
     try:
         yield table
     finally:
         table.close()
 
 
-def judge_whole(
-    suite: Suite, expectations: Sequence[Expectation], table: Scratch, parameters: Mapping[str, Any]
-) -> list[Outcome]:
+def judge_whole_run(
+    suite: Suite, expectations: Sequence[Expectation], table: ScratchTable, parameters: Mapping[str, Any]
+) -> list[ExpectationOutcome]:
     """Judge expectations over a finished scratch table. `parameters` are what `$PARAMETER` may stand for."""
-    gx = great_expectations()
-    outcomes: list[Outcome] = []
+    gx = import_great_expectations()
+    outcomes: list[ExpectationOutcome] = []
     filled = [(each, _filled(gx, each, parameters, suite.file)) for each in expectations]
-    outcomes += [Outcome(each, None, said=NO_EARLIER_RUN) for each, asked in filled if asked is None]
-    source = quiet_context(gx).data_sources.add_sqlite("scratch", connection_string=f"sqlite:///{table.file}")
+    outcomes += [ExpectationOutcome(each, None, message=NO_EARLIER_RUN) for each, asked in filled if asked is None]
+    source = in_memory_context(gx).data_sources.add_sqlite("scratch", connection_string=f"sqlite:///{table.file}")
     try:
         for name in ("whole", "facts"):
             asked = [each for _, each in filled if each is not None and each.way == name]
@@ -106,7 +106,7 @@ def judge_whole(
                     "partial_unexpected_count": EXAMPLES,
                     "unexpected_index_column_names": [KEY],
                 }
-                found = batch.validate(as_suite(gx, asked, suite.file), result_format=wanted)
+                found = batch.validate(gx_suite(gx, asked, suite.file), result_format=wanted)
                 by_place = {each.place: each for each in asked}
                 outcomes += [_outcome(by_place, each, suite.file) for each in found.results]
     finally:
@@ -121,26 +121,26 @@ def _filled(gx: Any, each: Expectation, parameters: Mapping[str, Any], file: Pat
     for key, value in kwargs.items():
         if isinstance(value, dict) and PARAMETER in value:
             try:
-                kwargs[key] = read(as_one_word(str(value[PARAMETER])), dict(parameters))
+                kwargs[key] = read(undotted_expression(str(value[PARAMETER])), dict(parameters))
             except gx.exceptions.SuiteParameterError:
                 return None
     return replace(each, kwargs=kwargs)
 
 
-def _outcome(by_place: Mapping[int, Expectation], found: Any, file: Path) -> Outcome:
+def _outcome(by_place: Mapping[int, Expectation], found: Any, file: Path) -> ExpectationOutcome:
     each = by_place[found.expectation_config.meta["n"]]
-    if trouble := trouble_of(found):
+    if trouble := why_not_judged(found):
         raise UserMistake(f"{each.words} cannot be judged: {trouble}", file=file)
-    said = orjson.loads(orjson.dumps(found.to_json_dict()["result"], option=orjson.OPT_SERIALIZE_NUMPY, default=str))
-    observed = said.get("observed_value")
-    judged = int(said.get("element_count") or 0) - int(said.get("missing_count") or 0)
-    failed = int(said.get("unexpected_count") or 0)
-    examples = [str(row[KEY]) for row in said.get("partial_unexpected_index_list") or []]
-    if observed is None and said.get("partial_unexpected_list"):
-        observed = said["partial_unexpected_list"]
+    message = orjson.loads(orjson.dumps(found.to_json_dict()["result"], option=orjson.OPT_SERIALIZE_NUMPY, default=str))
+    observed = message.get("observed_value")
+    judged = int(message.get("element_count") or 0) - int(message.get("missing_count") or 0)
+    failed = int(message.get("unexpected_count") or 0)
+    examples = [str(row[KEY]) for row in message.get("partial_unexpected_index_list") or []]
+    if observed is None and message.get("partial_unexpected_list"):
+        observed = message["partial_unexpected_list"]
     if each.way == "facts":
-        return Outcome(each, bool(found.success), 1, int(not found.success), observed)
-    return Outcome(each, bool(found.success), judged, failed, observed, examples)
+        return ExpectationOutcome(each, bool(found.success), 1, int(not found.success), observed)
+    return ExpectationOutcome(each, bool(found.success), judged, failed, observed, examples)
 
 
 def _cells(column: list[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ others are none the worse for it.
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from rowtide.intake.rows import BadRow, SourceRow, canonical, fault_of_key, row_id, row_key
+from rowtide.intake.source_rows import BadRow, SourceRow, canonical_json, key_fault, row_id, row_key
 
 
 class Admission(NamedTuple):
@@ -21,12 +21,12 @@ class Admission(NamedTuple):
     detail: str = ""
 
 
-def keys_of(page: Sequence[SourceRow | BadRow], columns: Sequence[str]) -> list[str | None]:
+def row_keys_of_page(page: Sequence[SourceRow | BadRow], columns: Sequence[str]) -> list[str | None]:
     """The key of each row, or None where there is none."""
     return [row_key(row.values, columns) if isinstance(row, SourceRow) else None for row in page]
 
 
-def admissions(
+def admit_page(
     page: Sequence[SourceRow | BadRow],
     keys: Sequence[str | None],
     *,
@@ -42,12 +42,12 @@ def admissions(
             each = _refused(row_no, row.line, row.key, b"", row.reason, row.detail)
         else:
             each = _judged(row_no, row, key, seen, row_bytes)
-        taken.extend(apart([each], seen))
+        taken.extend(with_unused_names([each], seen))
         seen.add(taken[-1].row_key)
     return taken
 
 
-def apart(rows: Sequence[Admission], present: Collection[str]) -> list[Admission]:
+def with_unused_names(rows: Sequence[Admission], present: Collection[str]) -> list[Admission]:
     """The rows, those under another name whose name is in `present`: `line 7` may be the key of another row."""
     return [
         row._replace(row_key=f"{row.row_key} (line {row.row_no})") if row.row_key in present else row for row in rows
@@ -55,10 +55,10 @@ def apart(rows: Sequence[Admission], present: Collection[str]) -> list[Admission
 
 
 def _judged(row_no: int, row: SourceRow, key: str | None, seen: Collection[str], row_bytes: int) -> Admission:
-    content = canonical(row.values)
+    content = canonical_json(row.values)
     if key is None:
         return _refused(row_no, row.line, None, content, "missing_key", "the key is null or blank")
-    if fault := fault_of_key(key):
+    if fault := key_fault(key):
         return _refused(row_no, row.line, None, content, "unusable_key", fault)
     if key in seen:
         detail = f"{key!r} names an earlier row; the first one is used"
@@ -72,5 +72,5 @@ def _judged(row_no: int, row: SourceRow, key: str | None, seen: Collection[str],
 def _refused(row_no: int, line: int, key: str | None, content: bytes, reason: str, detail: str) -> Admission:
     """A row that cannot go by its own key is known by its line, so that it can be found and mended."""
     name = f"{key} (line {line})" if key else f"line {line}"
-    said = f"line {line}: {detail}".replace("\0", "\\0")  # PostgreSQL's text holds no NUL
-    return Admission(row_no, name, row_id(content), content or b"{}", reason, said)
+    line_name = f"line {line}: {detail}".replace("\0", "\\0")  # PostgreSQL's text holds no NUL
+    return Admission(row_no, name, row_id(content), content or b"{}", reason, line_name)

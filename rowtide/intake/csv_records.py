@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import TextIO
 
 from rowtide.errors import UserMistake
-from rowtide.intake.dialects import Dialect, dialect_of, ends_on_its_line, fault_of, is_open_after, name_of
-from rowtide.intake.rows import BadRow, SourceRow
-from rowtide.job.job import SourceSpec
+from rowtide.intake.dialects import (
+    Dialect,
+    can_record_end_here,
+    delimiter_name,
+    dialect_of,
+    is_quote_open_after,
+    quoting_fault,
+)
+from rowtide.intake.source_rows import BadRow, SourceRow
+from rowtide.job.job_spec import SourceSpec
 
 HEAD_BYTES = 256 * 1024
 CELL_BYTES = 64  # what Python needs for a cell, beside its length
@@ -27,7 +34,7 @@ class _TooLong(Exception):
     """A record is longer than any row may be; no more of it is read."""
 
 
-class Csv:
+class CsvFile:
     """A CSV file that is open: its dialect, its columns, its records."""
 
     def __init__(self, file: Path, spec: SourceSpec, record_chars: int) -> None:
@@ -67,7 +74,7 @@ class Csv:
                 except csv.Error as error:
                     yield lines.chars, self._malformed(lines, str(error))
                 else:
-                    if self._is_spaced(lines.record) and fault_of(lines.record, self.dialect):
+                    if self._is_spaced(lines.record) and quoting_fault(lines.record, self.dialect):
                         yield lines.chars, self._malformed(lines, "")
                     elif cells:
                         yield lines.chars + CELL_BYTES * len(cells), self._row(lines, names, cells)
@@ -85,7 +92,7 @@ class Csv:
         if width == 1:
             return f"{self._file.name}: read as {encoding}, one column"
         is_usual = encoding == "UTF-8" and self.dialect.delimiter == ","
-        return "" if is_usual else f"{self._file.name}: read as {encoding}, {name_of(self.dialect.delimiter)}"
+        return "" if is_usual else f"{self._file.name}: read as {encoding}, {delimiter_name(self.dialect.delimiter)}"
 
     def _header(self, lines: "_Lines", reader: Iterator[list[str]]) -> tuple[list[str], list[str]]:
         lines.begin()
@@ -94,7 +101,7 @@ class Csv:
         except UnicodeDecodeError as error:
             raise self._undecodable(error, lines) from None
         except (csv.Error, _TooLong) as error:
-            place, what = fault_of(lines.record, self.dialect) or (0, str(error) or "the header is too long")
+            place, what = quoting_fault(lines.record, self.dialect) or (0, str(error) or "the header is too long")
             raise UserMistake(f"column {place + 1}: {what}", file=self._file, line=1) from None
         names = [name.strip() for name in written]
         if not names:
@@ -139,12 +146,12 @@ class Csv:
 
     def _malformed(self, lines: "_Lines", words: str) -> BadRow:
         """The row to quarantined. Raises UserMistake where the record's end cannot be known."""
-        place, what = (fault_of(lines.record, self.dialect) if self.dialect.quote else None) or (0, words)
+        place, what = (quoting_fault(lines.record, self.dialect) if self.dialect.quote else None) or (0, words)
         before = lines.record[:place]
         line = lines.began + before.count(self.dialect.newline)
         column = place - (before.rfind(self.dialect.newline) + 1) + 1
         has_quote = self.dialect.quote and self.dialect.quote in lines.record
-        if len(lines.taken) == 1 and (not has_quote or ends_on_its_line(lines.record, self.dialect)):
+        if len(lines.taken) == 1 and (not has_quote or can_record_end_here(lines.record, self.dialect)):
             return BadRow(lines.began, "not_csv", f"column {column}: {what}")
         what = f"column {column}: {what}, so nobody can say where this row ends"
         if "\\" + self.dialect.quote in lines.record:
@@ -155,7 +162,7 @@ class Csv:
         """Pass over the rest of a record that is too long. Raises UserMistake where it has no end."""
         most = f"{self._most:,} characters" if lines.chars > self._most else f"{self._most // 8:,} cells"
         what = f"more than {most}, which no row of limits.row_bytes can have"
-        place, _ = (fault_of(lines.record, self.dialect) if self.dialect.quote else None) or (0, "")
+        place, _ = (quoting_fault(lines.record, self.dialect) if self.dialect.quote else None) or (0, "")
         line = lines.began + lines.record[:place].count(self.dialect.newline)
         if lines.skip(self.dialect):
             return BadRow(lines.began, "too_large", what)
@@ -198,7 +205,7 @@ class _Lines:
         while piece:
             piece = self._past_quotes(piece, dialect.quote)
             ends = piece.endswith(dialect.newline)
-            is_open = bool(dialect.quote) and is_open_after(piece, dialect, is_open=is_open)
+            is_open = bool(dialect.quote) and is_quote_open_after(piece, dialect, is_open=is_open)
             self.number += ends
             if ends and not is_open:
                 return True

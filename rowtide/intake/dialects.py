@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rowtide.errors import UserMistake
-from rowtide.job.job import SourceSpec
+from rowtide.job.job_spec import SourceSpec
 
 DELIMITERS = (",", ";", "\t", "|")
 BOMS = {  # UTF-32's first: UTF-16's stands at its beginning
@@ -81,16 +81,16 @@ def delimiter_of(lines: Sequence[str], quote: str) -> str:
         return even[0]
     if not even and "," in splitting:
         return ","
-    names = " or ".join(name_of(each) for each in even or splitting)
+    names = " or ".join(delimiter_name(each) for each in even or splitting)
     raise UserMistake(f"the cells may be split by {names}: say which, `source.delimiter`", line=1)
 
 
-def name_of(delimiter: str) -> str:
+def delimiter_name(delimiter: str) -> str:
     """A delimiter as it is said to people."""
     return "tab" if delimiter == "\t" else f"`{delimiter}`"
 
 
-def fault_of(record: str, dialect: Dialect) -> tuple[int, str] | None:
+def quoting_fault(record: str, dialect: Dialect) -> tuple[int, str] | None:
     """Where a record's quoting goes wrong, and how; None where it does not."""
     quote, ends = re.escape(dialect.quote), re.escape(dialect.delimiter) + r"\r\n"
     quoted = re.compile(f"{quote}[^{quote}]*(?:{quote}{quote}[^{quote}]*)*{quote}")
@@ -117,13 +117,13 @@ def fault_of(record: str, dialect: Dialect) -> tuple[int, str] | None:
     return None
 
 
-def ends_on_its_line(line: str, dialect: Dialect) -> bool:
+def can_record_end_here(line: str, dialect: Dialect) -> bool:
     """Whether a line's last quote can close a cell, so that its record goes on no further whatever else is wrong."""
     after = line[line.rfind(dialect.quote) + 1 :].lstrip(" ")
     return after.startswith(dialect.delimiter) or not after.strip()
 
 
-def is_open_after(text: str, dialect: Dialect, *, is_open: bool) -> bool:
+def is_quote_open_after(text: str, dialect: Dialect, *, is_open: bool) -> bool:
     """Whether a quoted cell is open at the end of a piece of a record. It ends neither in a quote nor a delimiter."""
     opening, place = dialect.delimiter + dialect.quote, 0
     while True:

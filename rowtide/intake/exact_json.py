@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 
-def exactly(text: bytes) -> Any:
+def parse_json_exactly(text: bytes) -> Any:
     """The value. A number that neither 64 bits nor a double hold becomes its digits, as text. Raises ValueError."""
     value = orjson.loads(text)
     try:

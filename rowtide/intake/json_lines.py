@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from rowtide.errors import UserMistake
 from rowtide.intake.dialects import encoding_of
-from rowtide.intake.exact_json import exactly
-from rowtide.intake.rows import BadRow, SourceRow
+from rowtide.intake.exact_json import parse_json_exactly
+from rowtide.intake.source_rows import BadRow, SourceRow
 
 HEAD_BYTES = 4096
 MARKS = (b",", b"[", b"{")  # a record has at most one value more than these; each takes a byte of the row too
@@ -56,7 +56,7 @@ class _Transcoded:
 
 def _record(number: int, line: bytes) -> SourceRow | BadRow:
     try:
-        value = exactly(line)
+        value = parse_json_exactly(line)
     except ValueError as error:
         return BadRow(number, "not_json" if _is_utf8(line) else "undecodable", str(error))
     if isinstance(value, dict):

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rowtide.errors import RowtideError
-from rowtide.intake.exact_json import exactly
-from rowtide.intake.rows import canonical, fault_of_key, row_id, row_key
+from rowtide.intake.exact_json import parse_json_exactly
+from rowtide.intake.source_rows import canonical_json, key_fault, row_id, row_key
 
 REFUSALS = {
     "bad_head": (400, "The request's head contradicts itself"),
@@ -42,7 +42,7 @@ REFUSALS = {
 CLOUD_EVENT = ("specversion", "id", "source", "type")  # what every CloudEvent has
 
 
-class Refused(RowtideError):
+class MessageRefused(RowtideError):
     """A message is not taken, for a reason its sender can act on."""
 
     def __init__(self, kind: str, detail: str, *, retry_after_seconds: float | None = None) -> None:
@@ -52,7 +52,7 @@ class Refused(RowtideError):
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class RowRules:
     """What a job asks of a row before it is let in."""
 
     job: str
@@ -71,32 +71,32 @@ class Message:
     rows: list[tuple[str, bytes]]
 
 
-def parsed(body: bytes) -> object:
+def parse_body(body: bytes) -> object:
     """The body as JSON. Raises Refused."""
     try:
-        return exactly(body)
+        return parse_json_exactly(body)
     except ValueError as error:
-        raise Refused("not_json", str(error) if body else "the body is empty") from None
+        raise MessageRefused("not_json", str(error) if body else "the body is empty") from None
 
 
-def message_of(door: Door, message_id: str, value: object) -> Message:
+def build_message(door: RowRules, message_id: str, value: object) -> Message:
     """The message, fit to be kept. Raises Refused, naming the row and the column: all of it is taken, or nothing."""
-    rows = rows_of(value)
+    rows = rows_of_body(value)
     kept = [_kept(door, row, f"row {n}" if len(rows) > 1 else "the row") for n, row in enumerate(rows, 1)]
     return Message(door.job, message_id, row_id(b"\n".join(content for _, content in kept)), kept)
 
 
-def rows_of(value: object) -> list[Mapping[str, object]]:
+def rows_of_body(value: object) -> list[Mapping[str, object]]:
     """The rows of a body. A CloudEvent's data, or each of a batch of them, may itself be a row or a list of rows."""
     if isinstance(value, list):
-        rows = [row for each in value for row in (rows_of(each) if _is_cloud_event(each) else [each])]
+        rows = [row for each in value for row in (rows_of_body(each) if _is_cloud_event(each) else [each])]
     else:
-        rows = rows_of(_data_of(value)) if _is_cloud_event(value) else [value]
+        rows = rows_of_body(_data_of(value)) if _is_cloud_event(value) else [value]
     if not rows:
-        raise Refused("not_rows", "the list is empty")
+        raise MessageRefused("not_rows", "the list is empty")
     for n, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise Refused("not_rows", f"row {n} is not a JSON object but {_name_of(row)}")
+            raise MessageRefused("not_rows", f"row {n} is not a JSON object but {_name_of(row)}")
     return rows
 
 
@@ -116,27 +116,29 @@ def _data_of(event: object) -> object:
     assert isinstance(event, dict)
     if "data_base64" in event:
         try:
-            return parsed(base64.b64decode(str(event["data_base64"]), validate=True))
+            return parse_body(base64.b64decode(str(event["data_base64"]), validate=True))
         except binascii.Error as error:
-            raise Refused("not_rows", f"the CloudEvent's data_base64: {error}") from None
+            raise MessageRefused("not_rows", f"the CloudEvent's data_base64: {error}") from None
     if _is_cloud_event(event.get("data")):
-        raise Refused("not_rows", "a CloudEvent within a CloudEvent")
+        raise MessageRefused("not_rows", "a CloudEvent within a CloudEvent")
     return event.get("data")
 
 
-def _kept(door: Door, row: Mapping[str, object], name: str) -> tuple[str, bytes]:
+def _kept(door: RowRules, row: Mapping[str, object], name: str) -> tuple[str, bytes]:
     if missing := [column for column in (*door.key, *door.columns) if column not in row]:
         columns = ", ".join(repr(column) for column in dict.fromkeys(missing))
-        raise Refused("missing_columns", f"{name} lacks {columns}; job {door.job!r} needs {', '.join(door.columns)}")
+        raise MessageRefused(
+            "missing_columns", f"{name} lacks {columns}; job {door.job!r} needs {', '.join(door.columns)}"
+        )
     key = row_key(row, door.key)
     if key is None:
-        raise Refused("missing_key", f"{name}: {', '.join(door.key)} is null or blank")
-    if fault := fault_of_key(key):
-        raise Refused("unusable_key", f"{name}: {fault}")
-    content = canonical(row)
+        raise MessageRefused("missing_key", f"{name}: {', '.join(door.key)} is null or blank")
+    if fault := key_fault(key):
+        raise MessageRefused("unusable_key", f"{name}: {fault}")
+    content = canonical_json(row)
     if len(content) > door.row_bytes:
         size = f"{len(content):,} bytes as JSON; limits.row_bytes is {door.row_bytes:,}"
-        raise Refused("row_too_large", f"{name} is {size}")
+        raise MessageRefused("row_too_large", f"{name} is {size}")
     return key, content
 
 

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rowtide.errors import UserMistake
-from rowtide.intake.rows import BadRow, SourceRow
-from rowtide.intake.values import Unreadable, plain_row
+from rowtide.intake.plain_values import UnreadableValue, plain_row
+from rowtide.intake.source_rows import BadRow, SourceRow
 
 BATCH_ROWS = 256  # read at once: a page's end is seen after so many at the latest
 AT_ONCE_BYTES = 16_000_000  # the same in bytes, where rows are long
@@ -43,12 +43,12 @@ def read_parquet(file: Path, row_bytes: int) -> Iterator[tuple[int, SourceRow | 
         raise UserMistake(f"row {number + 1:,} cannot be read: {error}", file=file) from None
 
 
-def columns_of(file: Path) -> list[str]:
+def parquet_columns(file: Path) -> list[str]:
     """The names of its columns. Raises UserMistake."""
     return list(_opened(file).schema_arrow.names)
 
 
-def first_rows(file: Path, row_bytes: int) -> list[Mapping[str, object]]:
+def first_parquet_rows(file: Path, row_bytes: int) -> list[Mapping[str, object]]:
     """Its first rows, as far as they can be read."""
     found: list[Mapping[str, object]] = []
     seen = 0
@@ -81,11 +81,11 @@ def _batches(file: Path) -> Iterator[pa.RecordBatch]:
 def _check(parquet: pq.ParquetFile, group: int, file: Path) -> None:
     """Refuse a column that is short in the file and long in memory."""
     for number, column in _columns(parquet, group):
-        says = _unpacked(parquet, number, column)
-        if says > max(COLUMN_BYTES, MOST_PACKED * column.total_compressed_size):
+        unpacked_bytes = _unpacked(parquet, number, column)
+        if unpacked_bytes > max(COLUMN_BYTES, MOST_PACKED * column.total_compressed_size):
             raise UserMistake(
                 f"the column {column.path_in_schema!r} has {column.total_compressed_size:,} bytes in row group "
-                f"{group + 1}, and says that it unpacks to {says:,}; write it in smaller row groups, if that is meant",
+                f"{group + 1}, and says that it unpacks to {unpacked_bytes:,}; write it in smaller row groups, if that is meant",
                 file=file,
             )
 
@@ -170,5 +170,5 @@ def _plain(number: int, values: Mapping[str, object] | BadRow | str) -> SourceRo
         return BadRow(number, "unreadable_value", values)
     try:
         return SourceRow(number, plain_row(values))
-    except Unreadable as error:
+    except UnreadableValue as error:
         return BadRow(number, "unreadable_value", str(error))

@@ -9,15 +9,15 @@ from datetime import datetime, timedelta
 from standardwebhooks import Webhook
 
 from rowtide.errors import UserMistake
-from rowtide.intake.heads import check_form
-from rowtide.intake.messages import Refused
+from rowtide.intake.messages import MessageRefused
+from rowtide.intake.request_headers import check_signature_headers
 
 SECRET_BYTES = 24  # the specification's least
 SHAPE = "whsec_… or JOB=whsec_…, several with a space between them"
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
+class WebhookSecretSet:
     """Who may sign: for every job, or for one. A job that has secrets of its own takes no others."""
 
     of_all: Sequence[Webhook]
@@ -27,7 +27,7 @@ class Secrets:
         return self.of_job.get(job) or self.of_all
 
 
-def read_secrets(words: str) -> Secrets:
+def parse_webhook_secrets(words: str) -> WebhookSecretSet:
     """Secrets as an operator writes them. Raises UserMistake, which never repeats one."""
     of_all: list[Webhook] = []
     of_job: dict[str, list[Webhook]] = {}
@@ -36,7 +36,7 @@ def read_secrets(words: str) -> Secrets:
         (of_job.setdefault(job, []) if job else of_all).append(_webhook(secret, n))
     if not of_all and not of_job:
         raise UserMistake(f"holds no secret; write {SHAPE}", key="ROWTIDE_WEBHOOK_SECRETS")
-    return Secrets(of_all, of_job)
+    return WebhookSecretSet(of_all, of_job)
 
 
 def check_signature(
@@ -46,17 +46,19 @@ def check_signature(
 
     Only who signed rightly hears that it was too long ago.
     """
-    message_id, signed_at, given = check_form(headers)
+    message_id, signed_at, given = check_signature_headers(headers)
     try:
         expected = [secret.sign(message_id, signed_at, body.decode()).encode() for secret in secrets]
     except UnicodeDecodeError as error:
-        raise Refused("not_json", f"not UTF-8: {error.reason} at byte {error.start}") from None
+        raise MessageRefused("not_json", f"not UTF-8: {error.reason} at byte {error.start}") from None
     if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in given):
-        raise Refused("bad_signature", "no v1 signature in webhook-signature is one that a secret of this job makes")
+        raise MessageRefused(
+            "bad_signature", "no v1 signature in webhook-signature is one that a secret of this job makes"
+        )
     if signed_at < now - window:
-        raise Refused("stale", f"{_seconds(now - signed_at)} s ago; at most {_seconds(window)} s")
+        raise MessageRefused("stale", f"{_seconds(now - signed_at)} s ago; at most {_seconds(window)} s")
     if signed_at > now + window:
-        raise Refused("from_the_future", f"in {_seconds(signed_at - now)} s; at most {_seconds(window)} s")
+        raise MessageRefused("from_the_future", f"in {_seconds(signed_at - now)} s; at most {_seconds(window)} s")
     return message_id
 
 

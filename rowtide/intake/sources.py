@@ -11,14 +11,14 @@ from itertools import islice
 from pathlib import Path
 
 from rowtide.database_url import database_url
-from rowtide.errors import UserMistake, nearest
-from rowtide.intake.csv_records import Csv
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.intake.csv_records import CsvFile
 from rowtide.intake.json_lines import read_json_lines
-from rowtide.intake.parquet_rows import columns_of, first_rows, read_parquet
-from rowtide.intake.rows import BadRow, SourceRow
-from rowtide.intake.sql_rows import Sql, without_password
-from rowtide.intake.values import conversions
-from rowtide.job.job import LimitsSpec, SourceSpec
+from rowtide.intake.parquet_rows import first_parquet_rows, parquet_columns, read_parquet
+from rowtide.intake.plain_values import describe_conversions
+from rowtide.intake.source_rows import BadRow, SourceRow
+from rowtide.intake.sql_rows import SqlQuery, url_without_password
+from rowtide.job.job_spec import LimitsSpec, SourceSpec
 
 Page = list[SourceRow | BadRow]
 Weighed = Iterator[tuple[int, SourceRow | BadRow]]  # each record with about how many bytes it is
@@ -32,7 +32,7 @@ KINDS = {"csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "parqu
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class SourceShape:
     """What is known of a source before its rows are read."""
 
     columns: list[str]
@@ -55,29 +55,29 @@ def read_pages(
         yield page
 
 
-def columns(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> list[str]:
+def source_columns(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> list[str]:
     """The source's columns: a CSV's header, a table's fields, the names in a JSONL file's first records."""
-    return shape_of(spec, folder, environment).columns
+    return source_shape(spec, folder, environment).columns
 
 
-def shape_of(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> Shape:
+def source_shape(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> SourceShape:
     """The source's columns and what is to be said of how it is read. Raises UserMistake where it cannot be."""
     if spec.inbox is not None:
-        return Shape(spec.inbox)
+        return SourceShape(spec.inbox)
     if spec.url is not None:
         query = _sql(spec, folder, environment, ROW_BYTES)
         seen = list(query.first())
         if not query.columns:
-            raise UserMistake("the query finds no row", file=describe(spec, folder), key="source.query")
-        return Shape(query.columns, conversions(seen))
+            raise UserMistake("the query finds no row", file=describe_source(spec, folder), key="source.query")
+        return SourceShape(query.columns, describe_conversions(seen))
     file = _file(spec, folder)
     kind = _kind(spec, file)
     if kind == "csv":
-        names, notes = Csv(file, spec, ROW_BYTES * ESCAPED).header()
-        return Shape(names, [each for each in notes if each])
+        names, notes = CsvFile(file, spec, ROW_BYTES * ESCAPED).header()
+        return SourceShape(names, [each for each in notes if each])
     if kind == "parquet":
-        return Shape(columns_of(file), conversions(first_rows(file, ROW_BYTES * ESCAPED)))
-    return Shape(_names(read_json_lines(file, spec.encoding, ROW_BYTES * ESCAPED), describe(spec, folder)))
+        return SourceShape(parquet_columns(file), describe_conversions(first_parquet_rows(file, ROW_BYTES * ESCAPED)))
+    return SourceShape(_names(read_json_lines(file, spec.encoding, ROW_BYTES * ESCAPED), describe_source(spec, folder)))
 
 
 def _names(records: Weighed, file: str) -> list[str]:
@@ -94,32 +94,32 @@ def _names(records: Weighed, file: str) -> list[str]:
     return list(names)
 
 
-def source_of(own: SourceSpec, path: str | None, folder: Path, environment: Mapping[str, str]) -> SourceSpec:
+def choose_source(own: SourceSpec, path: str | None, folder: Path, environment: Mapping[str, str]) -> SourceSpec:
     """The job's own source, or what was given instead. Rows of the inbox have the columns of the job's own."""
     if path is None:
         return own
     if path == INBOX:
-        return SourceSpec(inbox=columns(own, folder, environment))
-    told = own.model_dump(include={"encoding", "delimiter", "quote", "escape", "skip_spaces"}, exclude_unset=True)
-    return SourceSpec(path=Path(path).resolve(), **told)
+        return SourceSpec(inbox=source_columns(own, folder, environment))
+    options = own.model_dump(include={"encoding", "delimiter", "quote", "escape", "skip_spaces"}, exclude_unset=True)
+    return SourceSpec(path=Path(path).resolve(), **options)
 
 
-def describe(spec: SourceSpec, folder: Path) -> str:
+def describe_source(spec: SourceSpec, folder: Path) -> str:
     """The source's name for people; never a password."""
     if spec.inbox is not None:
         return "inbox"
     if spec.url is not None:
-        return without_password(spec.url)
+        return url_without_password(spec.url)
     file = folder / (spec.path or "")
     return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
-def expand(value: str, environment: Mapping[str, str]) -> str:
+def expand_variables(value: str, environment: Mapping[str, str]) -> str:
     """Replace each `${NAME}` from the environment. Raises UserMistake for a name that is not set."""
 
     def known(found: re.Match[str]) -> str:
         if found[1] not in environment:
-            raise UserMistake(f"{found[1]} is not set in the environment", meant=nearest(found[1], environment))
+            raise UserMistake(f"{found[1]} is not set in the environment", meant=nearest_name(found[1], environment))
         return environment[found[1]]
 
     return re.sub(r"\$\{(\w+)\}", known, value)
@@ -131,7 +131,7 @@ def _file(spec: SourceSpec, folder: Path) -> Path:
         raise UserMistake("is a folder; a source is one file", file=file)
     if not file.is_file():
         beside = [each.name for each in file.parent.glob("*")] if file.parent.is_dir() else []
-        raise UserMistake("no such source", file=file, meant=nearest(file.name, beside))
+        raise UserMistake("no such source", file=file, meant=nearest_name(file.name, beside))
     if file.stat().st_size == 0:
         raise UserMistake("the source is empty", file=file)
     return file
@@ -153,14 +153,14 @@ def _records(spec: SourceSpec, folder: Path, environment: Mapping[str, str], row
     file = _file(spec, folder)
     match _kind(spec, file):
         case "csv":
-            return Csv(file, spec, row_bytes * ESCAPED).records()
+            return CsvFile(file, spec, row_bytes * ESCAPED).records()
         case "jsonl":
             return read_json_lines(file, spec.encoding, row_bytes * ESCAPED)
         case _:
             return read_parquet(file, row_bytes * ESCAPED)
 
 
-def _sql(spec: SourceSpec, folder: Path, environment: Mapping[str, str], row_bytes: int) -> Sql:
+def _sql(spec: SourceSpec, folder: Path, environment: Mapping[str, str], row_bytes: int) -> SqlQuery:
     assert spec.url is not None
-    url = database_url(expand(spec.url, environment), "source.url", folder, keeps=False)
-    return Sql(url.render_as_string(hide_password=False), spec.query or "", folder, row_bytes)
+    url = database_url(expand_variables(spec.url, environment), "source.url", folder, keeps=False)
+    return SqlQuery(url.render_as_string(hide_password=False), spec.query or "", folder, row_bytes)

@@ -14,9 +14,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from rowtide.errors import UserMistake
-from rowtide.intake.rows import BadRow, SourceRow
-from rowtide.intake.values import Unreadable, plain_row
-from rowtide.job.job_file import JOB_FILE, line_of
+from rowtide.intake.plain_values import UnreadableValue, plain_row
+from rowtide.intake.source_rows import BadRow, SourceRow
+from rowtide.job.job_file import JOB_FILE, line_of_key
 
 FIRST_ROWS = 256
 FETCHED_ROWS = 64  # at the most, from one answer of a server to the next
@@ -28,12 +28,12 @@ TOO_LONG = "rowtide_too_long"
 LONG_TYPES = {25: 1, 1043: 1, 1042: 1, 17: 1, 114: 8, 142: 8, 3802: 8}
 
 
-class Sql:
+class SqlQuery:
     """A query's rows; `url` is filled in, and never shown with its password."""
 
     def __init__(self, url: str, query: str, folder: Path, row_bytes: int) -> None:
         self._url, self._query, self._row_bytes = url, query, row_bytes
-        self._shown, self._folder = without_password(url), folder
+        self._shown, self._folder = url_without_password(url), folder
         self.columns: list[str] = []
         """The names of its columns, once a row was read."""
 
@@ -41,7 +41,7 @@ class Sql:
         """Its first rows, as many as are looked at before a run begins."""
         weight = 0
         for row in islice(self.values(), FIRST_ROWS):
-            weight += weight_of(row)
+            weight += approximate_bytes(row)
             if row is not None:
                 yield row
             if weight > FETCHED_BYTES:
@@ -50,7 +50,7 @@ class Sql:
     def records(self) -> Iterator[tuple[int, SourceRow | BadRow]]:
         """Each row as a record, with about how many bytes it takes. Raises UserMistake with the query's place."""
         for number, row in enumerate(self.values(), 1):
-            if row is None or (weight := weight_of(row)) > self._row_bytes * 8 + VALUE_BYTES * len(row):
+            if row is None or (weight := approximate_bytes(row)) > self._row_bytes * 8 + VALUE_BYTES * len(row):
                 what = f"more than {self._row_bytes:,} bytes, which is what limits.row_bytes allows"
                 yield VALUE_BYTES, BadRow(number, "too_large", what)
             else:
@@ -89,7 +89,7 @@ class Sql:
             self.columns = [name for name in names if name != TOO_LONG]
             for row in rows:
                 values = dict(zip(names, row, strict=True))
-                weight += weight_of(values)
+                weight += approximate_bytes(values)
                 yield None if values.pop(TOO_LONG, False) else values
             fit = at_once * FETCHED_BYTES // max(weight, 1)
             at_once = max(1, min(2 * at_once, fit, most))
@@ -123,25 +123,25 @@ class Sql:
             raise self._mistake(f"the query gives two columns the name {twice!r}; give one another name with AS")
 
     def _mistake(self, what: str) -> UserMistake:
-        line = line_of(self._folder, "source", "query") if (self._folder / JOB_FILE).is_file() else None
+        line = line_of_key(self._folder, "source", "query") if (self._folder / JOB_FILE).is_file() else None
         place = f"{self._folder / JOB_FILE}" if line else self._shown
         return UserMistake(what if not line else f"{self._shown}: {what}", file=place, line=line, key="source.query")
 
 
-def weight_of(value: object) -> int:
+def approximate_bytes(value: object) -> int:
     """About how many bytes a value takes, and all in it."""
     match value:
         case str() | bytes() | bytearray() | memoryview():
             return VALUE_BYTES + len(value)
         case Mapping():
-            return VALUE_BYTES + sum(VALUE_BYTES + weight_of(each) for each in value.values())
+            return VALUE_BYTES + sum(VALUE_BYTES + approximate_bytes(each) for each in value.values())
         case list() | tuple():
-            return VALUE_BYTES + sum(map(weight_of, value))
+            return VALUE_BYTES + sum(map(approximate_bytes, value))
         case _:
             return VALUE_BYTES
 
 
-def without_password(url: str) -> str:
+def url_without_password(url: str) -> str:
     """A database's URL as it may be shown."""
     try:
         return make_url(url).render_as_string(hide_password=True)
@@ -157,5 +157,5 @@ def _quoted(name: str) -> str:
 def _plain(number: int, values: Mapping[str, object]) -> SourceRow | BadRow:
     try:
         return SourceRow(number, plain_row(values))
-    except Unreadable as error:
+    except UnreadableValue as error:
         return BadRow(number, "unreadable_value", str(error))

@@ -79,7 +79,7 @@ class AnswerField:
 def answer_fields(answer: type[BaseModel]) -> tuple[AnswerField, ...]:
     """The fields that are written, in their order: those of the model, and then its computed ones."""
     read = _Reading.of(answer.__pydantic_core_schema__)
-    by_alias = is_by_alias(answer)
+    by_alias = uses_aliases(answer)
     found: list[AnswerField] = []
     for name, each in read.model.get("fields", {}).items():
         if not each.get("serialization_exclude"):
@@ -91,27 +91,27 @@ def answer_fields(answer: type[BaseModel]) -> tuple[AnswerField, ...]:
     return tuple(found)
 
 
-def names_of(answer: type[BaseModel]) -> list[str]:
+def gate_column_names(answer: type[BaseModel]) -> list[str]:
     """What a gate can ask about."""
     return [field.name for field in answer_fields(answer)]
 
 
-def given_fields(answer: type[BaseModel]) -> dict[str, str]:
+def fields_to_fill_in(answer: type[BaseModel]) -> dict[str, str]:
     """The fields that a model or a person fills in: name → its name in Python."""
     return {field.name: field.attribute for field in answer_fields(answer) if not field.is_computed}
 
 
-def is_by_alias(answer: type[BaseModel]) -> bool:
+def uses_aliases(answer: type[BaseModel]) -> bool:
     """Whether answers are written under their fields' aliases."""
     return bool(answer.model_config.get("serialize_by_alias"))
 
 
-def check_answer(answer: type[BaseModel]) -> None:
+def check_answer_model(answer: type[BaseModel]) -> None:
     """Raise UserMistake for a model whose answers cannot all be carried unaltered, naming the field and a way out."""
     for place, what in _Reading.of(answer.__pydantic_core_schema__).faults(answer):
         raise UserMistake(what, file="answer.py", key=place)
     seen: dict[str, str] = {}
-    for name in names_of(answer):
+    for name in gate_column_names(answer):
         if not name.strip():
             raise UserMistake("a field needs a name that is not blank", file="answer.py", key=repr(name))
         if (other := seen.setdefault(name.casefold(), name)) is not name:
@@ -119,7 +119,7 @@ def check_answer(answer: type[BaseModel]) -> None:
             raise UserMistake(words, file="answer.py", key=name)
 
 
-def kind_of(annotation: Any) -> str:
+def field_kind(annotation: Any) -> str:
     """The kind of a type."""
     schema: Any = TypeAdapter(annotation).core_schema
     return _Reading.of(schema).kind_and_null(schema)[0]
@@ -208,7 +208,7 @@ class _Reading:
         for option, words in REFUSED_CONFIG.items():
             if answer.model_config.get(option, "iso8601") not in ("iso8601", "utf8"):
                 yield f"{answer.__name__}.model_config", f"{option} {words}"
-        yield from self._faults(self.root, answer.__name__, is_by_alias(answer), frozenset())
+        yield from self._faults(self.root, answer.__name__, uses_aliases(answer), frozenset())
 
     def _faults(self, schema: Schema, place: str, by_alias: bool, inside: frozenset[str]) -> Iterator[tuple[str, str]]:
         kind, ref = schema["type"], schema.get("schema_ref", "")

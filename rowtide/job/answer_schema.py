@@ -16,12 +16,12 @@ NAMED = 5  # so many of the fields are named
 Trait = Literal["optional", "union"]
 
 
-def check_schema(schema: dict[str, Any], name: str) -> None:
+def check_answer_schema(schema: dict[str, Any], name: str) -> None:
     """Raise UserMistake for recursion and open-ended objects, naming the field, as in `Answer.address`."""
     _refuse(schema, schema.get("$defs", {}), name, ())
 
 
-def check_limits(schema: dict[str, Any], name: str) -> None:
+def check_schema_limits(schema: dict[str, Any], name: str) -> None:
     """Raise UserMistake when the schema, as it is sent, has more optional fields or unions than the API compiles."""
     found: dict[Trait, list[str]] = {"optional": [], "union": []}
     for trait, place in _traits(schema, schema.get("$defs", {}), name):

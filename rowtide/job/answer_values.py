@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from rowtide.job.answer_fields import LIST_OF, answer_fields, is_by_alias
+from rowtide.job.answer_fields import LIST_OF, answer_fields, uses_aliases
 from rowtide.json_bytes import has_long_digits
 
 LEAST, MOST = -(2**63), 2**63 - 1  # what every database and reader takes for an integer
@@ -23,22 +23,22 @@ NUL = b"\\u0000"
 ZONE = re.compile(r"(z|[+-]\d\d(:?\d\d)?(:?\d\d)?)$", re.IGNORECASE)
 
 
-def kept(claimed: BaseModel) -> bytes:
+def answer_to_json(claimed: BaseModel) -> bytes:
     """An answer as JSON, as the ledger keeps it."""
-    return claimed.model_dump_json(by_alias=is_by_alias(type(claimed))).encode()
+    return claimed.model_dump_json(by_alias=uses_aliases(type(claimed))).encode()
 
 
-def read_back(answer: type[BaseModel], content: bytes | str) -> BaseModel:
+def answer_from_json(answer: type[BaseModel], content: bytes | str) -> BaseModel:
     """A kept answer as the model. Raises ValidationError."""
-    return answer.model_validate_json(content, by_alias=is_by_alias(answer), by_name=True)
+    return answer.model_validate_json(content, by_alias=uses_aliases(answer), by_name=True)
 
 
-def alterations(claimed: BaseModel, content: bytes) -> list[str]:
+def describe_alterations(claimed: BaseModel, content: bytes) -> list[str]:
     """What of an answer would not be kept or loaded as it is: `score: inf is no number; give a finite one`."""
     found: list[str] = []
     if b"null" in content or b"NaN" in content or b"Infinity" in content:  # as pydantic writes what is no JSON number
         found += [f"{place}: {value} is not finite; give a finite number" for place, value in _not_finite(claimed)]
-    found += [f"{place}: {what}" for place, what in unfit(content)]
+    found += [f"{place}: {what}" for place, what in unstorable_values(content)]
     if times := _times(type(claimed)):
         answer = orjson.loads(content) if not found else {}
         for name in times:
@@ -49,7 +49,7 @@ def alterations(claimed: BaseModel, content: bytes) -> list[str]:
     return found
 
 
-def unfit(content: bytes) -> list[tuple[str, str]]:
+def unstorable_values(content: bytes) -> list[tuple[str, str]]:
     """What no sink can be trusted to hold, of an answer that is kept: (place, why)."""
     if NUL not in content and not has_long_digits(content):
         return []
@@ -83,7 +83,7 @@ def _not_finite(claimed: BaseModel) -> Iterator[tuple[str, float]]:
         elif isinstance(value, float) and not math.isfinite(value):
             yield place, value
 
-    return walk("", claimed.model_dump(by_alias=is_by_alias(type(claimed))))
+    return walk("", claimed.model_dump(by_alias=uses_aliases(type(claimed))))
 
 
 @lru_cache

@@ -20,8 +20,8 @@ from typing import Any, TypeVar, cast
 import jinja2
 
 from rowtide.errors import UserMistake
-from rowtide.masking import masked
-from rowtide.text_format import shown
+from rowtide.masking import mask_secrets
+from rowtide.text_format import shorten_text
 
 SECONDS = 10  # that code of a job's may take for one row
 IDLE_TICKS = 5
@@ -124,7 +124,7 @@ def run_job_code(
         return _outcome(reason, name, file, code)
     except JobCodeTimeout as error:
         error.args = (f"it did not return within {seconds} s",)
-        return failure_of(reason, name, file, error)
+        return failure_from_exception(reason, name, file, error)
     finally:
         _TICKER.until = outer
 
@@ -141,10 +141,10 @@ def _outcome(reason: str, name: str, file: Path, code: Callable[[], T]) -> T | J
     except BaseException as error:
         if not _is_the_jobs(error):
             raise
-        return failure_of(reason, name, file, error)
+        return failure_from_exception(reason, name, file, error)
 
 
-def own_functions(
+def functions_with_prefix(
     module: Mapping[str, object], prefix: str, what: str, file: Path
 ) -> dict[str, Callable[[Any, Any], object]]:
     """The functions of answer.py whose name begins so, by name, in their order. `module` is what it defines (`vars`).
@@ -184,7 +184,7 @@ def _filled(template: jinja2.Template, values: Mapping[str, object], row: Mappin
     return text
 
 
-def failure_of(reason: str, name: str, file: Path, error: BaseException) -> JobCodeFailure:
+def failure_from_exception(reason: str, name: str, file: Path, error: BaseException) -> JobCodeFailure:
     """What an exception out of a job's code comes to."""
     function, line = _place(error.__traceback__, file)
     place = f"{file.name}:{line}" if line else file.name
@@ -194,13 +194,13 @@ def failure_of(reason: str, name: str, file: Path, error: BaseException) -> JobC
     return JobCodeFailure(reason, f"{where} raised {kind}", _message(error), kind, line)
 
 
-def plain(text: str, length: int = MESSAGE_CHARS) -> str:
+def safe_failure_text(text: str, length: int = MESSAGE_CHARS) -> str:
     """Text out of a job's code as it may be stored, sent and shown: one line, cut, without logins or tokens."""
     whole = " ".join(text[: 10 * length].encode(errors="replace").decode().split())
-    return shown(masked(LOGIN.sub(r"\1***@", whole)), length)
+    return shorten_text(mask_secrets(LOGIN.sub(r"\1***@", whole)), length)
 
 
-def most_alike(failures: Iterable[JobCodeFailure]) -> tuple[JobCodeFailure, int] | None:
+def most_frequent_failure(failures: Iterable[JobCodeFailure]) -> tuple[JobCodeFailure, int] | None:
     """The failure that most rows share, and how many do; None without failures."""
     found = list(failures)
     if not found:
@@ -209,7 +209,7 @@ def most_alike(failures: Iterable[JobCodeFailure]) -> tuple[JobCodeFailure, int]
     return next(each for each in found if each.where == where), count
 
 
-def is_everybodys(failed: int, tried: int, *, are_all: bool) -> bool:
+def is_job_wide_fault(failed: int, tried: int, *, are_all: bool) -> bool:
     """Whether so many rows that fail alike are the job's fault; `are_all`: the run has no more rows than were tried."""
     if tried >= FIRST_ROWS:
         return failed > MOST * tried
@@ -243,6 +243,6 @@ def _place(traceback: TracebackType | None, file: Path) -> tuple[str | None, int
 
 def _message(error: BaseException) -> str:
     try:
-        return plain(str(error))
+        return safe_failure_text(str(error))
     except Exception:  # noqa: BLE001 # its __str__ is the job's code too
         return ""

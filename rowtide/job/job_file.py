@@ -6,9 +6,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from rowtide.errors import UserMistake, nearest
-from rowtide.job.job import JobSpec
-from rowtide.job.yaml_file import find_node, read_as, read_yaml
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.job.job_spec import JobSpec
+from rowtide.job.yaml_file import explain_yaml_coercion, find_node, read_yaml
 
 JOB_FILE = "job.yaml"
 
@@ -28,7 +28,7 @@ def read_spec(folder: Path) -> JobSpec:
     return spec
 
 
-def line_of(folder: Path, *path: str | int) -> int | None:
+def line_of_key(folder: Path, *path: str | int) -> int | None:
     """The 1-based line of a key in `folder/job.yaml`, or None when the file cannot say."""
     _, node = read_yaml(folder / JOB_FILE)
     return find_node(node, list(path))[1] if node else None
@@ -41,11 +41,11 @@ def _first_mistake(error: ValidationError, file: Path, node: yaml.Node) -> UserM
     found, line = find_node(node, path)
     if first["type"] == "extra_forbidden":
         legal = _legal_keys(JobSpec, path[:-1])
-        meant = nearest(str(path[-1]), legal)
+        meant = nearest_name(str(path[-1]), legal)
         return UserMistake(f"unknown key; legal here: {', '.join(legal)}", file=file, line=line, key=key, meant=meant)
     if first["type"] == "missing":
         return UserMistake("this key is required", file=file, line=line, key=key)
-    what = f"{first['msg']} (got {_short(first['input'])}){read_as(found, first['input'])}"
+    what = f"{first['msg']} (got {_short(first['input'])}){explain_yaml_coercion(found, first['input'])}"
     return UserMistake(what, file=file, line=line, key=key)
 
 

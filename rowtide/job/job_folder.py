@@ -17,15 +17,22 @@ from typing import Any
 import jinja2
 from pydantic import BaseModel, PydanticUserError
 
-from rowtide.errors import UserMistake, nearest
-from rowtide.job.job import JobSpec
-from rowtide.job.job_code import IMPORT_SECONDS, Check, JobCodeFailure, fill_template, own_functions, run_job_code
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.job.job_code import (
+    IMPORT_SECONDS,
+    Check,
+    JobCodeFailure,
+    fill_template,
+    functions_with_prefix,
+    run_job_code,
+)
 from rowtide.job.job_file import JOB_FILE, read_spec
-from rowtide.job.on_call import is_web
+from rowtide.job.job_spec import JobSpec
+from rowtide.job.on_call import is_url
 from rowtide.job.prompt import read_prompt
-from rowtide.job.skills import Skill, matching, read_skills
-from rowtide.job.versions import JobVersion, version_of
-from rowtide.job.wire_names import server_in
+from rowtide.job.skills import Skill, read_skills, skills_for_group
+from rowtide.job.versions import JobVersion, compute_version
+from rowtide.job.wire_names import server_of_plain_name
 
 ANSWER_FILE = "answer.py"
 
@@ -79,7 +86,7 @@ class Job:
 
     def skills_for(self, group: str | None) -> list[Skill]:
         """What the rows of a group are taught."""
-        return matching(self.skills, group, self.spec.skills.always)
+        return skills_for_group(self.skills, group, self.spec.skills.always)
 
     @property
     def skills_for_all(self) -> list[Skill]:
@@ -95,7 +102,7 @@ def find_job(name: str, *, jobs: Path) -> Path:
     if Path(name).is_dir():
         raise UserMistake("this folder holds no job.yaml", file=name)
     known = sorted(folder.parent.name for folder in jobs.glob("*/job.yaml"))
-    raise UserMistake(f"no job {name!r}: neither a folder nor a name under {jobs}/", meant=nearest(name, known))
+    raise UserMistake(f"no job {name!r}: neither a folder nor a name under {jobs}/", meant=nearest_name(name, known))
 
 
 def load_job(folder: Path) -> Job:
@@ -106,7 +113,7 @@ def load_job(folder: Path) -> Job:
     answer = _answer_model(module, spec.answer, folder / ANSWER_FILE)
     _check_grounding(spec, answer, folder)
     of = "a check is a function of the answer and the row"
-    checks = [*own_functions(vars(module), "check_", of, folder / ANSWER_FILE).values()]
+    checks = [*functions_with_prefix(vars(module), "check_", of, folder / ANSWER_FILE).values()]
     folders = [Path(os.path.normpath(folder / each)) for each in spec.skills.folders]
     skills = read_skills(folders, spec.skills.always, job_file=folder / JOB_FILE)
     return Job(folder, spec, instructions, message, answer, checks, skills, _version(folder, spec, answer, skills))
@@ -125,14 +132,14 @@ def check_columns(job: Job, columns: Collection[str]) -> None:
                 f"{column!r} is not a column of the source; columns: {', '.join(columns)}",
                 file=job.folder / JOB_FILE,
                 key=key,
-                meant=nearest(column, columns),
+                meant=nearest_name(column, columns),
             )
 
 
 def check_runbook(job: Job) -> None:
     """A runbook that is no URL must be a file in the job's folder. Raises UserMistake."""
     runbook = job.spec.runbook
-    if runbook is None or is_web(runbook):
+    if runbook is None or is_url(runbook):
         return
     file = job.folder / runbook
     if not file.is_file() or not file.resolve().is_relative_to(job.folder.resolve()):
@@ -173,7 +180,9 @@ def _answer_model(module: ModuleType, name: str, file: Path) -> type[BaseModel]:
         key: value for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, BaseModel)
     }
     if name not in models:
-        raise UserMistake(f"no pydantic model called {name!r}", file=file, key="answer", meant=nearest(name, models))
+        raise UserMistake(
+            f"no pydantic model called {name!r}", file=file, key="answer", meant=nearest_name(name, models)
+        )
     return models[name]
 
 
@@ -181,11 +190,11 @@ def _check_grounding(spec: JobSpec, answer: type[BaseModel], folder: Path) -> No
     for number, rule in enumerate(spec.checks.grounding):
         file, key = folder / "job.yaml", f"checks.grounding.{number}"
         if rule.field not in answer.model_fields:
-            meant = nearest(rule.field, answer.model_fields)
+            meant = nearest_name(rule.field, answer.model_fields)
             raise UserMistake(f"the answer has no field {rule.field!r}", file=file, key=key, meant=meant)
-        if server_in(rule.tool, spec.tools) is None:
+        if server_of_plain_name(rule.tool, spec.tools) is None:
             server = rule.tool.partition(".")[0]
-            raise UserMistake(f"no tool server {server!r}", file=file, key=key, meant=nearest(server, spec.tools))
+            raise UserMistake(f"no tool server {server!r}", file=file, key=key, meant=nearest_name(server, spec.tools))
 
 
 def _version(folder: Path, spec: JobSpec, answer: type[BaseModel], skills: list[Skill]) -> JobVersion:
@@ -195,7 +204,7 @@ def _version(folder: Path, spec: JobSpec, answer: type[BaseModel], skills: list[
     asked += [spec.checks.self_check.rubric] if spec.checks.self_check else []
     asked += [Path(os.path.relpath(skill.file, folder)) for skill in skills]
     judged = [Path(ANSWER_FILE), *([spec.gates.answers] if spec.gates.answers else [])]
-    return version_of(spec, _schema(answer, folder), _contents(folder, asked), _contents(folder, judged))
+    return compute_version(spec, _schema(answer, folder), _contents(folder, asked), _contents(folder, judged))
 
 
 def _schema(answer: type[BaseModel], folder: Path) -> dict[str, Any]:

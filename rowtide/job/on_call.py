@@ -7,12 +7,12 @@ LONGEST = 200  # characters of an owner or a runbook: each is a tag, and a line 
 WEB = ("http", "https")
 
 
-def checked_owner(value: str) -> str:
+def validate_owner(value: str) -> str:
     """An owner fit for a tag. Raises ValueError."""
     return _one_line(value)
 
 
-def checked_runbook(value: str) -> str:
+def validate_runbook(value: str) -> str:
     """A URL without a login, or a path that stays in the job's folder. Raises ValueError."""
     _one_line(value)
     parts = urlsplit(value)
@@ -29,14 +29,14 @@ def checked_runbook(value: str) -> str:
     return value
 
 
-def is_web(runbook: str) -> bool:
+def is_url(runbook: str) -> bool:
     """Whether it is a URL."""
     return urlsplit(runbook).scheme in WEB
 
 
-def place_of(runbook: str | None, folder: Path) -> str | None:
+def runbook_location(runbook: str | None, folder: Path) -> str | None:
     """A runbook as somebody finds it who has not the job at hand: its URL, or the whole path."""
-    return runbook if runbook is None or is_web(runbook) else str(folder / runbook)
+    return runbook if runbook is None or is_url(runbook) else str(folder / runbook)
 
 
 def _one_line(value: str) -> str:

@@ -14,7 +14,7 @@ import orjson
 from jinja2 import nodes
 from jinja2.sandbox import safe_range
 
-from rowtide.errors import UserMistake, nearest
+from rowtide.errors import UserMistake, nearest_name
 from rowtide.job.yaml_file import read_text
 
 ROW = "row"
@@ -45,7 +45,7 @@ def read_prompt(file: Path) -> tuple[str, jinja2.Template]:
         raise UserMistake(what, file=file, line=error.lineno) from None
 
 
-def check_holes(file: Path, columns: Collection[str]) -> None:
+def check_placeholders(file: Path, columns: Collection[str]) -> None:
     """Every hole in a prompt must be a column, or one of `row`. Raises UserMistake with line and nearest column."""
     text = read_text(file)
     tree = _ENVIRONMENT.parse(text)
@@ -86,7 +86,7 @@ def _is_row(node: nodes.Node) -> bool:
 
 
 def _no_column(written: str, name: str, columns: Collection[str], file: Path, line: int | None) -> UserMistake:
-    meant = nearest(name, columns)
+    meant = nearest_name(name, columns)
     meant = meant if meant is None or meant.isidentifier() else _spelled(meant)
     what = f"{{{{ {written} }}}} is not a column of the source; columns: {', '.join(columns)}"
     return UserMistake(what, file=file, line=line, meant=meant)

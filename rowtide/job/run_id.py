@@ -23,7 +23,7 @@ def check_run_id(run_id: str) -> str:
     return run_id
 
 
-def name_of_run(job: str, now: datetime, end: str) -> str:
+def new_run_id(job: str, now: datetime, end: str) -> str:
     """An id for a run of a job, whatever its folder is called."""
     known = _ILLEGAL.sub("-", job).encode()[: LONGEST - 50].decode(errors="ignore").strip(" -")
     return f"{known or 'run'}-{now:%m%d-%H%M%S}-{end}"

@@ -16,7 +16,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from rowtide.errors import UserMistake, nearest
+from rowtide.errors import UserMistake, nearest_name
 
 SKILL_FILE = "SKILL.md"
 FENCE = "---"
@@ -51,7 +51,7 @@ class Skill:
     file: Path
 
 
-def matching(skills: Sequence[Skill], group: str | None, always: Collection[str]) -> list[Skill]:
+def skills_for_group(skills: Sequence[Skill], group: str | None, always: Collection[str]) -> list[Skill]:
     """The skills a group's rows are taught, by name; without groups (None) all of them.
 
     Words are compared without case, accents and plural endings. A near miss is another word: intrastate is not
@@ -77,7 +77,7 @@ def read_skills(folders: Sequence[Path], always: Sequence[str], *, job_file: Pat
     for name in always:
         if name not in found:
             what = f"no skill {name!r}; skills: {', '.join(found) or 'none'}"
-            raise UserMistake(what, file=job_file, key="skills.always", meant=nearest(name, found))
+            raise UserMistake(what, file=job_file, key="skills.always", meant=nearest_name(name, found))
     return list(found.values())
 
 
@@ -87,9 +87,9 @@ def _speaks_of(skill: Skill, sought: Sequence[set[str]]) -> bool:
 
 def _sought(group: str) -> list[set[str]]:
     """The words of a group's name that count, each in its forms; all of its words when none does."""
-    spoken = WORD.findall(group)
-    telling = [word for word in spoken if CODE.fullmatch(word) or word.lower() not in SMALL_WORDS]
-    return [_forms(word) for word in telling or spoken]
+    terms = WORD.findall(group)
+    telling = [word for word in terms if CODE.fullmatch(word) or word.lower() not in SMALL_WORDS]
+    return [_forms(word) for word in telling or terms]
 
 
 @cache
@@ -179,7 +179,7 @@ def _first_mistake(error: ValidationError, file: Path, lines: dict[str, int]) ->
     key, line = str(first["loc"][0]), lines.get(str(first["loc"][0]))
     if first["type"] == "extra_forbidden":
         what = f"unknown key; legal here: {', '.join(KEYS)}"
-        return UserMistake(what, file=file, line=line, key=key, meant=nearest(key, KEYS))
+        return UserMistake(what, file=file, line=line, key=key, meant=nearest_name(key, KEYS))
     if first["type"] == "missing":
         return UserMistake("this key is required", file=file, line=1, key=key)
     if first["type"] == "string_pattern_mismatch":

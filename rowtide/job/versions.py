@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from rowtide.errors import UserMistake
-from rowtide.job.job import JobSpec
+from rowtide.job.job_spec import JobSpec
 
 Place = tuple[str, ...]
 Parts = Mapping[str, str]  # a file, or a key of job.yaml → its hash
@@ -39,7 +39,7 @@ OF_A_SERVER = frozenset({"timeout_seconds", "concurrency", "calls_per_second", "
 FIXED = tuple(JOB_KEY + each for each in ("key", "tiers", "after", "checks.self_check.tier"))
 
 
-class Kept(Protocol):
+class RecordedVersion(Protocol):
     """A run, and what its job is to it."""
 
     @property
@@ -77,7 +77,7 @@ class JobVersion:
         return orjson.dumps({"asking": self.asks, "judging": self.judges}).decode()
 
 
-def version_from(record: str) -> JobVersion:
+def version_from_record(record: str) -> JobVersion:
     """What `record` gave."""
     kept = orjson.loads(record)
     return JobVersion(kept["asking"], kept["judging"])
@@ -88,16 +88,16 @@ def changed_parts(before: Parts, now: Parts) -> list[str]:
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
-def changes(before: JobVersion, now: JobVersion) -> list[str]:
+def list_changes(before: JobVersion, now: JobVersion) -> list[str]:
     """The files and keys that differ between two versions, asked ones first, each once."""
     asked, judged = changed_parts(before.asks, now.asks), changed_parts(before.judges, now.judges)
     return list(dict.fromkeys([*asked, *judged]))
 
 
-def check_unchanged(now: JobVersion, run: Kept, folder: Path) -> None:
+def check_job_unchanged(now: JobVersion, run: RecordedVersion, folder: Path) -> None:
     """The job must be as the run has it. Raises UserMistake naming the files and keys that are not."""
     if (now.asking, now.judging) != (run.asking, run.judging):
-        changed = ", ".join(changes(version_from(run.parts), now))
+        changed = ", ".join(list_changes(version_from_record(run.parts), now))
         since = f"run {run.run_id} began" if run.version_no == 0 else f"it was last taken into run {run.run_id}"
         raise UserMistake(
             f"{changed} changed since {since}: `rowtide amend {run.run_id}` goes on with the job as it is now, and "
@@ -106,7 +106,9 @@ def check_unchanged(now: JobVersion, run: Kept, folder: Path) -> None:
         )
 
 
-def version_of(spec: JobSpec, schema: object, asked: Mapping[str, bytes], judged: Mapping[str, bytes]) -> JobVersion:
+def compute_version(
+    spec: JobSpec, schema: object, asked: Mapping[str, bytes], judged: Mapping[str, bytes]
+) -> JobVersion:
     """The version of a job with these files and this answer schema (in its order: a model answers in it)."""
     asks = {name: _hash_bytes(content) for name, content in asked.items()}
     judges = {name: _hash_bytes(content) for name, content in judged.items()}

@@ -19,37 +19,37 @@ FORBIDDEN = re.compile(r"[^A-Za-z0-9_-]+")
 
 def wire_name(server: str, tool: str) -> str:
     """What the API and the model call a server's tool. No two tools have one name, and none is too long."""
-    head = server_part(server)
+    head = server_prefix(server)
     return head + BETWEEN + _part(tool, WIRE_CHARS - len(head) - len(BETWEEN))
 
 
-def server_part(server: str) -> str:
+def server_prefix(server: str) -> str:
     """What stands before the first `__` in the names of a server's tools."""
     if BETWEEN in server or server.endswith("_"):
         return _hashed(server, SERVER_CHARS)
     return _part(server, SERVER_CHARS)
 
 
-def server_of(wire: str, servers: Collection[str]) -> str | None:
+def server_of_wire_name(wire: str, servers: Collection[str]) -> str | None:
     """The server that a tool of this name would be of; None where it is none of these."""
     head = wire.partition(BETWEEN)[0]
-    return next((server for server in servers if server_part(server) == head), None)
+    return next((server for server in servers if server_prefix(server) == head), None)
 
 
-def wire_name_of(name: str, servers: Collection[str]) -> str:
+def wire_name_of_plain(name: str, servers: Collection[str]) -> str:
     """The name on the wire of what people call `server.tool`; a name of no known server stays as it is."""
-    server = server_in(name, servers)
+    server = server_of_plain_name(name, servers)
     return name if server is None else wire_name(server, name[len(server) + 1 :])
 
 
-def plain_name(wire: str, servers: Collection[str]) -> str:
+def plain_name_of_wire(wire: str, servers: Collection[str]) -> str:
     """What people call a tool that no server has listed: `server.tool`, or its name on the wire where that is none."""
-    server = server_of(wire, servers)
+    server = server_of_wire_name(wire, servers)
     tool = wire.partition(BETWEEN)[2]
     return f"{server}.{tool}" if server is not None and wire_name(server, tool) == wire else wire
 
 
-def server_in(name: str, servers: Collection[str]) -> str | None:
+def server_of_plain_name(name: str, servers: Collection[str]) -> str | None:
     """The server in `server.tool`: the longest that fits, for one may be called `a` and another `a.b`."""
     return max((each for each in servers if name.startswith(each + ".")), key=len, default=None)
 

@@ -60,7 +60,7 @@ def find_node(node: yaml.Node, path: list[Any]) -> tuple[yaml.Node, int]:
     return node, line
 
 
-def read_as(node: yaml.Node, value: object) -> str:
+def explain_yaml_coercion(node: yaml.Node, value: object) -> str:
     """What to say where somebody wrote a word and YAML made something else of it; empty where it did not."""
     if isinstance(node, yaml.ScalarNode) and not node.style and not isinstance(value, str | None):
         return f"; YAML reads {node.value} as {value!r}: put quotes around it"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rowtide.lanes.lane_table import BATCH, LANES, LIVE, SEQUENTIAL, STREAM, Lane
-from rowtide.text_format import ago
+from rowtide.text_format import format_age
 
 ONE_AT_A_TIME, ALL_AT_ONCE, WORTH_WATCHING = 5, 20, 100  # rows
 TAIL_SHARE = 0.02  # of a run: a larger tail costs more than the hour it saves
@@ -21,7 +21,7 @@ FEWEST_LIVE = timedelta(seconds=5)  # what going live takes at least, canceling 
 
 
 @dataclass(frozen=True, slots=True)
-class Pasts:
+class LaneHistory:
     """What the ledger has seen, or what is taken to be so until it has."""
 
     batch_p90: timedelta = timedelta(hours=1)
@@ -37,7 +37,7 @@ class Pasts:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class WorkAhead:
     """What is to be done, and by when."""
 
     rows: int
@@ -53,62 +53,62 @@ class Ahead:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LaneChoice:
     lane: Lane
     why: str
 
 
-def choose(ahead: Ahead, pasts: Pasts, now: datetime) -> Choice:
+def choose_lane(ahead: WorkAhead, pasts: LaneHistory, now: datetime) -> LaneChoice:
     """The lane of a run's rows, and why in one line."""
     if ahead.asked != "auto":
-        return Choice(LANES[ahead.asked], "as asked")
+        return LaneChoice(LANES[ahead.asked], "as asked")
     if ahead.has_after:
-        return Choice(SEQUENTIAL, "rows come after others, whose answers they see")
+        return LaneChoice(SEQUENTIAL, "rows come after others, whose answers they see")
     if ahead.rows > WORTH_WATCHING:
-        return _hurry(ahead, pasts, now) or Choice(BATCH, f"{ahead.rows:,} rows and no hurry: half the price")
+        return _hurry(ahead, pasts, now) or LaneChoice(BATCH, f"{ahead.rows:,} rows and no hurry: half the price")
     if too_dear := _too_dear(ahead, pasts):
-        return Choice(BATCH, too_dear)
+        return LaneChoice(BATCH, too_dear)
     if ahead.rows <= ONE_AT_A_TIME:
-        return Choice(LIVE, f"{_rows(ahead.rows)}: live, one at a time, is done sooner than any batch")
+        return LaneChoice(LIVE, f"{_rows(ahead.rows)}: live, one at a time, is done sooner than any batch")
     if ahead.rows <= ALL_AT_ONCE:
-        return Choice(LIVE, f"{ahead.rows} rows: live, all at once, is done sooner than any batch")
-    return Choice(STREAM, f"{ahead.rows} rows: live, up to {ahead.concurrency} at once, seen as they are written")
+        return LaneChoice(LIVE, f"{ahead.rows} rows: live, all at once, is done sooner than any batch")
+    return LaneChoice(STREAM, f"{ahead.rows} rows: live, up to {ahead.concurrency} at once, seen as they are written")
 
 
-def at_once(rows: int, concurrency: int) -> int:
+def concurrent_calls(rows: int, concurrency: int) -> int:
     """How many live calls are made at once for so many rows."""
     return 1 if rows <= ONE_AT_A_TIME else min(rows, concurrency)
 
 
-def is_tail(ready: int, in_flight: int, rows: int, tail_rows: int) -> bool:
+def is_tail_of_run(ready: int, in_flight: int, rows: int, tail_rows: int) -> bool:
     """Whether the rows that are ready are the last few of a run, and no batch could bring more."""
     return 0 < ready <= min(tail_rows, rows * TAIL_SHARE) and in_flight == 0
 
 
-def must_hurry(rows: int, concurrency: int, pasts: Pasts, now: datetime, finish_by: datetime) -> bool:
+def would_batch_be_late(rows: int, concurrency: int, pasts: LaneHistory, now: datetime, finish_by: datetime) -> bool:
     """Whether so many rows would be late if they went by a batch now."""
-    return now + pasts.batch_p90 > finish_by or now >= last_moment(rows, concurrency, pasts, finish_by)
+    return now + pasts.batch_p90 > finish_by or now >= latest_live_start(rows, concurrency, pasts, finish_by)
 
 
-def last_moment(rows: int, concurrency: int, pasts: Pasts, finish_by: datetime) -> datetime:
+def latest_live_start(rows: int, concurrency: int, pasts: LaneHistory, finish_by: datetime) -> datetime:
     """When rows that wait in batches must go live to be done in time."""
-    return finish_by - max(live_time(rows, concurrency, pasts) * SPARE, FEWEST_LIVE)
+    return finish_by - max(live_duration(rows, concurrency, pasts) * SPARE, FEWEST_LIVE)
 
 
-def live_time(rows: int, concurrency: int, pasts: Pasts) -> timedelta:
+def live_duration(rows: int, concurrency: int, pasts: LaneHistory) -> timedelta:
     """How long so many rows take live."""
-    return timedelta(seconds=rows * pasts.turns * pasts.call_seconds / at_once(rows, concurrency))
+    return timedelta(seconds=rows * pasts.turns * pasts.call_seconds / concurrent_calls(rows, concurrency))
 
 
-def _hurry(ahead: Ahead, pasts: Pasts, now: datetime) -> Choice | None:
-    if ahead.finish_by is None or not must_hurry(ahead.rows, ahead.concurrency, pasts, now, ahead.finish_by):
+def _hurry(ahead: WorkAhead, pasts: LaneHistory, now: datetime) -> LaneChoice | None:
+    if ahead.finish_by is None or not would_batch_be_late(ahead.rows, ahead.concurrency, pasts, now, ahead.finish_by):
         return None
     seen = f"nine of ten of the last {pasts.batches} batches took" if pasts.batches else "a batch is taken to take"
-    due = f"is in {ago(ahead.finish_by - now)}" if ahead.finish_by > now else "has passed"
-    return Choice(LIVE, f"{seen} up to {ago(pasts.batch_p90)}, and the deadline {due}")
+    due = f"is in {format_age(ahead.finish_by - now)}" if ahead.finish_by > now else "has passed"
+    return LaneChoice(LIVE, f"{seen} up to {format_age(pasts.batch_p90)}, and the deadline {due}")
 
 
-def _too_dear(ahead: Ahead, pasts: Pasts) -> str | None:
+def _too_dear(ahead: WorkAhead, pasts: LaneHistory) -> str | None:
     """Why live calls would not be paid for by what is left; or None."""
     if ahead.left_usd is None or pasts.row_usd is None:
         return None

@@ -20,7 +20,7 @@ GETS_USED_TO = 0.2  # how much the newest call counts in what a call is taken to
 
 
 @dataclass(frozen=True, slots=True)
-class Meter:
+class RateLimit:
     """One bucket: how much it holds, how much is left, when it is full again."""
 
     limit: int
@@ -28,19 +28,19 @@ class Meter:
     full_at: datetime
 
 
-Allowance = Mapping[str, Meter]
+Allowance = Mapping[str, RateLimit]
 
 
-def allowance_from(headers: Mapping[str, str]) -> Allowance:
+def limits_from_headers(headers: Mapping[str, str]) -> Allowance:
     """What a reply's headers say of each meter; those it says nothing of are left out."""
-    found: dict[str, Meter] = {}
+    found: dict[str, RateLimit] = {}
     for name in METERS:
         limit, left, full_at = (
             headers.get(f"anthropic-ratelimit-{name}-{part}") for part in ("limit", "remaining", "reset")
         )
         moment = _moment(full_at)
         if limit and left and moment and NUMBER.fullmatch(limit) and NUMBER.fullmatch(left):
-            found[name] = Meter(int(limit), int(left), moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+            found[name] = RateLimit(int(limit), int(left), moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     return found
 
 
@@ -67,7 +67,7 @@ class RateLimiter:
             return 0
         return max(0, min(int(self._ceiling), self._most) - in_flight)
 
-    def heard(self, allowance: Allowance, used: Mapping[str, int], now: datetime) -> None:
+    def record_reply(self, allowance: Allowance, used: Mapping[str, int], now: datetime) -> None:
         """A reply came, of so many tokens; `allowance` is what it says is left."""
         self._backoff = FIRST_BACKOFF_SECONDS
         self._ceiling = min(self._most, self._ceiling + 1 / max(self._ceiling, 1))
@@ -89,7 +89,7 @@ class RateLimiter:
         self._not_before = now + timedelta(seconds=wait)
 
 
-def _until(meter: Meter, use: float, now: datetime) -> datetime:
+def _until(meter: RateLimit, use: float, now: datetime) -> datetime:
     """When the bucket will hold what the next call uses and what is kept for others."""
     wanted = use + KEPT * meter.limit
     if meter.remaining >= wanted:

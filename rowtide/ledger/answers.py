@@ -6,15 +6,15 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection, text
 
-from rowtide.errors import UserMistake, nearest
+from rowtide.errors import UserMistake, nearest_name
 from rowtide.ledger.apis import OF_NEWEST_RUN
-from rowtide.ledger.ledger import Ledger, Run, as_list, fetch, find_run, has_run, one_of
+from rowtide.ledger.ledger import Ledger, Run, fetch_all, find_run, has_run, is_one_of, list_parameter
 
 IS_ANSWERED = "state IN ('accepted', 'loaded')"
 RUNS = "SELECT run_id FROM run WHERE job = :job"
 
 
-class Answered(NamedTuple):
+class AcceptedAnswer(NamedTuple):
     """A row with an accepted answer (JSON), and where it comes from."""
 
     row_no: int
@@ -29,7 +29,7 @@ class Answered(NamedTuple):
     loaded_at: str | None
 
 
-def runs_named(tx: Connection, name: str) -> list[Run]:
+def runs_by_name(tx: Connection, name: str) -> list[Run]:
     """The run of this id; else the runs of this job on the API of its newest, newest first.
 
     Raises UserMistake with the nearest name when there is neither.
@@ -39,13 +39,13 @@ def runs_named(tx: Connection, name: str) -> list[Run]:
     query = text(f"{RUNS} AND api = {OF_NEWEST_RUN} ORDER BY run_no DESC")
     if not (found := tx.execute(query, {"job": name}).scalars().all()):
         known = tx.execute(text("SELECT DISTINCT job FROM run UNION SELECT run_id FROM run LIMIT 1000")).scalars().all()
-        raise UserMistake(f"no run and no job {name!r} in this ledger", meant=nearest(name, known))
+        raise UserMistake(f"no run and no job {name!r} in this ledger", meant=nearest_name(name, known))
     return [find_run(tx, each) for each in found]
 
 
-def _page_of(tx: Connection, run: Run, later: Sequence[int], *, after: int, limit: int) -> list[Answered]:
+def _page_of(tx: Connection, run: Run, later: Sequence[int], *, after: int, limit: int) -> list[AcceptedAnswer]:
     """The next answered rows of a run by number, but for those that a run of `later` (run_nos) answered anew."""
-    newer = f"SELECT 1 FROM row n WHERE n.run_no {one_of(tx, 'later')} AND n.row_key = r.row_key AND n.{IS_ANSWERED}"
+    newer = f"SELECT 1 FROM row n WHERE n.run_no {is_one_of(tx, 'later')} AND n.row_key = r.row_key AND n.{IS_ANSWERED}"
     query = (
         "SELECT r.row_no, r.row_key, r.row_id, a.content, r.tier, r.turn, r.cost_micro, v.asking, j.judging, l.done_at "
         "FROM row r JOIN answer a ON a.row_no = r.row_no "
@@ -54,11 +54,11 @@ def _page_of(tx: Connection, run: Run, later: Sequence[int], *, after: int, limi
         f"LEFT JOIN load l ON l.load_no = r.load_no WHERE r.run_no = :run AND r.{IS_ANSWERED} AND r.row_no > :after "
         f"AND NOT EXISTS ({newer}) ORDER BY r.row_no LIMIT :limit"
     )
-    values = {"run": run.run_no, "later": as_list(list(later)), "after": after, "limit": limit}
-    return [Answered(*each) for each in fetch(tx, query, values)]
+    values = {"run": run.run_no, "later": list_parameter(list(later)), "after": after, "limit": limit}
+    return [AcceptedAnswer(*each) for each in fetch_all(tx, query, values)]
 
 
-def pages(ledger: Ledger, run: Run, later: Sequence[int], *, size: int) -> Iterator[list[Answered]]:
+def answer_pages(ledger: Ledger, run: Run, later: Sequence[int], *, size: int) -> Iterator[list[AcceptedAnswer]]:
     """A run's accepted answers, so many at a time, but for those that one of the runs `later` has answered anew."""
     after = 0
     while True:
@@ -70,13 +70,13 @@ def pages(ledger: Ledger, run: Run, later: Sequence[int], *, size: int) -> Itera
         after = page[-1].row_no
 
 
-def without_answer(tx: Connection, runs: Sequence[Run]) -> int:
+def count_purged_answers(tx: Connection, runs: Sequence[Run]) -> int:
     """How many accepted rows of these runs have no answer any more: they were purged."""
     query = text(
-        f"SELECT count(*) FROM row r WHERE r.run_no {one_of(tx, 'runs')} AND r.{IS_ANSWERED} "
+        f"SELECT count(*) FROM row r WHERE r.run_no {is_one_of(tx, 'runs')} AND r.{IS_ANSWERED} "
         "AND NOT EXISTS (SELECT 1 FROM answer a WHERE a.row_no = r.row_no)"
     )
-    return int(tx.execute(query, {"runs": as_list([run.run_no for run in runs])}).scalar_one())
+    return int(tx.execute(query, {"runs": list_parameter([run.run_no for run in runs])}).scalar_one())
 
 
 def tier_names(run: Run) -> list[str]:

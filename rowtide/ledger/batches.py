@@ -1,7 +1,7 @@
 """The life of a batch: packing, packed, posting, open at the API, filed; or void; or lost.
 
 `posting` is the intent: once a batch is in it the API may have it, whatever we heard. It leaves that state with an
-api_id that is certainly its own, back to `packed` or for `void` when it is certain that the API did not take it, or
+api_id that is certainly its own, back to `mark_packed` or for `mark_void` when it is certain that the API did not take it, or
 for `lost` when nobody can say and a person must.
 """
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, text
 from rowtide.errors import IllegalMove
 from rowtide.lanes.lane_table import LANES
 from rowtide.ledger import claims as ledger_claims
-from rowtide.ledger.ledger import Run, take_turn, timestamp
+from rowtide.ledger.ledger import Run, take_advisory_lock, to_timestamp
 from rowtide.tiers.pricing import MICRO
 
 
@@ -36,7 +36,7 @@ class Batch:
     packed_at: str
     newest_before: str | None
     posted_at: str | None
-    doubtful_at: str | None
+    unconfirmed_at: str | None
     opened_at: str | None
     cancel_asked_at: str | None
     ended_at: str | None
@@ -59,79 +59,79 @@ IN_BATCHES, LIVE_CALLS = f"lane IN ({_OF_BATCHES})", f"lane NOT IN ({_OF_BATCHES
 COLUMNS = ", ".join(Batch.__dataclass_fields__)
 
 
-def begin(tx: Connection, run: Run, tag: str, *, now: datetime) -> int:
+def begin_packing(tx: Connection, run: Run, tag: str, *, now: datetime) -> int:
     """Begin to pack a batch. Returns its number."""
     return tx.execute(
         text(
             "INSERT INTO batch (run_no, tag, state, packed_at) VALUES (:run, :tag, 'packing', :now) RETURNING batch_no"
         ),
-        {"run": run.run_no, "tag": tag, "now": timestamp(now)},
+        {"run": run.run_no, "tag": tag, "now": to_timestamp(now)},
     ).scalar_one()
 
 
-def packed(tx: Connection, batch_no: int, *, rows: int, size: int, reserved_micro: int) -> None:
+def mark_packed(tx: Connection, batch_no: int, *, rows: int, size: int, reserved_micro: int) -> None:
     """Its body lies whole on disk, and its worst case is reserved."""
     values = {"rows": rows, "size": size, "reserved": reserved_micro}
     _move(tx, batch_no, "packing", "packed", "rows = :rows, bytes = :size, reserved_micro = :reserved", values)
 
 
-def intend(tx: Connection, batch_no: int, *, newest_before: datetime | None, now: datetime) -> None:
+def record_post_intent(tx: Connection, batch_no: int, *, newest_before: datetime | None, now: datetime) -> None:
     """Commit to posting: from here on the API may have this batch. It will be newer than `newest_before`."""
-    values = {"newest": timestamp(newest_before) if newest_before else None, "now": timestamp(now)}
-    _move(tx, batch_no, "packed", "posting", "posted_at = :now, newest_before = :newest, doubtful_at = NULL", values)
+    values = {"newest": to_timestamp(newest_before) if newest_before else None, "now": to_timestamp(now)}
+    _move(tx, batch_no, "packed", "posting", "posted_at = :now, newest_before = :newest, unconfirmed_at = NULL", values)
 
 
-def put_back(tx: Connection, batch_no: int, detail: str) -> None:
+def return_to_packed(tx: Connection, batch_no: int, detail: str) -> None:
     """The API certainly did not take it, for now: the same body can be posted again."""
     _move(tx, batch_no, "posting", "packed", "detail = :detail", {"detail": detail})
 
 
 def mark_unconfirmed(tx: Connection, batch_no: int, detail: str, *, now: datetime) -> None:
     """Nobody will hear the POST's reply. The first doubt counts: it says how long the API has had to show it."""
-    changes = "doubtful_at = coalesce(doubtful_at, :now), detail = :detail"
-    _move(tx, batch_no, "posting", "posting", changes, {"detail": detail, "now": timestamp(now)})
+    changes = "unconfirmed_at = coalesce(unconfirmed_at, :now), detail = :detail"
+    _move(tx, batch_no, "posting", "posting", changes, {"detail": detail, "now": to_timestamp(now)})
 
 
-def compare(tx: Connection, batch_no: int, *, candidates: Iterable[str], foreign: Iterable[str]) -> None:
+def record_candidates(tx: Connection, batch_no: int, *, candidates: Iterable[str], foreign: Iterable[str]) -> None:
     """Remember which batches at the API may be this one, and which are certainly not."""
     values = {"ours": orjson.dumps(list(candidates)).decode(), "others": orjson.dumps(list(foreign)).decode()}
     _move(tx, batch_no, "posting", "posting", "candidates = :ours, not_ours = :others", values)
 
 
-def opened(tx: Connection, batch_no: int, api_id: str, *, adopted: bool, now: datetime) -> None:
+def mark_open(tx: Connection, batch_no: int, api_id: str, *, adopted: bool, now: datetime) -> None:
     """The API has it, under this id: it said so, or, for an adopted one, the tag in its results did."""
-    values = {"api": api_id, "adopted": int(adopted), "now": timestamp(now)}
+    values = {"api": api_id, "adopted": int(adopted), "now": to_timestamp(now)}
     changes = "api_id = :api, adopted = :adopted, opened_at = :now, candidates = '[]'"
     _move(tx, batch_no, "posting", "open", changes, values)
 
 
-def ask_to_cancel(tx: Connection, batch_no: int, *, now: datetime) -> None:
+def record_cancel_request(tx: Connection, batch_no: int, *, now: datetime) -> None:
     """We are about to cancel it: its unanswered rows will not have bounced."""
-    _move(tx, batch_no, "open", "open", "cancel_asked_at = :now", {"now": timestamp(now)})
+    _move(tx, batch_no, "open", "open", "cancel_asked_at = :now", {"now": to_timestamp(now)})
 
 
-def ended(tx: Connection, batch_no: int, *, took_seconds: float | None, now: datetime) -> None:
+def mark_ended(tx: Connection, batch_no: int, *, took_seconds: float | None, now: datetime) -> None:
     """Its results are on our disk, as far as the API sent them; by its own clock it took so long."""
     changes = "ended_at = :now, fetches = fetches + 1, took_seconds = :took"
-    _move(tx, batch_no, "open", "open", changes, {"now": timestamp(now), "took": took_seconds})
+    _move(tx, batch_no, "open", "open", changes, {"now": to_timestamp(now), "took": took_seconds})
 
 
-def fetch_again(tx: Connection, batch_no: int) -> None:
+def fetch_results_again(tx: Connection, batch_no: int) -> None:
     """Its results came without some of its rows."""
     _move(tx, batch_no, "open", "open", "ended_at = NULL", {})
 
 
-def read_later(tx: Connection, batch_no: int) -> None:
+def discount_fetch(tx: Connection, batch_no: int) -> None:
     """What came as its results were none: that reading does not count."""
     _move(tx, batch_no, "open", "open", "ended_at = NULL, fetches = fetches - 1", {})
 
 
-def filed(tx: Connection, batch_no: int, *, now: datetime) -> None:
+def mark_filed(tx: Connection, batch_no: int, *, now: datetime) -> None:
     """Every row of it has moved on. What it cost is known, but for what stays reserved."""
-    _move(tx, batch_no, "open", "filed", "filed_at = :now, reserved_micro = unknown_micro", {"now": timestamp(now)})
+    _move(tx, batch_no, "open", "filed", "filed_at = :now, reserved_micro = unknown_micro", {"now": to_timestamp(now)})
 
 
-def keep_reserved(tx: Connection, batch: Batch, *, rows: int) -> None:
+def keep_cost_reserved(tx: Connection, batch: Batch, *, rows: int) -> None:
     """Nobody can say what the requests of so many rows cost: their share of a batch's worst case stays reserved.
 
     Each live call has a reservation of its own, which its lane keeps.
@@ -142,28 +142,30 @@ def keep_reserved(tx: Connection, batch: Batch, *, rows: int) -> None:
         tx.execute(text(changed), {"share": share, "batch": batch.batch_no})
 
 
-def void(tx: Connection, batch: Batch, detail: str) -> None:
+def mark_void(tx: Connection, batch: Batch, detail: str) -> None:
     """It is certain that the API never took it; the caller recalls its rows in the same transaction."""
     _move(tx, batch.batch_no, batch.state, "void", "detail = :detail, reserved_micro = 0", {"detail": detail})
 
 
-def lose(tx: Connection, batch: Batch, detail: str) -> None:
+def mark_orphaned(tx: Connection, batch: Batch, detail: str) -> None:
     """Nobody can say what became of it; the caller holds its rows in the same transaction."""
-    _move(tx, batch.batch_no, batch.state, "lost", "detail = :detail", {"detail": detail})
+    _move(tx, batch.batch_no, batch.state, "orphaned", "detail = :detail", {"detail": detail})
 
 
-def find(tx: Connection, batch: Batch, api_id: str, *, now: datetime) -> None:
+def confirm_batch(tx: Connection, batch: Batch, api_id: str, *, now: datetime) -> None:
     """A person says which one at the API it is; the caller finds its rows in the same transaction."""
-    values = {"api": api_id, "now": timestamp(now)}
-    _move(tx, batch.batch_no, "lost", "open", "api_id = :api, opened_at = :now, ended_at = NULL, fetches = 0", values)
+    values = {"api": api_id, "now": to_timestamp(now)}
+    _move(
+        tx, batch.batch_no, "orphaned", "open", "api_id = :api, opened_at = :now, ended_at = NULL, fetches = 0", values
+    )
 
 
-def write_off(tx: Connection, batch: Batch, detail: str) -> None:
+def abandon_batch(tx: Connection, batch: Batch, detail: str) -> None:
     """A person gives it up. What it may have cost stays reserved: the budget counts it as spent."""
-    _move(tx, batch.batch_no, "lost", "void", "detail = :detail", {"detail": detail})
+    _move(tx, batch.batch_no, "orphaned", "void", "detail = :detail", {"detail": detail})
 
 
-def batches_in(tx: Connection, run: Run, states: Iterable[str]) -> list[Batch]:
+def batches_in_states(tx: Connection, run: Run, states: Iterable[str]) -> list[Batch]:
     """This run's batches at the API in any of `states`, oldest first; live calls are none."""
     query = text(
         f"SELECT {COLUMNS} FROM batch WHERE run_no = :run AND {IN_BATCHES} AND state IN :states ORDER BY batch_no"
@@ -177,14 +179,14 @@ def batch_of(tx: Connection, batch_no: int | None) -> Batch | None:
     return None if found is None else Batch(*found)
 
 
-def let_go(tx: Connection, run: Run, batch_no: int, me: str) -> None:
+def release_batch(tx: Connection, run: Run, batch_no: int, me: str) -> None:
     """A worker has a batch in hand no more: for good when it is filed or lost, else to be looked at again."""
     batch = batch_of(tx, batch_no)
-    release = ledger_claims.give_back if batch and batch.state == "open" else ledger_claims.withdraw
+    release = ledger_claims.release_claim if batch and batch.state == "open" else ledger_claims.finish_claim
     release(tx, run, "batch", batch_no, me)
 
 
-def claimed(tx: Connection, api_ids: Collection[str]) -> set[str]:
+def known_api_ids(tx: Connection, api_ids: Collection[str]) -> set[str]:
     """Those of `api_ids` that some batch of this ledger already has."""
     query = text("SELECT api_id FROM batch WHERE api_id IN :ids").bindparams(bindparam("ids", expanding=True))
     return set(tx.execute(query, {"ids": list(api_ids)}).scalars())
@@ -195,7 +197,7 @@ def unconfirmed_row_counts(tx: Connection) -> set[int]:
 
     Nobody else gives a batch its count before this transaction ends.
     """
-    take_turn(tx, "counts")
+    take_advisory_lock(tx, "counts")
     return set(tx.execute(text("SELECT rows FROM batch WHERE state IN ('packed', 'posting')")).scalars())
 
 
@@ -213,14 +215,14 @@ def spent_micro(tx: Connection, run: Run) -> int:
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 
 
-def since_micro(tx: Connection, run: Run, since: datetime) -> int:
+def spent_since_micro(tx: Connection, run: Run, since: datetime) -> int:
     """What the job's runs on this API have spent since then, and may yet spend at worst, in micro-dollars."""
     query = text(
         "SELECT coalesce(sum(b.cost_micro + b.reserved_micro), 0) FROM batch b JOIN run r ON r.run_no = b.run_no "
         "WHERE r.job = :job AND r.api = :api AND (coalesce(b.filed_at, b.posted_at, b.packed_at) >= :since "
         "OR b.state IN ('packed', 'posting', 'open'))"
     )
-    return int(tx.execute(query, {"job": run.job, "api": run.api, "since": timestamp(since)}).scalar_one())
+    return int(tx.execute(query, {"job": run.job, "api": run.api, "since": to_timestamp(since)}).scalar_one())
 
 
 def reserved_micro(tx: Connection, run: Run) -> int:
@@ -229,16 +231,18 @@ def reserved_micro(tx: Connection, run: Run) -> int:
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 
 
-def left_micro(tx: Connection, run: Run, day_usd: float | None, *, now: datetime, reserves: bool = False) -> int | None:
+def left_to_spend_micro(
+    tx: Connection, run: Run, day_usd: float | None, *, now: datetime, reserves: bool = False
+) -> int | None:
     """What the next requests may cost at worst, in micro-dollars; None when there is no wall.
 
     With `reserves`, no other run of the job reserves any of it before the transaction ends.
     """
-    found = (left_of_run(tx, run), _left_of_day(tx, run, day_usd, now, reserves=reserves))
+    found = (left_of_run_budget_micro(tx, run), _left_of_day(tx, run, day_usd, now, reserves=reserves))
     return min((left for left in found if left is not None), default=None)
 
 
-def left_of_run(tx: Connection, run: Run) -> int | None:
+def left_of_run_budget_micro(tx: Connection, run: Run) -> int | None:
     """What the run's own budget leaves, or None when it has none."""
     if run.budget_micro is None:
         return None
@@ -249,12 +253,12 @@ def _left_of_day(tx: Connection, run: Run, day_usd: float | None, now: datetime,
     if day_usd is None:
         return None
     if reserves:
-        take_turn(tx, f"reserve {run.job} {run.api}")
+        take_advisory_lock(tx, f"reserve {run.job} {run.api}")
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return round(day_usd * MICRO) - since_micro(tx, run, midnight)
+    return round(day_usd * MICRO) - spent_since_micro(tx, run, midnight)
 
 
-def smallest_refused(tx: Connection, run: Run) -> int | None:
+def smallest_refused_bytes(tx: Connection, run: Run) -> int | None:
     """The fewest bytes the API has called too many in this run."""
     query = text("SELECT min(bytes) FROM batch WHERE run_no = :run AND state = 'void' AND detail = 'too_large'")
     return tx.execute(query, {"run": run.run_no}).scalar()

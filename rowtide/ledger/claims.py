@@ -19,8 +19,8 @@ from sqlalchemy import Connection, text
 
 from rowtide.agent.states import RowState
 from rowtide.errors import LeaseLost
-from rowtide.ledger.leases import LEASE, by_its_own_word
-from rowtide.ledger.ledger import Run, timestamp
+from rowtide.ledger.leases import LEASE, has_lease_run_out
+from rowtide.ledger.ledger import Run, to_timestamp
 
 What = Literal["share", "batch", "poll"]
 
@@ -44,27 +44,29 @@ class Share:
     last: int
 
 
-def join(tx: Connection, run_id: str, me: str, *, now: datetime) -> None:
+def join_run(tx: Connection, run_id: str, me: str, *, now: datetime) -> None:
     """Become a worker of a run, if there is such a run yet."""
     tx.execute(
         text("INSERT INTO worker (run_no, holder, until) SELECT run_no, :me, :until FROM run WHERE run_id = :run"),
-        {"run": run_id, "me": me, "until": timestamp(now + LEASE)},
+        {"run": run_id, "me": me, "until": to_timestamp(now + LEASE)},
     )
 
 
-def renew(tx: Connection, me: str, *, now: datetime) -> None:
+def renew_worker(tx: Connection, me: str, *, now: datetime) -> None:
     """Stay a worker, and keep what is claimed."""
-    tx.execute(text("UPDATE worker SET until = :until WHERE holder = :me"), {"me": me, "until": timestamp(now + LEASE)})
+    tx.execute(
+        text("UPDATE worker SET until = :until WHERE holder = :me"), {"me": me, "until": to_timestamp(now + LEASE)}
+    )
 
 
-def leave(tx: Connection, me: str) -> None:
+def leave_run(tx: Connection, me: str) -> None:
     """Be a worker no more: what is still in hand is free."""
     tx.execute(text("DELETE FROM worker WHERE holder = :me"), {"me": me})
     tx.execute(text("UPDATE claim SET holder = NULL WHERE holder = :me"), {"me": me})
 
 
-def dead(
-    tx: Connection, run_id: str, me: str = "", *, now: datetime, has_run_out: Callable[..., bool] = by_its_own_word
+def dead_workers(
+    tx: Connection, run_id: str, me: str = "", *, now: datetime, has_run_out: Callable[..., bool] = has_lease_run_out
 ) -> list[tuple[str, str]]:
     """The workers of a run but `me` whose lease has run out, or whose process is no more: (holder, until)."""
     query = text("SELECT w.holder, w.until FROM worker w JOIN run USING (run_no) WHERE run_id = :run ORDER BY w.holder")
@@ -72,7 +74,7 @@ def dead(
     return [(holder, until) for holder, until in found if holder != me and has_run_out(holder, until, now=now)]
 
 
-def reap(tx: Connection, holder: str, until: str) -> bool:
+def reap_worker(tx: Connection, holder: str, until: str) -> bool:
     """Free what a dead worker had in hand, unless it has renewed its lease meanwhile. Returns whether it is gone.
 
     To be called in a transaction that holds on to no worker: this may wait for the one that the dead one is in.
@@ -80,18 +82,18 @@ def reap(tx: Connection, holder: str, until: str) -> bool:
     gone = text("DELETE FROM worker WHERE holder = :holder AND until = :until")
     if not tx.execute(gone, {"holder": holder, "until": until}).rowcount:
         return False
-    leave(tx, holder)
+    leave_run(tx, holder)
     return True
 
 
-def guard(tx: Connection, run_id: str, me: str) -> None:
+def check_still_worker(tx: Connection, run_id: str, me: str) -> None:
     """Raise LeaseLost unless we are still a worker, and stay one until this transaction ends."""
     held = "" if tx.dialect.name == "sqlite" else " FOR KEY SHARE"
     if tx.execute(text(f"SELECT 1 FROM worker WHERE holder = :me{held}"), {"me": me}).first() is None:
         raise LeaseLost(f"this process was silent for too long, so others took over its share of run {run_id}")
 
 
-def offer(tx: Connection, run: Run, what: What, numbers: Iterable[int]) -> None:
+def offer_claims(tx: Connection, run: Run, what: What, numbers: Iterable[int]) -> None:
     """Let these pieces be claimed; those that were offered before stay as they are."""
     query = text(
         "INSERT INTO claim (run_no, what, number) VALUES (:run, :what, :number) "
@@ -108,15 +110,15 @@ def offer_shares(tx: Connection, run: Run) -> None:
         "WHERE run_no = :run"
     )
     rows, offered = tx.execute(query, {"run": run.run_no}).one()
-    offer(tx, run, "share", range(offered, -(-int(rows) // SHARE_ROWS)))
+    offer_claims(tx, run, "share", range(offered, -(-int(rows) // SHARE_ROWS)))
 
 
-def take(tx: Connection, run: Run, what: What, me: str, *, after: int = -1) -> int | None:
+def claim_next(tx: Connection, run: Run, what: What, me: str, *, after: int = -1) -> int | None:
     """Claim the next free piece. Returns its number, or None when there is none."""
     return _take(tx, run, what, me, after, "")
 
 
-def take_share(tx: Connection, run: Run, state: RowState, me: str, *, after: int = -1) -> Share | None:
+def claim_share(tx: Connection, run: Run, state: RowState, me: str, *, after: int = -1) -> Share | None:
     """Claim the next free share that has rows in `state`, or None."""
     number = _take(tx, run, "share", me, after, f"AND {_HAS_ROWS}", state=state.value, before=run.first_row_no)
     if number is None:
@@ -124,23 +126,23 @@ def take_share(tx: Connection, run: Run, state: RowState, me: str, *, after: int
     return Share(number, run.first_row_no + number * SHARE_ROWS + 1, run.first_row_no + (number + 1) * SHARE_ROWS)
 
 
-def give_back(tx: Connection, run: Run, what: What, number: int, me: str) -> None:
+def release_claim(tx: Connection, run: Run, what: What, number: int, me: str) -> None:
     """Let whoever comes first have it."""
     _update(tx, "UPDATE claim SET holder = NULL WHERE", run, what, number, me)
 
 
-def withdraw(tx: Connection, run: Run, what: What, number: int, me: str) -> None:
+def finish_claim(tx: Connection, run: Run, what: What, number: int, me: str) -> None:
     """It is done for good."""
     _update(tx, "DELETE FROM claim WHERE", run, what, number, me)
 
 
-def offered(tx: Connection, run: Run, what: What) -> set[int]:
+def offered_claims(tx: Connection, run: Run, what: What) -> set[int]:
     """The pieces that can be claimed, or are."""
     query = text("SELECT number FROM claim WHERE run_no = :run AND what = :what")
     return set(tx.execute(query, {"run": run.run_no, "what": what}).scalars())
 
 
-def has_free_rows(tx: Connection, run: Run, state: RowState) -> bool:
+def has_unclaimed_rows(tx: Connection, run: Run, state: RowState) -> bool:
     """Whether some share that nobody has in hand has rows in `state`."""
     query = text(
         f"SELECT 1 FROM claim c WHERE c.run_no = :run AND c.what = 'share' AND c.holder IS NULL AND {_HAS_ROWS} LIMIT 1"
@@ -149,13 +151,13 @@ def has_free_rows(tx: Connection, run: Run, state: RowState) -> bool:
     return tx.execute(query, values).first() is not None
 
 
-def has_others(tx: Connection, run: Run, me: str) -> bool:
+def has_other_workers(tx: Connection, run: Run, me: str) -> bool:
     """Whether we are not the run's only worker."""
     query = text("SELECT 1 FROM worker WHERE run_no = :run AND holder <> :me LIMIT 1")
     return tx.execute(query, {"run": run.run_no, "me": me}).first() is not None
 
 
-def are_others_busy(tx: Connection, run: Run, me: str) -> bool:
+def are_other_workers_busy(tx: Connection, run: Run, me: str) -> bool:
     """Whether another worker has something in hand from which more may come."""
     query = text(
         "SELECT 1 FROM worker w WHERE w.run_no = :run AND w.holder <> :me AND ("

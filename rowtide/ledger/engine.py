@@ -21,7 +21,7 @@ from rowtide.observing.event_log import logger
 READS_ONLY = "rowtide_reads_only"
 
 SQLITE_SETTINGS = (
-    "PRAGMA busy_timeout = 5000",  # a second process waits its turn; for how long: `begun`
+    "PRAGMA busy_timeout = 5000",  # a second process waits its turn; for how long: `open_transaction`
     "PRAGMA journal_mode = WAL",  # readers (progress, `show`) never wait for the writer
     "PRAGMA synchronous = NORMAL",  # a commit survives kill -9; a power cut may cost the last ones
     "PRAGMA cache_size = -8192",  # 8 MB a connection, whatever the number of rows
@@ -32,7 +32,7 @@ CONNECT = {"connect_timeout": 10}  # a server that does not answer is away
 WAIT_FOR_THE_DISK = "PRAGMA synchronous = FULL"
 
 
-def engine_of(url: str, *, outlives_power: bool) -> Engine:
+def create_ledger_engine(url: str, *, outlives_power: bool) -> Engine:
     """Opened when first used; `outlives_power` makes a commit of SQLite's wait for the disk."""
     is_sqlite = url.startswith("sqlite")
     engine = create_engine(url) if is_sqlite else create_engine(url, pool_pre_ping=True, connect_args=CONNECT)
@@ -68,7 +68,7 @@ Fault = Literal["away", "broken"]
 log = logger(__name__)
 
 
-class LedgerAway(WorldError):
+class LedgerUnavailable(WorldError):
     """The ledger is out of reach, or locked. Worth trying again later."""
 
 
@@ -76,7 +76,7 @@ class LedgerBroken(RowtideError):
     """The ledger can be read or written no more, until a person acts. What was committed is kept."""
 
 
-def fault_of(error: DBAPIError) -> Fault | None:
+def classify_database_error(error: DBAPIError) -> Fault | None:
     """Whether the database is away for now, or broken; None when what was asked of it is at fault."""
     found: Any = error.orig
     words, state = str(found), getattr(found, "sqlstate", None) or ""
@@ -92,15 +92,15 @@ def fault_of(error: DBAPIError) -> Fault | None:
 
 
 @contextmanager
-def in_words(name: str) -> Generator[None]:
+def database_errors_as_ledger_errors(name: str) -> Generator[None]:
     """Say of the ledger `name` what a database says of itself. Raises LedgerAway, LedgerBroken."""
     try:
         yield
     except DBAPIError as error:
         first = str(error.orig).strip().partition("\n")[0]
-        match fault_of(error):
+        match classify_database_error(error):
             case "away":
-                raise LedgerAway(f"the ledger {name} is out of reach: {first}") from error
+                raise LedgerUnavailable(f"the ledger {name} is out of reach: {first}") from error
             case "broken":
                 raise LedgerBroken(f"the ledger {name} cannot be used: {first}") from error
             case None:
@@ -115,9 +115,9 @@ def make_folder(folder: Path) -> None:
         raise LedgerBroken(f"the ledger's folder {folder} cannot be made: {error.strerror}") from error
 
 
-def begun(engine: Engine, name: str, patience_seconds: float, **options: Any) -> Connection:
+def open_transaction(engine: Engine, name: str, patience_seconds: float, **options: Any) -> Connection:
     """A connection in a transaction; waits for a database that is away. Raises what the database says in the end."""
-    until = clock.seconds() + patience_seconds
+    until = clock.monotonic_seconds() + patience_seconds
     while True:
         connection = None
         try:
@@ -126,16 +126,16 @@ def begun(engine: Engine, name: str, patience_seconds: float, **options: Any) ->
         except DBAPIError as error:
             if connection is not None:
                 connection.close()
-            if fault_of(error) != "away" or clock.seconds() >= until:
+            if classify_database_error(error) != "away" or clock.monotonic_seconds() >= until:
                 raise
-            _OUTAGE.noticed(name, str(error.orig).strip().partition("\n")[0])
+            _UNAVAILABILITY.noticed(name, str(error.orig).strip().partition("\n")[0])
             time.sleep(LOOK_SECONDS)
         else:
-            _OUTAGE.over(name)
+            _UNAVAILABILITY.over(name)
             return connection
 
 
-class _Outage:
+class _Unavailability:
     """What this process has said of ledgers that are away: once, whichever of its threads noticed."""
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class _Outage:
         with self._lock:
             if name in self._since:
                 return
-            self._since[name] = clock.seconds()
+            self._since[name] = clock.monotonic_seconds()
         log.warning("the ledger %s is out of reach (%s); waiting for it", name, why)
 
     def over(self, name: str) -> None:
@@ -155,7 +155,7 @@ class _Outage:
         with self._lock:
             since = self._since.pop(name, None)
         if since is not None:
-            log.warning("the ledger %s is there again after %.0f s", name, clock.seconds() - since)
+            log.warning("the ledger %s is there again after %.0f s", name, clock.monotonic_seconds() - since)
 
 
-_OUTAGE = _Outage()
+_UNAVAILABILITY = _Unavailability()

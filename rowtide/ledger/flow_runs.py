@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from rowtide.ledger.ledger import Run, as_list, find_run, one_of, timestamp
+from rowtide.ledger.ledger import Run, find_run, is_one_of, list_parameter, to_timestamp
 from rowtide.observing.recovery import WORKER_CRASHED
 
 # Rows that a run still has to bring somewhere.
@@ -17,7 +17,7 @@ UNDECIDED = "'ready', 'in_flight', 'replied', 'answered', 'accepted'"
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
+class UnfinishedRun:
     run: Run
     flow_run_id: str
     restarts: int
@@ -25,20 +25,20 @@ class Unfinished:
     restarts_with_worker: int
 
 
-def begin(tx: Connection, run: Run, flow_run_id: str | None, *, now: datetime) -> None:
+def record_flow_run(tx: Connection, run: Run, flow_run_id: str | None, *, now: datetime) -> None:
     """From now on this flow run works on it; None: a process without Prefect, which Prefect could not start again."""
     if flow_run_id is not None:
         _append(tx, run, flow_run_id, None, now)
 
 
-def restart(tx: Connection, run: Run, flow_run_id: str, why: str, *, now: datetime) -> None:
+def record_restart(tx: Connection, run: Run, flow_run_id: str, why: str, *, now: datetime) -> None:
     """It is about to be started again."""
     _append(tx, run, flow_run_id, why, now)
 
 
-def unfinished(
+def unfinished_runs(
     tx: Connection, api: str, look_back: timedelta, restarts_within: timedelta, *, now: datetime
-) -> list[Unfinished]:
+) -> list[UnfinishedRun]:
     """The runs that are not over and that some flow run worked on of late, with their restarts.
 
     Of runs that another API answers nothing can be known here.
@@ -54,23 +54,24 @@ def unfinished(
     )
     values = {
         "api": api,
-        "since": timestamp(now - look_back),
-        "lately": timestamp(now - restarts_within),
+        "since": to_timestamp(now - look_back),
+        "lately": to_timestamp(now - restarts_within),
         "worker": WORKER_CRASHED,
     }
     found = tx.execute(query, values).tuples().all()
     return [
-        Unfinished(find_run(tx, run_id), flow_run_id, alone, with_it) for run_id, flow_run_id, alone, with_it in found
+        UnfinishedRun(find_run(tx, run_id), flow_run_id, alone, with_it)
+        for run_id, flow_run_id, alone, with_it in found
     ]
 
 
-def have_begun(tx: Connection, flow_run_ids: Sequence[str]) -> set[str]:
+def flow_runs_with_a_run(tx: Connection, flow_run_ids: Sequence[str]) -> set[str]:
     """Those of the flow runs that have worked on a run, over or not."""
-    query = text(f"SELECT flow_run_id FROM flow_run WHERE flow_run_id {one_of(tx, 'ids', kind='text')}")
-    return set(tx.execute(query, {"ids": as_list(flow_run_ids)}).scalars())
+    query = text(f"SELECT flow_run_id FROM flow_run WHERE flow_run_id {is_one_of(tx, 'ids', kind='text')}")
+    return set(tx.execute(query, {"ids": list_parameter(flow_run_ids)}).scalars())
 
 
-def run_of(tx: Connection, flow_run_id: str) -> Run | None:
+def current_run_of_flow_run(tx: Connection, flow_run_id: str) -> Run | None:
     """The run that this flow run worked on last, if it is the last that did."""
     query = text(
         "SELECT r.run_id FROM run r JOIN flow_run f ON f.run_no = r.run_no WHERE f.flow_run_id = :id "
@@ -80,7 +81,7 @@ def run_of(tx: Connection, flow_run_id: str) -> Run | None:
     return None if run_id is None else find_run(tx, run_id)
 
 
-def first_run_of(tx: Connection, flow_run_id: str) -> str | None:
+def first_run_of_flow_run(tx: Connection, flow_run_id: str) -> str | None:
     """The id of the run that this flow run worked on first."""
     query = text(
         "SELECT r.run_id FROM run r JOIN flow_run f ON f.run_no = r.run_no WHERE f.flow_run_id = :id ORDER BY f.since"
@@ -94,5 +95,5 @@ def _append(tx: Connection, run: Run, flow_run_id: str, why: str | None, now: da
             "INSERT INTO flow_run (run_no, since, flow_run_id, restarted) VALUES (:run, :now, :id, :why) "
             "ON CONFLICT (run_no, since) DO NOTHING"
         ),
-        {"run": run.run_no, "now": timestamp(now), "id": flow_run_id, "why": why},
+        {"run": run.run_no, "now": to_timestamp(now), "id": flow_run_id, "why": why},
     )

@@ -11,112 +11,134 @@ from datetime import datetime
 import orjson
 from sqlalchemy import Connection, text
 
-from rowtide.agent.states import RowState, sources_of, target_of
-from rowtide.errors import Outdated
-from rowtide.gates.approvals import REJECTED, Failure, Hold, covers, going_on
-from rowtide.ledger.ledger import Run, timestamp
+from rowtide.agent.states import RowState, state_after, states_before
+from rowtide.errors import DecisionOutdated
+from rowtide.gates.approvals import REJECTED, GateApproval, GateFailure, approval_consequences, approval_covers
+from rowtide.ledger.ledger import Run, to_timestamp
 
 # before → after; it lapses when the gate is passed before anybody has decided.
-HOLDS = {"asked": ("approved", "rejected", "lapsed")}
+GATE_APPROVALS = {"asked": ("approved", "rejected", "lapsed")}
 
 
 OUTDATED = "what holds the run is not what was shown, so nothing is decided; see it as it is now"
 
-COLUMNS = "hold_no, gate, state, failures, rows, asked_at, shown_hash"
+COLUMNS = "approval_no, gate, state, failures, rows, asked_at, shown_hash"
 
 
-def asked(tx: Connection, run: Run) -> list[Hold]:
+def pending_gate_approvals(tx: Connection, run: Run) -> list[GateApproval]:
     """The gates of a run that wait for a person."""
-    return [hold for hold in _newest(tx, run).values() if hold.state == "asked"]
+    return [gate_approval for gate_approval in _newest(tx, run).values() if gate_approval.state == "asked"]
 
 
-def judged(tx: Connection, run: Run, gate: str, failures: Sequence[Failure], *, rows: int, now: datetime) -> bool:
+def record_gate_judgement(
+    tx: Connection, run: Run, gate: str, failures: Sequence[GateFailure], *, rows: int, now: datetime
+) -> bool:
     """Note how the run fared at a gate over so many rows. Returns whether a person must decide before it goes on."""
     last = _newest(tx, run).get(gate)
     open_one = last if last and last.state == "asked" else None
-    if not failures or (last and last.state == "approved" and covers(last, failures, rows)):
+    if not failures or (last and last.state == "approved" and approval_covers(last, failures, rows)):
         _move(tx, [open_one] if open_one else [], "lapsed", now=now)
         return False
-    told = {"failures": orjson.dumps([asdict(each) for each in failures]).decode(), "rows": rows}
+    columns = {"failures": orjson.dumps([asdict(each) for each in failures]).decode(), "rows": rows}
     if open_one:
-        changed = text("UPDATE hold SET failures = :failures, rows = :rows WHERE hold_no = :hold")
-        tx.execute(changed, {**told, "hold": open_one.hold_no})
+        changed = text("UPDATE gate_approval SET failures = :failures, rows = :rows WHERE approval_no = :hold")
+        tx.execute(changed, {**columns, "hold": open_one.approval_no})
     else:
         made = text(
-            "INSERT INTO hold (run_no, gate, state, failures, rows, asked_at) "
+            "INSERT INTO gate_approval (run_no, gate, state, failures, rows, asked_at) "
             "VALUES (:run, :gate, 'asked', :failures, :rows, :now)"
         )
-        tx.execute(made, {**told, "run": run.run_no, "gate": gate, "now": timestamp(now)})
+        tx.execute(made, {**columns, "run": run.run_no, "gate": gate, "now": to_timestamp(now)})
     return True
 
 
-def approve(tx: Connection, run: Run, holds: Sequence[Hold], *, who: str, why: str | None, now: datetime) -> None:
+def approve_gates(
+    tx: Connection, run: Run, gate_approvals: Sequence[GateApproval], *, who: str, why: str | None, now: datetime
+) -> None:
     """Let the run go on past these gates. Raises Outdated where they are not as they were shown."""
-    _check_as_shown(tx, run, holds)
-    _move(tx, holds, "approved", who=who, why=why, now=now)
+    _check_as_shown(tx, run, gate_approvals)
+    _move(tx, gate_approvals, "approved", who=who, why=why, now=now)
     _reopen(tx, run)
 
 
-def reject(tx: Connection, run: Run, holds: Sequence[Hold], *, who: str, why: str | None, now: datetime) -> int:
-    """Quarantine the rows that wait at these gates. Returns how many. Raises Outdated as `approve` does."""
-    _check_as_shown(tx, run, holds)
-    _move(tx, holds, "rejected", who=who, why=why, now=now)
+def reject_gates(
+    tx: Connection, run: Run, gate_approvals: Sequence[GateApproval], *, who: str, why: str | None, now: datetime
+) -> int:
+    """Quarantine the rows that wait at these gates. Returns how many. Raises Outdated as `approve_gates` does."""
+    _check_as_shown(tx, run, gate_approvals)
+    _move(tx, gate_approvals, "rejected", who=who, why=why, now=now)
     _reopen(tx, run)
-    return sum(_set_aside(tx, run, state, who, why, now) for state in {hold.waiting for hold in holds})
+    return sum(
+        _quarantine(tx, run, state, who, why, now)
+        for state in {gate_approval.waiting for gate_approval in gate_approvals}
+    )
 
 
-def show(tx: Connection, holds: Sequence[Hold]) -> None:
+def mark_gates_shown(tx: Connection, gate_approvals: Sequence[GateApproval]) -> None:
     """Note that a person is shown these gates as they are."""
-    for hold in holds:
-        noted = text("UPDATE hold SET shown_hash = :hash WHERE hold_no = :hold")
-        tx.execute(noted, {"hash": hold.hash, "hold": hold.hold_no})
+    for gate_approval in gate_approvals:
+        noted = text("UPDATE gate_approval SET shown_hash = :hash WHERE approval_no = :hold")
+        tx.execute(noted, {"hash": gate_approval.hash, "hold": gate_approval.approval_no})
 
 
-def _check_as_shown(tx: Connection, run: Run, holds: Sequence[Hold]) -> None:
-    now = {hold.hold_no: hold.hash for hold in asked(tx, run)}
-    if any(now.get(hold.hold_no) != hold.hash for hold in holds):
-        raise Outdated(f"{OUTDATED}: rowtide approve {run.run_id}")
+def _check_as_shown(tx: Connection, run: Run, gate_approvals: Sequence[GateApproval]) -> None:
+    now = {gate_approval.approval_no: gate_approval.hash for gate_approval in pending_gate_approvals(tx, run)}
+    if any(now.get(gate_approval.approval_no) != gate_approval.hash for gate_approval in gate_approvals):
+        raise DecisionOutdated(f"{OUTDATED}: rowtide approve {run.run_id}")
 
 
-def what_follows(tx: Connection, run: Run, holds: Sequence[Hold]) -> str:
+def decision_consequences(tx: Connection, run: Run, gate_approvals: Sequence[GateApproval]) -> str:
     """What a person's approval would do, and what a rejection would."""
-    states = {hold.waiting.value for hold in holds}
+    states = {gate_approval.waiting.value for gate_approval in gate_approvals}
     waiting = "FROM row r WHERE r.run_no = :run AND r.state = :state"
     replaced = f"{waiting} AND EXISTS (SELECT 1 FROM loaded l WHERE l.job = :job AND l.row_key = r.row_key)"
     query = text(f"SELECT (SELECT count(*) {waiting}), (SELECT count(*) {replaced})")
     counted = [tx.execute(query, {"run": run.run_no, "job": run.job, "state": state}).one() for state in states]
-    return going_on(holds, sum(rows for rows, _ in counted), sum(replaces for _, replaces in counted))
+    return approval_consequences(
+        gate_approvals, sum(rows for rows, _ in counted), sum(replaces for _, replaces in counted)
+    )
 
 
-def _newest(tx: Connection, run: Run) -> dict[str, Hold]:
+def _newest(tx: Connection, run: Run) -> dict[str, GateApproval]:
     """The newest hold at each gate."""
-    found = tx.execute(text(f"SELECT {COLUMNS} FROM hold WHERE run_no = :run ORDER BY hold_no"), {"run": run.run_no})
+    found = tx.execute(
+        text(f"SELECT {COLUMNS} FROM gate_approval WHERE run_no = :run ORDER BY approval_no"), {"run": run.run_no}
+    )
     return {
-        gate: Hold(hold_no, gate, state, [Failure(**each) for each in orjson.loads(failures)], *rest)
-        for hold_no, gate, state, failures, *rest in found
+        gate: GateApproval(approval_no, gate, state, [GateFailure(**each) for each in orjson.loads(failures)], *rest)
+        for approval_no, gate, state, failures, *rest in found
     }
 
 
 def _move(
-    tx: Connection, holds: Sequence[Hold], after: str, *, who: str | None = None, why: str | None = None, now: datetime
+    tx: Connection,
+    gate_approvals: Sequence[GateApproval],
+    after: str,
+    *,
+    who: str | None = None,
+    why: str | None = None,
+    now: datetime,
 ) -> None:
-    assert after in HOLDS["asked"]
+    assert after in GATE_APPROVALS["asked"]
     decided = text(
-        "UPDATE hold SET state = :after, decided_by = :who, decided_at = :now, why = :why "
-        "WHERE hold_no = :hold AND state = 'asked'"
+        "UPDATE gate_approval SET state = :after, decided_by = :who, decided_at = :now, why = :why "
+        "WHERE approval_no = :hold AND state = 'asked'"
     )
-    for hold in holds:
-        tx.execute(decided, {"after": after, "who": who, "why": why, "now": timestamp(now), "hold": hold.hold_no})
+    for gate_approval in gate_approvals:
+        tx.execute(
+            decided,
+            {"after": after, "who": who, "why": why, "now": to_timestamp(now), "hold": gate_approval.approval_no},
+        )
 
 
-def _set_aside(tx: Connection, run: Run, state: RowState, who: str, why: str | None, now: datetime) -> int:
+def _quarantine(tx: Connection, run: Run, state: RowState, who: str, why: str | None, now: datetime) -> int:
     """All rows in a state to quarantine, however many: two statements, no list of numbers. Returns how many."""
-    assert state in sources_of("quarantine")
+    assert state in states_before("quarantine")
     waiting = "run_no = :run AND state = :state AND load_no IS NULL"
-    values = {"run": run.run_no, "state": state.value, "who": who, "why": why or "", "now": timestamp(now)}
+    values = {"run": run.run_no, "state": state.value, "who": who, "why": why or "", "now": to_timestamp(now)}
     noted = "INSERT INTO note (row_no, turn, move, reason, detail, noted_at, who) SELECT row_no, turn"
     tx.execute(text(f"{noted}, 'quarantine', '{REJECTED}', :why, :now, :who FROM row WHERE {waiting}"), values)
-    moved = text(f"UPDATE row SET state = '{target_of('quarantine')}', reason = '{REJECTED}' WHERE {waiting}")
+    moved = text(f"UPDATE row SET state = '{state_after('quarantine')}', reason = '{REJECTED}' WHERE {waiting}")
     return tx.execute(moved, values).rowcount
 
 

@@ -8,14 +8,22 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, text
 
-from rowtide.gates.verdict import EXAMPLES, Verdict
-from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, take_turn, timestamp
+from rowtide.gates.expectation_verdict import EXAMPLES, ExpectationVerdict
+from rowtide.ledger.ledger import (
+    Run,
+    fetch_all,
+    insert_rows,
+    is_one_of,
+    list_parameter,
+    take_advisory_lock,
+    to_timestamp,
+)
 from rowtide.tiers.pricing import MICRO
 
 REASON = "gate"  # of rows that the rows gate quarantined
 
 
-class Judged(NamedTuple):
+class JudgedRow(NamedTuple):
     """A row that a gate looks at, with its values as JSON."""
 
     row_no: int
@@ -25,76 +33,76 @@ class Judged(NamedTuple):
     content: bytes
 
 
-COLUMNS = list(Verdict.__dataclass_fields__)
+COLUMNS = list(ExpectationVerdict.__dataclass_fields__)
 
 
-def record(tx: Connection, run: Run, found: Sequence[Verdict], *, now: datetime) -> None:
+def record_verdicts(tx: Connection, run: Run, found: Sequence[ExpectationVerdict], *, now: datetime) -> None:
     """Write down what expectations said, in the place of what they said before."""
     places = sorted({(each.gate, each.place) for each in found})
     for gate in sorted({gate for gate, _ in places}):
         these = [place for its, place in places if its == gate]
         tx.execute(
-            text(f"DELETE FROM verdict WHERE run_no = :run AND gate = :gate AND place {one_of(tx, 'places')}"),
-            {"run": run.run_no, "gate": gate, "places": as_list(these)},
+            text(f"DELETE FROM verdict WHERE run_no = :run AND gate = :gate AND place {is_one_of(tx, 'places')}"),
+            {"run": run.run_no, "gate": gate, "places": list_parameter(these)},
         )
-    insert(tx, "verdict", ["run_no", *COLUMNS], [(run.run_no, *_as_kept(each, now)) for each in found])
+    insert_rows(tx, "verdict", ["run_no", *COLUMNS], [(run.run_no, *_as_kept(each, now)) for each in found])
 
 
-def forget(tx: Connection, run: Run, gate: str) -> None:
+def forget_verdicts(tx: Connection, run: Run, gate: str) -> None:
     """Forget what a gate said: its file may have got shorter since."""
     tx.execute(text("DELETE FROM verdict WHERE run_no = :run AND gate = :gate"), {"run": run.run_no, "gate": gate})
 
 
-def add(tx: Connection, run: Run, found: Sequence[Verdict], *, now: datetime) -> None:
+def add_page_verdicts(tx: Connection, run: Run, found: Sequence[ExpectationVerdict], *, now: datetime) -> None:
     """Add one more page to what expectations said of the pages before."""
     if found:
-        take_turn(tx, f"verdicts {run.run_no}")
-    before = {(each.gate, each.place): each for each in verdicts(tx, run)} if found else {}
-    record(tx, run, [_sum(before.get((each.gate, each.place)), each) for each in found], now=now)
+        take_advisory_lock(tx, f"verdicts {run.run_no}")
+    before = {(each.gate, each.place): each for each in gate_verdicts(tx, run)} if found else {}
+    record_verdicts(tx, run, [_sum(before.get((each.gate, each.place)), each) for each in found], now=now)
 
 
-def verdicts(tx: Connection, run: Run) -> list[Verdict]:
+def gate_verdicts(tx: Connection, run: Run) -> list[ExpectationVerdict]:
     """What the run's gates said: by gate, in the order of their files."""
     order = "CASE gate WHEN 'rows' THEN 1 WHEN 'answers' THEN 2 ELSE 3 END, place"
     query = text(f"SELECT {', '.join(COLUMNS)} FROM verdict WHERE run_no = :run ORDER BY {order}")
     found = tx.execute(query, {"run": run.run_no}).mappings()
-    return [Verdict(**{name: _as_read(name, each[name]) for name in COLUMNS}) for each in found]
+    return [ExpectationVerdict(**{name: _as_read(name, each[name]) for name in COLUMNS}) for each in found]
 
 
-def keys(tx: Connection, row_nos: Collection[int]) -> dict[int, str]:
+def keys_of_rows(tx: Connection, row_nos: Collection[int]) -> dict[int, str]:
     """row_no → key."""
-    query = text(f"SELECT row_no, row_key FROM row WHERE row_no {one_of(tx, 'rows')}")
-    return dict(tx.execute(query, {"rows": as_list(row_nos)}).tuples().all())
+    query = text(f"SELECT row_no, row_key FROM row WHERE row_no {is_one_of(tx, 'rows')}")
+    return dict(tx.execute(query, {"rows": list_parameter(row_nos)}).tuples().all())
 
 
-def rows_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[Judged]:
+def rows_to_judge_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[JudgedRow]:
     """The next rows that came through the door and have to be asked, whatever has become of them since."""
     refused = f"r.state = 'quarantined' AND r.turn = 0 AND r.reason <> '{REASON}'"
     return _page(tx, run, "row_content", f"r.state <> 'unchanged' AND NOT ({refused})", after, limit)
 
 
-def answers_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[Judged]:
+def accepted_answers_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[JudgedRow]:
     """The next answers that passed their rows' gate: loaded, or about to be."""
     return _page(tx, run, "answer", "r.state IN ('accepted', 'loaded')", after, limit)
 
 
-def sent_again(tx: Connection, row_nos: Collection[int]) -> set[int]:
+def rows_sent_again(tx: Connection, row_nos: Collection[int]) -> set[int]:
     """Those of the rows that a person has sent again: what a gate says of their content is known to him."""
-    query = text(f"SELECT DISTINCT row_no FROM note WHERE move = 'retry' AND row_no {one_of(tx, 'rows')}")
-    return set(tx.execute(query, {"rows": as_list(row_nos)}).scalars())
+    query = text(f"SELECT DISTINCT row_no FROM note WHERE move = 'retry' AND row_no {is_one_of(tx, 'rows')}")
+    return set(tx.execute(query, {"rows": list_parameter(row_nos)}).scalars())
 
 
-def last_good(tx: Connection, run: Run) -> int | None:
+def last_good_run(tx: Connection, run: Run) -> int | None:
     """The number of the job's newest earlier run on this API that loaded rows, and that no gate or person stopped."""
     query = text(
         "SELECT max(u.run_no) FROM run u WHERE u.job = :job AND u.api = :api AND u.run_no < :run "
         "AND EXISTS (SELECT 1 FROM load l WHERE l.run_no = u.run_no AND l.done_at IS NOT NULL) "
-        "AND NOT EXISTS (SELECT 1 FROM hold h WHERE h.run_no = u.run_no AND h.state IN ('asked', 'rejected'))"
+        "AND NOT EXISTS (SELECT 1 FROM gate_approval h WHERE h.run_no = u.run_no AND h.state IN ('asked', 'rejected'))"
     )
     return tx.execute(query, {"job": run.job, "api": run.api, "run": run.run_no}).scalar()
 
 
-def facts(tx: Connection, run_no: int) -> dict[str, float]:
+def run_metrics(tx: Connection, run_no: int) -> dict[str, float]:
     """How a run stands, in counts, shares and dollars."""
     query = text(
         "SELECT state, count(*), sum(CASE WHEN turn > 0 THEN 1 ELSE 0 END), sum(cost_micro), "
@@ -127,29 +135,29 @@ def load_metrics(tx: Connection, run: Run, sink: str) -> dict[str, int]:
     return {"to_load": to_load, "new_keys": to_load - replaced, "replaced_keys": replaced, "in_sink": in_sink}
 
 
-def remember_distributions(tx: Connection, run: Run, distributions: Mapping[str, object]) -> None:
+def store_distributions(tx: Connection, run: Run, distributions: Mapping[str, object]) -> None:
     """Keep how the values of columns were spread, in the place of what was kept before."""
     tx.execute(text("DELETE FROM profile WHERE run_no = :run"), {"run": run.run_no})
     kept = [(run.run_no, name, orjson.dumps(each).decode()) for name, each in distributions.items()]
-    insert(tx, "profile", ["run_no", "name", "spread"], kept)
+    insert_rows(tx, "profile", ["run_no", "name", "distribution"], kept)
 
 
-def distributions(tx: Connection, run_no: int) -> dict[str, Any]:
+def stored_distributions(tx: Connection, run_no: int) -> dict[str, Any]:
     """Column → how its values were spread over a run's answers."""
-    found = tx.execute(text("SELECT name, spread FROM profile WHERE run_no = :run"), {"run": run_no})
+    found = tx.execute(text("SELECT name, distribution FROM profile WHERE run_no = :run"), {"run": run_no})
     return {name: orjson.loads(distribution) for name, distribution in found}
 
 
-def _page(tx: Connection, run: Run, table: str, which: str, after: int, limit: int) -> list[Judged]:
+def _page(tx: Connection, run: Run, table: str, which: str, after: int, limit: int) -> list[JudgedRow]:
     query = (
         f"SELECT r.row_no, r.row_key, r.state, r.turn, c.content FROM row r JOIN {table} c ON c.row_no = r.row_no "
         f"WHERE r.row_no > :after AND r.row_no <= :last AND {which} ORDER BY r.row_no LIMIT :limit"
     )
     values = {"after": max(after, run.first_row_no), "last": run.last_row_no, "limit": limit}
-    return [Judged(*each) for each in fetch(tx, query, values)]
+    return [JudgedRow(*each) for each in fetch_all(tx, query, values)]
 
 
-def _sum(before: Verdict | None, page: Verdict) -> Verdict:
+def _sum(before: ExpectationVerdict | None, page: ExpectationVerdict) -> ExpectationVerdict:
     if before is None:
         return page
     failed = before.failed + page.failed
@@ -157,9 +165,9 @@ def _sum(before: Verdict | None, page: Verdict) -> Verdict:
     return replace(page, judged=before.judged + page.judged, failed=failed, passed=not failed, examples=examples)
 
 
-def _as_kept(verdict: Verdict, now: datetime) -> tuple[object, ...]:
+def _as_kept(verdict: ExpectationVerdict, now: datetime) -> tuple[object, ...]:
     passed = None if verdict.passed is None else int(verdict.passed)
-    given: dict[str, object] = {"passed": passed, "judged_at": timestamp(now)}
+    given: dict[str, object] = {"passed": passed, "judged_at": to_timestamp(now)}
     for name in ("kwargs", "observed", "examples"):
         value = getattr(verdict, name)
         given[name] = None if value is None else orjson.dumps(value).decode()

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from rowtide.ledger.ledger import Run, insert, timestamp
-from rowtide.ledger.rows import move_all
+from rowtide.ledger.ledger import Run, insert_rows, to_timestamp
+from rowtide.ledger.rows import move_rows_alike
 
 AS_MANY_AS_COUNT = 1000  # rows that were tried before: whoever has so many is no longer at its beginning
 UNTRIED = {
@@ -34,20 +34,20 @@ class JobCodeQuarantine:
     tier: int
 
 
-def tried(tx: Connection, run: Run, what: str) -> int:
+def count_tried(tx: Connection, run: Run, what: str) -> int:
     """How many rows have had `what` tried and have gone on; no more than count."""
     query = f"SELECT count(*) FROM (SELECT 1 FROM row WHERE run_no = :run AND {TRIED[what]} LIMIT :most) AS found"
     return tx.execute(text(query), {"run": run.run_no, "most": AS_MANY_AS_COUNT}).scalar_one()
 
 
-def untried(tx: Connection, run: Run, what: str) -> int:
+def count_untried(tx: Connection, run: Run, what: str) -> int:
     """How many rows have not had `what` tried yet."""
     return tx.execute(
         text(f"SELECT count(*) FROM row WHERE run_no = :run AND {UNTRIED[what]}"), {"run": run.run_no}
     ).scalar_one()
 
 
-def set_aside(tx: Connection, run: Run, reason: str, where: str) -> list[JobCodeQuarantine]:
+def quarantined_by_job_code(tx: Connection, run: Run, reason: str, where: str) -> list[JobCodeQuarantine]:
     """The rows in quarantine because the job's code failed in this place."""
     query = text(
         "SELECT r.row_no, r.turn, coalesce(r.tier, 0) FROM row r WHERE r.run_no = :run AND r.state = 'quarantined' "
@@ -58,15 +58,15 @@ def set_aside(tx: Connection, run: Run, reason: str, where: str) -> list[JobCode
     return [JobCodeQuarantine(*each) for each in tx.execute(query, values)]
 
 
-def put_back(
+def return_to_waiting(
     tx: Connection, run: Run, move: str, rows: Sequence[JobCodeQuarantine], reason: str, why: str, *, now: datetime
 ) -> None:
     """Let rows wait where they waited before the job's code failed: `retry` to be sent, `rejudge` to be judged."""
-    move_all(tx, move, [row.row_no for row in rows], "reason = NULL")
-    columns, at = ["move", "noted_at", "row_no", "turn", "reason", "detail"], timestamp(now)
-    insert(tx, "note", columns, [(move, at, row.row_no, row.turn, reason, why) for row in rows])
+    move_rows_alike(tx, move, [row.row_no for row in rows], "reason = NULL")
+    columns, at = ["move", "noted_at", "row_no", "turn", "reason", "detail"], to_timestamp(now)
+    insert_rows(tx, "note", columns, [(move, at, row.row_no, row.turn, reason, why) for row in rows])
     forgotten = text(
-        "DELETE FROM set_aside WHERE job = :job AND row_key = (SELECT row_key FROM row WHERE row_no = :row) "
+        "DELETE FROM unverified WHERE job = :job AND row_key = (SELECT row_key FROM row WHERE row_no = :row) "
         "AND row_id = (SELECT row_id FROM row WHERE row_no = :row)"
     )
     if rows:

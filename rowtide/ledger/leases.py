@@ -1,7 +1,7 @@
 """Who works on a run alone: one process at a time, for as long as its lease lasts. `ledger_claims`: what many may do.
 
 A lease is renewed while a stage works, and runs out when its process dies or freezes. On the machine of a dead
-process nobody waits for that. Whoever lost a lease cannot commit any more (`guard`).
+process nobody waits for that. Whoever lost a lease cannot commit any more (`check_lease`).
 """
 
 import os
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 
 from rowtide import clock
 from rowtide.errors import LeaseLost
-from rowtide.ledger.ledger import timestamp
+from rowtide.ledger.ledger import to_timestamp
 
 LEASE = timedelta(seconds=60)
 RENEW_EVERY_SECONDS = 15.0
@@ -28,7 +28,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 class LeaseWatch:
     """Whether others' leases have run out, as one process sees it: not because a clock was set, here or there."""
 
-    def __init__(self, seconds: Callable[[], float] = clock.seconds) -> None:
+    def __init__(self, seconds: Callable[[], float] = clock.monotonic_seconds) -> None:
         self._seconds = seconds
         self._seen: dict[str, tuple[str, float]] = {}
 
@@ -36,27 +36,27 @@ class LeaseWatch:
         """A dead process's at once; another's when it stands unrenewed before our eyes: for the length of a lease, or
         for longer than a living process leaves it when it says of itself that it is over.
         """
-        if is_dead(holder):
+        if is_holder_dead(holder):
             return True
         seen, since = self._seen.get(holder, ("", 0.0))
         if seen != until:
             self._seen[holder] = until, (since := self._seconds())
         unrenewed = self._seconds() - since
-        return unrenewed >= LEASE.total_seconds() or (unrenewed >= UNSEEN_SECONDS and until <= timestamp(now))
+        return unrenewed >= LEASE.total_seconds() or (unrenewed >= UNSEEN_SECONDS and until <= to_timestamp(now))
 
 
-def by_its_own_word(holder: str, until: str, *, now: datetime) -> bool:
+def has_lease_run_out(holder: str, until: str, *, now: datetime) -> bool:
     """Whether a lease has run out for whoever looks once: a dead process's, or when it says so."""
-    return until <= timestamp(now) or is_dead(holder)
+    return until <= to_timestamp(now) or is_holder_dead(holder)
 
 
-def holder(token: str) -> str:
+def new_lease_holder(token: str) -> str:
     """The name under which this process takes a lease: machine, pid, start, and a token for each taking."""
     return f"{_machine()}:{os.getpid()}:{_started(os.getpid())}:{token}"
 
 
-def take(
-    tx: Connection, run_id: str, me: str, *, now: datetime, has_run_out: Callable[..., bool] = by_its_own_word
+def take_lease(
+    tx: Connection, run_id: str, me: str, *, now: datetime, has_run_out: Callable[..., bool] = has_lease_run_out
 ) -> str | None:
     """Take the lease of a run. Returns who has it instead, or None when it is ours (or there is no such run yet)."""
     query = text("SELECT lease_holder, lease_until FROM run WHERE run_id = :run")
@@ -70,35 +70,35 @@ def take(
             "UPDATE run SET lease_holder = :me, lease_until = :until "
             "WHERE run_id = :run AND coalesce(lease_holder, '') = :other"
         ),
-        {"run": run_id, "me": me, "until": timestamp(now + LEASE), "other": other or ""},
+        {"run": run_id, "me": me, "until": to_timestamp(now + LEASE), "other": other or ""},
     )
     return None if taken.rowcount else "another process"
 
 
-def standing(tx: Connection, run_id: str, *, now: datetime) -> Literal["free", "held", "expired", "dead"]:
+def lease_state(tx: Connection, run_id: str, *, now: datetime) -> Literal["free", "held", "expired", "dead"]:
     """Whether some process works on a run, alone or not; `dead` when those of this machine are no more."""
     query = text(
         "SELECT lease_holder, lease_until FROM run WHERE run_id = :run AND lease_holder IS NOT NULL UNION "
         "SELECT w.holder, w.until FROM worker w JOIN run USING (run_no) WHERE run_id = :run"
     )
     holders = tx.execute(query, {"run": run_id}).tuples().all()
-    living = [until for other, until in holders if not is_dead(other)]
-    if any(until > timestamp(now) for until in living):
+    living = [until for other, until in holders if not is_holder_dead(other)]
+    if any(until > to_timestamp(now) for until in living):
         return "held"
     if len(living) < len(holders):
         return "dead"
     return "expired" if living else "free"
 
 
-def renew(tx: Connection, run_id: str, me: str, *, now: datetime) -> None:
+def renew_lease(tx: Connection, run_id: str, me: str, *, now: datetime) -> None:
     """Keep a lease that is still ours."""
     tx.execute(
         text("UPDATE run SET lease_until = :until WHERE run_id = :run AND lease_holder = :me"),
-        {"run": run_id, "me": me, "until": timestamp(now + LEASE)},
+        {"run": run_id, "me": me, "until": to_timestamp(now + LEASE)},
     )
 
 
-def release(tx: Connection, run_id: str, me: str) -> None:
+def release_lease(tx: Connection, run_id: str, me: str) -> None:
     """Let the next one work at once."""
     tx.execute(
         text("UPDATE run SET lease_holder = NULL, lease_until = NULL WHERE run_id = :run AND lease_holder = :me"),
@@ -106,14 +106,14 @@ def release(tx: Connection, run_id: str, me: str) -> None:
     )
 
 
-def guard(tx: Connection, run_id: str, me: str) -> None:
+def check_lease(tx: Connection, run_id: str, me: str) -> None:
     """Raise LeaseLost unless the lease is ours: called at the start of every transaction that writes."""
     query = text("SELECT lease_holder FROM run WHERE run_id = :run")
     if (now := tx.execute(query, {"run": run_id}).scalar()) != me:
         raise LeaseLost(f"run {run_id} was taken over by {now or 'another process'}, so this process stops")
 
 
-def is_dead(other: str) -> bool:
+def is_holder_dead(other: str) -> bool:
     """Whether a holder was a process of this machine that is no more. Of other machines' nothing is known."""
     machine, pid, started, _ = other.rsplit(":", 3)
     return machine == _machine() and _started(int(pid)) != started

@@ -18,8 +18,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from rowtide.database_url import database_url
-from rowtide.errors import UserMistake, nearest
-from rowtide.ledger.engine import READS_ONLY, begun, engine_of, in_words, make_folder
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.ledger.engine import (
+    READS_ONLY,
+    create_ledger_engine,
+    database_errors_as_ledger_errors,
+    make_folder,
+    open_transaction,
+)
 from rowtide.ledger.migrations import migrate, missing_migrations
 
 ROWS_PER_RUN = 10_000_000_000  # row_no = run_no * this + the row's place in the source, from 1
@@ -89,7 +95,7 @@ class Ledger:
     def __init__(self, url: str, *, outlives_power: bool = False, patience_seconds: float = 0.0) -> None:
         if url.startswith("sqlite:///"):
             make_folder(Path(make_url(url).database or "").parent)
-        self.engine = engine_of(url, outlives_power=outlives_power)
+        self.engine = create_ledger_engine(url, outlives_power=outlives_power)
         self.name = self.engine.url.render_as_string(hide_password=True)
         self.patience_seconds = patience_seconds
         self.guards: list[Callable[[Connection], None]] = []
@@ -97,7 +103,7 @@ class Ledger:
             is_current = not missing_migrations(tx)
         if not is_current:
             with self.page() as tx:
-                take_turn(tx, "migrate")  # many workers may be the first to open it
+                take_advisory_lock(tx, "migrate")  # many workers may be the first to open it
                 migrate(tx)
 
     @contextmanager
@@ -106,7 +112,10 @@ class Ledger:
 
         Raises LedgerAway when the ledger is, and `waits` for it; LedgerBroken.
         """
-        with in_words(self.name), begun(self.engine, self.name, self.patience_seconds if waits else 0.0) as tx:
+        with (
+            database_errors_as_ledger_errors(self.name),
+            open_transaction(self.engine, self.name, self.patience_seconds if waits else 0.0) as tx,
+        ):
             for guard in self.guards if is_guarded else ():
                 guard(tx)
             yield tx
@@ -116,7 +125,10 @@ class Ledger:
     def view(self) -> Generator[Connection]:
         """One consistent look that never makes a writer wait."""
         reads = {READS_ONLY: True}
-        with in_words(self.name), begun(self.engine, self.name, self.patience_seconds, **reads) as tx:
+        with (
+            database_errors_as_ledger_errors(self.name),
+            open_transaction(self.engine, self.name, self.patience_seconds, **reads) as tx,
+        ):
             yield tx
 
     def check(self) -> None:
@@ -141,29 +153,29 @@ def ledger_url(url: str | None, home: Path) -> str:
     return found.render_as_string(hide_password=False)
 
 
-def timestamp(moment: datetime) -> str:
+def to_timestamp(moment: datetime) -> str:
     """An aware moment as the ledger writes it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def moment(stamp: str) -> datetime:
+def from_timestamp(stamp: str) -> datetime:
     """The aware moment a ledger's timestamp names."""
     return datetime.fromisoformat(stamp)
 
 
-def one_of(tx: Connection, name: str, *, kind: str = "bigint") -> str:
-    """`IN`, for a list of any length in one parameter: thousands of them cost more than the query (see `as_list`)."""
+def is_one_of(tx: Connection, name: str, *, kind: str = "bigint") -> str:
+    """`IN`, for a list of any length in one parameter: thousands of them cost more than the query (see `list_parameter`)."""
     if tx.dialect.name == "sqlite":
         return f"IN (SELECT value FROM json_each(:{name}))"
     return f"IN (SELECT value::{kind} FROM json_array_elements_text(CAST(:{name} AS json)))"
 
 
-def as_list(values: Collection[int] | Collection[str]) -> str:
-    """A list as `one_of` takes it."""
+def list_parameter(values: Collection[int] | Collection[str]) -> str:
+    """A list as `is_one_of` takes it."""
     return orjson.dumps(list(values)).decode()
 
 
-def insert(
+def insert_rows(
     tx: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], when_there: str = ""
 ) -> None:
     """Insert rows of values, straight by the driver: SQLAlchemy spends more on each than the database does."""
@@ -174,7 +186,7 @@ def insert(
         tx.exec_driver_sql(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) {when_there}", list(rows))
 
 
-def fetch(tx: Connection, query: str, values: Mapping[str, object]) -> Sequence[Any]:
+def fetch_all(tx: Connection, query: str, values: Mapping[str, object]) -> Sequence[Any]:
     """All that a query finds, as the driver's own tuples: SQLAlchemy makes an object of each besides."""
     with tx.execute(text(query), values) as found:
         assert found.cursor is not None
@@ -201,7 +213,7 @@ def _copy(
         tx.exec_driver_sql(f"TRUNCATE {into}")
 
 
-def take_stock(tx: Connection, *tables: str) -> None:
+def refresh_statistics(tx: Connection, *tables: str) -> None:
     """Have PostgreSQL count tables that have grown by a page or a part: it plans for what it has last counted.
 
     It does so by itself, some minutes too late: it takes them for empty, and reads one whole for each row of another.
@@ -210,7 +222,7 @@ def take_stock(tx: Connection, *tables: str) -> None:
         tx.execute(text(f"ANALYZE {', '.join(tables)}"))
 
 
-def take_turn(tx: Connection, what: str) -> None:
+def take_advisory_lock(tx: Connection, what: str) -> None:
     """Let nobody else do `what` before this transaction ends. SQLite has one writer at a time, whatever he does."""
     if tx.dialect.name != "sqlite":
         tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": f"rowtide {what}"})
@@ -219,7 +231,7 @@ def take_turn(tx: Connection, what: str) -> None:
 def begin_run(tx: Connection, values: Mapping[str, object], *, now: datetime) -> Run:
     """Record a run and its first version, or find it: beginning the same run_id twice is one run."""
     names = [*(values.keys() - set(OF_VERSION)), "started_at"]
-    given = {**values, "started_at": timestamp(now)}
+    given = {**values, "started_at": to_timestamp(now)}
     into = f"INSERT INTO run ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"
     tx.execute(text(f"{into} ON CONFLICT (run_id) DO NOTHING"), given)
     first = "SELECT run_no, 0, :asking, :judging, :parts, :started_at FROM run WHERE run_id = :run_id"
@@ -236,7 +248,7 @@ def find_run(tx: Connection, run_id: str | None) -> Run:
         return newest[0]
     if (found := tx.execute(text(f"{RUNS} WHERE r.run_id = :id"), {"id": run_id}).mappings().first()) is None:
         known = tx.execute(text("SELECT run_id FROM run ORDER BY run_no DESC LIMIT 1000")).scalars().all()
-        raise UserMistake(f"no run {run_id!r} in this ledger", meant=nearest(run_id, known))
+        raise UserMistake(f"no run {run_id!r} in this ledger", meant=nearest_name(run_id, known))
     return _run(found)
 
 
@@ -258,7 +270,7 @@ def finish_run(tx: Connection, run: Run, *, now: datetime) -> None:
     _stamp(tx, run, "finished_at", now)
 
 
-def go_on(
+def continue_run(
     tx: Connection, run_id: str, budget_micro: int | None, owner: str | None = None, runbook: str | None = None
 ) -> None:
     """Let a stopped run go on. A larger budget replaces its own, or gives it one; a smaller one changes nothing."""
@@ -273,7 +285,7 @@ def go_on(
     )
 
 
-def stop(tx: Connection, run: Run, why: str, *, next_micro: int | None = None, detail: str | None = None) -> None:
+def stop_run(tx: Connection, run: Run, why: str, *, next_micro: int | None = None, detail: str | None = None) -> None:
     """Say why the pump ends with rows still to send, in words too; at the budget, what the next could cost."""
     update = text("UPDATE run SET stopped = :why, next_micro = :next, stop_detail = :detail WHERE run_no = :run")
     tx.execute(update, {"why": why, "next": next_micro, "detail": detail, "run": run.run_no})
@@ -281,7 +293,7 @@ def stop(tx: Connection, run: Run, why: str, *, next_micro: int | None = None, d
 
 def _stamp(tx: Connection, run: Run, column: str, now: datetime) -> None:
     update = text(f"UPDATE run SET {column} = :now WHERE run_no = :run AND {column} IS NULL")
-    tx.execute(update, {"now": timestamp(now), "run": run.run_no})
+    tx.execute(update, {"now": to_timestamp(now), "run": run.run_no})
 
 
 def _run(found: RowMapping) -> Run:

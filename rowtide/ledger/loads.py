@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, text
 
-from rowtide.agent.states import sources_of, target_of
+from rowtide.agent.states import state_after, states_before
 from rowtide.errors import IllegalMove
-from rowtide.ledger.ledger import Run, as_list, fetch, one_of, take_stock, timestamp
-from rowtide.ledger.rows import MoveReason, quarantine
+from rowtide.ledger.ledger import Run, fetch_all, is_one_of, list_parameter, refresh_statistics, to_timestamp
+from rowtide.ledger.rows import MoveReason, quarantine_rows
 
 SUPERSEDED = "superseded"  # the reason of a loaded row whose key a later run had loaded before it
 AT_ONCE = 5_000  # rows; SQLite keeps every page that one statement changes in memory
@@ -45,7 +45,7 @@ class Load:
         return {"run": run.run_no, "load": self.load_no, "first": self.first_row, "last": self.last_row}
 
 
-class Accepted(NamedTuple):
+class AcceptedRow(NamedTuple):
     """A row of a part, with its answer as JSON."""
 
     row_no: int
@@ -57,7 +57,7 @@ class Accepted(NamedTuple):
 
 
 @dataclass
-class Rivals:
+class CompetingParts:
     """Other parts of the sink that hold keys of this one: part → keys."""
 
     older: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -69,7 +69,7 @@ class Rivals:
 COLUMNS = ", ".join(Load.__dataclass_fields__)
 
 
-def unfinished(tx: Connection, run: Run, sink: str) -> list[Load]:
+def unfinished_loads(tx: Connection, run: Run, sink: str) -> list[Load]:
     """Loads that a previous life began; they go on into this sink, should the job name another by now."""
     tx.execute(
         text("UPDATE load SET sink = :sink WHERE run_no = :run AND done_at IS NULL AND sink <> :sink"),
@@ -79,7 +79,7 @@ def unfinished(tx: Connection, run: Run, sink: str) -> list[Load]:
     return [Load(*each) for each in tx.execute(query, {"run": run.run_no})]
 
 
-def begin(tx: Connection, run: Run, sink: str, *, rows: int, size: int, now: datetime) -> Load | None:
+def begin_load(tx: Connection, run: Run, sink: str, *, rows: int, size: int, now: datetime) -> Load | None:
     """Fix the next part: accepted rows in none yet, at most `rows` of them and about `size` bytes. None if none."""
     accepted = "FROM row r JOIN answer a ON a.row_no = r.row_no WHERE r.run_no = :run AND r.state = 'accepted'"
     sizes = f"SELECT r.row_no, length(a.content) size {accepted} AND r.load_no IS NULL ORDER BY r.row_no LIMIT :rows"
@@ -89,7 +89,7 @@ def begin(tx: Connection, run: Run, sink: str, *, rows: int, size: int, now: dat
     if not count:
         return None
     parts = tx.execute(text("SELECT count(*) FROM load WHERE run_no = :run"), {"run": run.run_no}).scalar_one()
-    part, begun_at = f"{quote(run.run_id, safe='')}-{parts + 1:06d}", timestamp(now)
+    part, begun_at = f"{quote(run.run_id, safe='')}-{parts + 1:06d}", to_timestamp(now)
     load_no = tx.execute(
         text(
             "INSERT INTO load (run_no, part, sink, first_row, last_row, rows, begun_at) "
@@ -105,26 +105,26 @@ def begin(tx: Connection, run: Run, sink: str, *, rows: int, size: int, now: dat
         ),
         load.of(run),
     )
-    take_stock(tx, "row", "answer", "loaded")
+    refresh_statistics(tx, "row", "answer", "loaded")
     return load
 
 
-def page_of(tx: Connection, run: Run, load: Load, *, after: int, limit: int) -> list[Accepted]:
+def rows_of_load_page(tx: Connection, run: Run, load: Load, *, after: int, limit: int) -> list[AcceptedRow]:
     """The next rows of a part, by number."""
     query = (
         "SELECT r.row_no, r.row_key, a.content, r.tier, r.turn, r.cost_micro "
         f"FROM row r JOIN answer a ON a.row_no = r.row_no WHERE {OF_LOAD} AND r.row_no > :after "
         "ORDER BY r.row_no LIMIT :limit"
     )
-    return [Accepted(*each) for each in fetch(tx, query, {**load.of(run), "after": after, "limit": limit})]
+    return [AcceptedRow(*each) for each in fetch_all(tx, query, {**load.of(run), "after": after, "limit": limit})]
 
 
-def rivals(tx: Connection, run: Run, load: Load, sink: str) -> Rivals:
+def competing_parts(tx: Connection, run: Run, load: Load, sink: str) -> CompetingParts:
     """What else holds, or is about to hold, the keys of this part in this sink.
 
     CROSS JOIN keeps SQLite to this order of tables; the other one reads all that was ever loaded, for each part.
     """
-    found = Rivals()
+    found = CompetingParts()
     values = {**load.of(run), "job": run.job, "sink": sink, "part": load.part}
     done = text(
         "SELECT l.part, l.row_key, l.row_no > :last FROM row r CROSS JOIN loaded l "
@@ -144,9 +144,9 @@ def rivals(tx: Connection, run: Run, load: Load, sink: str) -> Rivals:
     return found
 
 
-def leave_out(tx: Connection, run: Run, load: Load, refused: Sequence[MoveReason], *, now: datetime) -> Load:
+def exclude_refused_rows(tx: Connection, run: Run, load: Load, refused: Sequence[MoveReason], *, now: datetime) -> Load:
     """Quarantined the rows that the sink does not take, before the part stands without them. Returns what is left."""
-    quarantine(tx, refused, now=now)
+    quarantine_rows(tx, refused, now=now)
     # A row that a person mends is loaded in another part.
     alone = f"UPDATE row AS r SET load_no = NULL WHERE {OF_LOAD} AND r.state = 'quarantined'"
     gone = tx.execute(text(alone), load.of(run)).rowcount
@@ -161,7 +161,7 @@ def has_loaded(tx: Connection, run: Run) -> bool:
     return tx.execute(done, {"run": run.run_no}).first() is not None
 
 
-def finish(
+def finish_load(
     tx: Connection,
     run: Run,
     load: Load,
@@ -173,9 +173,11 @@ def finish(
     """The part stands in the sink: its rows are loaded, and remembered by key."""
     values = {**load.of(run), "job": run.job, "sink": sink, "part": load.part}
     values |= {"asking": run.asking, "judging": run.judging, "api": run.api}
-    legal = ", ".join(f"'{state.value}'" for state in sources_of("load"))
-    changes = f"state = '{target_of('load').value}', reason = CASE WHEN r.row_key {one_of(tx, 'keys', kind='text')} "
-    settle = text(f"UPDATE row AS r SET {changes} THEN '{SUPERSEDED}' END WHERE {OF_LOAD} AND r.state IN ({legal})")
+    legal = ", ".join(f"'{state.value}'" for state in states_before("load"))
+    changes = (
+        f"state = '{state_after('load').value}', reason = CASE WHEN r.row_key {is_one_of(tx, 'keys', kind='text')} "
+    )
+    moved_on = text(f"UPDATE row AS r SET {changes} THEN '{SUPERSEDED}' END WHERE {OF_LOAD} AND r.state IN ({legal})")
     versions = f"{ASKED}, {JUDGED}" if run.version_no else ":asking, :judging"
     remember = text(
         "INSERT INTO loaded (job, row_key, sink, row_id, asking, judging, part, row_no, api) "
@@ -187,16 +189,16 @@ def finish(
     moved = 0
     for first in range(load.first_row, load.last_row + 1, AT_ONCE):
         some = {**values, "first": first, "last": min(first + AT_ONCE - 1, load.last_row)}
-        moved += tx.execute(settle, {**some, "keys": as_list(superseded)}).rowcount
+        moved += tx.execute(moved_on, {**some, "keys": list_parameter(superseded)}).rowcount
         tx.execute(remember, some)
     if moved != load.rows:
         raise IllegalMove(f"'load': {moved} rows of part {load.part} were in {legal}, not {load.rows}")
     tx.execute(
-        text("UPDATE load SET done_at = :now WHERE load_no = :load"), {"now": timestamp(now), "load": load.load_no}
+        text("UPDATE load SET done_at = :now WHERE load_no = :load"), {"now": to_timestamp(now), "load": load.load_no}
     )
 
 
-def sink_of(tx: Connection, run: Run) -> str | None:
+def last_sink_of_job(tx: Connection, run: Run) -> str | None:
     """Where rows of the run's job were last loaded to, or None."""
     query = text("SELECT sink FROM load JOIN run USING (run_no) WHERE run.job = :job ORDER BY load_no DESC LIMIT 1")
     return tx.execute(query, {"job": run.job}).scalar()
@@ -206,9 +208,9 @@ def remember_unverified(tx: Connection, run: Run) -> None:
     """Remember the rows that could not be verified, by key; what the world did to a row is no reason to."""
     tx.execute(
         text(
-            "INSERT INTO set_aside (job, row_key, row_id, asking, judging, row_no, api) "
+            "INSERT INTO unverified (job, row_key, row_id, asking, judging, row_no, api) "
             f"SELECT :job, r.row_key, r.row_id, {ASKED}, :judging, r.row_no, :api FROM row r "
-            "WHERE run_no = :run AND state = 'quarantined' AND turn > 0 AND reason NOT IN ('bounced_out', 'mended') "
+            "WHERE run_no = :run AND state = 'quarantined' AND turn > 0 AND reason NOT IN ('bounced_out', 'edited') "
             "ON CONFLICT (job, row_key) DO UPDATE SET "
             "row_id = excluded.row_id, asking = excluded.asking, judging = excluded.judging, row_no = excluded.row_no, "
             "api = excluded.api"

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from rowtide.agent.agent import Escalate, RowAt
 from rowtide.agent.states import ANSWERING, RunStop
-from rowtide.job.job import JobSpec
+from rowtide.job.job_spec import JobSpec
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import rows as ledger_rows
@@ -21,7 +21,7 @@ from rowtide.ledger.rows import MoveReason
 from rowtide.ledger.turns import Reply
 
 
-class Stop(NamedTuple):
+class StopReason(NamedTuple):
     """Why the run cannot go on, and in words."""
 
     why: RunStop
@@ -29,7 +29,7 @@ class Stop(NamedTuple):
 
 
 @dataclass(slots=True)
-class Sorted:
+class ClassifiedPage:
     """One page of outcomes, by what becomes of the row."""
 
     replies: list[Reply] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Sorted:
     escalations: list[tuple[RowAt, Escalate]] = field(default_factory=list)
     of_unknown_cost: list[int] = field(default_factory=list)
     """Rows whose request may have cost its worst case, for all anybody knows."""
-    stop: Stop | None = None
+    stop: StopReason | None = None
     is_gated: bool = True
     """Whether answers wait for a gate."""
 
@@ -58,19 +58,21 @@ class Sorted:
         )
 
 
-def apply(tx: Connection, run: Run, spec: JobSpec, batch: Batch, page: Sorted, *, now: datetime) -> None:
+def file_outcomes(
+    tx: Connection, run: Run, spec: JobSpec, batch: Batch, page: ClassifiedPage, *, now: datetime
+) -> None:
     """Move every row of a page, and count what its replies cost; where it says so, stop the run."""
     answers = [each for each in page.replies if each.row_no in page.answers]
-    ledger_turns.reply(tx, [each for each in page.replies if each.row_no not in page.answers])
-    ledger_turns.reply(tx, answers, then=ANSWERING[page.is_gated])
-    ledger_rows.keep(tx, run, page.answers)
-    ledger_tiers.count_visits(tx, run, accepted=Counter(each.tier for each in answers if not page.is_gated))
+    ledger_turns.file_replies(tx, [each for each in page.replies if each.row_no not in page.answers])
+    ledger_turns.file_replies(tx, answers, then=ANSWERING[page.is_gated])
+    ledger_rows.write_answers(tx, run, page.answers)
+    ledger_tiers.add_tier_visits(tx, run, accepted=Counter(each.tier for each in answers if not page.is_gated))
     ledger_batches.count_cost(tx, batch.batch_no, sum(reply.cost_micro for reply in page.replies))
-    ledger_batches.keep_reserved(tx, batch, rows=len(page.of_unknown_cost))
-    ledger_rows.bounce(tx, page.bounces, now=now)
-    ledger_rows.quarantine(tx, page.rejects, now=now)
-    ledger_rows.recall(tx, page.recalled)
-    ledger_rows.recall(tx, page.pardoned, pardon=True)
-    ledger_tiers.escalate(tx, run, spec, page.escalations, now=now)
+    ledger_batches.keep_cost_reserved(tx, batch, rows=len(page.of_unknown_cost))
+    ledger_rows.bounce_rows(tx, page.bounces, now=now)
+    ledger_rows.quarantine_rows(tx, page.rejects, now=now)
+    ledger_rows.recall_rows(tx, page.recalled)
+    ledger_rows.recall_rows(tx, page.pardoned, pardon=True)
+    ledger_tiers.escalate_up_the_ladder(tx, run, spec, page.escalations, now=now)
     if page.stop:
-        ledgers.stop(tx, run, page.stop.why, detail=page.stop.words)
+        ledgers.stop_run(tx, run, page.stop.why, detail=page.stop.words)

@@ -17,12 +17,12 @@ from rowtide.ledger.ledger import Run
 FOR_ALL = 0  # what a row has whose group is taught nothing of its own
 
 
-def begin(tx: Connection, run: Run, skills: Sequence[str]) -> None:
+def create_first_prefix(tx: Connection, run: Run, skills: Sequence[str]) -> None:
     """Write the run's first prefix: what all its rows share. Doing so twice changes nothing."""
     _add(tx, run, FOR_ALL, skills, run.request, " ON CONFLICT (run_no, prefix_no) DO NOTHING")
 
 
-def assign(tx: Connection, run: Run, job: Job, groups: Mapping[int, str | None]) -> None:
+def assign_prefixes(tx: Connection, run: Run, job: Job, groups: Mapping[int, str | None]) -> None:
     """Give each ready row among `groups` (row_no → group) its group's prefix, and write down those that are new.
 
     Call it in the transaction that has just admitted these rows: it keeps other processes out.
@@ -33,7 +33,7 @@ def assign(tx: Connection, run: Run, job: Job, groups: Mapping[int, str | None])
     written = skills_by_prefix(tx, run)
     # A version's own prefixes begin with its base: what came before was of versions that ask otherwise.
     numbers = {skills: prefix_no for prefix_no, skills in written.items() if prefix_no >= run.base_prefix}
-    base = run.request if run.base_prefix == FOR_ALL else contents(tx, run)[run.base_prefix]
+    base = run.request if run.base_prefix == FOR_ALL else prefix_contents(tx, run)[run.base_prefix]
     prefix_of: dict[str | None, int] = {}
     for group in dict.fromkeys(ready.values()):
         skills = job.skills_for(group)
@@ -51,7 +51,7 @@ def assign(tx: Connection, run: Run, job: Job, groups: Mapping[int, str | None])
         tx.execute(text("UPDATE row SET prefix_no = :prefix WHERE row_no = :row"), given)
 
 
-def contents(tx: Connection, run: Run) -> dict[int, bytes]:
+def prefix_contents(tx: Connection, run: Run) -> dict[int, bytes]:
     """Every prefix of the run: prefix_no → the inside of a JSON object."""
     query = text("SELECT prefix_no, content FROM prefix WHERE run_no = :run")
     return dict(tx.execute(query, {"run": run.run_no}).tuples().all())

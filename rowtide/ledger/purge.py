@@ -11,8 +11,8 @@ from sqlalchemy import Connection, text
 
 from rowtide.agent.states import SETTLED
 from rowtide.errors import WorldError
-from rowtide.ledger.ledger import Ledger, Run, find_run, timestamp
-from rowtide.ledger.rows import MoveReason, quarantine
+from rowtide.ledger.ledger import Ledger, Run, find_run, to_timestamp
+from rowtide.ledger.rows import MoveReason, quarantine_rows
 
 AT_ONCE = 5_000  # rows; SQLite keeps every page that one statement changes in memory
 PURGED = "purge"  # the move of the note
@@ -21,14 +21,14 @@ OF_KEY = f"({KEY} IS NULL OR r.row_key = {KEY})"
 MINE = f"row_no IN (SELECT r.row_no FROM row r WHERE r.row_no BETWEEN :first AND :last AND {OF_KEY})"
 NOT_YET = f"NOT EXISTS (SELECT 1 FROM note n WHERE n.row_no = r.row_no AND n.move = '{PURGED}')"
 CHOSEN = f"r.run_no = :run AND {OF_KEY} AND {NOT_YET}"
-IS_UNSETTLED = " AND ".join(f"r.state <> '{state.value}'" for state in sorted(SETTLED))
+IS_UNFINISHED = " AND ".join(f"r.state <> '{state.value}'" for state in sorted(SETTLED))
 
 # What is emptied of each row; the statements' order is of no matter.
 OF_ROWS = (
     f"UPDATE row_content SET content = {{nothing}} WHERE {MINE}",
     f"UPDATE turn SET content = {{none}} WHERE {MINE}",
     f"UPDATE tool_call SET arguments = {{nothing}}, output = '' WHERE {MINE}",
-    f"UPDATE approval SET arguments = {{nothing}}, why = NULL WHERE {MINE}",
+    f"UPDATE call_approval SET arguments = {{nothing}}, why = NULL WHERE {MINE}",
     f"UPDATE note SET detail = '', was = NULL WHERE move <> '{PURGED}' AND {MINE}",
     f"DELETE FROM note WHERE move = 'quote' AND {MINE}",
     f"DELETE FROM estimate WHERE {MINE}",
@@ -38,12 +38,14 @@ OF_ROWS = (
 OF_RUN = (
     "DELETE FROM memo WHERE run_no = :run",
     "DELETE FROM profile WHERE run_no = :run",
-    "UPDATE verdict SET examples = '[]', observed = NULL, said = type WHERE run_no = :run",
-    "UPDATE hold SET failures = '[]', why = NULL WHERE run_no = :run",
+    "UPDATE verdict SET examples = '[]', observed = NULL, message = type WHERE run_no = :run",
+    "UPDATE gate_approval SET failures = '[]', why = NULL WHERE run_no = :run",
 )
 
 
-def runs(tx: Connection, *, job: str | None, run_id: str | None, key: str | None, before: datetime | None) -> list[Run]:
+def purgeable_runs(
+    tx: Connection, *, job: str | None, run_id: str | None, key: str | None, before: datetime | None
+) -> list[Run]:
     """The runs that have something to purge: of a job, of an id, with a row of this key, begun before a moment."""
     asked = [
         *(["u.job = :job"] if job else []),
@@ -52,34 +54,34 @@ def runs(tx: Connection, *, job: str | None, run_id: str | None, key: str | None
         f"EXISTS (SELECT 1 FROM row r WHERE r.run_no = u.run_no AND {OF_KEY} AND {NOT_YET})",
     ]
     query = text(f"SELECT u.run_id FROM run u WHERE {' AND '.join(asked)} ORDER BY u.run_no")
-    values = {"job": job, "run": run_id, "key": key, "before": timestamp(before) if before else None}
+    values = {"job": job, "run": run_id, "key": key, "before": to_timestamp(before) if before else None}
     return [find_run(tx, each) for each in tx.execute(query, values).scalars()]
 
 
-def rows(tx: Connection, run: Run, key: str | None) -> int:
+def count_purgeable_rows(tx: Connection, run: Run, key: str | None) -> int:
     """How many rows of a run would be purged."""
     query = text(f"SELECT count(*) FROM row r WHERE {CHOSEN}")
     return int(tx.execute(query, {"run": run.run_no, "key": key}).scalar_one())
 
 
-def unsettled(tx: Connection, run: Run) -> int:
+def count_unfinished_rows(tx: Connection, run: Run) -> int:
     """How many rows of a run would go on with it, and need their text for that."""
-    query = text(f"SELECT count(*) FROM row r WHERE r.run_no = :run AND {IS_UNSETTLED}")
+    query = text(f"SELECT count(*) FROM row r WHERE r.run_no = :run AND {IS_UNFINISHED}")
     return int(tx.execute(query, {"run": run.run_no}).scalar_one()) + (run.extracted_at is None)
 
 
-def give_up_unsettled(ledger: Ledger, run: Run, *, now: datetime) -> None:
+def quarantine_unfinished_rows(ledger: Ledger, run: Run, *, now: datetime) -> None:
     """Quarantined the rows of a canceled run that would need their text to go on."""
-    query = text(f"SELECT r.row_no, r.turn FROM row r WHERE r.run_no = :run AND {IS_UNSETTLED} LIMIT {AT_ONCE}")
+    query = text(f"SELECT r.row_no, r.turn FROM row r WHERE r.run_no = :run AND {IS_UNFINISHED} LIMIT {AT_ONCE}")
     while True:
         with ledger.page() as tx:
             found = tx.execute(query, {"run": run.run_no}).all()
-            quarantine(tx, [MoveReason(row_no, turn, "purged", "") for row_no, turn in found], now=now)
+            quarantine_rows(tx, [MoveReason(row_no, turn, "purged", "") for row_no, turn in found], now=now)
         if len(found) < AT_ONCE:
             return
 
 
-def purge(ledger: Ledger, run: Run, key: str | None, *, now: datetime) -> None:
+def purge_run(ledger: Ledger, run: Run, key: str | None, *, now: datetime) -> None:
     """Empty the rows of a run, or the one of this key, and what the run as a whole says of them."""
     last = run.first_row_no + run.read_rows
     for first in range(run.first_row_no, last + 1, AT_ONCE):
@@ -103,10 +105,10 @@ def prune_messages(tx: Connection, *, before: datetime) -> int:
         "(SELECT run_id FROM run WHERE extracted_at IS NOT NULL) AND message_no IN "
         "(SELECT message_no FROM message WHERE received_at < :before)"
     )
-    return tx.execute(query, {"before": timestamp(before)}).rowcount
+    return tx.execute(query, {"before": to_timestamp(before)}).rowcount
 
 
-def shrink(ledger: Ledger) -> None:
+def reclaim_space(ledger: Ledger) -> None:
     """Give back the room, so that what was taken out stands in the database's files no more. Raises WorldError."""
     connection = ledger.engine.raw_connection()
     driver: Any = connection.driver_connection
@@ -125,7 +127,7 @@ def shrink(ledger: Ledger) -> None:
 
 
 def _empty(tx: Connection, run: Run, key: str | None, first: int, last: int, now: datetime) -> None:
-    values = {"run": run.run_no, "first": first, "last": last, "key": key, "now": timestamp(now)}
+    values = {"run": run.run_no, "first": first, "last": last, "key": key, "now": to_timestamp(now)}
     for statement in OF_ROWS:
         filled = statement.format(nothing=_bytes(tx, "{}"), none=_bytes(tx, "[]"))
         tx.execute(text(filled), values)

@@ -12,19 +12,19 @@ import orjson
 from sqlalchemy import Connection, Row, text
 
 from rowtide.agent.agent import text_of
-from rowtide.errors import UserMistake, nearest
-from rowtide.intake.rows import row_id
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.intake.source_rows import row_id
 from rowtide.job.job_folder import Job
 from rowtide.ledger import prefixes as ledger_prefixes
-from rowtide.ledger.ledger import Run, as_list, one_of, timestamp
+from rowtide.ledger.ledger import Run, is_one_of, list_parameter, to_timestamp
 from rowtide.ledger.read.costs import CHECK
-from rowtide.ledger.rows import MoveReason, keep, move, move_all
-from rowtide.ledger.turns import contents
-from rowtide.quarantine.quarantine_cells import kinds_of
-from rowtide.quarantine.quarantine_sheet import Chosen, Entry, Shape
+from rowtide.ledger.rows import MoveReason, move_rows, move_rows_alike, write_answers
+from rowtide.ledger.turns import row_contents
+from rowtide.quarantine.quarantine_cells import value_kinds
+from rowtide.quarantine.quarantine_sheet import SelectedRow, SheetEntry, SheetShape
 from rowtide.quarantine.sheet_edits import SheetEdit
 
-DROPPED, EDITED = "dropped", "mended"  # reasons of rows that a person gave up, or mended and has not sent again
+DISCARDED, EDITED = "discarded", "edited"  # reasons of rows that a person gave up, or mended and has not sent again
 SEEN = 1000  # readable rows of the run that say which columns there are
 PAGE_ROWS = 200  # a row's content may be long
 
@@ -40,7 +40,7 @@ WHY = (
     "ORDER BY n.note_no DESC LIMIT 1), '')"
 )
 FRESH = (
-    "conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0, checking = 0, bounces = 0, tokens = 0, "
+    "conversation_from = turn, tool_calls = 0, corrections = 0, max_tokens_doublings = 0, in_self_check = 0, bounces = 0, tokens = 0, "
     "batch_no = NULL, load_no = NULL, reason = NULL"
 )
 # A mended row is routed as a new one is; another starts where it did before; or either where a person says.
@@ -62,7 +62,7 @@ ROUTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class Signature:
     """A person's hand: who, when; and the hash of the sheet it wrote in."""
 
     who: str
@@ -71,7 +71,7 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ReasonGroup:
     """The quarantined rows of one reason, and one of them."""
 
     reason: str
@@ -82,7 +82,7 @@ class Group:
     """Whether the ladder has a tier above one of them."""
 
 
-def groups(tx: Connection, run: Run) -> list[Group]:
+def reason_groups(tx: Connection, run: Run) -> list[ReasonGroup]:
     """The quarantined rows by reason, most first, with the first row of each."""
     query = text(
         "SELECT reason, count(*), min(tier), min(row_no) FROM row WHERE run_no = :run AND state = 'quarantined' "
@@ -92,12 +92,12 @@ def groups(tx: Connection, run: Run) -> list[Group]:
     top = sum(not name.endswith(CHECK) for name in orjson.loads(run.tiers)) - 1
     firsts = {each.row_no: each for each in _entries(tx, "r.row_no {rows}", rows=[row_no for *_, row_no in found])}
     return [
-        Group(reason, rows, firsts[first].row_key, firsts[first].detail, (tier or 0) < top)
+        ReasonGroup(reason, rows, firsts[first].row_key, firsts[first].detail, (tier or 0) < top)
         for reason, rows, tier, first in found
     ]
 
 
-def shape_of(tx: Connection, run: Run, key_columns: Sequence[str], fields: Sequence[str]) -> Shape:
+def sheet_shape(tx: Connection, run: Run, key_columns: Sequence[str], fields: Sequence[str]) -> SheetShape:
     """The columns of the run's sheet: the key's first, the others by name."""
     read = "SELECT row_no FROM row_content WHERE row_no BETWEEN :first AND :last AND length(content) > 2"
     query = text(
@@ -108,101 +108,103 @@ def shape_of(tx: Connection, run: Run, key_columns: Sequence[str], fields: Seque
     values = {"run": run.run_no, "first": run.first_row_no, "last": run.last_row_no}
     for content in tx.execute(query, values, execution_options={"yield_per": PAGE_ROWS}).scalars():
         for name, value in orjson.loads(content).items():
-            seen[name] = seen.get(name, frozenset()) | kinds_of([value])
+            seen[name] = seen.get(name, frozenset()) | value_kinds([value])
     names = [*(name for name in key_columns if name in seen), *sorted(seen.keys() - set(key_columns))]
-    return Shape({name: seen[name] for name in names}, tuple(fields))
+    return SheetShape({name: seen[name] for name in names}, tuple(fields))
 
 
-def page_of(tx: Connection, run: Run, reason: str | None, *, after: int) -> list[Entry]:
+def quarantine_page(tx: Connection, run: Run, reason: str | None, *, after: int) -> list[SheetEntry]:
     """The next rows of the quarantine, by number: of one reason, or all that nobody has given up."""
-    where = f"r.run_no = :run AND r.state = 'quarantined' AND {which_rows(reason)} AND r.row_no > :after"
+    where = f"r.run_no = :run AND r.state = 'quarantined' AND {reason_condition(reason)} AND r.row_no > :after"
     where = f"{where} ORDER BY r.row_no LIMIT {PAGE_ROWS}"
     return _entries(tx, where, run=run.run_no, reason=reason, after=after)
 
 
-def entries(tx: Connection, run: Run, keys: Sequence[str]) -> dict[str, Entry]:
+def quarantine_entries(tx: Connection, run: Run, keys: Sequence[str]) -> dict[str, SheetEntry]:
     """The rows of these keys that are in quarantine or have been."""
     where = f"r.run_no = :run AND r.row_key {{keys}} AND {NOTED} n.move IN ('quarantine', 'mend'))"
     return {each.row_key: each for each in _entries(tx, where, run=run.run_no, keys=keys)}
 
 
-def which_rows(reason: str | None) -> str:
+def reason_condition(reason: str | None) -> str:
     """A condition: of the reason `:reason`, or all that nobody has given up."""
-    return "r.reason = :reason" if reason else f"r.reason <> '{DROPPED}'"
+    return "r.reason = :reason" if reason else f"r.reason <> '{DISCARDED}'"
 
 
-def check_reason(reason: str | None, waiting: Mapping[str, int]) -> None:
+def check_quarantine_reason(reason: str | None, waiting: Mapping[str, int]) -> None:
     """Raises UserMistake for a reason that no row in quarantine has."""
     if reason is not None and reason not in waiting:
         known = ", ".join(waiting) or "none"
         raise UserMistake(
-            f"no row has this reason; those there are: {known}", key=reason, meant=nearest(reason, waiting)
+            f"no row has this reason; those there are: {known}", key=reason, meant=nearest_name(reason, waiting)
         )
 
 
-def keys_like(tx: Connection, run: Run, *, limit: int = 1000) -> list[str]:
+def some_quarantined_keys(tx: Connection, run: Run, *, limit: int = 1000) -> list[str]:
     """Keys in quarantine, to name the one that was meant."""
     query = text("SELECT row_key FROM row WHERE run_no = :run AND state = 'quarantined' ORDER BY row_no LIMIT :limit")
     return list(tx.execute(query, {"run": run.run_no, "limit": limit}).scalars())
 
 
-def edit(tx: Connection, found: Sequence[SheetEdit], hand: Signed) -> None:
+def edit_rows(tx: Connection, found: Sequence[SheetEdit], hand: Signature) -> None:
     """Put mended contents in the place of the old ones, which are kept."""
     edited = [(each, each.content) for each in found if each.content is not None]
-    _note(tx, "mend", [_move_reason(each) for each, _ in edited], hand, was="row_content")
+    _note(tx, "edit", [_move_reason(each) for each, _ in edited], hand, was="row_content")
     changes = [
         {"row_no": each.row_no, "row_key": each.row_key, "row_id": row_id(content), "content": content}
         for each, content in edited
     ]
     if changes:
         tx.execute(text("UPDATE row_content SET content = :content WHERE row_no = :row_no"), changes)
-    move(tx, "mend", changes, f"row_key = :row_key, row_id = :row_id, reason = '{EDITED}'")
+    move_rows(tx, "edit", changes, f"row_key = :row_key, row_id = :row_id, reason = '{EDITED}'")
 
 
-def override_answers(tx: Connection, run: Run, found: Sequence[SheetEdit], hand: Signed) -> None:
+def override_answers(tx: Connection, run: Run, found: Sequence[SheetEdit], hand: Signature) -> None:
     """Let a person's answers go on to the gate; what they take the place of is kept."""
     given = [(each, each.answer) for each in found if each.answer is not None]
     if not given:
         return
-    _note(tx, "vouch", [_move_reason(each) for each, _ in given], hand, was="answer")
-    keep(tx, run, {each.row_no: answer for each, answer in given})
-    also = f"tier = coalesce(tier, {FIRST_TIER}, 0), checking = 0, batch_no = NULL, load_no = NULL, reason = NULL"
-    move_all(tx, "vouch", [each.row_no for each, _ in given], also)
-    reopen(tx, run)
+    _note(tx, "override_answer", [_move_reason(each) for each, _ in given], hand, was="answer")
+    write_answers(tx, run, {each.row_no: answer for each, answer in given})
+    also = f"tier = coalesce(tier, {FIRST_TIER}, 0), in_self_check = 0, batch_no = NULL, load_no = NULL, reason = NULL"
+    move_rows_alike(tx, "override_answer", [each.row_no for each, _ in given], also)
+    reopen_run(tx, run)
 
 
-def retry(tx: Connection, run: Run, job: Job, reasons: Sequence[MoveReason], tier: int | None, hand: Signed) -> None:
+def retry_rows(
+    tx: Connection, run: Run, job: Job, reasons: Sequence[MoveReason], tier: int | None, hand: Signature
+) -> None:
     """Make rows ready again: a fresh conversation, and all their tries. What they have cost stays spent."""
     rows = [move_reason.row_no for move_reason in reasons]
     if not rows:
         return
-    these = f"row_no {one_of(tx, 'rows')}"
-    values = {"rows": as_list(rows), "job": run.job}
+    these = f"row_no {is_one_of(tx, 'rows')}"
+    values = {"rows": list_parameter(rows), "job": run.job}
     settled = f"SELECT row_key, row_id FROM row WHERE {these}"
-    tx.execute(text(f"DELETE FROM set_aside WHERE job = :job AND (row_key, row_id) IN ({settled})"), values)
+    tx.execute(text(f"DELETE FROM unverified WHERE job = :job AND (row_key, row_id) IN ({settled})"), values)
     # What was estimated of a mended row was estimated of another content.
     edited = f"SELECT row_no FROM row WHERE {these} AND {IS_EDITED}"
     tx.execute(text(f"DELETE FROM estimate WHERE row_no IN ({edited})"), values)
-    move_all(tx, "retry", rows, f"{ROUTED}, {FRESH}", tier=tier, base=run.base_prefix, version=run.version_no)
+    move_rows_alike(tx, "retry", rows, f"{ROUTED}, {FRESH}", tier=tier, base=run.base_prefix, version=run.version_no)
     _note(tx, "retry", reasons, hand)
     _regroup(tx, run, job, rows)
-    reopen(tx, run)
+    reopen_run(tx, run)
 
 
-def drop(tx: Connection, found: Iterable[Entry | Chosen], why: str, hand: Signed) -> int:
+def discard_rows(tx: Connection, found: Iterable[SheetEntry | SelectedRow], why: str, hand: Signature) -> int:
     """Give rows up: they stay in quarantine, with that as their reason. Returns how many were not given up before."""
-    reasons = [MoveReason(each.row_no, each.turn, each.reason, why) for each in found if each.reason != DROPPED]
-    move_all(tx, "drop", [move_reason.row_no for move_reason in reasons], f"reason = '{DROPPED}'")
-    _note(tx, "drop", reasons, hand)
+    reasons = [MoveReason(each.row_no, each.turn, each.reason, why) for each in found if each.reason != DISCARDED]
+    move_rows_alike(tx, "discard", [move_reason.row_no for move_reason in reasons], f"reason = '{DISCARDED}'")
+    _note(tx, "discard", reasons, hand)
     return len(reasons)
 
 
-def reopen(tx: Connection, run: Run) -> None:
+def reopen_run(tx: Connection, run: Run) -> None:
     """The run has rows to work on again."""
     tx.execute(text("UPDATE run SET finished_at = NULL WHERE run_no = :run"), {"run": run.run_no})
 
 
-def taken_before(tx: Connection, run: Run, sheet: str) -> tuple[str, str] | None:
+def earlier_import_of_sheet(tx: Connection, run: Run, sheet: str) -> tuple[str, str] | None:
     """Who gave in the sheet with this hash, and when; None when nobody has."""
     query = text(
         "SELECT who, noted_at FROM note WHERE row_no BETWEEN :first AND :last AND sheet = :sheet "
@@ -212,19 +214,19 @@ def taken_before(tx: Connection, run: Run, sheet: str) -> tuple[str, str] | None
     return (found[0], found[1]) if found else None
 
 
-def overridden(tx: Connection, row_nos: Sequence[int]) -> set[int]:
+def rows_with_overridden_answer(tx: Connection, row_nos: Sequence[int]) -> set[int]:
     """Those of `row_nos` whose answer is a person's: no model is asked when a gate refuses it."""
     query = text(
         f"SELECT n.row_no FROM note n JOIN row r ON r.row_no = n.row_no AND n.turn = r.turn "
-        f"WHERE n.move = 'vouch' AND n.row_no {one_of(tx, 'rows')}"
+        f"WHERE n.move = 'vouch' AND n.row_no {is_one_of(tx, 'rows')}"
     )
-    return set(tx.execute(query, {"rows": as_list(row_nos)}).scalars())
+    return set(tx.execute(query, {"rows": list_parameter(row_nos)}).scalars())
 
 
-def _entries(tx: Connection, where: str, **values: Any) -> list[Entry]:
+def _entries(tx: Connection, where: str, **values: Any) -> list[SheetEntry]:
     """The rows `where`; `{rows}` and `{keys}` in it stand for lists."""
-    lists = {name: as_list(value) for name, value in values.items() if name in ("rows", "keys")}
-    where = where.format(rows=one_of(tx, "rows"), keys=one_of(tx, "keys", kind="text"))
+    lists = {name: list_parameter(value) for name, value in values.items() if name in ("rows", "keys")}
+    where = where.format(rows=is_one_of(tx, "rows"), keys=is_one_of(tx, "keys", kind="text"))
     query = text(
         "SELECT r.row_no, r.turn, r.row_key, r.state, coalesce(r.reason, ''), "
         f"{WHY}, coalesce((SELECT max(n.note_no) FROM note n WHERE n.row_no = r.row_no), 0), "
@@ -238,9 +240,9 @@ def _entries(tx: Connection, where: str, **values: Any) -> list[Entry]:
     return [_entry(each) for each in tx.execute(query, values | lists)]
 
 
-def _entry(found: Row[Any]) -> Entry:
+def _entry(found: Row[Any]) -> SheetEntry:
     row_no, turn, row_key, state, reason, detail, as_of, is_refused, content, overridden, reply = found
-    return Entry(
+    return SheetEntry(
         row_no=row_no,
         turn=turn,
         row_key=row_key,
@@ -256,9 +258,9 @@ def _entry(found: Row[Any]) -> Entry:
 
 def _last_answer(overridden: bytes | None, reply: bytes | None) -> dict[str, Any] | None:
     """What a person answered, else what the model last said, if that was an answer at all."""
-    said = overridden or (text_of(orjson.loads(reply)) if reply else "")
+    answer_text = overridden or (text_of(orjson.loads(reply)) if reply else "")
     try:
-        answer = orjson.loads(said)
+        answer = orjson.loads(answer_text)
     except orjson.JSONDecodeError:
         return None
     return answer if isinstance(answer, dict) else None
@@ -267,21 +269,21 @@ def _last_answer(overridden: bytes | None, reply: bytes | None) -> dict[str, Any
 def _regroup(tx: Connection, run: Run, job: Job, rows: Sequence[int]) -> None:
     """Teach mended rows what the group they are in now is taught."""
     if job.spec.skills.group_by is not None:
-        query = text(f"SELECT row_no FROM row WHERE row_no {one_of(tx, 'rows')} AND {IS_EDITED}")
-        found = contents(tx, list(tx.execute(query, {"rows": as_list(rows)}).scalars()))
+        query = text(f"SELECT row_no FROM row WHERE row_no {is_one_of(tx, 'rows')} AND {IS_EDITED}")
+        found = row_contents(tx, list(tx.execute(query, {"rows": list_parameter(rows)}).scalars()))
         groups = {row_no: job.group_of(orjson.loads(content)) for row_no, content in found.items()}
-        ledger_prefixes.assign(tx, run, job, groups)
+        ledger_prefixes.assign_prefixes(tx, run, job, groups)
 
 
 def _move_reason(found: SheetEdit) -> MoveReason:
-    return MoveReason(found.row_no, found.turn, found.reason, found.told)
+    return MoveReason(found.row_no, found.turn, found.reason, found.note)
 
 
-def _note(tx: Connection, name: str, reasons: Sequence[MoveReason], hand: Signed, *, was: str | None = None) -> None:
+def _note(tx: Connection, name: str, reasons: Sequence[MoveReason], hand: Signature, *, was: str | None = None) -> None:
     """Write down a person's move, with the content that stands in the table `was` before it."""
     if reasons:
         kept = f"(SELECT content FROM {was} WHERE row_no = :row_no)" if was else "NULL"
-        signed = {"move": name, "who": hand.who, "now": timestamp(hand.now), "sheet": hand.sheet}
+        signed = {"move": name, "who": hand.who, "now": to_timestamp(hand.now), "sheet": hand.sheet}
         tx.execute(
             text(
                 "INSERT INTO note (row_no, turn, move, reason, detail, noted_at, who, sheet, was) "

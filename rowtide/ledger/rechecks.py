@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from rowtide.agent.agent import RowAt
-from rowtide.ledger.ledger import Run, as_list, fetch, one_of, timestamp
-from rowtide.ledger.quarantine import Signed, reopen
-from rowtide.ledger.rows import keep, move, move_all
+from rowtide.ledger.ledger import Run, fetch_all, is_one_of, list_parameter, to_timestamp
+from rowtide.ledger.quarantine import Signature, reopen_run
+from rowtide.ledger.rows import move_rows, move_rows_alike, write_answers
 from rowtide.ledger.versions import IS_OVERRIDDEN, QUARANTINE
 
 FAILED = "recheck_failed"  # the reason of a row that was taken out of its sink
@@ -18,7 +18,7 @@ IN_SINK = "EXISTS (SELECT 1 FROM loaded l WHERE l.job = :job AND l.row_no = row.
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredAnswer:
     """A row with an answer that can be judged again."""
 
     row: RowAt
@@ -27,7 +27,7 @@ class Stored:
     is_overridden: bool
 
 
-def stored_page(tx: Connection, run: Run, *, only_loaded: bool, after: int, limit: int) -> list[Stored]:
+def stored_answers_page(tx: Connection, run: Run, *, only_loaded: bool, after: int, limit: int) -> list[StoredAnswer]:
     """The next rows of the run whose answer stands in a sink, is about to, or was not verified; or the first alone."""
     waiting = f"row.state = 'accepted' OR ({QUARANTINE} AND {ANSWERED})"
     query = (
@@ -35,14 +35,16 @@ def stored_page(tx: Connection, run: Run, *, only_loaded: bool, after: int, limi
         f"WHERE row.run_no = :run AND row.row_no > :after AND (row.state = 'loaded' AND {IN_SINK}"
         f"{'' if only_loaded else f' OR {waiting}'}) ORDER BY row.row_no LIMIT :limit"
     )
-    found = fetch(tx, query, {"run": run.run_no, "job": run.job, "after": after, "limit": limit})
-    return [Stored(RowAt._make(each[:-3]), each[-3], each[-2], bool(each[-1])) for each in found]
+    found = fetch_all(tx, query, {"run": run.run_no, "job": run.job, "after": after, "limit": limit})
+    return [StoredAnswer(RowAt._make(each[:-3]), each[-3], each[-2], bool(each[-1])) for each in found]
 
 
-def asked_before(tx: Connection, run: Run, table: str, *, after: int, limit: int) -> list[tuple[int, Stored]]:
+def answers_of_earlier_runs(
+    tx: Connection, run: Run, table: str, *, after: int, limit: int
+) -> list[tuple[int, StoredAnswer]]:
     """The next ready rows that an earlier run asked just so and judged otherwise, each with that run's row.
 
-    `table` says how it ended there: `loaded` or `set_aside`.
+    `table` says how it ended there: `loaded` or `unverified`.
     """
     same = (
         "s.job = :job AND s.row_key = mine.row_key AND s.row_id = mine.row_id AND s.asking = :asking AND s.api = :api"
@@ -54,88 +56,88 @@ def asked_before(tx: Connection, run: Run, table: str, *, after: int, limit: int
         "GROUP BY mine.row_no ORDER BY mine.row_no LIMIT :limit) b JOIN row ON row.row_no = b.theirs ORDER BY b.number"
     )
     values = {"run": run.run_no, "job": run.job, "asking": run.asking, "judging": run.judging, "api": run.api}
-    found = fetch(tx, query, {**values, "after": after, "limit": limit})
-    state = {"loaded": "loaded", "set_aside": "quarantined"}[table]
-    return [(each[-2], Stored(RowAt._make(each[:-2]), state, "", bool(each[-1]))) for each in found]
+    found = fetch_all(tx, query, {**values, "after": after, "limit": limit})
+    state = {"loaded": "loaded", "unverified": "quarantined"}[table]
+    return [(each[-2], StoredAnswer(RowAt._make(each[:-2]), state, "", bool(each[-1]))) for each in found]
 
 
-def leave_unchanged(tx: Connection, run: Run, row_nos: Sequence[int]) -> None:
+def mark_unchanged(tx: Connection, run: Run, row_nos: Sequence[int]) -> None:
     """Settle ready rows whose answer stands in the sink and passes what it is judged by today."""
     tx.execute(
-        text(f"UPDATE row SET state = 'unchanged' WHERE state = 'ready' AND row_no {one_of(tx, 'rows')}"),
-        {"rows": as_list(row_nos)},
+        text(f"UPDATE row SET state = 'unchanged' WHERE state = 'ready' AND row_no {is_one_of(tx, 'rows')}"),
+        {"rows": list_parameter(row_nos)},
     )
 
 
-def take_over(
-    tx: Connection, run: Run, answers: Mapping[int, bytes], theirs: Mapping[int, RowAt], hand: Signed
+def adopt_answers(
+    tx: Connection, run: Run, answers: Mapping[int, bytes], theirs: Mapping[int, RowAt], hand: Signature
 ) -> None:
     """Accept ready rows with what an earlier run was answered (row_no → JSON, and that run's row): it passes today."""
     if not answers:
         return
     _note(tx, list(answers), "recheck", "an earlier run's answer to the same question passes today", hand)
-    move(tx, "recheck", [{"row_no": n, "tier": theirs[n].tier} for n in answers], "tier = :tier")
-    keep(tx, run, dict(answers))
+    move_rows(tx, "recheck", [{"row_no": n, "tier": theirs[n].tier} for n in answers], "tier = :tier")
+    write_answers(tx, run, dict(answers))
     tx.execute(
-        text(f"DELETE FROM set_aside WHERE job = :job AND row_no {one_of(tx, 'rows')}"),
-        {"job": run.job, "rows": as_list([theirs[n].row_no for n in answers])},
+        text(f"DELETE FROM unverified WHERE job = :job AND row_no {is_one_of(tx, 'rows')}"),
+        {"job": run.job, "rows": list_parameter([theirs[n].row_no for n in answers])},
     )
 
 
 def last_replies(tx: Connection, row_nos: Sequence[int], kind: str) -> dict[int, bytes]:
     """The newest reply of a kind in each row's present conversation: row_no → content blocks."""
     query = (
-        f"SELECT t.row_no, t.content FROM turn t JOIN row r ON r.row_no = t.row_no WHERE t.row_no {one_of(tx, 'rows')} "
+        f"SELECT t.row_no, t.content FROM turn t JOIN row r ON r.row_no = t.row_no WHERE t.row_no {is_one_of(tx, 'rows')} "
         "AND t.turn = (SELECT max(s.turn) FROM turn s WHERE s.row_no = t.row_no AND s.kind = :kind "
         "AND s.turn > r.conversation_from)"
     )
-    return dict(fetch(tx, query, {"rows": as_list(row_nos), "kind": kind}))
+    return dict(fetch_all(tx, query, {"rows": list_parameter(row_nos), "kind": kind}))
 
 
-def accept(tx: Connection, run: Run, answers: Mapping[int, bytes], hand: Signed) -> None:
+def accept_stored_answers(tx: Connection, run: Run, answers: Mapping[int, bytes], hand: Signature) -> None:
     """Accept quarantined rows whose answer (row_no → JSON) passes today. They are loaded when the run goes on."""
     rows = list(answers)
     if not rows:
         return
     _note(tx, rows, "recheck", "passes today's checks and gates", hand)
     tx.execute(
-        text(f"DELETE FROM set_aside WHERE job = :job AND row_no {one_of(tx, 'rows')}"),
-        {"job": run.job, "rows": as_list(rows)},
+        text(f"DELETE FROM unverified WHERE job = :job AND row_no {is_one_of(tx, 'rows')}"),
+        {"job": run.job, "rows": list_parameter(rows)},
     )
-    move_all(tx, "recheck", rows, "reason = NULL, load_no = NULL, checking = 0")
-    keep(tx, run, dict(answers))
-    reopen(tx, run)
+    move_rows_alike(tx, "recheck", rows, "reason = NULL, load_no = NULL, in_self_check = 0")
+    write_answers(tx, run, dict(answers))
+    reopen_run(tx, run)
 
 
-def judged_today(tx: Connection, run: Run, row_nos: Sequence[int], judging: str) -> None:
+def record_rejudged(tx: Connection, run: Run, row_nos: Sequence[int], judging: str) -> None:
     """Remember that what stands in sinks passes what it is judged by today: a new run need not judge it again."""
     tx.execute(
-        text(f"UPDATE loaded SET judging = :judging WHERE job = :job AND row_no {one_of(tx, 'rows')}"),
-        {"judging": judging, "job": run.job, "rows": as_list(row_nos)},
+        text(f"UPDATE loaded SET judging = :judging WHERE job = :job AND row_no {is_one_of(tx, 'rows')}"),
+        {"judging": judging, "job": run.job, "rows": list_parameter(row_nos)},
     )
 
 
-def parts_of(tx: Connection, run: Run, sink: str, row_nos: Sequence[int]) -> dict[str, set[str]]:
+def parts_of_rows(tx: Connection, run: Run, sink: str, row_nos: Sequence[int]) -> dict[str, set[str]]:
     """Where rows stand in a sink: part → keys."""
-    query = (
-        f"SELECT part, row_key FROM loaded WHERE job = :job AND sink = :sink AND row_no {one_of(tx, 'rows')} ORDER BY 1"
-    )
+    query = f"SELECT part, row_key FROM loaded WHERE job = :job AND sink = :sink AND row_no {is_one_of(tx, 'rows')} ORDER BY 1"
     found: dict[str, set[str]] = {}
-    for part, key in fetch(tx, query, {"job": run.job, "sink": sink, "rows": as_list(row_nos)}):
+    for part, key in fetch_all(tx, query, {"job": run.job, "sink": sink, "rows": list_parameter(row_nos)}):
         found.setdefault(part, set()).add(key)
     return found
 
 
-def take_out(tx: Connection, run: Run, sink: str, failed: Mapping[int, tuple[str, str]], hand: Signed) -> None:
+def quarantine_loaded_rows(
+    tx: Connection, run: Run, sink: str, failed: Mapping[int, tuple[str, str]], hand: Signature
+) -> None:
     """Quarantine rows (row_no → state, what was wrong) that have left the sink, or are not to come into it."""
     for state, name in (("loaded", "take_out"), ("accepted", "quarantine")):
         rows = [row_no for row_no, (its, _) in failed.items() if its == state]
         for row_no in rows:
             _note(tx, [row_no], "quarantine", failed[row_no][1], hand)
-        move_all(tx, name, rows, "reason = :reason, load_no = NULL", reason=FAILED)
+        move_rows_alike(tx, name, rows, "reason = :reason, load_no = NULL", reason=FAILED)
     tx.execute(
-        text(f"DELETE FROM loaded WHERE job = :job AND sink = :sink AND row_no {one_of(tx, 'rows')}"),
-        {"job": run.job, "sink": sink, "rows": as_list(list(failed))},
+        text(f"DELETE FROM loaded WHERE job = :job AND sink = :sink AND row_no {is_one_of(tx, 'rows')}"),
+        {"job": run.job, "sink": sink, "rows": list_parameter(list(failed))},
     )
 
 
@@ -148,12 +150,12 @@ def runs_in_sink(tx: Connection, job: str, sink: str) -> list[str]:
     return list(tx.execute(query, {"job": job, "sink": sink}).scalars())
 
 
-def _note(tx: Connection, rows: Sequence[int], move: str, detail: str, hand: Signed) -> None:
+def _note(tx: Connection, rows: Sequence[int], move: str, detail: str, hand: Signature) -> None:
     tx.execute(
         text(
             "INSERT INTO note (row_no, turn, move, reason, detail, noted_at, who) SELECT row_no, turn, :move, "
             f"CASE WHEN :move = 'quarantine' THEN '{FAILED}' ELSE coalesce(reason, '') END, :detail, :now, :who "
-            f"FROM row WHERE row_no {one_of(tx, 'rows')}"
+            f"FROM row WHERE row_no {is_one_of(tx, 'rows')}"
         ),
-        {"move": move, "detail": detail, "now": timestamp(hand.now), "who": hand.who, "rows": as_list(rows)},
+        {"move": move, "detail": detail, "now": to_timestamp(hand.now), "who": hand.who, "rows": list_parameter(rows)},
     )

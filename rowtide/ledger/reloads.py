@@ -8,22 +8,22 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from rowtide.ledger.answers import Answered
-from rowtide.ledger.ledger import Run, as_list, insert, one_of
+from rowtide.ledger.answers import AcceptedAnswer
+from rowtide.ledger.ledger import Run, insert_rows, is_one_of, list_parameter
 
 
-def others(
-    tx: Connection, run: Run, sink: str, part: str, rows: Sequence[Answered]
+def other_parts_with_keys(
+    tx: Connection, run: Run, sink: str, part: str, rows: Sequence[AcceptedAnswer]
 ) -> tuple[dict[str, set[str]], set[str]]:
     """What else of the sink holds these keys: older parts with theirs, and the keys that a later run has loaded."""
     query = text(
         "SELECT part, row_key, row_no FROM loaded WHERE job = :job AND sink = :sink "
-        f"AND row_key {one_of(tx, 'keys', kind='text')}"
+        f"AND row_key {is_one_of(tx, 'keys', kind='text')}"
     )
     numbers = {row.row_key: row.row_no for row in rows}
     older: dict[str, set[str]] = defaultdict(set)
     newer: set[str] = set()
-    found = tx.execute(query, {"job": run.job, "sink": sink, "keys": as_list(list(numbers))})
+    found = tx.execute(query, {"job": run.job, "sink": sink, "keys": list_parameter(list(numbers))})
     for its_part, key, row_no in found:
         if row_no > numbers[key]:
             newer.add(key)
@@ -32,7 +32,7 @@ def others(
     return older, newer
 
 
-def remember(tx: Connection, run: Run, sink: str, part: str, rows: Sequence[Answered]) -> None:
+def record_reloaded_part(tx: Connection, run: Run, sink: str, part: str, rows: Sequence[AcceptedAnswer]) -> None:
     """The part stands in the sink: remember which row is there under each key."""
     columns = ["job", "row_key", "sink", "row_id", "asking", "judging", "part", "row_no", "api"]
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns[3:])
@@ -41,10 +41,10 @@ def remember(tx: Connection, run: Run, sink: str, part: str, rows: Sequence[Answ
         (run.job, row.row_key, sink, row.row_id, row.asking or "", row.judging or "", part, row.row_no, run.api)
         for row in rows
     ]
-    insert(tx, "loaded", columns, kept, there)
+    insert_rows(tx, "loaded", columns, kept, there)
 
 
-def begun_by_others(tx: Connection, run: Run, sink: str) -> list[str]:
+def unfinished_loads_of_other_runs(tx: Connection, run: Run, sink: str) -> list[str]:
     """The other runs that have begun to load into this sink and have not finished."""
     query = text(
         "SELECT DISTINCT u.run_id FROM load l JOIN run u USING (run_no) "

@@ -5,7 +5,7 @@ from sqlalchemy import Connection, text
 from rowtide.ledger.ledger import Run
 
 ROWS = (
-    "SELECT state, count(*), sum(turn), sum(bounces), sum(tool_calls), sum(corrections), sum(longer), sum(tier), "
+    "SELECT state, count(*), sum(turn), sum(bounces), sum(tool_calls), sum(corrections), sum(max_tokens_doublings), sum(tier), "
     "sum(cost_micro) FROM row WHERE run_no = :run GROUP BY state ORDER BY state"
 )
 BATCHES = (
@@ -14,7 +14,7 @@ BATCHES = (
 )
 
 
-def begin(tx: Connection, run: Run) -> int:
+def begin_round(tx: Connection, run: Run) -> int:
     """Begin a round. Returns how many began with rows and batches just as they are now, this one included."""
     found = [each for query in (ROWS, BATCHES) for each in tx.execute(text(query), {"run": run.run_no})]
     mark = ";".join(" ".join(map(str, each)) for each in found)

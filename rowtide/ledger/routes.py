@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from rowtide.errors import IllegalMove
 from rowtide.ledger.apis import OF_NEWEST_RUN
-from rowtide.ledger.ledger import Run, as_list, one_of
+from rowtide.ledger.ledger import Run, is_one_of, list_parameter
 from rowtide.routing.difficulty import Outcome
 
 # Reasons that say the model could not do it; of a row quarantined for another, nobody knows whether it could.
@@ -20,7 +20,7 @@ COULD_NOT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class RowStart:
     """How a row begins. `rule` is 0 where the estimate decided, which then has `chances` and `why` as JSON."""
 
     row_no: int
@@ -33,7 +33,7 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PastRow:
     """A settled row of an earlier run."""
 
     row_key: str
@@ -43,7 +43,7 @@ class Past:
     outcome: Outcome
 
 
-def unrouted(tx: Connection, run: Run, *, after: int, limit: int) -> list[tuple[int, bytes]]:
+def unrouted_rows(tx: Connection, run: Run, *, after: int, limit: int) -> list[tuple[int, bytes]]:
     """The next rows that have no tier yet, by number: (row_no, content)."""
     query = text(
         "SELECT r.row_no, c.content FROM row r JOIN row_content c ON c.row_no = r.row_no WHERE r.run_no = :run "
@@ -52,9 +52,9 @@ def unrouted(tx: Connection, run: Run, *, after: int, limit: int) -> list[tuple[
     return list(tx.execute(query, {"run": run.run_no, "after": after, "limit": limit}).tuples())
 
 
-def start(tx: Connection, starts: Sequence[Start]) -> None:
+def start_rows(tx: Connection, starts: Sequence[RowStart]) -> None:
     """Give rows that have no tier yet their first, and keep what was estimated of them."""
-    given = [{name: getattr(each, name) for name in Start.__dataclass_fields__} for each in starts]
+    given = [{name: getattr(each, name) for name in RowStart.__dataclass_fields__} for each in starts]
     set_to = "tier = :tier, effort = :effort, turn_limit = :turn_limit, rule = :rule"
     query = text(f"UPDATE row SET {set_to} WHERE row_no = :row_no AND state = 'ready' AND tier IS NULL")
     if given and (changed := tx.execute(query, given).rowcount) != len(given):
@@ -80,7 +80,7 @@ def past_runs(tx: Connection, job: str, ladder: Sequence[str], *, rows: int) -> 
     return sorted(found)
 
 
-def past_rows(tx: Connection, run_no: int, *, page_rows: int) -> Iterator[Past]:
+def past_rows(tx: Connection, run_no: int, *, page_rows: int) -> Iterator[PastRow]:
     """The rows of a run that were accepted or quarantined after at least one reply, by number."""
     after = -1
     query = text(
@@ -95,7 +95,7 @@ def past_rows(tx: Connection, run_no: int, *, page_rows: int) -> Iterator[Past]:
         for each in page:
             if cost := costs.get(each.row_no):
                 outcome = _outcome(each.row_key, each.state, each.reason, each.tier, cost)
-                yield Past(each.row_key, each.content, each.answer, outcome)
+                yield PastRow(each.row_key, each.content, each.answer, outcome)
 
 
 def _outcome(row_key: str, state: str, reason: str | None, tier: int, cost: dict[int, int]) -> Outcome:
@@ -107,10 +107,10 @@ def _outcome(row_key: str, state: str, reason: str | None, tier: int, cost: dict
 def _costs(tx: Connection, row_nos: Sequence[int]) -> dict[int, dict[int, int]]:
     """What each row's replies cost on each tier. A self-check is not the tier's own, and costs the same on each."""
     query = text(
-        f"SELECT row_no, tier, sum(cost_micro) FROM turn WHERE row_no {one_of(tx, 'rows')} AND kind = 'answer' "
+        f"SELECT row_no, tier, sum(cost_micro) FROM turn WHERE row_no {is_one_of(tx, 'rows')} AND kind = 'answer' "
         "GROUP BY row_no, tier"
     )
     found: dict[int, dict[int, int]] = defaultdict(dict)
-    for row_no, tier, cost in tx.execute(query, {"rows": as_list(row_nos)}):
+    for row_no, tier, cost in tx.execute(query, {"rows": list_parameter(row_nos)}):
         found[row_no][tier] = int(cost)
     return found

@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from rowtide.agent.agent import RowAt
-from rowtide.agent.states import ANSWERING, RowState, sources_of, target_of
+from rowtide.agent.states import ANSWERING, RowState, state_after, states_before
 from rowtide.errors import IllegalMove
 from rowtide.intake.admission import Admission
-from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, timestamp
-from rowtide.masking import masked
+from rowtide.ledger.ledger import Run, fetch_all, insert_rows, is_one_of, list_parameter, to_timestamp
+from rowtide.masking import mask_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ BATCHED = (RowState.IN_FLIGHT, RowState.HELD)  # states in which a row waits on 
 OF_BATCH = "r.run_no = :run AND r.state = '{state}' AND r.batch_no = :batch"
 
 
-def admit(
+def admit_rows(
     tx: Connection, run: Run, rows: Sequence[Admission], *, read_before: int, read_after: int, now: datetime
 ) -> bool:
     """Take in one page of the source. False when another process has already done so."""
@@ -49,19 +49,19 @@ def admit(
         (row.row_no, run.run_no, row.row_key, row.row_id, "quarantined" if row.reason else "ready", row.reason)
         for row in rows
     ]
-    insert(tx, "row", ["row_no", "run_no", "row_key", "row_id", "state", "reason"], admitted)
-    insert(tx, "row_content", ["row_no", "content"], [(row.row_no, row.content) for row in rows])
+    insert_rows(tx, "row", ["row_no", "run_no", "row_key", "row_id", "state", "reason"], admitted)
+    insert_rows(tx, "row_content", ["row_no", "content"], [(row.row_no, row.content) for row in rows])
     _note(tx, "quarantine", [MoveReason(row.row_no, 0, row.reason, row.detail) for row in rows if row.reason], now)
     return True
 
 
 def keys_present(tx: Connection, run: Run, keys: Sequence[str]) -> set[str]:
     """Those of `keys` that this run has already admitted."""
-    query = text(f"SELECT row_key FROM row WHERE run_no = :run AND row_key {one_of(tx, 'keys', kind='text')}")
-    return set(tx.execute(query, {"run": run.run_no, "keys": as_list(keys)}).scalars())
+    query = text(f"SELECT row_key FROM row WHERE run_no = :run AND row_key {is_one_of(tx, 'keys', kind='text')}")
+    return set(tx.execute(query, {"run": run.run_no, "keys": list_parameter(keys)}).scalars())
 
 
-def route(tx: Connection, run: Run, tier: int) -> int:
+def route_rows(tx: Connection, run: Run, tier: int) -> int:
     """Give every ready row that has no tier yet its first. Returns how many."""
     return tx.execute(
         text("UPDATE row SET tier = :tier WHERE run_no = :run AND state = 'ready' AND tier IS NULL"),
@@ -69,14 +69,14 @@ def route(tx: Connection, run: Run, tier: int) -> int:
     ).rowcount
 
 
-def counts(tx: Connection, run: Run) -> dict[RowState, int]:
+def count_by_state(tx: Connection, run: Run) -> dict[RowState, int]:
     """How many rows are in each state; every state is there."""
     query = text("SELECT state, count(*) FROM row WHERE run_no = :run GROUP BY state")
     found = {RowState(state): count for state, count in tx.execute(query, {"run": run.run_no})}
     return {state: found.get(state, 0) for state in RowState}
 
 
-def page_of(
+def rows_page(
     tx: Connection, run: Run, state: RowState, *, after: int, limit: int, last: int = 2**62, begun: bool | None = None
 ) -> list[RowAt]:
     """The next rows in `state`, up to `last`; only those that have had a turn, or have not, unless `begun` is None."""
@@ -86,46 +86,46 @@ def page_of(
         f"AND r.row_no <= :last AND r.tier IS NOT NULL {only}ORDER BY r.row_no LIMIT :limit"
     )
     values = {"run": run.run_no, "state": state.value, "after": after, "last": last, "limit": limit}
-    return list(map(RowAt._make, fetch(tx, query, values)))
+    return list(map(RowAt._make, fetch_all(tx, query, values)))
 
 
-def in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> dict[int, RowAt]:
+def rows_in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> dict[int, RowAt]:
     """Those of `row_nos` that still wait for this batch's reply."""
     query = (
-        f"SELECT {COLUMNS} FROM row r WHERE r.row_no {one_of(tx, 'rows')} AND r.batch_no = :batch "
+        f"SELECT {COLUMNS} FROM row r WHERE r.row_no {is_one_of(tx, 'rows')} AND r.batch_no = :batch "
         "AND r.state = 'in_flight'"
     )
-    values = {"rows": as_list(row_nos), "batch": batch_no}
-    return {each[0]: RowAt._make(each) for each in fetch(tx, query, values)}
+    values = {"rows": list_parameter(row_nos), "batch": batch_no}
+    return {each[0]: RowAt._make(each) for each in fetch_all(tx, query, values)}
 
 
-def waiting_for(tx: Connection, run: Run, batch_no: int) -> list[RowAt]:
+def rows_waiting_for_batch(tx: Connection, run: Run, batch_no: int) -> list[RowAt]:
     """All rows that still wait for this batch's reply: few or none, once its results are filed."""
     query = text(f"SELECT {COLUMNS} FROM row r WHERE {OF_BATCH.format(state='in_flight')}")
     return [RowAt(*each) for each in tx.execute(query, {"run": run.run_no, "batch": batch_no})]
 
 
-def submit(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> None:
+def put_in_batch(tx: Connection, batch_no: int, row_nos: Sequence[int]) -> None:
     """Put ready rows into a batch that is being packed."""
-    move_all(tx, "submit", row_nos, "batch_no = :batch", batch=batch_no)
+    move_rows_alike(tx, "submit", row_nos, "batch_no = :batch", batch=batch_no)
 
 
-def recall(tx: Connection, row_nos: Sequence[int], *, pardon: bool = False) -> None:
+def recall_rows(tx: Connection, row_nos: Sequence[int], *, pardon: bool = False) -> None:
     """Make rows ready again that the API never answered, through no fault of theirs; `pardon` forgets bounces too."""
-    move_all(tx, "recall", row_nos, "batch_no = NULL, reason = NULL" + (", bounces = 0" if pardon else ""))
+    move_rows_alike(tx, "recall", row_nos, "batch_no = NULL, reason = NULL" + (", bounces = 0" if pardon else ""))
 
 
-def repeat(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
+def repeat_calls(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
     """Make rows ready again whose live call may have been answered, for all anybody knows."""
     _move_remarked(tx, "recall", move_reasons, "batch_no = NULL, reason = NULL", now)
 
 
-def recall_batch(tx: Connection, run: Run, batch_no: int) -> int:
+def recall_rows_of_batch(tx: Connection, run: Run, batch_no: int) -> int:
     """Make the rows of a batch that was certainly never taken, or is given up, ready again. Returns how many."""
     return _move_batch(tx, run, batch_no, "recall", "batch_no = NULL, reason = NULL")
 
 
-def recall_orphans(tx: Connection, run: Run) -> int:
+def recall_orphaned_rows(tx: Connection, run: Run) -> int:
     """Make rows ready again that wait for a batch or call that is over. There should be none. Returns how many."""
     return tx.execute(
         text(
@@ -137,109 +137,111 @@ def recall_orphans(tx: Connection, run: Run) -> int:
     ).rowcount
 
 
-def hold_batch(tx: Connection, run: Run, batch_no: int, reason: str) -> int:
+def hold_rows_of_batch(tx: Connection, run: Run, batch_no: int, reason: str) -> int:
     """Hold the rows of a batch of which nobody can say what became. Returns how many."""
     return _move_batch(tx, run, batch_no, "hold", "reason = :reason", reason)
 
 
-def find_batch(tx: Connection, run: Run, batch_no: int) -> int:
+def return_rows_to_batch(tx: Connection, run: Run, batch_no: int) -> int:
     """Let held rows wait again for their batch: a person found it. Returns how many."""
     return _move_batch(tx, run, batch_no, "find", "reason = NULL")
 
 
-def give_up_batch(tx: Connection, run: Run, batch_no: int, move_reason: str, *, now: datetime) -> int:
+def quarantine_rows_of_batch(tx: Connection, run: Run, batch_no: int, move_reason: str, *, now: datetime) -> int:
     """Quarantine the held rows of a batch that a person gives up. Returns how many."""
     query = text(f"SELECT r.row_no, r.turn, r.reason FROM row r WHERE {OF_BATCH.format(state='held')}")
     found = tx.execute(query, {"run": run.run_no, "batch": batch_no})
     move_reasons = [MoveReason(row_no, turn, reason, move_reason) for row_no, turn, reason in found]
-    quarantine(tx, move_reasons, now=now)
+    quarantine_rows(tx, move_reasons, now=now)
     return len(move_reasons)
 
 
-def bounce(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
+def bounce_rows(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
     """Send rows again that the API errored, expired or canceled."""
     _move_remarked(tx, "bounce", move_reasons, "bounces = bounces + 1", now)
 
 
-def go_on(tx: Connection, tool_calls: dict[int, int]) -> None:
+def continue_after_tools(tx: Connection, tool_calls: dict[int, int]) -> None:
     """Let rows whose tools have run (row_no → how many) speak again."""
     for calls, row_nos in _alike(tool_calls.items()).items():
-        move_all(tx, "continue", row_nos, "tool_calls = tool_calls + :calls", calls=calls)
+        move_rows_alike(tx, "continue", row_nos, "tool_calls = tool_calls + :calls", calls=calls)
 
 
-def correct(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
+def correct_rows(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
     """Tell rows what was wrong with their answer; the remark's detail is what the model reads."""
-    _move_remarked(tx, "correct", move_reasons, "corrections = corrections + 1, checking = 0", now)
+    _move_remarked(tx, "correct", move_reasons, "corrections = corrections + 1, in_self_check = 0", now)
 
 
 def extend_max_tokens(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
     """Ask rows again whose reply was cut, with room for twice as much."""
-    _move_remarked(tx, "lengthen", move_reasons, "longer = longer + 1", now)
+    _move_remarked(tx, "extend_max_tokens", move_reasons, "max_tokens_doublings = max_tokens_doublings + 1", now)
 
 
-def hold(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
+def hold_rows(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
     """Keep rows for a person, with the reason."""
     _move_remarked(tx, "hold", move_reasons, "reason = :reason", now)
 
 
-def escalate(tx: Connection, move_reasons: Sequence[MoveReason], to: Mapping[int, int], *, now: datetime) -> None:
+def escalate_rows(tx: Connection, move_reasons: Sequence[MoveReason], to: Mapping[int, int], *, now: datetime) -> None:
     """Start rows afresh further up: `to` says on which tier (row_no → tier)."""
-    fresh = "tier = :tier, conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0, checking = 0"
-    move(tx, "escalate", [{"row_no": r.row_no, "tier": to[r.row_no]} for r in move_reasons], fresh)
+    fresh = "tier = :tier, conversation_from = turn, tool_calls = 0, corrections = 0, max_tokens_doublings = 0, in_self_check = 0"
+    move_rows(tx, "escalate", [{"row_no": r.row_no, "tier": to[r.row_no]} for r in move_reasons], fresh)
     _note(tx, "escalate", move_reasons, now)
 
 
-def restart(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
+def restart_rows(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
     """Have rows asked again under the run's present version; what became of their reply is noted."""
     _move_remarked(tx, "restart", move_reasons, "reason = NULL", now)
 
 
-def check(tx: Connection, run: Run, answers: dict[int, bytes]) -> None:
+def begin_self_check(tx: Connection, run: Run, answers: dict[int, bytes]) -> None:
     """Have a self-check taken at answers (row_no → JSON) that passed all other checks."""
-    move_all(tx, "check", list(answers), "checking = 1")
-    keep(tx, run, answers)
+    move_rows_alike(tx, "check", list(answers), "in_self_check = 1")
+    write_answers(tx, run, answers)
 
 
-def answer(tx: Connection, run: Run, answers: dict[int, bytes], *, is_gated: bool = True) -> None:
+def record_answers(tx: Connection, run: Run, answers: dict[int, bytes], *, is_gated: bool = True) -> None:
     """Record answers (row_no → JSON) that passed their rows' own checks; with no gate to wait for, all checks."""
-    move_all(tx, ANSWERING[is_gated], list(answers), "checking = 0")
-    keep(tx, run, answers)
+    move_rows_alike(tx, ANSWERING[is_gated], list(answers), "in_self_check = 0")
+    write_answers(tx, run, answers)
 
 
-def keep(tx: Connection, run: Run, answers: dict[int, bytes]) -> None:
+def write_answers(tx: Connection, run: Run, answers: dict[int, bytes]) -> None:
     """Write answers down, judged under the run's present version: a row's newest counts."""
     newest = "ON CONFLICT (row_no) DO UPDATE SET content = excluded.content, version_no = excluded.version_no"
     judged = [(row_no, content, run.version_no) for row_no, content in answers.items()]
-    insert(tx, "answer", ["row_no", "content", "version_no"], judged, newest)
+    insert_rows(tx, "answer", ["row_no", "content", "version_no"], judged, newest)
 
 
-def accept(tx: Connection, row_nos: Sequence[int]) -> None:
+def accept_rows(tx: Connection, row_nos: Sequence[int]) -> None:
     """Declare rows verified."""
-    move_all(tx, "accept", row_nos)
+    move_rows_alike(tx, "accept", row_nos)
 
 
-def quarantine(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
+def quarantine_rows(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
     """Set rows aside for a person, with their reason."""
     _move_remarked(tx, "quarantine", move_reasons, "reason = :reason", now)
 
 
-def move(tx: Connection, name: str, rows: Sequence[Mapping[str, object]], also: str = "") -> None:
+def move_rows(tx: Connection, name: str, rows: Sequence[Mapping[str, object]], also: str = "") -> None:
     """Apply the move `name` to every row, each with values of its own, or raise IllegalMove."""
     if rows:
         moved = tx.execute(text(_moving(name, also, "= :row_no")), list(rows))
         check_moved(name, moved.rowcount, [row["row_no"] for row in rows])
 
 
-def move_all(tx: Connection, name: str, row_nos: Sequence[int], also: str = "", **values: object) -> None:
+def move_rows_alike(tx: Connection, name: str, row_nos: Sequence[int], also: str = "", **values: object) -> None:
     """Apply the move `name` to every row alike, or raise IllegalMove: one statement for the whole page."""
     if row_nos:
-        moved = tx.execute(text(_moving(name, also, one_of(tx, "rows"))), {**values, "rows": as_list(row_nos)})
+        moved = tx.execute(
+            text(_moving(name, also, is_one_of(tx, "rows"))), {**values, "rows": list_parameter(row_nos)}
+        )
         check_moved(name, moved.rowcount, row_nos)
 
 
 def _moving(name: str, also: str, which: str) -> str:
-    changes = f"state = '{target_of(name).value}'" + (f", {also}" if also else "")
-    legal = ", ".join(f"'{state.value}'" for state in sources_of(name))
+    changes = f"state = '{state_after(name).value}'" + (f", {also}" if also else "")
+    legal = ", ".join(f"'{state.value}'" for state in states_before(name))
     return f"UPDATE row SET {changes} WHERE row_no {which} AND state IN ({legal})"
 
 
@@ -248,7 +250,7 @@ def check_moved(name: str, moved: int, row_nos: Sequence[object]) -> None:
     if moved != len(row_nos):
         raise IllegalMove(
             f"{name!r}: {len(row_nos) - moved} of {len(row_nos)} rows from row {row_nos[0]} on were not "
-            f"in {', '.join(sources_of(name))}; another process may be working on this run"
+            f"in {', '.join(states_before(name))}; another process may be working on this run"
         )
 
 
@@ -256,24 +258,28 @@ def _move_batch(tx: Connection, run: Run, batch_no: int, name: str, also: str, r
     """Apply the move `name` to every row of a batch that can make it: no page of row numbers, however many."""
     return sum(
         tx.execute(
-            text(f"UPDATE row AS r SET state = '{target_of(name).value}', {also} WHERE {OF_BATCH.format(state=state)}"),
+            text(
+                f"UPDATE row AS r SET state = '{state_after(name).value}', {also} WHERE {OF_BATCH.format(state=state)}"
+            ),
             {"run": run.run_no, "batch": batch_no, "reason": reason},
         ).rowcount
-        for state in (each.value for each in sources_of(name) if each in BATCHED)
+        for state in (each.value for each in states_before(name) if each in BATCHED)
     )
 
 
 def _move_remarked(tx: Connection, name: str, move_reasons: Sequence[MoveReason], also: str, now: datetime) -> None:
     """Apply a move to rows, each for its own reason, and note it."""
     for reason, row_nos in _alike((move_reason.row_no, move_reason.reason) for move_reason in move_reasons).items():
-        move_all(tx, name, row_nos, also, reason=reason)
+        move_rows_alike(tx, name, row_nos, also, reason=reason)
     _note(tx, name, move_reasons, now)
 
 
 def _note(tx: Connection, name: str, move_reasons: Sequence[MoveReason], now: datetime) -> None:
     columns = ["move", "noted_at", "row_no", "turn", "reason", "detail"]
-    at = timestamp(now)
-    insert(tx, "note", columns, [(name, at, r.row_no, r.turn, r.reason, masked(r.detail)) for r in move_reasons])
+    at = to_timestamp(now)
+    insert_rows(
+        tx, "note", columns, [(name, at, r.row_no, r.turn, r.reason, mask_secrets(r.detail)) for r in move_reasons]
+    )
 
 
 def _alike(values: Iterable[tuple[int, Any]]) -> dict[Any, list[int]]:

@@ -8,7 +8,7 @@ found again. What the model said is appended to *turn*, what tools said to *tool
 a reason (bounce, correct, lengthen, escalate, hold, quarantine) to *note*. These three are the agent's whole state: its
 conversation is read back from them. An *answer* that passed the row's checks waits for the gate. `load` writes
 accepted rows to the sink in parts, one *load* each, and remembers in *loaded* what is there under which key.
-`report` remembers in *set_aside* which rows could not be verified: to ask them the same again would cost the same.
+`report` remembers in *unverified* which rows could not be verified: to ask them the same again would cost the same.
 
 Nothing here is rewritten but a row's state, what a person mends in it (the old is kept with the *note*), a batch's
 progress and the run's own dates. Money is integer micro-dollars. Times are UTC, ISO 8601: they sort as text anywhere.
@@ -48,7 +48,7 @@ def table(name: str, *parts: SchemaItem, clustered: bool = False) -> Table:
     return Table(name, tables, *parts, sqlite_strict=True, sqlite_with_rowid=not clustered)
 
 
-def known_states(of: str, *states: str) -> CheckConstraint:
+def state_check(of: str, *states: str) -> CheckConstraint:
     """Not `IN`: SQLite builds that list anew for every row it writes, which takes longer than all else it does then."""
     return CheckConstraint(" OR ".join(f"state = '{state}'" for state in states), name=f"{of}_state_is_known")
 
@@ -115,20 +115,22 @@ row = table(
     Column("conversation_from", Integer, nullable=False, server_default="0"),  # turns before the present conversation
     Column("tool_calls", Integer, nullable=False, server_default="0"),  # in this conversation
     Column("corrections", Integer, nullable=False, server_default="0"),  # in this conversation
-    Column("longer", Integer, nullable=False, server_default="0"),  # how often its replies may double, in this one
+    Column(
+        "max_tokens_doublings", Integer, nullable=False, server_default="0"
+    ),  # how often its replies may double, in this one
     Column("bounces", Integer, nullable=False, server_default="0"),
     Column("batch_no", Number),  # the batch it is in, or was in last
     Column("load_no", Number),
     Column("cost_micro", Number, nullable=False, server_default="0"),
     Column("tokens", Number, nullable=False, server_default="0"),  # read and written so far
-    Column("checking", Integer, nullable=False, server_default="0"),  # its next reply judges its answer
+    Column("in_self_check", Integer, nullable=False, server_default="0"),  # its next reply judges its answer
     Column("prefix_no", Integer, nullable=False, server_default="0"),  # what comes before its own message
     Column("effort", Text),  # as its rule says; null: the model's own
     Column("turn_limit", Integer),  # as its rule says; null: the job's
     Column("rule", Integer),  # which rule of `start` it met, from 1; 0: the estimate's; null: none
     Column("after_no", Number),  # the row it comes after
     Column("version_no", Integer, nullable=False, server_default="0"),  # how it is asked, or was at the last
-    known_states("row", *RowState),
+    state_check("row", *RowState),
     Index("row_by_state", "run_no", "state", "row_no"),  # every stage finds its work here
     Index("row_by_key", "run_no", "row_key", unique=True),  # one row a key in a run; `show` finds it here
     Index("row_by_after", "after_no", sqlite_where=_IN_ORDER, postgresql_where=_IN_ORDER),  # who waits for whom
@@ -150,7 +152,7 @@ estimate = table(
 # A model that the API does not give us: its alternatives take its place for the rest of the run, or until a line of
 # config gives its name another id. One that is overloaded is watched first: until `why` says more than nothing.
 unavailable_model = table(
-    "outage",
+    "unavailable_model",
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("model", Text, primary_key=True),  # its id at the API
     Column("since", Text, nullable=False),
@@ -160,10 +162,13 @@ unavailable_model = table(
 
 # How the stays of rows on each tier ended: counted as it happens, because escalating rows are decided by it.
 visit = table(
-    "stay",
+    "tier_visit",
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("tier", Integer, primary_key=True, autoincrement=False),
-    *(Column(n, Number, nullable=False, server_default="0") for n in ("accepted", "escalated", "set_aside", "skipped")),
+    *(
+        Column(n, Number, nullable=False, server_default="0")
+        for n in ("accepted", "escalated", "quarantined", "skipped")
+    ),
     clustered=True,
 )
 
@@ -197,15 +202,15 @@ batch = table(
     Column("packed_at", Text, nullable=False),
     Column("newest_before", Text),  # the API's date of the newest batch it listed just before the POST
     Column("posted_at", Text),  # the moment before the POST: the intent
-    Column("doubtful_at", Text),  # since when it is known that nobody will hear the POST's reply
+    Column("unconfirmed_at", Text),  # since when it is known that nobody will hear the POST's reply
     Column("opened_at", Text),
     Column("took_seconds", Seconds),  # by the API's own clock; of live calls, what one took
     Column("cancel_asked_at", Text),  # by us: its unanswered rows did not bounce
     Column("ended_at", Text),
     Column("filed_at", Text),
     Column("detail", Text),
-    # packing → packed → posting → open → filed; void when the API certainly never took it; lost when nobody can say.
-    known_states("batch", "packing", "packed", "posting", "open", "filed", "void", "lost"),
+    # packing → packed → posting → open → filed; void when the API certainly never took it; orphaned when nobody can say.
+    state_check("batch", "packing", "packed", "posting", "open", "filed", "void", "orphaned"),
     Index("batch_by_state", "run_no", "state"),
 )
 
@@ -252,8 +257,8 @@ memo = table(
 )
 
 # A call that changes something: written down before it is made, so that it is never made twice.
-approval = table(
-    "approval",
+call_approval = table(
+    "call_approval",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("turn", Integer, primary_key=True, autoincrement=False),
     Column("position", Integer, primary_key=True, autoincrement=False),
@@ -267,7 +272,7 @@ approval = table(
     Column("shown_hash", Text),  # of the call as a person was last shown it
     Column("decided_hash", Text),  # of the call that a person allowed or denied
     # asked → allowed | denied; allowed → sent → done; sent and never done: nobody knows, so it is asked again.
-    known_states("approval", "asked", "allowed", "denied", "sent", "done"),
+    state_check("call_approval", "asked", "allowed", "denied", "sent", "done"),
     clustered=True,
 )
 
@@ -320,8 +325,8 @@ loaded = table(
     clustered=True,
 )
 
-set_aside = table(
-    "set_aside",
+unverified = table(
+    "unverified",
     Column("job", Text, primary_key=True),
     Column("row_key", Text, primary_key=True),
     Column("row_id", Text, nullable=False),
@@ -350,7 +355,7 @@ verdict = table(
     Column("failed", Number, nullable=False),  # of those, the ones that failed
     Column("observed", Text),  # JSON; of one over the whole run
     Column("examples", Text, nullable=False, server_default="[]"),  # JSON: keys of rows that failed
-    Column("said", Text, nullable=False, server_default=""),
+    Column("message", Text, nullable=False, server_default=""),
     Column("judged_at", Text, nullable=False),
     clustered=True,
 )
@@ -360,14 +365,14 @@ profile = table(
     "profile",
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("name", Text, primary_key=True),  # of the column
-    Column("spread", Text, nullable=False),  # JSON: a partition, as Great Expectations means it
+    Column("distribution", Text, nullable=False),  # JSON: a partition, as Great Expectations means it
     clustered=True,
 )
 
 # A gate that the run did not pass, put before a person.
-hold = table(
-    "hold",
-    Column("hold_no", Number, primary_key=True),
+gate_approval = table(
+    "gate_approval",
+    Column("approval_no", Number, primary_key=True),
     Column("run_no", Number, ForeignKey("run.run_no"), nullable=False),
     Column("gate", Text, nullable=False),
     Column("state", Text, nullable=False),
@@ -378,8 +383,8 @@ hold = table(
     Column("decided_at", Text),
     Column("why", Text),  # the person's reason
     Column("shown_hash", Text),  # of the failures and rows as a person was last shown them
-    known_states("hold", "asked", "approved", "rejected", "lapsed"),
-    Index("hold_by_run", "run_no", "state"),
+    state_check("gate_approval", "asked", "approved", "rejected", "lapsed"),
+    Index("gate_approval_by_run", "run_no", "state"),
 )
 
 # ---------------------------------------------------------------- work that waits, who does it, what people were told
@@ -413,7 +418,9 @@ message_row = table(
 )
 
 # A message that Prefect is still to be told of: it comes with the message, and goes before Prefect hears of it.
-untold = table("untold", Column("message_no", Number, primary_key=True, autoincrement=False), clustered=True)
+unannounced_message = table(
+    "unannounced_message", Column("message_no", Number, primary_key=True, autoincrement=False), clustered=True
+)
 
 # A run that was asked for over HTTP, once: what its sender calls the question is remembered for ever.
 run_request = table(
@@ -464,10 +471,10 @@ breach = table(
 )
 
 # What Prefect was told of, so that it is told once: a run and what held it, a job and a breach.
-told = table(
-    "told",
+emitted_event = table(
+    "emitted_event",
     Column("subject", Text, primary_key=True),
     Column("occurrence", Text, primary_key=True),
-    Column("told_at", Text, nullable=False),
+    Column("emitted_at", Text, nullable=False),
     clustered=True,
 )

@@ -6,14 +6,14 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from rowtide.ledger.apis import OF_NEWEST_RUN
-from rowtide.ledger.ledger import moment, timestamp
-from rowtide.observing.slo import Figures
+from rowtide.ledger.ledger import from_timestamp, to_timestamp
+from rowtide.observing.slo import SloMeasurements
 
 # Rows that a model was asked about; one that was quarantined at the door, or left as it was, never was.
-_SETTLED = "w.state IN ('loaded', 'quarantined', 'unchanged')"
+_FINISHED = "w.state IN ('loaded', 'quarantined', 'unchanged')"
 _FIGURES = (
     "SELECT coalesce(sum(CASE WHEN w.state = 'loaded' OR (w.state = 'unchanged' AND w.reason IS NULL) "
-    f"THEN 1 ELSE 0 END), 0), coalesce(sum(CASE WHEN {_SETTLED} THEN 1 ELSE 0 END), 0), "
+    f"THEN 1 ELSE 0 END), 0), coalesce(sum(CASE WHEN {_FINISHED} THEN 1 ELSE 0 END), 0), "
     "coalesce(sum(CASE WHEN w.state = 'loaded' THEN 1 ELSE 0 END), 0), "
     "coalesce(sum(CASE WHEN w.state = 'loaded' OR (w.state = 'quarantined' AND w.turn > 0) THEN 1 ELSE 0 END), 0), "
     "coalesce(sum(w.cost_micro), 0) FROM run r JOIN row w USING (run_no) WHERE r.job = :job AND r.started_at >= :since "
@@ -27,50 +27,52 @@ _OLDEST = (
 )
 
 
-def figures(tx: Connection, job: str, *, since: datetime, now: datetime) -> Figures:
+def measure_objectives(tx: Connection, job: str, *, since: datetime, now: datetime) -> SloMeasurements:
     """What the job's runs that began in the window came to, and how long its oldest row waits now.
 
     Only of the API that answers its newest run.
     """
-    known = {"job": job, "since": timestamp(since)}
+    known = {"job": job, "since": to_timestamp(since)}
     covered, settled, accepted, judged, cost = tx.execute(text(_FIGURES), known).one()
     oldest = tx.execute(text(_OLDEST), known).scalar()
-    return Figures(
+    return SloMeasurements(
         covered=int(covered),
         settled=int(settled),
         accepted=int(accepted),
         judged=int(judged),
         cost_micro=int(cost),
-        oldest_seconds=(now - moment(oldest)).total_seconds() if oldest else 0.0,
+        oldest_seconds=(now - from_timestamp(oldest)).total_seconds() if oldest else 0.0,
     )
 
 
-def breached_since(tx: Connection, job: str) -> dict[str, datetime]:
+def breaches_since(tx: Connection, job: str) -> dict[str, datetime]:
     """The objectives of a job that were breached when last looked at, and since when."""
     query = text("SELECT objective, since FROM breach WHERE job = :job AND ended_at IS NULL")
-    return {objective: moment(since) for objective, since in tx.execute(query, {"job": job})}
+    return {objective: from_timestamp(since) for objective, since in tx.execute(query, {"job": job})}
 
 
-def note_breaches(tx: Connection, job: str, breached: Collection[str], *, now: datetime) -> None:
+def record_breaches(tx: Connection, job: str, breached: Collection[str], *, now: datetime) -> None:
     """Note which objectives are breached now: others that were, are not any more."""
-    known = breached_since(tx, job)
+    known = breaches_since(tx, job)
     begun = text("INSERT INTO breach (job, objective, since) VALUES (:job, :objective, :now)")
     ended = text("UPDATE breach SET ended_at = :now WHERE job = :job AND objective = :objective AND ended_at IS NULL")
     for objective in sorted(set(breached) ^ known.keys()):
         what = ended if objective in known else begun
-        tx.execute(what, {"job": job, "objective": objective, "now": timestamp(now)})
+        tx.execute(what, {"job": job, "objective": objective, "now": to_timestamp(now)})
 
 
 def was_emitted(tx: Connection, subject: str, occurrence: str) -> bool:
     """Whether this was told of."""
-    query = text("SELECT 1 FROM told WHERE subject = :subject AND occurrence = :occurrence")
+    query = text("SELECT 1 FROM emitted_event WHERE subject = :subject AND occurrence = :occurrence")
     return tx.execute(query, {"subject": subject, "occurrence": occurrence}).first() is not None
 
 
-def note_emitted(tx: Connection, subject: str, occurrence: str, *, now: datetime) -> None:
+def record_emitted(tx: Connection, subject: str, occurrence: str, *, now: datetime) -> None:
     """Remember that this was told of."""
-    noted = "INSERT INTO told VALUES (:subject, :occurrence, :now) ON CONFLICT (subject, occurrence) DO NOTHING"
-    tx.execute(text(noted), {"subject": subject, "occurrence": occurrence, "now": timestamp(now)})
+    noted = (
+        "INSERT INTO emitted_event VALUES (:subject, :occurrence, :now) ON CONFLICT (subject, occurrence) DO NOTHING"
+    )
+    tx.execute(text(noted), {"subject": subject, "occurrence": occurrence, "now": to_timestamp(now)})
 
 
 def job_folders(tx: Connection) -> dict[str, str]:

@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from rowtide.agent.agent import Escalate, RowAt
-from rowtide.job.job import JobSpec
+from rowtide.job.job_spec import JobSpec
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import turns as ledger_turns
-from rowtide.ledger.ledger import Run, moment, take_turn, timestamp
+from rowtide.ledger.ledger import Run, from_timestamp, take_advisory_lock, to_timestamp
 from rowtide.ledger.rows import MoveReason
-from rowtide.text_format import took
+from rowtide.text_format import format_duration
 from rowtide.tiers.catalogue import Model
-from rowtide.tiers.escalation import Output, Quotation, VisitCounts, next_tier, quotation
+from rowtide.tiers.escalation import Quotation, QuotedOutput, VisitCounts, build_quotation, next_tier
 
 WATCHED = ""  # instead of a reason: overloaded, but not for long enough
 
@@ -29,47 +29,47 @@ class UnavailableModel:
     why: str
 
 
-def escalate(
+def escalate_up_the_ladder(
     tx: Connection, run: Run, spec: JobSpec, escalating: Sequence[tuple[RowAt, Escalate]], *, now: datetime
 ) -> None:
     """Start rows afresh further up the ladder. What is quoted to them is written down for good."""
     if not escalating:
         return
-    fared = visits(tx, run)
+    fared = tier_visits(tx, run)
     to = {row.tier: next_tier(len(spec.tiers), row.tier, fared, spec.escalation) for row, _ in escalating}
     quoted = _quotations(tx, escalating, spec.limits.tool_output_chars) if spec.escalation.quote else {}
     move_reasons = [
-        MoveReason(row.row_no, row.turn - row.checking, move.reason, move.detail) for row, move in escalating
+        MoveReason(row.row_no, row.turn - row.in_self_check, move.reason, move.detail) for row, move in escalating
     ]
-    ledger_rows.escalate(tx, move_reasons, {row.row_no: to[row.tier] for row, _ in escalating}, now=now)
-    ledger_turns.quote(tx, quoted, now=now)
-    count_visits(tx, run, escalations=Counter((row.tier, to[row.tier]) for row, _ in escalating))
+    ledger_rows.escalate_rows(tx, move_reasons, {row.row_no: to[row.tier] for row, _ in escalating}, now=now)
+    ledger_turns.write_quotations(tx, quoted, now=now)
+    add_tier_visits(tx, run, escalations=Counter((row.tier, to[row.tier]) for row, _ in escalating))
 
 
 def _quotations(tx: Connection, escalating: Sequence[tuple[RowAt, Escalate]], limit: int) -> dict[int, Quotation]:
     """What each row is told: why it escalates, and what tools said to it here or were quoted to it from below."""
     before = ledger_turns.quotations(tx, [row for row, _ in escalating])
-    here = ledger_turns.outputs_here(tx, [row.row_no for row, _ in escalating])
+    here = ledger_turns.conversation_outputs(tx, [row.row_no for row, _ in escalating])
     found: dict[int, Quotation] = {}
     for row, move in escalating:
         earlier = before[row.row_no].outputs if row.row_no in before else []
-        outputs = [*earlier, *(Output(*each) for each in here.get(row.row_no, ()))]
-        found[row.row_no] = quotation(f"{move.reason}: {move.detail}", outputs, limit)
+        outputs = [*earlier, *(QuotedOutput(*each) for each in here.get(row.row_no, ()))]
+        found[row.row_no] = build_quotation(f"{move.reason}: {move.detail}", outputs, limit)
     return found
 
 
-def visits(tx: Connection, run: Run) -> dict[int, VisitCounts]:
+def tier_visits(tx: Connection, run: Run) -> dict[int, VisitCounts]:
     """How the rows of each tier fared so far."""
-    query = text("SELECT tier, accepted, escalated, set_aside, skipped FROM stay WHERE run_no = :run")
+    query = text("SELECT tier, accepted, escalated, quarantined, skipped FROM tier_visit WHERE run_no = :run")
     return {tier: VisitCounts(*counts) for tier, *counts in tx.execute(query, {"run": run.run_no})}
 
 
-def count_visits(
+def add_tier_visits(
     tx: Connection,
     run: Run,
     *,
     accepted: Mapping[int, int] | None = None,
-    set_aside: Mapping[int, int] | None = None,
+    quarantined: Mapping[int, int] | None = None,
     escalations: Mapping[tuple[int, int], int] | None = None,
 ) -> None:
     """Add to the counts: rows by tier; escalates by the tier they left and the one they came to."""
@@ -77,14 +77,16 @@ def count_visits(
     for (left, reached), rows in (escalations or {}).items():
         escalated[left] += rows
         skipped.update(dict.fromkeys(range(left + 1, reached), rows))
-    counts = {"accepted": accepted or {}, "escalated": escalated, "set_aside": set_aside or {}, "skipped": skipped}
+    counts = {"accepted": accepted or {}, "escalated": escalated, "quarantined": quarantined or {}, "skipped": skipped}
     tiers = sorted({tier for each in counts.values() for tier in each})
     if tiers:
-        take_turn(tx, f"stays {run.run_no}")  # a page counts more than once, so no order keeps two from a deadlock
+        take_advisory_lock(
+            tx, f"stays {run.run_no}"
+        )  # a page counts more than once, so no order keeps two from a deadlock
         added = ", ".join(f"{name} = stay.{name} + excluded.{name}" for name in counts)
         tx.execute(
             text(
-                f"INSERT INTO stay (run_no, tier, {', '.join(counts)}) "
+                f"INSERT INTO tier_visit (run_no, tier, {', '.join(counts)}) "
                 f"VALUES (:run, :tier, {', '.join(':' + name for name in counts)}) "
                 f"ON CONFLICT (run_no, tier) DO UPDATE SET {added}"
             ),
@@ -97,40 +99,42 @@ def count_visits(
 
 def unavailable_models(tx: Connection, run: Run) -> list[UnavailableModel]:
     """The models that are out, the longest first. One that is only watched is not among them."""
-    query = text("SELECT model, since, why FROM outage WHERE run_no = :run AND why <> :watched ORDER BY since, model")
+    query = text(
+        "SELECT model, since, why FROM unavailable_model WHERE run_no = :run AND why <> :watched ORDER BY since, model"
+    )
     return [UnavailableModel(*each) for each in tx.execute(query, {"run": run.run_no, "watched": WATCHED})]
 
 
-def watched(tx: Connection, run: Run) -> set[str]:
+def watched_models(tx: Connection, run: Run) -> set[str]:
     """The ids of models that have been overloaded, but not for long enough."""
-    query = text("SELECT model FROM outage WHERE run_no = :run AND why = :watched")
+    query = text("SELECT model FROM unavailable_model WHERE run_no = :run AND why = :watched")
     return set(tx.execute(query, {"run": run.run_no, "watched": WATCHED}).scalars())
 
 
-def declare(tx: Connection, run: Run, model: Model, why: str, *, now: datetime) -> None:
+def declare_unavailable(tx: Connection, run: Run, model: Model, why: str, *, now: datetime) -> None:
     """The model is out from now on."""
     _write(tx, run, model, why, now)
 
 
-def overloaded(tx: Connection, run: Run, model: Model, *, now: datetime) -> bool:
+def record_overload(tx: Connection, run: Run, model: Model, *, now: datetime) -> bool:
     """The model had no room for any row. True when that has lasted too long: it is now out."""
-    query = text("SELECT since FROM outage WHERE run_no = :run AND model = :model")
+    query = text("SELECT since FROM unavailable_model WHERE run_no = :run AND model = :model")
     since = tx.execute(query, {"run": run.run_no, "model": model.id}).scalar()
     if since is None:
         _write(tx, run, model, WATCHED, now)
         return False
-    lasted = now - moment(since)
+    lasted = now - from_timestamp(since)
     if lasted <= timedelta(seconds=model.fall_back_after_seconds):
         return False
-    _write(tx, run, model, f"overloaded for {took(lasted.total_seconds())}", now)
+    _write(tx, run, model, f"overloaded for {format_duration(lasted.total_seconds())}", now)
     return True
 
 
-def answered(tx: Connection, run: Run, model_ids: set[str]) -> None:
+def record_model_answered(tx: Connection, run: Run, model_ids: set[str]) -> None:
     """These models answered: they are watched no more."""
     if model_ids:
         tx.execute(
-            text("DELETE FROM outage WHERE run_no = :run AND model = :model AND why = :watched"),
+            text("DELETE FROM unavailable_model WHERE run_no = :run AND model = :model AND why = :watched"),
             [{"run": run.run_no, "model": each, "watched": WATCHED} for each in sorted(model_ids)],
         )
 
@@ -138,8 +142,8 @@ def answered(tx: Connection, run: Run, model_ids: set[str]) -> None:
 def _write(tx: Connection, run: Run, model: Model, why: str, now: datetime) -> None:
     tx.execute(
         text(
-            "INSERT INTO outage (run_no, model, since, why) VALUES (:run, :model, :now, :why) "
+            "INSERT INTO unavailable_model (run_no, model, since, why) VALUES (:run, :model, :now, :why) "
             "ON CONFLICT (run_no, model) DO UPDATE SET since = excluded.since, why = excluded.why"
         ),
-        {"run": run.run_no, "model": model.id, "now": timestamp(now), "why": why},
+        {"run": run.run_no, "model": model.id, "now": to_timestamp(now), "why": why},
     )

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from rowtide.errors import IllegalMove, Outdated
+from rowtide.errors import DecisionOutdated, IllegalMove
 from rowtide.gates.call_pages import call_hash
-from rowtide.ledger.ledger import Run, as_list, insert, one_of, timestamp
+from rowtide.ledger.ledger import Run, insert_rows, is_one_of, list_parameter, to_timestamp
 
 Place = tuple[int, int, int]  # (row_no, turn, position): where a call stands in its row's conversation
 
@@ -24,7 +24,7 @@ APPROVALS = {"asked": ("allowed", "denied"), "allowed": ("sent",), "sent": ("don
 
 
 @dataclass(frozen=True, slots=True)
-class Approval:
+class ApprovalRecord:
     row_no: int
     turn: int
     position: int
@@ -41,14 +41,14 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingCall:
     """A call that waits for a person, as the person sees it."""
 
     row_key: str
     tool: str
     arguments: bytes
     why: str | None
-    approval: Approval
+    approval: ApprovalRecord
 
     @property
     def hash(self) -> str:
@@ -61,58 +61,56 @@ class Pending:
         return self.approval.shown_hash == self.hash
 
 
-COLUMNS = ", ".join(f"a.{name}" for name in Approval.__dataclass_fields__)
+COLUMNS = ", ".join(f"a.{name}" for name in ApprovalRecord.__dataclass_fields__)
 
 
-class Memo(NamedTuple):
+class RecordedOutput(NamedTuple):
     """What a call heard, and when it was made."""
 
     output: str
     asked_at: str
 
 
-def remembered(tx: Connection, run: Run, hashes: Collection[str]) -> dict[str, Memo]:
+def recorded_outputs(tx: Connection, run: Run, hashes: Collection[str]) -> dict[str, RecordedOutput]:
     """What earlier calls of this run heard, by their hashes."""
-    these = one_of(tx, "hashes", kind="text")
+    these = is_one_of(tx, "hashes", kind="text")
     query = f"SELECT call_hash, output, asked_at FROM memo WHERE run_no = :run AND call_hash {these}"
-    found = tx.execute(text(query), {"run": run.run_no, "hashes": as_list(hashes)})
-    return {key: Memo(output, asked_at) for key, output, asked_at in found}
+    found = tx.execute(text(query), {"run": run.run_no, "hashes": list_parameter(hashes)})
+    return {key: RecordedOutput(output, asked_at) for key, output, asked_at in found}
 
 
-def remember(tx: Connection, run: Run, outputs: Mapping[str, str], *, asked_at: datetime) -> None:
+def record_outputs(tx: Connection, run: Run, outputs: Mapping[str, str], *, asked_at: datetime) -> None:
     """Keep what calls heard (hash → output) for whoever asks the same, in the place of what was kept before."""
     # In order: two workers that insert the same calls the other way round would wait for each other for ever.
-    heard = [(run.run_no, key, output, timestamp(asked_at)) for key, output in sorted(outputs.items())]
+    records = [(run.run_no, key, output, to_timestamp(asked_at)) for key, output in sorted(outputs.items())]
     newer = "ON CONFLICT (run_no, call_hash) DO UPDATE SET output = excluded.output, asked_at = excluded.asked_at"
-    insert(tx, "memo", ["run_no", "call_hash", "output", "asked_at"], heard, newer)
+    insert_rows(tx, "memo", ["run_no", "call_hash", "output", "asked_at"], records, newer)
 
 
-def sent_again(tx: Connection, row_nos: Sequence[int]) -> dict[int, str]:
+def when_sent_again(tx: Connection, row_nos: Sequence[int]) -> dict[int, str]:
     """When a person last sent rows again, of those that were."""
-    query = (
-        f"SELECT row_no, max(noted_at) FROM note WHERE row_no {one_of(tx, 'rows')} AND move = 'retry' GROUP BY row_no"
-    )
-    return dict(tx.execute(text(query), {"rows": as_list(row_nos)}).tuples().all())
+    query = f"SELECT row_no, max(noted_at) FROM note WHERE row_no {is_one_of(tx, 'rows')} AND move = 'retry' GROUP BY row_no"
+    return dict(tx.execute(text(query), {"rows": list_parameter(row_nos)}).tuples().all())
 
 
-def approvals(tx: Connection, row_nos: Sequence[int]) -> dict[Place, Approval]:
+def call_approvals(tx: Connection, row_nos: Sequence[int]) -> dict[Place, ApprovalRecord]:
     """What is known of the rows' calls that change something."""
-    query = text(f"SELECT {COLUMNS} FROM approval a WHERE a.row_no {one_of(tx, 'rows')}")
-    found = tx.execute(query, {"rows": as_list(row_nos)})
-    return {approval.place: approval for approval in (Approval(*each) for each in found)}
+    query = text(f"SELECT {COLUMNS} FROM call_approval a WHERE a.row_no {is_one_of(tx, 'rows')}")
+    found = tx.execute(query, {"rows": list_parameter(row_nos)})
+    return {approval.place: approval for approval in (ApprovalRecord(*each) for each in found)}
 
 
-def ask(tx: Connection, calls: Iterable[tuple[Place, str, bytes]], *, now: datetime) -> None:
+def request_approval(tx: Connection, calls: Iterable[tuple[Place, str, bytes]], *, now: datetime) -> None:
     """Put calls before a person: (place, tool, arguments as JSON)."""
     _write(tx, calls, "asked", now)
 
 
-def send(tx: Connection, calls: Iterable[tuple[Place, str, bytes]], *, now: datetime) -> None:
+def record_calls_sent(tx: Connection, calls: Iterable[tuple[Place, str, bytes]], *, now: datetime) -> None:
     """Write down that calls the job allows are about to be made."""
     _write(tx, calls, "sent", now)
 
 
-def move_to(tx: Connection, places: Iterable[Place], after: str, *, why: str | None = None) -> None:
+def move_approvals(tx: Connection, places: Iterable[Place], after: str, *, why: str | None = None) -> None:
     """Let approvals go on to `after`, all of them or none."""
     legal = ", ".join(f"'{before}'" for before, afters in APPROVALS.items() if after in afters)
     values = [{"row": row, "turn": turn, "position": position, "why": why} for row, turn, position in places]
@@ -120,7 +118,7 @@ def move_to(tx: Connection, places: Iterable[Place], after: str, *, why: str | N
         return
     moved = tx.execute(
         text(
-            f"UPDATE approval SET state = '{after}', why = coalesce(:why, why) "
+            f"UPDATE call_approval SET state = '{after}', why = coalesce(:why, why) "
             f"WHERE row_no = :row AND turn = :turn AND position = :position AND state IN ({legal})"
         ),
         values,
@@ -129,52 +127,52 @@ def move_to(tx: Connection, places: Iterable[Place], after: str, *, why: str | N
         raise IllegalMove(f"{len(values) - moved.rowcount} of {len(values)} calls cannot become {after!r} from {legal}")
 
 
-def pending(tx: Connection, run: Run, *, limit: int | None = None) -> list[Pending]:
+def pending_calls(tx: Connection, run: Run, *, limit: int | None = None) -> list[PendingCall]:
     """The calls of a run that wait for a person, in the order of its rows."""
     query = text(
-        f"SELECT r.row_key, {COLUMNS} FROM approval a JOIN row r ON r.row_no = a.row_no "
+        f"SELECT r.row_key, {COLUMNS} FROM call_approval a JOIN row r ON r.row_no = a.row_no "
         "WHERE a.row_no BETWEEN :first AND :last AND a.state = 'asked' "
         "ORDER BY a.row_no, a.turn, a.position LIMIT :limit"
     )
     found = tx.execute(query, {"first": run.first_row_no, "last": run.last_row_no, "limit": limit or 2**62})
     return [
-        Pending(key, approval.tool, approval.arguments, approval.why, approval)
-        for key, approval in ((each[0], Approval(*each[1:])) for each in found)
+        PendingCall(key, approval.tool, approval.arguments, approval.why, approval)
+        for key, approval in ((each[0], ApprovalRecord(*each[1:])) for each in found)
     ]
 
 
-def show(tx: Connection, calls: Sequence[Pending]) -> None:
+def mark_calls_shown(tx: Connection, calls: Sequence[PendingCall]) -> None:
     """Note that a person is shown these calls as they are."""
     _note(tx, "shown_hash = :hash", calls)
 
 
-def decide(
-    tx: Connection, run: Run, calls: Sequence[Pending], decision: str, *, who: str, why: str | None, now: datetime
+def decide_calls(
+    tx: Connection, run: Run, calls: Sequence[PendingCall], decision: str, *, who: str, why: str | None, now: datetime
 ) -> int:
     """A person allows or denies calls as they were shown; rows that wait for nothing else go on. Returns how many do.
 
     Raises Outdated, and decides nothing, where one of them has changed since or waits no more.
     """
-    waiting = {each.approval.place: each.hash for each in pending(tx, run)}
+    waiting = {each.approval.place: each.hash for each in pending_calls(tx, run)}
     if changed := sum(waiting.get(each.approval.place) != each.hash for each in calls):
         what = f"{changed:,} of {len(calls):,} calls are not as they were shown, so nothing is decided"
-        raise Outdated(f"{what}; see them as they are now: rowtide approve {run.run_id}")
-    move_to(tx, [each.approval.place for each in calls], decision, why=why)
-    about = {"who": who, "now": timestamp(now)}
+        raise DecisionOutdated(f"{what}; see them as they are now: rowtide approve {run.run_id}")
+    move_approvals(tx, [each.approval.place for each in calls], decision, why=why)
+    about = {"who": who, "now": to_timestamp(now)}
     _note(tx, "decided_by = :who, decided_at = :now, decided_hash = :hash", calls, **about)
     released = tx.execute(
         text(
             "UPDATE row SET state = 'replied', reason = NULL WHERE run_no = :run AND state = 'held' "
             "AND reason = 'approval' AND NOT EXISTS "
-            "(SELECT 1 FROM approval a WHERE a.row_no = row.row_no AND a.state = 'asked')"
+            "(SELECT 1 FROM call_approval a WHERE a.row_no = row.row_no AND a.state = 'asked')"
         ),
         {"run": run.run_no},
     )
     return released.rowcount
 
 
-def _note(tx: Connection, what: str, calls: Sequence[Pending], **values: str) -> None:
-    query = text(f"UPDATE approval SET {what} WHERE row_no = :row AND turn = :turn AND position = :position")
+def _note(tx: Connection, what: str, calls: Sequence[PendingCall], **values: str) -> None:
+    query = text(f"UPDATE call_approval SET {what} WHERE row_no = :row AND turn = :turn AND position = :position")
     for each in calls:
         row, turn, position = each.approval.place
         tx.execute(query, {"hash": each.hash, "row": row, "turn": turn, "position": position, **values})
@@ -182,13 +180,13 @@ def _note(tx: Connection, what: str, calls: Sequence[Pending], **values: str) ->
 
 def _write(tx: Connection, calls: Iterable[tuple[Place, str, bytes]], state: str, now: datetime) -> None:
     values = [
-        {"row": row, "turn": turn, "at": position, "tool": tool, "arguments": arguments, "now": timestamp(now)}
+        {"row": row, "turn": turn, "at": position, "tool": tool, "arguments": arguments, "now": to_timestamp(now)}
         for (row, turn, position), tool, arguments in calls
     ]
     if values:
         tx.execute(
             text(
-                "INSERT INTO approval (row_no, turn, position, tool, arguments, state, asked_at) "
+                "INSERT INTO call_approval (row_no, turn, position, tool, arguments, state, asked_at) "
                 f"VALUES (:row, :turn, :at, :tool, :arguments, '{state}', :now)"
             ),
             values,

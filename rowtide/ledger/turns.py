@@ -12,10 +12,10 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from rowtide.agent.agent import RowAt
-from rowtide.agent.states import MOVES, RowState, sources_of, target_of
-from rowtide.ledger.ledger import Run, as_list, fetch, insert, one_of, timestamp
+from rowtide.agent.states import MOVES, RowState, state_after, states_before
+from rowtide.ledger.ledger import Run, fetch_all, insert_rows, is_one_of, list_parameter, to_timestamp
 from rowtide.ledger.rows import COLUMNS, check_moved
-from rowtide.tiers.escalation import Quotation, as_kept, as_quoted
+from rowtide.tiers.escalation import Quotation, quotation_from_json, quotation_to_json
 
 
 class Reply(NamedTuple):
@@ -57,7 +57,7 @@ class ToolRecord(NamedTuple):
     remembered: int = 0
 
 
-class Heard(NamedTuple):
+class ToolResult(NamedTuple):
     """What a tool said, as the model reads it."""
 
     call_id: str
@@ -67,13 +67,13 @@ class Heard(NamedTuple):
 
 
 @dataclass(slots=True)
-class Said:
+class PastTurn:
     """One turn of a conversation, and what the model was told after it: what its tools said, or a correction."""
 
     stop_reason: str
     content: bytes
     model: str | None = None
-    heard: list[Heard] = field(default_factory=list)
+    tool_results: list[ToolResult] = field(default_factory=list)
     correction: str = ""
 
 
@@ -81,20 +81,22 @@ class Said:
 HERE = "JOIN row r ON r.row_no = t.row_no WHERE t.row_no {these} AND t.turn > r.conversation_from"
 
 
-def reply(tx: Connection, replies: Sequence[Reply], *, then: str | None = None) -> None:
+def file_replies(tx: Connection, replies: Sequence[Reply], *, then: str | None = None) -> None:
     """File replies: each is appended and its row moves on, or none is; on by another move at once, with `then`."""
     if not replies:
         return
     row_nos = [reply.row_no for reply in replies]
-    after = MOVES[target_of("reply"), then] if then else target_of("reply")
-    insert(tx, "turn", Reply._fields, replies, "ON CONFLICT DO NOTHING")  # its row has moved on: the move below fails
+    after = MOVES[state_after("reply"), then] if then else state_after("reply")
+    insert_rows(
+        tx, "turn", Reply._fields, replies, "ON CONFLICT DO NOTHING"
+    )  # its row has moved on: the move below fails
     tokens = "t.input_tokens + t.cache_write_tokens + t.cache_read_tokens + t.output_tokens"
-    legal = ", ".join(f"'{state.value}'" for state in sources_of("reply"))
+    legal = ", ".join(f"'{state.value}'" for state in states_before("reply"))
     moved = tx.execute(
         text(
             f"UPDATE row SET state = '{after.value}', turn = t.turn, "
             f"cost_micro = row.cost_micro + t.cost_micro, tokens = row.tokens + {tokens} FROM turn t "
-            f"WHERE t.row_no = row.row_no AND t.turn = row.turn + 1 AND row.row_no {one_of(tx, 'rows')} "
+            f"WHERE t.row_no = row.row_no AND t.turn = row.turn + 1 AND row.row_no {is_one_of(tx, 'rows')} "
             f"AND row.state IN ({legal})"
         ),
         _rows(row_nos),
@@ -102,7 +104,7 @@ def reply(tx: Connection, replies: Sequence[Reply], *, then: str | None = None) 
     check_moved("reply", moved.rowcount, row_nos)
 
 
-def ever_answered(tx: Connection, run: Run, tier: int, prefix_no: int) -> bool:
+def has_model_answered(tx: Connection, run: Run, tier: int, prefix_no: int) -> bool:
     """Whether the model asked at this place has replied to any row with this prefix."""
     query = text(
         "SELECT 1 FROM turn t JOIN row r ON r.row_no = t.row_no WHERE t.row_no BETWEEN :first AND :last "
@@ -112,9 +114,9 @@ def ever_answered(tx: Connection, run: Run, tier: int, prefix_no: int) -> bool:
     return tx.execute(query, values).first() is not None
 
 
-def record_tools(tx: Connection, records: Sequence[ToolRecord], *, when_there: str = "") -> None:
+def record_tool_calls(tx: Connection, records: Sequence[ToolRecord], *, when_there: str = "") -> None:
     """Append tool outcomes."""
-    insert(tx, "tool_call", ToolRecord._fields, records, when_there)
+    insert_rows(tx, "tool_call", ToolRecord._fields, records, when_there)
 
 
 def replied_page(tx: Connection, run: Run, *, after: int, last: int, limit: int) -> list[tuple[RowAt, str, bytes]]:
@@ -126,57 +128,57 @@ def replied_page(tx: Connection, run: Run, *, after: int, last: int, limit: int)
         "ORDER BY r.row_no LIMIT :limit"
     )
     values = {"run": run.run_no, "state": RowState.REPLIED.value, "after": after, "last": last, "limit": limit}
-    return [(RowAt._make(each[:-2]), each[-2], each[-1]) for each in fetch(tx, query, values)]
+    return [(RowAt._make(each[:-2]), each[-2], each[-1]) for each in fetch_all(tx, query, values)]
 
 
-def contents(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
+def row_contents(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
     """The rows themselves: row_no → canonical JSON."""
-    return dict(fetch(tx, _of(tx, "row_content", "row_no, content"), _rows(row_nos)))
+    return dict(fetch_all(tx, _of(tx, "row_content", "row_no, content"), _rows(row_nos)))
 
 
-def answers(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
+def row_answers(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
     """The rows' answers: row_no → JSON."""
-    return dict(fetch(tx, _of(tx, "answer", "row_no, content"), _rows(row_nos)))
+    return dict(fetch_all(tx, _of(tx, "answer", "row_no, content"), _rows(row_nos)))
 
 
-def conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[Said]]:
+def conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[PastTurn]]:
     """The present conversation of each row that has one, oldest turn first."""
     talking = _rows([row.row_no for row in rows if row.turns_here])
-    here = HERE.format(these=one_of(tx, "rows"))
-    found: dict[int, list[Said]] = defaultdict(list)
-    at: dict[tuple[int, int], Said] = {}
-    spoken = "t.kind = 'answer'"  # a self-check is no part of what is said
+    here = HERE.format(these=is_one_of(tx, "rows"))
+    found: dict[int, list[PastTurn]] = defaultdict(list)
+    at: dict[tuple[int, int], PastTurn] = {}
+    ANSWER_TURNS = "t.kind = 'answer'"  # a self-check is no part of what is said
     # Sorted here: the database would carry all that was said through a tree of its own.
-    query = f"SELECT t.row_no, t.turn, t.stop_reason, t.content, t.model FROM turn t {here} AND {spoken}"
-    for row_no, turn, *words in sorted(fetch(tx, query, talking)):
-        at[row_no, turn] = said = Said(*words)
-        found[row_no].append(said)
-    names = ", ".join(f"t.{name}" for name in Heard._fields)
+    query = f"SELECT t.row_no, t.turn, t.stop_reason, t.content, t.model FROM turn t {here} AND {ANSWER_TURNS}"
+    for row_no, turn, *words in sorted(fetch_all(tx, query, talking)):
+        at[row_no, turn] = past_turn = PastTurn(*words)
+        found[row_no].append(past_turn)
+    names = ", ".join(f"t.{name}" for name in ToolResult._fields)
     query = f"SELECT t.row_no, t.turn, t.position, {names} FROM tool_call t {here}"
-    for each in sorted(fetch(tx, query, talking)):
-        if said := at.get(each[:2]):
-            said.heard.append(Heard._make(each[3:]))
+    for each in sorted(fetch_all(tx, query, talking)):
+        if past_turn := at.get(each[:2]):
+            past_turn.tool_results.append(ToolResult._make(each[3:]))
     query = f"SELECT t.row_no, t.turn, t.detail FROM note t {here} AND t.move = 'correct'"
-    for row_no, turn, detail in fetch(tx, query, talking):
-        if said := at.get((row_no, turn)):
-            said.correction = detail
+    for row_no, turn, detail in fetch_all(tx, query, talking):
+        if past_turn := at.get((row_no, turn)):
+            past_turn.correction = detail
     return found
 
 
 def tool_outputs(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[ToolRecord]]:
     """What the tools said in each row's present conversation."""
-    here = HERE.format(these=one_of(tx, "rows"))
+    here = HERE.format(these=is_one_of(tx, "rows"))
     names = ", ".join(f"t.{name}" for name in ToolRecord._fields)
     query = f"SELECT {names} FROM tool_call t {here}"
     found: dict[int, list[ToolRecord]] = defaultdict(list)
-    for each in sorted(fetch(tx, query, _rows([row.row_no for row in rows if row.tool_calls]))):
+    for each in sorted(fetch_all(tx, query, _rows([row.row_no for row in rows if row.tool_calls]))):
         found[each[0]].append(ToolRecord._make(each))
     return found
 
 
-def outputs_here(tx: Connection, row_nos: Sequence[int]) -> dict[int, list[tuple[str, str, str]]]:
+def conversation_outputs(tx: Connection, row_nos: Sequence[int]) -> dict[int, list[tuple[str, str, str]]]:
     """What tools said in rows' present conversations, whoever called them: (tool, arguments, output)."""
-    here = HERE.format(these=one_of(tx, "rows"))
+    here = HERE.format(these=is_one_of(tx, "rows"))
     query = f"SELECT t.row_no, t.tool, t.arguments, t.output FROM tool_call t {here} AND t.is_error = 0 ORDER BY 1, "
     found: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
     for row_no, tool, arguments, output in tx.execute(text(query + "t.turn, t.position"), _rows(row_nos)):
@@ -184,14 +186,17 @@ def outputs_here(tx: Connection, row_nos: Sequence[int]) -> dict[int, list[tuple
     return found
 
 
-def quote(tx: Connection, quoted: Mapping[int, Quotation], *, now: datetime) -> None:
+def write_quotations(tx: Connection, quoted: Mapping[int, Quotation], *, now: datetime) -> None:
     """Write down what the fresh conversations of rows begin with, of what came before them."""
     query = text(
         "INSERT INTO note (row_no, turn, move, reason, detail, noted_at) "
         "SELECT row_no, conversation_from, 'quote', 'quoted', :kept, :now FROM row WHERE row_no = :row"
     )
     if quoted:
-        values = [{"row": row_no, "kept": as_kept(each), "now": timestamp(now)} for row_no, each in quoted.items()]
+        values = [
+            {"row": row_no, "kept": quotation_to_json(each), "now": to_timestamp(now)}
+            for row_no, each in quoted.items()
+        ]
         tx.execute(query, values)
 
 
@@ -202,17 +207,17 @@ def quotations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, Quotation]:
         return {}
     query = text(
         f"SELECT t.row_no, t.move, t.detail FROM note t JOIN row r ON r.row_no = t.row_no "
-        f"WHERE t.row_no {one_of(tx, 'rows')} AND t.turn = r.conversation_from "
+        f"WHERE t.row_no {is_one_of(tx, 'rows')} AND t.turn = r.conversation_from "
         "AND t.move IN ('quote', 'retry', 'mend', 'amend') ORDER BY t.note_no"
     )
     # A row that was sent again, or begins under another version, begins without.
     last = {row_no: (move, kept) for row_no, move, kept in tx.execute(query, _rows(escalated))}
-    return {row_no: as_quoted(kept) for row_no, (move, kept) in last.items() if move == "quote"}
+    return {row_no: quotation_from_json(kept) for row_no, (move, kept) in last.items() if move == "quote"}
 
 
 def _of(tx: Connection, table: str, names: str) -> str:
-    return f"SELECT {names} FROM {table} WHERE row_no {one_of(tx, 'rows')}"
+    return f"SELECT {names} FROM {table} WHERE row_no {is_one_of(tx, 'rows')}"
 
 
 def _rows(row_nos: Sequence[int]) -> dict[str, str]:
-    return {"rows": as_list(row_nos)}
+    return {"rows": list_parameter(row_nos)}

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, text
 
-from rowtide.agent.states import sources_of, target_of
-from rowtide.job.versions import JobVersion, changes, version_from
-from rowtide.ledger.ledger import Run, as_list, find_run, one_of, timestamp
+from rowtide.agent.states import state_after, states_before
+from rowtide.job.versions import JobVersion, list_changes, version_from_record
+from rowtide.ledger.ledger import Run, find_run, is_one_of, list_parameter, to_timestamp
 from rowtide.ledger.prefixes import skills_by_prefix
-from rowtide.ledger.quarantine import FIRST_TIER, FRESH, Signed
+from rowtide.ledger.quarantine import FIRST_TIER, FRESH, Signature
 from rowtide.tiers.pricing import MICRO
 
 # A person gave these up, has not sent them again yet, or no sink holds them: none of it is the job's to mend.
-NOT_THE_JOBS = ("dropped", "mended", "unloadable", "purged")
+NOT_THE_JOBS = ("discarded", "edited", "unloadable", "purged")
 # Rows that were refused at the door, or by the gate over rows, were never given a tier.
 QUARANTINE = (
     "row.state = 'quarantined' AND row.tier IS NOT NULL AND coalesce(row.reason, '') NOT IN "
@@ -36,13 +36,11 @@ HAS_REPLY = (
 )
 IS_OVERRIDDEN = f"EXISTS (SELECT 1 FROM note x WHERE {OF_LAST_TURN} AND x.move = 'vouch')"
 WAITS_FOR_GATE = f"row.state = 'answered' AND NOT {IS_OVERRIDDEN}"
-JUDGED_AGAIN = (
-    f"checking = CASE WHEN EXISTS (SELECT 1 FROM turn x WHERE {OF_LAST_TURN} AND x.kind = 'check') THEN 1 ELSE 0 END"
-)
+JUDGED_AGAIN = f"in_self_check = CASE WHEN EXISTS (SELECT 1 FROM turn x WHERE {OF_LAST_TURN} AND x.kind = 'check') THEN 1 ELSE 0 END"
 
 
 @dataclass(frozen=True, slots=True)
-class Effects:
+class AmendmentEffects:
     """What taking a version in does to a run's rows, in numbers."""
 
     kept: int
@@ -54,15 +52,15 @@ class Effects:
     not_begun: int
     in_conversation: int
     held: int
-    set_aside_judged: int
+    quarantined_rejudged: int
     """Quarantined, with a reply that is judged again."""
-    set_aside_sent: int
+    quarantined_resent: int
     """Quarantined without one: sent again, if the new version asks otherwise."""
     left: Mapping[str, int]
     """Quarantined rows that stay, by reason."""
 
 
-class Version(NamedTuple):
+class RunVersion(NamedTuple):
     """One version of a run's job, and what was done under it."""
 
     version_no: int
@@ -74,7 +72,7 @@ class Version(NamedTuple):
     why: str
 
 
-def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
+def mark_share_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
     """Settle the ready rows from `first` to `last` that an earlier run settled just so. Returns how many.
 
     A row that could not be verified then waits in that run's quarantine: asking it the same again would cost the same.
@@ -82,7 +80,7 @@ def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
     values = {"run": run.run_no, "first": first, "last": last, "job": run.job}
     values |= {"asking": run.asking, "judging": run.judging, "api": run.api}
     settled = 0
-    for table, reason in (("loaded", None), ("set_aside", "set_aside_before")):
+    for table, reason in (("loaded", None), ("unverified", "quarantined_before")):
         settled += tx.execute(
             text(
                 "UPDATE row SET state = 'unchanged', reason = :reason WHERE run_no = :run AND state = 'ready' "
@@ -95,8 +93,8 @@ def leave_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
     return settled
 
 
-def effects(tx: Connection, run: Run, *, asks_anew: bool, leaves_quarantine: bool) -> Effects:
-    """What `take_in` and the rest of the run would do to rows. It only reads."""
+def amendment_effects(tx: Connection, run: Run, *, asks_anew: bool, leaves_quarantine: bool) -> AmendmentEffects:
+    """What `adopt_version` and the rest of the run would do to rows. It only reads."""
     query = text(
         "SELECT state, coalesce(reason, ''), CASE WHEN turn > conversation_from THEN 1 ELSE 0 END, "
         f"CASE WHEN {QUARANTINE} THEN 1 ELSE 0 END, CASE WHEN state = 'quarantined' AND {HAS_REPLY} THEN 1 ELSE 0 END, "
@@ -113,27 +111,27 @@ def effects(tx: Connection, run: Run, *, asks_anew: bool, leaves_quarantine: boo
     for state, reason, _, is_the_jobs, has_reply, count in found:
         if state == "quarantined" and (leaves_quarantine or not is_the_jobs or not (has_reply or asks_anew)):
             left[reason] = left.get(reason, 0) + count
-    return Effects(
+    return AmendmentEffects(
         kept=rows("accepted", "loaded", "unchanged"),
         judged_again=rows("replied", "answered"),
         at_the_api=rows("in_flight"),
         not_begun=rows("ready", talks=False),
         in_conversation=rows("ready", talks=True),
         held=rows("held"),
-        set_aside_judged=judged,
-        set_aside_sent=sent,
+        quarantined_rejudged=judged,
+        quarantined_resent=sent,
         left=dict(sorted(left.items())),
     )
 
 
-def take_in(
+def adopt_version(
     tx: Connection,
     run: Run,
     now: JobVersion,
     request: bytes,
     skills: Sequence[str],
     servers: str,
-    hand: Signed,
+    hand: Signature,
     why: str,
 ) -> Run:
     """Make this the version that the run goes on under. Returns the run as it is then. Its rows follow as they come up.
@@ -157,7 +155,7 @@ def take_in(
             "INSERT INTO version (run_no, version_no, asking, judging, parts, base_prefix, taken_at, who, why) "
             "VALUES (:run, :version, :asking, :judging, :parts, :base, :now, :who, :why)"
         ),
-        {**values, **of_version, "now": timestamp(hand.now), "who": hand.who, "why": why},
+        {**values, **of_version, "now": to_timestamp(hand.now), "who": hand.who, "why": why},
     )
     tx.execute(
         text("UPDATE run SET version_no = :version, servers = :servers, finished_at = NULL WHERE run_no = :run"), values
@@ -165,7 +163,7 @@ def take_in(
     return find_run(tx, run.run_id)
 
 
-def judge_again(tx: Connection, run: Run, hand: Signed, *, quarantined: bool) -> int:
+def rejudge_replies(tx: Connection, run: Run, hand: Signature, *, quarantined: bool) -> int:
     """Let the replies of rows that wait for the gate, and of quarantined ones, be judged again. Returns how many."""
     moved = _move_where(tx, run, "rejudge", WAITS_FOR_GATE, f"reason = NULL, {JUDGED_AGAIN}")
     if quarantined:
@@ -175,16 +173,16 @@ def judge_again(tx: Connection, run: Run, hand: Signed, *, quarantined: bool) ->
     return moved
 
 
-def send_again(tx: Connection, run: Run, hand: Signed) -> int:
+def resend_quarantined(tx: Connection, run: Run, hand: Signature) -> int:
     """Send the quarantined rows again that have no reply to be judged: from the beginning. Returns how many."""
     which = f"{QUARANTINE} AND NOT ({HAS_REPLY})"
     _leave_quarantine(tx, run, which, hand)
     return _move_where(tx, run, "retry", which, f"tier = coalesce({FIRST_TIER}, tier), {FRESH}")
 
 
-def _leave_quarantine(tx: Connection, run: Run, which: str, hand: Signed) -> None:
+def _leave_quarantine(tx: Connection, run: Run, which: str, hand: Signature) -> None:
     """Note why rows leave the quarantine, and forget that they could not be verified."""
-    values = {"run": run.run_no, "job": run.job, "who": hand.who, "now": timestamp(hand.now)}
+    values = {"run": run.run_no, "job": run.job, "who": hand.who, "now": to_timestamp(hand.now)}
     these = f"SELECT row.row_no FROM row WHERE row.run_no = :run AND {which}"
     tx.execute(
         text(
@@ -193,16 +191,16 @@ def _leave_quarantine(tx: Connection, run: Run, which: str, hand: Signed) -> Non
         ),
         values,
     )
-    tx.execute(text(f"DELETE FROM set_aside WHERE job = :job AND row_no IN ({these})"), values)
+    tx.execute(text(f"DELETE FROM unverified WHERE job = :job AND row_no IN ({these})"), values)
 
 
-def asks_otherwise(tx: Connection, run: Run) -> frozenset[int]:
+def versions_that_ask_otherwise(tx: Connection, run: Run) -> frozenset[int]:
     """The run's versions that ask otherwise than its present one."""
     query = text("SELECT version_no FROM version WHERE run_no = :run AND asking <> :asking")
     return frozenset(tx.execute(query, {"run": run.run_no, "asking": run.asking}).scalars())
 
 
-def left_behind(tx: Connection, run: Run, *, limit: int) -> list[tuple[int, int]]:
+def rows_on_other_versions(tx: Connection, run: Run, *, limit: int) -> list[tuple[int, int]]:
     """The next ready rows that are not on the run's present version: (row_no, the version they are on)."""
     query = text(
         "SELECT row_no, version_no FROM row WHERE run_no = :run AND state = 'ready' AND version_no <> :version "
@@ -212,18 +210,23 @@ def left_behind(tx: Connection, run: Run, *, limit: int) -> list[tuple[int, int]
     return [(row_no, version_no) for row_no, version_no in found]
 
 
-def go_on_under(tx: Connection, run: Run, rows: Sequence[int]) -> None:
-    """Put rows on the run's present version, which asks as theirs did: their conversations go on. See `begin_under`."""
+def move_to_version(tx: Connection, run: Run, rows: Sequence[int]) -> None:
+    """Put rows on the run's present version, which asks as theirs did: their conversations go on. See `restart_on_version`."""
     tx.execute(
-        text(f"UPDATE row SET version_no = :version WHERE row_no {one_of(tx, 'rows')} AND state = 'ready'"),
-        {"version": run.version_no, "rows": as_list(rows)},
+        text(f"UPDATE row SET version_no = :version WHERE row_no {is_one_of(tx, 'rows')} AND state = 'ready'"),
+        {"version": run.version_no, "rows": list_parameter(rows)},
     )
 
 
-def begin_under(tx: Connection, run: Run, rows: Sequence[int], *, now: datetime) -> None:
+def restart_on_version(tx: Connection, run: Run, rows: Sequence[int], *, now: datetime) -> None:
     """Put rows on the run's present version, each with a fresh conversation on the tier where it began."""
-    values = {"version": run.version_no, "base": run.base_prefix, "rows": as_list(rows), "now": timestamp(now)}
-    these = f"row_no {one_of(tx, 'rows')} AND state = 'ready'"
+    values = {
+        "version": run.version_no,
+        "base": run.base_prefix,
+        "rows": list_parameter(rows),
+        "now": to_timestamp(now),
+    }
+    these = f"row_no {is_one_of(tx, 'rows')} AND state = 'ready'"
     tx.execute(
         text(
             "INSERT INTO note (row_no, turn, move, reason, detail, noted_at) SELECT row_no, turn, 'amend', 'amended', "
@@ -234,7 +237,7 @@ def begin_under(tx: Connection, run: Run, rows: Sequence[int], *, now: datetime)
     tx.execute(
         text(
             f"UPDATE row SET version_no = :version, prefix_no = :base, tier = coalesce({FIRST_TIER}, tier), "
-            f"conversation_from = turn, tool_calls = 0, corrections = 0, longer = 0, checking = 0 WHERE {these}"
+            f"conversation_from = turn, tool_calls = 0, corrections = 0, max_tokens_doublings = 0, in_self_check = 0 WHERE {these}"
         ),
         values,
     )
@@ -242,30 +245,30 @@ def begin_under(tx: Connection, run: Run, rows: Sequence[int], *, now: datetime)
 
 def _move_where(tx: Connection, run: Run, name: str, which: str, also: str = "") -> int:
     """Apply the move `name` to every row of the run that is `which`, in a state it is legal in. Returns how many."""
-    legal = ", ".join(f"'{state.value}'" for state in sources_of(name))
+    legal = ", ".join(f"'{state.value}'" for state in states_before(name))
     where = f"row.run_no = :run AND {which} AND state IN ({legal})"
-    query = f"UPDATE row SET state = '{target_of(name).value}'{', ' + also if also else ''} WHERE {where}"
+    query = f"UPDATE row SET state = '{state_after(name).value}'{', ' + also if also else ''} WHERE {where}"
     return tx.execute(text(query), {"run": run.run_no}).rowcount
 
 
-def versions(tx: Connection, run: Run) -> list[Version]:
+def run_versions(tx: Connection, run: Run) -> list[RunVersion]:
     """The run's versions, the first first."""
-    query = text(f"SELECT {', '.join(Version._fields)} FROM version WHERE run_no = :run ORDER BY version_no")
-    return [Version(*each) for each in tx.execute(query, {"run": run.run_no})]
+    query = text(f"SELECT {', '.join(RunVersion._fields)} FROM version WHERE run_no = :run ORDER BY version_no")
+    return [RunVersion(*each) for each in tx.execute(query, {"run": run.run_no})]
 
 
-def told(tx: Connection, run: Run) -> list[dict[str, Any]]:
+def version_history(tx: Connection, run: Run) -> list[dict[str, Any]]:
     """Each version of a run that was amended: what changed, who changed it, and what was done under it, in dollars.
 
     A run that was not amended has nothing to tell.
     """
     if not run.version_no:
         return []
-    found, done = versions(tx, run), done_under(tx, run)
+    found, done = run_versions(tx, run), work_by_version(tx, run)
     before, rows = [None, *found], []
     for last, each in zip(before, found, strict=False):
         count, turns, cost = done.get(each.version_no, (0, 0, 0))
-        changed = changes(version_from(last.parts), version_from(each.parts)) if last else []
+        changed = list_changes(version_from_record(last.parts), version_from_record(each.parts)) if last else []
         rows.append(
             {
                 "version": each.version_no,
@@ -283,7 +286,7 @@ def told(tx: Connection, run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def done_under(tx: Connection, run: Run) -> dict[int, tuple[int, int, int]]:
+def work_by_version(tx: Connection, run: Run) -> dict[int, tuple[int, int, int]]:
     """What was done under each version: rows that were asked under it at the last, replies, and what they cost."""
     mine = {"run": run.run_no, "first": run.first_row_no, "last": run.last_row_no}
     rows = tx.execute(text("SELECT version_no, count(*) FROM row WHERE run_no = :run GROUP BY 1"), mine).tuples().all()

@@ -33,7 +33,7 @@ Lease = Literal["free", "held", "expired", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class UnfinishedRunStatus:
     """A run that is not over, and the flow run that worked on it last."""
 
     run_id: str
@@ -72,7 +72,7 @@ class Standing:
 class Wake:
     """Some batch has ended: let the flow run go on."""
 
-    at: Standing
+    at: UnfinishedRunStatus
     why: str
 
 
@@ -80,7 +80,7 @@ class Wake:
 class Restart:
     """Its process is dead: let a worker start it again."""
 
-    at: Standing
+    at: UnfinishedRunStatus
     why: str
 
 
@@ -88,15 +88,15 @@ class Restart:
 class Cancel:
     """A person canceled it in one place: do so in the others."""
 
-    at: Standing
+    at: UnfinishedRunStatus
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
+class Reconcile:
     """Look for its unconfirmed batches: nobody else does."""
 
-    at: Standing
+    at: UnfinishedRunStatus
     why: str
 
 
@@ -104,11 +104,11 @@ class Settle:
 class Warn:
     """Only a person can do something about it."""
 
-    at: Standing
+    at: UnfinishedRunStatus
     why: str
 
 
-Step = Wake | Restart | Cancel | Settle | Warn
+Step = Wake | Restart | Cancel | Reconcile | Warn
 
 
 def longest_silence(heartbeat_seconds: int | None) -> timedelta:
@@ -116,7 +116,9 @@ def longest_silence(heartbeat_seconds: int | None) -> timedelta:
     return max(SILENCE, HEARTBEATS * timedelta(seconds=heartbeat_seconds or 0))
 
 
-def steps(at: Standing, *, unended: Collection[str], silence: timedelta, now: datetime) -> list[Step]:
+def recovery_steps(
+    at: UnfinishedRunStatus, *, unended: Collection[str], silence: timedelta, now: datetime
+) -> list[Step]:
     """What a run needs now. `unended` are the batches that the API says it works on."""
     found: list[Step] = [] if (step := _step(at, unended, silence)) is None else [step]
     oldest = min(at.opened.values(), default=now)
@@ -126,7 +128,7 @@ def steps(at: Standing, *, unended: Collection[str], silence: timedelta, now: da
     return found
 
 
-def _step(at: Standing, unended: Collection[str], silence: timedelta) -> Step | None:
+def _step(at: UnfinishedRunStatus, unended: Collection[str], silence: timedelta) -> Step | None:
     if at.lease == "held":
         return None
     match at.flow_state:
@@ -135,7 +137,7 @@ def _step(at: Standing, unended: Collection[str], silence: timedelta) -> Step | 
         case "CANCELLED" if at.to_cancel:
             return Cancel(at, "its flow run was canceled")
         case "CANCELLED" if at.unconfirmed:
-            return Settle(at, UNCONFIRMED)
+            return Reconcile(at, UNCONFIRMED)
         case "CANCELLING" if _is_dead(at, silence):
             return Cancel(at, "its flow run was canceled, and its process is dead")
         case "CRASHED" if at.crashed_with_worker:
@@ -150,23 +152,23 @@ def _step(at: Standing, unended: Collection[str], silence: timedelta) -> Step | 
             return None
 
 
-def _parked(at: Standing, unended: Collection[str]) -> Step | None:
+def _parked(at: UnfinishedRunStatus, unended: Collection[str]) -> Step | None:
     if at.is_canceled:
         return Cancel(at, "`rowtide cancel` stopped it while it was parked")
     ended = [api_id for api_id in at.opened if api_id not in unended]
     if ended:
         return Wake(at, f"{len(ended)} of {len(at.opened)} batches have ended")
     if at.unconfirmed:
-        return Settle(at, UNCONFIRMED)
+        return Reconcile(at, UNCONFIRMED)
     return None if at.opened else Wake(at, "nothing of it is at the API any more")
 
 
-def _is_dead(at: Standing, silence: timedelta) -> bool:
+def _is_dead(at: UnfinishedRunStatus, silence: timedelta) -> bool:
     """A lease of a process of this machine that is gone is proof; else there must have been no sign for long."""
     return at.lease == "dead" or at.silent_for > silence
 
 
-def _restart(at: Standing, why: str) -> Step | None:
+def _restart(at: UnfinishedRunStatus, why: str) -> Step | None:
     if not at.can_start or at.is_canceled:
         return None
     if at.crashed_with_worker and at.restarts_with_worker >= RESTARTS_WITH_WORKER:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from rowtide.job.job import SloSpec
-from rowtide.text_format import ago
+from rowtide.job.job_spec import SloSpec
+from rowtide.text_format import format_age
 from rowtide.tiers.pricing import MICRO
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class SloMeasurements:
     """What a job's runs came to in a window."""
 
     covered: int
@@ -31,7 +31,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ObjectiveStatus:
     """How one objective is met."""
 
     objective: str
@@ -46,13 +46,19 @@ class Standing:
         return self.budget_left < 0
 
 
-def standings(spec: SloSpec, figures: Figures) -> list[Standing]:
+def objective_statuses(spec: SloSpec, figures: SloMeasurements) -> list[ObjectiveStatus]:
     """Every objective a job has, in the order of its keys."""
     promised = [(name, getattr(spec, name)) for name in MEASURES]
-    return [Standing(name, target, *MEASURES[name](target, figures)) for name, target in promised if target is not None]
+    return [
+        ObjectiveStatus(name, target, *MEASURES[name](target, figures))
+        for name, target in promised
+        if target is not None
+    ]
 
 
-def as_json(spec: SloSpec, found: Sequence[Standing], since: Mapping[str, datetime]) -> list[dict[str, object]]:
+def objectives_as_json(
+    spec: SloSpec, found: Sequence[ObjectiveStatus], since: Mapping[str, datetime]
+) -> list[dict[str, object]]:
     """The same for programs."""
     return [
         {
@@ -68,16 +74,18 @@ def as_json(spec: SloSpec, found: Sequence[Standing], since: Mapping[str, dateti
     ]
 
 
-def as_cells(found: Sequence[Standing], since: Mapping[str, datetime], now: datetime) -> list[list[str]]:
+def objectives_as_table(
+    found: Sequence[ObjectiveStatus], since: Mapping[str, datetime], now: datetime
+) -> list[list[str]]:
     """The same as a table's rows: objective, what is promised, what was, budget left, breached."""
     rows: list[list[str]] = []
     for each in found:
-        begun = f"for {ago(now - since[each.objective])}" if each.objective in since else "now"
-        said = begun if each.is_breached else "no"
+        begun = f"for {format_age(now - since[each.objective])}" if each.objective in since else "now"
+        breached = begun if each.is_breached else "no"
         sign = "≥" if each.objective in SHARES else "≤"
         target = f"{sign} {_figure(each.objective, each.target)}"
         was = "nothing to measure" if each.was is None else _figure(each.objective, each.was)
-        rows.append([each.objective, target, was, f"{each.budget_left:.0%}", said])
+        rows.append([each.objective, target, was, f"{each.budget_left:.0%}", breached])
     return rows
 
 
@@ -96,7 +104,7 @@ def _share(target: float, good: int, total: int) -> tuple[float | None, float]:
     return (good / total, 1 - (total - good) / ((1 - target) * total)) if total else (None, 1.0)
 
 
-def _cost(target: float, figures: Figures) -> tuple[float | None, float]:
+def _cost(target: float, figures: SloMeasurements) -> tuple[float | None, float]:
     """The budget is what all accepted rows may cost together. Money spent for none of them overdraws it."""
     spent = figures.cost_micro / MICRO
     if not figures.accepted:
@@ -104,11 +112,11 @@ def _cost(target: float, figures: Figures) -> tuple[float | None, float]:
     return spent / figures.accepted, 1 - spent / (target * figures.accepted)
 
 
-def _age(target: float, figures: Figures) -> tuple[float | None, float]:
+def _age(target: float, figures: SloMeasurements) -> tuple[float | None, float]:
     return figures.oldest_seconds, 1 - figures.oldest_seconds / target
 
 
-MEASURES: dict[str, Callable[[float, Figures], tuple[float | None, float]]] = {
+MEASURES: dict[str, Callable[[float, SloMeasurements], tuple[float | None, float]]] = {
     "coverage": lambda target, figures: _share(target, figures.covered, figures.settled),
     "accepted_share": lambda target, figures: _share(target, figures.accepted, figures.judged),
     "cost_per_accepted_row": _cost,

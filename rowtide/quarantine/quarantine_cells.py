@@ -34,67 +34,67 @@ KINDS: dict[type, str] = {
 NO_JSON = object()
 
 
-def cell_of(value: object) -> str:
+def to_cell(value: object) -> str:
     """The cell of a value: text as it is, nothing for null, all else as JSON; guarded where it must be."""
-    text = text_of(value)
+    text = value_as_text(value)
     return f"'{text}" if _is_mistakable(text) else text
 
 
-def text_of(value: object) -> str:
+def value_as_text(value: object) -> str:
     """A value as text, unguarded."""
     if value is None or isinstance(value, str):
         return value or ""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def unguarded(cell: str) -> str:
+def unguard_cell(cell: str) -> str:
     """The text that a cell stands for."""
     return cell[1:] if cell.startswith("'") and _is_mistakable(cell[1:]) else cell
 
 
-def is_as_it_was(cell: str, value: object) -> bool:
+def is_cell_unchanged(cell: str, value: object) -> bool:
     """Whether the cell still stands for `value`. Spreadsheets write line ends in their own way."""
-    return _with_plain_ends(unguarded(cell)) == _with_plain_ends(text_of(value))
+    return _with_plain_ends(unguard_cell(cell)) == _with_plain_ends(value_as_text(value))
 
 
-def was_cut(cell: str, value: object) -> bool:
+def was_cell_cut(cell: str, value: object) -> bool:
     """Whether a spreadsheet has cut the cell of `value` at its limit."""
-    return len(cell) == LONGEST and len(whole := cell_of(value)) > LONGEST and whole.startswith(cell)
+    return len(cell) == LONGEST and len(whole := to_cell(value)) > LONGEST and whole.startswith(cell)
 
 
-def kind_of(value: object) -> str:
+def value_kind(value: object) -> str:
     """What a value of a row is called; every value of JSON but null has a name."""
     return KINDS[type(value)]
 
 
-def kinds_of(values: Iterable[object]) -> frozenset[str]:
+def value_kinds(values: Iterable[object]) -> frozenset[str]:
     """The kinds that stand among values."""
-    return frozenset(kind_of(value) for value in values if value is not None)
+    return frozenset(value_kind(value) for value in values if value is not None)
 
 
-def value_of(cell: str, kinds: Collection[str]) -> object:
+def parse_cell(cell: str, kinds: Collection[str]) -> object:
     """The value that a person wrote into a column of these kinds. Raises ValueError for one of another kind."""
-    text = unguarded(cell)
+    text = unguard_cell(cell)
     if set(kinds) <= {TEXT}:
         return text
     if not text.strip():
         return None
     parsed = _parsed(text)
-    if parsed is not NO_JSON and parsed is not None and kind_of(parsed) in kinds:
+    if parsed is not NO_JSON and parsed is not None and value_kind(parsed) in kinds:
         return parsed
     if TEXT in kinds:
         return text
     raise ValueError(f"{text[:100]!r} is not {' or '.join(sorted(kinds))}")
 
 
-def answer_of(cell: str, field: TypeAdapter[object]) -> object:
+def parse_answer_cell(cell: str, field: TypeAdapter[object]) -> object:
     """The value that a person wrote into an answer's field: text where the field takes it, else JSON, else as it is."""
-    text = unguarded(cell)
+    text = unguard_cell(cell)
     candidates = [text, _parsed(text)] if text else [None, text]
-    return next((each for each in candidates if each is not NO_JSON and takes(field, each)), text)
+    return next((each for each in candidates if each is not NO_JSON and field_accepts(field, each)), text)
 
 
-def takes(field: TypeAdapter[object], value: object) -> bool:
+def field_accepts(field: TypeAdapter[object], value: object) -> bool:
     """Whether a field takes this JSON value as it stands."""
     try:
         field.validate_json(orjson.dumps(value), strict=True, by_name=True)
@@ -103,10 +103,10 @@ def takes(field: TypeAdapter[object], value: object) -> bool:
     return True
 
 
-def is_same(one: object, other: object) -> bool:
+def is_same_json(one: object, other: object) -> bool:
     """Whether two JSON values are equal; 1 is 1.0 but not true."""
     if type(one) is type(other):
-        return text_of(one) == text_of(other)
+        return value_as_text(one) == value_as_text(other)
     return {type(one), type(other)} == {int, float} and one == other
 
 

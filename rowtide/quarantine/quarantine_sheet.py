@@ -14,18 +14,18 @@ from typing import Any, TextIO, cast
 
 import orjson
 
-from rowtide.errors import UserMistake, nearest
-from rowtide.quarantine.quarantine_cells import cell_of, unguarded
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.quarantine.quarantine_cells import to_cell, unguard_cell
 
 BOM = "\ufeff"  # without it, Excel takes UTF-8 for something else
 INPUT, ANSWER = "in.", "answer."
 FIRST, LAST = ("row_key", "reason", "detail"), ("do", "run", "as_of")
 NEEDED = ("row_key", "run", "as_of")
-DO = ("retry", "accept", "drop")
+DO = ("retry", "accept", "discard")
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class SheetShape:
     """The columns of a run's sheet: of the source, each with the kinds of value that stand in it; of the answer."""
 
     inputs: Mapping[str, frozenset[str]]
@@ -38,7 +38,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SelectedRow:
     """A row of the quarantine that somebody means, without its content."""
 
     row_no: int
@@ -51,7 +51,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SheetEntry:
     """A row of the quarantine, as a sheet shows it. One that has left it is still known."""
 
     row_no: int
@@ -69,7 +69,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SheetLine:
     """One row of a sheet that came back. Cells are text as it was written, or JSON values."""
 
     number: int
@@ -80,7 +80,7 @@ class Line:
     is_text: bool
 
 
-def record_of(entry: Entry, run_id: str, shape: Shape) -> dict[str, object]:
+def sheet_record(entry: SheetEntry, run_id: str, shape: SheetShape) -> dict[str, object]:
     """The line of an entry: column → value."""
     answer = entry.answer or {}
     return {
@@ -95,20 +95,20 @@ def record_of(entry: Entry, run_id: str, shape: Shape) -> dict[str, object]:
     }
 
 
-def write_csv(out: TextIO, columns: list[str], records: Iterable[Mapping[str, object]]) -> None:
+def write_csv_sheet(out: TextIO, columns: list[str], records: Iterable[Mapping[str, object]]) -> None:
     """Write a sheet that spreadsheets open; `out` must not touch line ends."""
     out.write(BOM)
     writer = csv.writer(out)
     writer.writerow(columns)
-    writer.writerows([cell_of(record[name]) for name in columns] for record in records)
+    writer.writerows([to_cell(record[name]) for name in columns] for record in records)
 
 
-def write_jsonl(out: TextIO, columns: list[str], records: Iterable[Mapping[str, object]]) -> None:
+def write_jsonl_sheet(out: TextIO, columns: list[str], records: Iterable[Mapping[str, object]]) -> None:
     """Write a sheet as one JSON object a line."""
     out.writelines(orjson.dumps({name: record[name] for name in columns}).decode() + "\n" for record in records)
 
 
-def read_sheet(content: bytes, file: str, *, run_id: str, shape: Shape) -> list[Line]:
+def read_sheet(content: bytes, file: str, *, run_id: str, shape: SheetShape) -> list[SheetLine]:
     """The lines of a sheet, all of this run, each key once. Raises UserMistake naming file, line and column."""
     try:
         text = content.decode("utf-8-sig")
@@ -118,7 +118,7 @@ def read_sheet(content: bytes, file: str, *, run_id: str, shape: Shape) -> list[
     kind = file.rpartition(".")[2].lower()
     if kind not in KINDS:
         raise UserMistake("a sheet ends in .csv or .jsonl", file=file)
-    lines: dict[str, Line] = {}
+    lines: dict[str, SheetLine] = {}
     for number, cells in KINDS[kind][1](text, file, shape):
         line = _line(number, cells, file, run_id, is_text=kind == "csv")
         if line.row_key in lines:
@@ -128,7 +128,7 @@ def read_sheet(content: bytes, file: str, *, run_id: str, shape: Shape) -> list[
     return list(lines.values())
 
 
-def _read_csv(text: str, file: str, shape: Shape) -> Iterator[tuple[int, dict[str, object]]]:
+def _read_csv(text: str, file: str, shape: SheetShape) -> Iterator[tuple[int, dict[str, object]]]:
     # A spreadsheet writes the separator of its country; the first column's name tells which.
     separator = text[len("row_key") : len("row_key") + 1]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator if separator in (";", "\t") else ",")
@@ -143,7 +143,7 @@ def _read_csv(text: str, file: str, shape: Shape) -> Iterator[tuple[int, dict[st
         number = reader.line_num + 1
 
 
-def _read_jsonl(text: str, file: str, shape: Shape) -> Iterator[tuple[int, dict[str, object]]]:
+def _read_jsonl(text: str, file: str, shape: SheetShape) -> Iterator[tuple[int, dict[str, object]]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -158,12 +158,12 @@ def _read_jsonl(text: str, file: str, shape: Shape) -> Iterator[tuple[int, dict[
         yield number, cells
 
 
-def _check_columns(columns: list[str], file: str, shape: Shape, *, line: int) -> None:
+def _check_columns(columns: list[str], file: str, shape: SheetShape, *, line: int) -> None:
     known = shape.columns
     for place, name in enumerate(columns, 1):
         if name not in known:
             what = "no such column" if name else f"column {place} has no name"
-            raise UserMistake(what, file=file, line=line, key=name, meant=nearest(name, known))
+            raise UserMistake(what, file=file, line=line, key=name, meant=nearest_name(name, known))
         if name in columns[: place - 1]:
             raise UserMistake("this column stands twice", file=file, line=line, key=name)
     for name in NEEDED:
@@ -171,10 +171,10 @@ def _check_columns(columns: list[str], file: str, shape: Shape, *, line: int) ->
             raise UserMistake("this column is missing; export the sheet again", file=file, line=line, key=name)
 
 
-def _line(number: int, cells: dict[str, object], file: str, run_id: str, *, is_text: bool) -> Line:
+def _line(number: int, cells: dict[str, object], file: str, run_id: str, *, is_text: bool) -> SheetLine:
     def cell(name: str) -> str:
         value = cells.get(name)
-        return unguarded(value) if isinstance(value, str) and is_text else str("" if value is None else value)
+        return unguard_cell(value) if isinstance(value, str) and is_text else str("" if value is None else value)
 
     if not cell("row_key"):
         raise UserMistake("a line without a key", file=file, line=number, key="row_key")
@@ -187,10 +187,13 @@ def _line(number: int, cells: dict[str, object], file: str, run_id: str, *, is_t
     do = cell("do").strip().lower()
     if do not in ("", *DO):
         what = f"{do!r} is none of {', '.join(DO)}, nor empty"
-        raise UserMistake(what, file=file, line=number, key="do", meant=nearest(do, DO))
-    return Line(number, cell("row_key"), do, int(cell("as_of")), cells, is_text)
+        raise UserMistake(what, file=file, line=number, key="do", meant=nearest_name(do, DO))
+    return SheetLine(number, cell("row_key"), do, int(cell("as_of")), cells, is_text)
 
 
 Writer = Callable[[TextIO, list[str], Iterable[Mapping[str, object]]], None]
-Reader = Callable[[str, str, Shape], Iterator[tuple[int, dict[str, object]]]]
-KINDS: dict[str, tuple[Writer, Reader]] = {"csv": (write_csv, _read_csv), "jsonl": (write_jsonl, _read_jsonl)}
+Reader = Callable[[str, str, SheetShape], Iterator[tuple[int, dict[str, object]]]]
+KINDS: dict[str, tuple[Writer, Reader]] = {
+    "csv": (write_csv_sheet, _read_csv),
+    "jsonl": (write_jsonl_sheet, _read_jsonl),
+}

@@ -12,32 +12,32 @@ from typing import Any, NoReturn
 import orjson
 from pydantic import BaseModel, TypeAdapter
 
-from rowtide.agent.checks import Check, judge
-from rowtide.errors import UserMistake, nearest
-from rowtide.intake.rows import canonical, row_key
-from rowtide.job.answer_fields import given_fields
+from rowtide.agent.answer_checks import Check, judge_answer
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.intake.source_rows import canonical_json, row_key
+from rowtide.job.answer_fields import fields_to_fill_in
 from rowtide.quarantine.quarantine_cells import (
     TEXT,
-    answer_of,
-    is_as_it_was,
-    is_same,
-    kind_of,
-    text_of,
-    value_of,
-    was_cut,
+    is_cell_unchanged,
+    is_same_json,
+    parse_answer_cell,
+    parse_cell,
+    value_as_text,
+    value_kind,
+    was_cell_cut,
 )
-from rowtide.quarantine.quarantine_sheet import ANSWER, INPUT, Entry, Line, Shape
+from rowtide.quarantine.quarantine_sheet import ANSWER, INPUT, SheetEntry, SheetLine, SheetShape
 
 SHOWN = 80  # characters of a value that a note tells of
 NAMED_BY_LINE = re.compile(r"(.+ \()?line \d+\)?", re.DOTALL)  # how admission calls a row without a key of its own
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class EditRules:
     """What mended rows must comply with."""
 
     file: str
-    shape: Shape
+    shape: SheetShape
     key_columns: Sequence[str]
     row_bytes: int
     answer: type[BaseModel]
@@ -57,17 +57,19 @@ class SheetEdit:
     content: bytes | None
     answer: bytes | None
     do: str
-    told: str
+    note: str
     """What was changed, in words."""
 
 
-def advice(reason: str, *, can_escalate: bool) -> str:
+def advice_for_reason(reason: str, *, can_escalate: bool) -> str:
     """What a person can do about rows with this reason. `can_climb`: there is a tier above one of them."""
-    told = ADVICE.get(reason, "look at one; then mend it, send it again, or answer it yourself")
-    return told.replace(AGAIN, f"{AGAIN} at a higher tier") if can_escalate and reason in BY_THE_MODEL else told
+    note = ADVICE.get(reason, "look at one; then mend it, send it again, or answer it yourself")
+    return note.replace(AGAIN, f"{AGAIN} at a higher tier") if can_escalate and reason in BY_THE_MODEL else note
 
 
-def edits(lines: Sequence[Line], entries: Mapping[str, Entry], rules: Rules, known: Collection[str]) -> list[SheetEdit]:
+def edits_of_sheet(
+    lines: Sequence[SheetLine], entries: Mapping[str, SheetEntry], rules: EditRules, known: Collection[str]
+) -> list[SheetEdit]:
     """What every line asks for; nothing for those that ask for nothing.
 
     `entries` are the run's, by key; `known` are keys that somebody may have meant.
@@ -75,19 +77,19 @@ def edits(lines: Sequence[Line], entries: Mapping[str, Entry], rules: Rules, kno
     infos = rules.answer.model_fields
     fields = {
         name: TypeAdapter[object](infos[attribute].annotation or object)
-        for name, attribute in given_fields(rules.answer).items()
+        for name, attribute in fields_to_fill_in(rules.answer).items()
     }
     found: list[SheetEdit] = []
     for line in lines:
         if (entry := entries.get(line.row_key)) is None:
-            what, meant = f"no row {line.row_key!r} in this quarantine", nearest(line.row_key, known)
+            what, meant = f"no row {line.row_key!r} in this quarantine", nearest_name(line.row_key, known)
             raise UserMistake(what, file=rules.file, line=line.number, key="row_key", meant=meant)
         if edit := _edit(line, entry, rules, fields):
             found.append(edit)
     return found
 
 
-def check_keys(given: Sequence[SheetEdit], rules: Rules, taken: Collection[str]) -> None:
+def check_new_keys(given: Sequence[SheetEdit], rules: EditRules, taken: Collection[str]) -> None:
     """No row may be given a key that is `taken`, nor two rows the same."""
     seen = set(taken)
     for edit in given:
@@ -97,15 +99,17 @@ def check_keys(given: Sequence[SheetEdit], rules: Rules, taken: Collection[str])
         seen.add(edit.row_key)
 
 
-def _edit(line: Line, entry: Entry, rules: Rules, fields: Mapping[str, TypeAdapter[object]]) -> SheetEdit | None:
+def _edit(
+    line: SheetLine, entry: SheetEntry, rules: EditRules, fields: Mapping[str, TypeAdapter[object]]
+) -> SheetEdit | None:
     values = dict(_changed_inputs(line, entry, rules))
     claims = dict(_changed_answers(line, entry, rules, fields))
     if line.as_of != entry.as_of:
         _check_stale(line, entry, rules, is_changed=bool(values or claims))
         return None
-    if line.do in ("retry", "drop") and claims:
+    if line.do in ("retry", "discard") and claims:
         _refuse(f"an answer was changed, and the row is to be {WORDS[line.do]}: which?", line, rules, "do")
-    if line.do == "drop" and values:
+    if line.do == "discard" and values:
         _refuse("the row was changed, and it is to be given up: which?", line, rules, "do")
     content = _content(values, line, entry, rules) if values else None
     key = _key(content, line, entry, rules) if content else entry.row_key
@@ -115,8 +119,8 @@ def _edit(line: Line, entry: Entry, rules: Rules, fields: Mapping[str, TypeAdapt
     answer = _answer(claims, content or entry.content, line, entry, rules) if is_answered else None
     if not (content or answer or line.do):
         return None
-    told = [f"{INPUT}{name}: {_cut(entry.content.get(name))} → {_cut(value)}" for name, value in values.items()]
-    told += [
+    note = [f"{INPUT}{name}: {_cut(entry.content.get(name))} → {_cut(value)}" for name, value in values.items()]
+    note += [
         f"{ANSWER}{name}: {_cut((entry.answer or {}).get(name))} → {_cut(value)}" for name, value in claims.items()
     ]
     return SheetEdit(
@@ -125,14 +129,14 @@ def _edit(line: Line, entry: Entry, rules: Rules, fields: Mapping[str, TypeAdapt
         turn=entry.turn,
         row_key=key,
         reason=entry.reason,
-        content=canonical(content) if content else None,
+        content=canonical_json(content) if content else None,
         answer=answer,
         do=line.do,
-        told=f"{PurePath(rules.file).name}: {'; '.join(told) or 'as it stood'}",
+        note=f"{PurePath(rules.file).name}: {'; '.join(note) or 'as it stood'}",
     )
 
 
-def _changed_inputs(line: Line, entry: Entry, rules: Rules) -> Iterator[tuple[str, object]]:
+def _changed_inputs(line: SheetLine, entry: SheetEntry, rules: EditRules) -> Iterator[tuple[str, object]]:
     """The columns whose cell says something new: (name, value)."""
     for name, kinds in rules.shape.inputs.items():
         if (column := INPUT + name) in line.cells:
@@ -145,20 +149,20 @@ def _changed_inputs(line: Line, entry: Entry, rules: Rules) -> Iterator[tuple[st
                 if _is_untouched(cell, old, line, rules, column):
                     continue
                 try:
-                    value = value_of(cell, kinds)
+                    value = parse_cell(cell, kinds)
                 except ValueError as error:
                     _refuse(str(error), line, rules, column)
-            if not is_same(value, old):
+            if not is_same_json(value, old):
                 yield name, value
 
 
-def _check_kind(value: object, kinds: Collection[str], line: Line, rules: Rules, column: str) -> None:
-    if value is not None and kinds and kind_of(value) not in kinds:
-        _refuse(f"{text_of(value)[:100]!r} is not {' or '.join(sorted(kinds))}", line, rules, column)
+def _check_kind(value: object, kinds: Collection[str], line: SheetLine, rules: EditRules, column: str) -> None:
+    if value is not None and kinds and value_kind(value) not in kinds:
+        _refuse(f"{value_as_text(value)[:100]!r} is not {' or '.join(sorted(kinds))}", line, rules, column)
 
 
 def _changed_answers(
-    line: Line, entry: Entry, rules: Rules, fields: Mapping[str, TypeAdapter[object]]
+    line: SheetLine, entry: SheetEntry, rules: EditRules, fields: Mapping[str, TypeAdapter[object]]
 ) -> Iterator[tuple[str, object]]:
     answer = entry.answer or {}
     for name, field in fields.items():
@@ -168,28 +172,28 @@ def _changed_answers(
                 assert isinstance(cell, str)
                 if _is_untouched(cell, old, line, rules, column):
                     continue
-                cell = answer_of(cell, field)
-            if not is_same(cell, old):
+                cell = parse_answer_cell(cell, field)
+            if not is_same_json(cell, old):
                 yield name, cell
 
 
-def _is_untouched(cell: str, old: object, line: Line, rules: Rules, column: str) -> bool:
-    if was_cut(cell, old):
+def _is_untouched(cell: str, old: object, line: SheetLine, rules: EditRules, column: str) -> bool:
+    if was_cell_cut(cell, old):
         _refuse("a spreadsheet cut this cell; export the row as JSONL", line, rules, column)
-    return is_as_it_was(cell, old)
+    return is_cell_unchanged(cell, old)
 
 
-def _check_stale(line: Line, entry: Entry, rules: Rules, *, is_changed: bool) -> None:
+def _check_stale(line: SheetLine, entry: SheetEntry, rules: EditRules, *, is_changed: bool) -> None:
     """A row that has moved on since the export may only say what is so already."""
     if entry.state == "quarantined":
-        is_so = not line.do or (line.do == "drop" and entry.reason == "dropped")
+        is_so = not line.do or (line.do == "discard" and entry.reason == "discarded")
     else:
-        is_so = line.do != "drop"
+        is_so = line.do != "discard"
     if is_changed or not is_so:
         _refuse(f"the row has moved on since this export, and is {entry.state}: export again", line, rules, "as_of")
 
 
-def _content(values: Mapping[str, object], line: Line, entry: Entry, rules: Rules) -> dict[str, Any]:
+def _content(values: Mapping[str, object], line: SheetLine, entry: SheetEntry, rules: EditRules) -> dict[str, Any]:
     """The row as it is now. One that was never read must be given whole."""
     if entry.content:
         content = {**entry.content, **values}
@@ -199,12 +203,12 @@ def _content(values: Mapping[str, object], line: Line, entry: Entry, rules: Rule
                 _refuse("the row was never read, so every column is needed", line, rules, INPUT + name)
         empty = {name: "" if kinds <= {TEXT} else None for name, kinds in rules.shape.inputs.items()}
         content = empty | dict(values)
-    if (size := len(canonical(content))) > rules.row_bytes:
+    if (size := len(canonical_json(content))) > rules.row_bytes:
         _refuse(f"{size:,} bytes as JSON; limits.row_bytes is {rules.row_bytes:,}", line, rules, "row_key")
     return content
 
 
-def _key(content: dict[str, Any], line: Line, entry: Entry, rules: Rules) -> str:
+def _key(content: dict[str, Any], line: SheetLine, entry: SheetEntry, rules: EditRules) -> str:
     """A row keeps its key; one that was named by its line, for want of a key of its own, gets the one it now spells."""
     column = INPUT + rules.key_columns[0]
     if (key := row_key(content, rules.key_columns)) is None:
@@ -218,12 +222,14 @@ def _key(content: dict[str, Any], line: Line, entry: Entry, rules: Rules) -> str
     return key
 
 
-def _answer(claims: Mapping[str, object], content: dict[str, Any], line: Line, entry: Entry, rules: Rules) -> bytes:
+def _answer(
+    claims: Mapping[str, object], content: dict[str, Any], line: SheetLine, entry: SheetEntry, rules: EditRules
+) -> bytes:
     """The answer that a person vouches for, as JSON. It passes all that an answer must, but its grounding."""
-    given = given_fields(rules.answer)
+    given = fields_to_fill_in(rules.answer)
     old = {name: value for name, value in (entry.answer or {}).items() if name in given}
     text = orjson.dumps({**old, **claims}).decode()
-    verdict = judge(
+    verdict = judge_answer(
         text,
         answer=rules.answer,
         checks=rules.checks,
@@ -243,16 +249,16 @@ def _answer(claims: Mapping[str, object], content: dict[str, Any], line: Line, e
     return verdict.content
 
 
-def _refuse(what: str, line: Line, rules: Rules, column: str) -> NoReturn:
+def _refuse(what: str, line: SheetLine, rules: EditRules, column: str) -> NoReturn:
     raise UserMistake(f"{what} (row {line.row_key!r})", file=rules.file, line=line.number, key=column)
 
 
 def _cut(value: object) -> str:
-    text = text_of(value)
+    text = value_as_text(value)
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
-WORDS = {"retry": "sent again", "drop": "given up"}
+WORDS = {"retry": "sent again", "discard": "given up"}
 
 AT_THE_DOOR = "mend its cells in a sheet: it was refused at the door"
 AGAIN = "send it again"
@@ -278,9 +284,9 @@ ADVICE = {
     },
     "after_quarantined": "mend the row it comes after, and send both again",
     "bounced_out": "send it again: the API was at fault",
-    "dropped": "nothing: somebody gave it up; naming it takes it back",
+    "discarded": "nothing: somebody gave it up; naming it takes it back",
     "gate_failed": "mend it, send it again, or answer it yourself",
-    "mended": "send it again",
+    "edited": "send it again",
     "not_verified": "mend it, send it again, or answer it yourself",
     "refused": "mend it, or answer it yourself",
     "rejected": "mend it: the API takes no such request",

@@ -13,7 +13,7 @@ import vl_convert
 from altair.utils.schemapi import debug_mode
 from markupsafe import Markup
 
-from rowtide.escaping import visible
+from rowtide.escaping import visible_text
 
 WIDE, HALF, NARROW = 1000, 500, 320  # pixels, on paper; the page scales them
 BAR = 24  # pixels a bar and the room around it take
@@ -27,7 +27,7 @@ Layers = alt.LayerChart | alt.Chart
 
 
 @dataclass(frozen=True)
-class Figure:
+class Chart:
     """A chart, what it says, and the numbers behind it."""
 
     title: str
@@ -39,7 +39,7 @@ class Figure:
     note: str = ""
 
 
-def bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
+def horizontal_bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
     """Bars that lie, one for each `name`, stacked by `part`: `amount` each; `label` stands behind the whole bar."""
     if not rows:
         return Markup()
@@ -62,14 +62,14 @@ def bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
             }
             for name in names
         ]
-        told = alt.Chart(alt.Data(values=ends)).mark_text(align="left", dx=6, fontSize=12, color="var(--ink)")
-        told = told.encode(y=y, x=alt.X("amount:Q", scale=scale, axis=None), text="label:N")
-        return alt.LayerChart(layer=[bar, told]).properties(height=BAR * len(names))
+        labels = alt.Chart(alt.Data(values=ends)).mark_text(align="left", dx=6, fontSize=12, color="var(--ink)")
+        labels = labels.encode(y=y, x=alt.X("amount:Q", scale=scale, axis=None), text="label:N")
+        return alt.LayerChart(layer=[bar, labels]).properties(height=BAR * len(names))
 
     return _svg(draw, HALF, title=title)
 
 
-def areas(rows: Rows, *, colours: Colours, clock: str, title: str) -> Markup:
+def stacked_areas(rows: Rows, *, colours: Colours, clock: str, title: str) -> Markup:
     """How many rows were where: areas on each other, of `rows` at the moment `at` and the place `part`."""
     order = {name: n for n, name in enumerate(colours)}
 
@@ -90,7 +90,7 @@ def areas(rows: Rows, *, colours: Colours, clock: str, title: str) -> Markup:
     return _svg(draw, WIDE, title=title)
 
 
-def timeline(rows: Rows, *, colours: Colours, clock: str, title: str) -> Markup:
+def timeline_chart(rows: Rows, *, colours: Colours, clock: str, title: str) -> Markup:
     """Batches, one under the other: what each was doing (`part`) from `start` to `end`, with a `label` behind it."""
     names = list(dict.fromkeys(row["name"] for row in rows))
     if not names:
@@ -106,7 +106,7 @@ def timeline(rows: Rows, *, colours: Colours, clock: str, title: str) -> Markup:
     return _svg(draw, WIDE, title=title)
 
 
-def columns(rows: Rows, *, colours: Colours, title: str) -> Markup:
+def vertical_bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
     """Bars that stand, one for each `name`, stacked by `part`: `amount` each."""
     if not rows:
         return Markup()
@@ -126,7 +126,7 @@ def columns(rows: Rows, *, colours: Colours, title: str) -> Markup:
     return _svg(draw, HALF, title=title)
 
 
-def intervals(rows: Rows, *, title: str) -> Markup:
+def interval_chart(rows: Rows, *, title: str) -> Markup:
     """Shares with what is known of them: `share`, between `low` and `high`, one line for each `name`."""
     if not rows:
         return Markup()
@@ -153,7 +153,7 @@ def _svg(draw: Callable[[int], Layers], size: int, *, title: str) -> Markup:
             spec = _themed(draw(width), width).to_dict(validate=False)
         svg = vl_convert.vegalite_to_svg(spec)
         head = Markup('<svg class="chart {}" role="img" aria-label="{}"').format(kind, title)
-        drawn += head + Markup(visible(svg).removeprefix("<svg").replace('class="marks"', "", 1))
+        drawn += head + Markup(visible_text(svg).removeprefix("<svg").replace('class="marks"', "", 1))
     return drawn
 
 

@@ -4,8 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rowtide.escaping import NOTHING, Markdown, code, commands, named, shell_word, web_link
-from rowtide.job.on_call import is_web
+from rowtide.escaping import (
+    NOTHING,
+    Markdown,
+    markdown_code,
+    markdown_commands,
+    markdown_named_parts,
+    markdown_web_link,
+    shell_word,
+)
+from rowtide.job.on_call import is_url
 
 REASONS = 8  # of what was quarantined: those with the most rows
 
@@ -20,7 +28,7 @@ def show_command(run_id: str, row_key: str) -> str:
     return f"rowtide show --row-key={shell_word(row_key)} --run {run_id}"
 
 
-def from_a_terminal(
+def terminal_commands(
     found: Mapping[str, Any], examples: Mapping[str, str], *, home: Path, ledger_is_elsewhere: bool
 ) -> Markdown:
     """A block of commands. `examples`: a row's key for each reason, those with the most rows first."""
@@ -35,14 +43,14 @@ def from_a_terminal(
     for reason, row_key in list(examples.items())[:REASONS]:
         lines.append(f"{rows_command(run_id, reason)}  # the {found['reasons'][reason]:,} rows with this reason")
         lines.append(f"{show_command(run_id, row_key)}  # the story of one of them")
-    return commands(lines)
+    return markdown_commands(lines)
 
 
-def contact(found: Mapping[str, Any], report: Path | None) -> Markdown:
+def contact_lines(found: Mapping[str, Any], report: Path | None) -> Markdown:
     """Whom to call, where it stands what to do, and where the report is."""
     owner, runbook = found["owner"], found["runbook"]
-    return named(
-        owner=code(owner) if owner else NOTHING,
-        runbook=(web_link if is_web(runbook) else code)(runbook) if runbook else NOTHING,
-        report=code(report) if report else NOTHING,
+    return markdown_named_parts(
+        owner=markdown_code(owner) if owner else NOTHING,
+        runbook=(markdown_web_link if is_url(runbook) else markdown_code)(runbook) if runbook else NOTHING,
+        report=markdown_code(report) if report else NOTHING,
     )

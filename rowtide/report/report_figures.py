@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rowtide.report import charts
-from rowtide.report.charts import Figure
-from rowtide.text_format import shown, usd
+from rowtide.report.charts import Chart
+from rowtide.text_format import format_usd, shorten_text
 from rowtide.tiers.pricing import MICRO
 
 RunMetrics = Mapping[str, Any]
@@ -32,7 +32,7 @@ ENDINGS = {
 STEPS = {"read": "way", "asked": "way", "verified": "way", "loaded": "loaded", "waiting": "way"}
 
 
-def funnel(found: RunMetrics, seen: RunMetrics) -> Figure | None:
+def row_funnel(found: RunMetrics, seen: RunMetrics) -> Chart | None:
     """How many rows came how far."""
     if not (rows := found["rows"]):
         return None
@@ -48,7 +48,7 @@ def funnel(found: RunMetrics, seen: RunMetrics) -> Figure | None:
     }
     kept = {name: count for name, count in steps.items() if count or name in ("read", "asked", "verified", "loaded")}
     colours = {"way": "var(--api)", "loaded": "var(--loaded)", "unchanged": "var(--unchanged)", "rest": "var(--aside)"}
-    told = [
+    rows_of_table = [
         {
             "name": name,
             "amount": count,
@@ -57,42 +57,46 @@ def funnel(found: RunMetrics, seen: RunMetrics) -> Figure | None:
         }
         for name, count in kept.items()
     ]
-    chart = charts.bars(told, colours=colours, title="Rows by how far they came")
+    chart = charts.horizontal_bars(rows_of_table, colours=colours, title="Rows by how far they came")
     table = [(name, f"{count:,}", f"{count / rows:.1%}") for name, count in kept.items()]
-    return Figure("How far the rows came", chart, ("", "rows", "of all"), table)
+    return Chart("How far the rows came", chart, ("", "rows", "of all"), table)
 
 
-def cost(found: RunMetrics) -> Figure | None:
+def cost_by_tier(found: RunMetrics) -> Chart | None:
     """Cost by tier, against what the same would have cost otherwise."""
     if not found["turns"]:
         return None
     paid, tiers = found["cost_usd"], found["tiers"]
     colours = {name: f"var(--tier-{min(n, 4)})" for n, name in enumerate(tiers, 1)} | {"otherwise": "var(--unchanged)"}
-    told = [
-        {"name": "this run", "part": name, "amount": each["cost_usd"], "label": usd(paid)}
+    rows_of_table = [
+        {"name": "this run", "part": name, "amount": each["cost_usd"], "label": format_usd(paid)}
         for name, each in tiers.items()
     ]
     for key, name in BASELINES.items():
         if amount := found["baselines_usd"][key]:
             times = f" · {amount / paid:,.1f}×" if paid else ""
-            told.append({"name": name, "part": "otherwise", "amount": amount, "label": usd(amount) + times})
+            rows_of_table.append(
+                {"name": name, "part": "otherwise", "amount": amount, "label": format_usd(amount) + times}
+            )
     table = [
         (
             name,
             *(f"{each[count]:,}" for count in ("turns", "in", "accepted", "escalated", "quarantined")),
             "" if each["yield"] is None else f"{each['yield']:.0%}",
-            usd(each["cost_usd"]),
-            "" if each["accepted_row_usd"] is None else usd(each["accepted_row_usd"]),
+            format_usd(each["cost_usd"]),
+            "" if each["accepted_row_usd"] is None else format_usd(each["accepted_row_usd"]),
         )
         for name, each in tiers.items()
     ]
     note = "The others are worked out from the tokens that were really used: read as often from the cache, or never."
-    chart = charts.bars(told, colours=colours, title="US dollars by tier, and what it would have cost otherwise")
+    chart = charts.horizontal_bars(
+        rows_of_table, colours=colours, title="US dollars by tier, and what it would have cost otherwise"
+    )
     heads = ("", "replies", "rows", "accepted", "escalated", "quarantined", "yield", "US$", "US$ a row accepted")
-    return Figure("Cost by tier, against the baselines", chart, heads, table, colours, note)
+    return Chart("Cost by tier, against the baselines", chart, heads, table, colours, note)
 
 
-def endings(found: RunMetrics, seen: RunMetrics) -> Figure | None:
+def money_by_outcome(found: RunMetrics, seen: RunMetrics) -> Chart | None:
     """What the money went into, by how the rows ended."""
     amounts: defaultdict[str, float] = defaultdict(float)
     for state, micro in seen["spent"].items():
@@ -100,63 +104,70 @@ def endings(found: RunMetrics, seen: RunMetrics) -> Figure | None:
     amounts = defaultdict(float, {state: amounts[state] for state in ENDINGS if amounts[state]})
     if not (total := sum(amounts.values())):
         return None
-    told = [
+    rows_of_table = [
         {
             "name": ENDINGS[state][0],
             "part": ENDINGS[state][0],
             "amount": amount,
-            "label": f"{usd(amount)} · {amount / total:.0%}",
+            "label": f"{format_usd(amount)} · {amount / total:.0%}",
         }
         for state, amount in amounts.items()
     ]
     colours = {name: colour for state, (name, colour) in ENDINGS.items() if state in amounts}
     rows = {state: found.get(state, found["waiting"]) for state in amounts}
     table = [
-        (ENDINGS[state][0], usd(amount), f"{rows[state]:,}", usd(amount / rows[state]) if rows[state] else "")
+        (
+            ENDINGS[state][0],
+            format_usd(amount),
+            f"{rows[state]:,}",
+            format_usd(amount / rows[state]) if rows[state] else "",
+        )
         for state, amount in amounts.items()
     ]
-    chart = charts.bars(told, colours=colours, title="US dollars by how the rows ended")
-    return Figure("What the money went into", chart, ("", "US$", "rows", "US$ a row"), table)
+    chart = charts.horizontal_bars(rows_of_table, colours=colours, title="US dollars by how the rows ended")
+    return Chart("What the money went into", chart, ("", "US$", "rows", "US$ a row"), table)
 
 
-def tokens(seen: RunMetrics) -> Figure | None:
+def tokens_by_turn(seen: RunMetrics) -> Chart | None:
     """What was read and written, turn by turn, and how much of it came from the cache."""
     by_turn: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for each in seen["turns"]:
         by_turn[each["turn"]].update({name: each[name] for name in (*TOKENS, "replies", "cost_micro")})
-    told = [
+    rows_of_table = [
         {"name": str(turn), "part": shown, "amount": sums[name]}
         for turn, sums in by_turn.items()
         for name, (shown, _) in TOKENS.items()
     ]
-    if not told:
+    if not rows_of_table:
         return None
-    chart = charts.columns(told, colours=dict(TOKENS.values()), title="Tokens by turn")
+    chart = charts.vertical_bars(rows_of_table, colours=dict(TOKENS.values()), title="Tokens by turn")
     table = [
         (
             str(turn),
             f"{sums['replies']:,}",
             *(f"{sums[name]:,}" for name in TOKENS),
             f"{_share(sums['cache_read_tokens'], sums['cache_write_tokens'] + sums['input_tokens']):.0%}",
-            usd(sums["cost_micro"] / MICRO),
+            format_usd(sums["cost_micro"] / MICRO),
         )
         for turn, sums in by_turn.items()
     ]
     heads = ("turn", "replies", *(shown for shown, _ in TOKENS.values()), "cache hits", "US$")
     note = "Turn 1 is each row's first reply. A hit is a token that was read from the cache, of all that were read."
-    return Figure("Tokens, turn by turn", chart, heads, table, dict(TOKENS.values()), note)
+    return Chart("Tokens, turn by turn", chart, heads, table, dict(TOKENS.values()), note)
 
 
-def tools(seen: RunMetrics) -> Figure | None:
+def tool_call_chart(seen: RunMetrics) -> Chart | None:
     """What was asked of the tools, how often that failed, and how long it took."""
     if not seen["tools"]:
         return None
-    told: list[dict[str, Any]] = []
+    rows_of_table: list[dict[str, Any]] = []
     for tool, each in seen["tools"].items():
         parts = {"made": each["calls"] - each["remembered"] - each["failed"], "remembered": each["remembered"]}
         label = f"{each['calls']:,}" + (f" · {each['failed']:,} failed" if each["failed"] else "")
         for part, amount in (parts | {"failed": each["failed"]}).items():
-            told.append({"name": shown(tool, 60), "part": part, "amount": max(amount, 0), "label": label})
+            rows_of_table.append(
+                {"name": shorten_text(tool, 60), "part": part, "amount": max(amount, 0), "label": label}
+            )
     table = [
         (
             tool,
@@ -166,18 +177,22 @@ def tools(seen: RunMetrics) -> Figure | None:
         )
         for tool, each in seen["tools"].items()
     ]
-    chart = charts.bars(told, colours=CALLS, title="Tool calls")
+    chart = charts.horizontal_bars(rows_of_table, colours=CALLS, title="Tool calls")
     heads = ("tool", "calls", "remembered", "failed", "of all", "p50 ms", "p95 ms", "slowest ms")
     note = "A remembered call was answered by an identical earlier one."
-    return Figure("Tool calls", chart, heads, table, CALLS, note)
+    return Chart("Tool calls", chart, heads, table, CALLS, note)
 
 
-def golden(seen: RunMetrics) -> Figure | None:
+def golden_accuracy(seen: RunMetrics) -> Chart | None:
     """How many of the rows whose answer is known came out right."""
     if not (known := seen["golden"]) or not known["fields"]:
         return None
-    told: list[dict[str, Any]] = [
-        {"name": name, "share": each["right"] / each["rows"], **dict(zip(("low", "high"), wilson(**each), strict=True))}
+    rows_of_table: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "share": each["right"] / each["rows"],
+            **dict(zip(("low", "high"), wilson_interval(**each), strict=True)),
+        }
         for name, each in known["fields"].items()
     ]
     table = [
@@ -187,17 +202,19 @@ def golden(seen: RunMetrics) -> Figure | None:
             f"{each['share']:.1%}",
             f"{each['low']:.1%} to {each['high']:.1%}",
         )
-        for each in told
+        for each in rows_of_table
     ]
     note = (
         f"{known['rows']:,} rows of this run stand in golden.jsonl; {known['verified']:,} of them were verified and "
-        f"are judged here, {known['set_aside']:,} were quarantined."
+        f"are judged here, {known['quarantined']:,} were quarantined."
     )
-    chart = charts.intervals(told, title="Share of golden rows that came out right, with its 95 % interval")
-    return Figure("Accuracy on golden rows", chart, ("field", "right", "share", "95 % interval"), table, note=note)
+    chart = charts.interval_chart(
+        rows_of_table, title="Share of golden rows that came out right, with its 95 % interval"
+    )
+    return Chart("Accuracy on golden rows", chart, ("field", "right", "share", "95 % interval"), table, note=note)
 
 
-def wilson(right: int, rows: int) -> tuple[float, float]:
+def wilson_interval(right: int, rows: int) -> tuple[float, float]:
     """Between which shares the true one lies, with 95 % confidence (Wilson's score interval)."""
     z = 1.96
     share, middle = right / rows, (right + z * z / 2) / (rows + z * z)

@@ -6,7 +6,7 @@ from typing import Any
 
 from rowtide.lanes.lane_table import LANES
 from rowtide.report import charts
-from rowtide.report.charts import Figure
+from rowtide.report.charts import Chart
 
 RunMetrics = Mapping[str, Any]
 
@@ -14,7 +14,7 @@ PLACES = {
     "loaded": ("loaded", "var(--loaded)"),
     "verified": ("verified, not yet loaded", "var(--verified)"),
     "unchanged": ("unchanged", "var(--unchanged)"),
-    "set_aside": ("quarantined", "var(--aside)"),
+    "quarantined": ("quarantined", "var(--aside)"),
     "at_api": ("in a batch at the API", "var(--api)"),
     "here": ("ready, being judged, or in live calls", "var(--here)"),
 }
@@ -23,21 +23,21 @@ PHASES = {
     "at the API": "var(--api)",
     "live calls": "var(--tier-1)",
     "in doubt": "var(--warm)",
-    "lost": "var(--aside)",
+    "orphaned": "var(--aside)",
     "never taken": "var(--here)",
 }
 
 
-def over_time(seen: RunMetrics) -> Figure | None:
+def rows_over_time(seen: RunMetrics) -> Chart | None:
     """Where the rows were, from start to end."""
     points = [*seen["over_time"], _a_little_later(seen["over_time"])]
     used = {name: shown for name, shown in PLACES.items() if any(point[name] for point in points)}
     if not used:
         return None
-    told = [{"at": p["at"], "part": shown[0], "rows": p[name]} for p in points for name, shown in used.items()]
+    records = [{"at": p["at"], "part": shown[0], "rows": p[name]} for p in points for name, shown in used.items()]
     title = "Where the rows were, over time (UTC)"
-    chart = charts.areas(
-        told, colours=dict(used.values()), clock=_clock(points[0]["at"], points[-1]["at"]), title=title
+    chart = charts.stacked_areas(
+        records, colours=dict(used.values()), clock=_clock(points[0]["at"], points[-1]["at"]), title=title
     )
     every = points[:: max(len(points) // 12, 1)]
     table = [(p["at"][:19].replace("T", " "), *(f"{p[name]:,}" for name in used)) for p in every]
@@ -45,7 +45,7 @@ def over_time(seen: RunMetrics) -> Figure | None:
         "As far as it was written down: rows are at the API from their batch's POST until it is filed; a verified row "
         "is dated by the filing of its last reply, or by the end of the live calls it was among."
     )
-    return Figure(
+    return Chart(
         "Where the rows were", chart, ("UTC", *(shown[0] for shown in used.values())), table, dict(used.values()), note
     )
 
@@ -56,15 +56,15 @@ def _a_little_later(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**points[-1], "at": (last + (last - first) / 30).isoformat()}
 
 
-def timeline(seen: RunMetrics, *, now: datetime) -> Figure | None:
+def batch_timeline(seen: RunMetrics, *, now: datetime) -> Chart | None:
     """What each batch did when."""
     batches, until = seen["batches"], seen["finished_at"] or now.isoformat()
     if not batches:
         return None
-    told = [phase for batch in batches for phase in _phases(batch, until)]
-    colours = {name: colour for name, colour in PHASES.items() if any(each["part"] == name for each in told)}
-    chart = charts.timeline(
-        told, colours=colours, clock=_clock(seen["started_at"], until), title="Batches over time (UTC)"
+    records = [phase for batch in batches for phase in _phases(batch, until)]
+    colours = {name: colour for name, colour in PHASES.items() if any(each["part"] == name for each in records)}
+    chart = charts.timeline_chart(
+        records, colours=colours, clock=_clock(seen["started_at"], until), title="Batches over time (UTC)"
     )
     table = [
         (
@@ -79,7 +79,7 @@ def timeline(seen: RunMetrics, *, now: datetime) -> Figure | None:
     all_of_them = seen["batches_in_all"]
     note = f"The last {len(batches)} of {all_of_them:,}." if all_of_them > len(batches) else ""
     heads = ("batch", "lane", "now", "rows", "packed", "posted", "ended", "filed")
-    return Figure("Batches", chart, heads, table, colours, note)
+    return Chart("Batches", chart, heads, table, colours, note)
 
 
 def _phases(batch: RunMetrics, until: str) -> list[dict[str, Any]]:
@@ -88,8 +88,8 @@ def _phases(batch: RunMetrics, until: str) -> list[dict[str, Any]]:
     posted, end = batch["posted_at"], batch["filed_at"] or until
     spans = [("waiting to be sent", batch["packed_at"], posted or end)]
     if posted:
-        now = "in doubt" if batch["doubtful_at"] and batch["state"] == "posting" else batch["state"]
-        part = {"lost": "lost", "void": "never taken", "in doubt": "in doubt"}.get(now, "at the API")
+        now = "in doubt" if batch["unconfirmed_at"] and batch["state"] == "posting" else batch["state"]
+        part = {"orphaned": "orphaned", "void": "never taken", "in doubt": "in doubt"}.get(now, "at the API")
         spans.append(("live calls" if kind else part, posted, end))
     return [{"name": name, "part": part, "start": start, "end": stop} for part, start, stop in spans if start < stop]
 

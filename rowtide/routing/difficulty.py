@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rowtide.errors import UserMistake
-from rowtide.routing.features import Features, Values, Vocabulary, features_of
+from rowtide.routing.features import Features, Values, Vocabulary, row_features
 
 ROUTER_FILE = "router.json"
 SPOKE = 3  # how many features are named as speaking for or against
@@ -23,7 +23,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Weight(Part):
+class FeatureWeight(Part):
     """One feature: how far a row is from the average, in standard deviations, times `weight`, is what it says."""
 
     mean: float
@@ -31,7 +31,7 @@ class Weight(Part):
     weight: float
 
 
-class Bin(Part):
+class CalibrationBin(Part):
     """Rows that were given about the same chance, and what came of them."""
 
     rows: int
@@ -46,7 +46,7 @@ class TierFit(Part):
     rows: int
     """Rows of which that is known."""
     accepted: int
-    weights: dict[str, Weight]
+    weights: dict[str, FeatureWeight]
     """Empty where there was too little to learn from: then every row has the tier's usual chance."""
     intercept: float
     slope: float = -1
@@ -56,14 +56,14 @@ class TierFit(Part):
     """Mean squared error of the chances, each given by a model that had not seen the row."""
     brier_base: float | None = None
     """The same, if every row were given the average."""
-    calibration: list[Bin] = []
+    calibration: list[CalibrationBin] = []
     accepted_micro: float
     """What a row costs here when its answer is accepted, in micro-dollars."""
     failed_micro: float
     """What it costs when it has to go on."""
 
 
-class Golden(Part):
+class GoldenEvidence(Part):
     """What rows whose right answer is known say of the thresholds."""
 
     rows: int
@@ -102,7 +102,7 @@ class Router(Part):
     tier_fits: list[TierFit]
     thresholds: list[float]
     """For each tier but the highest, the least chance with which a row starts there."""
-    golden: Golden
+    golden: GoldenEvidence
     saving: Saving
 
 
@@ -146,31 +146,31 @@ def read_router(folder: Path) -> Router | None:
         raise UserMistake(f"{first['msg']}; `rowtide fit-router` writes it anew", file=file, key=key) from None
 
 
-def fits(router: Router | None, tiers: Sequence[str]) -> bool:
+def fits_ladder(router: Router | None, tiers: Sequence[str]) -> bool:
     """Whether it was fitted for this ladder."""
     return router is not None and router.tiers == list(tiers)
 
 
-def estimate(router: Router, values: Values) -> Estimate:
+def estimate_start(router: Router, values: Values) -> Estimate:
     """Where a row starts, and what of it spoke for and against the tier it would have started on otherwise."""
-    found = features_of(values, router.vocabulary)
-    chances = chances_of(router.tier_fits, found)
+    found = row_features(values, router.vocabulary)
+    chances = tier_chances(router.tier_fits, found)
     tier_no = first_tier(chances, router.thresholds)
     named = {tier: round(chance, 4) for tier, chance in zip(router.tiers, chances, strict=True)}
-    return Estimate(tier_no, named, why(router.tier_fits[max(0, tier_no - 1)], found))
+    return Estimate(tier_no, named, explain_chance(router.tier_fits[max(0, tier_no - 1)], found))
 
 
-def chances_of(tier_fits: Sequence[TierFit], found: Features) -> list[float]:
+def tier_chances(tier_fits: Sequence[TierFit], found: Features) -> list[float]:
     """For each tier, the chance that a row which starts there goes no higher."""
     chances: list[float] = []
     for fit in tier_fits:
-        chances.append(max([chance(fit, found), *chances[-1:]]))
+        chances.append(max([tier_chance(fit, found), *chances[-1:]]))
     return chances
 
 
-def chance(fit: TierFit, found: Features) -> float:
+def tier_chance(fit: TierFit, found: Features) -> float:
     """The chance that the tier, by itself, says."""
-    score = fit.intercept + sum(_said(found, fit.weights).values())
+    score = fit.intercept + sum(_contributions(found, fit.weights).values())
     return 1 / (1 + math.exp(min(700.0, fit.slope * score + fit.offset)))
 
 
@@ -190,22 +190,22 @@ def expected_micro(tier_fits: Sequence[TierFit], chances: Sequence[float], start
     return cost
 
 
-def why(fit: TierFit, found: Features) -> list[str]:
+def explain_chance(fit: TierFit, found: Features) -> list[str]:
     """The features that spoke most for and against the tier, strongest first, in words."""
-    said = sorted(_said(found, fit.weights).items(), key=lambda each: -abs(each[1] * fit.slope))
+    contributions = sorted(_contributions(found, fit.weights).items(), key=lambda each: -abs(each[1] * fit.slope))
     return [
         f"{'for' if weight * -fit.slope > 0 else 'against'} {fit.tier}: {_in_words(name, found, fit.weights[name])}"
-        for name, weight in said[:SPOKE]
+        for name, weight in contributions[:SPOKE]
         if abs(weight * fit.slope) >= LEAST_SAID
     ]
 
 
-def _said(found: Features, weights: Mapping[str, Weight]) -> dict[str, float]:
+def _contributions(found: Features, weights: Mapping[str, FeatureWeight]) -> dict[str, float]:
     """What each feature adds to the score."""
     return {name: each.weight * (found.get(name, each.mean) - each.mean) / each.scale for name, each in weights.items()}
 
 
-def _in_words(name: str, found: Features, usual: Weight) -> str:
+def _in_words(name: str, found: Features, usual: FeatureWeight) -> str:
     kind, column = _kind_of(name)
     here, average = found.get(name, usual.mean), usual.mean
     if kind in YES_OR_NO:
@@ -216,7 +216,7 @@ def _in_words(name: str, found: Features, usual: Weight) -> str:
     return f"{NUMBERS[kind].format(column)}: {_as_number(kind, here)} (usually {_as_number(kind, average)})"
 
 
-def words_of(name: str) -> str:
+def describe_feature(name: str) -> str:
     """A feature's name for people."""
     kind, column = _kind_of(name)
     return (YES_OR_NO[kind][0] if kind in YES_OR_NO else NUMBERS[kind]).format(column)

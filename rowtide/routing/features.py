@@ -22,7 +22,7 @@ ORDINARY = set(" \t\r\n.,;:'\"()[]{}/&%-+@_$€£’“”–…")
 WORD = re.compile(r"\w+")
 READ_CHARS = 2000  # of a row's text; more tells no more
 LANGUAGE_LETTERS = 24  # fewer do not tell
-UNTOLD = "untold"
+UNKNOWN_FEATURE = "untold"
 MOST_WORDS = 1000  # a person may want to read the file they are kept in
 MOST_COLUMNS = 30
 MOST_LANGUAGES = 5
@@ -47,7 +47,7 @@ class Vocabulary(BaseModel):
     """A row with more is long."""
 
 
-def vocabulary(rows: Iterable[Values], columns: Sequence[str], lookup: str | None) -> Vocabulary:
+def build_vocabulary(rows: Iterable[Values], columns: Sequence[str], lookup: str | None) -> Vocabulary:
     """Count what is usual. `columns` empty: all that the rows have, or the first of them in order of name."""
     words: Counter[str] = Counter()
     languages: Counter[str] = Counter()
@@ -72,7 +72,7 @@ def vocabulary(rows: Iterable[Values], columns: Sequence[str], lookup: str | Non
     )
 
 
-def features_of(values: Values, usual: Vocabulary) -> Features:
+def row_features(values: Values, usual: Vocabulary) -> Features:
     """The numbers of one row."""
     texts = {name: _text(values.get(name)) for name in usual.columns}
     missing = {name: float(text.strip().lower() in NOTHING) for name, text in texts.items()}
@@ -135,5 +135,5 @@ def _is_latin(letter: str) -> bool:
 def _language(text: str) -> str:
     """A language's two letters, or UNTOLD where there is too little to tell from."""
     if sum(letter.isalpha() for letter in text) < LANGUAGE_LETTERS:
-        return UNTOLD
+        return UNKNOWN_FEATURE
     return str(py3langid.classify(text)[0])

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta
 
-from rowtide.routing.difficulty import Golden, Outcome, Saving, TierFit, expected_micro
+from rowtide.routing.difficulty import GoldenEvidence, Outcome, Saving, TierFit, expected_micro
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -27,23 +27,25 @@ DEVIATIONS = 1.96  # either side of the mean, for 95%
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ThresholdChoice:
     """The thresholds that were chosen, and what they come to."""
 
     thresholds: list[float]
-    golden: Golden
+    golden: GoldenEvidence
     saving: Saving
 
 
-def choose(
+def choose_thresholds(
     tier_fits: Sequence[TierFit], past: Sequence[Outcome], chances: Floats, right: Mapping[str, Right], target: float
-) -> Choice:
+) -> ThresholdChoice:
     """Try every combination of thresholds on the rows of `past`, whose chances (row × tier) nobody learnt from them."""
     chances = np.maximum.accumulate(chances, axis=1)
     costs = np.array([_costs_from(each, tier_fits, row) for each, row in zip(past, chances, strict=True)])
     tried = _tried(chances)
     golden_rows = {each.row_key: n for n, each in enumerate(past) if each.row_key in right}
-    evidence = np.array([[is_right(right[key], tier_fit) for tier_fit in range(len(tier_fits))] for key in golden_rows])
+    evidence = np.array(
+        [[is_golden_row_right(right[key], tier_fit) for tier_fit in range(len(tier_fits))] for key in golden_rows]
+    )
     places = list(golden_rows.values())
     hits = [evidence[np.arange(len(places)), starts[places]] if places else np.zeros(0, bool) for _, starts in tried]
     # The bound must hold for whichever is chosen: those that differ share the chance of a mistake among them.
@@ -56,13 +58,13 @@ def choose(
     best = _cheapest(expected, costs, [starts for _, starts in tried], eligible)
     thresholds, starts = tried[best]
     bound = lower_bound(counts[best], len(places), confidence)
-    golden = Golden(
+    golden = GoldenEvidence(
         rows=len(places), right=counts[best], lower_bound=bound, confidence=CONFIDENCE, target=target, verdict=verdict
     )
-    return Choice(thresholds, golden, saving(costs, starts))
+    return ThresholdChoice(thresholds, golden, estimate_saving(costs, starts))
 
 
-def is_right(seen: Right, start: int) -> bool:
+def is_golden_row_right(seen: Right, start: int) -> bool:
     """Whether a golden row that starts on `start` is known to come out right.
 
     By the answer accepted there or above it; or, where there was none, by a right one from below.
@@ -76,7 +78,7 @@ def lower_bound(right: int, rows: int, confidence: float) -> float:
     return float(beta.ppf(1 - confidence, right, rows - right + 1)) if right else 0.0
 
 
-def saving(costs: Floats, starts: Ints) -> Saving:
+def estimate_saving(costs: Floats, starts: Ints) -> Saving:
     """What is saved against starting all rows on the lowest tier, and between what for 95 in 100 such histories."""
     lowest, here = costs[:, 0], costs[np.arange(len(costs)), starts]
     usual = max(float(lowest.mean()), 1e-9)
@@ -146,4 +148,4 @@ def _cheapest(expected: Floats, costs: Floats, starts: Sequence[Ints], eligible:
     """The cheapest; the first of all, every row on the lowest tier, unless the other did cost less for certain."""
     rows = np.arange(len(costs))
     best = min(eligible, key=lambda n: float(expected[rows, starts[n]].mean()))
-    return 0 if 0 in eligible and saving(costs, starts[best]).low <= 0 else best
+    return 0 if 0 in eligible and estimate_saving(costs, starts[best]).low <= 0 else best

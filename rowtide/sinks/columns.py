@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from rowtide.errors import UserMistake, nearest
+from rowtide.errors import UserMistake, nearest_name
 from rowtide.job.answer_fields import LIST_OF, answer_fields
-from rowtide.job.answer_values import unfit
+from rowtide.job.answer_values import unstorable_values
 
 KEY = "row_key"
 LINEAGE = {"_run": "text", "_tier": "text", "_turns": "integer", "_cost_usd": "number", "_loaded_at": "datetime"}
@@ -37,7 +37,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class SinkPage:
     """Some rows on their way into a sink: column → values, as JSON has them."""
 
     values: Mapping[str, Sequence[Any]]
@@ -46,7 +46,7 @@ class Page:
         return len(self.values[KEY])
 
 
-def columns_of(answer: type[BaseModel], *, lineage: bool) -> list[Column]:
+def sink_columns(answer: type[BaseModel], *, lineage: bool) -> list[Column]:
     """The key, the answer's fields, and where each row comes from if that is wanted. Raises UserMistake."""
     columns = [Column(KEY, "text", is_nullable=False)]
     columns += [Column(field.name, field.kind, field.is_nullable) for field in answer_fields(answer)]
@@ -76,21 +76,23 @@ def check_partition(columns: Sequence[Column], name: str) -> None:
     """Folders are made of one plain column. Raises UserMistake."""
     kinds = {column.name: column.kind for column in columns if column.name != KEY}
     if name not in kinds:
-        meant = nearest(name, kinds)
+        meant = nearest_name(name, kinds)
         raise UserMistake(f"the answer has no field {name!r}", file="job.yaml", key="sink.partition_by", meant=meant)
     if kinds[name] not in PARTITIONS:
         words = f"{name!r} is {kinds[name]}; folders are made of {', '.join(PARTITIONS)}"
         raise UserMistake(words, file="job.yaml", key="sink.partition_by")
 
 
-def added(before: Mapping[str, str], now: Sequence[Column], *, sink: str) -> list[Column]:
+def columns_to_add(before: Mapping[str, str], now: Sequence[Column], *, sink: str) -> list[Column]:
     """The columns that a sink with those of `before` (name → kind) must get. Raises UserMistake for one that breaks."""
     kinds = {column.name: column.kind for column in now}
     for name, kind in before.items():
         if name not in kinds:
             edit = "say `sink.lineage: true` again" if name in LINEAGE else "put the field back into answer.py"
             words = f"stands there as {kind}, and is no longer loaded: {edit}, or load into another place"
-            raise UserMistake(words, file=sink, key=name, meant=nearest(name, [n for n in kinds if n not in before]))
+            raise UserMistake(
+                words, file=sink, key=name, meant=nearest_name(name, [n for n in kinds if n not in before])
+            )
         if kinds[name] != kind:
             words = (
                 f"is {kind} there and {kinds[name]} now: give the field its type back, give it another name, "
@@ -108,29 +110,31 @@ def added(before: Mapping[str, str], now: Sequence[Column], *, sink: str) -> lis
     return new
 
 
-def unloadable(contents: Sequence[bytes]) -> dict[int, str]:
+def unloadable_rows(contents: Sequence[bytes]) -> dict[int, str]:
     """Rows that no sink can be trusted to hold as they are: place in the page → why."""
-    if not unfit(b"[%b]" % b",".join(contents)):
+    if not unstorable_values(b"[%b]" % b",".join(contents)):
         return {}
-    found = {place: unfit(content) for place, content in enumerate(contents)}
+    found = {place: unstorable_values(content) for place, content in enumerate(contents)}
     return {place: f"{what[0][0]}: {what[0][1]}" for place, what in found.items() if what}
 
 
-def as_page(columns: Sequence[Column], keys: Sequence[str], contents: Sequence[bytes], **lineage: list[Any]) -> Page:
+def page_of_answers(
+    columns: Sequence[Column], keys: Sequence[str], contents: Sequence[bytes], **lineage: list[Any]
+) -> SinkPage:
     """Answers (JSON objects) as columns."""
     answers = [orjson.loads(content) for content in contents]
     values: dict[str, list[Any]] = {KEY: list(keys)}
     for name in (column.name for column in columns if column.name != KEY):
         values[name] = lineage[name] if name in lineage else [answer.get(name) for answer in answers]
-    return Page(values)
+    return SinkPage(values)
 
 
-def rows_of(page: Page, places: range) -> Page:
+def rows_of_page(page: SinkPage, places: range) -> SinkPage:
     """Some rows of a page, by their places."""
-    return Page({name: values[places.start : places.stop] for name, values in page.values.items()})
+    return SinkPage({name: values[places.start : places.stop] for name, values in page.values.items()})
 
 
-def native(kind: str, values: Sequence[Any]) -> Sequence[Any]:
+def native_values(kind: str, values: Sequence[Any]) -> Sequence[Any]:
     """JSON values as Python's own: dates, times in UTC, decimals, lists of these; objects as JSON text.
 
     Raises ValueError, TypeError or ArithmeticError for one that is none.
@@ -141,10 +145,10 @@ def native(kind: str, values: Sequence[Any]) -> Sequence[Any]:
     return _each(_to_native(kind), values)
 
 
-def flat(kind: str, values: Sequence[Any]) -> Sequence[Any]:
+def flat_values(kind: str, values: Sequence[Any]) -> Sequence[Any]:
     """JSON values as text, numbers and booleans only: lists and objects as JSON text, times in UTC.
 
-    Raises as `native` does.
+    Raises as `native_values` does.
     """
     if kind == "number" and int in set(map(type, values)):
         return _each(_exact, values)

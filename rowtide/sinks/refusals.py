@@ -5,30 +5,30 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from rowtide.errors import UserMistake
-from rowtide.masking import masked
-from rowtide.sinks.columns import Page, rows_of
+from rowtide.masking import mask_secrets
+from rowtide.sinks.columns import SinkPage, rows_of_page
 
 ALIKE = 20  # rows refused alike from the first on: it is not the rows
 OF_ONE_ROW = re.compile(r"'[^']*'|\"[^\"]*\"|\([^)]*\)|\d+")  # what differs between the same words of two rows
 NO_SUCH_VALUE = (ValueError, TypeError, ArithmeticError)  # of a conversion: the column cannot hold what stands there
 
 
-class Refused(Exception):
+class RowsRefused(Exception):
     """A sink does not take some rows of a page, and says why. It holds none of the page."""
 
 
 @dataclass
-class Writing:
+class RowByRowWriter:
     """Writing pages to a sink row by row where it must be."""
 
-    write: Callable[[Page], None]
+    write: Callable[[SinkPage], None]
     """Leaves no trace of a page that it refuses."""
     sink: str
     has_taken: bool
     """Whether the sink has taken any row of this run, now or earlier."""
     refused: dict[int, str] = field(default_factory=dict)
 
-    def page(self, page: Page) -> dict[int, str]:
+    def page(self, page: SinkPage) -> dict[int, str]:
         """Write a page; where the sink refuses it, its halves, and theirs, so that the rows at fault alone are left
         out. Returns place in the page → why. Raises UserMistake when the first rows are refused alike."""
         self.refused = {}
@@ -36,18 +36,18 @@ class Writing:
             self._write(page, 0)
         return self.refused
 
-    def _write(self, page: Page, first: int) -> None:
+    def _write(self, page: SinkPage, first: int) -> None:
         """Write some rows, the first of which stands at `first` in the page."""
         try:
             self.write(page)
             self.has_taken = True
-        except (Refused, *NO_SUCH_VALUE) as error:
+        except (RowsRefused, *NO_SUCH_VALUE) as error:
             if len(page) > 1:
                 middle = len(page) // 2
-                self._write(rows_of(page, range(middle)), first)
-                self._write(rows_of(page, range(middle, len(page))), first + middle)
+                self._write(rows_of_page(page, range(middle)), first)
+                self._write(rows_of_page(page, range(middle, len(page))), first + middle)
                 return
-            self.refused[first] = masked(str(error)) or type(error).__name__
+            self.refused[first] = mask_secrets(str(error)) or type(error).__name__
             if not self.has_taken and len(self.refused) == ALIKE:
                 check_some_taken(list(self.refused.values()), ALIKE, self.sink)
 

@@ -5,20 +5,20 @@ from os.path import normpath
 from pathlib import Path
 
 from rowtide.api.which_api import OWN_EMULATOR
-from rowtide.job.job import SinkSpec
 from rowtide.job.job_folder import Job
+from rowtide.job.job_spec import SinkSpec
 
 RESULTS = Path("results")
 
 
-def in_rehearsal(job: Job, api: str) -> Job:
+def with_rehearsal_sink(job: Job, api: str) -> Job:
     """The job with a sink of a rehearsal's own, where the emulator that Rowtide started answers it; else as it is."""
     if api != OWN_EMULATOR:
         return job
-    return replace(job, spec=job.spec.model_copy(update={"sink": own_sink(job.spec.sink)}))
+    return replace(job, spec=job.spec.model_copy(update={"sink": rehearsal_sink(job.spec.sink)}))
 
 
-def own_sink(sink: SinkSpec) -> SinkSpec:
+def rehearsal_sink(sink: SinkSpec) -> SinkSpec:
     """The same sink as a folder under the rehearsal's home; a table becomes a folder of Parquet of its name."""
     if sink.kind == "sql":
         named = RESULTS / (sink.table or "").replace("/", "_")

@@ -13,13 +13,13 @@ import orjson
 import pyarrow as pa
 from sqlalchemy.engine import URL
 
-from rowtide.errors import UserMistake, WorldError, nearest
+from rowtide.errors import UserMistake, WorldError, nearest_name
 from rowtide.job.answer_fields import LIST_OF
-from rowtide.sinks.columns import DECIMAL, KEY, Column, Page, added
-from rowtide.sinks.refusals import Refused, Writing
+from rowtide.sinks.columns import DECIMAL, KEY, Column, SinkPage, columns_to_add
+from rowtide.sinks.refusals import RowByRowWriter, RowsRefused
 from rowtide.sinks.sink_formats import arrow_table
-from rowtide.sinks.sink_tables import location
-from rowtide.sinks.table_types import fits
+from rowtide.sinks.sink_tables import table_location
+from rowtide.sinks.table_types import decimal_fits
 
 TYPES = {
     "text": "VARCHAR",
@@ -49,10 +49,10 @@ class DuckTable:
 
     def __init__(self, url: URL, table: str, columns: Sequence[Column]) -> None:
         schema, _, name = table.rpartition(".")
-        self.location = location(url, table)
+        self.location = table_location(url, table)
         self.columns, self.schema, self.table = columns, schema or "main", name
-        self.name = f"{quoted(self.schema)}.{quoted(name)}"
-        self.loads = f"{quoted(self.schema)}.rowtide_loads"
+        self.name = f"{quote_name(self.schema)}.{quote_name(name)}"
+        self.loads = f"{quote_name(self.schema)}.rowtide_loads"
         self._file = Path(url.database or "")
 
     def check(self) -> None:
@@ -91,16 +91,16 @@ class DuckTable:
         tx.execute(f"CREATE TABLE IF NOT EXISTS {self.loads} {LOADS}")
         if missing is None:
             tx.execute(f"DELETE FROM {self.loads} WHERE sink_table = ?", [self.table])
-            defined = [f"{quoted(each.name)} {duck_type(each.kind)}" for each in self.columns]
+            defined = [f"{quote_name(each.name)} {duck_type(each.kind)}" for each in self.columns]
             tx.execute(f"CREATE TABLE {self.name} ({', '.join(defined)}, PRIMARY KEY ({KEY}))")
         for each in missing or []:
-            tx.execute(f"ALTER TABLE {self.name} ADD COLUMN {quoted(each.name)} {duck_type(each.kind)}")
+            tx.execute(f"ALTER TABLE {self.name} ADD COLUMN {quote_name(each.name)} {duck_type(each.kind)}")
 
     def _missing(self, tx: duckdb.DuckDBPyConnection) -> list[Column] | None:
         """The columns the table must get; None when there is no table. Raises UserMistake for what cannot be."""
         schemas = {str(name) for (name,) in tx.execute("SELECT schema_name FROM duckdb_schemas()").fetchall()}
         if self.schema not in schemas:
-            meant = nearest(self.schema, schemas)
+            meant = nearest_name(self.schema, schemas)
             raise UserMistake(f"no schema {self.schema!r}", file=self.location, key="sink.table", meant=meant)
         present = self._columns(tx, self.table)
         if not present:
@@ -110,12 +110,12 @@ class DuckTable:
             query = f"SELECT DISTINCT columns FROM {self.loads} WHERE sink_table = ?"
             for (columns,) in tx.execute(query, [self.table]).fetchall():
                 before |= orjson.loads(columns)
-        new = added(before, self.columns, sink=self.location) if before else []  # somebody else made the table
+        new = columns_to_add(before, self.columns, sink=self.location) if before else []  # somebody else made the table
         for name, kind in ((each.name, each.kind) for each in self.columns if each not in new):
             if name not in present:
                 words = f"the table has no column {name!r}; it has {', '.join(present)}"
-                raise UserMistake(words, file=self.location, meant=nearest(name, present))
-            if not takes(present[name], kind):
+                raise UserMistake(words, file=self.location, meant=nearest_name(name, present))
+            if not column_accepts_kind(present[name], kind):
                 words = (
                     f"is {present[name]} there and {kind} in the answer, which it would alter: load into another table"
                 )
@@ -135,7 +135,7 @@ class DuckPart:
     """A part that is being written."""
 
     def __init__(self, sink: DuckTable, tx: duckdb.DuckDBPyConnection, part: str, *, has_taken: bool) -> None:
-        self._writing = Writing(self._write, sink.location, has_taken)
+        self._writing = RowByRowWriter(self._write, sink.location, has_taken)
         self._sink, self._tx, self._part = sink, tx, part
         self._written: list[pa.Table] = []
         self._is_loaded = self._stands(part)
@@ -144,10 +144,10 @@ class DuckPart:
         """All or none of the keys: a part stands whole or not at all."""
         return keys if self._stands(part) else set()
 
-    def write(self, page: Page) -> dict[int, str]:
+    def write(self, page: SinkPage) -> dict[int, str]:
         return {} if self._is_loaded else self._writing.page(page)
 
-    def _write(self, page: Page) -> None:
+    def _write(self, page: SinkPage) -> None:
         rows = arrow_table(self._sink.columns, page)
         try:
             self._upsert(rows)
@@ -157,13 +157,13 @@ class DuckPart:
             self._sink.begin(self._tx)
             for each in self._written:
                 self._upsert(each)
-            raise Refused(str(error).partition("\n")[0]) from None
+            raise RowsRefused(str(error).partition("\n")[0]) from None
         self._written.append(rows)
 
     def _upsert(self, rows: pa.Table) -> None:
-        names = ", ".join(quoted(each.name) for each in self._sink.columns)
+        names = ", ".join(quote_name(each.name) for each in self._sink.columns)
         changes = ", ".join(
-            f"{quoted(e.name)} = excluded.{quoted(e.name)}" for e in self._sink.columns if e.name != KEY
+            f"{quote_name(e.name)} = excluded.{quote_name(e.name)}" for e in self._sink.columns if e.name != KEY
         )
         self._tx.register(PAGE, rows)
         insert = f"INSERT INTO {self._sink.name} ({names}) SELECT {names} FROM {PAGE}"
@@ -189,15 +189,15 @@ class DuckPart:
         return self._tx.execute(query, [self._sink.table, part]).fetchone() is not None
 
 
-def takes(found: str, kind: str) -> bool:
+def column_accepts_kind(found: str, kind: str) -> bool:
     """Whether a column of this type holds every value of a kind as it is, or refuses the value; it alters none."""
     if found == duck_type(kind):
         return True
     if kind.startswith(LIST_OF):
-        return found.endswith("[]") and takes(found.removesuffix("[]"), kind.removeprefix(LIST_OF))
+        return found.endswith("[]") and column_accepts_kind(found.removesuffix("[]"), kind.removeprefix(LIST_OF))
     size, there = DECIMAL.fullmatch(kind), DECIMAL.fullmatch(found.lower())
     if size and there:
-        return fits(size, int(there[1]), int(there[2]))
+        return decimal_fits(size, int(there[1]), int(there[2]))
     return bool(re.fullmatch(TAKES.get(kind.partition("(")[0], "(?!)"), found))
 
 
@@ -207,5 +207,5 @@ def duck_type(kind: str) -> str:
     return TYPES.get(kind) or kind.upper()
 
 
-def quoted(name: str) -> str:
+def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'

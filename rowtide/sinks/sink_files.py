@@ -16,9 +16,9 @@ import orjson
 import pyarrow as pa
 
 from rowtide.errors import UserMistake, WorldError
-from rowtide.sinks.columns import Column, Page, added
-from rowtide.sinks.refusals import Refused, Writing
-from rowtide.sinks.sink_formats import FORMATS, keys_in, split, without
+from rowtide.sinks.columns import Column, SinkPage, columns_to_add
+from rowtide.sinks.refusals import RowByRowWriter, RowsRefused
+from rowtide.sinks.sink_formats import FORMATS, keys_in, split_by_column, without_keys
 
 MANIFEST = "_manifest.json"
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -40,7 +40,7 @@ class FolderSink:
         """Raise UserMistake when what stands there and what would be loaded do not go together."""
         manifest = self.manifest()
         if manifest["files"] and "columns" in manifest:
-            added(manifest["columns"], self.columns, sink=self.location)
+            columns_to_add(manifest["columns"], self.columns, sink=self.location)
             if manifest["partition_by"] != self.partition_by:
                 words = f"is {manifest['partition_by']!r} there and {self.partition_by!r} now; load into another folder"
                 raise UserMistake(words, file=self.location, key="sink.partition_by")
@@ -84,7 +84,7 @@ class FolderPart:
     """A part that is being written."""
 
     def __init__(self, sink: FolderSink, part: str, *, has_taken: bool) -> None:
-        self._writing = Writing(self._write, sink.location, has_taken)
+        self._writing = RowByRowWriter(self._write, sink.location, has_taken)
         self._sink, self._part = sink, part
         self._pages: list[pa.Table] = []
         self._files: dict[str, Any] = sink.manifest()["files"]
@@ -93,7 +93,7 @@ class FolderPart:
         """Those of the keys that stand in another part, were it only half written."""
         return {key for file in self._sink.files(part) for key in keys_in(self._read(file))} & keys
 
-    def write(self, page: Page) -> dict[int, str]:
+    def write(self, page: SinkPage) -> dict[int, str]:
         return self._writing.page(page)
 
     def finish(self, replaced: Mapping[str, set[str]]) -> None:
@@ -101,7 +101,7 @@ class FolderPart:
         with self._sink.in_words():
             self._finish(replaced)
 
-    def _write(self, page: Page) -> None:
+    def _write(self, page: SinkPage) -> None:
         if column := self._sink.partition_by:
             for value in set(page.values[column]):
                 _folder(column, value)
@@ -117,7 +117,7 @@ class FolderPart:
         for older, keys in replaced.items():
             for file in self._sink.files(older):
                 table = self._read(file)
-                if (kept := without(table, keys)).num_rows < table.num_rows:
+                if (kept := without_keys(table, keys)).num_rows < table.num_rows:
                     self._put(file, kept)
                 else:  # a life that died here may have written it, and not the manifest
                     self._files[self._name(file)] = {"rows": table.num_rows, "bytes": file.stat().st_size}
@@ -140,7 +140,7 @@ class FolderPart:
         if column is None:
             return {self._sink.folder / name: table}
         here = self._sink.folder
-        return {here / _folder(column, value) / name: rows for value, rows in split(table, column).items()}
+        return {here / _folder(column, value) / name: rows for value, rows in split_by_column(table, column).items()}
 
     def _put(self, file: Path, table: pa.Table) -> None:
         """Replace one file whole; an empty one goes."""
@@ -172,9 +172,11 @@ def _folder(column: str, value: Any) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     name = f"{quote(column, safe='')}={NO_VALUE if value is None else quote(text, safe='')}"
     if text == NO_VALUE:
-        raise Refused(f"{column}: {text!r} is what readers take for no value in a folder's name")
+        raise RowsRefused(f"{column}: {text!r} is what readers take for no value in a folder's name")
     if len(name) > LONGEST_FOLDER:
-        raise Refused(f"{column}: {text[:60]!r}… is too long to name a folder ({len(name)} of {LONGEST_FOLDER} bytes)")
+        raise RowsRefused(
+            f"{column}: {text[:60]!r}… is too long to name a folder ({len(name)} of {LONGEST_FOLDER} bytes)"
+        )
     return name
 
 

@@ -12,7 +12,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from rowtide.job.answer_fields import LIST_OF
-from rowtide.sinks.columns import DECIMAL, KEY, Column, Page, flat, native
+from rowtide.sinks.columns import DECIMAL, KEY, Column, SinkPage, flat_values, native_values
 
 pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what it once had: 34 MB of a run's peak
 
@@ -38,21 +38,23 @@ GROUP_ROWS = 10_000  # what Parquet compresses at once; of 50,000 it holds 25 MB
 class Format:
     """How one kind of file is written and read. Its tables have a column for the key, whatever else they have."""
 
-    table: Callable[[Sequence[Column], Page], pa.Table]
+    table: Callable[[Sequence[Column], SinkPage], pa.Table]
     encode: Callable[[pa.Table], bytes]
     read: Callable[[Sequence[Column], Path], pa.Table]
 
 
-def arrow_table(columns: Sequence[Column], page: Page) -> pa.Table:
+def arrow_table(columns: Sequence[Column], page: SinkPage) -> pa.Table:
     """A page with lists as lists, dates as dates, decimals as decimals."""
-    values = {each.name: pa.array(native(each.kind, page.values[each.name]), arrow_type(each.kind)) for each in columns}
+    values = {
+        each.name: pa.array(native_values(each.kind, page.values[each.name]), arrow_type(each.kind)) for each in columns
+    }
     return pa.table(values)
 
 
-def flat_table(columns: Sequence[Column], page: Page) -> pa.Table:
+def flat_table(columns: Sequence[Column], page: SinkPage) -> pa.Table:
     """A page with numbers, booleans and text only."""
     return pa.table(
-        {each.name: pa.array(flat(each.kind, page.values[each.name]), flat_type(each.kind)) for each in columns}
+        {each.name: pa.array(flat_values(each.kind, page.values[each.name]), flat_type(each.kind)) for each in columns}
     )
 
 
@@ -79,12 +81,12 @@ def keys_in(table: pa.Table) -> set[str]:
     return set(table[KEY].to_pylist())
 
 
-def without(table: pa.Table, keys: set[str]) -> pa.Table:
+def without_keys(table: pa.Table, keys: set[str]) -> pa.Table:
     """The table without the rows of these keys."""
     return table.filter(pa.array([key not in keys for key in table[KEY].to_pylist()], pa.bool_()))
 
 
-def split(table: pa.Table, column: str) -> dict[Any, pa.Table]:
+def split_by_column(table: pa.Table, column: str) -> dict[Any, pa.Table]:
     """The rows of each value of a column, without the column: where it stands says it."""
     places: dict[Any, list[int]] = {}
     for place, value in enumerate(table[column].to_pylist()):
@@ -118,7 +120,7 @@ def _from_csv(columns: Sequence[Column], file: Path) -> pa.Table:
     )
 
 
-def _to_lines(columns: Sequence[Column], page: Page) -> pa.Table:
+def _to_lines(columns: Sequence[Column], page: SinkPage) -> pa.Table:
     """Each row's line beside its key; in a table, because so many small objects would not be given back."""
     names = [each.name for each in columns]
     rows = zip(*(page.values[name] for name in names), strict=True)

@@ -36,11 +36,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeEngine
 
-from rowtide.errors import UserMistake, WorldError, nearest
-from rowtide.sinks.columns import KEY, Column, Page, added, flat
-from rowtide.sinks.refusals import Refused, Writing
+from rowtide.errors import UserMistake, WorldError, nearest_name
+from rowtide.sinks.columns import KEY, Column, SinkPage, columns_to_add, flat_values
+from rowtide.sinks.refusals import RowByRowWriter, RowsRefused
 from rowtide.sinks.sink_formats import flat_table, to_csv
-from rowtide.sinks.table_types import TYPES, plain, takes
+from rowtide.sinks.table_types import TYPES, column_accepts_kind, plain_kind
 
 PAGE = "rowtide_page"
 # Classes of SQLSTATE that a row's value can be at fault for: what it is, a constraint, a view's check, how long it is,
@@ -56,7 +56,7 @@ class TableSink:
             words = f"{url.get_backend_name()!r} is no sink; a sql sink is sqlite, postgresql or duckdb"
             raise UserMistake(words, key="sink.url")
         schema, _, name = table.rpartition(".")
-        self.location = location(url, table)
+        self.location = table_location(url, table)
         self.columns = columns
         self._file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
         self.engine = _engine(url)
@@ -64,7 +64,7 @@ class TableSink:
         metadata = MetaData(schema=schema or None)
         self.table = Table(name, metadata)
         for each in columns:
-            kind = types[plain(each.kind)]
+            kind = types[plain_kind(each.kind)]
             self.table.append_column(TableColumn(each.name, kind, primary_key=each.name == KEY, autoincrement=False))
         self.loads = Table(
             "rowtide_loads",
@@ -110,7 +110,7 @@ class TableSink:
             found = error.orig if isinstance(error, DBAPIError) else error
             words = _first_line(found)
             if of_rows and _is_of_a_row(found):
-                raise Refused(words) from None
+                raise RowsRefused(words) from None
             if isinstance(found, self.engine.dialect.loaded_dbapi.OperationalError):
                 raise WorldError(f"{self.location}: {words}") from None
             raise UserMistake(words, file=self.location) from None
@@ -136,13 +136,13 @@ class TableSink:
         if schema is not None and not found.has_schema(schema):
             known = found.get_schema_names()
             raise UserMistake(
-                f"no schema {schema!r}", file=self.location, key="sink.table", meant=nearest(schema, known)
+                f"no schema {schema!r}", file=self.location, key="sink.table", meant=nearest_name(schema, known)
             )
         if not found.has_table(self.table.name, schema):
             return None
         present = {str(each["name"]): each["type"] for each in found.get_columns(self.table.name, schema)}
         before = self._recorded(tx)
-        new = added(before, self.columns, sink=self.location) if before else []  # somebody else made the table
+        new = columns_to_add(before, self.columns, sink=self.location) if before else []  # somebody else made the table
         for each in self.columns:
             if each not in new:
                 self._check_column(each, present, tx.dialect.name)
@@ -173,9 +173,9 @@ class TableSink:
         name = column.name
         if name not in present:
             words = f"the table has no column {name!r}; it has {', '.join(present)}"
-            raise UserMistake(words, file=self.location, meant=nearest(name, present))
+            raise UserMistake(words, file=self.location, meant=nearest_name(name, present))
         kind = present[name]
-        if not takes(kind, column.kind, dialect):
+        if not column_accepts_kind(kind, column.kind, dialect):
             words = f"is {kind} there and {column.kind} in the answer, which it would alter: load into another table"
             raise UserMistake(words, file=self.location, key=name)
 
@@ -184,7 +184,7 @@ class TablePart:
     """A part that is being written."""
 
     def __init__(self, sink: TableSink, tx: Connection, part: str, *, has_taken: bool) -> None:
-        self._writing = Writing(self._write, sink.location, has_taken)
+        self._writing = RowByRowWriter(self._write, sink.location, has_taken)
         self._sink, self._tx, self._part, self._rows = sink, tx, part, 0
         self._is_loaded = self._stands(part)
         self._put = {"sqlite": self._write_many, "postgresql": self._copy}[tx.dialect.name]
@@ -197,14 +197,14 @@ class TablePart:
         with self._sink.in_words():
             return keys if self._stands(part) else set()
 
-    def write(self, page: Page) -> dict[int, str]:
+    def write(self, page: SinkPage) -> dict[int, str]:
         if self._is_loaded:
             return {}
         refused = self._writing.page(page)
         self._rows += len(page) - len(refused)
         return refused
 
-    def _write(self, page: Page) -> None:
+    def _write(self, page: SinkPage) -> None:
         with self._sink.in_words(of_rows=True), self._tx.begin_nested():
             self._put(page)
 
@@ -228,7 +228,7 @@ class TablePart:
         query = select(loads.rows).where(loads.sink_table == self._sink.table.fullname, loads.part == part)
         return self._tx.execute(query).first() is not None
 
-    def _write_many(self, page: Page) -> None:
+    def _write_many(self, page: SinkPage) -> None:
         # Parameters by number: SQLAlchemy makes one name of the columns `a b` and `a.b`.
         numbered = {each.name: bindparam(f"value_{n}") for n, each in enumerate(self._sink.columns)}
         statement = sqlite.insert(self._sink.table).values(numbered)
@@ -236,10 +236,10 @@ class TablePart:
         upsert = str(
             statement.on_conflict_do_update(index_elements=[KEY], set_=changes).compile(dialect=self._tx.dialect)
         )
-        values = [flat(each.kind, page.values[each.name]) for each in self._sink.columns]
+        values = [flat_values(each.kind, page.values[each.name]) for each in self._sink.columns]
         self._tx.exec_driver_sql(upsert, list(zip(*values, strict=True)))
 
-    def _copy(self, page: Page) -> None:
+    def _copy(self, page: SinkPage) -> None:
         """The page into a table of its own, by the fastest way there is; from there by upsert."""
         names = [each.name for each in self._sink.columns]
         quote = self._tx.dialect.identifier_preparer.quote_identifier
@@ -254,7 +254,7 @@ class TablePart:
         self._tx.execute(text(f"TRUNCATE {PAGE}"))
 
 
-def location(url: URL, table: str) -> str:
+def table_location(url: URL, table: str) -> str:
     """Where a table is, for people and for the ledger: no password, wherever in its URL that stands."""
     shown = url.difference_update_query([name for name in url.query if "password" in name])
     return f"{shown.render_as_string(hide_password=True)}#{table}"

@@ -8,9 +8,9 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from rowtide.database_url import database_url
-from rowtide.intake.sources import expand
-from rowtide.job.job import SinkSpec
-from rowtide.sinks.columns import Column, Page, check_partition, check_table_names, columns_of
+from rowtide.intake.sources import expand_variables
+from rowtide.job.job_spec import SinkSpec
+from rowtide.sinks.columns import Column, SinkPage, check_partition, check_table_names, sink_columns
 from rowtide.sinks.sink_duckdb import DuckTable
 from rowtide.sinks.sink_files import FolderSink
 from rowtide.sinks.sink_tables import TableSink
@@ -23,7 +23,7 @@ class Part(Protocol):
         """Those of the keys that stand in another part, which may be half written."""
         ...
 
-    def write(self, page: Page) -> Mapping[int, str]:
+    def write(self, page: SinkPage) -> Mapping[int, str]:
         """Write some rows. Returns those that the sink does not take: place in the page → why."""
         ...
 
@@ -63,12 +63,12 @@ def open_sink(
 
     Relative folders are under `home`; the relative file of a database is in the job's `folder`.
     """
-    columns = columns_of(answer, lineage=spec.lineage)
+    columns = sink_columns(answer, lineage=spec.lineage)
     if spec.kind != "sql":
         if spec.partition_by is not None:
             check_partition(columns, spec.partition_by)
         return FolderSink(home / (spec.path or ""), spec.kind, columns, spec.partition_by), columns
     check_table_names(columns)
-    url = database_url(expand(spec.url or "", environment), "sink.url", folder)
+    url = database_url(expand_variables(spec.url or "", environment), "sink.url", folder)
     table = DuckTable if url.get_backend_name() == "duckdb" else TableSink
     return table(url, spec.table or "", columns), columns

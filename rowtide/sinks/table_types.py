@@ -47,22 +47,24 @@ TAKES: Mapping[str, tuple[type[TypeEngine[Any]], ...]] = {
 MICROSECONDS = 6  # digits of a second
 
 
-def plain(kind: str) -> str:
+def plain_kind(kind: str) -> str:
     """A kind without its size; a list is JSON to a table."""
     return "json" if kind.startswith(LIST_OF) else kind.partition("(")[0]
 
 
-def takes(found: TypeEngine[Any], kind: str, dialect: str) -> bool:
+def column_accepts_kind(found: TypeEngine[Any], kind: str, dialect: str) -> bool:
     """Whether a column of this type holds every value of a kind as it is, or refuses the value; it alters none."""
     if isinstance(found, NullType):
         return True
     alters = {"sqlite": _sqlite_alters, "postgresql": _postgres_alters}[dialect]
-    return isinstance(found, TAKES[plain(kind)]) and not alters(found, kind)
+    return isinstance(found, TAKES[plain_kind(kind)]) and not alters(found, kind)
 
 
 def _sqlite_alters(found: TypeEngine[Any], kind: str) -> bool:
     """SQLite's NUMERIC is a double, which holds no decimal, nor an integer above 2⁵³."""
-    return isinstance(found, Float) if kind == "integer" else plain(kind) == "decimal" and isinstance(found, Numeric)
+    return (
+        isinstance(found, Float) if kind == "integer" else plain_kind(kind) == "decimal" and isinstance(found, Numeric)
+    )
 
 
 def _postgres_alters(found: TypeEngine[Any], kind: str) -> bool:
@@ -72,7 +74,7 @@ def _postgres_alters(found: TypeEngine[Any], kind: str) -> bool:
             return kind != "number" or isinstance(found, REAL)
         case Numeric(scale=int(places), precision=int(digits)):
             size = DECIMAL.fullmatch(kind)
-            return kind != "integer" and not (size and fits(size, digits, places))
+            return kind != "integer" and not (size and decimal_fits(size, digits, places))
         case CHAR():
             return True
         case DateTime():
@@ -82,7 +84,7 @@ def _postgres_alters(found: TypeEngine[Any], kind: str) -> bool:
             return False
 
 
-def fits(size: re.Match[str], digits: int, places: int) -> bool:
+def decimal_fits(size: re.Match[str], digits: int, places: int) -> bool:
     """Whether decimal(n,m) fits a column of so many digits, of which so many are behind the point."""
     wanted, behind = int(size[1]), int(size[2])
     return behind <= places and wanted - behind <= digits - places

@@ -2,40 +2,46 @@
 
 from collections.abc import Sequence
 
-from rowtide.escaping import Markdown, bold, labelled, markdown, markdown_page
-from rowtide.gates.approvals import Hold
-from rowtide.gates.call_pages import CallPage, call_in_words
-from rowtide.ledger.tool_calls import Pending
+from rowtide.escaping import Markdown, escape_markdown, markdown_bold, markdown_labelled, markdown_page
+from rowtide.gates.approvals import GateApproval
+from rowtide.gates.call_pages import CallPage, call_text
+from rowtide.ledger.tool_calls import PendingCall
 
 CHANGED = "The figures have changed since they were shown. What was decided about them then was not carried out."
 
 
-def about_holds(run_id: str, holds: Sequence[Hold], follows: str) -> Markdown:
+def gate_approval_text(run_id: str, gate_approvals: Sequence[GateApproval], follows: str) -> Markdown:
     """The failures that hold a run, with their figures, and what approval and rejection would do."""
     failures = [
-        labelled(gate=hold.gate, judged=f"{hold.rows:,} rows", failed=each.in_words)
-        for hold in holds
-        for each in hold.failures
+        markdown_labelled(gate=gate_approval.gate, judged=f"{gate_approval.rows:,} rows", failed=each.in_words)
+        for gate_approval in gate_approvals
+        for each in gate_approval.failures
     ]
     return markdown_page(
-        bold(f"Run {run_id} is held by a gate."),
-        markdown(CHANGED if any(hold.shown_hash not in (None, hold.hash) for hold in holds) else ""),
-        markdown(f"{follows.capitalize()}. You decide about the figures below; if they change, you are asked again."),
+        markdown_bold(f"Run {run_id} is held by a gate."),
+        escape_markdown(
+            CHANGED
+            if any(gate_approval.shown_hash not in (None, gate_approval.hash) for gate_approval in gate_approvals)
+            else ""
+        ),
+        escape_markdown(
+            f"{follows.capitalize()}. You decide about the figures below; if they change, you are asked again."
+        ),
         *failures,
     )
 
 
-def about_calls(run_id: str, page: CallPage[Pending]) -> Markdown:
+def call_approval_text(run_id: str, page: CallPage[PendingCall]) -> Markdown:
     """A page of calls, whole, each with what it is decided by; and whether they are others than those shown before."""
     calls = [
-        labelled(row=each.row_key, call=call_in_words(each), because=each.why, hash=each.hash[:12])
+        markdown_labelled(row=each.row_key, call=call_text(each), because=each.why, hash=each.hash[:12])
         for each in page.calls
     ]
     new = sum(not each.was_shown for each in page.calls)
     return markdown_page(
-        bold(f"{page.waiting:,} calls of run {run_id} wait for leave. Page {page.number} of {page.pages}."),
-        markdown(_changed(new) if 0 < new < len(page.calls) else ""),
-        markdown(
+        markdown_bold(f"{page.waiting:,} calls of run {run_id} wait for leave. Page {page.number} of {page.pages}."),
+        escape_markdown(_changed(new) if 0 < new < len(page.calls) else ""),
+        escape_markdown(
             f"You decide about the {len(page.calls):,} calls of this page as they stand here, and about no others. "
             "Where one has changed when the run goes on, nothing is done and they are shown again."
         ),

@@ -8,7 +8,7 @@ from typing import Literal
 
 from rowtide.agent.states import RunStop
 from rowtide.errors import StoppedByJob
-from rowtide.job.job_code import MOST, JobCodeFailure, is_everybodys, most_alike
+from rowtide.job.job_code import MOST, JobCodeFailure, is_job_wide_fault, most_frequent_failure
 from rowtide.ledger import job_code_results as ledger_job_code_results
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import tiers as ledger_tiers
@@ -17,7 +17,7 @@ from rowtide.stages.run_context import RunContext
 Tried = Literal["prompt", "rubric", "answer"]
 
 
-def check_alike(
+def check_job_wide_fault(
     context: RunContext, what: Tried, failures: Collection[JobCodeFailure], tried: int, *, now: datetime
 ) -> None:
     """Look at what failed among a page's rows that had `what` tried; none of them has made its move yet.
@@ -25,18 +25,18 @@ def check_alike(
     Raises StoppedByJob when most of the run's first rows fail alike. The run is stopped then, and rows that failed so
     before are put back where they were.
     """
-    found = most_alike(failures)
+    found = most_frequent_failure(failures)
     if found is None or found[1] <= MOST * tried:
         return
     failure, failed = found
     with context.ledger.view() as tx:
-        before = ledger_job_code_results.tried(tx, context.run, what)
+        before = ledger_job_code_results.count_tried(tx, context.run, what)
         if before >= ledger_job_code_results.AS_MANY_AS_COUNT:
             return
-        alike = ledger_job_code_results.set_aside(tx, context.run, failure.reason, failure.where)
-        untried = ledger_job_code_results.untried(tx, context.run, what) - tried
+        alike = ledger_job_code_results.quarantined_by_job_code(tx, context.run, failure.reason, failure.where)
+        untried = ledger_job_code_results.count_untried(tx, context.run, what) - tried
     failed, tried = failed + len(alike), tried + before
-    if is_everybodys(failed, tried, are_all=untried <= 0):
+    if is_job_wide_fault(failed, tried, are_all=untried <= 0):
         why = f"the job's own code fails alike on {failed:,} of the first {tried:,} rows: {failure.words}"
         _stop(context, what, failure, alike, why, now)
         raise StoppedByJob(why)
@@ -51,9 +51,11 @@ def _stop(
     now: datetime,
 ) -> None:
     with context.ledger.page() as tx:
-        ledgers.stop(tx, context.run, RunStop.JOB_CODE, detail=why)
+        ledgers.stop_run(tx, context.run, RunStop.JOB_CODE, detail=why)
         move = "rejudge" if what == "answer" else "retry"
-        ledger_job_code_results.put_back(tx, context.run, move, alike, failure.reason, "most rows fail alike", now=now)
+        ledger_job_code_results.return_to_waiting(
+            tx, context.run, move, alike, failure.reason, "most rows fail alike", now=now
+        )
         if what == "answer":
             tiers = Counter(row.tier for row in alike)
-            ledger_tiers.count_visits(tx, context.run, set_aside={tier: -rows for tier, rows in tiers.items()})
+            ledger_tiers.add_tier_visits(tx, context.run, quarantined={tier: -rows for tier, rows in tiers.items()})

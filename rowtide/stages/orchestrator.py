@@ -1,6 +1,6 @@
 """Who calls the stages, and who is shown what they have to say: an orchestrator, or nobody but this process.
 
-A stage asks `orchestrator()` and does not know which. What stands here is for a process that is alone; what Prefect
+A stage asks `current_orchestrator()` and does not know which. What stands here is for a process that is alone; what Prefect
 makes of the same is in `orchestration/under_prefect.py`.
 """
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from rowtide.errors import StoppedByWorld, WorldError
 from rowtide.escaping import Markdown
-from rowtide.job.run_id import name_of_run
+from rowtide.job.run_id import new_run_id
 from rowtide.observing.event_log import logger
 
 RETRY_AFTER_SECONDS = (2, 10, 60, 300)  # how long a stage that the world failed waits before each further try
@@ -31,7 +31,7 @@ R = TypeVar("R")
 Form = TypeVar("Form", bound=BaseModel)
 
 
-def is_worth_another_try(error: object) -> bool:
+def is_retryable(error: object) -> bool:
     """Whether the same call may succeed later: only the world's faults, and not those that a person must end."""
     return isinstance(error, WorldError) and not isinstance(error, StoppedByWorld)
 
@@ -52,7 +52,7 @@ class Orchestrator:
 
     def name_run(self, job: str, now: datetime) -> str:
         """A name that no other run has."""
-        return name_of_run(job, now, secrets.token_hex(2))
+        return new_run_id(job, now, secrets.token_hex(2))
 
     async def call(self, stage: Callable[..., Awaitable[R]], *args: Any, **parameters: Any) -> R:
         """Call a stage; again after each pause while the world fails it."""
@@ -60,7 +60,7 @@ class Orchestrator:
             try:
                 return await stage(*args, **parameters)
             except WorldError as error:
-                if not is_worth_another_try(error):
+                if not is_retryable(error):
                     raise
                 log.warning("%s: %s; tried again in %g s", getattr(stage, "__name__", stage), error, pause)
                 await asyncio.sleep(pause)
@@ -97,7 +97,7 @@ ALONE = Orchestrator()
 _orchestrator: ContextVar[Orchestrator] = ContextVar("orchestrator", default=ALONE)
 
 
-def orchestrator() -> Orchestrator:
+def current_orchestrator() -> Orchestrator:
     """Whoever calls the stages here."""
     return _orchestrator.get()
 

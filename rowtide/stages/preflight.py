@@ -7,23 +7,29 @@ from pathlib import Path
 
 import orjson
 
-from rowtide.agent.requests import cache_warnings, cacheable_tokens, check_size, shared_part, with_skills
-from rowtide.api.sent_schema import api_schema
+from rowtide.agent.requests import (
+    cache_warnings,
+    cacheable_tokens,
+    check_shared_part_size,
+    shared_request_part,
+    with_skills,
+)
+from rowtide.api.api_schema import api_schema
 from rowtide.api.which_api import UNKNOWN, Api
-from rowtide.gates.gates import Gate, load_suite
-from rowtide.intake.sources import Shape, describe, shape_of, source_of
-from rowtide.job.answer_fields import names_of
-from rowtide.job.job import SkillsSpec, SourceSpec
+from rowtide.gates.gate_files import Gate, load_suite
+from rowtide.intake.sources import SourceShape, choose_source, describe_source, source_shape
+from rowtide.job.answer_fields import gate_column_names
 from rowtide.job.job_folder import Job, check_columns, check_runbook, load_job
-from rowtide.job.on_call import place_of
-from rowtide.job.prompt import check_holes
-from rowtide.routing.difficulty import ROUTER_FILE, fits, read_router
-from rowtide.routing.routing import check_start
-from rowtide.stages.run_context import models_of, rubric_of, tool_pool
+from rowtide.job.job_spec import SkillsSpec, SourceSpec
+from rowtide.job.on_call import runbook_location
+from rowtide.job.prompt import check_placeholders
+from rowtide.routing.difficulty import ROUTER_FILE, fits_ladder, read_router
+from rowtide.routing.start_rules import check_start_rules
+from rowtide.stages.run_context import models_of, open_tool_pool, self_check_rubric
 from rowtide.tiers.catalogue import NOTHING, Model, Overrides, load_catalogue
-from rowtide.tools import connector
-from rowtide.tools.provided import NOTHING_PROVIDED, Provided, provide
-from rowtide.tools.registry import Pinned, concrete
+from rowtide.tools import api_connector
+from rowtide.tools.operator_servers import NOTHING_PROVIDED, OperatorServers, apply_operator_servers
+from rowtide.tools.registry import Pinned, resolve_servers
 from rowtide.tools.tool_schemas import check_tools
 from rowtide.tools.trust import check_trusted
 
@@ -34,7 +40,7 @@ class Plan:
 
     job: Job
     source: SourceSpec
-    shape: Shape
+    shape: SourceShape
     """The source's columns, and what is to be said of how it is read."""
     models: list[Model]
     servers: dict[str, Pinned]
@@ -56,7 +62,7 @@ class Plan:
             "job": self.job.name,
             "job_folder": str(self.job.folder),
             "owner": self.job.spec.owner,
-            "runbook": place_of(self.job.spec.runbook, self.job.folder),
+            "runbook": runbook_location(self.job.spec.runbook, self.job.folder),
             "asking": self.job.version.asking,
             "judging": self.job.version.judging,
             "parts": self.job.version.record(),
@@ -65,49 +71,49 @@ class Plan:
             "servers": orjson.dumps(
                 {name: _as_kept(each) for name, each in self.servers.items() if self.job.spec.tools[name].capability}
             ).decode(),
-            "source": describe(self.source, self.job.folder),
+            "source": describe_source(self.source, self.job.folder),
         }
 
 
-async def plan(
+async def plan_run(
     folder: Path,
     source_path: str | None,
     environment: Mapping[str, str],
     overrides: Overrides = NOTHING,
     tiers: list[str] | None = None,
-    provided: Provided = NOTHING_PROVIDED,
+    provided: OperatorServers = NOTHING_PROVIDED,
 ) -> Plan:
     """Check all that can be checked before a cent is spent; `tiers` is a ladder over all others. Raises UserMistake."""
     catalogue = load_catalogue(overrides)
     job = load_job(folder)
     job = job.on_ladder(tiers or catalogue.ladder(job.name, job.spec.tiers))
     check_runbook(job)
-    source = source_of(job.spec.source, source_path, folder, environment)
-    shape = shape_of(source, folder, environment)
+    source = choose_source(job.spec.source, source_path, folder, environment)
+    shape = source_shape(source, folder, environment)
     known = shape.columns
     check_columns(job, known)
-    check_holes(folder / job.spec.prompt, known)
+    check_placeholders(folder / job.spec.prompt, known)
     if look := job.spec.checks.self_check:
-        check_holes(folder / look.rubric, [*known, "answer", "claimed"])
-        rubric_of(job)
+        check_placeholders(folder / look.rubric, [*known, "answer", "claimed"])
+        self_check_rubric(job)
     models = models_of(job, catalogue)
-    check_start(job.spec.start, models[: len(job.spec.tiers)], known, folder)
-    asked = provide(job.name, job.spec.tools, provided)
-    pinned = await concrete(asked, registry=job.spec.registry, folder=folder, environment=environment)
+    check_start_rules(job.spec.start, models[: len(job.spec.tiers)], known, folder)
+    asked = apply_operator_servers(job.name, job.spec.tools, provided)
+    pinned = await resolve_servers(asked, registry=job.spec.registry, folder=folder, environment=environment)
     check_trusted(folder, {name: each.found for name, each in pinned.items() if each.found})
     servers = {name: each.spec for name, each in pinned.items()}
-    async with tool_pool(job, environment, servers) as pool:
+    async with open_tool_pool(job, environment, servers) as pool:
         # A gate's library takes seconds to import, and servers a second to start: both at once.
         offered, _ = await asyncio.gather(pool.catalogue(), asyncio.to_thread(check_gates, job, known))
     check_tools(offered)
     tools: list[dict[str, object]] = [
         {"name": tool.wire_name, "description": tool.description, "input_schema": tool.input_schema} for tool in offered
     ]
-    tools += connector.toolsets(servers)
-    request = shared_part(job.instructions, tools, api_schema(job.answer), job.skills_for_all)
-    if called_by_the_api := connector.servers(servers):
+    tools += api_connector.connector_toolsets(servers)
+    request = shared_request_part(job.instructions, tools, api_schema(job.answer), job.skills_for_all)
+    if called_by_the_api := api_connector.connector_servers(servers):
         request += b',"mcp_servers":' + orjson.dumps(called_by_the_api)
-    check_size(request, models, job.spec.limits)
+    check_shared_part_size(request, models, job.spec.limits)
     return Plan(job, source, shape, models, pinned, request, _warnings(job, models, request))
 
 
@@ -115,7 +121,7 @@ def check_gates(job: Job, known: Collection[str]) -> None:
     """Every gate must be one, over columns that there are; `known` are the source's. Raises UserMistake."""
     columns_of: dict[Gate, Collection[str]] = {
         "rows": known,
-        **dict.fromkeys(("answers", "load"), names_of(job.answer)),
+        **dict.fromkeys(("answers", "load"), gate_column_names(job.answer)),
     }
     for gate, named in columns_of.items():
         if (file := getattr(job.spec.gates, gate)) is not None:
@@ -134,6 +140,6 @@ def _warnings(job: Job, models: list[Model], request: bytes) -> list[str]:
         for folder in job.spec.skills.folders
         if folder not in SkillsSpec().folders and not (job.folder / folder).exists()
     ]
-    if (router := read_router(job.folder)) and not fits(router, job.spec.tiers):
+    if (router := read_router(job.folder)) and not fits_ladder(router, job.spec.tiers):
         absent.append(f"{ROUTER_FILE} was fitted for the ladder {', '.join(router.tiers)}: `rowtide fit-router` again")
     return absent + cache_warnings([longest], {model.alias: model.cache_minimum_tokens for model in models})

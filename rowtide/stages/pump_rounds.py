@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from rowtide.agent.states import RowState, RunStop
-from rowtide.ledger import lanes as ledger_lanes
 from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import live_calls as ledger_live_calls
 from rowtide.ledger import rounds as ledger_rounds
 from rowtide.ledger import rows as ledger_rows
 from rowtide.stages.run_context import RunContext
@@ -14,39 +14,39 @@ UNDECIDED = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSW
 ROUNDS = 3  # that change nothing, before the run is stopped: nothing but time passes in them
 
 
-def undecided(context: RunContext, why: str | None = None, next_micro: int | None = None) -> int:
+def count_undecided_rows(context: RunContext, why: str | None = None, next_micro: int | None = None) -> int:
     """How many rows the pump must go on for: not those that no budget bears, nor those that come after a held one.
 
     `why` is what keeps ready rows from being sent. With nothing else under way it stops the run, and so do rounds in
     which no row and no batch changed.
     """
     with context.ledger.view() as tx:
-        counts = ledger_rows.counts(tx, context.run)
-        blocked = ledger_lanes.blocked(tx, context.run) if counts[RowState.HELD] else 0
+        counts = ledger_rows.count_by_state(tx, context.run)
+        blocked = ledger_live_calls.count_blocked_rows(tx, context.run) if counts[RowState.HELD] else 0
         stopped = ledgers.find_run(tx, context.run.run_id).stopped
     moving = sum(counts[state] for state in UNDECIDED if state is not RowState.READY)
     if (why := stopped or why) and not moving:
         if not stopped:
             with context.ledger.page() as tx:
-                ledgers.stop(tx, context.run, why, next_micro=next_micro)
+                ledgers.stop_run(tx, context.run, why, next_micro=next_micro)
         return 0
     going = moving + counts[RowState.READY] - blocked
     may_be_stuck = going and context.worker.is_alone and not may_more_come(context)
     return 0 if may_be_stuck and _is_stuck(context, counts) else going
 
 
-def stop(context: RunContext, why: RunStop, words: str) -> None:
+def stop_sending(context: RunContext, why: RunStop, words: str) -> None:
     """Send nothing more for this run, and say why; it can be resumed."""
     with context.ledger.page() as tx:
-        ledgers.stop(tx, context.run, why, detail=words)
+        ledgers.stop_run(tx, context.run, why, detail=words)
 
 
 def _is_stuck(context: RunContext, counts: Mapping[RowState, int]) -> bool:
     """Whether this is one round too many that begins as the one before it did. It stops the run, and says so."""
     with context.ledger.page() as tx:
-        rounds = ledger_rounds.begin(tx, context.run)
+        rounds = ledger_rounds.begin_round(tx, context.run)
     if rounds < ROUNDS:
         return False
     left = ", ".join(f"{counts[state]:,} {state.value}" for state in UNDECIDED if counts[state])
-    stop(context, RunStop.STUCK, f"{rounds} rounds changed nothing; rows left: {left}")
+    stop_sending(context, RunStop.STUCK, f"{rounds} rounds changed nothing; rows left: {left}")
     return True

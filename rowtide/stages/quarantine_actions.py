@@ -9,23 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from rowtide.errors import UserMistake, nearest
-from rowtide.job.answer_fields import given_fields
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.job.answer_fields import fields_to_fill_in
 from rowtide.job.job_folder import Job, load_job
-from rowtide.job.versions import check_unchanged
-from rowtide.ledger import chosen as ledger_chosen
+from rowtide.job.versions import check_job_unchanged
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import quarantine as ledger_quarantine
+from rowtide.ledger import quarantine_selection as ledger_quarantine_selection
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.quarantine import EDITED, Signed
+from rowtide.ledger.quarantine import EDITED, Signature
 from rowtide.ledger.rows import MoveReason, keys_present
-from rowtide.quarantine.quarantine_cells import LONGEST, cell_of
-from rowtide.quarantine.quarantine_sheet import KINDS, Shape, read_sheet, record_of
-from rowtide.quarantine.sheet_edits import Rules, SheetEdit, check_keys, edits
+from rowtide.quarantine.quarantine_cells import LONGEST, to_cell
+from rowtide.quarantine.quarantine_sheet import KINDS, SheetShape, read_sheet, sheet_record
+from rowtide.quarantine.sheet_edits import EditRules, SheetEdit, check_new_keys, edits_of_sheet
 
 
 @dataclass
-class ExpectationCount:
+class SheetExport:
     """What was written: rows, and cells that a spreadsheet would cut."""
 
     rows: int = 0
@@ -33,7 +33,7 @@ class ExpectationCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class AlreadyImported:
     """The same sheet was taken in before."""
 
     who: str
@@ -41,7 +41,7 @@ class Before:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class SheetImport:
     """What a sheet asked for, in rows."""
 
     rows: int
@@ -52,56 +52,58 @@ class Taken:
     dropped: int
 
 
-def open_run(ledger: Ledger, run_id: str) -> tuple[Run, Job]:
+def open_quarantined_run(ledger: Ledger, run_id: str) -> tuple[Run, Job]:
     """A run and its job. Raises UserMistake when the job has changed: the run could not go on."""
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
     job = load_job(Path(run.job_folder))
-    check_unchanged(job.version, run, job.folder)
+    check_job_unchanged(job.version, run, job.folder)
     return run, job
 
 
-def write_sheet(ledger: Ledger, run: Run, job: Job, reason: str | None, kind: str, file: TextIO) -> ExpectationCount:
+def write_sheet(ledger: Ledger, run: Run, job: Job, reason: str | None, kind: str, file: TextIO) -> SheetExport:
     """Write the quarantined rows of a reason, or all that nobody has given up, page by page."""
-    counted = ExpectationCount()
+    counted = SheetExport()
     with ledger.view() as tx:
         shape = _shape(ledger, run, job)
 
         def records() -> Iterator[dict[str, object]]:
             after = 0
-            while page := ledger_quarantine.page_of(tx, run, reason, after=after):
+            while page := ledger_quarantine.quarantine_page(tx, run, reason, after=after):
                 after = page[-1].row_no
                 for entry in page:
-                    record = record_of(entry, run.run_id, shape)
+                    record = sheet_record(entry, run.run_id, shape)
                     counted.rows += 1
-                    counted.long += sum(len(cell_of(value)) > LONGEST for value in record.values())
+                    counted.long += sum(len(to_cell(value)) > LONGEST for value in record.values())
                     yield record
 
         KINDS[kind][0](file, shape.columns, records())
     return counted
 
 
-def take_back(ledger: Ledger, run: Run, job: Job, name: str, content: bytes, hand: Signed) -> Taken | Before:
+def import_sheet(
+    ledger: Ledger, run: Run, job: Job, name: str, content: bytes, hand: Signature
+) -> SheetImport | AlreadyImported:
     """Do what a sheet says, whole, or raise UserMistake and do nothing."""
     sheet = hashlib.blake2b(content, digest_size=16).hexdigest()
     signed, shape = replace(hand, sheet=sheet), _shape(ledger, run, job)
     with ledger.page() as tx:
-        if before := ledger_quarantine.taken_before(tx, run, sheet):
-            return Before(*before)
+        if before := ledger_quarantine.earlier_import_of_sheet(tx, run, sheet):
+            return AlreadyImported(*before)
         lines = read_sheet(content, name, run_id=run.run_id, shape=shape)
-        entries = ledger_quarantine.entries(tx, run, [line.row_key for line in lines])
+        entries = ledger_quarantine.quarantine_entries(tx, run, [line.row_key for line in lines])
         rules = _rules(job, name, shape)
-        found = edits(lines, entries, rules, ledger_quarantine.keys_like(tx, run))
+        found = edits_of_sheet(lines, entries, rules, ledger_quarantine.some_quarantined_keys(tx, run))
         old_keys = {entry.row_no: entry.row_key for entry in entries.values()}
         renamed = [edit for edit in found if edit.row_key != old_keys[edit.row_no]]
-        check_keys(renamed, rules, keys_present(tx, run, [edit.row_key for edit in renamed]))
-        ledger_quarantine.edit(tx, found, signed)
+        check_new_keys(renamed, rules, keys_present(tx, run, [edit.row_key for edit in renamed]))
+        ledger_quarantine.edit_rows(tx, found, signed)
         ledger_quarantine.override_answers(tx, run, found, signed)
         again = [_again(edit, name) for edit in found if edit.do == "retry"]
-        ledger_quarantine.retry(tx, run, job, again, None, signed)
-        dropped = [entries[edit.row_key] for edit in found if edit.do == "drop"]
-        given_up = ledger_quarantine.drop(tx, dropped, f"in {Path(name).name}", signed)
-    return Taken(
+        ledger_quarantine.retry_rows(tx, run, job, again, None, signed)
+        dropped = [entries[edit.row_key] for edit in found if edit.do == "discard"]
+        given_up = ledger_quarantine.discard_rows(tx, dropped, f"in {Path(name).name}", signed)
+    return SheetImport(
         rows=len(lines),
         touched=len(found),
         edited=sum(edit.content is not None for edit in found),
@@ -111,39 +113,39 @@ def take_back(ledger: Ledger, run: Run, job: Job, name: str, content: bytes, han
     )
 
 
-def send_again(
+def resend_rows(
     ledger: Ledger,
     run: Run,
     job: Job,
     keys: Sequence[str],
     reason: str | None,
     tier: str | None,
-    hand: Signed,
+    hand: Signature,
     *,
     every: bool,
 ) -> tuple[int, int]:
     """Send the rows that are meant again. Returns how many; and how many cannot be sent before they are mended."""
-    tier_no, told, sent, kept = _tier_no(job, tier), f"at {tier}" if tier else "", 0, 0
+    tier_no, note, sent, kept = _tier_no(job, tier), f"at {tier}" if tier else "", 0, 0
     with ledger.page() as tx:
-        for page in ledger_chosen.chosen(tx, run, keys, reason, every=every):
+        for page in ledger_quarantine_selection.select_quarantined(tx, run, keys, reason, every=every):
             refused = [each for each in page if each.is_refused]
             if keys and refused:
                 raise UserMistake(f"refused at the door, so mend it first: {refused[0].detail}", key=refused[0].row_key)
             move_reasons = [
-                MoveReason(each.row_no, each.turn, each.reason, told) for each in page if not each.is_refused
+                MoveReason(each.row_no, each.turn, each.reason, note) for each in page if not each.is_refused
             ]
-            ledger_quarantine.retry(tx, run, job, move_reasons, tier_no, hand)
+            ledger_quarantine.retry_rows(tx, run, job, move_reasons, tier_no, hand)
             sent, kept = sent + len(move_reasons), kept + len(refused)
     return sent, kept
 
 
-def _shape(ledger: Ledger, run: Run, job: Job) -> Shape:
+def _shape(ledger: Ledger, run: Run, job: Job) -> SheetShape:
     with ledger.view() as tx:
-        return ledger_quarantine.shape_of(tx, run, job.spec.key_columns, [*given_fields(job.answer)])
+        return ledger_quarantine.sheet_shape(tx, run, job.spec.key_columns, [*fields_to_fill_in(job.answer)])
 
 
-def _rules(job: Job, name: str, shape: Shape) -> Rules:
-    return Rules(
+def _rules(job: Job, name: str, shape: SheetShape) -> EditRules:
+    return EditRules(
         file=name,
         shape=shape,
         key_columns=job.spec.key_columns,
@@ -162,5 +164,7 @@ def _tier_no(job: Job, tier: str | None) -> int | None:
         return None
     if tier not in job.spec.tiers:
         known = ", ".join(job.spec.tiers)
-        raise UserMistake(f"the job has no such tier; it has {known}", key=tier, meant=nearest(tier, job.spec.tiers))
+        raise UserMistake(
+            f"the job has no such tier; it has {known}", key=tier, meant=nearest_name(tier, job.spec.tiers)
+        )
     return job.spec.tiers.index(tier)

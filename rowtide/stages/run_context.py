@@ -15,13 +15,13 @@ import orjson
 from rowtide.agent.agent import RowAt
 from rowtide.agent.requests import with_effort
 from rowtide.agent.self_check import Rubric, SelfCheckVerdict
-from rowtide.api.sent_schema import api_schema
-from rowtide.gates.gates import Gate, Suite, load_suite
-from rowtide.job.job import ToolServerSpec
+from rowtide.api.api_schema import api_schema
+from rowtide.gates.gate_files import Gate, Suite, load_suite
 from rowtide.job.job_folder import Job, load_job
+from rowtide.job.job_spec import ToolServerSpec
 from rowtide.job.prompt import read_prompt
 from rowtide.job.run_id import check_run_id
-from rowtide.job.versions import check_unchanged
+from rowtide.job.versions import check_job_unchanged
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import prefixes as ledger_prefixes
@@ -30,11 +30,11 @@ from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.batches import Batch
 from rowtide.ledger.claims import Worker
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.sinks.rehearsal_sink import in_rehearsal
+from rowtide.sinks.rehearsal_sink import with_rehearsal_sink
 from rowtide.tiers.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
 from rowtide.tiers.escalation import resolve_model
-from rowtide.tools.connector import BETA, filled
-from rowtide.tools.provided import NOTHING_PROVIDED, Provided, provide
+from rowtide.tools.api_connector import BETA, fill_in_tokens
+from rowtide.tools.operator_servers import NOTHING_PROVIDED, OperatorServers, apply_operator_servers
 from rowtide.tools.tools import ToolPool
 
 SPOOL_PAGE = 5000
@@ -63,9 +63,10 @@ class RunContext:
     def prefixes(self) -> dict[int, bytes]:
         """What stands before a row's own message, by its prefix_no. Rows are in, so there will be no others."""
         with self.ledger.view() as tx:
-            kept = ledger_prefixes.contents(tx, self.run)
+            kept = ledger_prefixes.prefix_contents(tx, self.run)
         return {
-            number: filled(content, self.environment) if self.betas else content for number, content in kept.items()
+            number: fill_in_tokens(content, self.environment) if self.betas else content
+            for number, content in kept.items()
         }
 
     def prefix(self, prefix_no: int, effort: str | None) -> bytes:
@@ -85,7 +86,7 @@ class RunContext:
         if not self.run.version_no:
             return frozenset()
         with self.ledger.view() as tx:
-            return ledger_versions.asks_otherwise(tx, self.run)
+            return ledger_versions.versions_that_ask_otherwise(tx, self.run)
 
     @property
     def betas(self) -> list[str]:
@@ -95,13 +96,13 @@ class RunContext:
     @cached_property
     def rubric(self) -> tuple[Rubric, bytes]:
         """What the self-check is told, and what all its requests share."""
-        rubric = rubric_of(self.job)
+        rubric = self_check_rubric(self.job)
         assert rubric is not None
         return rubric, rubric.shared(api_schema(SelfCheckVerdict))
 
     def asked(self, row: RowAt) -> int:
         """Which of the models the row's next request is for: its tier's, or the one that takes the self-check."""
-        return len(self.job.spec.tiers) if row.checking else row.tier
+        return len(self.job.spec.tiers) if row.in_self_check else row.tier
 
     def standing(self, *, at: str | None = None) -> list[Model]:
         """The models that answer for `models`: now, or at a time of the ledger's; where one is out, its alternative."""
@@ -113,7 +114,7 @@ class RunContext:
     def batches(self, *states: str) -> list[Batch]:
         """The run's batches in any of these states, oldest first."""
         with self.ledger.view() as tx:
-            return ledger_batches.batches_in(tx, self.run, states)
+            return ledger_batches.batches_in_states(tx, self.run, states)
 
     @property
     def top(self) -> Model:
@@ -139,7 +140,7 @@ def open_run(
     run_id: str,
     environment: Mapping[str, str],
     overrides: Overrides = NOTHING,
-    provided: Provided = NOTHING_PROVIDED,
+    provided: OperatorServers = NOTHING_PROVIDED,
 ) -> RunContext:
     """Open a run. Raises UserMistake when its job has changed in a way that decides answers.
 
@@ -148,13 +149,13 @@ def open_run(
     with ledger.view() as tx:
         run = ledgers.find_run(tx, check_run_id(run_id))
     job = load_job(Path(run.job_folder))
-    check_unchanged(job.version, run, job.folder)
+    check_job_unchanged(job.version, run, job.folder)
     names: list[str] = orjson.loads(run.tiers)
-    job = in_rehearsal(job.on_ladder(names[: len(names) - bool(job.spec.checks.self_check)]), run.api)
+    job = with_rehearsal_sink(job.on_ladder(names[: len(names) - bool(job.spec.checks.self_check)]), run.api)
     catalogue = load_catalogue(overrides)
     found: dict[str, dict[str, Any]] = orjson.loads(run.servers)
     pinned = {name: ToolServerSpec.model_validate(each["spec"]) for name, each in found.items()}
-    servers = provide(job.name, {**job.spec.tools, **pinned}, provided)
+    servers = apply_operator_servers(job.name, {**job.spec.tools, **pinned}, provided)
     return RunContext(ledger, home, run, job, models_of(job, catalogue), servers, environment, catalogue)
 
 
@@ -164,13 +165,13 @@ def models_of(job: Job, catalogue: Catalogue) -> list[Model]:
     return [catalogue.tier(alias) for alias in [*job.spec.tiers, *([look.tier] if look else [])]]
 
 
-def rubric_of(job: Job) -> Rubric | None:
+def self_check_rubric(job: Job) -> Rubric | None:
     """What the self-check is told, or None when nobody takes one."""
     look = job.spec.checks.self_check
     return Rubric(*read_prompt(file := job.folder / look.rubric), file) if look else None
 
 
-def tool_pool(job: Job, environment: Mapping[str, str], servers: Mapping[str, ToolServerSpec]) -> ToolPool:
+def open_tool_pool(job: Job, environment: Mapping[str, str], servers: Mapping[str, ToolServerSpec]) -> ToolPool:
     return ToolPool(servers, job.folder, environment, job.spec.limits.tool_output_chars)
 
 

@@ -5,38 +5,38 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rowtide.job.job import SloSpec
 from rowtide.job.job_file import JOB_FILE, read_spec
-from rowtide.job.on_call import place_of
+from rowtide.job.job_spec import SloSpec
+from rowtide.job.on_call import runbook_location
 from rowtide.ledger import slo as ledger_slo
 from rowtide.ledger.ledger import Ledger
-from rowtide.observing.slo import Standing, standings
+from rowtide.observing.slo import ObjectiveStatus, objective_statuses
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedJob:
     """A job's objectives as they stand."""
 
     job: str
     slo: SloSpec
-    found: list[Standing]
+    found: list[ObjectiveStatus]
     since: Mapping[str, datetime]
     """Since when each is breached that is."""
     owner: str | None = None
     runbook: str | None = None
 
     @property
-    def breached(self) -> list[Standing]:
+    def breached(self) -> list[ObjectiveStatus]:
         return [each for each in self.found if each.is_breached]
 
 
-def watch(ledger: Ledger, folders: Sequence[Path], *, now: datetime) -> list[Watched]:
+def watch_jobs(ledger: Ledger, folders: Sequence[Path], *, now: datetime) -> list[WatchedJob]:
     """Look at the jobs in these folders; those without objectives are left out. Raises UserMistake."""
     seen = [_watch(ledger, folder, now) for folder in folders]
     return [each for each in seen if each.found]
 
 
-def folders_of(ledger: Ledger, jobs: Path) -> list[Path]:
+def folders_of_jobs(ledger: Ledger, jobs: Path) -> list[Path]:
     """Where all jobs are: those of the ledger as they were last run, and those under `jobs`; the missing left out."""
     with ledger.view() as tx:
         ran = [Path(folder) for folder in ledger_slo.job_folders(tx).values()]
@@ -44,18 +44,18 @@ def folders_of(ledger: Ledger, jobs: Path) -> list[Path]:
     return sorted(folder for folder in known if (folder / JOB_FILE).is_file())
 
 
-def _watch(ledger: Ledger, folder: Path, now: datetime) -> Watched:
+def _watch(ledger: Ledger, folder: Path, now: datetime) -> WatchedJob:
     spec = read_spec(folder)
     job = spec.job or folder.name
     if spec.slo.is_empty:
-        return Watched(job, spec.slo, [], {})
+        return WatchedJob(job, spec.slo, [], {})
     with ledger.view() as tx:
-        found = ledger_slo.figures(tx, job, since=now - timedelta(days=spec.slo.window_days), now=now)
-        known = ledger_slo.breached_since(tx, job)
-    stand = standings(spec.slo, found)
+        found = ledger_slo.measure_objectives(tx, job, since=now - timedelta(days=spec.slo.window_days), now=now)
+        known = ledger_slo.breaches_since(tx, job)
+    stand = objective_statuses(spec.slo, found)
     breached = [each.objective for each in stand if each.is_breached]
     if set(breached) != known.keys():
         with ledger.page() as tx:
-            ledger_slo.note_breaches(tx, job, breached, now=now)
-            known = ledger_slo.breached_since(tx, job)
-    return Watched(job, spec.slo, stand, known, spec.owner, place_of(spec.runbook, folder))
+            ledger_slo.record_breaches(tx, job, breached, now=now)
+            known = ledger_slo.breaches_since(tx, job)
+    return WatchedJob(job, spec.slo, stand, known, spec.owner, runbook_location(spec.runbook, folder))

@@ -13,7 +13,7 @@ from rowtide import clock
 from rowtide.ledger import claims as ledger_claims
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.claims import Worker
-from rowtide.ledger.engine import LedgerAway
+from rowtide.ledger.engine import LedgerUnavailable
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.event_log import logger
 from rowtide.observing.supervision import Background, supervise_thread
@@ -30,7 +30,7 @@ log = logger(__name__)
 @asynccontextmanager
 async def worker_of(ledger: Ledger, run_id: str, how: How) -> AsyncGenerator[Worker]:
     """Be a worker of a run for the length of the block."""
-    me = ledger_leases.holder(secrets.token_hex(4))
+    me = ledger_leases.new_lease_holder(secrets.token_hex(4))
     is_alone = await _join(ledger, run_id, me, how)
     over = threading.Event()
     # A thread, because a stage may keep the event loop busy for longer than a lease.
@@ -43,7 +43,7 @@ async def worker_of(ledger: Ledger, run_id: str, how: How) -> AsyncGenerator[Wor
     # In our context: Prefect shows what the thread logs on this run's page.
     renewing = threading.Thread(target=copy_context().run, args=(supervise_thread, renewal, renew, over), daemon=True)
     renewing.start()
-    guards = [ledger_claims.guard, *([ledger_leases.guard] if is_alone else [])]
+    guards = [ledger_claims.check_still_worker, *([ledger_leases.check_lease] if is_alone else [])]
     ledger.guards += [partial(guard, run_id=run_id, me=me) for guard in guards]
     try:
         yield Worker(me, is_alone)
@@ -51,9 +51,9 @@ async def worker_of(ledger: Ledger, run_id: str, how: How) -> AsyncGenerator[Wor
         over.set()
         renewing.join()
         ledger.guards.clear()
-        with suppress(LedgerAway), ledger.page(waits=False) as tx:  # else the lease runs out by itself
-            ledger_leases.release(tx, run_id, me)
-            ledger_claims.leave(tx, me)
+        with suppress(LedgerUnavailable), ledger.page(waits=False) as tx:  # else the lease runs out by itself
+            ledger_leases.release_lease(tx, run_id, me)
+            ledger_claims.leave_run(tx, me)
 
 
 async def _join(ledger: Ledger, run_id: str, me: str, how: How) -> bool:
@@ -63,9 +63,11 @@ async def _join(ledger: Ledger, run_id: str, me: str, how: How) -> bool:
         reap_dead(ledger, run_id, me)
         now = clock.now()
         with ledger.page() as tx:
-            other = None if how == "with others" else ledger_leases.take(tx, run_id, me, now=now, has_run_out=run_out)
+            other = (
+                None if how == "with others" else ledger_leases.take_lease(tx, run_id, me, now=now, has_run_out=run_out)
+            )
             if other is None or how != "alone":
-                ledger_claims.join(tx, run_id, me, now=now)
+                ledger_claims.join_run(tx, run_id, me, now=now)
                 return how != "with others" and other is None
         if other != waits_for:
             log.warning("run %s is being worked on by %s; this process waits its turn", run_id, other)
@@ -77,10 +79,10 @@ def reap_dead(ledger: Ledger, run_id: str, me: str) -> None:
     """Let others have what dead workers of a run had in hand. Nobody buries itself."""
     now = clock.now()
     with ledger.view() as tx:
-        dead = ledger_claims.dead(tx, run_id, me, now=now, has_run_out=WATCH.has_run_out)
+        dead = ledger_claims.dead_workers(tx, run_id, me, now=now, has_run_out=WATCH.has_run_out)
     for holder, until in dead:
         with ledger.page(is_guarded=False) as tx:  # it may have to wait, so it holds on to nothing
-            if ledger_claims.reap(tx, holder, until):
+            if ledger_claims.reap_worker(tx, holder, until):
                 log.warning("run %s: worker %s died; what it had in hand is free", run_id, holder)
 
 
@@ -88,7 +90,7 @@ def _renew(ledger: Ledger, run_id: str, me: str, over: threading.Event, renewal:
     while not over.wait(0 if renewal.is_failing else ledger_leases.RENEW_EVERY_SECONDS):
         now = clock.now()
         with ledger.page(is_guarded=False, waits=False) as tx:
-            ledger_claims.renew(tx, me, now=now)
-            ledger_leases.renew(tx, run_id, me, now=now)
+            ledger_claims.renew_worker(tx, me, now=now)
+            ledger_leases.renew_lease(tx, run_id, me, now=now)
         renewal.succeeded()
         reap_dead(ledger, run_id, me)

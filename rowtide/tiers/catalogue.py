@@ -12,19 +12,19 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rowtide.errors import UserMistake, nearest
-from rowtide.job.job import Effort, Tiers
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.job.job_spec import Effort, Tiers
 from rowtide.job.yaml_file import read_yaml
 
 PACKAGED = "models.yaml"
 RANKS: dict[str, int] = {effort: rank for rank, effort in enumerate(get_args(Effort))}  # easiest first
 
 
-class Entry(BaseModel):
+class CatalogueEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Price(Entry):
+class Price(CatalogueEntry):
     """US dollars per million tokens, live."""
 
     input: Decimal
@@ -42,7 +42,7 @@ class Price(Entry):
         return *(above * per // below for above, below in ratios), per
 
 
-class Efforts(Entry):
+class Efforts(CatalogueEntry):
     """How hard a model may be told to think, easiest first."""
 
     legal: list[Effort]
@@ -57,7 +57,7 @@ class Efforts(Entry):
         return self
 
 
-class Thinking(Entry):
+class Thinking(CatalogueEntry):
     """Which types of thinking a request may ask for, each up to which effort; and which one it does ask for."""
 
     types: dict[str, Effort]
@@ -70,7 +70,7 @@ class Thinking(Entry):
         return self
 
 
-class Model(Entry):
+class Model(CatalogueEntry):
     alias: str
     id: str
     context_tokens: int
@@ -113,7 +113,7 @@ class Model(Entry):
         return send if send and RANKS[effort or self.efforts.default] <= RANKS[self.thinking.types[send]] else None
 
 
-class Overrides(Entry):
+class Overrides(CatalogueEntry):
     """What an operator says over the packaged catalogue and over the jobs' ladders."""
 
     models: dict[str, dict[str, Any] | None] = {}
@@ -127,29 +127,29 @@ class Overrides(Entry):
 NOTHING = Overrides()
 
 
-class Catalogue(Entry):
+class Catalogue(CatalogueEntry):
     models: dict[str, Model]
     overrides: Overrides = NOTHING
 
     def tier(self, alias: str, *, key: str = "tiers", file: str | None = None) -> Model:
         """The model called `alias`. Raises UserMistake with the nearest name."""
         if alias not in self.models:
-            meant = nearest(alias, self.models)
+            meant = nearest_name(alias, self.models)
             what = f"{alias!r} is not a tier; tiers: {', '.join(self.models)}"
             raise UserMistake(what, file=file, key=key, meant=meant)
         return self.models[alias]
 
     def ladder(self, job: str, tiers: list[str]) -> list[str]:
         """The tiers of a job that asks for `tiers`."""
-        said = self.overrides.tiers
-        return list(said.get(job) or said.get("*") or tiers)
+        overriding = self.overrides.tiers
+        return list(overriding.get(job) or overriding.get("*") or tiers)
 
     def unknown_id(self, alias: str) -> str:
         """What to say when the API has no such model: where its id stands, and the nearest id that is known."""
-        model, said = self.models[alias], self.overrides.models.get(alias) or {}
-        place = self.overrides.place if "id" in said else f"{PACKAGED}:{_line_of(model.id)}"
+        model, overriding = self.models[alias], self.overrides.models.get(alias) or {}
+        place = self.overrides.place if "id" in overriding else f"{PACKAGED}:{_line_of(model.id)}"
         known = {each.id for each in (*self.models.values(), *load_catalogue().models.values())} - {model.id}
-        meant = nearest(model.id, known)
+        meant = nearest_name(model.id, known)
         words = f"{place}: models.{alias}.id: the API has no model {model.id!r} for this account"
         return words + (f"; did you mean {meant!r}?" if meant else "")
 
@@ -166,10 +166,10 @@ def read_overrides(file: Path) -> Overrides:
     found = read_yaml(file)[0] or {}
     if not isinstance(found, dict):
         raise UserMistake("expected a mapping with `models`, `tiers` or both", file=file)
-    return overrides_from(found, str(file))
+    return parse_overrides(found, str(file))
 
 
-def overrides_from(found: Mapping[str, Any], place: str) -> Overrides:
+def parse_overrides(found: Mapping[str, Any], place: str) -> Overrides:
     """An operator's word as it was written at `place`. Raises UserMistake."""
     try:
         return Overrides.model_validate({**found, "place": place})
@@ -191,7 +191,7 @@ def _merged(overrides: Overrides) -> Catalogue:
         try:
             models[alias] = Model(**{"alias": alias, "batch_share": raw["batch_share"], **entry})
         except ValidationError as error:
-            new = "" if alias in raw["models"] else nearest(alias, raw["models"])
+            new = "" if alias in raw["models"] else nearest_name(alias, raw["models"])
             raise _mistake(error, place, ("models", alias), Model, meant=new or None) from None
     found = Catalogue(models=models, overrides=overrides)
     for model in models.values():
@@ -208,9 +208,9 @@ def _over(under: Any, over: Any) -> Any:
     if not isinstance(under, dict) or not isinstance(over, dict):
         return over
     # A block keeps JSON, whose keys are text: the steps of a price are numbers.
-    said = {int(key) if isinstance(key, str) and key.isdigit() else key: value for key, value in over.items()}
-    laid = {**under, **{key: _over(under.get(key), value) for key, value in said.items()}}
-    return {key: value for key, value in laid.items() if key not in said or said[key] is not None}
+    overriding = {int(key) if isinstance(key, str) and key.isdigit() else key: value for key, value in over.items()}
+    laid = {**under, **{key: _over(under.get(key), value) for key, value in overriding.items()}}
+    return {key: value for key, value in laid.items() if key not in overriding or overriding[key] is not None}
 
 
 def _mistake(
@@ -220,7 +220,7 @@ def _mistake(
     key = ".".join(str(part) for part in (*inside, *first["loc"]))
     if first["type"] == "extra_forbidden":
         known = {name for each in (model, Price, Efforts, Thinking) for name in each.model_fields}
-        return UserMistake("unknown key", file=place, key=key, meant=nearest(str(first["loc"][-1]), known))
+        return UserMistake("unknown key", file=place, key=key, meant=nearest_name(str(first["loc"][-1]), known))
     what = "this key is required" if first["type"] == "missing" else f"{first['msg']} (got {first['input']!r:.80})"
     return UserMistake(what, file=place, key=key, meant=meant)
 

@@ -25,17 +25,17 @@ class Usage(NamedTuple):
         return self.input_tokens + self.cache_write_5m + self.cache_write_1h + self.cache_read
 
 
-def usage_from(usage: object) -> Usage | None:
+def parse_usage(usage: object) -> Usage | None:
     """Read a reply's `usage`, or None where it says nothing that can be true. Cache writes without a split count as the
     dearer kind."""
     if not isinstance(usage, dict):
         return None
-    said: dict[str, Any] = usage
-    split: Any = said.get("cache_creation") or {}
+    fields: dict[str, Any] = usage
+    split: Any = fields.get("cache_creation") or {}
     try:
-        written, read = said.get("cache_creation_input_tokens") or 0, said.get("cache_read_input_tokens") or 0
+        written, read = fields.get("cache_creation_input_tokens") or 0, fields.get("cache_read_input_tokens") or 0
         short, long = split.get("ephemeral_5m_input_tokens") or 0, split.get("ephemeral_1h_input_tokens") or 0
-        found = Usage(said["input_tokens"], said["output_tokens"], short, max(written - short, long), read)
+        found = Usage(fields["input_tokens"], fields["output_tokens"], short, max(written - short, long), read)
     except (KeyError, TypeError, AttributeError):
         return None
     is_whole = set(map(type, found)) == {int}

@@ -12,10 +12,10 @@ STREAM = "text/event-stream"  # of a tool server, lasts as long as the session; 
 
 def bounded_client(*, streams: bool, **more: Any) -> httpx2.AsyncClient:
     """A client that breaks off an answer that is longer than ANSWER_BYTES; a stream of events only with `streams`."""
-    return httpx2.AsyncClient(event_hooks=bounds(ANSWER_BYTES, streams=streams), **more)
+    return httpx2.AsyncClient(event_hooks=response_bounds(ANSWER_BYTES, streams=streams), **more)
 
 
-def bounds(most: int, *, streams: bool, packed: bool = False, but: str = "\0") -> dict[str, list[Any]]:
+def response_bounds(most: int, *, streams: bool, packed: bool = False, but: str = "\0") -> dict[str, list[Any]]:
     """A client's hooks that break off an answer of more than `most` bytes, as sent; none from a path that ends in
     `but`. Only with `packed` may it be compressed: what is compressed does not say how long it is."""
     bound = partial(_bound, most, streams=streams, packed=packed, but=but)

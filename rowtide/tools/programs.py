@@ -23,7 +23,7 @@ class Program:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._said = b""
+        self._tail = b""
         self.fault = ""
         """Why it is not listened to any more."""
         self._overhearing = asyncio.create_task(self._overhear())
@@ -36,7 +36,7 @@ class Program:
             raise FileNotFoundError(f"there is no program {command[0]!r}")
         return cls(
             await asyncio.create_subprocess_exec(
-                *guardian.command(*command, grace_seconds=GRACE_SECONDS),
+                *guardian.guarded_command(*command, grace_seconds=GRACE_SECONDS),
                 cwd=folder,
                 env=environment,
                 stdin=pipe,
@@ -68,7 +68,7 @@ class Program:
     @property
     def last_words(self) -> str:
         """The end of what it wrote to stderr."""
-        return self._said.decode("utf-8", "replace")
+        return self._tail.decode("utf-8", "replace")
 
     async def end(self) -> None:
         """Close its stdin, and when that is not enough, end it and all that it has started: asked first, then not."""
@@ -76,7 +76,7 @@ class Program:
         self._process.stdin.close()
         for last_resort, seconds in (
             (signal.SIGTERM, GRACE_SECONDS),
-            (signal.SIGKILL, guardian.longest(GRACE_SECONDS)),
+            (signal.SIGKILL, guardian.longest_shutdown_seconds(GRACE_SECONDS)),
         ):
             if await self._has_ended(seconds):
                 break
@@ -94,5 +94,5 @@ class Program:
 
     async def _overhear(self) -> None:
         assert self._process.stderr is not None
-        while heard := await self._process.stderr.read(4096):
-            self._said = (self._said + heard)[-LAST_WORDS_BYTES:]
+        while chunk := await self._process.stderr.read(4096):
+            self._tail = (self._tail + chunk)[-LAST_WORDS_BYTES:]

@@ -11,17 +11,17 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from rowtide.errors import UserMistake, nearest
-from rowtide.job.job import ToolServerSpec
-from rowtide.tools.registry_search import find_server, shown
-from rowtide.tools.server_json import ServerJson, placed
-from rowtide.tools.stubs import Written, read_strictly
-from rowtide.tools.trust import Allowed, found_as
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.job.job_spec import ToolServerSpec
+from rowtide.tools.registry_search import find_server, registry_url_shown
+from rowtide.tools.server_json import ServerJson, server_place
+from rowtide.tools.stubs import StrictModel, read_strictly
+from rowtide.tools.trust import AllowedServer, found_server
 
 ABOVE = 2  # folders above a job's: that of all jobs, and the one that it is in
 
 
-class Entry(Written):
+class RegistryEntry(StrictModel):
     """A server in `registry.yaml`."""
 
     name: str | None = None
@@ -43,7 +43,7 @@ class Entry(Written):
     """Tools that change nothing although the server does not say so."""
 
     @model_validator(mode="after")
-    def _one_place(self) -> "Entry":
+    def _one_place(self) -> "RegistryEntry":
         if [self.command, self.url, self.stub, self.server_json].count(None) != 3:
             raise ValueError("give one of `command`, `url`, `stub` and `server_json`")
         if self.server_json is None and not self.name:
@@ -51,8 +51,8 @@ class Entry(Written):
         return self
 
 
-class Registry(Written):
-    servers: list[Entry] = Field(default_factory=list)
+class Registry(StrictModel):
+    servers: list[RegistryEntry] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Pinned:
     spec: ToolServerSpec
     name: str
     version: str | None
-    found: Allowed | None = None
+    found: AllowedServer | None = None
     """As a person must have allowed it; None where nothing is started or called on a registry's word."""
 
 
@@ -73,34 +73,34 @@ class _Anything(dict[str, str]):
         return True
 
 
-async def concrete(
+async def resolve_servers(
     specs: Mapping[str, ToolServerSpec], *, registry: str, folder: Path, environment: Mapping[str, str]
 ) -> dict[str, Pinned]:
     """Every server of a job with its place known. Raises UserMistake for a capability nobody has."""
     return {
-        name: await resolve(name, spec, registry, folder, environment)
+        name: await resolve_capability(name, spec, registry, folder, environment)
         if spec.capability is not None
         else Pinned(spec, name, None)
         for name, spec in specs.items()
     }
 
 
-async def resolve(
+async def resolve_capability(
     name: str, spec: ToolServerSpec, registry: str, folder: Path, environment: Mapping[str, str]
 ) -> Pinned:
     """The server a registry lists for the capability that `spec` asks for."""
     key, capability = f"tools.{name}.capability", spec.capability or ""
     if "://" in registry:
         listed = await find_server(registry, capability, key, environment)
-        return _described(listed, spec, environment, key, shown(registry, environment))
+        return _described(listed, spec, environment, key, registry_url_shown(registry, environment))
     file = _file(registry, folder, key)
     entry = _entry_for(capability, read_strictly(file, Registry), file, key)
     if entry.server_json is not None:
         listed = read_strictly(file.parent / entry.server_json, ServerJson)
         return _described(listed, spec, environment, key, registry, entry)
     place = entry.model_dump(include={"command", "args", "env", "url", "headers"})
-    called, said = entry.name or "", entry.model_dump(mode="json")
-    found = None if entry.stub else found_as(capability, registry, called, entry.version, place, said)
+    called, entry_json = entry.name or "", entry.model_dump(mode="json")
+    found = None if entry.stub else found_server(capability, registry, called, entry.version, place, entry_json)
     place |= {"stub": entry.stub and (file.parent / entry.stub).resolve(), "read_only": entry.read_only}
     return Pinned(_filled_in(spec, place), called, entry.version, found)
 
@@ -111,16 +111,16 @@ def _described(
     environment: Mapping[str, str],
     key: str,
     registry: str,
-    entry: Entry | None = None,
+    entry: RegistryEntry | None = None,
 ) -> Pinned:
     """A server of which a server.json tells, and maybe an entry of our own more."""
     where = key.removesuffix(".capability")
     name = (entry and entry.name) or listed.name
     version = (entry and entry.version) or listed.version
-    said = [listed.model_dump(mode="json"), entry and entry.model_dump(mode="json")]
-    at_most = placed(listed, spec, _Anything(), key=where)  # all that it may be given: the same on every machine
-    found = found_as(spec.capability or "", registry, name, version, at_most, said)
-    place = placed(listed, spec, environment, key=where) | {"read_only": entry.read_only if entry else []}
+    entry_json = [listed.model_dump(mode="json"), entry and entry.model_dump(mode="json")]
+    at_most = server_place(listed, spec, _Anything(), key=where)  # all that it may be given: the same on every machine
+    found = found_server(spec.capability or "", registry, name, version, at_most, entry_json)
+    place = server_place(listed, spec, environment, key=where) | {"read_only": entry.read_only if entry else []}
     return Pinned(_filled_in(spec, place), name, version, found)
 
 
@@ -148,11 +148,11 @@ def _file(registry: str, folder: Path, key: str) -> Path:
     raise UserMistake(words, file="job.yaml", key=key)
 
 
-def _entry_for(capability: str, registry: Registry, file: Path, key: str) -> Entry:
+def _entry_for(capability: str, registry: Registry, file: Path, key: str) -> RegistryEntry:
     """The first server in the file that has the capability, or is called so."""
     for entry in registry.servers:
         if capability in entry.capabilities or capability == entry.name:
             return entry
     known = sorted({each for entry in registry.servers for each in entry.capabilities})
     what = f"no server has the capability {capability!r}; there are {', '.join(known) or 'none'}"
-    raise UserMistake(what, file=file, key=key, meant=nearest(capability, known))
+    raise UserMistake(what, file=file, key=key, meant=nearest_name(capability, known))

@@ -11,11 +11,11 @@ from typing import Any
 import httpx2
 import orjson
 
-from rowtide.errors import UserMistake, WorldError, nearest
+from rowtide.errors import UserMistake, WorldError, nearest_name
 from rowtide.tools.http_bounds import bounded_client
-from rowtide.tools.secret_words import Secrets
 from rowtide.tools.server_json import ServerJson
-from rowtide.tools.stubs import checked
+from rowtide.tools.server_secrets import ServerSecrets
+from rowtide.tools.stubs import validate_strictly
 
 ASK_SECONDS = 30
 PAGE_SERVERS = 100
@@ -29,7 +29,7 @@ class _Asking:
     """One search: where, with which secrets, and for whom a mistake is named."""
 
     def __init__(self, registry: str, key: str, environment: Mapping[str, str]) -> None:
-        self.key, self._secrets = key, Secrets("registry", environment)
+        self.key, self._secrets = key, ServerSecrets("registry", environment)
         self.url = httpx2.URL(self._secrets.fill_url(registry))
         self.shown = self._secrets.hide(registry)
 
@@ -40,7 +40,7 @@ class _Asking:
         return WorldError(f"the registry {self.shown} {self._secrets.hide(what)}")
 
 
-def shown(registry: str, environment: Mapping[str, str]) -> str:
+def registry_url_shown(registry: str, environment: Mapping[str, str]) -> str:
     """A registry's URL as it may be written down: no password is in it, and no token."""
     return _Asking(registry, "", environment).shown
 
@@ -65,7 +65,7 @@ async def find_server(registry: str, capability: str, key: str, environment: Map
     else:
         others = f"; it lists {_some(names)}, and a server answers only for what it is named for" if names else ""
         what = f"no server is found that is named {capability!r}{others}"
-    raise asking.mistake(what, meant=nearest(capability, names))
+    raise asking.mistake(what, meant=nearest_name(capability, names))
 
 
 def _some(names: list[str]) -> str:
@@ -81,7 +81,7 @@ async def _search(asking: _Asking, capability: str) -> list[ServerJson]:
             page = await _page(web, url.copy_merge_params(asked), asking)
             for listed in page.get("servers") or []:
                 if _is_current(listed.get("_meta") or {}):
-                    found.append(checked(listed.get("server"), ServerJson, asking.shown))
+                    found.append(validate_strictly(listed.get("server"), ServerJson, asking.shown))
             cursor = (page.get("metadata") or {}).get("nextCursor")
             if not cursor or len(found) > MOST_SERVERS:
                 break

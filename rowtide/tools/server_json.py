@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from rowtide.errors import UserMistake
-from rowtide.job.job import ToolServerSpec
+from rowtide.job.job_spec import ToolServerSpec
 
 
 class Part(BaseModel):
@@ -67,7 +67,9 @@ class ServerJson(Part):
     remotes: list[Remote] = []
 
 
-def placed(server: ServerJson, spec: ToolServerSpec, environment: Mapping[str, str], *, key: str) -> dict[str, Any]:
+def server_place(
+    server: ServerJson, spec: ToolServerSpec, environment: Mapping[str, str], *, key: str
+) -> dict[str, Any]:
     """Where a server is: the keys of a ToolServerSpec. Raises UserMistake when we cannot reach it there."""
     remotes = [each for each in server.remotes if each.type == "streamable-http"]
     packages = [each for each in server.packages if each.registry_type in RUNNERS and each.transport.type == "stdio"]

@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rowtide.errors import UserMistake, nearest
+from rowtide.errors import UserMistake, nearest_name
 from rowtide.job.yaml_file import read_yaml
-from rowtide.json_bytes import compact_json
+from rowtide.json_bytes import dump_json
 from rowtide.tools.tool_rules import Listed
 
 Read = TypeVar("Read", bound=BaseModel)
 
 
-class Written(BaseModel):
+class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CannedAnswer(Written):
+class CannedAnswer(StrictModel):
     when: dict[str, Any] = {}
     """The arguments this answers, each by its value; without any, every call."""
     say: Any
@@ -28,7 +28,7 @@ class CannedAnswer(Written):
     is_error: bool = False
 
 
-class StubTool(Written):
+class StubTool(StrictModel):
     name: str
     description: str = ""
     input_schema: dict[str, Any] = {"type": "object"}
@@ -37,7 +37,7 @@ class StubTool(Written):
     answers: list[CannedAnswer] = []
 
 
-class Stub(Written):
+class Stub(StrictModel):
     tools: list[StubTool]
 
     def listed(self) -> dict[str, Listed]:
@@ -51,9 +51,9 @@ class Stub(Written):
         tool = next(tool for tool in self.tools if tool.name == name)
         for canned in tool.answers:
             if all(key in arguments and arguments[key] == value for key, value in canned.when.items()):
-                said = canned.say if isinstance(canned.say, str) else compact_json(canned.say, default=str).decode()
-                return said, canned.is_error
-        return f"The stub of {name} has no answer for {compact_json(arguments).decode()}.", True
+                text = canned.say if isinstance(canned.say, str) else dump_json(canned.say, default=str).decode()
+                return text, canned.is_error
+        return f"The stub of {name} has no answer for {dump_json(arguments).decode()}.", True
 
 
 def load_stub(file: Path) -> Stub:
@@ -66,10 +66,10 @@ def read_strictly(file: Path, model: type[Read]) -> Read:
     if not file.is_file():
         raise UserMistake("no such file", file=file)
     values, _ = read_yaml(file)
-    return checked(values, model, file)
+    return validate_strictly(values, model, file)
 
 
-def checked(values: object, model: type[Read], file: Path | str) -> Read:
+def validate_strictly(values: object, model: type[Read], file: Path | str) -> Read:
     """Values somebody wrote, as a model. Raises UserMistake for the first thing wrong with them."""
     try:
         return model.model_validate(values)
@@ -77,7 +77,7 @@ def checked(values: object, model: type[Read], file: Path | str) -> Read:
         first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        raise UserMistake("unknown key", file=file, key=key, meant=nearest(str(first["loc"][-1]), _keys(model)))
+        raise UserMistake("unknown key", file=file, key=key, meant=nearest_name(str(first["loc"][-1]), _keys(model)))
     what = "this key is required" if first["type"] == "missing" else first["msg"]
     raise UserMistake(what, file=file, key=key or None)
 

@@ -14,36 +14,38 @@ UNPAIRED = re.compile("[\ud800-\udfff]")  # half a pair of surrogates: JSON can 
 BEGINNING = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(\d{1,18})\s*,')
 
 
-def as_text(blocks: Sequence[str], structured: object) -> str:
+def result_text(blocks: Sequence[str], structured: object) -> str:
     """All that a tool said: its structured content as JSON, then every block that says something else."""
     if structured is None:
         return "\n".join(blocks) or NOTHING
-    new = [block for block in blocks if not _is_said(structured, {_canonical(block): block} | _as_json(block))]
-    return "\n".join([written(structured), *new])
+    new = [block for block in blocks if not _is_repeated(structured, {_canonical(block): block} | _as_json(block))]
+    return "\n".join([lossless_json(structured), *new])
 
 
-def written(value: object) -> str:
+def lossless_json(value: object) -> str:
     """A value as JSON that keeps what JSON of other makes holds: numbers of any length, NaN, half a surrogate pair."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def edited(line: bytes) -> Any:
+def lenient_json(line: bytes) -> Any:
     """The value of JSON that is not quite: bytes that are no UTF-8, and what UTF-8 cannot write, become U+FFFD.
 
     Of what cannot be read at all, only the call that it answers; None where not even that can be known.
     """
     try:
         found = json.loads(line.decode("utf-8", "replace"))
-        return json.loads(UNPAIRED.sub("\ufffd", written(found)))
+        return json.loads(UNPAIRED.sub("\ufffd", lossless_json(found)))
     except (ValueError, RecursionError):
         answers = BEGINNING.match(line)
         return {"id": int(answers[1])} if answers else None
 
 
-def _is_said(structured: object, said: Mapping[str, object]) -> bool:
+def _is_repeated(structured: object, text_blocks: Mapping[str, object]) -> bool:
     """Whether structured content holds one of these values, each by its own JSON: 1 is not true."""
-    return _canonical(structured) in said or any(
-        value == other and _canonical(value) == name for value in _values(structured) for name, other in said.items()
+    return _canonical(structured) in text_blocks or any(
+        value == other and _canonical(value) == name
+        for value in _values(structured)
+        for name, other in text_blocks.items()
     )
 
 

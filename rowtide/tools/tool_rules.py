@@ -15,16 +15,16 @@ from typing import Any, TypeVar
 
 import jsonschema_rs
 
-from rowtide.errors import UserMistake, nearest
-from rowtide.job.job import Remember, ToolServerSpec
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.job.job_spec import Remember, ToolServerSpec
 from rowtide.job.wire_names import wire_name
 
-Said = TypeVar("Said")
+T = TypeVar("T")
 
 DESCRIPTION_CHARS = 4000
 MOST_TOOLS = 500
 NAMED = 50  # so many tools of a server are named in a message
-TOLD = 3  # so many misfits are told at once
+SHOWN_MISFITS = 3  # so many misfits are told at once
 UNPLAIN = re.compile(r"[^\w.-]")  # what the name of a tool may not bring into a mark
 # Keywords that let properties stand elsewhere than in `properties`: closing such a schema would refuse good arguments.
 OPEN_KEYWORDS = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "if"}
@@ -69,7 +69,7 @@ class Offer:
     misfits: Callable[[Mapping[str, object]], list[str]]
 
 
-def offers(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]) -> dict[str, Offer]:
+def offered_tools(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]) -> dict[str, Offer]:
     """The tools a job names, or all there are, by wire name and in a fixed order. Raises UserMistake."""
     _check_names(server, spec, listed)
     chosen = [_offer(server, spec, listed[name]) for name in sorted(listed) if spec.tools is None or name in spec.tools]
@@ -89,7 +89,7 @@ def offers(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]) -> d
     return {offer.tool.wire_name: offer for offer in chosen}
 
 
-def check_told_apart(tools: Sequence[Tool]) -> None:
+def check_distinct_names(tools: Sequence[Tool]) -> None:
     """No two tools may be called alike, `server.tool` or on the wire. Raises UserMistake."""
     for names in ([tool.name for tool in tools], [tool.wire_name for tool in tools]):
         for name, times in Counter(names).items():
@@ -99,14 +99,14 @@ def check_told_apart(tools: Sequence[Tool]) -> None:
                 )
 
 
-def fenced(tool: str, text: str) -> str:
+def fence_output(tool: str, text: str) -> str:
     """A tool's words between marks that cannot be forged from inside: the mark is a hash of the words themselves."""
     mark = blake2b(text.encode(), digest_size=8, key=b"rowtide").hexdigest()
     source = UNPLAIN.sub("_", tool)
     return f'<tool_output from="{source}" mark="{mark}">\n{text}\n</tool_output mark="{mark}">'
 
 
-def cut(text: str, limit: int) -> str:
+def cut_output(text: str, limit: int) -> str:
     """The text as a model may read it and any database may store it."""
     text = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     return text if len(text) <= limit else f"{text[:limit]}\n[cut: {len(text):,} characters, the first {limit:,} shown]"
@@ -127,7 +127,7 @@ def _check_names(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]
                     f"the server has no tool {name!r}; it has {_some(listed)}",
                     file="job.yaml",
                     key=f"tools.{server}.{key}",
-                    meant=nearest(name, listed),
+                    meant=nearest_name(name, listed),
                 )
 
 
@@ -155,9 +155,9 @@ def _offer(server: str, spec: ToolServerSpec, listed: Listed) -> Offer:
     return Offer(listed, tool, permitted or reads, _misfits_of(schema))
 
 
-def _of_tool(said: Said | dict[str, Said] | None, tool: str) -> Said | None:
+def _of_tool(setting: T | dict[str, T] | None, tool: str) -> T | None:
     """What a key says of one tool, when it says the same of all or something of each."""
-    return said.get(tool) if isinstance(said, dict) else said
+    return setting.get(tool) if isinstance(setting, dict) else setting
 
 
 def _seconds(remember: Remember) -> float:
@@ -181,7 +181,7 @@ def _misfits_of(schema: dict[str, Any]) -> Callable[[Mapping[str, object]], list
     def misfits(arguments: Mapping[str, object]) -> list[str]:
         return [
             f"{'.'.join(map(str, each.instance_path)) or 'arguments'}: {each.message[:300]}"
-            for each in islice(validator.iter_errors(arguments), TOLD)
+            for each in islice(validator.iter_errors(arguments), SHOWN_MISFITS)
         ]
 
     return misfits

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rowtide.errors import UserMistake
-from rowtide.job.job import ToolServerSpec
-from rowtide.tools.secret_words import Secrets
+from rowtide.job.job_spec import ToolServerSpec
+from rowtide.tools.server_secrets import ServerSecrets
 from rowtide.tools.tool_rules import Listed
 from rowtide.tools.tool_sessions import Fate, Reply, Session, transport_of
 
@@ -25,7 +25,7 @@ LONGEST_PAUSE_SECONDS = 2.0
 STOP_SECONDS = 15
 
 
-class Said(NamedTuple):
+class CallResult(NamedTuple):
     """What came of a call."""
 
     text: str
@@ -38,7 +38,7 @@ class ToolServer:
 
     def __init__(self, name: str, spec: ToolServerSpec, folder: Path, environment: Mapping[str, str]) -> None:
         self.name, self._spec = name, spec
-        self._secrets = Secrets(f"tools.{name}", environment)
+        self._secrets = ServerSecrets(f"tools.{name}", environment)
         self._transport = transport_of(spec, folder, environment, self._secrets)
         self._room = _Room(spec.concurrency)
         self._limiter = _RateLimiter(spec.calls_per_second)
@@ -57,7 +57,9 @@ class ToolServer:
             self._listed = self._listed or session.listed  # what it says of them later counts for nothing
         return self._listed
 
-    async def call(self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool) -> Said:
+    async def call(
+        self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool
+    ) -> CallResult:
         """Call one of its tools. When the server died under it, and that does no harm, once more, with no other call.
 
         So of the calls that a server died under, only the one that ends it again comes to nothing.
@@ -67,7 +69,7 @@ class ToolServer:
             reply = await self._once(tool, arguments, meta)
         if reply.fate in (Fate.LOST, Fate.GONE):
             reply = await self._alone(tool, arguments, meta) if may_repeat else _not_again(reply, self.name, tool)
-        return Said(reply.text, reply.is_error, time.perf_counter() - began)
+        return CallResult(reply.text, reply.is_error, time.perf_counter() - began)
 
     async def _alone(self, tool: str, arguments: dict[str, object], meta: dict[str, object]) -> Reply:
         async with self._room.alone():

@@ -29,11 +29,11 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from rowtide.job.job import ToolServerSpec
+from rowtide.job.job_spec import ToolServerSpec
 from rowtide.tools.http_bounds import bounded_client
 from rowtide.tools.programs import LINE_BYTES, Program
-from rowtide.tools.secret_words import Secrets, discreet
-from rowtide.tools.tool_results import as_text, edited
+from rowtide.tools.server_secrets import ServerSecrets, mask_library_logs
+from rowtide.tools.tool_results import lenient_json, result_text
 from rowtide.tools.tool_rules import Listed
 
 START_SECONDS = 30
@@ -64,7 +64,7 @@ class Reply(NamedTuple):
 class Session:
     """One life of a server. One task opens and closes it, as anyio demands; others only call."""
 
-    def __init__(self, name: str, transport: "Transport", secrets: Secrets) -> None:
+    def __init__(self, name: str, transport: "Transport", secrets: ServerSecrets) -> None:
         self._name, self.secrets = name, secrets
         self.over = asyncio.Event()
         self.is_closed = False
@@ -98,7 +98,7 @@ class Session:
         try:
             async with asyncio.timeout(timeout_seconds):
                 result = await self._client.call_tool(tool, arguments, meta=_open_map(meta))
-            text = as_text([*map(_block, result.content)], result.structured_content)
+            text = result_text([*map(_block, result.content)], result.structured_content)
             return Reply(self.secrets.hide(text), bool(result.is_error), Fate.ANSWERED)
         except TimeoutError:
             noise = f" It wrote something that is not MCP: {self.noise!r}." if self.noise else ""
@@ -145,7 +145,7 @@ class Session:
 
     async def _live(self, transport: "Transport") -> None:
         async with AsyncExitStack() as stack:
-            stack.enter_context(discreet(self.secrets.hide))
+            stack.enter_context(mask_library_logs(self.secrets.hide))
             async with asyncio.timeout(START_SECONDS):
                 self._client = await stack.enter_async_context(Client(transport(self)))
                 self.listed = await _listed(self._client, self.secrets)
@@ -156,7 +156,9 @@ class Session:
 Transport = Callable[[Session], AbstractAsyncContextManager[Any]]
 
 
-def transport_of(spec: ToolServerSpec, folder: Path, environment: Mapping[str, str], secrets: Secrets) -> Transport:
+def transport_of(
+    spec: ToolServerSpec, folder: Path, environment: Mapping[str, str], secrets: ServerSecrets
+) -> Transport:
     """How to reach a server, with every `${NAME}` filled in."""
     if spec.url is not None:
         url = secrets.fill_url(spec.url, key="url")
@@ -187,8 +189,8 @@ async def _stdio(
 ) -> AsyncGenerator[Any]:
     """Our own, for the library's reads lines without end, and drops an answer that is not quite JSON-RPC."""
     program = await Program.start(command, folder=folder, environment=environment)
-    to_us, heard = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    said, from_us = anyio.create_memory_object_stream[SessionMessage](0)
+    to_us, received = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    to_send, from_us = anyio.create_memory_object_stream[SessionMessage](0)
 
     async def listen() -> None:
         async with to_us:
@@ -203,7 +205,7 @@ async def _stdio(
 
     tasks = [asyncio.create_task(listen()), asyncio.create_task(speak())]
     try:
-        yield heard, said
+        yield received, to_send
     finally:
         await program.end()
         for task in tasks:
@@ -217,7 +219,7 @@ def _message_in(line: bytes, session: Session) -> SessionMessage | Exception:
         return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
     except ValueError:
         session.noise = session.secrets.hide(line[:NOISE_BYTES].decode("utf-8", "replace"))[:200].strip()
-        broken = edited(line)
+        broken = lenient_json(line)
     with suppress(ValueError):
         return SessionMessage(jsonrpc_message_adapter.validate_python(broken, by_name=False))
     if not isinstance(broken, dict) or "method" in broken or not isinstance(broken.get("id"), int | str):
@@ -226,7 +228,7 @@ def _message_in(line: bytes, session: Session) -> SessionMessage | Exception:
     return SessionMessage(JSONRPCError(jsonrpc="2.0", id=broken["id"], error=words))
 
 
-async def _listed(client: Client, secrets: Secrets) -> dict[str, Listed]:
+async def _listed(client: Client, secrets: ServerSecrets) -> dict[str, Listed]:
     """All its tools, page by page. Raises ValueError for a list that cannot be relied on."""
     found: dict[str, Listed] = {}
     cursor: str | None = None
@@ -247,7 +249,7 @@ async def _listed(client: Client, secrets: Secrets) -> dict[str, Listed]:
     raise ValueError(f"its list of tools has no end: after {len(found):,} of them it goes on at {cursor!r:.100}")
 
 
-def _as_listed(tool: Any, secrets: Secrets) -> Listed:
+def _as_listed(tool: Any, secrets: ServerSecrets) -> Listed:
     hints = tool.annotations
     reads = bool(hints and hints.read_only_hint and not hints.destructive_hint)
     if secrets.hide(tool.name) != tool.name:
@@ -284,6 +286,6 @@ def _block(block: Any) -> str:
             return _left_out(block.type, getattr(block, "mime_type", None))
 
 
-def _left_out(kind: str, *told: object) -> str:
-    of = "".join(f", {each}" for each in told if each)
+def _left_out(kind: str, *details: object) -> str:
+    of = "".join(f", {each}" for each in details if each)
     return f"[{kind}{of}, left out: rows read text only]"

@@ -9,12 +9,12 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from rowtide.errors import UserMistake, nearest
-from rowtide.job.job import ToolServerSpec
-from rowtide.job.wire_names import plain_name, server_of
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.job.job_spec import ToolServerSpec
+from rowtide.job.wire_names import plain_name_of_wire, server_of_wire_name
 from rowtide.tools.stubs import Stub, load_stub
-from rowtide.tools.tool_rules import Listed, Offer, Tool, check_told_apart, cut, offers
-from rowtide.tools.tool_servers import Said, ToolServer
+from rowtide.tools.tool_rules import Listed, Offer, Tool, check_distinct_names, cut_output, offered_tools
+from rowtide.tools.tool_servers import CallResult, ToolServer
 from rowtide.tracing import span
 
 # Servers of any make know a call made twice by this; the second name is for those that look for the plain word.
@@ -53,7 +53,7 @@ class ToolPool:
         """Every tool a row may call, in a fixed order. Raises UserMistake for a server that will not start."""
         offered = await asyncio.gather(*(self._offered(name, is_patient=False) for name in self._servers))
         tools = [offer.tool for server in offered for offer in server.values() if offer.is_allowed]
-        check_told_apart(tools)
+        check_distinct_names(tools)
         return tools
 
     async def call_all(self, calls: Sequence[tuple[str, dict[str, object]]]) -> list[ToolOutcome]:
@@ -61,7 +61,7 @@ class ToolPool:
         outcomes: dict[int, ToolOutcome] = {}
         by_server: dict[str | None, list[int]] = defaultdict(list)
         for number, (wire_name, _) in enumerate(calls):
-            by_server[server_of(wire_name, self._local)].append(number)
+            by_server[server_of_wire_name(wire_name, self._local)].append(number)
 
         async def make(left: Iterator[int]) -> None:
             for number in left:
@@ -79,14 +79,14 @@ class ToolPool:
         self, wire_name: str, arguments: dict[str, object], *, idempotency_key: str | None = None
     ) -> ToolOutcome:
         """Call a tool by the name the model uses. Never raises for what the server does."""
-        if (server := server_of(wire_name, self._local)) is None:
+        if (server := server_of_wire_name(wire_name, self._local)) is None:
             return self._outcome(wire_name, f"There is no tool {wire_name!r}.")
         try:
             offered = await self._offered(server, is_patient=True)
         except UserMistake as mistake:
             return self._outcome(wire_name, f"The tool server {server!r} cannot be used now: {mistake.what}")
         if (offer := offered.get(wire_name)) is None:
-            near = nearest(wire_name, [each for each in offered if offered[each].is_allowed])
+            near = nearest_name(wire_name, [each for each in offered if offered[each].is_allowed])
             hint = f" Did you mean {near!r}?" if near else ""
             return self._outcome(wire_name, f"There is no tool {wire_name!r}.{hint}")
         if refusal := _refusal(offer, arguments):
@@ -94,28 +94,28 @@ class ToolPool:
         meta: dict[str, object] = dict.fromkeys(KEY_NAMES, idempotency_key) if idempotency_key else {}
         reads = not offer.tool.may_write
         with span(f"execute_tool {offer.tool.name}", **_as_traced(offer.tool.name)) as made:
-            said = await self._servers[server].call(offer.listed.name, arguments, meta, may_repeat=reads)
-            is_error = said.is_error or offer.tool.says_error(said.text)
+            result = await self._servers[server].call(offer.listed.name, arguments, meta, may_repeat=reads)
+            is_error = result.is_error or offer.tool.says_error(result.text)
             if made and is_error:
                 made.set_attribute("error.type", "tool_error")
-        return ToolOutcome(offer.tool.name, cut(said.text, self._output_chars), is_error, said.seconds)
+        return ToolOutcome(offer.tool.name, cut_output(result.text, self._output_chars), is_error, result.seconds)
 
     async def _offered(self, name: str, *, is_patient: bool) -> dict[str, Offer]:
         if name not in self._offers:
             listed = await self._servers[name].listed(is_patient=is_patient)
-            self._offers[name] = offers(name, self._local[name], listed)
+            self._offers[name] = offered_tools(name, self._local[name], listed)
         return self._offers[name]
 
     def _outcome(self, wire_name: str, error: str, name: str | None = None) -> ToolOutcome:
-        tool = name or cut(plain_name(wire_name, self._local), NAME_CHARS)
-        return ToolOutcome(tool, cut(error, self._output_chars), True, 0.0)
+        tool = name or cut_output(plain_name_of_wire(wire_name, self._local), NAME_CHARS)
+        return ToolOutcome(tool, cut_output(error, self._output_chars), True, 0.0)
 
 
 class _Server(Protocol):
     async def listed(self, *, is_patient: bool = True) -> dict[str, Listed]: ...
     async def call(
         self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool
-    ) -> Said: ...
+    ) -> CallResult: ...
     async def stop(self) -> None: ...
 
 
@@ -128,8 +128,10 @@ class _StubServer:
     async def listed(self, *, is_patient: bool = True) -> dict[str, Listed]:
         return self._stub.listed()
 
-    async def call(self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool) -> Said:
-        return Said(*self._stub.answer(tool, arguments))
+    async def call(
+        self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool
+    ) -> CallResult:
+        return CallResult(*self._stub.answer(tool, arguments))
 
     async def stop(self) -> None:
         """Nothing was started."""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from rowtide.agent.states import RowState
 from rowtide.lanes.lane_table import BATCH, LANES
 from rowtide.ledger.ledger import Run
-from rowtide.ledger.tiers import visits
+from rowtide.ledger.tiers import tier_visits
 from rowtide.tiers.catalogue import Catalogue, Model
 from rowtide.tiers.escalation import VisitCounts
 from rowtide.tiers.pricing import MICRO
@@ -29,7 +29,7 @@ SUMS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class TurnGroup:
     """Turns that are alike, and what they come to in micro-dollars and tokens."""
 
     tier: int
@@ -59,7 +59,7 @@ def set_budget(tx: Connection, run: Run, micro: int) -> None:
     tx.execute(changed, {"micro": micro, "run": run.run_no})
 
 
-def spent(tx: Connection, run: Run, catalogue: Catalogue) -> list[Spent]:
+def group_turns(tx: Connection, run: Run, catalogue: Catalogue) -> list[TurnGroup]:
     """All the run's turns, in one reading of them."""
     steps = sorted({step for model in catalogue.models.values() for step in model.prices if step}, reverse=True)
     prompt = "t.input_tokens + t.cache_write_tokens + t.cache_read_tokens"
@@ -73,25 +73,25 @@ def spent(tx: Connection, run: Run, catalogue: Catalogue) -> list[Spent]:
     )
     values = {"first": run.first_row_no, "last": run.last_row_no}
     # A database that sums integers into a decimal gives one back.
-    return [Spent(*each[:6], *map(int, each[6:])) for each in tx.execute(query, values).all()]
+    return [TurnGroup(*each[:6], *map(int, each[6:])) for each in tx.execute(query, values).all()]
 
 
-def money(tx: Connection, run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> dict[str, Any]:
+def money_summary(tx: Connection, run: Run, groups: Sequence[TurnGroup], catalogue: Catalogue) -> dict[str, Any]:
     """The run's replies and what they cost, in US dollars: in all, by tier, by lane, by turn."""
-    otherwise = baselines(run, groups, catalogue)
+    otherwise = alternative_costs(run, groups, catalogue)
     return {
         "turns": sum(each.turns for each in groups),
         "cost_usd": sum(each.cost_micro for each in groups) / MICRO,
         "baseline_cost_usd": otherwise["one_model_live"],
         "baselines_usd": otherwise,
-        "tiers": tiers(tx, run, groups),
+        "tiers": tier_summary(tx, run, groups),
         "lanes": _shown(_by(groups, lambda each: each.lane)),
         "by_turn": _shown(_by(groups, lambda each: each.turn)),
-        "hurry_usd": hurry(run, groups, catalogue),
+        "hurry_usd": cost_of_going_live(run, groups, catalogue),
     }
 
 
-def hurry(run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> float:
+def cost_of_going_live(run: Run, groups: Sequence[TurnGroup], catalogue: Catalogue) -> float:
     """What the live replies cost more than batches would have, in US dollars."""
     names = [name.removesuffix(CHECK) for name in orjson.loads(run.tiers)]
     live = [each for each in groups if not LANES[each.lane].in_batches]
@@ -100,7 +100,7 @@ def hurry(run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> float:
     return float(sum(more) / MICRO)
 
 
-def tiers(tx: Connection, run: Run, groups: Sequence[Spent]) -> dict[str, dict[str, Any]]:
+def tier_summary(tx: Connection, run: Run, groups: Sequence[TurnGroup]) -> dict[str, dict[str, Any]]:
     """How each tier fared: rows that came to it, how they left it, replies, US dollars; its yield and its price.
 
     A yield is the share of accepted rows among those that left the tier: accepted, escalated or quarantined.
@@ -110,14 +110,14 @@ def tiers(tx: Connection, run: Run, groups: Sequence[Spent]) -> dict[str, dict[s
     rows: dict[int, dict[RowState, int]] = defaultdict(dict)
     for tier, state, count in tx.execute(query, {"run": run.run_no}):
         rows[tier][RowState(state)] = count
-    left, cost = visits(tx, run), _by(groups, lambda each: each.tier)
+    left, cost = tier_visits(tx, run), _by(groups, lambda each: each.tier)
     return {
         names[tier]: _fared(rows[tier], left.get(tier, VisitCounts()), turns, micro)
         for tier, (turns, micro) in sorted(cost.items())
     }
 
 
-def baselines(run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> dict[str, float | None]:
+def alternative_costs(run: Run, groups: Sequence[TurnGroup], catalogue: Catalogue) -> dict[str, float | None]:
     """What else the run might have cost, in US dollars, worked out from the tokens it really took.
 
     `one_model_live`: every row's last conversation, live on the top tier alone. It is taken that this model would have
@@ -139,20 +139,20 @@ def baselines(run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> dict[s
     }
 
 
-def _uncached(model: Model, group: Spent) -> Decimal:
+def _uncached(model: Model, group: TurnGroup) -> Decimal:
     price = model.price_at(group.step + 1)
     return group.prompt_tokens * price.input + group.output_tokens * price.output
 
 
 def _fared(rows: dict[RowState, int], left: VisitCounts, turns: int, micro: int) -> dict[str, Any]:
     ended, accepted = sum(rows.values()), sum(rows.get(state, 0) for state in ACCEPTED)
-    set_aside = rows.get(RowState.QUARANTINED, 0)
-    gone = accepted + left.escalated + set_aside
+    quarantined = rows.get(RowState.QUARANTINED, 0)
+    gone = accepted + left.escalated + quarantined
     return {
         "in": ended + left.escalated,
         "accepted": accepted,
         "escalated": left.escalated,
-        "quarantined": set_aside,
+        "quarantined": quarantined,
         "skipped": left.skipped,
         "rows": ended,
         "yield": accepted / gone if gone else None,
@@ -162,7 +162,7 @@ def _fared(rows: dict[RowState, int], left: VisitCounts, turns: int, micro: int)
     }
 
 
-def _by(groups: Sequence[Spent], key: Callable[[Spent], Key]) -> dict[Key, tuple[int, int]]:
+def _by(groups: Sequence[TurnGroup], key: Callable[[TurnGroup], Key]) -> dict[Key, tuple[int, int]]:
     """Replies and micro-dollars by `key`."""
     found: dict[Key, tuple[int, int]] = {}
     for each in groups:

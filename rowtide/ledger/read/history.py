@@ -16,13 +16,13 @@ from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger import tiers as ledger_tiers
 from rowtide.ledger import versions as ledger_versions
-from rowtide.ledger.batches import IN_BATCHES, Batch, batch_of, batches_in, reserved_micro
-from rowtide.ledger.ledger import ROWS_PER_RUN, Run, find_run, moment
+from rowtide.ledger.batches import IN_BATCHES, Batch, batch_of, batches_in_states, reserved_micro
+from rowtide.ledger.ledger import ROWS_PER_RUN, Run, find_run, from_timestamp
 from rowtide.ledger.read import costs as ledger_costs
-from rowtide.ledger.read.costs import Spent
-from rowtide.ledger.rows import counts
+from rowtide.ledger.read.costs import TurnGroup
+from rowtide.ledger.rows import count_by_state
 from rowtide.tiers.catalogue import Catalogue, load_catalogue
-from rowtide.tiers.escalation import resolve_model, skips
+from rowtide.tiers.escalation import resolve_model, skipped_tier_warnings
 from rowtide.tiers.pricing import MICRO
 
 ENOUGH_TURNS = 100  # after so many without a single hit, the cache is not merely cold
@@ -50,11 +50,11 @@ class RowHistory:
     """What chances it was given, and why, where they decided which tier it started on."""
 
 
-def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | None = None) -> dict[str, Any]:
+def run_summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | None = None) -> dict[str, Any]:
     """The run in numbers: rows by how they ended, work done, money in US dollars, reasons of the quarantined."""
     catalogue = catalogue or load_catalogue()
-    states, until = counts(tx, run), moment(run.finished_at) if run.finished_at else now
-    groups = ledger_costs.spent(tx, run, catalogue)
+    states, until = count_by_state(tx, run), from_timestamp(run.finished_at) if run.finished_at else now
+    groups = ledger_costs.group_turns(tx, run, catalogue)
     calls = _one(tx, run, f"SELECT count(*) calls, {CALLS} FROM tool_call t WHERE {{mine}}")
     return {
         **_named(run),
@@ -73,22 +73,22 @@ def summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | N
         "tool_calls": calls["calls"],
         "tool_errors": calls["failed"],
         "tools_remembered": calls["remembered"],
-        "tools": tools(tx, run),
-        "approvals": approvals(tx, run),
-        "gates": gates(tx, run),
-        **ledger_costs.money(tx, run, groups, catalogue),
+        "tools": tool_summary(tx, run),
+        "approvals": pending_call_counts(tx, run),
+        "gates": gate_summary(tx, run),
+        **ledger_costs.money_summary(tx, run, groups, catalogue),
         "budget_usd": None if run.budget_micro is None else run.budget_micro / MICRO,
         "at_stake_usd": reserved_micro(tx, run) / MICRO,
-        "skips": skips(orjson.loads(run.tiers), ledger_tiers.visits(tx, run)),
+        "skips": skipped_tier_warnings(orjson.loads(run.tiers), ledger_tiers.tier_visits(tx, run)),
         "outages": unavailable_models(tx, run, catalogue),
         "cache": _cache(tx, run, groups, catalogue),
-        "set_aside_before": sum((before := _quarantined_before(tx, run)).values()),
-        "set_aside_in": before,
-        "versions": ledger_versions.told(tx, run),
-        "reasons": reasons(tx, run),
-        "bounces": bounces(tx, run),
-        "unsettled": unsettled(tx, run),
-        "seconds": round((until - moment(run.started_at)).total_seconds(), 1),
+        "quarantined_before": sum((before := _quarantined_before(tx, run)).values()),
+        "quarantined_in": before,
+        "versions": ledger_versions.version_history(tx, run),
+        "reasons": quarantine_reasons(tx, run),
+        "bounces": count_bounces(tx, run),
+        "unsettled": unconfirmed_batches(tx, run),
+        "seconds": round((until - from_timestamp(run.started_at)).total_seconds(), 1),
     }
 
 
@@ -99,13 +99,15 @@ def _named(run: Run) -> dict[str, Any]:
 
 def _waits(tx: Connection, run: Run, states: Mapping[RowState, int]) -> dict[str, Any]:
     """How many rows a person holds up, by calls or at a gate; how many others are not settled yet."""
-    holds = ledger_gate_approvals.asked(tx, run)
-    held_up = {hold.waiting for hold in holds}
+    gate_approvals = ledger_gate_approvals.pending_gate_approvals(tx, run)
+    held_states = {gate_approval.waiting for gate_approval in gate_approvals}
     return {
-        "held": states[RowState.HELD] + sum(states[state] for state in held_up),
-        "waiting": sum(states[state] for state in WAITING if state not in held_up),
-        "holds": {hold.gate: [each.in_words for each in hold.failures] for hold in holds},
-        "holds_say": ledger_gate_approvals.what_follows(tx, run, holds) if holds else None,
+        "held": states[RowState.HELD] + sum(states[state] for state in held_states),
+        "waiting": sum(states[state] for state in WAITING if state not in held_states),
+        "holds": {
+            gate_approval.gate: [each.in_words for each in gate_approval.failures] for gate_approval in gate_approvals
+        },
+        "holds_say": ledger_gate_approvals.decision_consequences(tx, run, gate_approvals) if gate_approvals else None,
     }
 
 
@@ -113,11 +115,11 @@ def unavailable_models(tx: Connection, run: Run, catalogue: Catalogue) -> list[d
     """The models that are out: since when, why, and who stands in for them, if anybody can."""
     found = ledger_tiers.unavailable_models(tx, run)
     out, by_id = {each.model_id for each in found}, {model.id: model for model in catalogue.models.values()}
-    told: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for each in found:
         own = by_id.get(each.model_id)
         instead = resolve_model(catalogue, own, out) if own else None
-        told.append(
+        entries.append(
             {
                 "model": own.alias if own else each.model_id,
                 "since": each.since,
@@ -125,10 +127,10 @@ def unavailable_models(tx: Connection, run: Run, catalogue: Catalogue) -> list[d
                 "instead": instead.alias if instead and instead is not own else None,
             }
         )
-    return told
+    return entries
 
 
-def reasons(tx: Connection, run: Run) -> dict[str, int]:
+def quarantine_reasons(tx: Connection, run: Run) -> dict[str, int]:
     """The quarantined rows by reason, most first."""
     query = text(
         "SELECT reason, count(*) FROM row WHERE run_no = :run AND state = 'quarantined' "
@@ -137,13 +139,13 @@ def reasons(tx: Connection, run: Run) -> dict[str, int]:
     return dict(tx.execute(query, {"run": run.run_no}).tuples().all())
 
 
-def bounces(tx: Connection, run: Run) -> dict[str, int]:
+def count_bounces(tx: Connection, run: Run) -> dict[str, int]:
     """How often rows were sent again, by what the API had done to them."""
     query = "SELECT t.reason, count(*) times FROM note t WHERE {mine} AND t.move = 'bounce' GROUP BY t.reason"
     return {each["reason"]: each["times"] for each in _all(tx, run, query)}
 
 
-def tools(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
+def tool_summary(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
     """What each tool was asked: calls, those that an earlier one had answered, those that failed, and how, for one."""
     query = (
         f"SELECT t.tool, count(*) calls, {CALLS}, max(CASE WHEN t.is_error = 1 THEN t.output END) example "
@@ -160,25 +162,25 @@ def tools(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
     }
 
 
-def approvals(tx: Connection, run: Run) -> dict[str, int]:
+def pending_call_counts(tx: Connection, run: Run) -> dict[str, int]:
     """How many calls of each tool wait for a person."""
-    query = "SELECT t.tool, count(*) calls FROM approval t WHERE {mine} AND t.state = 'asked' GROUP BY t.tool"
+    query = "SELECT t.tool, count(*) calls FROM call_approval t WHERE {mine} AND t.state = 'asked' GROUP BY t.tool"
     return {each["tool"]: each["calls"] for each in _all(tx, run, query)}
 
 
-def gates(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
+def gate_summary(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
     """What the run's gates said: how many expectations were met, and in words those that were not."""
-    told: dict[str, dict[str, Any]] = {}
-    for each in ledger_gate_results.verdicts(tx, run):
-        gate = told.setdefault(each.gate, {"met": 0, "not_asked": 0, "failed": [], "warned": []})
+    entries: dict[str, dict[str, Any]] = {}
+    for each in ledger_gate_results.gate_verdicts(tx, run):
+        gate = entries.setdefault(each.gate, {"met": 0, "not_asked": 0, "failed": [], "warned": []})
         if each.passed is None or each.passed:
             gate["not_asked" if each.passed is None else "met"] += 1
         else:
-            gate["failed" if each.severity == "critical" else "warned"].append(each.said)
-    return told
+            gate["failed" if each.severity == "critical" else "warned"].append(each.message)
+    return entries
 
 
-def unsettled(tx: Connection, run: Run) -> list[dict[str, Any]]:
+def unconfirmed_batches(tx: Connection, run: Run) -> list[dict[str, Any]]:
     """The batches whose fate a person must settle, or that are being looked for: what, since when, money at stake."""
     return [
         {
@@ -188,14 +190,14 @@ def unsettled(tx: Connection, run: Run) -> list[dict[str, Any]]:
             "since": batch.posted_at,
             "at_stake_usd": batch.reserved_micro / MICRO,
             "api_ids": [batch.api_id] if batch.api_id else batch.candidate_ids,
-            "needs_a_person": batch.state == "lost",
+            "needs_a_person": batch.state == "orphaned",
         }
-        for batch in batches_in(tx, run, ["posting", "lost"])
-        if batch.doubtful_at or batch.state == "lost"
+        for batch in batches_in_states(tx, run, ["posting", "orphaned"])
+        if batch.unconfirmed_at or batch.state == "orphaned"
     ]
 
 
-def _cache(tx: Connection, run: Run, groups: Sequence[Spent], catalogue: Catalogue) -> dict[str, Any]:
+def _cache(tx: Connection, run: Run, groups: Sequence[TurnGroup], catalogue: Catalogue) -> dict[str, Any]:
     """How much of what the models read came from the prompt cache, and why it may be too little."""
     turns, read = sum(each.turns for each in groups), sum(each.prompt_tokens for each in groups)
     cached = sum(each.cache_read_tokens for each in groups)
@@ -213,7 +215,7 @@ def _cache(tx: Connection, run: Run, groups: Sequence[Spent], catalogue: Catalog
 def _too_short_to_cache(tx: Connection, run: Run, catalogue: Catalogue) -> list[str]:
     """Judged by the prefixes that were sent, and by the tiers there still are."""
     query = "SELECT DISTINCT t.prefix_no FROM row t WHERE {mine} AND t.turn > 0"
-    contents = ledger_prefixes.contents(tx, run)
+    contents = ledger_prefixes.prefix_contents(tx, run)
     sent = [each["prefix_no"] for each in _all(tx, run, query)]
     models = catalogue.models
     minimums = {name: models[name].cache_minimum_tokens for name in orjson.loads(run.tiers) if name in models}
@@ -224,7 +226,7 @@ def _quarantined_before(tx: Connection, run: Run) -> dict[str, int]:
     """How many of the unchanged rows are in which earlier run's quarantine, most first; '' where nobody knows."""
     query = text(
         "SELECT coalesce(u.run_id, ''), count(*) FROM row r "
-        "LEFT JOIN set_aside s ON s.job = :job AND s.row_key = r.row_key "
+        "LEFT JOIN unverified s ON s.job = :job AND s.row_key = r.row_key "
         f"LEFT JOIN run u ON u.run_no = s.row_no / {ROWS_PER_RUN} "
         "WHERE r.run_no = :run AND r.state = 'unchanged' AND r.reason IS NOT NULL "
         "GROUP BY 1 ORDER BY count(*) DESC, 1"
@@ -285,7 +287,7 @@ def _repeated(tx: Connection, run: Run) -> int:
 
 
 def _batches(tx: Connection, run: Run) -> int:
-    sent = f"{IN_BATCHES} AND state IN ('posting', 'open', 'filed', 'lost')"
+    sent = f"{IN_BATCHES} AND state IN ('posting', 'open', 'filed', 'orphaned')"
     query = text(f"SELECT count(*) FROM batch WHERE run_no = :run AND {sent}")
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 

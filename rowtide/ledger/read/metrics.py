@@ -11,8 +11,8 @@ from sqlalchemy import Connection, text
 
 from rowtide.ledger import inbox as ledger_inbox
 from rowtide.ledger.batches import IN_BATCHES
-from rowtide.ledger.inbox import Waiting
-from rowtide.ledger.ledger import ROWS_PER_RUN, moment
+from rowtide.ledger.inbox import WaitingRows
+from rowtide.ledger.ledger import ROWS_PER_RUN, from_timestamp
 from rowtide.tiers.pricing import MICRO
 
 NEWEST = 100  # runs that are not over, at most: each is a set of time series
@@ -22,7 +22,7 @@ Counted = Sequence[tuple[tuple[str, ...], float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class LedgerMetrics:
     """Each figure by its labels."""
 
     rows: Counted
@@ -37,35 +37,37 @@ class Health:
     """(job,): what is in flight, at its worst case."""
     tool_calls: Counted
     """(job, tool, answered | failed): of the runs that are not over; what was remembered is not counted."""
-    holds: Counted
+    pending_gate_approvals: Counted
     """(job, gate): gates that wait for a person."""
-    waiting: Sequence[Waiting]
+    waiting: Sequence[WaitingRows]
     """Rows that came by webhook and that no run has taken."""
 
 
-def health(tx: Connection, *, now: datetime) -> Health:
+def read_ledger_metrics(tx: Connection, *, now: datetime) -> LedgerMetrics:
     """All of it, as of now."""
     stood = (
         "SELECT r.job, "
-        "CASE WHEN b.state = 'open' THEN 'open' WHEN b.state = 'lost' THEN 'lost' ELSE 'unconfirmed' END s, "
+        "CASE WHEN b.state = 'open' THEN 'open' WHEN b.state = 'orphaned' THEN 'orphaned' ELSE 'unconfirmed' END s, "
         f"count(*), min(b.posted_at) FROM batch b JOIN run r USING (run_no) WHERE b.{IN_BATCHES} AND "
-        "(b.state IN ('open', 'lost') OR (b.state = 'posting' AND b.doubtful_at IS NOT NULL)) GROUP BY 1, 2"
+        "(b.state IN ('open', 'orphaned') OR (b.state = 'posting' AND b.unconfirmed_at IS NOT NULL)) GROUP BY 1, 2"
     )
     batches = [(job, state, count, at) for job, state, count, at in tx.execute(text(stood))]
     money = "SELECT r.job, sum(b.cost_micro), sum(b.reserved_micro) FROM batch b JOIN run r USING (run_no) GROUP BY 1"
     spent = [(job, int(cost or 0) / MICRO, int(stake or 0) / MICRO) for job, cost, stake in tx.execute(text(money))]
-    held = "SELECT r.job, h.gate, count(*) FROM hold h JOIN run r USING (run_no) WHERE h.state = 'asked' GROUP BY 1, 2"
-    return Health(
+    held = "SELECT r.job, h.gate, count(*) FROM gate_approval h JOIN run r USING (run_no) WHERE h.state = 'asked' GROUP BY 1, 2"
+    return LedgerMetrics(
         rows=_counted(
             tx, f"SELECT r.job, r.run_id, w.state, count(*) {_OPEN} JOIN row w USING (run_no) GROUP BY 1, 2, 3"
         ),
         batches=[((job, state), count) for job, state, count, _ in batches],
-        batch_age=[((j, s), (now - moment(at)).total_seconds()) for j, s, _, at in batches if at and s != "lost"],
+        batch_age=[
+            ((j, s), (now - from_timestamp(at)).total_seconds()) for j, s, _, at in batches if at and s != "orphaned"
+        ],
         spent_usd=[((job,), cost) for job, cost, _ in spent],
         at_stake_usd=[((job,), stake) for job, _, stake in spent],
         tool_calls=_counted(tx, _TOOL_CALLS),
-        holds=_counted(tx, held),
-        waiting=ledger_inbox.waiting(tx),
+        pending_gate_approvals=_counted(tx, held),
+        waiting=ledger_inbox.waiting_rows(tx),
     )
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from sqlalchemy import Connection, Row, create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
-from rowtide.forecast.tier_visits import History, TierVisit
-from rowtide.ledger.engine import in_words
-from rowtide.ledger.ledger import as_list, one_of
+from rowtide.forecast.tier_visits import TierVisit, VisitHistory
+from rowtide.ledger.engine import database_errors_as_ledger_errors
+from rowtide.ledger.ledger import is_one_of, list_parameter
 
 ROWS = 20_000  # settled rows that are looked at: more would say the same
 RUNS = 20
@@ -23,13 +23,13 @@ def has_ledger(url: str) -> bool:
         return False
     engine = create_engine(url)
     try:
-        with in_words(place.render_as_string(hide_password=True)):
+        with database_errors_as_ledger_errors(place.render_as_string(hide_password=True)):
             return inspect(engine).has_table("run")
     finally:
         engine.dispose()
 
 
-def history(tx: Connection, job: str, asking: str, tiers: str, api: str) -> History | None:
+def visit_history(tx: Connection, job: str, asking: str, tiers: str, api: str) -> VisitHistory | None:
     """The stays of a job's newest settled rows on this ladder (JSON) and this API; None where there are none.
 
     Of runs that ask as this version of the job does where there are any, else of others.
@@ -47,19 +47,21 @@ def history(tx: Connection, job: str, asking: str, tiers: str, api: str) -> Hist
     if not turns:
         return None
     rows = {each.row_no for each in turns}
-    return History(len(rows), len({each.run_no for each in turns}), bool(same), list(_visits(turns)))
+    return VisitHistory(len(rows), len({each.run_no for each in turns}), bool(same), list(_visits(turns)))
 
 
-def unchanged(tx: Connection, job: str, asking: str, api: str, rows: Mapping[str, str]) -> set[str]:
+def unchanged_keys(tx: Connection, job: str, asking: str, api: str, rows: Mapping[str, str]) -> set[str]:
     """The keys, among rows (key → row_id), that an earlier run asked this API just so: a run would not ask them
     again, unless their answer fails what it is judged by now."""
     settled: set[str] = set()
-    for table in ("loaded", "set_aside"):
+    for table in ("loaded", "unverified"):
         query = text(
             f"SELECT row_key, row_id FROM {table} WHERE job = :job AND asking = :asking AND api = :api "
-            f"AND row_key {one_of(tx, 'keys', kind='text')}"
+            f"AND row_key {is_one_of(tx, 'keys', kind='text')}"
         )
-        found = tx.execute(query, {"job": job, "asking": asking, "api": api, "keys": as_list(list(rows))}).tuples()
+        found = tx.execute(
+            query, {"job": job, "asking": asking, "api": api, "keys": list_parameter(list(rows))}
+        ).tuples()
         settled |= {key for key, row_id in found if rows[key] == row_id}
     return settled
 
@@ -70,11 +72,11 @@ def _turns(tx: Connection, runs: Sequence[int]) -> Sequence[Row[tuple[int, ...]]
         "SELECT r.run_no, r.row_no, r.tier ended, t.tier, t.turn, t.cache_write_tokens written, "
         "t.input_tokens + t.cache_write_tokens + t.cache_read_tokens prompt, t.cache_read_tokens read_, "
         "t.output_tokens output FROM (SELECT run_no, row_no, tier FROM row "
-        f"WHERE run_no {one_of(tx, 'runs')} AND turn > 0 AND state IN ('accepted', 'loaded', 'quarantined') "
+        f"WHERE run_no {is_one_of(tx, 'runs')} AND turn > 0 AND state IN ('accepted', 'loaded', 'quarantined') "
         "ORDER BY row_no DESC LIMIT :rows) r JOIN turn t ON t.row_no = r.row_no "
         "ORDER BY r.row_no, CASE WHEN t.kind = 'answer' THEN 0 ELSE 1 END, t.turn"
     )
-    return tx.execute(query, {"runs": as_list(list(runs)), "rows": ROWS}).all()
+    return tx.execute(query, {"runs": list_parameter(list(runs)), "rows": ROWS}).all()
 
 
 def _visits(turns: Sequence[Row[tuple[int, ...]]]) -> Iterator[TierVisit]:

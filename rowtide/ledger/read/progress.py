@@ -7,9 +7,9 @@ from sqlalchemy import Connection, text
 
 from rowtide.agent.states import SETTLED, RowState
 from rowtide.ledger.batches import IN_BATCHES, LIVE_CALLS, spent_micro
-from rowtide.ledger.ledger import Run, moment
-from rowtide.ledger.rows import counts
-from rowtide.text_format import ago
+from rowtide.ledger.ledger import Run, from_timestamp
+from rowtide.ledger.rows import count_by_state
+from rowtide.text_format import format_age
 from rowtide.tiers.pricing import MICRO
 
 WHEN = "%d %b %H:%M"
@@ -61,19 +61,19 @@ class Progress:
 
         How long that has been so is told by `now`; without, since when: words that change only when something does.
         """
-        said: list[str] = []
+        reasons: list[str] = []
         if self.batches:
             batches = "1 batch" if self.batches == 1 else f"{self.batches:,} batches"
             since = (
-                f"for {ago(now - self.oldest_at)}"
+                f"for {format_age(now - self.oldest_at)}"
                 if now and self.oldest_at
                 else f"since {self.oldest_at:%d %b %H:%M} UTC"
             )
             oldest = f", the oldest {since}"
-            said.append(f"{batches} ({self.batch_rows:,} rows) at the API{oldest}; it gives no partial counts")
+            reasons.append(f"{batches} ({self.batch_rows:,} rows) at the API{oldest}; it gives no partial counts")
         if self.live_rows:
-            said.append(f"{self.live_rows:,} live calls on the wire")
-        return " · ".join(said) or "nothing at the API"
+            reasons.append(f"{self.live_rows:,} live calls on the wire")
+        return " · ".join(reasons) or "nothing at the API"
 
     @property
     def money(self) -> str:
@@ -83,7 +83,7 @@ class Progress:
 
 def read_progress(tx: Connection, run: Run) -> Progress:
     """The run as it stands."""
-    states = counts(tx, run)
+    states = count_by_state(tx, run)
     one = {"run": run.run_no}
     query = text(
         "SELECT count(*), coalesce(sum(rows), 0), min(posted_at) FROM batch "
@@ -98,10 +98,10 @@ def read_progress(tx: Connection, run: Run) -> Progress:
         states=states,
         batches=batches,
         batch_rows=int(batch_rows),
-        oldest_at=moment(oldest) if oldest else None,
+        oldest_at=from_timestamp(oldest) if oldest else None,
         live_rows=max(in_flight - int(batch_rows), 0),
         cost_usd=spent_micro(tx, run) / MICRO,
         budget_usd=None if run.budget_micro is None else run.budget_micro / MICRO,
-        began_at=moment(run.started_at),
+        began_at=from_timestamp(run.started_at),
         is_reading=run.extracted_at is None,
     )

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from rowtide.lanes.lane_table import LANES
 from rowtide.ledger import leases as ledger_leases
-from rowtide.ledger.ledger import Run, as_list, moment, one_of
+from rowtide.ledger.ledger import Run, from_timestamp, is_one_of, list_parameter
 
 BATCHES_SHOWN = 40  # the newest; more bars than that are no picture
 REASONS_SHOWN = 12
@@ -41,7 +41,7 @@ def read_report_data(
         "lane": run.chosen_lane or run.lane,
         "lane_why": run.lane_why,
         "source": run.source,
-        "is_at_work": ledger_leases.standing(tx, run.run_id, now=now) == "held",
+        "is_at_work": ledger_leases.lease_state(tx, run.run_id, now=now) == "held",
         "tiers": orjson.loads(run.tiers),
         "asked": sum(each["rows"] for each in states if each["asked"]),
         "spent": _spent(states),
@@ -50,7 +50,7 @@ def read_report_data(
         "batches_in_all": len(batches),
         "turns": _turns(tx, run),
         "tools": _tools(tx, run),
-        "told": _told(tx, run),
+        "moves": _move_counts(tx, run),
         "held": _held(tx, run),
         "quarantine": _quarantine(tx, run),
         "golden": _golden(tx, run, golden),
@@ -86,21 +86,21 @@ def _over_time(
     ended = Counter[str]()
     for each in states:
         ended[each["state"]] += each["rows"]
-    start, end = moment(run.started_at), moment(run.finished_at) if run.finished_at else now
+    start, end = from_timestamp(run.started_at), from_timestamp(run.finished_at) if run.finished_at else now
     changes: dict[str, Counter[datetime]] = defaultdict(Counter)
-    changes["unchanged"][moment(run.extracted_at or run.started_at)] = ended["unchanged"]
+    changes["unchanged"][from_timestamp(run.extracted_at or run.started_at)] = ended["unchanged"]
     verified = _verified_by_batch(tx, run)
     for batch in batches:
-        filed = moment(batch["filed_at"]) if batch["filed_at"] else None
+        filed = from_timestamp(batch["filed_at"]) if batch["filed_at"] else None
         if filed:
             changes["verified"][filed] += verified.get(batch["batch_no"], 0)
         if LANES[batch["lane"]].in_batches and batch["posted_at"] and batch["state"] != "void":
-            changes["at_api"][moment(batch["posted_at"])] += batch["rows"]
+            changes["at_api"][from_timestamp(batch["posted_at"])] += batch["rows"]
             if filed:
                 changes["at_api"][filed] -= batch["rows"]
     for each in _all(tx, run, "SELECT t.rows, t.done_at FROM load t WHERE t.run_no = :run AND t.done_at IS NOT NULL"):
-        changes["loaded"][moment(each["done_at"])] += each["rows"]
-    changes["set_aside"] = _set_aside(tx, run, start, end)
+        changes["loaded"][from_timestamp(each["done_at"])] += each["rows"]
+    changes["quarantined"] = _quarantined(tx, run, start, end)
     return [_shares(changes, ended, at, last=at == end) for at in _moments(start, end)]
 
 
@@ -109,14 +109,14 @@ def _shares(
 ) -> dict[str, Any]:
     """Where the rows were at one moment; at the last one the ledger's own count of them stands."""
     seen = {name: sum(rows for when, rows in moves.items() if when <= at) for name, moves in changes.items()}
-    loaded, set_aside = seen.get("loaded", 0), seen["set_aside"]
+    loaded, quarantined = seen.get("loaded", 0), seen["quarantined"]
     if last:
-        loaded, set_aside = ended["loaded"], ended["quarantined"]
+        loaded, quarantined = ended["loaded"], ended["quarantined"]
     known = {
         "loaded": loaded,
         "verified": max(seen.get("verified", 0) - loaded, 0),
         "unchanged": seen["unchanged"],
-        "set_aside": set_aside,
+        "quarantined": quarantined,
     }
     rest = max(sum(ended.values()) - sum(known.values()), 0)
     at_api = min(seen.get("at_api", 0), rest)  # a batch is filed in pages: some of its rows have gone on already
@@ -137,7 +137,7 @@ def _verified_by_batch(tx: Connection, run: Run) -> dict[int, int]:
     return {each["batch_no"]: each["rows"] for each in _all(tx, run, query)}
 
 
-def _set_aside(tx: Connection, run: Run, start: datetime, end: datetime) -> Counter[datetime]:
+def _quarantined(tx: Connection, run: Run, start: datetime, end: datetime) -> Counter[datetime]:
     """When the quarantined rows were quarantined, for the last time, to within the width of a point."""
     seconds = (end - start).total_seconds()
     length, width = next((each for each in PREFIXES if seconds / each[1] <= 2 * POINTS), PREFIXES[-1])
@@ -148,13 +148,15 @@ def _set_aside(tx: Connection, run: Run, start: datetime, end: datetime) -> Coun
     )
     found = _all(tx, run, query, length=length)
     whole = "0000-01-01T00:00:00.000000Z"  # what a cut timestamp is filled up with
-    ends = {each["at"]: moment(each["at"] + whole[length:]) + timedelta(seconds=width) for each in found}
+    ends = {each["at"]: from_timestamp(each["at"] + whole[length:]) + timedelta(seconds=width) for each in found}
     return Counter({min(ends[each["at"]], end): each["rows"] for each in found})
 
 
 def _bar(batch: RowMapping) -> dict[str, Any]:
     names = ("batch_no", "lane", "state", "rows", "packed_at", "posted_at", "opened_at", "ended_at", "filed_at")
-    return {name: batch[name] for name in (*names, "doubtful_at", "detail", "adopted", "cost_micro", "reserved_micro")}
+    return {
+        name: batch[name] for name in (*names, "unconfirmed_at", "detail", "adopted", "cost_micro", "reserved_micro")
+    }
 
 
 def _turns(tx: Connection, run: Run) -> list[dict[str, Any]]:
@@ -207,7 +209,7 @@ def quantile(counts: Mapping[int, int], share: float) -> int | None:
     return None
 
 
-def _told(tx: Connection, run: Run) -> list[dict[str, Any]]:
+def _move_counts(tx: Connection, run: Run) -> list[dict[str, Any]]:
     """Why rows did not go straight on: moves that need a reason, most frequent first."""
     query = (
         f"SELECT t.move, t.reason, count(*) times, count(DISTINCT t.row_no) AS rows FROM note t WHERE {MINE} "
@@ -257,9 +259,9 @@ def _golden(tx: Connection, run: Run, golden: Mapping[str, Mapping[str, Any]]) -
         return None
     query = (
         "SELECT t.row_key, t.state, a.content FROM row t LEFT JOIN answer a ON a.row_no = t.row_no "
-        f"AND t.state IN ('accepted', 'loaded') WHERE t.run_no = :run AND t.row_key {one_of(tx, 'keys', kind='text')}"
+        f"AND t.state IN ('accepted', 'loaded') WHERE t.run_no = :run AND t.row_key {is_one_of(tx, 'keys', kind='text')}"
     )
-    found = _all(tx, run, query, keys=as_list(list(golden)))
+    found = _all(tx, run, query, keys=list_parameter(list(golden)))
     answers = {each["row_key"]: orjson.loads(each["content"]) for each in found if each["content"] is not None}
     fields: dict[str, dict[str, int]] = {}
     for key, answer in answers.items():
@@ -267,8 +269,10 @@ def _golden(tx: Connection, run: Run, golden: Mapping[str, Mapping[str, Any]]) -
             field = fields.setdefault(name, {"right": 0, "rows": 0})
             field["rows"] += 1
             field["right"] += answer.get(name) == right
-    set_aside = sum(each["state"] == "quarantined" for each in found)
-    return {"rows": len(found), "verified": len(answers), "set_aside": set_aside, "fields": fields} if found else None
+    quarantined = sum(each["state"] == "quarantined" for each in found)
+    return (
+        {"rows": len(found), "verified": len(answers), "quarantined": quarantined, "fields": fields} if found else None
+    )
 
 
 def _all(tx: Connection, run: Run, query: str, **also: object) -> Sequence[RowMapping]:

@@ -5,11 +5,11 @@ import orjson
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger import versions as ledger_versions
-from rowtide.ledger.ledger import take_turn
+from rowtide.ledger.ledger import take_advisory_lock
 from rowtide.stages.run_context import SPOOL_PAGE, Clock, RunContext
 
 
-def take_up(context: RunContext, *, clock: Clock) -> int:
+def adopt_run_version(context: RunContext, *, clock: Clock) -> int:
     """Put every ready row on the run's present version, page by page. Returns how many were not.
 
     It is done before anything is sent: rows are asked as they come up, whatever brought them back, and a life that dies
@@ -18,17 +18,17 @@ def take_up(context: RunContext, *, clock: Clock) -> int:
     moved = 0
     while context.run.version_no:
         with context.ledger.page() as tx:
-            take_turn(tx, f"versions {context.run.run_no}")
-            rows = ledger_versions.left_behind(tx, context.run, limit=SPOOL_PAGE)
+            take_advisory_lock(tx, f"versions {context.run.run_no}")
+            rows = ledger_versions.rows_on_other_versions(tx, context.run, limit=SPOOL_PAGE)
             if not rows:
                 break
             afresh = [row_no for row_no, version_no in rows if version_no in context.earlier_versions]
             others = [row_no for row_no, version_no in rows if version_no not in context.earlier_versions]
-            ledger_versions.go_on_under(tx, context.run, others)
-            ledger_versions.begin_under(tx, context.run, afresh, now=clock())
+            ledger_versions.move_to_version(tx, context.run, others)
+            ledger_versions.restart_on_version(tx, context.run, afresh, now=clock())
             if afresh and context.job.spec.skills.group_by is not None:
-                contents = ledger_turns.contents(tx, afresh)
+                contents = ledger_turns.row_contents(tx, afresh)
                 groups = {row_no: context.job.group_of(orjson.loads(content)) for row_no, content in contents.items()}
-                ledger_prefixes.assign(tx, context.run, context.job, groups)
+                ledger_prefixes.assign_prefixes(tx, context.run, context.job, groups)
             moved += len(rows)
     return moved

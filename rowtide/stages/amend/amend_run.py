@@ -5,31 +5,31 @@ from dataclasses import dataclass
 import orjson
 
 from rowtide.errors import UserMistake
-from rowtide.job.versions import FIXED, changed_parts, changes, version_from
+from rowtide.job.versions import FIXED, changed_parts, list_changes, version_from_record
 from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.quarantine import Signed
-from rowtide.ledger.versions import Effects
+from rowtide.ledger.quarantine import Signature
+from rowtide.ledger.versions import AmendmentEffects
 from rowtide.stages.preflight import Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Amended:
+class Amendment:
     """What an amendment is, and what it does to rows."""
 
     version_no: int
     changed: list[str]
     """Files and keys."""
     asks_anew: bool
-    effects: Effects
+    effects: AmendmentEffects
 
 
-def amend(
-    ledger: Ledger, run_id: str, plan: Plan, hand: Signed, why: str, *, leaves_quarantine: bool, is_dry: bool
-) -> Amended | None:
+def amend_run(
+    ledger: Ledger, run_id: str, plan: Plan, hand: Signature, why: str, *, leaves_quarantine: bool, is_dry: bool
+) -> Amendment | None:
     """Take the job as planned into the run, in one transaction; or only say what that would do. None: it is as it was.
 
     Raises UserMistake for what a run cannot change, and while a process works on it.
@@ -40,29 +40,29 @@ def amend(
         now = plan.job.version
         if (now.asking, now.judging) == (run.asking, run.judging):
             return None
-        if not is_dry and ledger_leases.standing(tx, run_id, now=hand.now) == "held":
+        if not is_dry and ledger_leases.lease_state(tx, run_id, now=hand.now) == "held":
             raise UserMistake(
                 f"a process works on run {run_id} at this moment: stop it first (Ctrl-C; `rowtide cancel {run_id}` "
                 "where it runs elsewhere), or let it come to its end; then amend"
             )
         asks_anew = now.asking != run.asking
-        found = ledger_versions.effects(tx, run, asks_anew=asks_anew, leaves_quarantine=leaves_quarantine)
-        amended = Amended(run.version_no + 1, changes(version_from(run.parts), now), asks_anew, found)
+        found = ledger_versions.amendment_effects(tx, run, asks_anew=asks_anew, leaves_quarantine=leaves_quarantine)
+        amended = Amendment(run.version_no + 1, list_changes(version_from_record(run.parts), now), asks_anew, found)
         if is_dry:
             return amended
         servers = str(plan.record["servers"])
-        after = ledger_versions.take_in(tx, run, now, plan.request, plan.skills, servers, hand, why)
+        after = ledger_versions.adopt_version(tx, run, now, plan.request, plan.skills, servers, hand, why)
         if now.judging != run.judging:
-            ledger_gate_results.forget(tx, after, "answers")  # its file may have got shorter
-        ledger_versions.judge_again(tx, after, hand, quarantined=not leaves_quarantine)
+            ledger_gate_results.forget_verdicts(tx, after, "answers")  # its file may have got shorter
+        ledger_versions.rejudge_replies(tx, after, hand, quarantined=not leaves_quarantine)
         if asks_anew and not leaves_quarantine:
-            ledger_versions.send_again(tx, after, hand)
+            ledger_versions.resend_quarantined(tx, after, hand)
         return amended
 
 
 def check_amendable(run: Run, plan: Plan) -> None:
     """Raise UserMistake, by name, when what changed is what a run's rows are, or stand on."""
-    before, now = version_from(run.parts), plan.job.version
+    before, now = version_from_record(run.parts), plan.job.version
     fixed = [part for part in changed_parts(before.asks, now.asks) if part in FIXED]
     if plan.record["source"] != run.source:
         fixed.append(f"the source ({run.source})")

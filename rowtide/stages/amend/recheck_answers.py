@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 import orjson
 
 from rowtide.agent.agent import Verdict, text_of
-from rowtide.agent.checks import ToolOutput, judge
-from rowtide.agent.self_check import verdict_of
+from rowtide.agent.answer_checks import ToolOutput, judge_answer
+from rowtide.agent.self_check import parse_self_check_reply
 from rowtide.errors import StoppedByJob, UserMistake
-from rowtide.gates.counts import failing_rows
-from rowtide.gates.pages import Pages
-from rowtide.job.job_code import is_everybodys, most_alike
+from rowtide.gates.expectation_counts import failing_rows_of_page
+from rowtide.gates.page_judging import PageJudge
+from rowtide.job.job_code import is_job_wide_fault, most_frequent_failure
 from rowtide.job.job_folder import Job
-from rowtide.job.versions import JobVersion, version_from
+from rowtide.job.versions import JobVersion, version_from_record
 from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import ledger as ledgers
@@ -22,8 +22,8 @@ from rowtide.ledger import rechecks as ledger_rechecks
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.quarantine import Signed
-from rowtide.ledger.rechecks import Stored
+from rowtide.ledger.quarantine import Signature
+from rowtide.ledger.rechecks import StoredAnswer
 from rowtide.sinks.sinks import Sink
 from rowtide.stages.run_context import load_gate
 
@@ -52,8 +52,16 @@ class Rechecked:
     examples: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
 
-def recheck(
-    ledger: Ledger, run_id: str, job: Job, sink: Sink, hand: Signed, *, only_loaded: bool, is_dry: bool, takes_out: bool
+def recheck_answers(
+    ledger: Ledger,
+    run_id: str,
+    job: Job,
+    sink: Sink,
+    hand: Signature,
+    *,
+    only_loaded: bool,
+    is_dry: bool,
+    takes_out: bool,
 ) -> Rechecked:
     """Judge a run's stored answers again. What passes is accepted unless it is dry; what fails is told, and taken out
     of the sink only where that is asked for.
@@ -63,12 +71,12 @@ def recheck(
     """
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
-        if not is_dry and ledger_leases.standing(tx, run_id, now=hand.now) == "held":
+        if not is_dry and ledger_leases.lease_state(tx, run_id, now=hand.now) == "held":
             raise UserMistake(f"a process works on run {run_id} at this moment: wait for its end, or use --dry-run")
     gate, found = _gate(job), Rechecked()
     for page in _pages(ledger, run, only_loaded=only_loaded):
         verdicts = _judged(ledger, job, page, gate, are_all=True)
-        _tell(found, page, verdicts)
+        _count_verdicts(found, page, verdicts)
         if not is_dry:
             run = _write(ledger, run, job, page, verdicts, hand)
         failing = {each.row.row_no: each for each in page if each.state != "quarantined"}
@@ -80,18 +88,18 @@ def recheck(
     return found
 
 
-def take_over(ledger: Ledger, run: Run, job: Job, hand: Signed) -> None:
+def adopt_earlier_answers(ledger: Ledger, run: Run, job: Job, hand: Signature) -> None:
     """Judge what earlier runs were answered to what this one would ask, where only what judges it has changed.
 
     What passes and stands in the sink is left unchanged; what passes and was quarantined is accepted; the rest
     is asked.
     """
     gate = _gate(job)
-    for table in ("loaded", "set_aside"):
+    for table in ("loaded", "unverified"):
         after = 0
         while True:
             with ledger.view() as tx:
-                page = ledger_rechecks.asked_before(tx, run, table, after=after, limit=PAGE_ROWS)
+                page = ledger_rechecks.answers_of_earlier_runs(tx, run, table, after=after, limit=PAGE_ROWS)
             if not page:
                 break
             after, theirs = page[-1][0], {number: each.row for number, each in page}
@@ -100,23 +108,23 @@ def take_over(ledger: Ledger, run: Run, job: Job, hand: Signed) -> None:
                 n: verdicts[row.row_no].content for n, row in theirs.items() if not verdicts[row.row_no].problems
             }
             with ledger.page() as tx:
-                if table == "set_aside":
-                    ledger_rechecks.take_over(tx, run, passing, theirs, hand)
+                if table == "unverified":
+                    ledger_rechecks.adopt_answers(tx, run, passing, theirs, hand)
                 else:
-                    ledger_rechecks.leave_unchanged(tx, run, list(passing))
-                    ledger_rechecks.judged_today(tx, run, [theirs[n].row_no for n in passing], job.version.judging)
+                    ledger_rechecks.mark_unchanged(tx, run, list(passing))
+                    ledger_rechecks.record_rejudged(tx, run, [theirs[n].row_no for n in passing], job.version.judging)
 
 
-def _gate(job: Job) -> Pages | None:
+def _gate(job: Job) -> PageJudge | None:
     suite = load_gate(job)
-    return Pages(suite, suite.of("rows")) if suite else None
+    return PageJudge(suite, suite.of("rows")) if suite else None
 
 
-def _pages(ledger: Ledger, run: Run, *, only_loaded: bool) -> Iterator[list[Stored]]:
+def _pages(ledger: Ledger, run: Run, *, only_loaded: bool) -> Iterator[list[StoredAnswer]]:
     after = 0
     while True:
         with ledger.view() as tx:
-            page = ledger_rechecks.stored_page(tx, run, only_loaded=only_loaded, after=after, limit=PAGE_ROWS)
+            page = ledger_rechecks.stored_answers_page(tx, run, only_loaded=only_loaded, after=after, limit=PAGE_ROWS)
         if not page:
             return
         yield page
@@ -134,24 +142,26 @@ class Evidence:
     """What self-checks said."""
     outputs: Mapping[int, list[ToolOutput]]
 
-    def words(self, each: Stored) -> str:
+    def words(self, each: StoredAnswer) -> str:
         """The answer as it was given: the model's last words, or what a person answered for it."""
         number = each.row.row_no
-        said = text_of(orjson.loads(self.replies[number])) if number in self.replies and not each.is_overridden else ""
-        return said or self.answers.get(number, b"").decode()
+        reply_text = (
+            text_of(orjson.loads(self.replies[number])) if number in self.replies and not each.is_overridden else ""
+        )
+        return reply_text or self.answers.get(number, b"").decode()
 
 
-def _evidence(ledger: Ledger, page: Sequence[Stored]) -> Evidence:
+def _evidence(ledger: Ledger, page: Sequence[StoredAnswer]) -> Evidence:
     numbers, rows = [each.row.row_no for each in page], [each.row for each in page]
     with ledger.view() as tx:
         quoted, records = ledger_turns.quotations(tx, rows), ledger_turns.tool_outputs(tx, rows)
         outputs = {n: [ToolOutput(each.tool, each.output) for each in found.outputs] for n, found in quoted.items()}
         for number, found in records.items():
-            told = [ToolOutput(each.tool, each.output, bool(each.is_error)) for each in found]
-            outputs[number] = [*outputs.get(number, []), *told]
+            outputs_or_verdicts = [ToolOutput(each.tool, each.output, bool(each.is_error)) for each in found]
+            outputs[number] = [*outputs.get(number, []), *outputs_or_verdicts]
         return Evidence(
-            contents=ledger_turns.contents(tx, numbers),
-            answers=ledger_turns.answers(tx, numbers),
+            contents=ledger_turns.row_contents(tx, numbers),
+            answers=ledger_turns.row_answers(tx, numbers),
             replies=ledger_rechecks.last_replies(tx, numbers, "answer"),
             looks=ledger_rechecks.last_replies(tx, numbers, "check"),
             outputs=outputs,
@@ -159,7 +169,7 @@ def _evidence(ledger: Ledger, page: Sequence[Stored]) -> Evidence:
 
 
 def _judged(
-    ledger: Ledger, job: Job, page: Sequence[Stored], gate: Pages | None, *, are_all: bool
+    ledger: Ledger, job: Job, page: Sequence[StoredAnswer], gate: PageJudge | None, *, are_all: bool
 ) -> dict[int, Verdict]:
     """What today's checks, and then the gate over answers, say of each row's answer. `are_all`: nobody else is asked.
 
@@ -169,20 +179,22 @@ def _judged(
     verdicts = {each.row.row_no: _verdict(job, each, known) for each in page}
     _check_alike(verdicts.values(), are_all=are_all)
     # A check that comes to no verdict has not passed anything.
-    told = {n: Verdict(b"", [each.failure.words]) if each.failure else each for n, each in verdicts.items()}
-    return _gated(told, gate)
+    outputs_or_verdicts = {
+        n: Verdict(b"", [each.failure.words]) if each.failure else each for n, each in verdicts.items()
+    }
+    return _gated(outputs_or_verdicts, gate)
 
 
 def _check_alike(verdicts: Collection[Verdict], *, are_all: bool) -> None:
-    found = most_alike([each.failure for each in verdicts if each.failure])
-    if found and is_everybodys(found[1], len(verdicts), are_all=are_all):
+    found = most_frequent_failure([each.failure for each in verdicts if each.failure])
+    if found and is_job_wide_fault(found[1], len(verdicts), are_all=are_all):
         why = f"the job's own code fails alike on {found[1]:,} of {len(verdicts):,} stored answers: {found[0].words}"
         raise StoppedByJob(f"{why}; mend it, and judge them again")
 
 
-def _verdict(job: Job, each: Stored, known: Evidence) -> Verdict:
+def _verdict(job: Job, each: StoredAnswer, known: Evidence) -> Verdict:
     number = each.row.row_no
-    verdict = judge(
+    verdict = judge_answer(
         known.words(each),
         answer=job.answer,
         checks=job.checks,
@@ -193,16 +205,16 @@ def _verdict(job: Job, each: Stored, known: Evidence) -> Verdict:
     if verdict.problems or verdict.failure or each.state != "quarantined" or not job.spec.checks.self_check:
         return verdict
     looked = known.looks.get(number)
-    return verdict_of(text_of(orjson.loads(looked)), verdict.content) if looked else Verdict(b"", [UNSEEN])
+    return parse_self_check_reply(text_of(orjson.loads(looked)), verdict.content) if looked else Verdict(b"", [UNSEEN])
 
 
-def _gated(verdicts: dict[int, Verdict], gate: Pages | None) -> dict[int, Verdict]:
+def _gated(verdicts: dict[int, Verdict], gate: PageJudge | None) -> dict[int, Verdict]:
     passing = [(number, orjson.loads(each.content)) for number, each in verdicts.items() if not each.problems]
-    refused = failing_rows(gate.judge(passing)) if gate and passing else {}
+    refused = failing_rows_of_page(gate.judge(passing)) if gate and passing else {}
     return verdicts | {number: Verdict(b"", words) for number, words in refused.items()}
 
 
-def _tell(found: Rechecked, page: Sequence[Stored], verdicts: dict[int, Verdict]) -> None:
+def _count_verdicts(found: Rechecked, page: Sequence[StoredAnswer], verdicts: dict[int, Verdict]) -> None:
     for each in page:
         problems, is_quarantined = verdicts[each.row.row_no].problems, each.state == "quarantined"
         found.judged += 1
@@ -218,7 +230,7 @@ def _tell(found: Rechecked, page: Sequence[Stored], verdicts: dict[int, Verdict]
 
 
 def _write(
-    ledger: Ledger, run: Run, job: Job, page: Sequence[Stored], verdicts: dict[int, Verdict], hand: Signed
+    ledger: Ledger, run: Run, job: Job, page: Sequence[StoredAnswer], verdicts: dict[int, Verdict], hand: Signature
 ) -> Run:
     """Accept what passes, and remember under which version. Returns the run under the version that judges today."""
     passing = {n: verdicts[n].content for n in (each.row.row_no for each in page) if not verdicts[n].problems}
@@ -226,26 +238,26 @@ def _write(
     with ledger.page() as tx:
         run = ledgers.find_run(tx, run.run_id)
         if accepted and run.judging != job.version.judging:
-            now = JobVersion(version_from(run.parts).asks, job.version.judges)
-            run = ledger_versions.take_in(tx, run, now, run.request, (), run.servers, hand, "rowtide recheck")
-        ledger_rechecks.accept(tx, run, {n: passing[n] for n in sorted(accepted)}, hand)
-        ledger_rechecks.judged_today(tx, run, list(passing), job.version.judging)
+            now = JobVersion(version_from_record(run.parts).asks, job.version.judges)
+            run = ledger_versions.adopt_version(tx, run, now, run.request, (), run.servers, hand, "rowtide recheck")
+        ledger_rechecks.accept_stored_answers(tx, run, {n: passing[n] for n in sorted(accepted)}, hand)
+        ledger_rechecks.record_rejudged(tx, run, list(passing), job.version.judging)
     return run
 
 
 def _take_out(
-    ledger: Ledger, run: Run, sink: Sink, failed: dict[int, tuple[str, str]], found: Rechecked, hand: Signed
+    ledger: Ledger, run: Run, sink: Sink, failed: dict[int, tuple[str, str]], found: Rechecked, hand: Signature
 ) -> None:
     """Out of the sink first, then out of the ledger: a life that dies in between takes them out once more."""
     with ledger.view() as tx:
-        parts = ledger_rechecks.parts_of(tx, run, sink.location, list(failed))
+        parts = ledger_rechecks.parts_of_rows(tx, run, sink.location, list(failed))
         keys = {key for each in parts.values() for key in each}
-        known = ledger_gate_results.keys(tx, list(failed))
-    here = {n: said for n, said in failed.items() if said[0] == "accepted" or known[n] in keys}
+        known = ledger_gate_results.keys_of_rows(tx, list(failed))
+    here = {n: reply_text for n, reply_text in failed.items() if reply_text[0] == "accepted" or known[n] in keys}
     if parts:
         with sink.writing(f"{run.run_id}-taken-out") as out:
             out.take_out(parts)
     with ledger.page() as tx:
-        ledger_rechecks.take_out(tx, run, sink.location, here, hand)
+        ledger_rechecks.quarantine_loaded_rows(tx, run, sink.location, here, hand)
     found.taken_out += len(here)
     found.elsewhere += len(failed) - len(here)

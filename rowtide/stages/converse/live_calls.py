@@ -14,27 +14,32 @@ from functools import partial
 from itertools import accumulate
 from typing import assert_never
 
-from rowtide.agent.account_refusals import refusal_of
+from rowtide.agent.account_refusals import account_refusal_of
 from rowtide.agent.agent import RowAt
-from rowtide.agent.results import Outcome, Replied, refused
+from rowtide.agent.reply_parsing import Outcome, Replied, parse_api_error
 from rowtide.agent.states import RowState
-from rowtide.api.api_outcomes import NOT_SENT, Said, TurnedAway, Unknown
+from rowtide.api.api_outcomes import NOT_SENT, LiveRejection, LiveReply, OutcomeUnknown
 from rowtide.api.claude import Claude
 from rowtide.errors import StoppedByJob, WorldError
 from rowtide.lanes.lane_table import Lane
-from rowtide.lanes.lanes import at_once
+from rowtide.lanes.lanes import concurrent_calls
 from rowtide.lanes.rate_limiter import RateLimiter
 from rowtide.ledger import batches as ledger_batches
-from rowtide.ledger import lanes as ledger_lanes
+from rowtide.ledger import live_calls as ledger_live_calls
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.batches import Batch
-from rowtide.ledger.ledger import timestamp
-from rowtide.ledger.outcomes import apply
+from rowtide.ledger.ledger import to_timestamp
+from rowtide.ledger.outcomes import file_outcomes
 from rowtide.stages.run_context import Clock, RunContext
 from rowtide.stages.submit.budget import BudgetExhausted
-from rowtide.stages.submit.build_requests import render
-from rowtide.stages.wait.classify_results import NOTHING_KNOWN, is_of_unknown_cost, is_quarantined, sort
-from rowtide.stages.wait.model_outages import fall_back, no_room
+from rowtide.stages.submit.build_requests import render_page
+from rowtide.stages.wait.classify_results import (
+    NOTHING_KNOWN,
+    classify_results,
+    is_of_unknown_cost,
+    will_be_quarantined,
+)
+from rowtide.stages.wait.unavailable_models import fall_back, note_overloaded_model
 from rowtide.tiers.catalogue import Model
 
 NO_ROOM = frozenset({NOT_SENT, 429, 503, 529})  # said to everybody, not of this row
@@ -43,11 +48,11 @@ NO_REPLY = "timeout_error"  # what a lost reply is filed as
 
 OnText = Callable[[str, str], None]  # is given a row's key and what the model has just written
 Follow = Callable[[], Awaitable[int]]
-Heard = Said | TurnedAway | Unknown
+Heard = LiveReply | LiveRejection | OutcomeUnknown
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class LiveCall:
     """One call on the wire."""
 
     row: RowAt
@@ -61,18 +66,18 @@ class LiveCallPool:
     """The live calls of one process, from the first to the last."""
 
     def __init__(
-        self, context: RunContext, claude: Claude, lane: Lane, *, tag: str, clock: Clock, hear: OnText | None
+        self, context: RunContext, claude: Claude, lane: Lane, *, tag: str, clock: Clock, on_text: OnText | None
     ) -> None:
-        self._context, self._claude, self._tag, self._clock, self._hear = context, claude, tag, clock, hear
+        self._context, self._claude, self._tag, self._clock, self._on_text = context, claude, tag, clock, on_text
         self._lane = lane
         with context.ledger.view() as tx:
-            ready = ledger_rows.counts(tx, context.run)[RowState.READY]
-        self._limiter = RateLimiter(at_once(ready, context.job.spec.live.concurrency))
-        self._calls: dict[asyncio.Future[Heard], Call] = {}
+            ready = ledger_rows.count_by_state(tx, context.run)[RowState.READY]
+        self._limiter = RateLimiter(concurrent_calls(ready, context.job.spec.live.concurrency))
+        self._calls: dict[asyncio.Future[Heard], LiveCall] = {}
         self._batch: Batch | None = None
         self._took: list[float] = []
-        self._heard_at = clock()
-        self._suspects: list[tuple[Call, Outcome]] = []  # about to be quarantined, unless all fail as they did
+        self._last_reply_at = clock()
+        self._suspects: list[tuple[LiveCall, Outcome]] = []  # about to be quarantined, unless all fail as they did
         self._is_stopped = False
         self.budget_exhausted: BudgetExhausted | None = None
 
@@ -135,31 +140,33 @@ class LiveCallPool:
         context = self._context
         if not self._lane.in_order:
             with context.ledger.view() as tx:
-                return ledger_rows.page_of(tx, context.run, RowState.READY, after=0, limit=limit)
+                return ledger_rows.rows_page(tx, context.run, RowState.READY, after=0, limit=limit)
         if context.job.spec.after is not None:
             with context.ledger.page() as tx:
-                ledger_rows.quarantine(tx, ledger_lanes.after_the_quarantined(tx, context.run), now=self._clock())
+                ledger_rows.quarantine_rows(
+                    tx, ledger_live_calls.rows_after_quarantined(tx, context.run), now=self._clock()
+                )
         with context.ledger.view() as tx:
-            return ledger_lanes.may_go(tx, context.run, limit=limit)
+            return ledger_live_calls.rows_that_may_go(tx, context.run, limit=limit)
 
     def _call(self, rows: list[RowAt], now: datetime) -> None:
         context = self._context
-        rendered = render(context, rows, lane=self._lane, now=now)
+        rendered = render_page(context, rows, lane=self._lane, now=now)
         with context.ledger.page() as tx:
             day_usd = context.job.spec.limits.day_usd
-            left = ledger_batches.left_micro(tx, context.run, day_usd, now=now, reserves=True)
+            left = ledger_batches.left_to_spend_micro(tx, context.run, day_usd, now=now, reserves=True)
             fits = self._fits(rendered.costs, left)
             starting = list(zip(rendered.rows, rendered.params, rendered.costs, strict=True))[:fits]
-            ledger_rows.quarantine(tx, rendered.unfit, now=now)
+            ledger_rows.quarantine_rows(tx, rendered.unfit, now=now)
             if starting and self._batch is None:
-                batch_no = ledger_lanes.begin(tx, context.run, self._lane, self._tag, now=now)
+                batch_no = ledger_live_calls.begin_live_calls(tx, context.run, self._lane, self._tag, now=now)
                 self._batch = ledger_batches.batch_of(tx, batch_no)
             if self._batch is not None:
-                ledger_lanes.start(tx, self._batch.batch_no, {row.row_no: cost for row, _, cost in starting})
+                ledger_live_calls.start_calls(tx, self._batch.batch_no, {row.row_no: cost for row, _, cost in starting})
         for row, params, cost in starting:
-            hear = partial(self._hear, row.row_key) if self._hear else None
-            call = asyncio.ensure_future(self._claude.say(params, context.betas, hear))
-            self._calls[call] = Call(row, rendered.models, cost, now)
+            on_text = partial(self._on_text, row.row_key) if self._on_text else None
+            call = asyncio.ensure_future(self._claude.create_message(params, context.betas, on_text))
+            self._calls[call] = LiveCall(row, rendered.models, cost, now)
 
     def _fits(self, costs: list[int], left: int | None) -> int:
         """How many of the next calls the budgets bear. When it is none, and none is on the wire, that is the end."""
@@ -167,26 +174,32 @@ class LiveCallPool:
         self.budget_exhausted = BudgetExhausted(costs[0]) if costs and not fits and not self._calls else None
         return fits
 
-    def _file(self, ended: list[tuple[Call, Heard]]) -> int:
+    def _file(self, ended: list[tuple[LiveCall, Heard]]) -> int:
         """File what became of calls: replies, errors, and rows that were turned away and wait their turn again."""
         assert self._batch is not None
         now = self._clock()
-        away = [(call, heard) for call, heard in ended if isinstance(heard, TurnedAway) and _is_for_want_of_room(heard)]
+        away = [
+            (call, api_reply)
+            for call, api_reply in ended
+            if isinstance(api_reply, LiveRejection) and _is_for_want_of_room(api_reply)
+        ]
         turned = {call.row.row_no for call, _ in away}
-        outcomes = [(call, self._outcome(call, heard, now)) for call, heard in ended if call.row.row_no not in turned]
+        outcomes = [
+            (call, self._outcome(call, api_reply, now)) for call, api_reply in ended if call.row.row_no not in turned
+        ]
         with self._context.ledger.page() as tx:
-            ledger_lanes.turned_away(
+            ledger_live_calls.return_rejected_calls(
                 tx, self._batch.batch_no, {call.row.row_no: call.reserved_micro for call, _ in away}
             )
         done = self._apply(self._without_suspects(outcomes), now)
-        for call, heard in away:
-            self._turned_away(call, heard, now)
+        for call, api_reply in away:
+            self._turned_away(call, api_reply, now)
         return done
 
-    def _without_suspects(self, outcomes: list[tuple[Call, Outcome]]) -> list[tuple[Call, Outcome]]:
+    def _without_suspects(self, outcomes: list[tuple[LiveCall, Outcome]]) -> list[tuple[LiveCall, Outcome]]:
         """Keep back what is about to be quarantined, until a row like it is answered or enough have failed alike."""
         spec = self._context.job.spec
-        suspected = [each for each in outcomes if is_quarantined(spec, each[0].row, each[1])]
+        suspected = [each for each in outcomes if will_be_quarantined(spec, each[0].row, each[1])]
         answered = {self._about(call) for call, outcome in outcomes if isinstance(outcome, Replied)}
         self._suspects += suspected
         cleared = [each for each in self._suspects if self._about(each[0]) in answered]
@@ -195,60 +208,62 @@ class LiveCallPool:
         self._suspects = [each for each in self._suspects if each not in cleared]
         return [each for each in outcomes if each not in suspected] + cleared
 
-    def _about(self, call: Call) -> tuple[int, int]:
+    def _about(self, call: LiveCall) -> tuple[int, int]:
         return self._context.asked(call.row), call.row.prefix_no
 
-    def _judge(self, suspects: list[tuple[Call, Outcome]]) -> int:
+    def _judge(self, suspects: list[tuple[LiveCall, Outcome]]) -> int:
         """There is nothing else to wait for: say of these whose fault it was."""
         self._suspects = []
         return self._apply(suspects, self._clock())
 
-    def _outcome(self, call: Call, heard: Heard, now: datetime) -> Outcome:
-        match heard:
-            case Said(outcome, allowance):
+    def _outcome(self, call: LiveCall, api_reply: Heard, now: datetime) -> Outcome:
+        match api_reply:
+            case LiveReply(outcome, allowance):
                 self._took.append((now - call.started_at).total_seconds())
-                self._heard_at = now
+                self._last_reply_at = now
                 usage = (isinstance(outcome, Replied) and outcome.usage) or NOTHING_KNOWN
                 used = {"requests": 1, "input-tokens": usage.input_tokens, "output-tokens": usage.output_tokens}
-                self._limiter.heard(allowance, used, now)
+                self._limiter.record_reply(allowance, used, now)
                 return outcome
-            case TurnedAway():
-                if heard.status_code >= 500:
-                    self._limiter.turned_away(heard.retry_after_seconds, now)
-                return refused(heard.kind, heard.message)
-            case Unknown():
-                self._limiter.turned_away(heard.retry_after_seconds, now)
-                return replace(refused(NO_REPLY, heard.detail), is_billed=True)
+            case LiveRejection():
+                if api_reply.status_code >= 500:
+                    self._limiter.turned_away(api_reply.retry_after_seconds, now)
+                return parse_api_error(api_reply.kind, api_reply.message)
+            case OutcomeUnknown():
+                self._limiter.turned_away(api_reply.retry_after_seconds, now)
+                return replace(parse_api_error(NO_REPLY, api_reply.detail), is_billed=True)
             case _:
-                assert_never(heard)
+                assert_never(api_reply)
 
-    def _apply(self, outcomes: list[tuple[Call, Outcome]], now: datetime) -> int:
+    def _apply(self, outcomes: list[tuple[LiveCall, Outcome]], now: datetime) -> int:
         """File outcomes, those of calls that asked the same models together. Returns how many are replies."""
         return sum(self._apply_alike(models, same, now) for models, same in _by_models(outcomes))
 
-    def _apply_alike(self, models: Sequence[Model], outcomes: list[tuple[Call, Outcome]], now: datetime) -> int:
+    def _apply_alike(self, models: Sequence[Model], outcomes: list[tuple[LiveCall, Outcome]], now: datetime) -> int:
         context, batch = self._context, self._batch
         assert batch is not None
         rows = [(call.row, outcome) for call, outcome in outcomes]
-        page = sort(context, batch, models, rows, fall_back(context, models, rows, now=now))
+        page = classify_results(context, batch, models, rows, fall_back(context, models, rows, now=now))
         # What nobody can say the cost of stays reserved.
-        began = {call.row.row_no: timestamp(call.started_at) for call, _ in outcomes}
+        began = {call.row.row_no: to_timestamp(call.started_at) for call, _ in outcomes}
         page.replies = [reply._replace(asked_at=began[reply.row_no]) for reply in page.replies]
         known = sum(call.reserved_micro for call, outcome in outcomes if not is_of_unknown_cost(outcome))
         with context.ledger.page() as tx:
-            apply(tx, context.run, context.job.spec, batch, page, now=now)
-            ledger_lanes.heard(tx, batch.batch_no, known)
+            file_outcomes(tx, context.run, context.job.spec, batch, page, now=now)
+            ledger_live_calls.end_calls(tx, batch.batch_no, known)
         self._is_stopped = self._is_stopped or page.stop is not None
         return len(page.replies)
 
-    def _turned_away(self, call: Call, heard: TurnedAway, now: datetime) -> None:
+    def _turned_away(self, call: LiveCall, api_reply: LiveRejection, now: datetime) -> None:
         """Make fewer calls, and later; fall back on another model, or give up for now, when that does not help."""
-        self._limiter.turned_away(heard.retry_after_seconds, now)
+        self._limiter.turned_away(api_reply.retry_after_seconds, now)
         asked = self._context.asked(call.row)
-        falls_back = heard.status_code == 529 and no_room(self._context, asked, call.models[asked], now=now)
-        if not falls_back and now - self._heard_at > OUTAGE:
+        falls_back = api_reply.status_code == 529 and note_overloaded_model(
+            self._context, asked, call.models[asked], now=now
+        )
+        if not falls_back and now - self._last_reply_at > OUTAGE:
             raise WorldError(
-                f"the API turns all calls away: {heard.message}", retry_after_seconds=heard.retry_after_seconds
+                f"the API turns all calls away: {api_reply.message}", retry_after_seconds=api_reply.retry_after_seconds
             )
 
     def _end(self, following: asyncio.Future[int] | None) -> None:
@@ -258,17 +273,19 @@ class LiveCallPool:
         if self._batch is not None and not self._calls and not self._suspects:
             took = statistics.median(self._took) if self._took else None
             with self._context.ledger.page() as tx:
-                ledger_lanes.close(tx, self._batch.batch_no, call_seconds=took, now=self._clock())
+                ledger_live_calls.close_live_calls(tx, self._batch.batch_no, call_seconds=took, now=self._clock())
 
 
-def _is_for_want_of_room(heard: TurnedAway) -> bool:
+def _is_for_want_of_room(api_reply: LiveRejection) -> bool:
     """Whether the API said it to everybody, for now; not of this row, and not because the account may not."""
-    return heard.status_code in NO_ROOM and refusal_of(heard.message) is None
+    return api_reply.status_code in NO_ROOM and account_refusal_of(api_reply.message) is None
 
 
-def _by_models(outcomes: list[tuple[Call, Outcome]]) -> list[tuple[Sequence[Model], list[tuple[Call, Outcome]]]]:
+def _by_models(
+    outcomes: list[tuple[LiveCall, Outcome]],
+) -> list[tuple[Sequence[Model], list[tuple[LiveCall, Outcome]]]]:
     """The outcomes of calls by who was asked: that changes when a model is out."""
-    found: dict[tuple[str, ...], tuple[Sequence[Model], list[tuple[Call, Outcome]]]] = {}
+    found: dict[tuple[str, ...], tuple[Sequence[Model], list[tuple[LiveCall, Outcome]]]] = {}
     for call, outcome in outcomes:
         key = tuple(model.id for model in call.models)
         found.setdefault(key, (call.models, []))[1].append((call, outcome))

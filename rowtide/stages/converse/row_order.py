@@ -10,18 +10,18 @@ from datetime import datetime
 import orjson
 
 from rowtide.agent.states import RowState
-from rowtide.ledger import lanes as ledger_lanes
+from rowtide.ledger import live_calls as ledger_live_calls
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.rows import MoveReason
 from rowtide.stages.run_context import SPOOL_PAGE, RunContext
 
 
-def put_in_order(context: RunContext, *, now: datetime) -> None:
+def order_rows(context: RunContext, *, now: datetime) -> None:
     """Link every ready row to the one it comes after: as its column says, or the one before it in the source."""
     if context.job.spec.after is None:
         with context.ledger.page() as tx:
-            ledger_lanes.link_in_order(tx, context.run)
+            ledger_live_calls.link_rows_in_order(tx, context.run)
         return
     after = 0
     while page := _page(context, after):
@@ -30,12 +30,12 @@ def put_in_order(context: RunContext, *, now: datetime) -> None:
     with context.ledger.page() as tx:
         turning = [
             MoveReason(row_no, 0, "after_circle", "it comes after itself")
-            for row_no in in_circles(ledger_lanes.links(tx, context.run))
+            for row_no in rows_in_cycles(ledger_live_calls.row_links(tx, context.run))
         ]
-        ledger_rows.quarantine(tx, turning, now=now)
+        ledger_rows.quarantine_rows(tx, turning, now=now)
 
 
-def in_circles(links: Mapping[int, int]) -> list[int]:
+def rows_in_cycles(links: Mapping[int, int]) -> list[int]:
     """The rows (row → the row it comes after) from which one comes back to where one was."""
     found: list[int] = []
     seen: dict[int, int] = {}
@@ -52,20 +52,20 @@ def in_circles(links: Mapping[int, int]) -> list[int]:
 
 def _page(context: RunContext, after: int) -> list[int]:
     with context.ledger.view() as tx:
-        page = ledger_rows.page_of(tx, context.run, RowState.READY, after=after, limit=SPOOL_PAGE)
+        page = ledger_rows.rows_page(tx, context.run, RowState.READY, after=after, limit=SPOOL_PAGE)
     return [row.row_no for row in page]
 
 
 def _link(context: RunContext, page: list[int], column: str, now: datetime) -> None:
     with context.ledger.page() as tx:
-        contents = ledger_turns.contents(tx, page)
+        contents = ledger_turns.row_contents(tx, page)
         named = {row_no: _name(orjson.loads(content).get(column)) for row_no, content in contents.items()}
         keys = {row_no: key for row_no, key in named.items() if key}
-        unknown = ledger_lanes.link(tx, context.run, keys)
+        unknown = ledger_live_calls.link_rows(tx, context.run, keys)
         move_reasons = [
             MoveReason(row_no, 0, "after_unknown", f"no row is called {keys[row_no]!r}") for row_no in unknown
         ]
-        ledger_rows.quarantine(tx, move_reasons, now=now)
+        ledger_rows.quarantine_rows(tx, move_reasons, now=now)
 
 
 def _name(value: object) -> str:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rowtide.api.which_api import check_same
+from rowtide.api.which_api import check_same_api
 from rowtide.errors import RowtideError
 from rowtide.intake.sources import INBOX
 from rowtide.job.job_file import read_spec
-from rowtide.job.on_call import place_of
+from rowtide.job.on_call import runbook_location
 from rowtide.job.run_id import check_run_id
 from rowtide.ledger import apis as ledger_apis
 from rowtide.ledger import flow_runs as ledger_flow_runs
@@ -18,14 +18,14 @@ from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.observing.event_log import logger
 from rowtide.stages.preflight import Plan
-from rowtide.text_format import usd
+from rowtide.text_format import format_usd
 from rowtide.tiers.pricing import MICRO
 
 log = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunOptions:
     """What a run was asked to be; what is None is as the job says."""
 
     run_id: str
@@ -40,11 +40,11 @@ class Asked:
     """Where its rows come from the inbox: it begins only if it gets so many."""
 
 
-class NothingWaits(RowtideError):
+class InboxEmpty(RowtideError):
     """The inbox holds fewer rows than a run was to begin with. Nothing was begun."""
 
 
-def go_on(
+def continue_existing_run(
     ledger: Ledger, run_id: str, api: str, budget_usd: float | None, flow_run_id: str | None, *, now: datetime
 ) -> Run | None:
     """The run, if there is one. Whatever stopped it before, it goes on now; with more money, if it is given any.
@@ -55,27 +55,29 @@ def go_on(
         if not ledgers.has_run(tx, run_id):
             return None
         run = ledgers.find_run(tx, run_id)
-        check_same(run_id, run.api, api)
+        check_same_api(run_id, run.api, api)
         spec = read_spec(Path(run.job_folder))
-        ledger_apis.write_down(tx, run_id, api)
-        ledgers.go_on(tx, run_id, _micro(budget_usd), spec.owner, place_of(spec.runbook, Path(run.job_folder)))
+        ledger_apis.record_api(tx, run_id, api)
+        ledgers.continue_run(
+            tx, run_id, _micro(budget_usd), spec.owner, runbook_location(spec.runbook, Path(run.job_folder))
+        )
         run = ledgers.find_run(tx, run_id)
-        ledger_flow_runs.begin(tx, run, flow_run_id, now=now)
+        ledger_flow_runs.record_flow_run(tx, run, flow_run_id, now=now)
     if (asked := _micro(budget_usd)) is not None and run.budget_micro != asked:
         words = "run %s keeps its budget of %s and is not given %s: `rowtide resume %s --budget` would lower it"
-        log.warning(words, run_id, usd((run.budget_micro or 0) / MICRO), usd(asked / MICRO), run_id)
+        log.warning(words, run_id, format_usd((run.budget_micro or 0) / MICRO), format_usd(asked / MICRO), run_id)
     return run
 
 
-def begun_by(ledger: Ledger, flow_run_id: str | None) -> str | None:
+def run_begun_by_flow_run(ledger: Ledger, flow_run_id: str | None) -> str | None:
     """The run that an earlier life of a flow run of Prefect's began, if there was one."""
     if flow_run_id is None:
         return None
     with ledger.view() as tx:
-        return ledger_flow_runs.first_run_of(tx, flow_run_id)
+        return ledger_flow_runs.first_run_of_flow_run(tx, flow_run_id)
 
 
-def begin(ledger: Ledger, plan: Plan, asked: Asked, *, now: datetime) -> Run:
+def begin_new_run(ledger: Ledger, plan: Plan, asked: RunOptions, *, now: datetime) -> Run:
     """Record a run as planned, or find it. A deadline counts from now.
 
     A run over the inbox takes what waits there in the same transaction: it has its rows, or it has not begun.
@@ -91,19 +93,19 @@ def begin(ledger: Ledger, plan: Plan, asked: Asked, *, now: datetime) -> Run:
         "row_limit": asked.row_limit,
         "lane": asked.lane,
         "budget_micro": _micro(spec.limits.budget_usd if asked.budget_usd is None else asked.budget_usd),
-        "finish_by": None if within is None else ledgers.timestamp(now + timedelta(minutes=within)),
+        "finish_by": None if within is None else ledgers.to_timestamp(now + timedelta(minutes=within)),
     }
     with ledger.page() as tx:
         if plan.source.inbox is not None:
-            ledger_inbox.take_turn_at(tx, plan.job.folder.name)
+            ledger_inbox.lock_inbox_of_job(tx, plan.job.folder.name)
         run = ledgers.begin_run(tx, values, now=now)
-        ledger_flow_runs.begin(tx, run, asked.flow_run_id, now=now)
-        ledger_prefixes.begin(tx, run, plan.skills)
+        ledger_flow_runs.record_flow_run(tx, run, asked.flow_run_id, now=now)
+        ledger_prefixes.create_first_prefix(tx, run, plan.skills)
         # Only who made the record takes rows: what a run has taken must not grow while another reads it.
-        if plan.source.inbox is not None and run.started_at == ledgers.timestamp(now):
-            rows = ledger_inbox.claim(tx, plan.job.folder.name, run.run_id, limit=run.row_limit)
+        if plan.source.inbox is not None and run.started_at == ledgers.to_timestamp(now):
+            rows = ledger_inbox.claim_inbox_rows(tx, plan.job.folder.name, run.run_id, limit=run.row_limit)
             if rows < asked.at_least:
-                raise NothingWaits(f"{rows} rows wait for {plan.job.name}, not {asked.at_least}")
+                raise InboxEmpty(f"{rows} rows wait for {plan.job.name}, not {asked.at_least}")
         return run
 
 

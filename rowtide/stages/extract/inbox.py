@@ -8,8 +8,8 @@ from datetime import datetime
 
 import orjson
 
-from rowtide.intake.messages import Message, Refused
-from rowtide.intake.rows import BadRow, SourceRow
+from rowtide.intake.messages import Message, MessageRefused
+from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.ledger import inbox as ledger_inbox
 from rowtide.ledger.inbox import Receipt
 from rowtide.ledger.ledger import Ledger, Run
@@ -26,8 +26,8 @@ Letter = tuple[Message, "Future[Receipt]"]
 class Inbox:
     """Receives messages. Those that come together are committed together, and each is answered after that."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], datetime], *, is_told: bool = True) -> None:
-        self._ledger, self._clock, self._is_told = ledger, clock, is_told
+    def __init__(self, ledger: Ledger, clock: Callable[[], datetime], *, is_announced: bool = True) -> None:
+        self._ledger, self._clock, self._is_announced = ledger, clock, is_announced
         self._letters: Queue[Letter] = Queue()
         self._bytes, self._threads = 0, BoundedThreads(1)
         self.is_open = False
@@ -36,9 +36,9 @@ class Inbox:
     async def receive(self, message: Message) -> Receipt:
         """Returns once the message is on disk. Raises Refused."""
         if not self.is_open:
-            raise Refused("unavailable", "the ledger cannot be written now", retry_after_seconds=5)
+            raise MessageRefused("unavailable", "the ledger cannot be written now", retry_after_seconds=5)
         if self._letters.qsize() >= MOST_WAITING or self._bytes >= MOST_WAITING_BYTES:
-            raise Refused("busy", f"{self._letters.qsize():,} messages wait", retry_after_seconds=1)
+            raise MessageRefused("busy", f"{self._letters.qsize():,} messages wait", retry_after_seconds=1)
         future: Future[Receipt] = asyncio.get_running_loop().create_future()
         self._letters.put_nowait((message, future))
         self._bytes += _size(message)
@@ -47,7 +47,7 @@ class Inbox:
                 return await future
         except TimeoutError:
             words = f"the ledger has not answered for {ANSWER_SECONDS:g} s"
-            raise Refused("busy", words, retry_after_seconds=5) from None
+            raise MessageRefused("busy", words, retry_after_seconds=5) from None
 
     async def work(self) -> None:
         """Write what comes, until cancelled. There is one of it: a second would only wait for the database."""
@@ -74,44 +74,50 @@ class Inbox:
     async def _commit(self, letters: list[Letter]) -> None:
         messages, now = [message for message, _ in letters], self._clock()
         try:
-            found = await self._threads.call(None, _kept, self._ledger, messages, now, is_told=self._is_told)
+            found = await self._threads.call(None, _kept, self._ledger, messages, now, is_announced=self._is_announced)
             for (_, future), receipt in zip(letters, found, strict=True):
                 if future.done():  # its sender has gone; the message is here all the same
                     continue
-                if isinstance(receipt, Refused):
+                if isinstance(receipt, MessageRefused):
                     future.set_exception(receipt)
                 else:
                     future.set_result(receipt)
         finally:
             for _, future in letters:
                 if not future.done():
-                    future.set_exception(Refused("unavailable", "the ledger cannot be written", retry_after_seconds=5))
+                    future.set_exception(
+                        MessageRefused("unavailable", "the ledger cannot be written", retry_after_seconds=5)
+                    )
 
 
 def _size(message: Message) -> int:
     return sum(len(content) for _, content in message.rows)
 
 
-def _kept(ledger: Ledger, messages: Sequence[Message], now: datetime, *, is_told: bool) -> list[Receipt | Refused]:
+def _kept(
+    ledger: Ledger, messages: Sequence[Message], now: datetime, *, is_announced: bool
+) -> list[Receipt | MessageRefused]:
     """What became of each. One that the ledger does not take is refused alone: the others are tried without it."""
     if not messages:
         return []
     try:
-        return [*ledger_inbox.receive(ledger, messages, secrets.token_hex(8), now=now, is_told=is_told)]
-    except Refused as why:
+        return [
+            *ledger_inbox.receive_messages(ledger, messages, secrets.token_hex(8), now=now, is_announced=is_announced)
+        ]
+    except MessageRefused as why:
         if len(messages) == 1:
             return [why]
         half = len(messages) // 2
         halves = (messages[:half], messages[half:])
-        return [receipt for each in halves for receipt in _kept(ledger, each, now, is_told=is_told)]
+        return [receipt for each in halves for receipt in _kept(ledger, each, now, is_announced=is_announced)]
 
 
-def claimed_pages(ledger: Ledger, run: Run, page_rows: int) -> Iterator[list[SourceRow | BadRow]]:
+def claimed_inbox_pages(ledger: Ledger, run: Run, page_rows: int) -> Iterator[list[SourceRow | BadRow]]:
     """The rows that the run has taken from the inbox, in order of arrival; a row's line is its number in the inbox."""
     after = 0
     while True:
         with ledger.view() as tx:
-            found = ledger_inbox.claimed_page(tx, run.run_id, after=after, limit=page_rows)
+            found = ledger_inbox.claimed_rows_page(tx, run.run_id, after=after, limit=page_rows)
         if not found:
             return
         after = found[-1][0]

@@ -16,23 +16,23 @@ from typing import NamedTuple
 import orjson
 
 from rowtide.agent.agent import CallTools, Move, RowAt, ToolUse
-from rowtide.json_bytes import compact_json
+from rowtide.json_bytes import dump_json
 from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger import turns as ledger_turns
-from rowtide.ledger.ledger import timestamp
+from rowtide.ledger.ledger import to_timestamp
 from rowtide.ledger.rows import MoveReason
-from rowtide.ledger.tool_calls import Approval, Memo, Place
+from rowtide.ledger.tool_calls import ApprovalRecord, Place, RecordedOutput
 from rowtide.ledger.turns import ToolRecord
 from rowtide.stages.run_context import Clock, RunContext
 from rowtide.tools.tools import Tool, ToolOutcome, ToolPool
 
 FOR_EVER_SECONDS = 1e9  # longer than any run
-NO_MEMO = Memo("", "")  # older than any
+NO_MEMO = RecordedOutput("", "")  # older than any
 BY_KEY = orjson.OPT_SORT_KEYS
 ON_THE_WIRE = "the process died while this call was on the wire: it may have taken place"
 
 
-class Call(NamedTuple):
+class RequestedCall(NamedTuple):
     """One call a row's model asks for."""
 
     row: RowAt
@@ -53,7 +53,7 @@ class Call(NamedTuple):
 
 
 @dataclass(slots=True)
-class Heard:
+class CallOutcomes:
     """What came of a page's calls: outcomes to file, outputs to remember, rows that wait for a person."""
 
     asked_at: datetime
@@ -62,81 +62,87 @@ class Heard:
     waiting: list[MoveReason] = field(default_factory=list)
 
 
-async def call_tools(context: RunContext, pool: ToolPool, page: Sequence[tuple[RowAt, Move]], *, clock: Clock) -> Heard:
+async def call_tools(
+    context: RunContext, pool: ToolPool, page: Sequence[tuple[RowAt, Move]], *, clock: Clock
+) -> CallOutcomes:
     """Make the calls of a page. Nothing is made for a row that waits for a person."""
     asked = [(row, move.calls) for row, move in page if isinstance(move, CallTools) and move.calls]
-    heard = Heard(asked_at=clock())
+    outcomes_of_page = CallOutcomes(asked_at=clock())
     if not asked:
-        return heard
+        return outcomes_of_page
     tools = {tool.wire_name: tool for tool in await pool.catalogue()}
     names = {wire: tool.name for wire, tool in tools.items()}
     calls = [
-        Call(row, position, use, names.get(use.tool, use.tool), compact_json(use.arguments, BY_KEY))
+        RequestedCall(row, position, use, names.get(use.tool, use.tool), dump_json(use.arguments, BY_KEY))
         for row, uses in asked
         for position, use in enumerate(uses)
     ]
     writes = [call for call in calls if _writes(tools, call)]
-    ready = _with_leave(context, tools, writes, heard, clock()) if writes else {}
-    held = {move_reason.row_no for move_reason in heard.waiting}
+    ready = _with_approval(context, tools, writes, outcomes_of_page, clock()) if writes else {}
+    held = {move_reason.row_no for move_reason in outcomes_of_page.waiting}
     reads = [call for call in calls if not _writes(tools, call) and call.row.row_no not in held]
     wanted = [call for call in writes if call.row.row_no not in held]
     read, written = await asyncio.gather(
-        _read(context, pool, tools, reads, heard),
+        _read(context, pool, tools, reads, outcomes_of_page),
         asyncio.gather(*(_write(context, pool, call, ready.get(call.place), clock) for call in wanted)),
     )
-    heard.records += read
-    heard.records += [record for record in written if record is not None]
-    return heard
+    outcomes_of_page.records += read
+    outcomes_of_page.records += [record for record in written if record is not None]
+    return outcomes_of_page
 
 
-def _writes(tools: Mapping[str, Tool], call: Call) -> bool:
+def _writes(tools: Mapping[str, Tool], call: RequestedCall) -> bool:
     """Whether a call may change something. One of no tool at all is refused by the pool, and changes nothing."""
     tool = tools.get(call.use.tool)
     return tool is not None and tool.may_write
 
 
 async def _read(
-    context: RunContext, pool: ToolPool, tools: Mapping[str, Tool], calls: Sequence[Call], heard: Heard
+    context: RunContext,
+    pool: ToolPool,
+    tools: Mapping[str, Tool],
+    calls: Sequence[RequestedCall],
+    outcomes_of_page: CallOutcomes,
 ) -> list[ToolRecord]:
     """Make calls that only read, where nothing is remembered of them. A failure is not shared: others ask."""
-    alike, alone = defaultdict[str, list[Call]](list), list[Call]()
+    alike, alone = defaultdict[str, list[RequestedCall]](list), list[RequestedCall]()
     for call in calls:
         if call.use.tool in tools and tools[call.use.tool].remember_seconds:
             alike[call.hash].append(call)
         else:
             alone.append(call)
-    records, asking = _remembering(context, tools, alike, heard.asked_at) if alike else ([], alike)
+    records, asking = _remembering(context, tools, alike, outcomes_of_page.asked_at) if alike else ([], alike)
     outcomes = await _made(pool, [*(same[0] for same in asking.values()), *alone])
     records += [_record(call, outcome) for call, outcome in outcomes]
-    rest: list[Call] = []
+    rest: list[RequestedCall] = []
     for (key, same), (_, outcome) in zip(asking.items(), outcomes, strict=False):
         if outcome.is_error:
             rest += same[1:]
         else:
-            heard.outputs[key] = outcome.text
+            outcomes_of_page.outputs[key] = outcome.text
             records += [_remembered(other, outcome.text) for other in same[1:]]
     again = await _made(pool, rest)
-    heard.outputs |= {call.hash: outcome.text for call, outcome in again if not outcome.is_error}
+    outcomes_of_page.outputs |= {call.hash: outcome.text for call, outcome in again if not outcome.is_error}
     return records + [_record(call, outcome) for call, outcome in again]
 
 
-async def _made(pool: ToolPool, calls: Sequence[Call]) -> list[tuple[Call, ToolOutcome]]:
+async def _made(pool: ToolPool, calls: Sequence[RequestedCall]) -> list[tuple[RequestedCall, ToolOutcome]]:
     outcomes = await pool.call_all([(call.use.tool, call.use.arguments) for call in calls])
     return list(zip(calls, outcomes, strict=True))
 
 
 def _remembering(
-    context: RunContext, tools: Mapping[str, Tool], alike: Mapping[str, list[Call]], now: datetime
-) -> tuple[list[ToolRecord], Mapping[str, list[Call]]]:
+    context: RunContext, tools: Mapping[str, Tool], alike: Mapping[str, list[RequestedCall]], now: datetime
+) -> tuple[list[ToolRecord], Mapping[str, list[RequestedCall]]]:
     """The outcomes of those calls that may make use of what an earlier one heard; and the others, still by hash."""
     with context.ledger.view() as tx:
-        memos = ledger_tool_calls.remembered(tx, context.run, alike)
+        memos = ledger_tool_calls.recorded_outputs(tx, context.run, alike)
         rows = [call.row.row_no for key in memos for call in alike[key]]
-        sent_again = ledger_tool_calls.sent_again(tx, rows) if memos else {}
-    records, asking = list[ToolRecord](), defaultdict[str, list[Call]](list)
+        sent_again = ledger_tool_calls.when_sent_again(tx, rows) if memos else {}
+    records, asking = list[ToolRecord](), defaultdict[str, list[RequestedCall]](list)
     for key, same in alike.items():
         memo, tool = memos.get(key, NO_MEMO), tools[same[0].use.tool]
-        oldest = timestamp(now - timedelta(seconds=min(tool.remember_seconds, FOR_EVER_SECONDS)))
+        oldest = to_timestamp(now - timedelta(seconds=min(tool.remember_seconds, FOR_EVER_SECONDS)))
         holds = memo.asked_at > oldest and not tool.says_error(memo.output)
         for call in same:
             if holds and memo.asked_at > sent_again.get(call.row.row_no, ""):
@@ -146,20 +152,24 @@ def _remembering(
     return records, asking
 
 
-def _with_leave(
-    context: RunContext, tools: Mapping[str, Tool], calls: Sequence[Call], heard: Heard, now: datetime
-) -> dict[Place, Approval]:
+def _with_approval(
+    context: RunContext,
+    tools: Mapping[str, Tool],
+    calls: Sequence[RequestedCall],
+    outcomes_of_page: CallOutcomes,
+    now: datetime,
+) -> dict[Place, ApprovalRecord]:
     """Ask for leave where the job wants it. Returns what is known of each call; rows that wait are in `heard`."""
     with context.ledger.view() as tx:
-        known = ledger_tool_calls.approvals(tx, [call.row.row_no for call in calls])
+        known = ledger_tool_calls.call_approvals(tx, [call.row.row_no for call in calls])
     new = [call for call in calls if tools[call.use.tool].asks and call.place not in known]
-    died = [call for call in calls if call.place in known and known[call.place].state == "sent"]
+    not_recorded = [call for call in calls if call.place in known and known[call.place].state == "sent"]
     with context.ledger.page() as tx:
-        ledger_tool_calls.ask(tx, [(call.place, call.name, call.arguments) for call in new], now=now)
-        ledger_tool_calls.move_to(tx, [call.place for call in died], "asked", why=ON_THE_WIRE)
+        ledger_tool_calls.request_approval(tx, [(call.place, call.name, call.arguments) for call in new], now=now)
+        ledger_tool_calls.move_approvals(tx, [call.place for call in not_recorded], "asked", why=ON_THE_WIRE)
     asked = [call for call in calls if call.place in known and known[call.place].state == "asked"]
-    waiting = {call.row.row_no: call for call in reversed([*new, *died, *asked])}
-    heard.waiting += [
+    waiting = {call.row.row_no: call for call in reversed([*new, *not_recorded, *asked])}
+    outcomes_of_page.waiting += [
         MoveReason(row_no, call.row.turn, "approval", f"{call.name}({call.arguments.decode()}) waits for a person")
         for row_no, call in sorted(waiting.items())
     ]
@@ -167,7 +177,7 @@ def _with_leave(
 
 
 async def _write(
-    context: RunContext, pool: ToolPool, call: Call, known: Approval | None, clock: Clock
+    context: RunContext, pool: ToolPool, call: RequestedCall, known: ApprovalRecord | None, clock: Clock
 ) -> ToolRecord | None:
     """Make a call that changes something, once. None when an earlier life has filed its outcome."""
     if known is not None and known.state == "done":
@@ -177,22 +187,22 @@ async def _write(
         return _record(call, ToolOutcome(call.name, text, True, 0.0))
     with context.ledger.page() as tx:
         if known is None:
-            ledger_tool_calls.send(tx, [(call.place, call.name, call.arguments)], now=clock())
+            ledger_tool_calls.record_calls_sent(tx, [(call.place, call.name, call.arguments)], now=clock())
         else:
-            ledger_tool_calls.move_to(tx, [call.place], "sent")
+            ledger_tool_calls.move_approvals(tx, [call.place], "sent")
     key = f"{context.run.run_id}-{'-'.join(map(str, call.place))}"
     outcome = await pool.call(call.use.tool, call.use.arguments, idempotency_key=key)
     with context.ledger.page() as tx:
-        ledger_turns.record_tools(tx, [_record(call, outcome)])
-        ledger_tool_calls.move_to(tx, [call.place], "done")
+        ledger_turns.record_tool_calls(tx, [_record(call, outcome)])
+        ledger_tool_calls.move_approvals(tx, [call.place], "done")
     return None
 
 
-def _remembered(call: Call, output: str) -> ToolRecord:
+def _remembered(call: RequestedCall, output: str) -> ToolRecord:
     return _record(call, ToolOutcome(call.name, output, False, 0.0), remembered=1)
 
 
-def _record(call: Call, outcome: ToolOutcome, *, remembered: int = 0) -> ToolRecord:
+def _record(call: RequestedCall, outcome: ToolOutcome, *, remembered: int = 0) -> ToolRecord:
     return ToolRecord(
         row_no=call.row.row_no,
         turn=call.row.turn,

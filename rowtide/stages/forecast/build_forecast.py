@@ -9,11 +9,11 @@ import orjson
 
 from rowtide.agent.requests import cacheable_tokens
 from rowtide.api.claude import Claude
-from rowtide.forecast.forecast import Forecast, forecast
-from rowtide.forecast.tier_visits import History, Prospect
+from rowtide.forecast.forecast import Forecast, forecast_run
+from rowtide.forecast.tier_visits import PlannedWork, VisitHistory
 from rowtide.lanes import lanes
-from rowtide.lanes.lanes import Choice, Pasts, choose
-from rowtide.ledger import lanes as ledger_lanes
+from rowtide.lanes.lanes import LaneChoice, LaneHistory, choose_lane
+from rowtide.ledger import live_calls as ledger_live_calls
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read import past_runs as ledger_past_runs
 from rowtide.stages.forecast.scan_source import SourceScan, first_tokens, scan_source
@@ -23,19 +23,19 @@ SEED = 1  # the same plan twice says the same
 
 
 @dataclass(frozen=True)
-class Seen:
+class ForecastInputs:
     """All that a forecast stands on, and the forecast; None when there is nothing to ask."""
 
     plan: Plan
     rows: SourceScan
     tokens: Sequence[int]
     counted_by: str
-    history: History | None
-    choice: Choice
+    history: VisitHistory | None
+    choice: LaneChoice
     forecast: Forecast | None
 
 
-def as_asked(found: Plan, lane: str, budget: float | None, finish_within: float | None) -> Plan:
+def plan_with_options(found: Plan, lane: str, budget: float | None, finish_within: float | None) -> Plan:
     """The plan of a job that says itself what the command says."""
     spec = found.job.spec
     changes = {
@@ -56,16 +56,16 @@ async def build_forecast(
     sample: int,
     counted_by: str,
     now: datetime,
-) -> Seen:
+) -> ForecastInputs:
     """Read the source and the ledger, have the API count some rows' tokens, and forecast. Writes nothing."""
     spec = found.job.spec
     history, pasts = _past(found, ledger, claude.api)
     rows = scan_source(found, environment, ledger, limit=limit, size=sample)
-    choice = choose(_ahead(found, rows, now), pasts, now)
+    choice = choose_lane(_ahead(found, rows, now), pasts, now)
     tokens = await first_tokens(claude, found, rows.sample) if rows.sample else []
     if not tokens:
-        return Seen(found, rows, tokens, counted_by, history, choice, None)
-    prospect = Prospect(
+        return ForecastInputs(found, rows, tokens, counted_by, history, choice, None)
+    prospect = PlannedWork(
         models=found.models,
         tier_count=len(spec.tiers),
         starts=rows.starts,
@@ -75,23 +75,25 @@ async def build_forecast(
         lane=choice.lane,
         concurrency=spec.live.concurrency,
     )
-    told = forecast(prospect, history, pasts, random.Random(SEED))
-    return Seen(found, rows, tokens, counted_by, history, choice, told)
+    run_forecast = forecast_run(prospect, history, pasts, random.Random(SEED))
+    return ForecastInputs(found, rows, tokens, counted_by, history, choice, run_forecast)
 
 
-def _past(found: Plan, ledger: Ledger | None, api: str) -> tuple[History | None, Pasts]:
+def _past(found: Plan, ledger: Ledger | None, api: str) -> tuple[VisitHistory | None, LaneHistory]:
     if ledger is None:
-        return None, Pasts()
+        return None, LaneHistory()
     job = found.job
     with ledger.view() as tx:
-        history = ledger_past_runs.history(tx, job.name, job.version.asking, orjson.dumps(job.tiers).decode(), api)
-        return history, ledger_lanes.pasts(tx, job.name, api)
+        history = ledger_past_runs.visit_history(
+            tx, job.name, job.version.asking, orjson.dumps(job.tiers).decode(), api
+        )
+        return history, ledger_live_calls.lane_history(tx, job.name, api)
 
 
-def _ahead(found: Plan, rows: SourceScan, now: datetime) -> lanes.Ahead:
+def _ahead(found: Plan, rows: SourceScan, now: datetime) -> lanes.WorkAhead:
     spec = found.job.spec
     soon = spec.finish_within_minutes
-    return lanes.Ahead(
+    return lanes.WorkAhead(
         rows=sum(rows.starts),
         has_after=spec.after is not None,
         asked=spec.lane,

@@ -4,39 +4,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rowtide.escaping import Markdown, markdown, markdown_page, markdown_table
-from rowtide.stages.forecast.build_forecast import Seen
-from rowtide.text_format import took, usd
+from rowtide.escaping import Markdown, escape_markdown, markdown_page, markdown_table
+from rowtide.stages.forecast.build_forecast import ForecastInputs
+from rowtide.text_format import format_duration, format_usd
 
 HISTORY_ROWS = 200
 
 
 @dataclass(frozen=True)
-class Grid:
+class ForecastTable:
     """A table: its heads, and its rows of words."""
 
     heads: list[str]
     lines: list[list[str]]
 
 
-def in_a_sentence(seen: Seen) -> list[str]:
+def forecast_sentence(seen: ForecastInputs) -> list[str]:
     """The answer: lane, rows, money, time; and in a second line what it stands on."""
-    name, rows, told = seen.plan.job.name, seen.rows, seen.forecast
+    name, rows, run_forecast = seen.plan.job.name, seen.rows, seen.forecast
     passed = [
         f"{count:,} {reason}" for reason, count in [*rows.refused.items(), ("unchanged", rows.unchanged)] if count
     ]
     of = f"of {rows.read:,} read ({', '.join(passed)})" if passed else "all that were read"
-    if told is None:
+    if run_forecast is None:
         return [f"{name}: nothing to ask, {of}."]
     return [
         f"{name}: {sum(rows.starts):,} rows to ask, {of}, by lane {seen.choice.lane.name} ({seen.choice.why}): likely "
-        f"{usd(told.likely_usd)}, {usd(told.low_usd)} to {usd(told.high_usd)} in nine runs of ten, and done within "
-        f"{took(told.seconds)}.",
+        f"{format_usd(run_forecast.likely_usd)}, {format_usd(run_forecast.low_usd)} to {format_usd(run_forecast.high_usd)} in nine runs of ten, and done within "
+        f"{format_duration(run_forecast.seconds)}.",
         _basis(seen),
     ]
 
 
-def _basis(seen: Seen) -> str:
+def _basis(seen: ForecastInputs) -> str:
     counted = (
         f"{len(seen.tokens):,} rows' tokens were counted by {seen.counted_by}; turns, escalations and cache hits are"
     )
@@ -47,7 +47,7 @@ def _basis(seen: Seen) -> str:
     return f"{counted} those of {seen.history.rows:,} rows in {runs} of this job {version}."
 
 
-def tables(seen: Seen) -> list[Grid]:
+def forecast_tables(seen: ForecastInputs) -> list[ForecastTable]:
     """Tier by tier, and the other ways."""
     if seen.forecast is None:
         return []
@@ -60,47 +60,56 @@ def tables(seen: Seen) -> list[Grid]:
             f"{each.escalations:.1%}",
             f"{each.input_tokens:,.0f}",
             f"{each.output_tokens:,.0f}",
-            usd(each.usd),
+            format_usd(each.usd),
             f"{each.seen:,} rows" if each.seen else "no",
         ]
         for each in seen.forecast.tiers
     ]
     ways = [
-        [f"{way.name} (this run)" if way.is_this else way.name, usd(way.usd), usd(way.uncached_usd), took(way.seconds)]
+        [
+            f"{way.name} (this run)" if way.is_this else way.name,
+            format_usd(way.usd),
+            format_usd(way.uncached_usd),
+            format_duration(way.seconds),
+        ]
         for way in seen.forecast.ways
     ]
-    return [Grid(heads, lines), Grid(["the same work", "cost", "with nothing cached", "time"], ways)]
+    return [ForecastTable(heads, lines), ForecastTable(["the same work", "cost", "with nothing cached", "time"], ways)]
 
 
-def as_markdown(seen: Seen) -> Markdown:
+def forecast_as_markdown(seen: ForecastInputs) -> Markdown:
     """All of it, as an artifact of Prefect's."""
-    drawn = [markdown_table(each.heads, each.lines, numbers=len(each.heads) - 1) for each in tables(seen)]
-    warned = [markdown(f"Warning: {each}") for each in warnings_of(seen)]
-    return markdown_page(*map(markdown, in_a_sentence(seen)), *drawn, *warned)
+    drawn = [markdown_table(each.heads, each.lines, numbers=len(each.heads) - 1) for each in forecast_tables(seen)]
+    warned = [escape_markdown(f"Warning: {each}") for each in forecast_warnings(seen)]
+    return markdown_page(*map(escape_markdown, forecast_sentence(seen)), *drawn, *warned)
 
 
-def warnings_of(seen: Seen) -> list[str]:
+def forecast_warnings(seen: ForecastInputs) -> list[str]:
     """What speaks against running it just so."""
-    spec, told = seen.plan.job.spec, seen.forecast
+    spec, run_forecast = seen.plan.job.spec, seen.forecast
     found = list(seen.plan.warnings)
-    if told is None:
+    if run_forecast is None:
         return found
     if seen.history is None:
-        cost = usd(told.likely_usd * min(1, HISTORY_ROWS / sum(seen.rows.starts)))
+        cost = format_usd(run_forecast.likely_usd * min(1, HISTORY_ROWS / sum(seen.rows.starts)))
         found.append(
             f"no history: `rowtide run {seen.plan.job.name} --limit {HISTORY_ROWS}` makes some, for about {cost}"
         )
-    if (budget := spec.limits.budget_usd) is not None and budget < told.high_usd:
-        is_short = "less than the likely cost" if budget < told.likely_usd else "within the range: it may not suffice"
-        found.append(f"limits.budget_usd is {usd(budget)}, {is_short}")
-    if (minutes := spec.finish_within_minutes) is not None and told.seconds > minutes * 60:
-        found.append(f"finish_within_minutes is {minutes:g}, and this would likely take up to {took(told.seconds)}")
+    if (budget := spec.limits.budget_usd) is not None and budget < run_forecast.high_usd:
+        is_short = (
+            "less than the likely cost" if budget < run_forecast.likely_usd else "within the range: it may not suffice"
+        )
+        found.append(f"limits.budget_usd is {format_usd(budget)}, {is_short}")
+    if (minutes := spec.finish_within_minutes) is not None and run_forecast.seconds > minutes * 60:
+        found.append(
+            f"finish_within_minutes is {minutes:g}, and this would likely take up to {format_duration(run_forecast.seconds)}"
+        )
     if seen.choice.lane.in_order and seen.history is None:
         found.append("the earlier rows that each row of the sequential lane sees are not counted")
     return found
 
 
-def as_json(seen: Seen, warnings: Sequence[str]) -> dict[str, Any]:
+def forecast_as_json(seen: ForecastInputs, warnings: Sequence[str]) -> dict[str, Any]:
     """The same for programs."""
     rows, history = seen.rows, seen.history
     return {

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import orjson
 
-from rowtide.agent.requests import messages, with_skills
+from rowtide.agent.requests import conversation_messages, with_skills
 from rowtide.api.claude import Claude
-from rowtide.intake.admission import admissions, keys_of
+from rowtide.intake.admission import admit_page, row_keys_of_page
 from rowtide.intake.sources import read_pages
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read import past_runs as ledger_past_runs
 from rowtide.routing.features import Values
 from rowtide.stages.preflight import Plan
-from rowtide.stages.route.start_rows import starting
+from rowtide.stages.route.start_rows import open_starter
 from rowtide.stages.run_context import SPOOL_PAGE
 
 CALLS_AT_ONCE = 8
@@ -48,14 +48,14 @@ def scan_source(
     """Read the source, or its first `limit` rows, and sample so many of those that would be asked."""
     spec, folder = plan.job.spec, plan.job.folder
     found, hashes = SourceScan([0] * len(spec.tiers)), array("q")
-    with starting(plan.job, plan.api.name) as starter:
+    with open_starter(plan.job, plan.api.name) as starter:
         sampling = _Sampling(size)
         for page in read_pages(plan.source, folder, SPOOL_PAGE, environment, spec.limits.row_bytes):
             page = page[: None if limit is None else limit - found.read]
             if not page:
                 break
-            keys = keys_of(page, spec.key_columns)
-            judged = admissions(page, keys, present=(), first_row_no=0, row_bytes=spec.limits.row_bytes)
+            keys = row_keys_of_page(page, spec.key_columns)
+            judged = admit_page(page, keys, present=(), first_row_no=0, row_bytes=spec.limits.row_bytes)
             found.read += len(page)
             found.refused.update(each.reason for each in judged if each.reason)
             ids = {each.row_key: each.row_id for each in judged if not each.reason}
@@ -97,15 +97,15 @@ def _request(plan: Plan, tier_no: int, row: Values) -> bytes | None:
     message = job.message_for(row)
     if not isinstance(message, str):
         return None
-    said = orjson.loads(messages(message))
-    return orjson.dumps({"model": plan.models[tier_no].id, **shared, "messages": said})
+    messages = orjson.loads(conversation_messages(message))
+    return orjson.dumps({"model": plan.models[tier_no].id, **shared, "messages": messages})
 
 
 def _unchanged(ledger: Ledger | None, plan: Plan, ids: Mapping[str, str]) -> set[str]:
     if ledger is None or not ids:
         return set()
     with ledger.view() as tx:
-        return ledger_past_runs.unchanged(tx, plan.job.name, plan.job.version.asking, plan.api.name, ids)
+        return ledger_past_runs.unchanged_keys(tx, plan.job.name, plan.job.version.asking, plan.api.name, ids)
 
 
 def _take_off(found: SourceScan, duplicates: int) -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from rowtide.errors import UserMistake
-from rowtide.job.job import SinkSpec
 from rowtide.job.job_folder import Job
+from rowtide.job.job_spec import SinkSpec
 from rowtide.ledger import answers as ledger_answers
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import reloads as ledger_reloads
-from rowtide.ledger.answers import Answered
-from rowtide.ledger.ledger import Ledger, Run, timestamp
-from rowtide.sinks.columns import LINEAGE, Column, Page, as_page, unloadable
+from rowtide.ledger.answers import AcceptedAnswer
+from rowtide.ledger.ledger import Ledger, Run, to_timestamp
+from rowtide.sinks.columns import LINEAGE, Column, SinkPage, page_of_answers, unloadable_rows
 from rowtide.sinks.sinks import Sink, open_sink
 from rowtide.tiers.pricing import MICRO
 
@@ -35,7 +35,7 @@ class Reloaded:
     """Rows that the sink cannot hold: key → why."""
 
 
-def reload(
+def reload_answers(
     ledger: Ledger,
     runs: Sequence[Run],
     job: Job,
@@ -56,10 +56,10 @@ def reload(
     for place, run in enumerate(runs):
         _check(ledger, run, job, sink.location)
         later = [each.run_no for each in runs[:place]]
-        for number, rows in enumerate(ledger_answers.pages(ledger, run, later, size=spec.part_rows), 1):
+        for number, rows in enumerate(ledger_answers.answer_pages(ledger, run, later, size=spec.part_rows), 1):
             part = f"{quote(run.run_id, safe='')}-reload-{number:06d}"
             if spec.kind == "sql":  # a table remembers its parts, and may have lost their rows
-                part = f"{part}-{timestamp(now)}"
+                part = f"{part}-{to_timestamp(now)}"
             _write(ledger, run, sink, columns, part, rows, done, lineage=spec.lineage, now=now)
     return done
 
@@ -67,8 +67,11 @@ def reload(
 def _check(ledger: Ledger, run: Run, job: Job, sink: str) -> None:
     """Raise UserMistake where the run's answers may not be loaded, or another run has left a part half loaded."""
     with ledger.view() as tx:
-        holds, has_begun = ledger_gate_approvals.asked(tx, run), ledger_reloads.has_begun_to_load(tx, run)
-        others = ledger_reloads.begun_by_others(tx, run, sink)
+        holds, has_begun = (
+            ledger_gate_approvals.pending_gate_approvals(tx, run),
+            ledger_reloads.has_begun_to_load(tx, run),
+        )
+        others = ledger_reloads.unfinished_loads_of_other_runs(tx, run, sink)
     if holds:
         raise UserMistake(f"a gate holds run {run.run_id}: `rowtide approve {run.run_id} --gates` first")
     if not has_begun and (job.spec.gates.load or job.spec.gates.answers):
@@ -83,7 +86,7 @@ def _write(
     sink: Sink,
     columns: list[Column],
     part: str,
-    rows: list[Answered],
+    rows: list[AcceptedAnswer],
     done: Reloaded,
     *,
     lineage: bool,
@@ -92,25 +95,27 @@ def _write(
     """One part, and the record that it stands."""
     with sink.writing(part) as out:
         with ledger.view() as tx:
-            older, newer = ledger_reloads.others(tx, run, sink.location, part, rows)
-        bad = {rows[n].row_key: why for n, why in unloadable([row.content for row in rows]).items()}
+            older, newer = ledger_reloads.other_parts_with_keys(tx, run, sink.location, part, rows)
+        bad = {rows[n].row_key: why for n, why in unloadable_rows([row.content for row in rows]).items()}
         good = [row for row in rows if row.row_key not in newer and row.row_key not in bad]
-        refused = out.write(_as_page(run, columns, good, timestamp(now), lineage=lineage)) if good else {}
+        refused = out.write(_as_page(run, columns, good, to_timestamp(now), lineage=lineage)) if good else {}
         bad |= {good[n].row_key: why for n, why in refused.items()}
         kept = [row for row in good if row.row_key not in bad]
         left_out = newer | bad.keys()
         out.finish({its_part: keys - left_out for its_part, keys in older.items()})
         with ledger.page() as tx:
-            ledger_reloads.remember(tx, run, sink.location, part, kept)
+            ledger_reloads.record_reloaded_part(tx, run, sink.location, part, kept)
     done.rows += len(kept)
     done.newer += len(newer)
     done.refused |= bad
 
 
-def _as_page(run: Run, columns: list[Column], rows: list[Answered], now: str, *, lineage: bool) -> Page:
+def _as_page(run: Run, columns: list[Column], rows: list[AcceptedAnswer], now: str, *, lineage: bool) -> SinkPage:
     keys, contents = [row.row_key for row in rows], [row.content for row in rows]
     if not lineage:
-        return as_page(columns, keys, contents)
+        return page_of_answers(columns, keys, contents)
     tiers = ledger_answers.tier_names(run)
-    said = [(run.run_id, tiers[row.tier], row.turn, row.cost_micro / MICRO, now) for row in rows]
-    return as_page(columns, keys, contents, **dict(zip(LINEAGE, map(list, zip(*said, strict=True)), strict=True)))
+    origins = [(run.run_id, tiers[row.tier], row.turn, row.cost_micro / MICRO, now) for row in rows]
+    return page_of_answers(
+        columns, keys, contents, **dict(zip(LINEAGE, map(list, zip(*origins, strict=True)), strict=True))
+    )

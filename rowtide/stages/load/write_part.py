@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import orjson
 
 from rowtide.ledger import loads as ledger_loads
-from rowtide.ledger.loads import Accepted, Load, Rivals
+from rowtide.ledger.loads import AcceptedRow, CompetingParts, Load
 from rowtide.ledger.rows import MoveReason
-from rowtide.sinks.columns import LINEAGE, Column, Page, as_page, unloadable
+from rowtide.sinks.columns import LINEAGE, Column, SinkPage, page_of_answers, unloadable_rows
 from rowtide.sinks.refusals import check_some_taken
 from rowtide.sinks.sinks import Part, Sink
 from rowtide.stages.run_context import Clock, RunContext
@@ -26,7 +26,7 @@ def load_part(context: RunContext, sink: Sink, columns: list[Column], part: Load
     with sink.writing(part.part, has_taken=has_taken) as out:
         context.ledger.check()  # another process may have had the sink for longer than our lease lasts
         with context.ledger.view() as tx:
-            rivals = ledger_loads.rivals(tx, context.run, part, sink.location)
+            rivals = ledger_loads.competing_parts(tx, context.run, part, sink.location)
         superseded = _superseded(rivals, out)
         refused = _put(context, columns, part, out, superseded)
         if not has_taken:
@@ -34,21 +34,21 @@ def load_part(context: RunContext, sink: Sink, columns: list[Column], part: Load
         if refused:  # written down before the part stands: one that stands is not tried again
             move_reasons = [MoveReason(row.row_no, row.turn, "unloadable", why) for row, why in refused]
             with context.ledger.page() as tx:
-                part = ledger_loads.leave_out(tx, context.run, part, move_reasons, now=clock())
+                part = ledger_loads.exclude_refused_rows(tx, context.run, part, move_reasons, now=clock())
         kept = {row.row_key for row, _ in refused}  # what an earlier run loaded of these stands
         out.finish({older: keys - kept for older, keys in rivals.older.items()})
         with context.ledger.page() as tx:
-            ledger_loads.finish(tx, context.run, part, sink.location, superseded=superseded, now=clock())
+            ledger_loads.finish_load(tx, context.run, part, sink.location, superseded=superseded, now=clock())
     return part.rows
 
 
 def _put(
     context: RunContext, columns: list[Column], part: Load, out: Part, superseded: set[str]
-) -> list[tuple[Accepted, str]]:
+) -> list[tuple[AcceptedRow, str]]:
     """A part's rows into the sink. Returns those that it does not take, and why."""
-    refused: list[tuple[Accepted, str]] = []
+    refused: list[tuple[AcceptedRow, str]] = []
     for rows in _pages(context, part):
-        bad = unloadable([row.content for row in rows])
+        bad = unloadable_rows([row.content for row in rows])
         refused += [(rows[place], why) for place, why in bad.items()]
         good = [row for place, row in enumerate(rows) if place not in bad and row.row_key not in superseded]
         if good:
@@ -56,7 +56,7 @@ def _put(
     return refused
 
 
-def _superseded(rivals: Rivals, out: Part) -> set[str]:
+def _superseded(rivals: CompetingParts, out: Part) -> set[str]:
     """The keys that a later run has loaded: what it wrote stands."""
     found = {key for keys in rivals.newer.values() for key in keys}
     for part, keys in rivals.begun.items():
@@ -64,21 +64,23 @@ def _superseded(rivals: Rivals, out: Part) -> set[str]:
     return found
 
 
-def _pages(context: RunContext, part: Load) -> Iterator[list[Accepted]]:
+def _pages(context: RunContext, part: Load) -> Iterator[list[AcceptedRow]]:
     after = 0
     while True:
         with context.ledger.view() as tx:
-            rows = ledger_loads.page_of(tx, context.run, part, after=after, limit=PAGE_ROWS)
+            rows = ledger_loads.rows_of_load_page(tx, context.run, part, after=after, limit=PAGE_ROWS)
         if not rows:
             return
         yield rows
         after = rows[-1].row_no
 
 
-def _as_page(context: RunContext, columns: list[Column], rows: list[Accepted], part: Load) -> Page:
+def _as_page(context: RunContext, columns: list[Column], rows: list[AcceptedRow], part: Load) -> SinkPage:
     keys, contents = [row.row_key for row in rows], [row.content for row in rows]
     if not context.job.spec.sink.lineage:
-        return as_page(columns, keys, contents)
+        return page_of_answers(columns, keys, contents)
     tiers: list[str] = orjson.loads(context.run.tiers)
-    said = [(context.run.run_id, tiers[r.tier], r.turn, r.cost_micro / MICRO, part.begun_at) for r in rows]
-    return as_page(columns, keys, contents, **dict(zip(LINEAGE, map(list, zip(*said, strict=True)), strict=True)))
+    origins = [(context.run.run_id, tiers[r.tier], r.turn, r.cost_micro / MICRO, part.begun_at) for r in rows]
+    return page_of_answers(
+        columns, keys, contents, **dict(zip(LINEAGE, map(list, zip(*origins, strict=True)), strict=True))
+    )

@@ -14,35 +14,35 @@ from typing import Any
 import orjson
 
 from rowtide.errors import RowtideError
-from rowtide.escaping import link_to
+from rowtide.escaping import relative_link
 from rowtide.job.golden import read_golden
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger
-from rowtide.ledger.read.history import summary
+from rowtide.ledger.read.history import run_summary
 from rowtide.ledger.read.report_data import read_report_data
-from rowtide.report.report_page import page
-from rowtide.report.summary import gates
+from rowtide.report.report_page import render_report_page
+from rowtide.report.summary_text import gate_lines
 
 EXIT_MISTAKE = 2
 
 
-def draw(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> None:
+def draw_report(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> None:
     """Write the page of a run as it stands. Raises UserMistake for a run, or golden rows, that cannot be read."""
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
-        found = summary(tx, run, now=now)
+        found = run_summary(tx, run, now=now)
         seen = read_report_data(tx, run, golden=read_golden(Path(run.job_folder)), now=now)
     file.parent.mkdir(parents=True, exist_ok=True)
     half = file.with_name(f".{file.name}.half")
-    half.write_text(page(found, seen, gates=_gates(found, file), now=now), encoding="utf-8")
+    half.write_text(render_report_page(found, seen, gates=_gates(found, file), now=now), encoding="utf-8")
     half.replace(file)
 
 
 def _gates(found: Mapping[str, Any], file: Path) -> list[dict[str, str]]:
     """What each gate said, and where its own page is, seen from the run's, if that was drawn."""
     pages = {gate: Path(found["run_id"], gate, "index.html") for gate in found["gates"]}
-    links = {gate: link_to(page) if (file.parent / page).is_file() else "" for gate, page in pages.items()}
-    return [{"name": gate, "said": said, "link": links[gate]} for gate, said in gates(found).items()]
+    links = {gate: relative_link(page) if (file.parent / page).is_file() else "" for gate, page in pages.items()}
+    return [{"name": gate, "message": text, "link": links[gate]} for gate, text in gate_lines(found).items()]
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     given = orjson.loads(sys.stdin.buffer.read())
     ledger = Ledger(given["ledger_url"])
     try:
-        draw(ledger, given["run_id"], Path(given["file"]), now=datetime.fromisoformat(given["now"]))
+        draw_report(ledger, given["run_id"], Path(given["file"]), now=datetime.fromisoformat(given["now"]))
     except RowtideError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_MISTAKE)

@@ -13,9 +13,9 @@ from typing import Any
 import duckdb
 import orjson
 
-from rowtide.errors import UserMistake, nearest
+from rowtide.errors import UserMistake, nearest_name
 from rowtide.ledger import answers as ledger_answers
-from rowtide.ledger.answers import Answered
+from rowtide.ledger.answers import AcceptedAnswer
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.tiers.pricing import MICRO
 
@@ -41,7 +41,7 @@ WRITERS = {
 }
 
 
-class Results:
+class ResultsTable:
     """The answers, ready to be asked."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> None:
@@ -77,15 +77,15 @@ class Results:
             raise UserMistake(f"cannot be written: {str(error).partition(chr(10))[0]}", file=file) from None
 
 
-def check_format(file: Path) -> None:
+def check_results_format(file: Path) -> None:
     """Raise UserMistake unless a file's ending names a format."""
     if file.suffix.lower() not in WRITERS:
-        meant = nearest(file.suffix, WRITERS)
+        meant = nearest_name(file.suffix, WRITERS)
         raise UserMistake(f"results are written as {', '.join(WRITERS)}", file=file, meant=meant)
 
 
 @contextmanager
-def results(ledger: Ledger, runs: Sequence[Run]) -> Generator[Results]:
+def open_results_table(ledger: Ledger, runs: Sequence[Run]) -> Generator[ResultsTable]:
     """The answers of these runs, newest run first, of each row the newest. They lie on disk meanwhile."""
     with TemporaryDirectory(prefix="rowtide-results-") as folder:
         rows = Path(folder) / "rows.jsonl"
@@ -98,7 +98,7 @@ def results(ledger: Ledger, runs: Sequence[Run]) -> Generator[Results]:
                 f"format = 'newline_delimited', maximum_object_size = {max(ROOM, longest + 1)})",
                 [str(rows)],
             )
-            yield Results(connection, list(kinds))
+            yield ResultsTable(connection, list(kinds))
 
 
 def _spool(ledger: Ledger, runs: Sequence[Run], file: Path) -> tuple[dict[str, str], int]:
@@ -108,7 +108,7 @@ def _spool(ledger: Ledger, runs: Sequence[Run], file: Path) -> tuple[dict[str, s
     with file.open("wb") as out:
         for place, run in enumerate(runs):
             later = [each.run_no for each in runs[:place]]
-            for row in chain.from_iterable(ledger_answers.pages(ledger, run, later, size=PAGE_ROWS)):
+            for row in chain.from_iterable(ledger_answers.answer_pages(ledger, run, later, size=PAGE_ROWS)):
                 answer = orjson.loads(row.content)
                 for name, value in answer.items():
                     seen.setdefault(name, set()).add(_kind(value))
@@ -118,9 +118,9 @@ def _spool(ledger: Ledger, runs: Sequence[Run], file: Path) -> tuple[dict[str, s
     return columns, longest
 
 
-def _origin(run: Run, row: Answered) -> Mapping[str, object]:
-    said = (run.run_id, run.api, row.asking, ledger_answers.tier_names(run)[row.tier], row.turn)
-    return dict(zip(ORIGIN, (*said, row.cost_micro / MICRO, row.loaded_at), strict=True))
+def _origin(run: Run, row: AcceptedAnswer) -> Mapping[str, object]:
+    provenance = (run.run_id, run.api, row.asking, ledger_answers.tier_names(run)[row.tier], row.turn)
+    return dict(zip(ORIGIN, (*provenance, row.cost_micro / MICRO, row.loaded_at), strict=True))
 
 
 def _kind(value: object) -> type:

@@ -24,12 +24,12 @@ from rowtide.errors import UserMistake
 from rowtide.job.golden import read_golden
 from rowtide.job.job_folder import Job
 from rowtide.ledger import routes as ledger_routes
-from rowtide.ledger.apis import api_of
-from rowtide.ledger.ledger import Ledger, timestamp
-from rowtide.ledger.routes import Past
-from rowtide.routing.difficulty import Bin, Outcome, Router, TierFit, Weight, chance
-from rowtide.routing.features import Features, features_of, vocabulary
-from rowtide.routing.thresholds import Floats, Right, choose
+from rowtide.ledger.apis import api_of_job
+from rowtide.ledger.ledger import Ledger, to_timestamp
+from rowtide.ledger.routes import PastRow
+from rowtide.routing.difficulty import CalibrationBin, FeatureWeight, Outcome, Router, TierFit, tier_chance
+from rowtide.routing.features import Features, build_vocabulary, row_features
+from rowtide.routing.thresholds import Floats, Right, choose_thresholds
 
 HISTORY_ROWS = 50_000  # the newest
 PAGE_ROWS = 5000
@@ -41,7 +41,7 @@ REGULARISATION = 0.1  # as scikit-learn's C
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class RoutingHistory:
     """The settled rows of a job's earlier runs."""
 
     runs: int
@@ -59,16 +59,16 @@ def fit_router(ledger: Ledger, job: Job, output_prices: Sequence[float], *, now:
     tiers = job.spec.tiers
     with ledger.view() as tx:
         run_nos = ledger_routes.past_runs(tx, job.name, tiers, rows=HISTORY_ROWS)
-        api = api_of(tx, job.name)
+        api = api_of_job(tx, job.name)
     pages = _Pages(ledger, run_nos)
-    usual = vocabulary(
+    usual = build_vocabulary(
         (orjson.loads(each.content) for each in pages), job.spec.difficulty.columns, job.spec.difficulty.lookup
     )
     golden = read_golden(job.folder)
-    history = History(len(run_nos), [], [], defaultdict(dict))
+    history = RoutingHistory(len(run_nos), [], [], defaultdict(dict))
     for each in pages:
         history.past.append(each.outcome)
-        history.found.append(features_of(orjson.loads(each.content), usual))
+        history.found.append(row_features(orjson.loads(each.content), usual))
         if each.row_key in golden and each.outcome.accepted_at is not None and each.answer is not None:
             is_right = _agrees(orjson.loads(each.answer), golden[each.row_key])
             history.right[each.row_key] = {**history.right[each.row_key], each.outcome.accepted_at: is_right}
@@ -76,10 +76,10 @@ def fit_router(ledger: Ledger, job: Job, output_prices: Sequence[float], *, now:
     tier_fits, chances = _fit_tiers(tiers, history, output_prices)
     # A golden row of which nothing was accepted came out wrong.
     right = {each.row_key: history.right.get(each.row_key, {}) for each in history.past if each.row_key in golden}
-    choice = choose(tier_fits, history.past, chances, right, job.spec.difficulty.accuracy)
+    choice = choose_thresholds(tier_fits, history.past, chances, right, job.spec.difficulty.accuracy)
     return Router(
         api=api.name,
-        fitted_at=timestamp(now),
+        fitted_at=to_timestamp(now),
         runs=history.runs,
         rows=len(history.past),
         escalated=_escalated(history.past),
@@ -100,13 +100,13 @@ class _Pages:
     ledger: Ledger
     run_nos: Sequence[int]
 
-    def __iter__(self) -> Iterator[Past]:
+    def __iter__(self) -> Iterator[PastRow]:
         for run_no in self.run_nos:
             with self.ledger.view() as tx:
                 yield from ledger_routes.past_rows(tx, run_no, page_rows=PAGE_ROWS)
 
 
-def _check_enough(history: History, job: Job) -> None:
+def _check_enough(history: RoutingHistory, job: Job) -> None:
     escalated, rows = _escalated(history.past), len(history.past)
     if rows < NEEDED_ROWS or escalated < NEEDED_OF_EACH or rows - escalated < NEEDED_OF_EACH:
         ladder = ", ".join(job.spec.tiers)
@@ -122,7 +122,9 @@ def _escalated(past: Sequence[Outcome]) -> int:
     return sum(each.failed_at >= 0 for each in past)
 
 
-def _fit_tiers(tiers: Sequence[str], history: History, output_prices: Sequence[float]) -> tuple[list[TierFit], Floats]:
+def _fit_tiers(
+    tiers: Sequence[str], history: RoutingHistory, output_prices: Sequence[float]
+) -> tuple[list[TierFit], Floats]:
     fitted = [_fit_tier(tier, number, history) for number, tier in enumerate(tiers)]
     tier_fits = [fit for fit, _ in fitted]
     known = [n for n, fit in enumerate(tier_fits) if fit.accepted_micro]
@@ -135,7 +137,7 @@ def _fit_tiers(tiers: Sequence[str], history: History, output_prices: Sequence[f
     return tier_fits, np.column_stack([unseen for _, unseen in fitted])
 
 
-def _fit_tier(tier: str, number: int, history: History) -> tuple[TierFit, Floats]:
+def _fit_tier(tier: str, number: int, history: RoutingHistory) -> tuple[TierFit, Floats]:
     """What is learnt of one tier; and for each row, the chance that a model gives it which has not seen it."""
     past, found = history.past, history.found
     suffices = [each.would_suffice(number) for each in past]
@@ -154,8 +156,8 @@ def _fit_tier(tier: str, number: int, history: History) -> tuple[TierFit, Floats
     unseen: Floats = np.asarray(cross_val_predict(new_model(), matrix, labels, cv=_folds(), method="predict_proba"))[
         :, 1
     ]
-    fit = fit.model_copy(update=as_data(new_model().fit(matrix, labels), names) | _quality(unseen, labels))
-    chances = np.array([chance(fit, each) for each in found])
+    fit = fit.model_copy(update=model_as_data(new_model().fit(matrix, labels), names) | _quality(unseen, labels))
+    chances = np.array([tier_chance(fit, each) for each in found])
     chances[known] = unseen
     return fit, chances
 
@@ -171,14 +173,16 @@ def new_model() -> CalibratedClassifierCV:
     return CalibratedClassifierCV(line, method="sigmoid", ensemble=never, cv=_folds())
 
 
-def as_data(model: Any, names: Sequence[str]) -> dict[str, Any]:
+def model_as_data(model: Any, names: Sequence[str]) -> dict[str, Any]:
     """A fitted `new_model` as the numbers it comes to."""
     (calibrated,) = model.calibrated_classifiers_
     (platt,) = calibrated.calibrators
     scaler, regression = (step for _, step in calibrated.estimator.steps)
     numbers = zip(names, scaler.mean_.tolist(), scaler.scale_.tolist(), regression.coef_[0].tolist(), strict=True)
     return {
-        "weights": {name: Weight(mean=mean, scale=scale, weight=each) for name, mean, scale, each in numbers if each},
+        "weights": {
+            name: FeatureWeight(mean=mean, scale=scale, weight=each) for name, mean, scale, each in numbers if each
+        },
         "intercept": float(regression.intercept_[0]),
         "slope": float(platt.a_),
         "offset": float(platt.b_),
@@ -196,7 +200,7 @@ def _quality(unseen: Floats, labels: Any) -> dict[str, Any]:
         "brier": float(((unseen - labels) ** 2).mean()),
         "brier_base": base * (1 - base),
         "calibration": [
-            Bin(rows=len(part), chance=float(unseen[part].mean()), accepted=float(labels[part].mean()))
+            CalibrationBin(rows=len(part), chance=float(unseen[part].mean()), accepted=float(labels[part].mean()))
             for part in parts
         ],
     }

@@ -15,20 +15,20 @@ from typing import BinaryIO
 
 from rowtide.agent.agent import RowAt
 from rowtide.agent.policies import BATCHES
-from rowtide.agent.requests import custom_id, request
+from rowtide.agent.requests import batch_request, custom_id
 from rowtide.agent.states import RowState
-from rowtide.api.api_outcomes import Created, Refused, Unknown
+from rowtide.api.api_outcomes import BatchCreated, BatchRefused, OutcomeUnknown
 from rowtide.api.batch_packing import (
     COMMA_BYTES,
     ENVELOPE_BYTES,
-    Load,
-    Room,
-    distinct_count,
-    how_many_fit,
-    is_time_to_cut,
+    BatchLoad,
+    BatchRoom,
+    count_requests_that_fit,
+    distinguishable_batch_size,
+    is_batch_worth_packing,
 )
 from rowtide.api.claude import Claude
-from rowtide.api.sealing import Body, marks
+from rowtide.api.secret_placeholders import SealedBody, secret_placeholders
 from rowtide.lanes.lane_table import BATCH
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import rows as ledger_rows
@@ -36,25 +36,25 @@ from rowtide.ledger.batches import Batch
 from rowtide.ledger.rows import MoveReason
 from rowtide.observing.event_log import log_event
 from rowtide.stages.run_context import SPOOL_PAGE, Clock, RunContext
-from rowtide.stages.submit.budget import BudgetExhausted, left_micro
-from rowtide.stages.submit.build_requests import Rendered, render
+from rowtide.stages.submit.budget import BudgetExhausted, left_to_spend_micro
+from rowtide.stages.submit.build_requests import RenderedPage, render_page
 from rowtide.tracing import span
 
 SHEDDABLE = 64  # the last requests of a body that can be taken off again
 
 
-def unpack(context: RunContext, *, everything: bool = False) -> None:
+def void_unsent_batches(context: RunContext, *, everything: bool = False) -> None:
     """Void the batches whose body is unfinished or gone, or all unsent ones; their rows are ready again.
 
     Bodies and results that no batch needs any more are deleted: they hold the customer's rows.
     """
     with context.ledger.page() as tx:
-        for batch in ledger_batches.batches_in(tx, context.run, ["packing", "packed"]):
+        for batch in ledger_batches.batches_in_states(tx, context.run, ["packing", "packed"]):
             if everything or batch.state == "packing" or not _lies_whole(context, batch):
-                ledger_batches.void(tx, batch, "never posted")
-                ledger_rows.recall_batch(tx, context.run, batch.batch_no)
-        ledger_rows.recall_orphans(tx, context.run)
-        kept = ledger_batches.batches_in(tx, context.run, ["packed", "posting", "open"])
+                ledger_batches.mark_void(tx, batch, "never posted")
+                ledger_rows.recall_rows_of_batch(tx, context.run, batch.batch_no)
+        ledger_rows.recall_orphaned_rows(tx, context.run)
+        kept = ledger_batches.batches_in_states(tx, context.run, ["packed", "posting", "open"])
     context.sweep_spool(keep={batch.tag for batch in kept})
 
 
@@ -63,44 +63,48 @@ def next_batch(context: RunContext, new_tag: Callable[[], str], *, clock: Clock)
     if (batch := next(iter(context.batches("packed")), None)) is not None:
         return batch
     while _is_time_to_cut(context):
-        if (batch := pack(context, new_tag(), clock=clock)) is not None:
+        if (batch := pack_batch(context, new_tag(), clock=clock)) is not None:
             return batch
     return None
 
 
-def pack(context: RunContext, tag: str, *, clock: Clock) -> Batch | BudgetExhausted | None:
+def pack_batch(context: RunContext, tag: str, *, clock: Clock) -> Batch | BudgetExhausted | None:
     """Pack the next batch from ready rows. None when it must be tried again: every row that was ready proved unfit, or
     another run of the job has meanwhile reserved what this one was to cost.
     """
     space = _space(context, clock())
     with context.ledger.page() as tx:
-        batch_no = ledger_batches.begin(tx, context.run, tag, now=clock())
-    with body_of(context, tag).open("wb") as file:
+        batch_no = ledger_batches.begin_packing(tx, context.run, tag, now=clock())
+    with body_file_of(context, tag).open("wb") as file:
         body = _Packing(file)
         # What a server is let in with is filled in when the body is sent.
-        sealed = replace(context, environment=marks(tag, context.environment)) if context.betas else context
+        sealed = (
+            replace(context, environment=secret_placeholders(tag, context.environment)) if context.betas else context
+        )
         budget_exhausted = _fill(sealed, tag, body, batch_no, space, clock)
         with context.ledger.page() as tx:
-            ledger_rows.recall(
-                tx, body.shed_to(distinct_count(body.load.rows, ledger_batches.unconfirmed_row_counts(tx)))
+            ledger_rows.recall_rows(
+                tx, body.shed_to(distinguishable_batch_size(body.load.rows, ledger_batches.unconfirmed_row_counts(tx)))
             )
             body.close()
             load, day_usd = body.load, context.job.spec.limits.day_usd
-            left = ledger_batches.left_micro(tx, context.run, day_usd, now=clock(), reserves=True)
+            left = ledger_batches.left_to_spend_micro(tx, context.run, day_usd, now=clock(), reserves=True)
             if is_borne := load.rows > 0 and (left is None or load.micro <= left):
-                ledger_batches.packed(tx, batch_no, rows=load.rows, size=load.bytes, reserved_micro=load.micro)
+                ledger_batches.mark_packed(tx, batch_no, rows=load.rows, size=load.bytes, reserved_micro=load.micro)
     if is_borne:
         return next(iter(context.batches("packed")), None)
-    unpack(context)
+    void_unsent_batches(context)
     return budget_exhausted
 
 
-async def post(context: RunContext, claude: Claude, batch: Batch, *, clock: Clock) -> Created | Refused | Unknown:
+async def post_batch(
+    context: RunContext, claude: Claude, batch: Batch, *, clock: Clock
+) -> BatchCreated | BatchRefused | OutcomeUnknown:
     """Post a packed batch, once, and write down what is known of it. The intent is committed first."""
     newest = await claude.newest()
-    body = Body(body_of(context, batch.tag), batch.tag, context.environment if context.betas else None)
+    body = SealedBody(body_file_of(context, batch.tag), batch.tag, context.environment if context.betas else None)
     with context.ledger.page() as tx:
-        ledger_batches.intend(tx, batch.batch_no, newest_before=newest, now=clock())
+        ledger_batches.record_post_intent(tx, batch.batch_no, newest_before=newest, now=clock())
     batch = replace(batch, state="posting")
     context.ledger.check()  # a process that froze after its intent must not wake up and post
     with span(
@@ -108,9 +112,9 @@ async def post(context: RunContext, claude: Claude, batch: Batch, *, clock: Cloc
     ):
         outcome = await claude.create_batch(body, context.betas)
     match outcome:
-        case Created(status):
+        case BatchCreated(status):
             with context.ledger.page() as tx:
-                ledger_batches.opened(tx, batch.batch_no, status.api_id, adopted=False, now=clock())
+                ledger_batches.mark_open(tx, batch.batch_no, status.api_id, adopted=False, now=clock())
             known = {
                 "run_id": context.run.run_id,
                 "job": context.run.job,
@@ -118,23 +122,23 @@ async def post(context: RunContext, claude: Claude, batch: Batch, *, clock: Cloc
                 "rows": batch.rows,
             }
             log_event("batch_sent", f"{batch.rows:,} rows sent in batch {status.api_id}", known)
-        case Unknown(detail):
+        case OutcomeUnknown(detail):
             with context.ledger.page() as tx:
                 ledger_batches.mark_unconfirmed(tx, batch.batch_no, detail, now=clock())
             known = {"run_id": context.run.run_id, "job": context.run.job, "tag": batch.tag, "rows": batch.rows}
             words = f"nobody knows whether a batch of {batch.rows:,} rows was taken: it is looked for"
             log_event("batch_doubtful", words, known, is_warning=True)
-        case Refused() if outcome.is_for_good:
+        case BatchRefused() if outcome.is_for_good:
             _take_back(context, batch, outcome, now=clock())
-        case Refused():
+        case BatchRefused():
             with context.ledger.page() as tx:
-                ledger_batches.put_back(tx, batch.batch_no, outcome.message)
-    if isinstance(outcome, Created) or (isinstance(outcome, Refused) and outcome.is_for_good):
-        body_of(context, batch.tag).unlink(missing_ok=True)
+                ledger_batches.return_to_packed(tx, batch.batch_no, outcome.message)
+    if isinstance(outcome, BatchCreated) or (isinstance(outcome, BatchRefused) and outcome.is_for_good):
+        body_file_of(context, batch.tag).unlink(missing_ok=True)
     return outcome
 
 
-def body_of(context: RunContext, tag: str) -> Path:
+def body_file_of(context: RunContext, tag: str) -> Path:
     return context.spool(f"{tag}.requests.json")
 
 
@@ -144,7 +148,7 @@ class _Packing:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._last: deque[tuple[int, int, int]] = deque(maxlen=SHEDDABLE)  # (row_no, bytes, micro-dollars)
-        self.load = Load()
+        self.load = BatchLoad()
         file.write(b'{"requests":[')
 
     def add(self, rows: Sequence[RowAt], requests: Sequence[bytes], costs: Sequence[int]) -> None:
@@ -153,7 +157,7 @@ class _Packing:
         written = b",".join([b"", *requests] if self.load.rows else requests)
         self._file.write(written)
         held = self.load
-        self.load = Load(held.rows + len(rows), held.bytes + len(written), held.micro + sum(costs))
+        self.load = BatchLoad(held.rows + len(rows), held.bytes + len(written), held.micro + sum(costs))
         last = zip(rows[-SHEDDABLE:], requests[-SHEDDABLE:], costs[-SHEDDABLE:], strict=True)
         self._last.extend((row.row_no, len(each), cost) for row, each, cost in last)
 
@@ -163,7 +167,7 @@ class _Packing:
         while self.load.rows > rows and self._last:
             row_no, size, micro = self._last.pop()
             held, comma = self.load, COMMA_BYTES if self.load.rows > 1 else 0
-            self.load = Load(held.rows - 1, held.bytes - comma - size, held.micro - micro)
+            self.load = BatchLoad(held.rows - 1, held.bytes - comma - size, held.micro - micro)
             shed.append(row_no)
         self._file.seek(self.load.bytes - len(b"]}"))
         self._file.truncate()
@@ -176,7 +180,7 @@ class _Packing:
 
 
 def _fill(
-    context: RunContext, tag: str, body: _Packing, batch_no: int, space: Room, clock: Clock
+    context: RunContext, tag: str, body: _Packing, batch_no: int, space: BatchRoom, clock: Clock
 ) -> BudgetExhausted | None:
     """Render ready rows into the body until it is full. Returns the wall, when that is why it is empty."""
     # Under a wall, rows that have begun come first: half a conversation is money spent for nothing.
@@ -184,24 +188,27 @@ def _fill(
         after = 0
         while page := _ready_page(context, begun, after, space.rows - body.load.rows):
             after = page[-1].row_no
-            rendered = render(context, page, lane=BATCH, now=clock())
+            rendered = render_page(context, page, lane=BATCH, now=clock())
             requests = [
-                request(custom_id(tag, row.row_no), of) for row, of in zip(rendered.rows, rendered.params, strict=True)
+                batch_request(custom_id(tag, row.row_no), of)
+                for row, of in zip(rendered.rows, rendered.params, strict=True)
             ]
             sizes = [len(each) for each in requests]
-            fits, budget_exhausted = how_many_fit(sizes, rendered.costs, body.load, space), None
+            fits, budget_exhausted = count_requests_that_fit(sizes, rendered.costs, body.load, space), None
             if fits == 0 and body.load.rows == 0 and sizes:
                 fits, budget_exhausted = _alone(context, rendered, sizes[0], space)
             with context.ledger.page() as tx:
-                ledger_rows.submit(tx, batch_no, [row.row_no for row in rendered.rows[:fits]])
-                ledger_rows.quarantine(tx, rendered.unfit, now=clock())
+                ledger_rows.put_in_batch(tx, batch_no, [row.row_no for row in rendered.rows[:fits]])
+                ledger_rows.quarantine_rows(tx, rendered.unfit, now=clock())
             body.add(rendered.rows[:fits], requests[:fits], rendered.costs[:fits])
             if fits < len(sizes):
                 return budget_exhausted
     return None
 
 
-def _alone(context: RunContext, rendered: Rendered, size: int, space: Room) -> tuple[int, BudgetExhausted | None]:
+def _alone(
+    context: RunContext, rendered: RenderedPage, size: int, space: BatchRoom
+) -> tuple[int, BudgetExhausted | None]:
     """How many of the first go, when not even it fits: too large for any body, too dear now, or worth a try alone."""
     if space.micro is not None and rendered.costs[0] > space.micro:
         return 0, BudgetExhausted(rendered.costs[0])
@@ -213,24 +220,24 @@ def _alone(context: RunContext, rendered: Rendered, size: int, space: Room) -> t
     return 1, None
 
 
-def _space(context: RunContext, now: datetime) -> Room:
+def _space(context: RunContext, now: datetime) -> BatchRoom:
     """What the next body may hold: the job's limits, what the API has called too large, the money left."""
     limits = context.job.spec.limits
     with context.ledger.view() as tx:
-        refused = ledger_batches.smallest_refused(tx, context.run)
+        refused = ledger_batches.smallest_refused_bytes(tx, context.run)
     size = min(limits.batch_bytes, refused // 2 if refused else limits.batch_bytes)
-    return Room(limits.batch_rows, size, left_micro(context, now=now))
+    return BatchRoom(limits.batch_rows, size, left_to_spend_micro(context, now=now))
 
 
 def _lies_whole(context: RunContext, batch: Batch) -> bool:
-    file = body_of(context, batch.tag)
+    file = body_file_of(context, batch.tag)
     return file.is_file() and file.stat().st_size == batch.bytes
 
 
 def _is_time_to_cut(context: RunContext) -> bool:
     with context.ledger.view() as tx:
-        counts = ledger_rows.counts(tx, context.run)
-    return is_time_to_cut(
+        counts = ledger_rows.count_by_state(tx, context.run)
+    return is_batch_worth_packing(
         ready=counts[RowState.READY],
         in_flight=counts[RowState.IN_FLIGHT] + counts[RowState.REPLIED],
         enough_rows=context.job.spec.limits.enough_rows,
@@ -242,18 +249,18 @@ def _ready_page(context: RunContext, begun: bool | None, after: int, space: int)
         return []
     with context.ledger.view() as tx:
         limit = min(SPOOL_PAGE, space)
-        return ledger_rows.page_of(tx, context.run, RowState.READY, after=after, limit=limit, begun=begun)
+        return ledger_rows.rows_page(tx, context.run, RowState.READY, after=after, limit=limit, begun=begun)
 
 
-def _take_back(context: RunContext, batch: Batch, refused: Refused, *, now: datetime) -> None:
+def _take_back(context: RunContext, batch: Batch, refused: BatchRefused, *, now: datetime) -> None:
     """The API will never take this body. One that is too large is halved; a row too large alone is quarantined."""
     with context.ledger.view() as tx:
-        (only,) = ledger_rows.waiting_for(tx, context.run, batch.batch_no) if batch.rows == 1 else (None,)
+        (only,) = ledger_rows.rows_waiting_for_batch(tx, context.run, batch.batch_no) if batch.rows == 1 else (None,)
     with context.ledger.page() as tx:
         if refused.is_too_large and only is not None:
-            ledger_batches.void(tx, batch, f"refused alone: {refused.message}")
-            ledger_rows.quarantine(tx, [MoveReason(only.row_no, only.turn, "too_large", refused.message)], now=now)
+            ledger_batches.mark_void(tx, batch, f"refused alone: {refused.message}")
+            ledger_rows.quarantine_rows(tx, [MoveReason(only.row_no, only.turn, "too_large", refused.message)], now=now)
         else:
             halved = BATCHES["too_large"].reason
-            ledger_batches.void(tx, batch, halved if refused.is_too_large else f"refused: {refused.message}")
-            ledger_rows.recall_batch(tx, context.run, batch.batch_no)
+            ledger_batches.mark_void(tx, batch, halved if refused.is_too_large else f"refused: {refused.message}")
+            ledger_rows.recall_rows_of_batch(tx, context.run, batch.batch_no)

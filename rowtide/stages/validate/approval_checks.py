@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rowtide.agent.states import RowState
-from rowtide.gates.approvals import Failure
+from rowtide.gates.approvals import GateFailure
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import rows as ledger_rows
 from rowtide.stages.run_context import Clock, RunContext, load_gate
@@ -19,7 +19,10 @@ def check_rows_gate(context: RunContext, *, clock: Clock) -> None:
 def may_send(context: RunContext) -> bool:
     """Whether the run may ask anything: not while the rows gate holds it."""
     with context.ledger.view() as tx:
-        return all(hold.gate != "rows" for hold in ledger_gate_approvals.asked(tx, context.run))
+        return all(
+            gate_approval.gate != "rows"
+            for gate_approval in ledger_gate_approvals.pending_gate_approvals(tx, context.run)
+        )
 
 
 def may_load(context: RunContext, *, clock: Clock) -> bool:
@@ -27,7 +30,7 @@ def may_load(context: RunContext, *, clock: Clock) -> bool:
     if not _judges_whole_runs(context):
         return True
     with context.ledger.view() as tx:
-        counts = ledger_rows.counts(tx, context.run)
+        counts = ledger_rows.count_by_state(tx, context.run)
     if counts[RowState.HELD] or not may_send(context):
         return False  # the gates judge whole runs: a part of one says little
     if not counts[RowState.ACCEPTED] and (counts[RowState.LOADED] or not counts[RowState.QUARANTINED]):
@@ -43,14 +46,14 @@ def _judges_whole_runs(context: RunContext) -> bool:
 
 
 def _note(
-    context: RunContext, gates: Sequence[str], failures: Sequence[Failure], states: Sequence[RowState], clock: Clock
+    context: RunContext, gates: Sequence[str], failures: Sequence[GateFailure], states: Sequence[RowState], clock: Clock
 ) -> bool:
     """Put what failed before a person. Returns whether anything must wait."""
     with context.ledger.page() as tx:
-        counts = ledger_rows.counts(tx, context.run)
+        counts = ledger_rows.count_by_state(tx, context.run)
         rows = sum(counts[state] for state in states)
         asked = [
-            ledger_gate_approvals.judged(
+            ledger_gate_approvals.record_gate_judgement(
                 tx, context.run, gate, [each for each in failures if each.gate == gate], rows=rows, now=clock()
             )
             for gate in gates

@@ -10,9 +10,9 @@ from typing import Any
 
 import jinja2
 
-from rowtide.gates.gates import PARAMETER, great_expectations
-from rowtide.gates.verdict import Verdict
-from rowtide.ledger.ledger import moment
+from rowtide.gates.expectation_verdict import ExpectationVerdict
+from rowtide.gates.gate_files import PARAMETER, import_great_expectations
+from rowtide.ledger.ledger import from_timestamp
 from rowtide.observing.event_log import logger
 from rowtide.stages.run_context import RunContext
 
@@ -23,16 +23,16 @@ UNSAFE = str.maketrans({"<": "‹", ">": "›", "$": "＄"})  # GX puts values i
 log = logger(__name__)
 
 
-def docs_of(context: RunContext, gate: str) -> Path:
+def docs_location(context: RunContext, gate: str) -> Path:
     """Where the pages of a gate begin, if they were built."""
     return context.home / "reports" / context.run.run_id / gate / INDEX
 
 
-def write_docs(context: RunContext, gate: str, verdicts: Sequence[Verdict]) -> None:
+def write_docs(context: RunContext, gate: str, verdicts: Sequence[ExpectationVerdict]) -> None:
     """Build a gate's pages. Should that fail, all else is done all the same."""
     if context.environment.get("ROWTIDE_PAGE") == "0" or not verdicts:
         return
-    gx, folder = great_expectations(), docs_of(context, gate).parent
+    gx, folder = import_great_expectations(), docs_location(context, gate).parent
     try:
         with tempfile.TemporaryDirectory() as place:
             _build(gx, Path(place), folder, context.run.run_id, gate, verdicts)
@@ -49,7 +49,9 @@ def write_docs(context: RunContext, gate: str, verdicts: Sequence[Verdict]) -> N
         )
 
 
-def _build(gx: ModuleType, place: Path, folder: Path, run_id: str, gate: str, verdicts: Sequence[Verdict]) -> None:
+def _build(
+    gx: ModuleType, place: Path, folder: Path, run_id: str, gate: str, verdicts: Sequence[ExpectationVerdict]
+) -> None:
     context = gx.get_context(mode="file", project_root_dir=str(place))
     context.variables.progress_bars = {"globally": False}
     for name in list(context.get_site_names()):
@@ -60,7 +62,7 @@ def _build(gx: ModuleType, place: Path, folder: Path, run_id: str, gate: str, ve
     config = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store}
     context.add_data_docs_site(gate, {**config, "site_index_builder": index})
     entries = [
-        {"type": each.type, "kwargs": _kwargs(each), "severity": each.severity, "meta": {"notes": _safe(each.said)}}
+        {"type": each.type, "kwargs": _kwargs(each), "severity": each.severity, "meta": {"notes": _safe(each.message)}}
         for each in verdicts
     ]
     suite = context.suites.add(gx.ExpectationSuite(name=gate, expectations=entries))
@@ -73,7 +75,9 @@ def _build(gx: ModuleType, place: Path, folder: Path, run_id: str, gate: str, ve
     shutil.move(site, folder)
 
 
-def _validation(gx: ModuleType, run_id: str, gate: str, suite: Any, verdicts: Sequence[Verdict]) -> tuple[Any, Any]:
+def _validation(
+    gx: ModuleType, run_id: str, gate: str, suite: Any, verdicts: Sequence[ExpectationVerdict]
+) -> tuple[Any, Any]:
     """What Great Expectations would have said, had it judged the run in one piece: its key, and itself."""
     asked = [(e, v) for e, v in zip(suite.expectations, verdicts, strict=True) if v.passed is not None]
     results = [
@@ -88,8 +92,10 @@ def _validation(gx: ModuleType, run_id: str, gate: str, suite: Any, verdicts: Se
     passed = sum(bool(verdict.passed) for _, verdict in asked)
     counted = {"evaluated_expectations": len(asked), "successful_expectations": passed}
     counted |= {"unsuccessful_expectations": len(asked) - passed}
-    run = gx.core.run_identifier.RunIdentifier(run_name=run_id, run_time=moment(max(v.judged_at for v in verdicts)))
-    said = gx.core.ExpectationSuiteValidationResult(
+    run = gx.core.run_identifier.RunIdentifier(
+        run_name=run_id, run_time=from_timestamp(max(v.judged_at for v in verdicts))
+    )
+    validation = gx.core.ExpectationSuiteValidationResult(
         success=passed == len(asked),
         results=results,
         suite_name=gate,
@@ -97,17 +103,17 @@ def _validation(gx: ModuleType, run_id: str, gate: str, suite: Any, verdicts: Se
         meta={"run_id": run.to_json_dict(), "great_expectations_version": gx.__version__},
     )
     keys = gx.data_context.types.resource_identifiers
-    return keys.ValidationResultIdentifier(keys.ExpectationSuiteIdentifier(gate), run, gate), said
+    return keys.ValidationResultIdentifier(keys.ExpectationSuiteIdentifier(gate), run, gate), validation
 
 
-def _result(verdict: Verdict) -> dict[str, Any]:
+def _result(verdict: ExpectationVerdict) -> dict[str, Any]:
     share = 100.0 * verdict.failed / max(verdict.judged, 1)
     counted = {"element_count": verdict.judged, "unexpected_count": verdict.failed, "unexpected_percent": share}
     found: dict[str, Any] = {**counted, "missing_count": 0, "partial_unexpected_list": _safe(verdict.examples)}
     return found if verdict.observed is None else {**found, "observed_value": _safe(verdict.observed)}
 
 
-def _kwargs(verdict: Verdict) -> dict[str, Any]:
+def _kwargs(verdict: ExpectationVerdict) -> dict[str, Any]:
     """As the file has them; without a spread that is a parameter, which GX would try to draw."""
     is_parameter = {key: isinstance(value, dict) and PARAMETER in value for key, value in verdict.kwargs.items()}
     return {

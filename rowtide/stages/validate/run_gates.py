@@ -10,18 +10,23 @@ from typing import Any
 
 import orjson
 
-from rowtide.gates.approvals import Failure
-from rowtide.gates.counts import ExpectationCounts, as_verdicts, failing_rows, failures_in
+from rowtide.gates.approvals import GateFailure
 from rowtide.gates.distributions import Distribution, distributions_of
-from rowtide.gates.gates import Suite
-from rowtide.gates.pages import Found, Pages
-from rowtide.gates.run_metrics import values_of
-from rowtide.gates.verdict import Verdict
-from rowtide.gates.whole_run import Scratch, judge_whole, scratch
-from rowtide.job.answer_fields import names_of
+from rowtide.gates.expectation_counts import (
+    ExpectationCounts,
+    critical_failures,
+    failing_rows_of_page,
+    verdicts_of_outcomes,
+)
+from rowtide.gates.expectation_verdict import ExpectationVerdict
+from rowtide.gates.gate_files import Suite
+from rowtide.gates.page_judging import PageJudge, PageResult
+from rowtide.gates.run_metrics import parameter_values
+from rowtide.gates.whole_run import ScratchTable, judge_whole_run, scratch_table
+from rowtide.job.answer_fields import gate_column_names
 from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import rows as ledger_rows
-from rowtide.ledger.gate_results import Judged
+from rowtide.ledger.gate_results import JudgedRow
 from rowtide.ledger.rows import MoveReason
 from rowtide.sinks.sinks import open_sink
 from rowtide.stages.run_context import Clock, RunContext, load_gate
@@ -29,26 +34,26 @@ from rowtide.stages.validate.data_docs import write_docs
 
 PAGE_ROWS = 10_000  # Great Expectations takes a twentieth of a second for a page, whatever is in it
 
-Read = tuple[Judged, dict[str, Any]]  # a row, and its values
-Turner = Callable[[int], list[Judged]]  # the page after a row's number
+Read = tuple[JudgedRow, dict[str, Any]]  # a row, and its values
+Turner = Callable[[int], list[JudgedRow]]  # the page after a row's number
 Parameters = Mapping[str, Any]
 
 
-class Judging:
+class GateJudging:
     """One gate over a run, page by page, and then as a whole."""
 
-    def __init__(self, suite: Suite, table: Scratch) -> None:
+    def __init__(self, suite: Suite, table: ScratchTable) -> None:
         # The answers gate's row-level part is done already.
         paged = suite.of("shares") if suite.gate == "answers" else suite.of("rows", "shares")
         self.suite, self._table, self._pages, self._tallies = (
             suite,
             table,
-            Pages(suite, paged),
+            PageJudge(suite, paged),
             ExpectationCounts(paged),
         )
         self._needs_all = bool(suite.of("whole"))
 
-    def add(self, page: Sequence[Read]) -> list[Found]:
+    def add(self, page: Sequence[Read]) -> list[PageResult]:
         """Judge one more page."""
         found = self._pages.judge([(each.row_no, values) for each, values in page])
         self._tallies.add(found, {each.row_no: each.row_key for each, _ in page})
@@ -56,15 +61,15 @@ class Judging:
             self._table.add([(each.row_key, values) for each, values in page])
         return found
 
-    def verdicts(self, facts: Mapping[str, float], parameters: Parameters) -> list[Verdict]:
+    def verdicts(self, facts: Mapping[str, float], parameters: Parameters) -> list[ExpectationVerdict]:
         """What each expectation says, now that all rows are in."""
         self._table.finish(facts)
-        whole = judge_whole(self.suite, self.suite.of("whole", "facts"), self._table, parameters)
+        whole = judge_whole_run(self.suite, self.suite.of("whole", "facts"), self._table, parameters)
         outcomes = sorted(self._tallies.outcomes() + whole, key=lambda each: each.expectation.place)
-        return as_verdicts(self.suite, outcomes, facts)
+        return verdicts_of_outcomes(self.suite, outcomes, facts)
 
 
-def judge_rows(context: RunContext, *, clock: Clock) -> list[Failure]:
+def judge_rows(context: RunContext, *, clock: Clock) -> list[GateFailure]:
     """Judge the rows that came in, and quarantine those that fail by themselves. Returns what fails over all of them.
 
     Judging again changes nothing but what has changed.
@@ -74,11 +79,11 @@ def judge_rows(context: RunContext, *, clock: Clock) -> list[Failure]:
         return []
     with _judging(context, suite) as judging:
         for page in _pages(_rows_of(context)):
-            _quarantine(context, page, failing_rows(judging.add(page)), clock)
+            _quarantine(context, page, failing_rows_of_page(judging.add(page)), clock)
         return _settle(context, suite, judging.verdicts({}, _parameters(context, {})), clock)
 
 
-def judge_load(context: RunContext, *, clock: Clock) -> list[Failure]:
+def judge_load(context: RunContext, *, clock: Clock) -> list[GateFailure]:
     """Judge all answers that were accepted, and those about to be loaded. Returns what fails over all of them.
 
     How their values are spread is kept, for later runs to be compared with.
@@ -87,7 +92,7 @@ def judge_load(context: RunContext, *, clock: Clock) -> list[Failure]:
     facts = _metrics(context) if load else {}
     parameters, partitions = (
         _parameters(context, facts),
-        {name: Distribution() for name in names_of(context.job.answer)},
+        {name: Distribution() for name in gate_column_names(context.job.answer)},
     )
     with ExitStack() as stack:
         judgings = [stack.enter_context(_judging(context, suite)) for suite in (answers, load) if suite]
@@ -99,8 +104,8 @@ def judge_load(context: RunContext, *, clock: Clock) -> list[Failure]:
                 for name, distribution in partitions.items():
                     distribution.add([values.get(name) for _, values in page])
         with context.ledger.page() as tx:
-            ledger_gate_results.remember_distributions(tx, context.run, distributions_of(partitions))
-        failures: list[Failure] = []
+            ledger_gate_results.store_distributions(tx, context.run, distributions_of(partitions))
+        failures: list[GateFailure] = []
         for judging in judgings:
             its_metrics = facts if judging.suite is load else {}
             failures += _settle(context, judging.suite, judging.verdicts(its_metrics, parameters), clock)
@@ -108,21 +113,23 @@ def judge_load(context: RunContext, *, clock: Clock) -> list[Failure]:
 
 
 @contextmanager
-def _judging(context: RunContext, suite: Suite) -> Generator[Judging]:
-    with scratch(context.spool(f"gate-{suite.gate}.db"), suite.of("whole")) as table:
-        yield Judging(suite, table)
+def _judging(context: RunContext, suite: Suite) -> Generator[GateJudging]:
+    with scratch_table(context.spool(f"gate-{suite.gate}.db"), suite.of("whole")) as table:
+        yield GateJudging(suite, table)
 
 
-def _settle(context: RunContext, suite: Suite, verdicts: Sequence[Verdict], clock: Clock) -> list[Failure]:
+def _settle(
+    context: RunContext, suite: Suite, verdicts: Sequence[ExpectationVerdict], clock: Clock
+) -> list[GateFailure]:
     """Write verdicts down and draw the gate's page. Returns the failures among them."""
     with context.ledger.page() as tx:
         if suite.gate != "answers":  # the files of the others may change under a run
-            ledger_gate_results.forget(tx, context.run, suite.gate)
-        ledger_gate_results.record(tx, context.run, verdicts, now=clock())
+            ledger_gate_results.forget_verdicts(tx, context.run, suite.gate)
+        ledger_gate_results.record_verdicts(tx, context.run, verdicts, now=clock())
     with context.ledger.view() as tx:
-        told = [each for each in ledger_gate_results.verdicts(tx, context.run) if each.gate == suite.gate]
-    write_docs(context, suite.gate, told)
-    return failures_in(suite, verdicts)
+        of_gate = [each for each in ledger_gate_results.gate_verdicts(tx, context.run) if each.gate == suite.gate]
+    write_docs(context, suite.gate, of_gate)
+    return critical_failures(suite, verdicts)
 
 
 def _quarantine(context: RunContext, page: Sequence[Read], failures: Mapping[int, list[str]], clock: Clock) -> None:
@@ -131,13 +138,13 @@ def _quarantine(context: RunContext, page: Sequence[Read], failures: Mapping[int
     if not waiting:
         return
     with context.ledger.page() as tx:
-        sent = ledger_gate_results.sent_again(tx, [each.row_no for each in waiting])
+        sent = ledger_gate_results.rows_sent_again(tx, [each.row_no for each in waiting])
         move_reasons = [
             MoveReason(each.row_no, each.turn, ledger_gate_results.REASON, "; ".join(failures[each.row_no]))
             for each in waiting
             if each.row_no not in sent
         ]
-        ledger_rows.quarantine(tx, move_reasons, now=clock())
+        ledger_rows.quarantine_rows(tx, move_reasons, now=clock())
 
 
 def _metrics(context: RunContext) -> dict[str, float]:
@@ -145,30 +152,32 @@ def _metrics(context: RunContext) -> dict[str, float]:
         0
     ].location
     with context.ledger.view() as tx:
-        return ledger_gate_results.facts(tx, context.run.run_no) | ledger_gate_results.load_metrics(
+        return ledger_gate_results.run_metrics(tx, context.run.run_no) | ledger_gate_results.load_metrics(
             tx, context.run, sink
         )
 
 
 def _parameters(context: RunContext, facts: Mapping[str, float]) -> Parameters:
     with context.ledger.view() as tx:
-        last = ledger_gate_results.last_good(tx, context.run)
-        before = None if last is None else ledger_gate_results.facts(tx, last)
-        return values_of(facts, before, {} if last is None else ledger_gate_results.distributions(tx, last))
+        last = ledger_gate_results.last_good_run(tx, context.run)
+        before = None if last is None else ledger_gate_results.run_metrics(tx, last)
+        return parameter_values(
+            facts, before, {} if last is None else ledger_gate_results.stored_distributions(tx, last)
+        )
 
 
 def _rows_of(context: RunContext) -> Turner:
-    def turn(after: int) -> list[Judged]:
+    def turn(after: int) -> list[JudgedRow]:
         with context.ledger.view() as tx:
-            return ledger_gate_results.rows_page(tx, context.run, after=after, limit=PAGE_ROWS)
+            return ledger_gate_results.rows_to_judge_page(tx, context.run, after=after, limit=PAGE_ROWS)
 
     return turn
 
 
 def _answers_of(context: RunContext) -> Turner:
-    def turn(after: int) -> list[Judged]:
+    def turn(after: int) -> list[JudgedRow]:
         with context.ledger.view() as tx:
-            return ledger_gate_results.answers_page(tx, context.run, after=after, limit=PAGE_ROWS)
+            return ledger_gate_results.accepted_answers_page(tx, context.run, after=after, limit=PAGE_ROWS)
 
     return turn
 

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 
 from rowtide.agent.agent import Escalate, RowAt
 from rowtide.agent.policies import RESULTS, Do, Policy
-from rowtide.agent.results import Outcome, Replied, Unanswered
-from rowtide.agent.shared_fault import Failed, shared_fault
+from rowtide.agent.reply_parsing import Outcome, Replied, Unanswered
+from rowtide.agent.shared_fault import FailedRow, rows_failed_by_shared_fault
 from rowtide.agent.states import RunStop
-from rowtide.job.job import JobSpec
+from rowtide.job.job_spec import JobSpec
 from rowtide.lanes.lane_table import LANES, LIVE
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.batches import Batch
-from rowtide.ledger.outcomes import Sorted, Stop
+from rowtide.ledger.outcomes import ClassifiedPage, StopReason
 from rowtide.ledger.rows import MoveReason
 from rowtide.ledger.turns import Reply
 from rowtide.stages.run_context import RunContext
-from rowtide.stages.wait.model_outages import Fallen
+from rowtide.stages.wait.unavailable_models import FallbackPage
 from rowtide.tiers.catalogue import Model
 from rowtide.tiers.pricing import Usage, cost_micro
 
@@ -23,12 +23,16 @@ NOTHING_KNOWN = Usage(0, 0)  # of what a reply cost: that stays reserved
 COUNTS = frozenset({"rejected", "bounced_out"})  # why a row is quarantined for what the API said of it
 
 
-def sort(
-    context: RunContext, batch: Batch, models: Sequence[Model], outcomes: list[tuple[RowAt, Outcome]], fallen: Fallen
-) -> Sorted:
+def classify_results(
+    context: RunContext,
+    batch: Batch,
+    models: Sequence[Model],
+    outcomes: list[tuple[RowAt, Outcome]],
+    fallen: FallbackPage,
+) -> ClassifiedPage:
     """Say what becomes of each row that was asked and had this outcome; `models` are those who were asked."""
-    page = Sorted(recalled=list(fallen.recalled), is_gated=context.job.is_gated)
-    page.stop = Stop(RunStop.REFUSED, fallen.stop) if fallen.stop else None
+    page = ClassifiedPage(recalled=list(fallen.recalled), is_gated=context.job.is_gated)
+    page.stop = StopReason(RunStop.REFUSED, fallen.stop) if fallen.stop else None
     page.of_unknown_cost = [row.row_no for row, outcome in outcomes if is_of_unknown_cost(outcome)]
     for row, outcome in outcomes:
         if isinstance(outcome, Replied):
@@ -39,7 +43,7 @@ def sort(
     return page
 
 
-def is_quarantined(spec: JobSpec, row: RowAt, outcome: Outcome) -> bool:
+def will_be_quarantined(spec: JobSpec, row: RowAt, outcome: Outcome) -> bool:
     """Whether the row is about to be quarantined for what the API said."""
     if isinstance(outcome, Replied):
         return False
@@ -52,7 +56,7 @@ def is_of_unknown_cost(outcome: Outcome) -> bool:
     return outcome.usage is None if isinstance(outcome, Replied) else outcome.is_billed
 
 
-def _sort_unanswered(spec: JobSpec, page: Sorted, row: RowAt, outcome: Unanswered, policy: Policy) -> None:
+def _sort_unanswered(spec: JobSpec, page: ClassifiedPage, row: RowAt, outcome: Unanswered, policy: Policy) -> None:
     move_reason = MoveReason(row.row_no, row.turn, policy.reason, outcome.detail)
     match policy.do:
         case Do.SEND_AGAIN if row.bounces < spec.limits.bounces:
@@ -64,32 +68,32 @@ def _sort_unanswered(spec: JobSpec, page: Sorted, row: RowAt, outcome: Unanswere
             page.recalled.append(row.row_no)
         case Do.STOP_RUN:
             page.recalled.append(row.row_no)
-            page.stop = Stop(RunStop.REFUSED, f"{outcome.detail} ({policy.why})")
+            page.stop = StopReason(RunStop.REFUSED, f"{outcome.detail} ({policy.why})")
         case Do.ESCALATE if row.tier + 1 < len(spec.tiers):
             page.escalations.append((row, Escalate(policy.reason, outcome.detail)))
         case _:
             page.rejects.append(move_reason)
 
 
-def _pardon(context: RunContext, page: Sorted, rows: Sequence[RowAt]) -> None:
+def _pardon(context: RunContext, page: ClassifiedPage, rows: Sequence[RowAt]) -> None:
     """Take back what is quarantined for a reason of everyone's, and stop the run instead."""
     at = {row.row_no: row for row in rows}
 
     def about(row_no: int) -> tuple[int, int]:
         return context.asked(at[row_no]), at[row_no].prefix_no
 
-    failed = [Failed(each.row_no, about(each.row_no), each.detail) for each in page.rejects if each.reason in COUNTS]
+    failed = [FailedRow(each.row_no, about(each.row_no), each.detail) for each in page.rejects if each.reason in COUNTS]
     if not failed:
         return
     answered = {about(reply.row_no) for reply in page.replies}
     with context.ledger.view() as tx:
         groups = {each.about for each in failed} - answered
-        before = {each for each in groups if ledger_turns.ever_answered(tx, context.run, *each)}
-    if found := shared_fault(failed, answered, before, enough=context.job.spec.limits.same_errors):
+        before = {each for each in groups if ledger_turns.has_model_answered(tx, context.run, *each)}
+    if found := rows_failed_by_shared_fault(failed, answered, before, enough=context.job.spec.limits.same_errors):
         everyones = {each.row_no for each in found}
         page.rejects = [each for each in page.rejects if each.row_no not in everyones]
         page.pardoned += sorted(everyones)
-        page.stop = page.stop or Stop(RunStop.SAME_ERROR, found[0].said)
+        page.stop = page.stop or StopReason(RunStop.SAME_ERROR, found[0].message)
 
 
 def _policy(batch: Batch, policy: Policy) -> Policy:
@@ -113,8 +117,8 @@ def _reply(context: RunContext, batch: Batch, row: RowAt, outcome: Replied, mode
         output_tokens=usage.output_tokens,
         cost_micro=cost_micro(model, usage, lane=LANES[batch.lane]),
         # One model alone would not have taken a self-check.
-        baseline_micro=0 if row.checking else cost_micro(context.top, usage, lane=LIVE),
-        kind="check" if row.checking else "answer",
+        baseline_micro=0 if row.in_self_check else cost_micro(context.top, usage, lane=LIVE),
+        kind="check" if row.in_self_check else "answer",
         model=None if model is context.models[tier] else model.alias,
         version_no=row.version_no,
     )

@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from rowtide.agent.requests import row_no_of
-from rowtide.agent.results import LINE_BYTES, Outcome, Replied, parse_line
+from rowtide.agent.reply_parsing import LINE_BYTES, Outcome, Replied, parse_result_line
+from rowtide.agent.requests import row_no_of_custom_id
 from rowtide.errors import WorldError
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.batches import Batch
-from rowtide.ledger.outcomes import apply
-from rowtide.stages.follow_up.apply_moves import answers_among
+from rowtide.ledger.outcomes import file_outcomes
+from rowtide.stages.follow_up.apply_moves import answers_ready_for_gate
 from rowtide.stages.run_context import SPOOL_PAGE, RunContext
-from rowtide.stages.wait.classify_results import sort
-from rowtide.stages.wait.model_outages import fall_back
-from rowtide.stages.wait.reconcile import lose
+from rowtide.stages.wait.classify_results import classify_results
+from rowtide.stages.wait.reconcile import hold_orphaned_batch
+from rowtide.stages.wait.unavailable_models import fall_back
 
 PAGE_BYTES = 64_000_000  # of result lines, filed at once
 FETCHES = 3  # readings of a batch's results before what they leave out is taken to be missing
@@ -41,16 +41,18 @@ def file_results(context: RunContext, batch: Batch, spool: Path, *, now: datetim
         outcomes = _outcomes(batch, lines)
         is_ours = is_ours or bool(outcomes)
         with context.ledger.view() as tx:
-            waiting = ledger_rows.in_batch(tx, batch.batch_no, list(outcomes))
-        heard = [(row, outcomes[row.row_no]) for row in waiting.values()]
-        page = sort(context, batch, models, heard, fall_back(context, models, heard, now=now))
-        page.answers = answers_among(context, [(waiting[r.row_no], r.stop_reason, r.content) for r in page.replies])
+            waiting = ledger_rows.rows_in_batch(tx, batch.batch_no, list(outcomes))
+        answered = [(row, outcomes[row.row_no]) for row in waiting.values()]
+        page = classify_results(context, batch, models, answered, fall_back(context, models, answered, now=now))
+        page.answers = answers_ready_for_gate(
+            context, [(waiting[r.row_no], r.stop_reason, r.content) for r in page.replies]
+        )
         with context.ledger.page() as tx:
-            apply(tx, context.run, context.job.spec, batch, page, now=now)
+            file_outcomes(tx, context.run, context.job.spec, batch, page, now=now)
         done += page.counted
     if not is_ours:
         with context.ledger.page() as tx:
-            ledger_batches.read_later(tx, batch.batch_no)
+            ledger_batches.discount_fetch(tx, batch.batch_no)
         spool.unlink(missing_ok=True)
         raise WorldError(f"what came as the results of batch {batch.api_id} holds no line of it")
     return done + _close(context, batch, is_whole=done.total() == batch.rows, now=now)
@@ -62,16 +64,16 @@ def _close(context: RunContext, batch: Batch, *, is_whole: bool, now: datetime) 
     To look for rows that are left means to read all that are in flight: not where just now each of them was moved.
     """
     with context.ledger.view() as tx:
-        left = [] if is_whole else ledger_rows.waiting_for(tx, context.run, batch.batch_no)
+        left = [] if is_whole else ledger_rows.rows_waiting_for_batch(tx, context.run, batch.batch_no)
     if left and batch.fetches + 1 < FETCHES:
         with context.ledger.page() as tx:
-            ledger_batches.fetch_again(tx, batch.batch_no)
+            ledger_batches.fetch_results_again(tx, batch.batch_no)
         return Counter()
     if left:
-        lose(context, batch, "missing")
+        hold_orphaned_batch(context, batch, "missing")
         return Counter(held=len(left))
     with context.ledger.page() as tx:
-        ledger_batches.filed(tx, batch.batch_no, now=now)
+        ledger_batches.mark_filed(tx, batch.batch_no, now=now)
     return Counter()
 
 
@@ -87,10 +89,10 @@ def _outcomes(batch: Batch, lines: list[bytes]) -> dict[int, Outcome]:
 def _ours(batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, Outcome]]:
     for line in lines:
         try:
-            name, outcome = parse_line(line)
+            name, outcome = parse_result_line(line)
         except ValueError:
             continue  # a line cut short: its row is missing, and the results are read again
-        if (row_no := row_no_of(name, batch.tag)) is not None:
+        if (row_no := row_no_of_custom_id(name, batch.tag)) is not None:
             yield row_no, outcome
 
 

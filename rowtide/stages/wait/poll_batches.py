@@ -15,27 +15,27 @@ from rowtide.errors import IllegalMove
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import claims as ledger_claims
 from rowtide.ledger.batches import Batch
-from rowtide.ledger.ledger import Ledger, Run, find_run, moment
+from rowtide.ledger.ledger import Ledger, Run, find_run, from_timestamp
 from rowtide.observing.event_log import log_event
-from rowtide.stages.route.lane_choice import is_overdue
+from rowtide.stages.route.lane_choice import must_leave_batches
 from rowtide.stages.run_context import Clock, RunContext
 from rowtide.stages.wait.file_results import file_results
-from rowtide.stages.wait.reconcile import lose
-from rowtide.stages.work_shares import polling
+from rowtide.stages.wait.reconcile import hold_orphaned_batch
+from rowtide.stages.work_shares import claim_polling
 
 # How often, and for how many times `settle`, a batch or its results must not have been there to be lost.
-FEWEST_LOOKS = {"archived": 2, "deleted": 5, "no_results": 10}
-SETTLES = {"archived": 1, "deleted": 4, "no_results": 8}
+FEWEST_POLLS = {"archived": 2, "deleted": 5, "no_results": 10}
+CONFIRM_WITHIN_TIMES = {"archived": 1, "deleted": 4, "no_results": 8}
 CANCELED = "canceled"  # why a run is stopped
 
 Results = Path | str | None  # where they lie; or why there are none; or nothing, as the batch has not ended after all
 
 
-class Collector:
+class BatchPoller:
     """One round after another over the open batches. It remembers since when the API has not known one."""
 
-    def __init__(self, context: RunContext, claude: Claude, *, settle: timedelta, clock: Clock) -> None:
-        self._context, self._claude, self._settle, self._clock = context, claude, settle, clock
+    def __init__(self, context: RunContext, claude: Claude, *, confirm_within: timedelta, clock: Clock) -> None:
+        self._context, self._claude, self._confirm_within, self._clock = context, claude, confirm_within, clock
         self._absent: dict[int, tuple[datetime, int]] = {}  # since when, and at how many looks
 
     async def round(self, *, polls: bool = True) -> Counter[str]:
@@ -43,7 +43,7 @@ class Collector:
         became of rows."""
         done = Counter[str]()
         if polls:
-            with polling(self._context) as is_ours:
+            with claim_polling(self._context) as is_ours:
                 done += await self._poll() if is_ours else Counter[str]()
         async with aclosing(self._fetched()) as fetched:
             async for batch, results in fetched:
@@ -79,9 +79,9 @@ class Collector:
         context, done = self._context, Counter[str]()
         with context.ledger.view() as tx:
             is_canceled = find_run(tx, context.run.run_id).stopped == CANCELED
-            ended = ledger_claims.offered(tx, context.run, "batch")
-        if is_canceled or is_overdue(context, now=self._clock()):
-            await cancel_open(context.ledger, context.run, self._claude, clock=self._clock)
+            ended = ledger_claims.offered_claims(tx, context.run, "batch")
+        if is_canceled or must_leave_batches(context, now=self._clock()):
+            await cancel_open_batches(context.ledger, context.run, self._claude, clock=self._clock)
         for batch in context.batches("open"):
             assert batch.api_id
             if batch.batch_no in ended:
@@ -91,7 +91,7 @@ class Collector:
                 done += await self._not_there(batch, "deleted")
             elif status.has_ended:
                 with context.ledger.page() as tx:
-                    ledger_claims.offer(tx, context.run, "batch", [batch.batch_no])
+                    ledger_claims.offer_claims(tx, context.run, "batch", [batch.batch_no])
             else:
                 self._absent.pop(batch.batch_no, None)
         return done
@@ -100,18 +100,18 @@ class Collector:
         context = self._context
         with context.ledger.page() as tx:
             while (
-                number := ledger_claims.take(tx, context.run, "batch", context.worker.name, after=after)
+                number := ledger_claims.claim_next(tx, context.run, "batch", context.worker.name, after=after)
             ) is not None:
                 batch = ledger_batches.batch_of(tx, number)
                 if batch is not None and batch.state == "open":
                     return batch
-                ledger_batches.let_go(tx, context.run, number, context.worker.name)
+                ledger_batches.release_batch(tx, context.run, number, context.worker.name)
                 after = number
         return None
 
     def _let_go(self, batch: Batch) -> None:
         with self._context.ledger.page() as tx:
-            ledger_batches.let_go(tx, self._context.run, batch.batch_no, self._context.worker.name)
+            ledger_batches.release_batch(tx, self._context.run, batch.batch_no, self._context.worker.name)
 
     async def _fetch(self, batch: Batch) -> Results:
         """Bring the batch's results to disk, unless they are there."""
@@ -128,7 +128,7 @@ class Collector:
             return "archived" if status.is_archived else "no_results"
         took = None if batch.cancel_asked_at else status.took_seconds  # how long it would have taken, nobody knows
         with self._context.ledger.page() as tx:
-            ledger_batches.ended(tx, batch.batch_no, took_seconds=took, now=self._clock())
+            ledger_batches.mark_ended(tx, batch.batch_no, took_seconds=took, now=self._clock())
         return spool
 
     async def _act_on(self, batch: Batch, results: Results) -> Counter[str]:
@@ -153,24 +153,24 @@ class Collector:
         """
         since, looks = self._absent.get(batch.batch_no, (self._clock(), 0))
         self._absent[batch.batch_no] = since, looks + 1
-        fewest, longest = FEWEST_LOOKS[kind], SETTLES[kind] * self._settle
+        fewest, longest = FEWEST_POLLS[kind], CONFIRM_WITHIN_TIMES[kind] * self._confirm_within
         if looks + 1 < fewest or self._clock() - since <= longest:
             return Counter()
         if kind == "deleted" and await self._is_listed(batch):
             del self._absent[batch.batch_no]
             return Counter()
-        lose(self._context, batch, kind)
+        hold_orphaned_batch(self._context, batch, kind)
         return Counter(held=batch.rows)
 
     async def _is_listed(self, batch: Batch) -> bool:
-        since = moment(batch.newest_before) if batch.newest_before else None
+        since = from_timestamp(batch.newest_before) if batch.newest_before else None
         return batch.api_id in {each.api_id for each in await self._claude.list_since(since)}
 
 
-async def cancel_open(ledger: Ledger, run: Run, claude: Claude, *, clock: Clock) -> int:
+async def cancel_open_batches(ledger: Ledger, run: Run, claude: Claude, *, clock: Clock) -> int:
     """Cancel a run's open batches: a person has stopped it, or they would be late. Returns how many could still be."""
     with ledger.view() as tx:
-        batches = ledger_batches.batches_in(tx, run, ["open"])
+        batches = ledger_batches.batches_in_states(tx, run, ["open"])
     return sum([await _cancel(ledger, claude, batch, clock()) for batch in batches if not batch.cancel_asked_at])
 
 
@@ -179,7 +179,7 @@ async def _cancel(ledger: Ledger, claude: Claude, batch: Batch, now: datetime) -
     assert batch.api_id
     try:
         with ledger.page() as tx:
-            ledger_batches.ask_to_cancel(tx, batch.batch_no, now=now)
+            ledger_batches.record_cancel_request(tx, batch.batch_no, now=now)
     except IllegalMove:
         return False  # another process has just filed it
     await claude.cancel(batch.api_id)

@@ -1,0 +1,50 @@
+"""The three streams of a process, whoever started it and however: closed, full, of ASCII, or read no further."""
+
+import os
+import sys
+from pathlib import Path
+
+from rowtide.errors import RowtideError
+
+NARROWEST = 20  # columns
+
+
+def prepare_streams() -> None:
+    """Have three streams that can be written to, and a width that something fits into."""
+    while (taken := os.open(os.devnull, os.O_RDWR)) <= 2:  # else a database is opened as stdout
+        pass
+    os.close(taken)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115 # for ever
+            setattr(sys, name, stream)
+    for stream in (sys.stdout, sys.stderr):
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="replace")  # a stream of ASCII takes no middle dot
+    if not os.environ.get("COLUMNS", "").isdigit() or int(os.environ["COLUMNS"]) < NARROWEST:
+        os.environ.pop("COLUMNS", None)
+
+
+def write_stdout(text: str) -> None:
+    """Write to stdout. Nothing is wrong when nobody reads it to its end. Raises RowtideError where it cannot be."""
+    try:
+        sys.stdout.write(text)
+    except OSError as error:
+        abandon_output(error)
+
+
+def flush_streams() -> None:
+    """Have all that was printed leave this process. Raises RowtideError when it cannot."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        abandon_output(error)
+
+
+def abandon_output(error: OSError) -> None:
+    """Let what is still printed go nowhere. Raises RowtideError unless whoever read it has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    if not isinstance(error, BrokenPipeError):
+        raise RowtideError(f"what came of it could not be printed: stdout: {error.strerror}") from None

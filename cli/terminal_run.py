@@ -1,0 +1,250 @@
+"""A run from a terminal: a server for Claude, Prefect where there is a server of its own, and progress."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from cli import output, standard_streams
+from cli.exits import Exit, exit_status_of
+from cli.home_folders import home_folder, is_in_rehearsal
+from cli.late_prefect import flow_on_server
+from cli.live_text import record_live_text
+from cli.open_ledger import has_ledger, open_existing_ledger
+from cli.output import err, out, print_error, print_json, short_path
+from cli.prefect_server import PrefectFailed, find_server_url
+from cli.progress import watch_progress
+from configuration.ledger_settings import LedgerSettings
+from configuration.operator import NOBODY, with_operator
+from flows.pump import pump as plain_pump
+from rowtide.agent.states import RunStop
+from rowtide.api.which_api import BASE_URL, KEY, REHEARSAL
+from rowtide.errors import RowtideError, RunStopped, StoppedByWorld, WorldError
+from rowtide.job.job_file import read_spec
+from rowtide.job.job_spec import SinkSpec
+from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import loads as ledger_loads
+from rowtide.ledger.engine import LedgerBroken
+from rowtide.ledger.read.history import run_summary
+from rowtide.report.summary_text import stop_text, summary_as_text, too_few_loaded, with_min_loaded
+from rowtide.stages.preflight import Plan
+from rowtide.tools.trust import LOCK_FILE, NotTrusted, TrustRequest, allow_servers, trust_request_text
+
+EMULATOR_STOPS_SECONDS = 10.0
+
+AskedPrefect = Annotated[
+    bool | None,
+    Parameter(
+        help="Run it as Prefect's flow, on a server that is started if none is found; or never. By default it is run "
+        "so where PREFECT_API_URL or the active profile names a server, or one runs on this machine."
+    ),
+]
+Trust = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Allow the tool servers that a registry lists for this job, as they are now, and write them down in "
+        "tools.lock.yaml beside job.yaml. Without it you are asked, at a terminal; elsewhere the command exits 2.",
+    ),
+]
+AsJson = Annotated[bool, Parameter(negative="", help="Print one JSON object last on stdout.")]
+
+Go = Callable[..., Awaitable[dict[str, Any]]]
+"""The pump, or Prefect's flow around it."""
+
+
+def run_to_end(
+    run_id: str,
+    *,
+    as_json: bool,
+    prefect: bool | None,
+    min_loaded: float | None = None,
+    plan: Plan | None = None,
+    **parameters: Any,
+) -> int:
+    """Run the stages to their end and print what came of it. Returns the exit status.
+
+    `prefect`: through Prefect's flow, whose server is started if there is none; None: if there is one. `plan` is what
+    the job was found to be, and its warnings were given already.
+    """
+    with (
+        claude_or_emulator(),
+        _way(prefect, plan) as go,
+        record_live_text(run_id) as lines,
+        watch_progress(run_id, lines),
+    ):
+        output.at_work_on = run_id
+        found = asyncio.run(take(go, run_id, parameters))
+    found = with_min_loaded(found, found.get("min_loaded") if min_loaded is None else min_loaded)
+    if found["stopped"]:
+        print_error(stop_text(found))
+    if as_json:
+        print_json(found)
+    else:
+        where = {"results": results_location(run_id), "ledger": short_path(home_folder() / "ledger.db")}
+        out.lines(summary_as_text(found, **where, already_printed=plan.warnings if plan else ()).split("\n"))
+        out.print(f"report   {short_path(report_location(run_id))} · any row: rowtide show KEY", markup=False)
+    standard_streams.flush_streams()
+    if (status := exit_status_of(found)) is Exit.TOO_FEW:
+        print_error(f"{too_few_loaded(found)} (exit {status.value})")
+    return status
+
+
+@contextmanager
+def use_prefect(prefect: bool | None) -> Generator[None]:
+    """Look at the server that is named, or have none for the length of the block. Raises UserMistake."""
+    if prefect is not False:
+        find_server_url()
+        yield
+        return
+    with with_operator(NOBODY):
+        yield
+
+
+@contextmanager
+def _way(prefect: bool | None, plan: Plan | None) -> Generator[Go]:
+    """How the stages are called; says so where that is not by the server that is named."""
+    url = None if prefect is False else find_server_url()
+    if url is None and not prefect:
+        err.print("no Prefect server: the stages run in this process (--prefect starts one, PREFECT_API_URL names one)")
+        with with_operator(NOBODY):
+            yield partial(plain_pump, plan=plan)
+        return
+    err.print(f"Prefect: {url}" if url else "Prefect: starting a server for this run, about ten seconds", markup=False)
+    with flow_on_server(url) as flow:
+        yield flow
+
+
+async def take(go: Go, run_id: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return await go(run_id=run_id, **parameters)
+    except PrefectFailed as failed:
+        if (found := _finished(run_id)) is None:
+            words = f"{failed}; what was committed is kept: rowtide resume {run_id} --no-prefect"
+            raise RowtideError(words) from failed
+        print_error(
+            f"{failed}; so Prefect was not told that the run is over: its page may say otherwise. The run is done"
+        )
+        return found
+    except (RunStopped, StoppedByWorld) as stopped:
+        with open_existing_ledger() as ledger:
+            with ledger.page() as tx:
+                run = ledgers.find_run(tx, run_id)
+                if not run.stopped:  # the API refuses even to say how batches stand
+                    ledgers.stop_run(tx, run, RunStop.REFUSED, detail=str(stopped))
+            with ledger.view() as tx:
+                return run_summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
+    except (WorldError, LedgerBroken) as gone:  # the ledger, the sink, a source
+        raise RowtideError(f"{gone}; what was committed is kept: rowtide resume {run_id}") from gone
+
+
+def _finished(run_id: str) -> dict[str, Any] | None:
+    """The summary of a run that has come to its end, as its report had it."""
+    if not has_ledger():
+        return None
+    with open_existing_ledger() as ledger, ledger.view() as tx:
+        if not ledgers.has_run(tx, run_id) or not (run := ledgers.find_run(tx, run_id)).finished_at:
+            return None
+        found = run_summary(tx, run, now=datetime.now(UTC))
+    return with_min_loaded(found, read_spec(Path(run.job_folder)).limits.min_loaded)
+
+
+def checked_plan(folder: Path, source: Path | None, *, trust: bool) -> Plan:
+    """The mistakes come before any server is started. Raises UserMistake.
+
+    `trust`: servers that a registry lists are allowed as they are; else who is at the terminal is asked.
+    """
+
+    def plan() -> Plan:
+        return asyncio.run(LedgerSettings.from_environment().get_plan(folder, str(source) if source else None))
+
+    try:
+        return plan()
+    except NotTrusted as found:
+        if not trust and not _says_yes(found):
+            raise
+        file = allow_servers(folder, found.asked)
+        err.print(
+            f"allowed, and written down in {short_path(file)}:", *map(_in_short, found.asked), sep="\n  ", markup=False
+        )
+    return plan()
+
+
+def _says_yes(found: NotTrusted) -> bool:
+    """What a person at a terminal says to it; nobody is there where there is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    for each in found.asked:
+        err.print(trust_request_text(each), markup=False)
+    err.print(f"Allow this, and write it down in {LOCK_FILE}? [y/N] ", end="", markup=False)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _in_short(asked: TrustRequest) -> str:
+    return f"{asked.server}: {asked.found.name} {asked.found.version or ''}: {asked.found.starts}"
+
+
+@contextmanager
+def claude_or_emulator() -> Generator[None]:
+    """The API the environment names; without a key, the emulator, for as long as we live."""
+    if os.environ.get(KEY):
+        yield
+        return
+    command = [
+        sys.executable,
+        "-m",
+        "emulator",
+        "--port",
+        "0",
+        "--data",
+        str(home_folder() / "emulator"),
+        "--until-stdin-closes",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        url = process.stdout.readline().rpartition(" ")[2].strip()
+        os.environ |= {KEY: "emulator", BASE_URL: url, REHEARSAL: "1"}
+        try:
+            yield
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(EMULATOR_STOPS_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def announce_rehearsal(instead_of: SinkSpec | None = None, sink: SinkSpec | None = None) -> None:
+    """Say of a rehearsal, in its first line, that it is one, where it is, and where its rows go instead."""
+    if not is_in_rehearsal():
+        return
+    already_printed = (
+        f"rehearsal: no {KEY}, so the emulator makes up the answers: nothing is sent or paid, and nothing of it"
+    )
+    already_printed = f"{already_printed} counts for a run with a key. All of it is in {short_path(home_folder())}"
+    if sink and instead_of and instead_of.kind == "sql":
+        already_printed = f"{already_printed}; rows go to {short_path(home_folder() / str(sink.path))}, and not to the table {instead_of.table}"
+    err.print(already_printed, markup=False)
+
+
+def report_location(run_id: str) -> Path:
+    """The run's page; where none was drawn, its numbers."""
+    page = home_folder() / "reports" / f"{run_id}.html"
+    return page if page.is_file() else page.with_suffix(".json")
+
+
+def results_location(run_id: str) -> str:
+    """Where the run's rows were written, as a person would say it."""
+    with open_existing_ledger() as ledger, ledger.view() as tx:
+        sink = ledger_loads.last_sink_of_job(tx, ledgers.find_run(tx, run_id))
+    if sink is None:
+        return "nothing was loaded"
+    return sink if "://" in sink else short_path(Path(sink))

@@ -1,0 +1,13 @@
+"""What a flow run is called until its run is known."""
+
+from pathlib import Path
+
+from prefect.runtime import flow_run
+
+
+def initial_flow_run_name() -> str:
+    """By what was asked for; what an earlier life of it was called stays. Prefect itself would say `bright-hyena`."""
+    if any(tag.startswith("run:") for tag in flow_run.tags):
+        return str(flow_run.name)
+    run_id, job = (flow_run.parameters.get(name) for name in ("run_id", "job"))
+    return f"{run_id or Path(job or 'the job that has waited longest').name}: starting"

@@ -1,0 +1,17 @@
+"""How far a run has come, where the orchestrator shows it."""
+
+from rowtide.ledger.ledger import find_run
+from rowtide.ledger.read.progress import Progress, read_progress
+from rowtide.stages.orchestrator import current_orchestrator
+from rowtide.stages.run_context import RunContext
+
+
+async def publish_progress(context: RunContext) -> None:
+    """Bring the run's progress up to date. It counts settled rows and nothing else."""
+    with context.ledger.view() as tx:
+        seen = read_progress(tx, find_run(tx, context.run.run_id))
+    await current_orchestrator().show_progress(round(100 * seen.share, 1), _words(seen))
+
+
+def _words(seen: Progress) -> str:
+    return f"{seen.settled:,} of {seen.rows:,} rows settled ({seen.standing}); {seen.at_api()}; {seen.money}"

@@ -1,0 +1,211 @@
+"""What the API sent for one request, taken apart: the only place where a reply's shape is looked at.
+
+Live or in a batch, whatever it sends becomes an outcome, and an outcome becomes a move: a reply that is none, of any
+kind, is asked for again a few times.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from rowtide.agent.policies import RESULTS, Policy, policy_of, policy_of_error
+from rowtide.json_bytes import dump_json, parse_json
+from rowtide.masking import mask_secrets
+from rowtide.tiers.pricing import Usage, parse_usage
+
+LINE_BYTES = 32_000_000  # a longer result line is none: a reply has at most some hundred thousand tokens
+LONGEST_DETAIL = 2000  # characters of an error that are kept
+LONGEST_STOP = 64
+LONGEST_NUMBER = 1000  # bits: a longer one is taken for infinite by whoever reads it next
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")  # what the API takes back as the id of a call, or its tool's name
+_CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
+
+
+class Replied(NamedTuple):
+    """What the model said."""
+
+    stop_reason: str
+    content: bytes
+    usage: Usage | None
+    """None where the API did not say it in a way that can be true: nobody knows what the reply cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """No reply; the policy says what becomes of the row."""
+
+    policy: Policy
+    detail: str
+    is_billed: bool = False
+    """Whether it may have been paid for all the same."""
+
+
+Outcome = Replied | Unanswered
+
+
+class _Unreadable(ValueError):
+    """It is no reply; says why."""
+
+
+def parse_result_line(line: bytes) -> tuple[str, Outcome]:
+    """(custom_id, outcome) of one result line. Raises ValueError for a line that is none, or was cut short."""
+    try:
+        found = _loads(line)
+        name, result = found["custom_id"], found["result"]
+    except RecursionError:
+        if (named := _CUSTOM_ID.search(line)) is None:
+            raise ValueError("not a result line") from None
+        return named[1].decode(), _unreadable("it is nested too deep")
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a result line: {error!r}") from None
+    if not isinstance(name, str):
+        raise ValueError(f"not a result line: its custom_id is {name!r:.80}")
+    try:
+        return name, _outcome(result)
+    except (KeyError, TypeError, AttributeError) as error:
+        return name, _unreadable(f"{error!r}")
+
+
+def parse_live_body(body: bytes) -> Outcome:
+    """The outcome of a live call that was answered with 200 and this."""
+    try:
+        return parse_message(_loads(body))
+    except (ValueError, RecursionError) as error:
+        return _unreadable(f"no JSON that can be read: {error}")
+
+
+def parse_message(message: Any) -> Outcome:
+    """The outcome of a request that was answered by this message."""
+    try:
+        return _replied(message)
+    except _Unreadable as error:
+        return _unreadable(str(error))
+
+
+def parse_streamed_message(message: Any) -> Outcome:
+    """The outcome of a streamed call, of which the SDK made this message: it takes what no JSON can hold."""
+    try:
+        return parse_message(_clean(message))
+    except RecursionError:
+        return _unreadable("it is nested too deep")
+
+
+def parse_api_error(kind: str, message: str) -> Unanswered:
+    """An error of the API's, live or in a batch."""
+    detail = _shown(f"{kind}: {message}")
+    return Unanswered(policy_of_error(kind, detail), detail)
+
+
+def _replied(message: Any) -> Replied:
+    if not isinstance(message, dict):
+        raise _Unreadable(f"a message that is a {type(message).__name__}")
+    found: dict[str, Any] = message
+    blocks, stop = found.get("content"), found.get("stop_reason")
+    if not isinstance(blocks, list):
+        raise _Unreadable(f"its content is {type(blocks).__name__}, not a list")
+    calls = _check_blocks(blocks)
+    if stop is None:
+        stop = "tool_use" if calls else "end_turn"
+    if not isinstance(stop, str):
+        raise _Unreadable(f"its stop_reason is {stop!r:.80}")
+    return Replied(_shown(stop)[:LONGEST_STOP], _compact(blocks), parse_usage(found.get("usage")))
+
+
+def _check_blocks(blocks: list[Any]) -> int:
+    """How many calls there are among them. Every block must be one that can be acted on, and be sent back."""
+    calls: set[str] = set()
+    for block in blocks:
+        match block.get("type") if isinstance(block, dict) else None:
+            case "text" if isinstance(block.get("text"), str):
+                pass
+            case "tool_use" if _is_call(block):
+                call, name = block["id"], block["name"]
+                if call in calls or not _ID.fullmatch(call) or not _ID.fullmatch(name):
+                    raise _Unreadable(f"a call that cannot be answered: id {call!r:.80}, tool {name!r:.80}")
+                calls.add(call)
+            case "text" | "tool_use" as kind:
+                raise _Unreadable(f"a {kind} block without what makes it one: {sorted(map(str, block))}")
+            case str():
+                pass
+            case _:
+                raise _Unreadable(f"a block that is a {type(block).__name__}")
+    return len(calls)
+
+
+def _is_call(block: Mapping[str, Any]) -> bool:
+    call, name, given = block.get("id"), block.get("name"), block.get("input")
+    return isinstance(call, str) and isinstance(name, str) and isinstance(given, dict)
+
+
+def _outcome(result: Any) -> Outcome:
+    match result["type"]:
+        case "succeeded":
+            return parse_message(result["message"])
+        case "errored":
+            # {"type": "error", "error": {"type", "message"}}, or only the inner one.
+            error: Any = result["error"].get("error") or result["error"]
+            return parse_api_error(str(error.get("type")), error_text_with_code(error))
+        case str(kind) if kind != "unreadable":
+            policy = policy_of(RESULTS, kind)
+            return Unanswered(policy, policy.why if kind in RESULTS else f"the API called the outcome {kind!r:.80}")
+        case kind:
+            return _unreadable(f"the API called the outcome {kind!r:.80}")
+
+
+def error_text_with_code(error: Mapping[str, Any]) -> str:
+    """What an error says; its code too, where the API gives it one: `…/details/error_code`."""
+    details = error.get("details")
+    code = details.get("error_code") if isinstance(details, dict) else None
+    return mask_secrets(f"{error.get('message')} ({code})" if code else str(error.get("message")))
+
+
+def _unreadable(why: str) -> Unanswered:
+    return Unanswered(RESULTS["unreadable"], _shown(f"a reply that is none: {why}"), is_billed=True)
+
+
+def _loads(line: bytes) -> Any:
+    """JSON as the API may send it: also what is none by the letter (NaN, half a surrogate pair)."""
+    try:
+        return parse_json(line)
+    except orjson.JSONDecodeError:
+        return _clean(json.loads(line.decode("utf-8", "replace")))
+
+
+def _compact(blocks: list[Any]) -> bytes:
+    try:
+        return dump_json(blocks)
+    except TypeError:  # half a surrogate pair, or nested too deep for whoever reads it next
+        try:
+            return dump_json(_clean(blocks))
+        except (TypeError, RecursionError) as error:
+            raise _Unreadable(f"content that cannot be kept: {error}") from None
+
+
+def _clean(value: Any) -> Any:
+    """The value with what no database and no JSON takes put right."""
+    match value:
+        case str() if value.isascii():
+            return value
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case float() if not math.isfinite(value):
+            return None
+        case int() if value.bit_length() > LONGEST_NUMBER:
+            return None
+        case list():
+            return [_clean(each) for each in value]
+        case dict():
+            return {_clean(name): _clean(each) for name, each in value.items()}
+        case _:
+            return value
+
+
+def _shown(words: str) -> str:
+    """An error as the ledger keeps it: PostgreSQL's text has no NUL."""
+    return _clean(words.replace("\0", "")[:LONGEST_DETAIL])

@@ -1,0 +1,21 @@
+"""The answer model as the JSON schema that requests carry. With the client, all that imports `anthropic`."""
+
+import anthropic
+from pydantic import BaseModel
+
+from rowtide.errors import UserMistake
+from rowtide.job.answer_fields import check_answer_model
+from rowtide.job.answer_schema import check_answer_schema, check_schema_limits
+
+
+def api_schema(answer: type[BaseModel]) -> dict[str, object]:
+    """The answer model as the JSON schema the API takes. Raises UserMistake for what it cannot express."""
+    check_answer_model(answer)
+    original = answer.model_json_schema()
+    check_answer_schema(original, answer.__name__)
+    try:
+        sent = dict(anthropic.transform_schema(original))
+    except ValueError as error:  # a field that may be anything
+        raise UserMistake(f"the API cannot express it: {error}", file="answer.py", key=answer.__name__) from None
+    check_schema_limits(sent, answer.__name__)
+    return sent

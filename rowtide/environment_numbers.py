@@ -1,0 +1,21 @@
+"""Numbers out of environment variables: one that is none is a mistake that names its variable."""
+
+from collections.abc import Mapping
+
+from rowtide.errors import UserMistake
+
+
+def number_from_environment(
+    environment: Mapping[str, str], name: str, default: float, *, least: float, most: float
+) -> float:
+    """The number that a variable says, or the default where it is not set or empty. Raises UserMistake."""
+    text = environment.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not least <= number <= most:
+        raise UserMistake(f"{text!r} is no number from {least:g} to {most:g}", key=name)
+    return number

@@ -1,0 +1,315 @@
+"""A run's summary, in words: for a terminal, for a page."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from rowtide.agent.requests import IN_FULL
+from rowtide.agent.states import RunStop
+from rowtide.api.which_api import describe_api
+from rowtide.errors import RunStopped, StoppedByWorld
+from rowtide.escaping import (
+    NOTHING,
+    Markdown,
+    escape_markdown,
+    markdown_heading,
+    markdown_page,
+    markdown_table,
+    one_line,
+)
+from rowtide.lanes.lane_table import LANES
+from rowtide.text_format import format_usd, shorten_middle, shorten_text
+
+POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in the closing lines
+
+
+def summary_as_text(
+    found: Mapping[str, Any], *, results: str, ledger: str, already_printed: Collection[str] = ()
+) -> str:
+    """The last lines a person reads, each one line; of warnings those not `said` when it began."""
+    lines = [
+        *funnel_lines(found),
+        *money_lines(found),
+        *tier_lines(found),
+        *cache_lines(found, already_printed),
+        *ladder_problem_lines(found),
+        *poor_tiers(found),
+    ]
+    lines += (
+        [f"gate     {gate}: {already_printed}" for gate, already_printed in gate_lines(found).items()]
+        + approval_lines(found)
+        + unconfirmed_batch_lines(found)
+    )
+    lines += on_call_lines(found["owner"], found["runbook"])
+    if found["made_up"]:
+        lines.append(f"answers  made up by {describe_api(found['api'], is_made_up=True)}: no model was asked")
+    return "\n".join(map(one_line, [*lines, f"results  {results}", f"ledger   {ledger}"]))
+
+
+def on_call_lines(owner: str | None, runbook: str | None) -> list[str]:
+    """Whom to call, and where it stands what to do, where the job says so."""
+    known = [owner or "", f"runbook: {runbook}" if runbook else ""]
+    return [f"owner    {' · '.join(each for each in known if each)}"] if any(known) else []
+
+
+def with_min_loaded(found: Mapping[str, Any], min_loaded: float | None) -> dict[str, Any]:
+    """The summary, and whether too few rows have a verified answer in the sink, from this run or an earlier one.
+
+    `min_loaded` is a share of the rows that came in below 1, else a number of rows. Without it one row is enough.
+    """
+    good = found["loaded"] + found["unchanged"] - found["quarantined_before"]
+    needed = 1 if min_loaded is None else min_loaded if min_loaded >= 1 else min_loaded * found["rows"]
+    is_over = not (found["stopped"] or found["held"] or found["holds"])
+    too_few = is_over and good < needed and (found["rows"] > 0 or min_loaded is not None)
+    return {**found, "min_loaded": min_loaded, "too_few_loaded": too_few}
+
+
+def too_few_loaded(found: Mapping[str, Any]) -> str:
+    """How few rows were loaded, and where the others are."""
+    least, of = found["min_loaded"], f"{found['loaded']:,} of {found['rows']:,} rows were loaded"
+    asked = "" if least is None else f", and at least {f'{least:.0%}' if least < 1 else f'{least:,.0f}'} had to be"
+    where = found["run_id"] if found["quarantined"] else next(iter(found["quarantined_in"]), "") or found["run_id"]
+    return f"{of}{asked}; `rowtide quarantine list {where}` says why"
+
+
+def funnel_lines(found: Mapping[str, Any]) -> list[str]:
+    """Where the rows went, and the work it took."""
+    ended = ("loaded", "quarantined", "unchanged", "held", "waiting")
+    counts = " + ".join(f"{found[name]:,} {name}" for name in ended if found[name] or name in ("loaded", "quarantined"))
+    lines = [
+        f"rows     {found['rows']:,} = {counts}",
+        f"work     {found['batches']:,} batches · {found['turns']:,} turns · {found['tool_calls']:,} tool calls"
+        f"{_remembered(found)} · {found['seconds']:,.1f} s",
+    ]
+    lines += lane_lines(found) + version_lines(found)
+    lines += [f"quarantined  {each}" for each in quarantined_before_lines(found)]
+    if found["reasons"]:
+        lines.append("quarantined  " + ", ".join(f"{count:,} {reason}" for reason, count in found["reasons"].items()))
+    lines += [
+        f"tools    {each['failed']:,} of {each['calls']:,} calls of {tool} failed, such as: {each['example'][:120]}"
+        for tool, each in found["tools"].items()
+        if each["failed"]
+    ]
+    if found.get("too_few_loaded"):
+        lines.append(f"too few  {too_few_loaded(found)}")
+    if found["bounces"]:
+        lines.append("sent again " + ", ".join(f"{count:,} {reason}" for reason, count in found["bounces"].items()))
+    return lines
+
+
+def quarantined_before_lines(found: Mapping[str, Any]) -> list[str]:
+    """Which of the unchanged rows were never verified, and how they can be."""
+    return [
+        f"{rows:,} of the {found['unchanged']:,} unchanged rows are in quarantine since run {run_id}, and were not "
+        f"asked again: `rowtide quarantine list {run_id}` says why; `rowtide quarantine retry {run_id} --all`, then "
+        f"`rowtide resume {run_id}`, asks them"
+        if run_id
+        else f"{rows:,} of the {found['unchanged']:,} unchanged rows were quarantined by an earlier run"
+        for run_id, rows in found["quarantined_in"].items()
+    ]
+
+
+def version_lines(found: Mapping[str, Any]) -> list[str]:
+    """What was done under each version of a job that was amended."""
+    return [
+        f"version  {each['version']}: {each['rows']:,} rows, {each['turns']:,} turns, ${each['cost_usd']:.4f}"
+        + (f"; {shorten_text(', '.join(each['changed']))} changed" if each["changed"] else "")
+        for each in found["versions"]
+    ]
+
+
+def lane_lines(found: Mapping[str, Any]) -> list[str]:
+    """By which lane the rows went, why, and what going live cost more."""
+    lines = [f"lane     {found['lane']}: {found['lane_why']}"] if found["lane_why"] else []
+    if more := found["hurry_usd"]:
+        turns = sum(each["turns"] for name, each in found["lanes"].items() if not LANES[name].in_batches)
+        lines.append(f"live     {turns:,} turns, for ${more:.4f} more than in batches")
+    if found["repeated"]:
+        stake = f"up to ${found['at_stake_usd']:.4f} may be paid twice"
+        lines.append(f"repeated {found['repeated']:,} live calls were on the wire when a process died: {stake}")
+    return lines
+
+
+def _remembered(found: Mapping[str, Any]) -> str:
+    """What share of the tool calls an earlier one had already answered."""
+    if not found["tools_remembered"]:
+        return ""
+    return f" ({found['tools_remembered'] / found['tool_calls']:.0%} of them remembered)"
+
+
+def gate_lines(found: Mapping[str, Any]) -> dict[str, str]:
+    """What each gate said, in a line."""
+    texts: dict[str, str] = {}
+    for gate, each in found["gates"].items():
+        failed, warned = (
+            [shorten_middle(already_printed) for already_printed in each[name]] for name in ("failed", "warned")
+        )
+        words = [f"{each['met']} of {each['met'] + len(failed) + len(warned)} expectations met"]
+        words += [f"{each['not_asked']} not asked"] if each["not_asked"] else []
+        texts[gate] = "; ".join([*words, *failed, *(f"warning: {already_printed}" for already_printed in warned)])
+    return texts
+
+
+def approval_lines(found: Mapping[str, Any]) -> list[str]:
+    """The gates and the calls that wait for a person, and who says so."""
+    lines = [f"held     at the {gate} gate: {each}" for gate, failures in found["holds"].items() for each in failures]
+    if found["holds"]:
+        lines.append(f"held     {found['holds_say']}: {decision_commands(found['run_id'])}")
+    if found["approvals"]:
+        calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())
+        lines.append(f"held     {calls} wait for your leave: rowtide approve {found['run_id']}")
+    return lines
+
+
+def decision_commands(run_id: str) -> str:
+    """The commands by which a person decides about a run that a gate holds."""
+    return f"rowtide approve {run_id} --gates, or rowtide reject {run_id}"
+
+
+def unconfirmed_batch_lines(found: Mapping[str, Any]) -> list[str]:
+    """The batches that a person must settle, and how."""
+    return [
+        f"unsettled  batch {each['batch']} of {each['rows']:,} rows: {each['why']}; "
+        f"${each['at_stake_usd']:.4f} at stake: rowtide reconcile {found['run_id']} {each['batch']} --help"
+        for each in found["unsettled"]
+        if each["needs_a_person"]
+    ]
+
+
+def enough_budget(budget: float, next_row: float) -> float:
+    """A budget, in US dollars, with which a run that stopped at this one goes on for a while."""
+    return max(2 * budget, round(budget + 2 * next_row, 2))
+
+
+def stop_text(found: Mapping[str, Any]) -> str:
+    """Why a run ended with rows still to send, and how to go on."""
+    rest = f"{found['waiting']:,} rows wait; what was verified is loaded"
+    if found["stopped"] == "budget":
+        budget, next_row = found["budget_usd"], found["next_row_usd"]
+        more = enough_budget(budget, next_row)
+        return (
+            f"stopped at the budget: ${found['cost_usd']:.4f} of ${budget:.4f} is spent and the next row could cost "
+            f"${next_row:.4f}; {rest}; `rowtide resume {found['run_id']} --budget {more:g}` goes on"
+        )
+    if found["stopped"] == "day_budget":
+        return (
+            f"stopped at the job's budget for today (limits.day_usd): the next row could cost "
+            f"${found['next_row_usd']:.4f}; {rest}; `rowtide resume {found['run_id']}` goes on after midnight, UTC"
+        )
+    why, resume = found["stopped"], f"`rowtide resume {found['run_id']}`"
+    if why == RunStop.REFUSED:
+        return (
+            f"stopped: the API refuses the account or what all requests share: {found['stop_detail']}; no row is the "
+            f"worse for it; {rest}; when the cause is gone, {resume} asks them again"
+        )
+    if why == RunStop.SAME_ERROR:
+        return (
+            f"stopped: row after row met the same error and none was answered: {found['stop_detail']}; they wait as if "
+            f"never sent; {rest}; {resume} asks them again (limits.same_errors: 0 sets each aside instead)"
+        )
+    if why == RunStop.JOB_CODE:
+        first = f"mend the job, then `rowtide amend {found['run_id']}` and {resume}"
+        return f"stopped: {found['stop_detail']}; {rest}; {first}"
+    return f"stopped: {found['stop_detail'] or why}; {rest}; {resume} goes on"
+
+
+def stop_error(found: Mapping[str, Any]) -> RunStopped | StoppedByWorld:
+    """What to raise at the end of a run with rows still to send, so that Prefect shows it as failed."""
+    by_world = found["stopped"] in (RunStop.REFUSED, RunStop.SAME_ERROR)
+    return (StoppedByWorld if by_world else RunStopped)(stop_text(found))
+
+
+def money_lines(found: Mapping[str, Any]) -> list[str]:
+    """What it cost, against what it might have: rowtide/ledger/read/costs.py says what is assumed."""
+    if not found["turns"]:
+        stake = found["at_stake_usd"]
+        return [f"cost     $0, and up to ${stake:.4f} at stake" if stake else "cost     $0: nothing was paid for"]
+    cost, otherwise = found["cost_usd"], found["baselines_usd"]
+    baseline = otherwise["one_model_live"]
+    saving = f", {1 - cost / baseline:.0%} less" if baseline and cost < baseline else ""
+    lines = [f"cost     ${cost:.4f} against ${baseline:.4f} live on the top tier alone{saving}"]
+    others = {"one_model_batch": "in batches on it alone", "ladder_live": "live on this ladder, nothing cached"}
+    texts = [f"${otherwise[name]:.4f} {words}" for name, words in others.items() if otherwise[name] is not None]
+    return [*lines, f"         ({', '.join(texts)})"] if texts else lines
+
+
+def tier_lines(found: Mapping[str, Any]) -> list[str]:
+    """How each tier of the ladder fared, and what an accepted row cost there."""
+    longest = max((len(name) for name in found["tiers"]), default=0)
+    return [f"tier     {name:<{longest}}  {_fared(each)}" for name, each in found["tiers"].items()]
+
+
+def _fared(tier: Mapping[str, Any]) -> str:
+    if not tier["in"]:
+        return f"{tier['turns']:,} turns · ${tier['cost_usd']:.4f}"
+    counts = {"accepted": tier["accepted"], "escalated": tier["escalated"], "quarantined": tier["quarantined"]}
+    words = [f"{tier['in']:,} rows", *(f"{count:,} {name}" for name, count in counts.items() if count)]
+    if tier["yield"] is not None:
+        words.append(f"yield {tier['yield']:.0%}")
+    each = f", ${tier['accepted_row_usd']:.6f} a row accepted" if tier["accepted"] else ""
+    return " · ".join([*words, f"${tier['cost_usd']:.4f}{each}"])
+
+
+def ladder_problem_lines(found: Mapping[str, Any]) -> list[str]:
+    """What went wrong with tiers and models."""
+    lines = [f"warning  {each}" for each in found["skips"]]
+    for each in found["outages"]:
+        instead = f": {each['instead']} stands in for it" if each["instead"] else ""
+        lines.append(f"warning  {each['model']} is out since {each['since'][:19]} ({each['why']}){instead}")
+    return lines
+
+
+def poor_tiers(found: Mapping[str, Any]) -> list[str]:
+    """The tiers that took much of the money and settled next to nothing."""
+    total = found["cost_usd"]
+    return [
+        f"warning  {format_usd(each['cost_usd'])} of {format_usd(total)} went to {name}, which settled {each['yield']:.0%} of the "
+        f"{each['in']:,} rows that came to it: start rows higher (`start`, `rowtide fit-router`), or leave it out of "
+        "`tier_lines`"
+        for name, each in found["tiers"].items()
+        if each["yield"] is not None
+        and each["yield"] <= POOR_YIELD
+        and each["in"] >= ENOUGH_ROWS
+        and each["cost_usd"] > MUCH * total
+    ]
+
+
+def cache_lines(found: Mapping[str, Any], already_printed: Collection[str] = ()) -> list[str]:
+    """How much of what was read came from the cache, and what is likely wrong when it is little."""
+    if not found["turns"]:
+        return []
+    rate = f"cache    {found['cache']['hit_rate']:.0%} of what was read came from the cache"
+    was_said = any(each.endswith(IN_FULL) for each in already_printed)
+    warnings = [each for each in found["cache"]["warnings"] if not (was_said and each.endswith(IN_FULL))]
+    return [rate, *(f"warning  {each}" for each in warnings)]
+
+
+def summary_as_markdown(found: Mapping[str, Any]) -> Markdown:
+    """The run's page in Prefect's UI."""
+    head = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns", "tool_calls")
+    judged, reasons = gate_lines(found), found["reasons"]
+    counts = [f"{found[name]:,}" for name in head]
+    return markdown_page(
+        markdown_heading(f"{found['job']} · {found['run_id']}"),
+        markdown_table([name.replace("_", " ") for name in head], [counts], numbers=len(head)),
+        *map(escape_markdown, money_lines(found)),
+        _tier_table(found),
+        *map(
+            escape_markdown,
+            [*cache_lines(found), *ladder_problem_lines(found), *poor_tiers(found), *quarantined_before_lines(found)],
+        ),
+        markdown_table(["gate", "said"], judged.items()) if judged else NOTHING,
+        *map(escape_markdown, [*approval_lines(found), *unconfirmed_batch_lines(found)]),
+        escape_markdown(stop_text(found) if found["stopped"] else ""),
+        markdown_table(["quarantined because", "rows"], reasons.items(), numbers=1) if reasons else NOTHING,
+    )
+
+
+def _tier_table(found: Mapping[str, Any]) -> Markdown:
+    heads = ["tier", "rows", "accepted", "escalated", "quarantined", "yield", "cost", "a row accepted"]
+    rows: list[list[str]] = []
+    for name, each in found["tiers"].items():
+        counts = [f"{each[column]:,}" for column in ("in", "accepted", "escalated", "quarantined")]
+        share = "" if each["yield"] is None else f"{each['yield']:.0%}"
+        price = f"${each['accepted_row_usd']:.6f}" if each["accepted"] else ""
+        rows.append([name, *counts, share, f"${each['cost_usd']:.4f}", price])
+    return markdown_table(heads, rows, numbers=len(heads) - 1)

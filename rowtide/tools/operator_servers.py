@@ -1,0 +1,59 @@
+"""What an operator says of tool servers, over what jobs and registries say: where one is, and what it is let in with.
+
+A secret is a `${NAME}` here, as in `job.yaml`: its value is filled in when the server is started, and is kept nowhere.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rowtide.job.job_spec import ToolServerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlace:
+    """One server: a program or a URL, or neither, when only `env` and `headers` are added to the job's own."""
+
+    command: str | None = None
+    args: list[str] = field(default_factory=list[str])
+    env: dict[str, str] = field(default_factory=dict[str, str])
+    url: str | None = None
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorServers:
+    """All that operators say: each server's place by its block's name, and the values of the `${NAME}` in them."""
+
+    places: Mapping[str, ServerPlace] = field(default_factory=dict[str, ServerPlace])
+    secrets: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+NOTHING_PROVIDED = OperatorServers()
+
+
+def secret_variable(*words: str) -> str:
+    """The name of a secret: `secret_variable("shop", "headers", "X-Key")` is ROWTIDE_TOOL_SHOP_HEADERS_X_KEY."""
+    return re.sub(r"\W", "_", "_".join(["ROWTIDE_TOOL", *words])).upper()
+
+
+def apply_operator_servers(
+    job: str, specs: Mapping[str, ToolServerSpec], provided: OperatorServers
+) -> dict[str, ToolServerSpec]:
+    """A job's servers, as operators would have them: what may be called stays the job's to say."""
+    return {name: _provide(job, name, spec, provided.places) for name, spec in specs.items()}
+
+
+def _provide(job: str, name: str, spec: ToolServerSpec, places: Mapping[str, ServerPlace]) -> ToolServerSpec:
+    """The first block that is called JOB-SERVER, SERVER, or as the capability that the job asks for."""
+    for each in (f"{job}-{name}", name, spec.capability or name):
+        if place := places.get(re.sub(r"[^a-z0-9]", "-", each.lower())):
+            return _at(place, spec)
+    return spec
+
+
+def _at(place: ServerPlace, spec: ToolServerSpec) -> ToolServerSpec:
+    keys: dict[str, object] = {"env": {**spec.env, **place.env}, "headers": {**spec.headers, **place.headers}}
+    if place.command or place.url:
+        keys |= {"command": place.command, "args": place.args, "url": place.url, "stub": None, "capability": None}
+    return ToolServerSpec.model_validate({**spec.model_dump(), **keys})
