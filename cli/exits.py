@@ -40,7 +40,7 @@ def exit_status_of(found: Mapping[str, Any]) -> Exit:
     """How a command ends whose run ended like this."""
     if found["stopped"]:
         return Exit.BUDGET if found["stopped"] in BUDGETS else Exit.STOPPED
-    if found["held"] or found["holds"]:
+    if found["held"] or found["gate_approvals"]:
         return Exit.HELD
     return Exit.TOO_FEW if found["too_few_loaded"] else Exit.DONE
 

@@ -44,7 +44,8 @@ def find_server_url() -> str | None:
         if url:
             _check(url.rstrip("/"), who)
             return url
-    here = f"http://127.0.0.1:{number_from_environment(os.environ, 'ROWTIDE_PREFECT_PORT', 4200, least=0, most=65_535):.0f}/api"
+    port = number_from_environment(os.environ, "ROWTIDE_PREFECT_PORT", 4200, least=0, most=65_535)
+    here = f"http://127.0.0.1:{port:.0f}/api"
     return here if _is_prefect(here) else None
 
 

@@ -34,7 +34,8 @@ from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger.engine import LedgerBroken
 from rowtide.ledger.read.history import run_summary
-from rowtide.report.summary_text import stop_text, summary_as_text, too_few_loaded, with_min_loaded
+from rowtide.report.stop_text import stop_text
+from rowtide.report.summary_text import summary_as_text, too_few_loaded, with_min_loaded
 from rowtide.stages.preflight import Plan
 from rowtide.tools.trust import LOCK_FILE, NotTrusted, TrustRequest, allow_servers, trust_request_text
 
@@ -226,13 +227,12 @@ def announce_rehearsal(instead_of: SinkSpec | None = None, sink: SinkSpec | None
     """Say of a rehearsal, in its first line, that it is one, where it is, and where its rows go instead."""
     if not is_in_rehearsal():
         return
-    already_printed = (
-        f"rehearsal: no {KEY}, so the emulator makes up the answers: nothing is sent or paid, and nothing of it"
-    )
-    already_printed = f"{already_printed} counts for a run with a key. All of it is in {short_path(home_folder())}"
+    line = f"rehearsal: no {KEY}, so the emulator makes up the answers: nothing is sent or paid, and nothing of it"
+    line = f"{line} counts for a run with a key. All of it is in {short_path(home_folder())}"
     if sink and instead_of and instead_of.kind == "sql":
-        already_printed = f"{already_printed}; rows go to {short_path(home_folder() / str(sink.path))}, and not to the table {instead_of.table}"
-    err.print(already_printed, markup=False)
+        where = short_path(home_folder() / str(sink.path))
+        line = f"{line}; rows go to {where}, and not to the table {instead_of.table}"
+    err.print(line, markup=False)
 
 
 def report_location(run_id: str) -> Path:

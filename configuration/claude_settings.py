@@ -25,7 +25,7 @@ class ClaudeSettings:
 
     @classmethod
     def from_environment(cls) -> "ClaudeSettings":
-        """As ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL say, as they do to the SDK; and ROWTIDE_CONFIRM_WITHIN_SECONDS."""
+        """From ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK reads them, and ROWTIDE_CONFIRM_WITHIN_SECONDS."""
         key = os.environ.get("ANTHROPIC_API_KEY")
         if not key:
             raise UserMistake("ANTHROPIC_API_KEY is not set, and there is no block rowtide-claude/default")

@@ -1,6 +1,6 @@
 """What an operator has filled in, for those who work: nothing, unless a server of Prefect's keeps it.
 
-The stages ask `current_operator()` and do not know of Prefect. How its blocks are read is in `blocks/operator_blocks.py`.
+The stages ask `current_operator()` and do not know of Prefect. How its blocks are read: `blocks/operator_blocks.py`.
 """
 
 from collections.abc import Generator

@@ -9,7 +9,8 @@ from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger.ledger import Run, find_run
 from rowtide.report.report_text import STOPS
-from rowtide.report.summary_text import decision_commands, enough_budget
+from rowtide.report.stop_text import enough_budget
+from rowtide.report.summary_text import decision_commands
 from rowtide.stages.run_context import RunContext
 from rowtide.tiers.pricing import MICRO
 

@@ -11,7 +11,8 @@ from rowtide.observing.event_log import log_event
 from rowtide.observing.run_labels import run_title
 from rowtide.report.next_commands import contact_lines, rows_command, show_command, terminal_commands
 from rowtide.report.report_text import headline, listing_name
-from rowtide.report.summary_text import stop_text, summary_as_markdown
+from rowtide.report.stop_text import stop_text
+from rowtide.report.summary_text import summary_as_markdown
 from rowtide.stages.orchestrator import current_orchestrator
 
 LOGGED = (

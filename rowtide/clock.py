@@ -17,7 +17,7 @@ def monotonic_seconds() -> float:
 
 
 def steady_clock(began: datetime, seconds: Callable[[], float]) -> Callable[[], datetime]:
-    """A clock that says `began` now, and goes on with `monotonic_seconds`."""
+    """A clock that says `began` now, and goes on with `seconds`."""
     first = seconds()
     return lambda: began + timedelta(seconds=seconds() - first)
 

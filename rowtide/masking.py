@@ -1,6 +1,6 @@
 """Secrets, and texts without them: as they are, and as URLs, JSON, base64 and hexadecimal write them.
 
-`mask_secrets` takes out of a text what this process was started with and what it was given since: passwords, tokens and keys.
+`mask_secrets` takes out of a text what this process was started with or was given since: passwords, tokens and keys.
 Every error of ours goes through it, and so does every line of a log. What is too short to be a secret, or a word of
 everyday, is not looked for: it would tear holes into any text.
 """
@@ -74,8 +74,8 @@ def mask_secrets(text: str) -> str:
 
 
 def register_secrets(environment: Mapping[str, str], *, are_secret: bool = False) -> None:
-    """Have `mask_secrets` take out the secrets among some variables: those that are called so, and passwords in URLs; or all
-    of them."""
+    """Have `mask_secrets` take out the secrets among some variables: those whose name says so, and passwords in URLs;
+    with `are_secret` all of them."""
     for name, value in environment.items():
         for secret in [value] if are_secret else _secrets_in(name, value):
             if not EVERYDAY.fullmatch(secret):

@@ -20,7 +20,8 @@ from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger import quarantine as ledger_quarantine
 from rowtide.ledger.read.history import run_summary
 from rowtide.observing.event_log import logger
-from rowtide.report.summary_text import stop_error, with_min_loaded
+from rowtide.report.stop_text import stop_error
+from rowtide.report.summary_text import with_min_loaded
 from tasks.watch_objectives import watch_objectives
 
 DRAWING_SECONDS = 900.0  # a million rows take about fifteen, ten million ten times as long
@@ -32,7 +33,7 @@ log = logger(__name__)
 async def report(run_id: str) -> dict[str, Any]:
     """Close the run's accounts: a summary and a page on disk, and where the orchestrator shows it. Returns the summary.
 
-    Raises Stopped, or StoppedByWorld, for a run that ended at a wall: it can be resumed.
+    Raises RunStopped, or StoppedByWorld, for a run that ended at a wall: it can be resumed.
     """
     database = await LedgerSettings.in_force()
     async with database.get_run_alone(run_id) as context:

@@ -40,7 +40,7 @@ def at(**values: int) -> RowAt:
         "conversation_from": 0,
         "tool_calls": 0,
         "corrections": 0,
-        "longer": 0,
+        "max_tokens_doublings": 0,
         "bounces": 0,
     }
     return RowAt(**{**given, **values})

@@ -39,7 +39,7 @@ def states(home: Path) -> dict[tuple[str, str | None], int]:
 def test_a_bad_prompt_holds_the_load_until_a_person_approves(api: Any, tmp_path: Path, capsys: Any) -> None:
     job, home = gated(tmp_path / "job", "answers", REAL_MESSAGES, rows=30, prompt=BLIND), tmp_path / "home"
     found = run(job, run_id="r1")
-    assert (found["loaded"], found["held"], list(found["holds"])) == (0, 30, ["answers"])
+    assert (found["loaded"], found["held"], list(found["gate_approvals"])) == (0, 30, ["answers"])
     assert not list((home / "results").rglob("*.parquet"))
     assert command("approve", "r1") == 0
     said = capsys.readouterr().out
@@ -48,7 +48,7 @@ def test_a_bad_prompt_holds_the_load_until_a_person_approves(api: Any, tmp_path:
     assert run(job, run_id="r1")["held"] == 30  # asking again is no approval
     command("approve", "r1", "--gates", "--why", "it is a rehearsal")
     found = run(job, run_id="r1")
-    assert (found["loaded"], found["held"], found["holds"]) == (30, 0, {})
+    assert (found["loaded"], found["held"], found["gate_approvals"]) == (30, 0, {})
     assert ask_ledger(home, "SELECT state, why FROM gate_approval") == [("approved", "it is a rehearsal")]
 
 
@@ -57,12 +57,12 @@ def test_what_is_rejected_is_set_aside_and_can_be_sent_again(api: Any, tmp_path:
     run(job, run_id="r1")
     assert command("reject", "r1", "--why", "the prompt is blind") == 0
     found = run(job, run_id="r1")
-    assert (found["loaded"], found["quarantined"], found["holds"]) == (0, 30, {})
+    assert (found["loaded"], found["quarantined"], found["gate_approvals"]) == (0, 30, {})
     assert states(home) == {("quarantined", "rejected"): 30}
     assert not list((home / "results").rglob("*.parquet"))
     assert ask_ledger(home, "SELECT DISTINCT detail FROM note WHERE reason = 'rejected'") == [("the prompt is blind",)]
     command("quarantine", "retry", "r1", "--reason", "rejected")
-    assert list(run(job, run_id="r1")["holds"]) == ["answers"]
+    assert list(run(job, run_id="r1")["gate_approvals"]) == ["answers"]
 
 
 def test_more_rows_than_were_approved_of_are_asked_about_again(api: Any, faults: Any, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_rows_that_fail_their_gate_cost_nothing(api: Any, tmp_path: Path) -> Non
     assert (found["held"], found["quarantined"], found["turns"], found["batches"]) == (5, 1, 0, 0)
     command("reject", "r1")
     found = run(job, run_id="r1")
-    assert (found["quarantined"], found["turns"], found["holds"]) == (6, 0, {})
+    assert (found["quarantined"], found["turns"], found["gate_approvals"]) == (6, 0, {})
     assert states(home) == {("quarantined", "gate"): 1, ("quarantined", "rejected"): 5}
 
 

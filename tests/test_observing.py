@@ -116,7 +116,7 @@ def test_a_run_at_its_budget_and_one_that_a_gate_holds_are_told_of(api: Any, tmp
     expectation = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 100}, "severity": "critical"}
     gated = make_job(tmp_path / "gated", rows=3, gates={"rows": "rows.yaml"})
     (gated / "rows.yaml").write_text(json.dumps([expectation]))
-    assert run(gated, run_id="gated")["holds"]
+    assert run(gated, run_id="gated")["gate_approvals"]
     told = ask_ledger(tmp_path / "home", "SELECT subject, occurrence FROM emitted_event ORDER BY emitted_at")
     assert [tuple(each) for each in told] == [("poor", "budget 1"), ("gated", "hold 1")]
 

@@ -149,7 +149,7 @@ def test_three_hundred_rows_are_mended_in_a_spreadsheet_and_loaded_and_every_ste
     }
     signed = dict(ask_ledger(home, "SELECT move, count(*) FROM note WHERE who IS NOT NULL GROUP BY move"))
     assert signed == {"edit": 220, "override_answer": 30, "retry": 260, "discard": 10}
-    assert ask_ledger(home, "SELECT count(*) FROM note WHERE move = 'mend' AND was IS NOT NULL") == [(220,)]
+    assert ask_ledger(home, "SELECT count(*) FROM note WHERE move = 'edit' AND was IS NOT NULL") == [(220,)]
 
 
 def edited(rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -166,7 +166,7 @@ def edited(rows: list[dict[str, str]]) -> list[dict[str, str]]:
                 if refused <= 30:
                     row |= {"answer.topic": "billing", "answer.message": "as a person says"}
                 elif refused <= 40:
-                    row["do"] = "DROP"
+                    row["do"] = "DISCARD"
                 else:
                     row |= {"in.message": row["in.message"].replace("[emulator:refuse]", "please"), "do": "retry"}
             case "rejected":
@@ -209,7 +209,7 @@ def small(emulator_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any
 ODD = {
     "no row 'm55' in this quarantine": ({"row_key": "m55"}, ":2: row_key"),
     "of run 'r2'": ({"run": "r2"}, ":2: run"),
-    "is none of retry, accept, drop": ({"do": "retri"}, ":2: do"),
+    "is none of retry, accept, discard": ({"do": "retri"}, ":2: do"),
     "Input should be 'billing'": ({"answer.topic": "biling"}, ":2: answer.topic"),
     "is no order of ours": ({"in.order": "B-1", "answer.topic": "billing", "answer.message": "x"}, ":2: do"),
     "a row keeps its key": ({"in.id": "m9"}, ":2: in.id"),
@@ -262,7 +262,7 @@ def test_what_was_sent_again_and_then_left_to_a_new_run_is_asked_there(api: Any,
     third = run(job, run_id="r3")
     assert (third["unchanged"], third["quarantined"], third["turns"] > 0) == (4, 4, True)
     assert quarantine("discard", "r1", "m3", "--why", "not ours") == 0
-    shown = ask_ledger(tmp_path / "home", "SELECT reason, detail, who IS NOT NULL FROM note WHERE move = 'drop'")
+    shown = ask_ledger(tmp_path / "home", "SELECT reason, detail, who IS NOT NULL FROM note WHERE move = 'discard'")
     assert shown == [("refused", "not ours", 1)]
     found = run(job, run_id="r1")
     assert (found["rows"], found["quarantined"], found["reasons"]["discarded"]) == (8, 8, 1)

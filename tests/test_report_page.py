@@ -28,8 +28,8 @@ from rowtide.ledger.read.report_data import quantile, read_report_data
 from rowtide.ledger.rows import MoveReason
 from rowtide.report.report_figures import wilson_interval
 from rowtide.report.report_page import render_report_page
-from rowtide.report.report_text import shown
 from rowtide.stages.report.draw_report import draw_report
+from rowtide.text_format import shorten_text as shown
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; sudo apt install chromium")

@@ -23,7 +23,7 @@ from rowtide.stages.run_context import open_run
 ROOT = Path(__file__).parent.parent
 FOUND: dict[str, Any] = {
     "run_id": "r", "rows": 10, "loaded": 10, "unchanged": 0, "quarantined_before": 0, "stopped": None, "held": 0,
-    "holds": {},
+    "gate_approvals": {},
 }  # fmt: skip
 ENDS: list[tuple[dict[str, Any], float | None, Exit]] = [
     ({}, None, Exit.DONE),
@@ -37,7 +37,7 @@ ENDS: list[tuple[dict[str, Any], float | None, Exit]] = [
     ({"loaded": 7, "unchanged": 1}, 0.8, Exit.DONE),
     ({"loaded": 9}, 10, Exit.TOO_FEW),
     ({"loaded": 0, "held": 10}, None, Exit.HELD),
-    ({"loaded": 0, "holds": {"answers": ["no"]}}, None, Exit.HELD),
+    ({"loaded": 0, "gate_approvals": {"answers": ["no"]}}, None, Exit.HELD),
     ({"loaded": 0, "stopped": "budget"}, None, Exit.BUDGET),
     ({"loaded": 0, "stopped": "day_budget"}, 0.5, Exit.BUDGET),
     ({"loaded": 0, "stopped": "refused"}, None, Exit.STOPPED),

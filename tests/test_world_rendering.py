@@ -293,7 +293,8 @@ def test_a_summary_is_one_line_for_each_fact_and_one_plain_page_of_markdown(host
     assert not UNSEEN.search(lines)
     assert sum(line.startswith("results ") for line in lines.splitlines()) == 1
     gate = {"met": 0, "failed": [HOSTILE[7]], "warned": HOSTILE, "not_asked": 0}
-    holds = {"holds": {HOSTILE[9]: HOSTILE}, "holds_say": HOSTILE[9], "approvals": dict.fromkeys(HOSTILE, 1)}
+    approvals = {"approval_text": HOSTILE[9], "approvals": dict.fromkeys(HOSTILE, 1)}
+    holds = {"gate_approvals": {HOSTILE[9]: HOSTILE}, **approvals}
     document = summary_as_markdown({**found, **holds, "gates": {HOSTILE[9]: gate}})
     assert not UNSEEN.search(document)
     assert_is_plain(document)

@@ -89,7 +89,7 @@ class Announcer:
 
 
 async def request_run(parameters: dict[str, Any], message_id: str) -> dict[str, str]:
-    """Have Prefect run a job; once, however often it is asked with this job and message id. Raises Refused."""
+    """Have Prefect run a job; once, however often it is asked with this job and message id. Raises MessageRefused."""
     if not has_prefect():
         raise MessageRefused("unavailable", "PREFECT_API_URL is not set, so there is nobody to ask for a run")
     try:

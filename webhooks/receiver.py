@@ -172,7 +172,7 @@ async def _metrics(request: Request) -> Response:
 
 
 def _job(request: Request) -> tuple[Receiver, str]:
-    """The job that a request is for, by its head alone. Raises Refused."""
+    """The job that a request is for, by its head alone. Raises MessageRefused."""
     receiver: Receiver = request.app.state.receiver
     job: str = request.path_params["job"]
     if not receiver.doors.has(job):
@@ -208,7 +208,7 @@ async def _body(request: Request, most: int) -> bytes:
 
 
 def _authenticated(receiver: Receiver, job: str, request: Request, body: bytes) -> str | None:
-    """The message's id: what was signed; where nothing need be, what it calls itself, if it does. Raises Refused."""
+    """The message's id: what was signed; where nothing need be, its own, if it has one. Raises MessageRefused."""
     if receiver.secrets is not None:
         secrets = receiver.secrets.of(job)
         return check_signature(secrets, request.headers, body, now=datetime.now(UTC), window=WINDOW)
@@ -217,7 +217,7 @@ def _authenticated(receiver: Receiver, job: str, request: Request, body: bytes) 
 
 
 def _allow(receiver: Receiver, job: str) -> None:
-    """Count a message that is from whom it says: nobody else can use up the job's rate. Raises Refused."""
+    """Count a message that is from whom it says: nobody else can use up the job's rate. Raises MessageRefused."""
     now, rate = time.monotonic(), receiver.limits.per_second
     allowance = receiver.allowances.setdefault(job, TokenBucket(rate, rate, rate, now))
     if seconds := allowance.take(now):
@@ -225,7 +225,7 @@ def _allow(receiver: Receiver, job: str) -> None:
 
 
 def _check_same(receipt: Receipt, job: str, message_id: str) -> None:
-    """Refuse another message under an id that this job has had. Raises Refused."""
+    """Refuse another message under an id that this job has had. Raises MessageRefused."""
     if receipt is Receipt.DIFFERENT:
         raise MessageRefused("message_differs", f"message {message_id!r} of job {job!r} had another body")
 

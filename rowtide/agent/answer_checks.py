@@ -110,7 +110,7 @@ def _result_of_check(name: str, check: Check, claimed: BaseModel, values: dict[s
     code = getattr(check, "__code__", None)
     place = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
     where = f"{name}{place} returned {type(result).__name__}"
-    words = f"{safe_failure_text(repr(result), 80)}; a check returns None when the answer is right, else what is wrong, as a text"
+    words = f"{safe_failure_text(repr(result), 80)}; a check returns None for a right answer, else a text"
     raise JobCodeRaised(JobCodeFailure("check_failed", where, words))
 
 

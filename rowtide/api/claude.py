@@ -18,26 +18,11 @@ import anthropic
 import httpx2
 import orjson
 
+from rowtide.agent import reply_parsing
 from rowtide.agent.account_refusals import account_refusal_of
-from rowtide.agent.reply_parsing import (
-    LINE_BYTES,
-    LONGEST_DETAIL,
-    error_text_with_code,
-    parse_live_body,
-    parse_streamed_message,
-)
-from rowtide.api.api_outcomes import (
-    NOT_SENT,
-    BatchCreated,
-    BatchRefused,
-    BatchStatus,
-    LiveRejection,
-    LiveReply,
-    OutcomeUnknown,
-    parse_batch_list,
-    parse_batch_status,
-    refusal_text,
-)
+from rowtide.agent.reply_parsing import LINE_BYTES, LONGEST_DETAIL
+from rowtide.api import api_outcomes
+from rowtide.api.api_outcomes import BatchCreated, BatchRefused, BatchStatus, LiveRejection, LiveReply, OutcomeUnknown
 from rowtide.api.secret_placeholders import SealedBody
 from rowtide.api.which_api import api_name
 from rowtide.errors import StoppedByWorld, UserMistake, WorldError
@@ -70,9 +55,7 @@ class Claude:
     def __init__(self, api_key: str, base_url: str, api: str | None = None) -> None:
         self.api = api or api_name(base_url)
         """What it is known by in the ledger."""
-        hooks = response_bounds(
-            ANSWER_BYTES, streams=True, packed=True, but="/results"
-        )  # results go to disk, however long
+        hooks = response_bounds(ANSWER_BYTES, streams=True, packed=True, but="/results")
         http = anthropic.DefaultAsyncHttpxClient(verify=_tls(), event_hooks=hooks)
         self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
 
@@ -101,14 +84,14 @@ class Claude:
         options: Any = {"headers": headers, "timeout": POST_SECONDS}
         try:
             answer = await self._api.post(BATCHES, cast_to=httpx2.Response, content=body.sent(), options=options)
-            return BatchCreated(parse_batch_status(orjson.loads(answer.content)))
+            return BatchCreated(api_outcomes.parse_batch_status(orjson.loads(answer.content)))
         except anthropic.APIStatusError as error:
             if error.status_code >= 500 or error.status_code == 408:
                 return OutcomeUnknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
             return BatchRefused(error.status_code, _words(error), _retry_after(error))
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
             if _never_left(error):
-                return BatchRefused(NOT_SENT, mask_secrets(f"no connection: {error.__cause__ or error}"))
+                return BatchRefused(api_outcomes.NOT_SENT, _not_connected(error))
             return OutcomeUnknown(_error_text(error))
         except NO_JSON as error:
             return OutcomeUnknown(mask_secrets(f"an answer that is no batch: {error!r:.300}"))
@@ -123,16 +106,14 @@ class Claude:
                 return await self._listen(parse_json(request), headers, on_text)
             options: Any = {"headers": {"content-type": "application/json", **headers}, "timeout": POST_SECONDS}
             answer = await self._api.post(MESSAGES, cast_to=httpx2.Response, content=request, options=options)
-            return LiveReply(parse_live_body(answer.content), limits_from_headers(answer.headers))
+            return LiveReply(reply_parsing.parse_live_body(answer.content), limits_from_headers(answer.headers))
         except anthropic.APIStatusError as error:
             if error.status_code in (200, 408, 504):  # 200: the stream broke off with an error
                 return OutcomeUnknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
             return LiveRejection(error.status_code, _kind(error), _words(error), _retry_after(error))
         except (anthropic.APIError, httpx2.HTTPError) as error:
             if _never_left(error):
-                return LiveRejection(
-                    NOT_SENT, "timeout_error", mask_secrets(f"no connection: {error.__cause__ or error}")
-                )
+                return LiveRejection(api_outcomes.NOT_SENT, "timeout_error", _not_connected(error))
             return OutcomeUnknown(_error_text(error))
         except NO_STREAM as error:
             return OutcomeUnknown(mask_secrets(f"a stream that is none: {error!r:.300}"))
@@ -149,7 +130,8 @@ class Claude:
             message = await stream.get_final_message()
             if message.stop_reason is None:
                 return OutcomeUnknown("the stream ended before the reply did")
-            return LiveReply(parse_streamed_message(message.to_dict()), limits_from_headers(stream.response.headers))
+            outcome = reply_parsing.parse_streamed_message(message.to_dict())
+            return LiveReply(outcome, limits_from_headers(stream.response.headers))
 
     async def count_tokens(self, request: bytes) -> int:
         """How many tokens the API would read of a request. It is free. Raises WorldError."""
@@ -165,13 +147,13 @@ class Claude:
     async def retrieve(self, api_id: str) -> BatchStatus | None:
         """A batch's status, or None when the API does not know it (yet, or any more)."""
         try:
-            return await self._read(f"{BATCHES}/{api_id}", parse_batch_status)
+            return await self._read(f"{BATCHES}/{api_id}", api_outcomes.parse_batch_status)
         except anthropic.NotFoundError:
             return None
 
     async def newest(self) -> datetime | None:
         """The API's own date of the newest batch it lists, or None when it lists none."""
-        listed, _ = await self._read(f"{BATCHES}?limit=1", parse_batch_list)
+        listed, _ = await self._read(f"{BATCHES}?limit=1", api_outcomes.parse_batch_list)
         return max((each.created_at for each in listed), default=None)
 
     async def list_since(self, moment: datetime | None) -> list[BatchStatus]:
@@ -179,7 +161,7 @@ class Claude:
         found: dict[str, BatchStatus] = {}
         after = ""
         while True:
-            listed, has_more = await self._read(f"{BATCHES}?limit={LIST_PAGE}{after}", parse_batch_list)
+            listed, has_more = await self._read(f"{BATCHES}?limit={LIST_PAGE}{after}", api_outcomes.parse_batch_list)
             young = {each.api_id: each for each in listed if moment is None or each.created_at >= moment}
             brought = young.keys() - found.keys()
             found |= young
@@ -272,7 +254,7 @@ def _raise(error: Exception) -> NoReturn:
         if isinstance(error, anthropic.AuthenticationError) or (error.status_code == 403 and refusal is None):
             raise UserMistake(f"the API refused the key in ANTHROPIC_API_KEY: {words}") from None
         if refusal or error.status_code == 402:
-            raise StoppedByWorld(refusal_text(error.status_code, words)) from None
+            raise StoppedByWorld(api_outcomes.refusal_text(error.status_code, words)) from None
     else:
         words, after = _error_text(error), None
     raise WorldError(f"the API did not answer as it should: {words}", retry_after_seconds=after) from error
@@ -281,6 +263,10 @@ def _raise(error: Exception) -> NoReturn:
 def _never_left(error: Exception) -> bool:
     """Whether there was no connection, so that nothing went out."""
     return isinstance(error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+
+
+def _not_connected(error: Exception) -> str:
+    return mask_secrets(f"no connection: {error.__cause__ or error}")
 
 
 def _error_text(error: Exception) -> str:
@@ -300,7 +286,8 @@ def _retry_after(error: anthropic.APIStatusError) -> float | None:
 
 
 def _words(error: anthropic.APIStatusError) -> str:
-    return error_text_with_code(inner) if (inner := _inner(error)) else mask_secrets(error.message)[:LONGEST_DETAIL]
+    inner = _inner(error)
+    return reply_parsing.error_text_with_code(inner) if inner else mask_secrets(error.message)[:LONGEST_DETAIL]
 
 
 def _inner(error: anthropic.APIStatusError) -> dict[str, Any] | None:

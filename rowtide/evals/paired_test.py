@@ -91,7 +91,8 @@ def tango_score_of_counts(counts: PairedCounts, difference: float) -> float:
 
 def tango_lower_bound(counts: PairedCounts, alpha: float) -> float:
     """The candidate is better by at least this, with confidence 1 - alpha (one-sided); from -1 to 1, and -1 without
-    rows. It is above -margin exactly where `tango_score_of_counts(counts, -margin)` is above `critical_value(alpha)`."""
+    rows. It is above -margin exactly where `tango_score_of_counts(counts, -margin)` is
+    above `critical_value(alpha)`."""
     if not counts.rows:
         return -1.0
     below, above, limit = -1.0, 1.0, critical_value(alpha)

@@ -137,7 +137,7 @@ def import_great_expectations() -> ModuleType:
     import great_expectations  # noqa: PLC0415 # see above
 
     if is_new:
-        gc_tuning.freeze_imported_objects()  # a million objects that stay: the collector walked them all for every few pages
+        gc_tuning.freeze_imported_objects()  # a million objects; the collector walked them all every few pages
     for name in ("great_expectations", "great_expectations.data_context.types.base"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it speaks of temporary folders
     logging.getLogger("great_expectations.render").setLevel(logging.CRITICAL)  # and of what a page is short of

@@ -72,7 +72,7 @@ class Message:
 
 
 def parse_body(body: bytes) -> object:
-    """The body as JSON. Raises Refused."""
+    """The body as JSON. Raises MessageRefused."""
     try:
         return parse_json_exactly(body)
     except ValueError as error:
@@ -80,7 +80,7 @@ def parse_body(body: bytes) -> object:
 
 
 def build_message(door: RowRules, message_id: str, value: object) -> Message:
-    """The message, fit to be kept. Raises Refused, naming the row and the column: all of it is taken, or nothing."""
+    """The message, fit to be kept, whole or not at all. Raises MessageRefused, naming the row and the column."""
     rows = rows_of_body(value)
     kept = [_kept(door, row, f"row {n}" if len(rows) > 1 else "the row") for n, row in enumerate(rows, 1)]
     return Message(door.job, message_id, row_id(b"\n".join(content for _, content in kept)), kept)

@@ -85,7 +85,7 @@ def _check(parquet: pq.ParquetFile, group: int, file: Path) -> None:
         if unpacked_bytes > max(COLUMN_BYTES, MOST_PACKED * column.total_compressed_size):
             raise UserMistake(
                 f"the column {column.path_in_schema!r} has {column.total_compressed_size:,} bytes in row group "
-                f"{group + 1}, and says that it unpacks to {unpacked_bytes:,}; write it in smaller row groups, if that is meant",
+                f"{group + 1}, which unpack to {unpacked_bytes:,}; write it in smaller row groups, if that is meant",
                 file=file,
             )
 

@@ -56,7 +56,7 @@ def check_body_headers(headers: Headers, most_bytes: int, *, is_signed: bool) ->
 
 
 def check_signature_headers(headers: Mapping[str, str]) -> tuple[str, datetime, list[bytes]]:
-    """The id, the time and the signatures that a message says it has. Raises Refused."""
+    """The id, the time and the signatures that a message says it has. Raises MessageRefused."""
     if missing := [name for name in SIGNED if not headers.get(name)]:
         raise MessageRefused("not_signed", f"no {', '.join(missing)}")
     message_id, stamp, signatures = (headers[name] for name in SIGNED)
@@ -70,7 +70,7 @@ def check_signature_headers(headers: Mapping[str, str]) -> tuple[str, datetime, 
 
 
 def check_message_id(message_id: str) -> str:
-    """The id, if it can be kept. Raises Refused."""
+    """The id, if it can be kept. Raises MessageRefused."""
     if not MESSAGE_ID.fullmatch(message_id):
         raise MessageRefused("no_message_id", "webhook-id: 1 to 256 visible ASCII characters")
     return message_id

@@ -47,7 +47,7 @@ class RowRulesOfJobs:
         return job in self._known
 
     async def door(self, job: str) -> RowRules:
-        """What the job asks of a row. Raises Refused while that cannot be told, UserMistake where the job is wrong."""
+        """What the job asks of a row. Raises MessageRefused while that is not known, UserMistake for a wrong job."""
         if job in self._found:
             return self._found[job]
         search = self._search(job)

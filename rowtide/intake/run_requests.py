@@ -21,7 +21,7 @@ class RunRequest(BaseModel):
 
 
 def run_parameters(value: object, *, job: str) -> dict[str, Any]:
-    """The parameters of the run that is wanted. Raises Refused, naming the key."""
+    """The parameters of the run that is wanted. Raises MessageRefused, naming the key."""
     try:
         wanted = RunRequest.model_validate(value)
     except ValidationError as error:

@@ -42,7 +42,7 @@ def parse_webhook_secrets(words: str) -> WebhookSecretSet:
 def check_signature(
     secrets: Sequence[Webhook], headers: Mapping[str, str], body: bytes, *, now: datetime, window: timedelta
 ) -> str:
-    """The id of a message that one of the secrets signed within the window. Raises Refused.
+    """The id of a message that one of the secrets signed within the window. Raises MessageRefused.
 
     Only who signed rightly hears that it was too long ago.
     """

@@ -1,8 +1,8 @@
 """The life of a batch: packing, packed, posting, open at the API, filed; or void; or lost.
 
 `posting` is the intent: once a batch is in it the API may have it, whatever we heard. It leaves that state with an
-api_id that is certainly its own, back to `mark_packed` or for `mark_void` when it is certain that the API did not take it, or
-for `lost` when nobody can say and a person must.
+api_id that is certainly its own, back to `packed` or for `void` when it is certain that the API did not take it, or for
+`orphaned` when nobody can say and a person must.
 """
 
 from collections.abc import Collection, Iterable, Mapping

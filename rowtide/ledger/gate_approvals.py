@@ -55,7 +55,7 @@ def record_gate_judgement(
 def approve_gates(
     tx: Connection, run: Run, gate_approvals: Sequence[GateApproval], *, who: str, why: str | None, now: datetime
 ) -> None:
-    """Let the run go on past these gates. Raises Outdated where they are not as they were shown."""
+    """Let the run go on past these gates. Raises DecisionOutdated where they are not as they were shown."""
     _check_as_shown(tx, run, gate_approvals)
     _move(tx, gate_approvals, "approved", who=who, why=why, now=now)
     _reopen(tx, run)
@@ -64,7 +64,7 @@ def approve_gates(
 def reject_gates(
     tx: Connection, run: Run, gate_approvals: Sequence[GateApproval], *, who: str, why: str | None, now: datetime
 ) -> int:
-    """Quarantine the rows that wait at these gates. Returns how many. Raises Outdated as `approve_gates` does."""
+    """Quarantine the rows that wait at these gates. Returns how many. Raises as `approve_gates` does."""
     _check_as_shown(tx, run, gate_approvals)
     _move(tx, gate_approvals, "rejected", who=who, why=why, now=now)
     _reopen(tx, run)

@@ -67,9 +67,9 @@ def receive_messages(
 ) -> list[Receipt]:
     """Take in messages, all in one transaction: when this returns, they are on disk.
 
-    `token` is this commit's own: it tells a message that we brought from one that was here. Unless `is_told`, Prefect
-    is to be told of those (`take_unannounced`). Raises WorldError; Refused for a value that the database does not take, and
-    then nothing of any of them is kept.
+    `token` is this commit's own: it tells a message that we brought from one that was here. Unless `is_announced`,
+    Prefect is to be told of those (`take_unannounced`). Raises WorldError; MessageRefused for a value that the database
+    does not take, and then nothing of any of them is kept.
     """
     try:
         with ledger.page() as tx:
@@ -114,7 +114,8 @@ def take_unannounced(tx: Connection, *, limit: int) -> list[tuple[str, str, int]
     """Messages that Prefect is to be told of, the oldest first: (job, message_id, rows). Nobody else is given them."""
     take_advisory_lock(tx, "unannounced_message")
     query = (
-        "SELECT u.message_no, m.job, m.message_id, m.rows FROM unannounced_message u JOIN message m ON m.message_no = u.message_no "
+        "SELECT u.message_no, m.job, m.message_id, m.rows "
+        "FROM unannounced_message u JOIN message m ON m.message_no = u.message_no "
         "ORDER BY u.message_no LIMIT :limit"
     )
     found = tx.execute(text(query), {"limit": limit}).all()
@@ -129,7 +130,8 @@ def may_announce_due_rows(tx: Connection, job: str, why: str, *, last_before: da
     announced = tx.execute(
         text(
             "INSERT INTO emitted_event (subject, occurrence, emitted_at) VALUES (:subject, :why, :now) ON CONFLICT "
-            "(subject, occurrence) DO UPDATE SET emitted_at = excluded.emitted_at WHERE emitted_event.emitted_at <= :before"
+            "(subject, occurrence) DO UPDATE SET emitted_at = excluded.emitted_at "
+            "WHERE emitted_event.emitted_at <= :before"
         ),
         {"subject": f"inbox {job}", "why": why, "now": to_timestamp(now), "before": to_timestamp(last_before)},
     )

@@ -164,7 +164,7 @@ def from_timestamp(stamp: str) -> datetime:
 
 
 def is_one_of(tx: Connection, name: str, *, kind: str = "bigint") -> str:
-    """`IN`, for a list of any length in one parameter: thousands of them cost more than the query (see `list_parameter`)."""
+    """`IN`, for a list of any length in one parameter (`list_parameter`): thousands cost more than the query."""
     if tx.dialect.name == "sqlite":
         return f"IN (SELECT value FROM json_each(:{name}))"
     return f"IN (SELECT value::{kind} FROM json_array_elements_text(CAST(:{name} AS json)))"

@@ -18,7 +18,7 @@ from rowtide.job.job_folder import Job
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger.ledger import Run, is_one_of, list_parameter, to_timestamp
 from rowtide.ledger.read.costs import CHECK
-from rowtide.ledger.rows import MoveReason, move_rows, move_rows_alike, write_answers
+from rowtide.ledger.rows import FRESH_CONVERSATION, MoveReason, move_rows, move_rows_alike, write_answers
 from rowtide.ledger.turns import row_contents
 from rowtide.quarantine.quarantine_cells import value_kinds
 from rowtide.quarantine.quarantine_sheet import SelectedRow, SheetEntry, SheetShape
@@ -31,20 +31,17 @@ PAGE_ROWS = 200  # a row's content may be long
 NOTED = "EXISTS (SELECT 1 FROM note n WHERE n.row_no = r.row_no AND"
 # A row that was refused at the door has no content, or no key of its own, until it is mended.
 IS_REFUSED = (
-    f"NOT {NOTED} n.move = 'mend') AND (length(c.content) = 2 OR "
+    f"NOT {NOTED} n.move = 'edit') AND (length(c.content) = 2 OR "
     f"{NOTED} n.move = 'quarantine' AND n.reason IN ('missing_key', 'unusable_key', 'duplicate_key')))"
 )
 # What was written down when the row came into quarantine, or when a person last wrote of it there.
 WHY = (
-    "coalesce((SELECT n.detail FROM note n WHERE n.row_no = r.row_no AND n.move IN ('quarantine', 'mend', 'drop') "
+    "coalesce((SELECT n.detail FROM note n WHERE n.row_no = r.row_no AND n.move IN ('quarantine', 'edit', 'discard') "
     "ORDER BY n.note_no DESC LIMIT 1), '')"
 )
-FRESH = (
-    "conversation_from = turn, tool_calls = 0, corrections = 0, max_tokens_doublings = 0, in_self_check = 0, bounces = 0, tokens = 0, "
-    "batch_no = NULL, load_no = NULL, reason = NULL"
-)
+FRESH = f"{FRESH_CONVERSATION}, bounces = 0, tokens = 0, batch_no = NULL, load_no = NULL, reason = NULL"
 # A mended row is routed as a new one is; another starts where it did before; or either where a person says.
-IS_EDITED = "EXISTS (SELECT 1 FROM note n WHERE n.row_no = row.row_no AND n.move = 'mend' AND n.turn = row.turn)"
+IS_EDITED = "EXISTS (SELECT 1 FROM note n WHERE n.row_no = row.row_no AND n.move = 'edit' AND n.turn = row.turn)"
 FIRST_TIER = "(SELECT t.tier FROM turn t WHERE t.row_no = row.row_no ORDER BY t.turn LIMIT 1)"
 ROUTED = (
     f"tier = coalesce(:tier, CASE WHEN {IS_EDITED} OR tier IS NULL THEN NULL ELSE coalesce({FIRST_TIER}, tier) END), "
@@ -122,7 +119,7 @@ def quarantine_page(tx: Connection, run: Run, reason: str | None, *, after: int)
 
 def quarantine_entries(tx: Connection, run: Run, keys: Sequence[str]) -> dict[str, SheetEntry]:
     """The rows of these keys that are in quarantine or have been."""
-    where = f"r.run_no = :run AND r.row_key {{keys}} AND {NOTED} n.move IN ('quarantine', 'mend'))"
+    where = f"r.run_no = :run AND r.row_key {{keys}} AND {NOTED} n.move IN ('quarantine', 'edit'))"
     return {each.row_key: each for each in _entries(tx, where, run=run.run_no, keys=keys)}
 
 
@@ -218,7 +215,7 @@ def rows_with_overridden_answer(tx: Connection, row_nos: Sequence[int]) -> set[i
     """Those of `row_nos` whose answer is a person's: no model is asked when a gate refuses it."""
     query = text(
         f"SELECT n.row_no FROM note n JOIN row r ON r.row_no = n.row_no AND n.turn = r.turn "
-        f"WHERE n.move = 'vouch' AND n.row_no {is_one_of(tx, 'rows')}"
+        f"WHERE n.move = 'override_answer' AND n.row_no {is_one_of(tx, 'rows')}"
     )
     return set(tx.execute(query, {"rows": list_parameter(row_nos)}).scalars())
 
@@ -231,7 +228,7 @@ def _entries(tx: Connection, where: str, **values: Any) -> list[SheetEntry]:
         "SELECT r.row_no, r.turn, r.row_key, r.state, coalesce(r.reason, ''), "
         f"{WHY}, coalesce((SELECT max(n.note_no) FROM note n WHERE n.row_no = r.row_no), 0), "
         f"CASE WHEN {IS_REFUSED} THEN 1 ELSE 0 END, c.content, "
-        f"CASE WHEN {NOTED} n.move = 'vouch' AND n.turn = r.turn) THEN a.content END, t.content "
+        f"CASE WHEN {NOTED} n.move = 'override_answer' AND n.turn = r.turn) THEN a.content END, t.content "
         "FROM row r JOIN row_content c ON c.row_no = r.row_no LEFT JOIN answer a ON a.row_no = r.row_no "
         "LEFT JOIN turn t ON t.row_no = r.row_no AND t.turn = "
         "(SELECT max(s.turn) FROM turn s WHERE s.row_no = r.row_no AND s.kind = 'answer') "

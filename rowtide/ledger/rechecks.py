@@ -87,7 +87,8 @@ def adopt_answers(
 def last_replies(tx: Connection, row_nos: Sequence[int], kind: str) -> dict[int, bytes]:
     """The newest reply of a kind in each row's present conversation: row_no → content blocks."""
     query = (
-        f"SELECT t.row_no, t.content FROM turn t JOIN row r ON r.row_no = t.row_no WHERE t.row_no {is_one_of(tx, 'rows')} "
+        f"SELECT t.row_no, t.content FROM turn t JOIN row r ON r.row_no = t.row_no "
+        f"WHERE t.row_no {is_one_of(tx, 'rows')} "
         "AND t.turn = (SELECT max(s.turn) FROM turn s WHERE s.row_no = t.row_no AND s.kind = :kind "
         "AND s.turn > r.conversation_from)"
     )
@@ -119,7 +120,8 @@ def record_rejudged(tx: Connection, run: Run, row_nos: Sequence[int], judging: s
 
 def parts_of_rows(tx: Connection, run: Run, sink: str, row_nos: Sequence[int]) -> dict[str, set[str]]:
     """Where rows stand in a sink: part → keys."""
-    query = f"SELECT part, row_key FROM loaded WHERE job = :job AND sink = :sink AND row_no {is_one_of(tx, 'rows')} ORDER BY 1"
+    these = is_one_of(tx, "rows")
+    query = f"SELECT part, row_key FROM loaded WHERE job = :job AND sink = :sink AND row_no {these} ORDER BY 1"
     found: dict[str, set[str]] = {}
     for part, key in fetch_all(tx, query, {"job": run.job, "sink": sink, "rows": list_parameter(row_nos)}):
         found.setdefault(part, set()).add(key)

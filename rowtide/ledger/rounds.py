@@ -5,8 +5,8 @@ from sqlalchemy import Connection, text
 from rowtide.ledger.ledger import Run
 
 ROWS = (
-    "SELECT state, count(*), sum(turn), sum(bounces), sum(tool_calls), sum(corrections), sum(max_tokens_doublings), sum(tier), "
-    "sum(cost_micro) FROM row WHERE run_no = :run GROUP BY state ORDER BY state"
+    "SELECT state, count(*), sum(turn), sum(bounces), sum(tool_calls), sum(corrections), sum(max_tokens_doublings), "
+    "sum(tier), sum(cost_micro) FROM row WHERE run_no = :run GROUP BY state ORDER BY state"
 )
 BATCHES = (
     "SELECT state, count(*), sum(rows), sum(reserved_micro), sum(fetches), max(batch_no) FROM batch "

@@ -32,6 +32,9 @@ class MoveReason:
 
 COLUMNS = ", ".join(f"r.{name}" for name in RowAt._fields)
 BATCHED = (RowState.IN_FLIGHT, RowState.HELD)  # states in which a row waits on its batch
+FRESH_CONVERSATION = (
+    "conversation_from = turn, tool_calls = 0, corrections = 0, max_tokens_doublings = 0, in_self_check = 0"
+)
 OF_BATCH = "r.run_no = :run AND r.state = '{state}' AND r.batch_no = :batch"
 
 
@@ -184,7 +187,7 @@ def hold_rows(tx: Connection, move_reasons: Sequence[MoveReason], *, now: dateti
 
 def escalate_rows(tx: Connection, move_reasons: Sequence[MoveReason], to: Mapping[int, int], *, now: datetime) -> None:
     """Start rows afresh further up: `to` says on which tier (row_no → tier)."""
-    fresh = "tier = :tier, conversation_from = turn, tool_calls = 0, corrections = 0, max_tokens_doublings = 0, in_self_check = 0"
+    fresh = f"tier = :tier, {FRESH_CONVERSATION}"
     move_rows(tx, "escalate", [{"row_no": r.row_no, "tier": to[r.row_no]} for r in move_reasons], fresh)
     _note(tx, "escalate", move_reasons, now)
 

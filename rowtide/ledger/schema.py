@@ -209,7 +209,7 @@ batch = table(
     Column("ended_at", Text),
     Column("filed_at", Text),
     Column("detail", Text),
-    # packing → packed → posting → open → filed; void when the API certainly never took it; orphaned when nobody can say.
+    # packing → packed → posting → open → filed; void: the API certainly never took it; orphaned: nobody can say.
     state_check("batch", "packing", "packed", "posting", "open", "filed", "void", "orphaned"),
     Index("batch_by_state", "run_no", "state"),
 )

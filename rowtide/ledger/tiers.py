@@ -83,7 +83,7 @@ def add_tier_visits(
         take_advisory_lock(
             tx, f"stays {run.run_no}"
         )  # a page counts more than once, so no order keeps two from a deadlock
-        added = ", ".join(f"{name} = stay.{name} + excluded.{name}" for name in counts)
+        added = ", ".join(f"{name} = tier_visit.{name} + excluded.{name}" for name in counts)
         tx.execute(
             text(
                 f"INSERT INTO tier_visit (run_no, tier, {', '.join(counts)}) "

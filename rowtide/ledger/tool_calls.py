@@ -89,7 +89,8 @@ def record_outputs(tx: Connection, run: Run, outputs: Mapping[str, str], *, aske
 
 def when_sent_again(tx: Connection, row_nos: Sequence[int]) -> dict[int, str]:
     """When a person last sent rows again, of those that were."""
-    query = f"SELECT row_no, max(noted_at) FROM note WHERE row_no {is_one_of(tx, 'rows')} AND move = 'retry' GROUP BY row_no"
+    these = is_one_of(tx, "rows")
+    query = f"SELECT row_no, max(noted_at) FROM note WHERE row_no {these} AND move = 'retry' GROUP BY row_no"
     return dict(tx.execute(text(query), {"rows": list_parameter(row_nos)}).tuples().all())
 
 
@@ -151,7 +152,7 @@ def decide_calls(
 ) -> int:
     """A person allows or denies calls as they were shown; rows that wait for nothing else go on. Returns how many do.
 
-    Raises Outdated, and decides nothing, where one of them has changed since or waits no more.
+    Raises DecisionOutdated, and decides nothing, where one of them has changed since or waits no more.
     """
     waiting = {each.approval.place: each.hash for each in pending_calls(tx, run)}
     if changed := sum(waiting.get(each.approval.place) != each.hash for each in calls):

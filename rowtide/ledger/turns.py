@@ -208,7 +208,7 @@ def quotations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, Quotation]:
     query = text(
         f"SELECT t.row_no, t.move, t.detail FROM note t JOIN row r ON r.row_no = t.row_no "
         f"WHERE t.row_no {is_one_of(tx, 'rows')} AND t.turn = r.conversation_from "
-        "AND t.move IN ('quote', 'retry', 'mend', 'amend') ORDER BY t.note_no"
+        "AND t.move IN ('quote', 'retry', 'edit', 'amend') ORDER BY t.note_no"
     )
     # A row that was sent again, or begins under another version, begins without.
     last = {row_no: (move, kept) for row_no, move, kept in tx.execute(query, _rows(escalated))}

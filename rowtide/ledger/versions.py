@@ -17,6 +17,7 @@ from rowtide.job.versions import JobVersion, list_changes, version_from_record
 from rowtide.ledger.ledger import Run, find_run, is_one_of, list_parameter, to_timestamp
 from rowtide.ledger.prefixes import skills_by_prefix
 from rowtide.ledger.quarantine import FIRST_TIER, FRESH, Signature
+from rowtide.ledger.rows import FRESH_CONVERSATION
 from rowtide.tiers.pricing import MICRO
 
 # A person gave these up, has not sent them again yet, or no sink holds them: none of it is the job's to mend.
@@ -32,11 +33,12 @@ BY_THE_API = 1000  # positions of calls that the API made itself, while it wrote
 HAS_REPLY = (
     "row.turn > row.conversation_from "
     f"AND NOT EXISTS (SELECT 1 FROM tool_call x WHERE {OF_LAST_TURN} AND x.position < {BY_THE_API}) "
-    f"AND NOT EXISTS (SELECT 1 FROM note x WHERE {OF_LAST_TURN} AND x.move IN ('correct', 'lengthen'))"
+    f"AND NOT EXISTS (SELECT 1 FROM note x WHERE {OF_LAST_TURN} AND x.move IN ('correct', 'extend_max_tokens'))"
 )
-IS_OVERRIDDEN = f"EXISTS (SELECT 1 FROM note x WHERE {OF_LAST_TURN} AND x.move = 'vouch')"
+IS_OVERRIDDEN = f"EXISTS (SELECT 1 FROM note x WHERE {OF_LAST_TURN} AND x.move = 'override_answer')"
 WAITS_FOR_GATE = f"row.state = 'answered' AND NOT {IS_OVERRIDDEN}"
-JUDGED_AGAIN = f"in_self_check = CASE WHEN EXISTS (SELECT 1 FROM turn x WHERE {OF_LAST_TURN} AND x.kind = 'check') THEN 1 ELSE 0 END"
+IS_LAST_A_CHECK = f"EXISTS (SELECT 1 FROM turn x WHERE {OF_LAST_TURN} AND x.kind = 'check')"
+JUDGED_AGAIN = f"in_self_check = CASE WHEN {IS_LAST_A_CHECK} THEN 1 ELSE 0 END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,7 @@ def rows_on_other_versions(tx: Connection, run: Run, *, limit: int) -> list[tupl
 
 
 def move_to_version(tx: Connection, run: Run, rows: Sequence[int]) -> None:
-    """Put rows on the run's present version, which asks as theirs did: their conversations go on. See `restart_on_version`."""
+    """Put rows on the run's present version, which asks as theirs did: their conversations go on."""
     tx.execute(
         text(f"UPDATE row SET version_no = :version WHERE row_no {is_one_of(tx, 'rows')} AND state = 'ready'"),
         {"version": run.version_no, "rows": list_parameter(rows)},
@@ -237,7 +239,7 @@ def restart_on_version(tx: Connection, run: Run, rows: Sequence[int], *, now: da
     tx.execute(
         text(
             f"UPDATE row SET version_no = :version, prefix_no = :base, tier = coalesce({FIRST_TIER}, tier), "
-            f"conversation_from = turn, tool_calls = 0, corrections = 0, max_tokens_doublings = 0, in_self_check = 0 WHERE {these}"
+            f"{FRESH_CONVERSATION} WHERE {these}"
         ),
         values,
     )

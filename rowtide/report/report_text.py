@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rowtide.report.summary_text import decision_commands, poor_tiers, quarantined_before_lines, stop_text
+from rowtide.report.stop_text import stop_text
+from rowtide.report.summary_text import decision_commands, poor_tiers, quarantined_before_lines
 from rowtide.text_format import format_usd, shorten_text
 
 TOOLS_NAMED = 5
@@ -18,7 +19,7 @@ def run_status(found: RunMetrics, seen: RunMetrics) -> str:
         return "stopped"
     if not seen["finished_at"]:
         return "going on" if seen["is_at_work"] else "idle"
-    return "held" if found["held"] or found["holds"] else "done"
+    return "held" if found["held"] or found["gate_approvals"] else "done"
 
 
 STOPS = {
@@ -89,10 +90,10 @@ def requests_for_a_person(found: RunMetrics, seen: RunMetrics) -> list[dict[str,
     asked += [
         {
             "what": f"The {gate} gate holds the run: {'; '.join(failures)}",
-            "why": found["holds_say"],
+            "why": found["approval_text"],
             "command": decision_commands(run_id),
         }
-        for gate, failures in found["holds"].items()
+        for gate, failures in found["gate_approvals"].items()
     ]
     if found["approvals"]:
         calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())

@@ -4,9 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from rowtide.agent.requests import IN_FULL
-from rowtide.agent.states import RunStop
 from rowtide.api.which_api import describe_api
-from rowtide.errors import RunStopped, StoppedByWorld
 from rowtide.escaping import (
     NOTHING,
     Markdown,
@@ -17,6 +15,7 @@ from rowtide.escaping import (
     one_line,
 )
 from rowtide.lanes.lane_table import LANES
+from rowtide.report.stop_text import stop_text
 from rowtide.text_format import format_usd, shorten_middle, shorten_text
 
 POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in the closing lines
@@ -58,7 +57,7 @@ def with_min_loaded(found: Mapping[str, Any], min_loaded: float | None) -> dict[
     """
     good = found["loaded"] + found["unchanged"] - found["quarantined_before"]
     needed = 1 if min_loaded is None else min_loaded if min_loaded >= 1 else min_loaded * found["rows"]
-    is_over = not (found["stopped"] or found["held"] or found["holds"])
+    is_over = not (found["stopped"] or found["held"] or found["gate_approvals"])
     too_few = is_over and good < needed and (found["rows"] > 0 or min_loaded is not None)
     return {**found, "min_loaded": min_loaded, "too_few_loaded": too_few}
 
@@ -151,9 +150,10 @@ def gate_lines(found: Mapping[str, Any]) -> dict[str, str]:
 
 def approval_lines(found: Mapping[str, Any]) -> list[str]:
     """The gates and the calls that wait for a person, and who says so."""
-    lines = [f"held     at the {gate} gate: {each}" for gate, failures in found["holds"].items() for each in failures]
-    if found["holds"]:
-        lines.append(f"held     {found['holds_say']}: {decision_commands(found['run_id'])}")
+    asked = found["gate_approvals"]
+    lines = [f"held     at the {gate} gate: {each}" for gate, failures in asked.items() for each in failures]
+    if asked:
+        lines.append(f"held     {found['approval_text']}: {decision_commands(found['run_id'])}")
     if found["approvals"]:
         calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())
         lines.append(f"held     {calls} wait for your leave: rowtide approve {found['run_id']}")
@@ -173,49 +173,6 @@ def unconfirmed_batch_lines(found: Mapping[str, Any]) -> list[str]:
         for each in found["unsettled"]
         if each["needs_a_person"]
     ]
-
-
-def enough_budget(budget: float, next_row: float) -> float:
-    """A budget, in US dollars, with which a run that stopped at this one goes on for a while."""
-    return max(2 * budget, round(budget + 2 * next_row, 2))
-
-
-def stop_text(found: Mapping[str, Any]) -> str:
-    """Why a run ended with rows still to send, and how to go on."""
-    rest = f"{found['waiting']:,} rows wait; what was verified is loaded"
-    if found["stopped"] == "budget":
-        budget, next_row = found["budget_usd"], found["next_row_usd"]
-        more = enough_budget(budget, next_row)
-        return (
-            f"stopped at the budget: ${found['cost_usd']:.4f} of ${budget:.4f} is spent and the next row could cost "
-            f"${next_row:.4f}; {rest}; `rowtide resume {found['run_id']} --budget {more:g}` goes on"
-        )
-    if found["stopped"] == "day_budget":
-        return (
-            f"stopped at the job's budget for today (limits.day_usd): the next row could cost "
-            f"${found['next_row_usd']:.4f}; {rest}; `rowtide resume {found['run_id']}` goes on after midnight, UTC"
-        )
-    why, resume = found["stopped"], f"`rowtide resume {found['run_id']}`"
-    if why == RunStop.REFUSED:
-        return (
-            f"stopped: the API refuses the account or what all requests share: {found['stop_detail']}; no row is the "
-            f"worse for it; {rest}; when the cause is gone, {resume} asks them again"
-        )
-    if why == RunStop.SAME_ERROR:
-        return (
-            f"stopped: row after row met the same error and none was answered: {found['stop_detail']}; they wait as if "
-            f"never sent; {rest}; {resume} asks them again (limits.same_errors: 0 sets each aside instead)"
-        )
-    if why == RunStop.JOB_CODE:
-        first = f"mend the job, then `rowtide amend {found['run_id']}` and {resume}"
-        return f"stopped: {found['stop_detail']}; {rest}; {first}"
-    return f"stopped: {found['stop_detail'] or why}; {rest}; {resume} goes on"
-
-
-def stop_error(found: Mapping[str, Any]) -> RunStopped | StoppedByWorld:
-    """What to raise at the end of a run with rows still to send, so that Prefect shows it as failed."""
-    by_world = found["stopped"] in (RunStop.REFUSED, RunStop.SAME_ERROR)
-    return (StoppedByWorld if by_world else RunStopped)(stop_text(found))
 
 
 def money_lines(found: Mapping[str, Any]) -> list[str]:
@@ -262,9 +219,9 @@ def poor_tiers(found: Mapping[str, Any]) -> list[str]:
     """The tiers that took much of the money and settled next to nothing."""
     total = found["cost_usd"]
     return [
-        f"warning  {format_usd(each['cost_usd'])} of {format_usd(total)} went to {name}, which settled {each['yield']:.0%} of the "
-        f"{each['in']:,} rows that came to it: start rows higher (`start`, `rowtide fit-router`), or leave it out of "
-        "`tier_lines`"
+        f"warning  {format_usd(each['cost_usd'])} of {format_usd(total)} went to {name}, which settled "
+        f"{each['yield']:.0%} of the {each['in']:,} rows that came to it: start rows higher (`start`, "
+        "`rowtide fit-router`), or leave it out of `tiers`"
         for name, each in found["tiers"].items()
         if each["yield"] is not None
         and each["yield"] <= POOR_YIELD

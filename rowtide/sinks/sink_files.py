@@ -168,7 +168,7 @@ class FolderPart:
 
 
 def _folder(column: str, value: Any) -> str:
-    """`column=value`, as readers of partitions understand it. Raises Refused for a value that cannot be told so."""
+    """`column=value`, as readers of partitions understand it. Raises RowsRefused for a value that cannot be told so."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     name = f"{quote(column, safe='')}={NO_VALUE if value is None else quote(text, safe='')}"
     if text == NO_VALUE:

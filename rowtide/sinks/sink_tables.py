@@ -103,7 +103,7 @@ class TableSink:
 
     @contextmanager
     def in_words(self, *, of_rows: bool = False) -> Generator[None]:
-        """What the database objects to, in words without secrets. Raises Refused where rows may be at fault."""
+        """What the database objects to, in words without secrets. Raises RowsRefused where rows may be at fault."""
         try:
             yield
         except (DBAPIError, self.engine.dialect.loaded_dbapi.Error) as error:  # from COPY come the driver's own

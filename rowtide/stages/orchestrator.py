@@ -1,7 +1,7 @@
 """Who calls the stages, and who is shown what they have to say: an orchestrator, or nobody but this process.
 
-A stage asks `current_orchestrator()` and does not know which. What stands here is for a process that is alone; what Prefect
-makes of the same is in `orchestration/under_prefect.py`.
+A stage asks `current_orchestrator()` and does not know which. What stands here is for a process that is alone; what
+Prefect makes of the same is in `orchestration/under_prefect.py`.
 """
 
 import asyncio

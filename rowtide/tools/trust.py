@@ -60,7 +60,7 @@ class NotTrusted(UserMistake):
     def __init__(self, asked: list[TrustRequest], job: str) -> None:
         self.asked = asked
         description = " ".join(map(trust_request_text, asked))
-        what = f"{description} Nothing was started. To allow it, and write it down in {LOCK_FILE}: rowtide plan {job} --trust"
+        what = f"{description} Nothing was started. Allow it, and record it in {LOCK_FILE}: rowtide plan {job} --trust"
         super().__init__(what, file="job.yaml", key=f"tools.{asked[0].server}.capability")
 
 

@@ -99,15 +99,13 @@ def _named(run: Run) -> dict[str, Any]:
 
 def _waits(tx: Connection, run: Run, states: Mapping[RowState, int]) -> dict[str, Any]:
     """How many rows a person holds up, by calls or at a gate; how many others are not settled yet."""
-    gate_approvals = ledger_gate_approvals.pending_gate_approvals(tx, run)
-    held_states = {gate_approval.waiting for gate_approval in gate_approvals}
+    asked = ledger_gate_approvals.pending_gate_approvals(tx, run)
+    held_states = {each.waiting for each in asked}
     return {
         "held": states[RowState.HELD] + sum(states[state] for state in held_states),
         "waiting": sum(states[state] for state in WAITING if state not in held_states),
-        "holds": {
-            gate_approval.gate: [each.in_words for each in gate_approval.failures] for gate_approval in gate_approvals
-        },
-        "holds_say": ledger_gate_approvals.decision_consequences(tx, run, gate_approvals) if gate_approvals else None,
+        "gate_approvals": {each.gate: [failure.in_words for failure in each.failures] for each in asked},
+        "approval_text": ledger_gate_approvals.decision_consequences(tx, run, asked) if asked else None,
     }
 
 

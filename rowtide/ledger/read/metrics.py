@@ -54,7 +54,10 @@ def read_ledger_metrics(tx: Connection, *, now: datetime) -> LedgerMetrics:
     batches = [(job, state, count, at) for job, state, count, at in tx.execute(text(stood))]
     money = "SELECT r.job, sum(b.cost_micro), sum(b.reserved_micro) FROM batch b JOIN run r USING (run_no) GROUP BY 1"
     spent = [(job, int(cost or 0) / MICRO, int(stake or 0) / MICRO) for job, cost, stake in tx.execute(text(money))]
-    held = "SELECT r.job, h.gate, count(*) FROM gate_approval h JOIN run r USING (run_no) WHERE h.state = 'asked' GROUP BY 1, 2"
+    held = (
+        "SELECT r.job, h.gate, count(*) FROM gate_approval h JOIN run r USING (run_no) "
+        "WHERE h.state = 'asked' GROUP BY 1, 2"
+    )
     return LedgerMetrics(
         rows=_counted(
             tx, f"SELECT r.job, r.run_id, w.state, count(*) {_OPEN} JOIN row w USING (run_no) GROUP BY 1, 2, 3"

@@ -259,7 +259,8 @@ def _golden(tx: Connection, run: Run, golden: Mapping[str, Mapping[str, Any]]) -
         return None
     query = (
         "SELECT t.row_key, t.state, a.content FROM row t LEFT JOIN answer a ON a.row_no = t.row_no "
-        f"AND t.state IN ('accepted', 'loaded') WHERE t.run_no = :run AND t.row_key {is_one_of(tx, 'keys', kind='text')}"
+        f"AND t.state IN ('accepted', 'loaded') WHERE t.run_no = :run "
+        f"AND t.row_key {is_one_of(tx, 'keys', kind='text')}"
     )
     found = _all(tx, run, query, keys=list_parameter(list(golden)))
     answers = {each["row_key"]: orjson.loads(each["content"]) for each in found if each["content"] is not None}

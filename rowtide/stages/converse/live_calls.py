@@ -48,7 +48,7 @@ NO_REPLY = "timeout_error"  # what a lost reply is filed as
 
 OnText = Callable[[str, str], None]  # is given a row's key and what the model has just written
 Follow = Callable[[], Awaitable[int]]
-Heard = LiveReply | LiveRejection | OutcomeUnknown
+LiveOutcome = LiveReply | LiveRejection | OutcomeUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class LiveCallPool:
         with context.ledger.view() as tx:
             ready = ledger_rows.count_by_state(tx, context.run)[RowState.READY]
         self._limiter = RateLimiter(concurrent_calls(ready, context.job.spec.live.concurrency))
-        self._calls: dict[asyncio.Future[Heard], LiveCall] = {}
+        self._calls: dict[asyncio.Future[LiveOutcome], LiveCall] = {}
         self._batch: Batch | None = None
         self._took: list[float] = []
         self._last_reply_at = clock()
@@ -174,7 +174,7 @@ class LiveCallPool:
         self.budget_exhausted = BudgetExhausted(costs[0]) if costs and not fits and not self._calls else None
         return fits
 
-    def _file(self, ended: list[tuple[LiveCall, Heard]]) -> int:
+    def _file(self, ended: list[tuple[LiveCall, LiveOutcome]]) -> int:
         """File what became of calls: replies, errors, and rows that were turned away and wait their turn again."""
         assert self._batch is not None
         now = self._clock()
@@ -216,7 +216,7 @@ class LiveCallPool:
         self._suspects = []
         return self._apply(suspects, self._clock())
 
-    def _outcome(self, call: LiveCall, api_reply: Heard, now: datetime) -> Outcome:
+    def _outcome(self, call: LiveCall, api_reply: LiveOutcome, now: datetime) -> Outcome:
         match api_reply:
             case LiveReply(outcome, allowance):
                 self._took.append((now - call.started_at).total_seconds())

@@ -34,7 +34,7 @@ class Inbox:
         self.background = Background("the inbox", "messages are refused, and their senders told to come again")
 
     async def receive(self, message: Message) -> Receipt:
-        """Returns once the message is on disk. Raises Refused."""
+        """Returns once the message is on disk. Raises MessageRefused."""
         if not self.is_open:
             raise MessageRefused("unavailable", "the ledger cannot be written now", retry_after_seconds=5)
         if self._letters.qsize() >= MOST_WAITING or self._bytes >= MOST_WAITING_BYTES:

@@ -75,7 +75,7 @@ async def follow_up_rows(context: RunContext, pool: ToolPool, *, clock: Clock) -
 def answers_ready_for_gate(context: RunContext, replied: Sequence[tuple[RowAt, str, bytes]]) -> dict[int, bytes]:
     """The replies that are answers and pass their rows' own checks (row_no → JSON): nothing has to follow but the gate.
 
-    `replied` is as `decide_moves` takes it; the rows may be as they were before. None where the job has checks in Python:
+    `replied` is as `decide_moves` takes it; the rows may be as they were before. None where the job has Python checks:
     they may take their time, and what was paid for is filed first; or where the API makes calls itself: they are filed
     with the move.
     """
@@ -106,13 +106,10 @@ def decide_moves(
     def row_values(row_no: int) -> dict[str, object]:
         return orjson.loads(contents[row_no])
 
-    def answering(row_no: int) -> list[ToolOutput]:
-        quoted_outputs = (
-            [ToolOutput(each.tool, each.output) for each in quoted[row_no].outputs] if row_no in quoted else []
-        )
-        return quoted_outputs + [
-            ToolOutput(each.tool, each.output, bool(each.is_error)) for each in outputs.get(row_no, [])
-        ]
+    def outputs_of(row_no: int) -> list[ToolOutput]:
+        earlier = quoted[row_no].outputs if row_no in quoted else []
+        here = [ToolOutput(each.tool, each.output, bool(each.is_error)) for each in outputs.get(row_no, [])]
+        return [*(ToolOutput(each.tool, each.output) for each in earlier), *here]
 
     moves: list[tuple[RowAt, Move]] = []
     calls_itself = bool(context.betas)
@@ -122,11 +119,10 @@ def decide_moves(
             by_the_api += own
             outputs[row.row_no] = [*outputs.get(row.row_no, []), *own]
         if row.in_self_check:
-            moves.append(
-                (row, after_self_check(spec, row, parse_self_check_reply(text_of(blocks), answers[row.row_no])))
-            )
+            verdict = parse_self_check_reply(text_of(blocks), answers[row.row_no])
+            moves.append((row, after_self_check(spec, row, verdict)))
             continue
-        judged = partial(judging, row=partial(row_values, row.row_no), outputs=partial(answering, row.row_no))
+        judged = partial(judging, row=partial(row_values, row.row_no), outputs=partial(outputs_of, row.row_no))
         times_made = partial(_times_made, context.servers, outputs.get(row.row_no, ()))
         moves.append((row, next_move(spec, row, stop_reason, blocks, judged, times_made)))
     return moves, by_the_api
@@ -152,13 +148,13 @@ def _under(context: RunContext, row: RowAt, move: Move) -> Move:
 def _apply(
     context: RunContext,
     page: Sequence[tuple[RowAt, Move]],
-    call_outcomes: CallOutcomes,
+    tools: CallOutcomes,
     by_the_api: Sequence[ToolRecord],
     *,
     now: datetime,
 ) -> None:
     """Commit a page: the tools' outcomes first, then every row's move."""
-    waiting = {move_reason.row_no for move_reason in call_outcomes.waiting}
+    waiting = {move_reason.row_no for move_reason in tools.waiting}
     calls = {row.row_no: len(move.calls) for row, move in page if isinstance(move, CallTools)}
     is_gated = context.job.is_gated
 
@@ -166,29 +162,24 @@ def _apply(
         return [_move_reason(row, move) for row, move in page if isinstance(move, kind)]
 
     with context.ledger.page() as tx:
-        ledger_turns.record_tool_calls(tx, call_outcomes.records)
-        ledger_turns.record_tool_calls(
-            tx, by_the_api, when_there="ON CONFLICT DO NOTHING"
-        )  # a reply may be judged again
-        ledger_tool_calls.record_outputs(tx, context.run, call_outcomes.outputs, asked_at=call_outcomes.asked_at)
-        ledger_rows.hold_rows(tx, call_outcomes.waiting, now=now)
-        ledger_rows.continue_after_tools(
-            tx, {row_no: count for row_no, count in calls.items() if row_no not in waiting}
-        )
-        ledger_rows.begin_self_check(
-            tx, context.run, {row.row_no: move.content for row, move in page if isinstance(move, SelfCheck)}
-        )
-        answered = [(row, move) for row, move in page if isinstance(move, Accept)]
-        ledger_rows.record_answers(
-            tx, context.run, {row.row_no: move.content for row, move in answered}, is_gated=is_gated
-        )
+        ledger_turns.record_tool_calls(tx, tools.records)
+        # A reply may be judged again: what the API itself called for it is there already.
+        ledger_turns.record_tool_calls(tx, by_the_api, when_there="ON CONFLICT DO NOTHING")
+        ledger_tool_calls.record_outputs(tx, context.run, tools.outputs, asked_at=tools.asked_at)
+        ledger_rows.hold_rows(tx, tools.waiting, now=now)
+        ledger_rows.continue_after_tools(tx, {row_no: n for row_no, n in calls.items() if row_no not in waiting})
+        to_check = {row.row_no: move.content for row, move in page if isinstance(move, SelfCheck)}
+        ledger_rows.begin_self_check(tx, context.run, to_check)
+        answered = {row: move.content for row, move in page if isinstance(move, Accept)}
+        answers = {row.row_no: content for row, content in answered.items()}
+        ledger_rows.record_answers(tx, context.run, answers, is_gated=is_gated)
         ledger_rows.correct_rows(tx, move_reasons(Correct), now=now)
         ledger_rows.extend_max_tokens(tx, move_reasons(ExtendMaxTokens), now=now)
         ledger_rows.restart_rows(tx, move_reasons(Restart), now=now)
         escalating = [(row, move) for row, move in page if isinstance(move, Escalate)]
         ledger_tiers.escalate_up_the_ladder(tx, context.run, context.job.spec, escalating, now=now)
         ledger_rows.quarantine_rows(tx, move_reasons(GiveUp), now=now)
-        accepted = Counter(row.tier for row, _ in answered if not is_gated)
+        accepted = Counter(row.tier for row in answered if not is_gated)
         given_up = Counter(row.tier for row, move in page if isinstance(move, GiveUp))
         ledger_tiers.add_tier_visits(tx, context.run, accepted=accepted, quarantined=given_up)
 

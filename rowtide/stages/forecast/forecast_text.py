@@ -21,17 +21,17 @@ class ForecastTable:
 
 def forecast_sentence(seen: ForecastInputs) -> list[str]:
     """The answer: lane, rows, money, time; and in a second line what it stands on."""
-    name, rows, run_forecast = seen.plan.job.name, seen.rows, seen.forecast
+    name, rows, likely = seen.plan.job.name, seen.rows, seen.forecast
     passed = [
         f"{count:,} {reason}" for reason, count in [*rows.refused.items(), ("unchanged", rows.unchanged)] if count
     ]
     of = f"of {rows.read:,} read ({', '.join(passed)})" if passed else "all that were read"
-    if run_forecast is None:
+    if likely is None:
         return [f"{name}: nothing to ask, {of}."]
     return [
         f"{name}: {sum(rows.starts):,} rows to ask, {of}, by lane {seen.choice.lane.name} ({seen.choice.why}): likely "
-        f"{format_usd(run_forecast.likely_usd)}, {format_usd(run_forecast.low_usd)} to {format_usd(run_forecast.high_usd)} in nine runs of ten, and done within "
-        f"{format_duration(run_forecast.seconds)}.",
+        f"{format_usd(likely.likely_usd)}, {format_usd(likely.low_usd)} to {format_usd(likely.high_usd)} in nine "
+        f"runs of ten, and done within {format_duration(likely.seconds)}.",
         _basis(seen),
     ]
 
@@ -86,23 +86,21 @@ def forecast_as_markdown(seen: ForecastInputs) -> Markdown:
 
 def forecast_warnings(seen: ForecastInputs) -> list[str]:
     """What speaks against running it just so."""
-    spec, run_forecast = seen.plan.job.spec, seen.forecast
+    spec, likely = seen.plan.job.spec, seen.forecast
     found = list(seen.plan.warnings)
-    if run_forecast is None:
+    if likely is None:
         return found
     if seen.history is None:
-        cost = format_usd(run_forecast.likely_usd * min(1, HISTORY_ROWS / sum(seen.rows.starts)))
+        cost = format_usd(likely.likely_usd * min(1, HISTORY_ROWS / sum(seen.rows.starts)))
         found.append(
             f"no history: `rowtide run {seen.plan.job.name} --limit {HISTORY_ROWS}` makes some, for about {cost}"
         )
-    if (budget := spec.limits.budget_usd) is not None and budget < run_forecast.high_usd:
-        is_short = (
-            "less than the likely cost" if budget < run_forecast.likely_usd else "within the range: it may not suffice"
-        )
+    if (budget := spec.limits.budget_usd) is not None and budget < likely.high_usd:
+        is_short = "less than the likely cost" if budget < likely.likely_usd else "within the range: it may not suffice"
         found.append(f"limits.budget_usd is {format_usd(budget)}, {is_short}")
-    if (minutes := spec.finish_within_minutes) is not None and run_forecast.seconds > minutes * 60:
+    if (minutes := spec.finish_within_minutes) is not None and likely.seconds > minutes * 60:
         found.append(
-            f"finish_within_minutes is {minutes:g}, and this would likely take up to {format_duration(run_forecast.seconds)}"
+            f"finish_within_minutes is {minutes:g}, and this would likely take up to {format_duration(likely.seconds)}"
         )
     if seen.choice.lane.in_order and seen.history is None:
         found.append("the earlier rows that each row of the sequential lane sees are not counted")
