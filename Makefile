@@ -6,7 +6,8 @@
 
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null)
-PINS := pyproject.toml constraints.txt
+JOBS := $(wildcard jobs/*/requirements.txt)
+PINS := pyproject.toml constraints.txt $(JOBS)
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -54,7 +55,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # The test stamp includes the run-time one, so a fresh `make test` installs once.
 .venv/.run: $(PINS) | .venv/bin/python
-	$(call install,.)
+	$(call install,.[report,serve])
 	@touch $@
 
 .venv/.test: $(PINS) | .venv/bin/python
@@ -66,7 +67,7 @@ define install
 @echo "installing into .venv: about a minute the first time" >&2
 @$(if $(UV),true,.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null)
 @$(if $(UV),uv pip install --quiet --python .venv/bin/python,.venv/bin/python -m pip install -qq --no-compile) \
-	--constraint constraints.txt --editable '$(1)'
+	--constraint constraints.txt $(JOBS:%=--requirement %) --editable '$(1)'
 endef
 
 .venv/bin/python:

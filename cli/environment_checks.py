@@ -30,6 +30,13 @@ PROBE_BYTES = 65_536
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
+def check_platform(platform: str) -> None:
+    """Refuse a system on which files cannot be locked nor processes ended together. Raises UserMistake."""
+    if platform == "win32":
+        words = "Rowtide runs on Linux and macOS: it locks files, and ends groups of processes, as Windows does not"
+        raise UserMistake(f"{words}; run it in WSL")
+
+
 def check_network(environment: MutableMapping[str, str]) -> None:
     """Let this machine be reached directly, and refuse proxies and certificates that are none. Raises UserMistake."""
     exempt_localhost_from_proxies(environment)

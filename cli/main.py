@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from cyclopts import App, CycloptsError, CycloptsPanel
 
 from cli import output, standard_streams
-from cli.environment_checks import check_network, explain_environment_error
+from cli.environment_checks import check_network, check_platform, explain_environment_error
 from cli.exits import TABLE, Exit, unexpected_error_text
 from cli.home_folders import home_folder
 from cli.late_prefect import PrefectServerBlocks
@@ -85,6 +85,7 @@ def main() -> None:
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: (terminated.append(number), signal.raise_signal(signal.SIGINT)))
     try:
+        check_platform(sys.platform)
         check_network(os.environ)  # before Prefect is imported: it opens certificates then
         with with_operator(PrefectServerBlocks()):
             status = app(exit_on_error=False) or 0

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from rowtide.errors import UserMistake
+from rowtide.extras import need
 
 EXAMPLE = "postgresql://user@host/database"
 POSTGRES = re.compile(r"(postgres|postgresql|pgsql)(\+\w+)?$", re.IGNORECASE)
@@ -30,6 +31,8 @@ def database_url(text: str, key: str, folder: Path | None = None, *, keeps: bool
     if not colon or not re.fullmatch(r"[A-Za-z][\w+.-]*", scheme):
         raise UserMistake(f"no URL of a database, such as {EXAMPLE}", key=key)
     scheme = "postgresql+psycopg" if POSTGRES.match(scheme) else scheme.lower()
+    if scheme == "postgresql+psycopg":
+        need("postgres", "psycopg")
     try:
         url = _parsed(scheme, rest)
     except (ArgumentError, ValueError):

@@ -9,7 +9,7 @@ from typing import Any
 
 from opentelemetry import trace
 
-from rowtide.errors import UserMistake
+from rowtide.extras import extra
 
 WHERE = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -50,8 +50,6 @@ def span(name: str, **attributes: str | int | float | None) -> AbstractContextMa
 
 
 def _provider() -> trace.TracerProvider:
-    try:
+    with extra("otel"):
         from rowtide.span_export import span_provider  # noqa: PLC0415 # the SDK is an extra
-    except ImportError:
-        raise UserMistake("OTEL_* asks for spans, and the SDK is not here: pip install 'rowtide[otel]'") from None
     return span_provider()

@@ -15,6 +15,7 @@ from orchestration.emit_stop import emit_stop
 from orchestration.publish_progress import publish_progress
 from orchestration.publish_report import publish_report
 from rowtide import clock
+from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger import quarantine as ledger_quarantine
@@ -76,5 +77,7 @@ async def _draw(database: LedgerSettings, run_id: str, file: Path, now: datetime
         await process.wait()
         error_output = f"nothing in {DRAWING_SECONDS:.0f} s".encode()
     if process.returncode != 0:
-        last = error_output.decode(errors="replace").strip().rpartition("\n")[2]
+        last = (
+            error_output.decode(errors="replace").strip().rpartition("\n")[2].rpartition(f"{UserMistake.__name__}: ")[2]
+        )
         log.warning("the page of run %s could not be drawn: %s; all else is done", run_id, last)

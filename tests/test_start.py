@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from conftest import make_job
@@ -48,3 +49,20 @@ def test_a_run_without_a_server_of_prefects_does_not_import_prefect(api: object,
     loaded = loaded_by("run", job, "--json", ROWTIDE_HOME=str(tmp_path / "home"), ROWTIDE_PAGE="0", HOME=str(tmp_path))
     assert "anthropic" in loaded
     assert not loaded & {"prefect", "great_expectations", "scipy", "sklearn", "fastapi", "altair"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["runs"], ["run", "companies"]])
+def test_on_windows_a_command_says_in_one_sentence_where_rowtide_runs(words: list[str]) -> None:
+    program = dedent("""
+        import sys
+        from cli.main import main
+        assert "fcntl" not in sys.modules  # Windows has none: to import it would be a traceback
+        sys.platform, sys.argv = "win32", ["rowtide", *sys.argv[1:]]
+        main()
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("rowtide: Rowtide runs on Linux and macOS")
+    assert done.stderr.count("\n") == 1

@@ -5,12 +5,15 @@ import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-from standardwebhooks import Webhook
+from typing import TYPE_CHECKING
 
 from rowtide.errors import UserMistake
+from rowtide.extras import extra
 from rowtide.intake.messages import MessageRefused
 from rowtide.intake.request_headers import check_signature_headers
+
+if TYPE_CHECKING:
+    from standardwebhooks import Webhook
 
 SECRET_BYTES = 24  # the specification's least
 SHAPE = "whsec_… or JOB=whsec_…, several with a space between them"
@@ -20,10 +23,10 @@ SHAPE = "whsec_… or JOB=whsec_…, several with a space between them"
 class WebhookSecretSet:
     """Who may sign: for every job, or for one. A job that has secrets of its own takes no others."""
 
-    of_all: Sequence[Webhook]
-    of_job: Mapping[str, Sequence[Webhook]]
+    of_all: "Sequence[Webhook]"
+    of_job: "Mapping[str, Sequence[Webhook]]"
 
-    def of(self, job: str) -> Sequence[Webhook]:
+    def of(self, job: str) -> "Sequence[Webhook]":
         return self.of_job.get(job) or self.of_all
 
 
@@ -40,7 +43,7 @@ def parse_webhook_secrets(words: str) -> WebhookSecretSet:
 
 
 def check_signature(
-    secrets: Sequence[Webhook], headers: Mapping[str, str], body: bytes, *, now: datetime, window: timedelta
+    secrets: "Sequence[Webhook]", headers: Mapping[str, str], body: bytes, *, now: datetime, window: timedelta
 ) -> str:
     """The id of a message that one of the secrets signed within the window. Raises MessageRefused.
 
@@ -62,7 +65,7 @@ def check_signature(
     return message_id
 
 
-def _webhook(secret: str, n: int) -> Webhook:
+def _webhook(secret: str, n: int) -> "Webhook":
     try:
         decoded = binascii.a2b_base64(secret + "==")
     except binascii.Error:
@@ -70,6 +73,8 @@ def _webhook(secret: str, n: int) -> Webhook:
     if len(decoded) < SECRET_BYTES:
         words = f"secret {n} is not base64 of at least {SECRET_BYTES} bytes; write {SHAPE}"
         raise UserMistake(words, key="ROWTIDE_WEBHOOK_SECRETS")
+    with extra("serve"):
+        from standardwebhooks import Webhook  # noqa: PLC0415 # an extra: flows read this module, and sign nothing
     return Webhook(decoded)
 
 

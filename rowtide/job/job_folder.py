@@ -35,6 +35,7 @@ from rowtide.job.versions import JobVersion, compute_version
 from rowtide.job.wire_names import server_of_plain_name
 
 ANSWER_FILE = "answer.py"
+REQUIREMENTS = "requirements.txt"  # what its own code and its servers need
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,16 @@ def _module(file: Path) -> ModuleType:
     if isinstance(failed, SyntaxError):
         raise UserMistake(failed.msg, file=file, line=failed.lineno)
     if failed is not None:
-        raise UserMistake(f"{failed.kind}: {failed.message}", file=file, line=failed.line)
+        raise UserMistake(
+            f"{failed.kind}: {failed.message}{_what_to_install(failed.kind, file)}", file=file, line=failed.line
+        )
     return module
+
+
+def _what_to_install(kind: str, file: Path) -> str:
+    """How a job's own packages are installed, where it lacks one and says which it needs."""
+    needed = file.parent / REQUIREMENTS
+    return f"; pip install -r {needed}" if kind == ModuleNotFoundError.__name__ and needed.is_file() else ""
 
 
 def _execute(file: Path, module: ModuleType) -> SyntaxError | None:

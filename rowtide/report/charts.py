@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import altair as alt
-import vl_convert
 from altair.utils.schemapi import debug_mode
 from markupsafe import Markup
 
 from rowtide.escaping import visible_text
+from rowtide.extras import extra
+
+with extra("report"):
+    import vl_convert
 
 WIDE, HALF, NARROW = 1000, 500, 320  # pixels, on paper; the page scales them
 BAR = 24  # pixels a bar and the room around it take

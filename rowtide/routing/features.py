@@ -9,10 +9,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from types import ModuleType
 
 import orjson
-import py3langid
 from pydantic import BaseModel, ConfigDict
+
+from rowtide.extras import extra
 
 Values = Mapping[str, object]
 Features = dict[str, float]
@@ -136,4 +139,11 @@ def _language(text: str) -> str:
     """A language's two letters, or UNTOLD where there is too little to tell from."""
     if sum(letter.isalpha() for letter in text) < LANGUAGE_LETTERS:
         return UNKNOWN_FEATURE
-    return str(py3langid.classify(text)[0])
+    return str(_identifier().classify(text)[0])
+
+
+@cache
+def _identifier() -> ModuleType:
+    with extra("router"):
+        import py3langid  # noqa: PLC0415 # an extra: only a job that has a router needs it
+    return py3langid

@@ -16,6 +16,7 @@ from rowtide.agent.requests import (
 )
 from rowtide.api.api_schema import api_schema
 from rowtide.api.which_api import UNKNOWN, Api
+from rowtide.extras import need
 from rowtide.gates.gate_files import Gate, load_suite
 from rowtide.intake.sources import SourceShape, choose_source, describe_source, source_shape
 from rowtide.job.answer_fields import gate_column_names
@@ -97,6 +98,7 @@ async def plan_run(
         check_placeholders(folder / look.rubric, [*known, "answer", "claimed"])
         self_check_rubric(job)
     models = models_of(job, catalogue)
+    _check_router(folder)
     check_start_rules(job.spec.start, models[: len(job.spec.tiers)], known, folder)
     asked = apply_operator_servers(job.name, job.spec.tools, provided)
     pinned = await resolve_servers(asked, registry=job.spec.registry, folder=folder, environment=environment)
@@ -115,6 +117,12 @@ async def plan_run(
         request += b',"mcp_servers":' + orjson.dumps(called_by_the_api)
     check_shared_part_size(request, models, job.spec.limits)
     return Plan(job, source, shape, models, pinned, request, _warnings(job, models, request))
+
+
+def _check_router(folder: Path) -> None:
+    """A router is one, and what it looks at rows with is here. Raises UserMistake."""
+    if read_router(folder):
+        need("router", "py3langid")
 
 
 def check_gates(job: Job, known: Collection[str]) -> None:

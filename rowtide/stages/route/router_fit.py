@@ -14,13 +14,9 @@ from typing import Any
 
 import numpy as np
 import orjson
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from rowtide.errors import UserMistake
+from rowtide.extras import extra
 from rowtide.job.golden import read_golden
 from rowtide.job.job_folder import Job
 from rowtide.ledger import routes as ledger_routes
@@ -30,6 +26,13 @@ from rowtide.ledger.routes import PastRow
 from rowtide.routing.difficulty import CalibrationBin, FeatureWeight, Outcome, Router, TierFit, tier_chance
 from rowtide.routing.features import Features, build_vocabulary, row_features
 from rowtide.routing.thresholds import Floats, Right, choose_thresholds
+
+with extra("router"):
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
 HISTORY_ROWS = 50_000  # the newest
 PAGE_ROWS = 5000

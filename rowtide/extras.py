@@ -1,0 +1,24 @@
+"""What is installed only where it is asked for, and what somebody is told who needs it and has it not."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib import import_module
+
+from rowtide.errors import UserMistake
+
+
+@contextmanager
+def extra(name: str) -> Generator[None]:
+    """Import, in the block, what an extra of the package brings. Raises UserMistake that names the extra."""
+    try:
+        yield
+    except ImportError as missing:
+        package = (missing.name or str(missing)).partition(".")[0]
+        words = f"the package {package} is not here; it comes with: pip install 'rowtide[{name}]'"
+        raise UserMistake(words) from None
+
+
+def need(name: str, module: str) -> None:
+    """See to it that a module of an extra can be imported. Raises UserMistake."""
+    with extra(name):
+        import_module(module)
