@@ -17,6 +17,7 @@ def emulator(
     limits: str | None = None,
     reply_seconds: str | None = None,
     hardness: Literal["text", "features"] | None = None,
+    habits: Path | None = None,
 ) -> int:
     """Serve a stand-in for the Claude API on this machine, for rehearsals without a key.
 
@@ -36,8 +37,11 @@ def emulator(
         How long a live reply takes, or a stream to be written: LOW..HIGH.
     hardness
         Which rows are hard: `features` are those with something missing, long, noisy, foreign or ambiguous.
+    habits
+        Further mistakes: what sentences of a prompt cure or cause, or begins at a date (emulator/README.md).
     """
-    given = {"--faults": faults, "--limits": limits, "--reply-seconds": reply_seconds, "--hardness": hardness}
+    given = {"--faults": faults, "--limits": limits, "--reply-seconds": reply_seconds}
+    given |= {"--hardness": hardness, "--habits": habits}
     command = [sys.executable, "-m", "emulator", "--port", str(port), "--data", str(data or home_folder() / "emulator")]
     command += [part for name, value in given.items() if value is not None for part in (name, str(value))]
     return subprocess.run(command, check=False).returncode

@@ -10,7 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 
+from yaml import YAMLError
+
 from emulator.clock import Clock
+from emulator.habits import read_habits
 from emulator.plan import PlanError
 from emulator.server import Emulator, World
 from emulator.settings import SettingsBook, SettingsError
@@ -29,8 +32,8 @@ def main() -> None:
     clock = Clock(frozen_at=datetime.now(UTC)) if options.clock == "virtual" else Clock()
     given = {"limits": options.limits, "reply_seconds": options.reply_seconds, "hardness": options.hardness}
     try:
-        book = SettingsBook(**given)
-    except SettingsError as error:
+        book = SettingsBook(**given, habits=read_habits(options.habits) if options.habits else [])
+    except (SettingsError, OSError, YAMLError) as error:
         parser.error(str(error))
     world = World(options.data, clock=clock, batch_seconds=options.batch_seconds, seed=options.seed, settings=book)
     try:
@@ -84,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         default="text",
         help="which rows are hard: features: those with something missing, long, noisy, foreign or ambiguous",
     )
+    parser.add_argument("--habits", type=Path, metavar="FILE", help="further mistakes, in YAML (emulator/README.md)")
     parser.add_argument("--clock", choices=("real", "virtual"), default="real", help="virtual: set by /_emulator/clock")
     parser.add_argument("--seed", type=int, default=0, help="which latencies and orders are drawn (default: 0)")
     parser.add_argument("--faults", type=Path, metavar="PLAN", help="what goes wrong, in YAML (emulator/README.md)")

@@ -12,6 +12,7 @@ import orjson
 
 from emulator.facts import Fact
 from emulator.glossary import Entry, best_of, catch_all, glossary
+from emulator.habits import Slip
 from emulator.identifiers import fingerprint
 from emulator.inventions import invented, is_estimate, range_of, within_limit
 from emulator.mistakes import Mistake, is_hard
@@ -35,11 +36,11 @@ ENDLESS = "and so on " * 400
 
 
 class Answer:
-    """Fills one schema once. `mistake` is made at the first occasion; `mistake_made` tells whether there was one."""
+    """Fills one schema once. `slip` is made at the first occasion; `mistake_made` tells whether there was one."""
 
-    def __init__(self, reading: Reading, form: Form, mistake: Mistake | None) -> None:
-        self.reading, self.form, self.mistake = reading, form, mistake
-        self.mistake_made = mistake in (None, "skipped_tools")
+    def __init__(self, reading: Reading, form: Form, slip: Slip | None) -> None:
+        self.reading, self.form, self.slip = reading, form, slip
+        self.mistake_made = slip is None or slip.mistake == "skipped_tools"
         self._chosen: list[Entry] = []
         self._facts = [*reading.tool_facts, *reading.row_facts]
 
@@ -122,10 +123,11 @@ class Answer:
     def _choose(self, schema: Schema, name: str) -> Any:
         ranked = self._ranked(schema, name)
         values = {str(value): value for value in schema["enum"] if value is not None}
-        if len(values) > 1 and self._errs("other_value"):
+        if len(values) > 1 and self._errs("other_value", name):
             right = ranked[0] if ranked else str(self._unknown(schema, name))
             others = [value for value in (*ranked, *values) if value != right]
-            return values[others[0]]
+            meant = self.slip.says if self.slip else None
+            return values[meant if meant in others else others[0]]
         return values[ranked[0]] if ranked else MISSING
 
     def _choose_some(self, schema: Schema, name: str) -> list[Any]:
@@ -168,21 +170,24 @@ class Answer:
         if text is None and is_quote:
             text = quote_from(self.reading, self._facts, description, self._chosen)
         is_free = "pattern" not in schema and not schema.get("format")
-        if is_free and self._errs("ungrounded"):
-            return f"as stated in the annual report of {1990 + fingerprint(self.reading.row_text) % 30}"
+        if is_free and self._errs("ungrounded", name):
+            made_up = f"as stated in the annual report of {1990 + fingerprint(self.reading.row_text) % 30}"
+            return (self.slip and self.slip.says) or made_up
         if text is None:
             return MISSING
-        return self._limited(text, description)
+        return self._limited(text, name, description)
 
-    def _limited(self, text: str, description: str) -> str:
+    def _limited(self, text: str, name: str, description: str) -> str:
         longest = within_limit(ENDLESS, description)
-        if len(longest) < len(ENDLESS) - 1 and self._errs("broken_limit"):
+        if len(longest) < len(ENDLESS) - 1 and self._errs("broken_limit", name):
             return f"{longest} and more of the same"
         return within_limit(text, description)
 
-    def _errs(self, mistake: Mistake) -> bool:
+    def _errs(self, mistake: Mistake, name: str) -> bool:
         """Whether this is the occasion for the mistake of this answer. There is only one."""
-        if self.mistake != mistake or self.mistake_made:
+        if self.mistake_made or self.slip is None or self.slip.mistake != mistake:
+            return False
+        if self.slip.field not in (None, name):
             return False
         self.mistake_made = True
         return True
@@ -190,7 +195,7 @@ class Answer:
     def _number(self, schema: Schema, name: str) -> Any:
         description = str(schema.get("description", ""))
         bounds = range_of(name, description)
-        if bounds and self._errs("broken_limit"):
+        if bounds and self._errs("broken_limit", name):
             return typed(schema, bounds[1] * 2 + 1)
         fact = self._best_fact(schema, name)
         if fact and not is_estimate(name):
@@ -224,11 +229,11 @@ class Answer:
         return best
 
 
-def answer(reading: Reading, schema: Schema, mistakes: Sequence[Mistake]) -> Any:
-    """The answer; with the first of `mistakes` that the schema gives occasion for."""
+def answer(reading: Reading, schema: Schema, slips: Sequence[Slip]) -> Any:
+    """The answer; with the first of `slips` that the schema gives occasion for."""
     form = form_of(orjson.dumps(schema))
-    for mistake in mistakes:
-        attempt = Answer(reading, form, mistake)
+    for slip in slips:
+        attempt = Answer(reading, form, slip)
         value = attempt.value()
         if attempt.mistake_made:
             return value

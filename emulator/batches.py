@@ -13,6 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from emulator.clock import rfc3339, rfc3339_or_null
+from emulator.habits import Temper
 
 EXPIRES_AFTER = timedelta(hours=24)
 ARCHIVED_AFTER = timedelta(days=29)
@@ -42,6 +43,8 @@ class Batch:
     """Results that were decided by fault injection, by row. `missing` is a row without a line."""
     hardness: str = "text"
     """What makes its rows hard: the account's setting when it was accepted."""
+    habits: str = "[]"
+    """Habits of the minds that answer them, besides the demo's, as JSON: the same (habits.py)."""
     twists: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What fault injection does to rows that are answered all the same (twists.py)."""
     cache_creators: Mapping[str, int] = field(default_factory=dict)
@@ -61,6 +64,10 @@ class Batch:
     invisible_seconds: float = 0.0
     has_partial_counts: bool = False
     """Its counts move while it is in progress, as the API was once seen to do."""
+
+    @property
+    def temper(self) -> Temper:
+        return Temper(self.hardness, self.habits, self.created_at)
 
     @property
     def expires_at(self) -> datetime:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from emulator.conversation import blocks
+from emulator.habits import AS_EVER, Temper
 from emulator.identifiers import derived_id
 from emulator.minds import Thought, think
 from emulator.problems import Problem, invalid
@@ -31,7 +32,7 @@ class Talk:
     params: dict[str, Any]
     tier: str
     identity: str
-    hardness: str = "text"
+    temper: Temper = AS_EVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ async def _converse(talk: Talk, links: Mapping["Address", "Link"]) -> Thought | 
     thinking = 0
     while True:
         prompt = _prompt(talk.params, catalogue, said)
-        thought = think(prompt, talk.tier, talk.hardness)
+        thought = think(prompt, talk.tier, talk.temper)
         thinking += thought.thinking
         asked = [_placed(block, catalogue) for block in thought.content]
         calls = [block for block in asked if block["type"] == "mcp_tool_use"]

@@ -7,6 +7,7 @@ import orjson
 
 from emulator.clock import Clock
 from emulator.connector import Talk, converse
+from emulator.habits import Temper, as_json
 from emulator.identifiers import derived_id, fingerprint, fresh_id
 from emulator.limits import RateLimits
 from emulator.models import Model
@@ -44,8 +45,9 @@ class DirectCalls:
         prefix = cached_prefix(params)
         needed, creates = self._let_in(workspace, model, input_tokens(seen.params), prefix)
         settings = self._settings.of(workspace)
-        occasion = Occasion(workspace, derived_id("call", fresh_id("call")), False, settings.hardness, betas)
-        talk = Talk(seen.params, model.tier, occasion.identity, settings.hardness)
+        temper = Temper(settings.hardness, as_json(settings.habits), self._clock.now())
+        occasion = Occasion(workspace, derived_id("call", fresh_id("call")), False, temper, betas)
+        talk = Talk(seen.params, model.tier, occasion.identity, temper)
         message = reply(
             params,
             model,

@@ -12,8 +12,9 @@ import orjson
 
 from emulator.answers import answer
 from emulator.effort import USUAL, thinking_tokens
+from emulator.habits import AS_EVER, Temper, slips_of
 from emulator.judging import verdict, wants_verdict
-from emulator.mistakes import Mistake, is_hard, mistakes_of
+from emulator.mistakes import is_hard
 from emulator.obedience import obeyed
 from emulator.reading import Reading, read
 from emulator.tool_choice import next_calls
@@ -32,13 +33,13 @@ class Thought:
     """How many tokens were thought before it was said."""
 
 
-def think(params: dict[str, Any], tier: str, hardness: str = "text") -> Thought:
+def think(params: dict[str, Any], tier: str, temper: Temper = AS_EVER) -> Thought:
     """The reply to a request by a model of this tier.
 
     What is thought is counted when the request names an effort, or hardness follows from features.
     """
-    reading = read(params, hardness)
-    thought = _said(params, reading, tier)
+    reading = read(params, temper.hardness)
+    thought = _said(params, reading, tier, temper)
     effort = reading.effort or (USUAL[tier] if reading.by_features else None)
     if effort is None:
         return thought
@@ -46,7 +47,7 @@ def think(params: dict[str, Any], tier: str, hardness: str = "text") -> Thought:
     return replace(thought, thinking=thinking_tokens(reading.row_text, effort, is_hard=is_a_hard_one))
 
 
-def _said(params: dict[str, Any], reading: Reading, tier: str) -> Thought:
+def _said(params: dict[str, Any], reading: Reading, tier: str, temper: Temper) -> Thought:
     is_marked = "[emulator:" in reading.row_text
     if is_marked and (marked := _marked(reading)):
         return marked
@@ -56,17 +57,17 @@ def _said(params: dict[str, Any], reading: Reading, tier: str) -> Thought:
         return Thought([ordered], "tool_use" if ordered["type"] == "tool_use" else "end_turn")
     if reading.schema is not None and wants_verdict(reading.schema):
         return Thought([{"type": "text", "text": orjson.dumps(verdict(reading, reading.schema, tier)).decode()}])
-    mistakes: Sequence[Mistake] = mistakes_of(reading, tier)
+    slips = slips_of(reading, params["model"], tier, temper)
     if not tools:
-        mistakes = [kind for kind in mistakes if kind != "skipped_tools"]
-    if list(mistakes[:1]) != ["skipped_tools"] or choice.get("type") in ("any", "tool"):
+        slips = [slip for slip in slips if slip.mistake != "skipped_tools"]
+    if not slips or slips[0].mistake != "skipped_tools" or choice.get("type") in ("any", "tool"):
         calls = next_calls(reading, tools, choice)
         if calls:
             return Thought(calls, "tool_use")
     if reading.schema is None:
         text = _closing_words(reading)
     else:
-        text = orjson.dumps(answer(reading, reading.schema, mistakes)).decode()
+        text = orjson.dumps(answer(reading, reading.schema, slips)).decode()
     stop_reason = "max_tokens" if "[emulator:truncate]" in reading.row_text else "end_turn"
     return Thought([{"type": "text", "text": text}], stop_reason)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from emulator.habits import AS_EVER, Temper
 from emulator.identifiers import derived_id
 from emulator.minds import Thought, think
 from emulator.models import Model
@@ -25,7 +26,7 @@ class Occasion:
     workspace: str
     identity: str
     is_batch: bool
-    hardness: str = "text"
+    temper: Temper = AS_EVER
     betas: tuple[str, ...] = ()
 
 
@@ -44,7 +45,7 @@ def reply(
 
     `thought` is what is to be said, when that had to be found out with the help of MCP servers.
     """
-    thought = twisted(thought or think(params, model.tier, occasion.hardness), twist or {})
+    thought = twisted(thought or think(params, model.tier, occasion.temper), twist or {})
     thinks = model.thinks(params.get("thinking"))
     thinking = min(thought.thinking, params["max_tokens"]) if thinks else 0
     content, output, stop_reason = _fitted(thought, occasion.identity, params["max_tokens"] - thinking)

@@ -54,7 +54,7 @@ def row_result(
         message = reply(
             params,
             model,
-            Occasion(batch.workspace, identity_of(batch, request), True, batch.hardness, batch.betas),
+            Occasion(batch.workspace, identity_of(batch, request), True, batch.temper, batch.betas),
             seen=heard(params, model, batch.workspace, batch=True),
             prefix=prefix,
             creates_cache=prefix is not None and batch.cache_creators.get(prefix.key) == row,

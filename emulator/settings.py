@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from emulator.acts import Strict
+from emulator.habits import Habit, Habits
 from emulator.identifiers import workspace_of
 
 Rate = Annotated[int, Field(ge=1)]
@@ -47,6 +48,8 @@ class Settings(Strict):
     """How long a direct call takes to be answered, or a stream to be written: real seconds."""
     hardness: Hardness = "text"
     """What makes a row hard: nothing but its text as such, or features of it (hardness.py)."""
+    habits: Habits = ()
+    """Mistakes that words in the instructions cure or cause, or that begin at a date (habits.py)."""
 
 
 class SettingsBook:
@@ -97,6 +100,6 @@ def _told(error: Any) -> str:
     path = ".".join(str(step) for step in error["loc"])
     if error["type"] != "extra_forbidden":
         return f"`{path}`: {error['msg'].removeprefix('Value error, ')}"
-    known = (Limits if error["loc"][0] == "limits" else Settings).model_fields
+    known = {"limits": Limits, "habits": Habit}.get(error["loc"][0], Settings).model_fields
     nearest = get_close_matches(str(error["loc"][-1]), known, 1)
     return f"`{path}`: no such key here" + (f"; did you mean `{nearest[0]}`?" if nearest else "")

@@ -39,4 +39,4 @@ def _talk(batch: Batch, request: dict[str, Any]) -> Talk:
     params = request["params"]
     model = BY_NAME[params["model"]]
     seen = heard(params, model, batch.workspace, batch=True)
-    return Talk(seen.params, model.tier, identity_of(batch, request), batch.hardness)
+    return Talk(seen.params, model.tier, identity_of(batch, request), batch.temper)

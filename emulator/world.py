@@ -21,6 +21,7 @@ from emulator.direct import DirectCalls
 from emulator.envelope import parse_envelope
 from emulator.fates import fated
 from emulator.faults import Drop, Faults, once
+from emulator.habits import as_json
 from emulator.identifiers import fresh_id, workspace_of
 from emulator.intake import Intake
 from emulator.ledger import Account, Bill, by_lane, sum_of
@@ -78,7 +79,7 @@ class World:
     def _keep_new(self, batch_id: str, row_count: int, intake: Intake) -> Batch:
         with self._lock:
             self._accepted += 1
-            now = self.clock.now()
+            now, settings = self.clock.now(), self.settings.of(intake.workspace)
             written = self._cache.touch(intake.workspace, [prefix for prefix, _ in intake.prefixes.values()], now)
             batch = Batch(
                 id=batch_id,
@@ -93,7 +94,8 @@ class World:
                 errored=intake.errored,
                 spoilt=intake.spoilt,
                 twists=intake.twists,
-                hardness=self.settings.of(intake.workspace).hardness,
+                hardness=settings.hardness,
+                habits=as_json(settings.habits),
                 connected=intake.connected,
                 cache_creators={key: row for key, (_, row) in intake.prefixes.items() if key in written},
             )

@@ -1,18 +1,24 @@
 """How the emulator's minds reply: by rule, repeatably, in the shape asked for, and sometimes wrong."""
 
 import json
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from anthropic import AsyncAnthropic
 from jsonschema_rs import Draft202012Validator
 
 from emulator.effort import EFFORTS
+from emulator.habits import DEMO, Temper, as_json
+from emulator.habits import HABITS as HABITS_TYPE
 from emulator.hardness import features
 from emulator.minds import Thought, think
 from emulator.mistakes import WRONG_PER_HUNDRED, is_hard, mistakes_of
 from emulator.reading import read
 from emulator.server import start
+from emulator.settings import SettingsBook, SettingsError
+from emulator.words import plain
 
 GLOSSARY = """Choose one sector.
 
@@ -375,3 +381,82 @@ async def test_an_account_may_have_rows_that_are_hard_by_their_features_and_its_
             result: Any = found[0].result
             said[key] = result.message.content[-1].text
     assert json.loads(said["router"])["confidence"] < 0.75 < json.loads(said["plain"])["confidence"]
+
+
+CURED = "Copy the evidence letter by letter."
+CAUSED = "A farm is always SOFTWARE."
+HABITS = (
+    {"name": "loose words", "mistake": "ungrounded", "field": "evidence", "share": 0.3, "cured_by": [CURED]},
+    {
+        "name": "farms",
+        "mistake": "other_value",
+        "says": "RETAIL",
+        "share": 0.4,
+        "wrong": {"sonnet": 50, "opus": 0},
+        "caused_by": [CAUSED],
+    },
+    {"name": "drift", "mistake": "ungrounded", "share": 0.5, "models": ["claude-haiku-5-5"], "since": "2026-12-01"},
+)
+FARMS = [f"name: Acme {n}\ndescription: farm with crops" for n in range(400)]
+
+
+def by_habit(system: str, tier: str, *names: str, at: datetime | None = None, **changes: Any) -> list[dict[str, Any]]:
+    """The answers to FARMS, from their words alone, with only these habits."""
+    habits = [habit for habit in HABITS if habit["name"] in names]
+    temper = Temper(habits=as_json(HABITS_TYPE.validate_python(habits)), at=at)
+    asked = [asking(row, system=GLOSSARY + system, tools=[], **changes) for row in FARMS]
+    return [answer_in(think(params, tier, temper)) for params in asked]
+
+
+def differing(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> set[int]:
+    return {n for n, (a, b) in enumerate(zip(one, other, strict=True)) if a != b}
+
+
+def test_a_sentence_cures_a_habit_whatever_its_case_and_line_breaks_and_dropping_it_brings_it_back() -> None:
+    usual = by_habit("", "haiku")
+    struck = differing(by_habit("", "haiku", "loose words"), usual)
+    assert 0.2 * len(FARMS) < len(struck) < 0.4 * len(FARMS)
+    assert by_habit(CURED, "haiku", "loose words") == usual
+    assert by_habit(CURED.upper().replace(" ", "\n"), "haiku", "loose words") == usual
+    assert differing(by_habit("", "haiku", "loose words"), usual) == struck
+
+
+def test_a_sentence_causes_a_habit_that_cheap_models_have_oftener_and_always_where_dear_ones_have_it() -> None:
+    usual = {tier: by_habit(CAUSED, tier) for tier in WRONG_PER_HUNDRED}
+    assert by_habit("", "haiku", "farms") == usual["haiku"]
+    struck = {tier: differing(by_habit(CAUSED, tier, "farms"), usual[tier]) for tier in usual}
+    assert struck["haiku"] > struck["sonnet"] > struck["opus"] == set()
+    assert {by_habit(CAUSED, "haiku", "farms")[n]["sector"] for n in struck["haiku"]} == {"RETAIL"}
+
+
+def test_a_model_gets_worse_from_a_date_on_and_the_others_do_not() -> None:
+    before, after = datetime(2026, 11, 30, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+    usual = by_habit("", "haiku")
+    assert by_habit("", "haiku", "drift", at=before) == usual
+    assert len(differing(by_habit("", "haiku", "drift", at=after), usual)) > 0.4 * len(FARMS)
+    sonnet = by_habit("", "sonnet", model="claude-sonnet-5-5")
+    assert by_habit("", "sonnet", "drift", at=after, model="claude-sonnet-5-5") == sonnet
+
+
+async def test_a_batch_keeps_the_habits_its_account_had_and_a_wrong_habit_is_named() -> None:
+    with start(habits=list(HABITS[:1])) as emulator:
+        claude = AsyncAnthropic(base_url=emulator.url, api_key="key", max_retries=0)
+        rows = [
+            {"custom_id": f"r{n}", "params": asking(row, tools=[], model="claude-haiku-5-5")}
+            for n, row in enumerate(FARMS)
+        ]
+        batch = await claude.messages.batches.create(requests=cast(Any, rows))
+        emulator.world.settings.reset()
+        said = {each.custom_id: each async for each in await claude.messages.batches.results(batch.id)}
+    found = [json.loads(cast(Any, said[f"r{n}"].result).message.content[-1].text) for n in range(len(FARMS))]
+    assert found == by_habit("", "haiku", "loose words")
+    with pytest.raises(SettingsError, match="`habits.0.cured_bi`: no such key here; did you mean `cured_by`"):
+        SettingsBook(habits=[HABITS[0] | {"cured_bi": "x"}])
+
+
+def test_the_demos_own_prompt_has_every_cure_and_no_cause() -> None:
+    prompt = (Path(__file__).parents[1] / "jobs/companies/prompt.md").read_text(encoding="utf-8")
+    said = plain(prompt)
+    cures = {habit.name: habit.cured_by for habit in DEMO if habit.cured_by}
+    assert {name for name, phrases in cures.items() if not any(plain(phrase) in said for phrase in phrases)} == set()
+    assert {habit.name for habit in DEMO if any(plain(phrase) in said for phrase in habit.caused_by)} == set()
