@@ -181,7 +181,7 @@ def _list(
 
 def _list_gates(ledger: Ledger, run: Run, gate_approvals: list[GateApproval]) -> None:
     for gate_approval in gate_approvals:
-        out.lines([f"the {gate_approval.gate} gate holds the run: {each.in_words}" for each in gate_approval.failures])
+        out.lines([f"the {gate_approval.gate} gate holds the run: {each.text}" for each in gate_approval.failures])
     with ledger.page() as tx:
         out.print(ledger_gate_approvals.decision_consequences(tx, run, gate_approvals))
         ledger_gate_approvals.mark_gates_shown(tx, gate_approvals)

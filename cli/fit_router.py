@@ -60,7 +60,7 @@ def router_lines(router: Router) -> list[str]:
     ]
     for each in router.tier_fits:
         lines += ["", *_print_tier(each)]
-    return [*lines, "", *_tell_thresholds(router), _tell_golden(router)]
+    return [*lines, "", *_threshold_lines(router), _golden_lines(router)]
 
 
 def _print_tier(fit: TierFit) -> list[str]:
@@ -85,7 +85,7 @@ def strongest_features(fit: TierFit) -> list[tuple[str, float]]:
     return sorted(added, key=lambda each: -abs(each[1]))[:STRONGEST]
 
 
-def _tell_thresholds(router: Router) -> list[str]:
+def _threshold_lines(router: Router) -> list[str]:
     saving = router.saving
     if not saving.started_higher:
         return [f"All rows start on {router.tiers[0]}: nothing else is cheaper for certain."]
@@ -102,7 +102,7 @@ def _tell_thresholds(router: Router) -> list[str]:
     ]
 
 
-def _tell_golden(router: Router) -> str:
+def _golden_lines(router: Router) -> str:
     golden = router.golden
     if not golden.rows:
         return f"Golden rows: {golden.verdict}."

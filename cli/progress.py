@@ -92,10 +92,10 @@ def progress_line(seen: Progress) -> str:
 def progress_panel(seen: Progress, lines: Sequence[str], *, width: int, now: datetime) -> Panel:
     """The same for a terminal, with what else there is to show below."""
     settled = f"reading rows: {seen.rows:,} so far" if seen.is_reading else f"{seen.settled:,} of {seen.rows:,} settled"
-    facts = [f"{settled} · {seen.money}", seen.standing, seen.at_api(now)]
+    figures = [f"{settled} · {seen.money}", seen.standing, seen.at_api(now)]
     also = [Text(one_line(line)[: width - 4], style="dim", no_wrap=True) for line in lines[-LINES_SHOWN:]]
     title = plain_line(f"{seen.run_id} · {seen.lane} · {format_age(now - seen.began_at)}")
-    return Panel(Group(state_bar(seen, width - 4), *map(plain_line, facts), *also), title=title, title_align="left")
+    return Panel(Group(state_bar(seen, width - 4), *map(plain_line, figures), *also), title=title, title_align="left")
 
 
 def state_bar(seen: Progress, width: int) -> Text:

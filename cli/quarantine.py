@@ -129,7 +129,7 @@ def fix(run: str, sheet: Path) -> int:
             out.print(f"{taken.who} gave in this very sheet at {taken.taken_at[:19]}: nothing changes", markup=False)
             return 0
         what = f"{taken.edited:,} mended, {taken.answered:,} answered, {taken.retried:,} sent again"
-        rest = f"{taken.dropped:,} given up, {taken.rows - taken.touched:,} as they were"
+        rest = f"{taken.discarded:,} given up, {taken.rows - taken.touched:,} as they were"
         out.print(f"{taken.rows:,} rows in {sheet.name}: {what}, {rest}", markup=False)
         _print_next_step(ledger, found, goes_on=bool(taken.retried or taken.answered))
     return 0

@@ -54,7 +54,7 @@ def reconcile(
             return 0
         if [found_as is not None, send_again, give_up].count(True) != 1:
             raise UserMistake("say one of --found-as, --send-again and --give-up", key=f"batch {batch}")
-        _settle(ledger, found, _unconfirmed(ledger, found, batch), found_as, send_again=send_again)
+        _reconcile(ledger, found, _unconfirmed(ledger, found, batch), found_as, send_again=send_again)
     out.print(f"reconciled; `rowtide resume {run}` goes on")
     return 0
 
@@ -83,7 +83,7 @@ def _unconfirmed(ledger: Ledger, run: Run, batch_no: int) -> Batch:
     return unconfirmed[batch_no]
 
 
-def _settle(ledger: Ledger, run: Run, batch: Batch, found_as: str | None, *, send_again: bool) -> None:
+def _reconcile(ledger: Ledger, run: Run, batch: Batch, found_as: str | None, *, send_again: bool) -> None:
     now = datetime.now(UTC)
     with ledger.page() as tx:
         if batch.state == "posting":  # still being looked for: a person need not wait for that

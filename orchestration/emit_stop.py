@@ -23,13 +23,13 @@ def emit_stop(context: RunContext) -> None:
     ledger = context.ledger
     with ledger.view() as tx:
         run = find_run(tx, context.run.run_id)
-        holds, calls = ledger_gate_approvals.pending_gate_approvals(tx, run), ledger_tool_calls.pending_calls(tx, run)
+        gates, calls = ledger_gate_approvals.pending_gate_approvals(tx, run), ledger_tool_calls.pending_calls(tx, run)
         orphaned = ledger_batches.batches_in_states(tx, run, ["orphaned"])
     contact = {"owner": run.owner, "runbook": run.runbook}
-    for hold in holds:
-        payload = {"why": "gate", "gate": hold.gate, "failures": [each.in_words for each in hold.failures]}
+    for gate in gates:
+        payload = {"why": "gate", "gate": gate.gate, "failures": [each.text for each in gate.failures]}
         payload |= {**contact, "command": decision_commands(run.run_id)}
-        emit_once(ledger, "run.held", "run", run.run_id, f"hold {hold.approval_no}", payload, run.job)
+        emit_once(ledger, "run.held", "run", run.run_id, f"hold {gate.approval_no}", payload, run.job)
     if calls:
         places = ";".join(str(each.approval.place) for each in calls)
         which = hashlib.blake2b(places.encode(), digest_size=8).hexdigest()

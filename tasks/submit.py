@@ -53,7 +53,7 @@ async def submit(run_id: str) -> int:
         void_unsent_batches(context, everything=goes_live or why is not None)
         mark_unanswered_posts(context, clock=_now)
         try:
-            await _settle(context, claude, credentials)
+            await _reconcile_unconfirmed(context, claude, credentials)
             adopt_run_version(context, clock=_now)
             while not (goes_live or why) and (batch := next_batch(context, _new_tag, clock=_now)) is not None:
                 if isinstance(batch, BudgetExhausted):
@@ -68,7 +68,7 @@ async def submit(run_id: str) -> int:
         return count_undecided_rows(context, why, next_micro)
 
 
-async def _settle(context: RunContext, claude: Claude, credentials: ClaudeSettings) -> None:
+async def _reconcile_unconfirmed(context: RunContext, claude: Claude, credentials: ClaudeSettings) -> None:
     """Wait until the API shows every batch in doubt, or has had time to: nothing new is sent before."""
     while Wait(is_seen=False) in await reconcile_unconfirmed(
         context, claude, confirm_within=credentials.confirm_within, clock=_now
@@ -83,7 +83,7 @@ async def _post(context: RunContext, claude: Claude, credentials: ClaudeSettings
         match outcome:
             case OutcomeUnknown():
                 await asyncio.sleep(outcome.retry_after_seconds or 0)
-                await _settle(context, claude, credentials)
+                await _reconcile_unconfirmed(context, claude, credentials)
                 return True
             case BatchRefused() if outcome.is_everyones:
                 raise StoppedByWorld(refusal_text(outcome.status_code, outcome.message))

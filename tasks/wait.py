@@ -25,7 +25,9 @@ LONGEST_WITH_A_DEADLINE = 5.0
 LONGEST_AMONG_OTHERS = 1.0  # until the next look at the ledger, where other workers may leave rows to act on
 PAUSE_GROWS_BY = 1.5
 FOR_EVER = timedelta(days=365)
-OUTAGE = timedelta(minutes=30)  # how long the API may be out of reach before the stage fails, to be tried again
+LONGEST_UNAVAILABILITY = timedelta(
+    minutes=30
+)  # how long the API may be out of reach before the stage fails, to be tried again
 
 
 @durable
@@ -57,7 +59,7 @@ async def wait(run_id: str) -> dict[str, int]:
             except StoppedByWorld:
                 raise
             except WorldError as error:
-                if _now() - reached_at > OUTAGE:
+                if _now() - reached_at > LONGEST_UNAVAILABILITY:
                     raise
                 polls, after = True, error.retry_after_seconds or pause
             if polls:

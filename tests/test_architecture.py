@@ -102,6 +102,14 @@ EXPORTS = {Path("blocks/__init__.py")}  # `prefect block register -m blocks` loo
 FOLDER_MODULES = 40  # of one folder of rowtide/: the ledger has most
 
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "service", "handler"}
+# Words that this project had for itself and that the field does not know: docs/glossary.md has what took their place.
+RETIRED = {
+    "rung", "rungs", "climb", "climbs", "climbed", "stay", "stays", "swarm", "remark", "remarks", "doubt", "doubts",
+    "doubtful", "settle", "settles", "wall", "walls", "walled", "bury", "stray", "heard", "hear", "said", "told",
+    "spoken", "checking", "lengthen", "lengthens", "longer", "outage", "outages", "facts", "spread", "spreads",
+    "tally", "tallies", "glance", "story", "foresee", "foreseen", "vouch", "vouched", "mend", "mended", "happened",
+    "happenings", "trouble", "set_aside", "see_to", "second_look", "stand_in", "who_answers",
+}  # fmt: skip
 MODEL_ID = re.compile(r"claude-(haiku|sonnet|opus|fable|mythos)-")
 MACHINE = re.compile(r"(?<![\w.}])/(root|opt|Users|srv|home|work)/\w|\b[A-Z]:\\\w")
 # Put together from pieces, so that no file holds what no file may hold, this one included.
@@ -309,6 +317,33 @@ def test_names_say_something() -> None:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and words(node.name) & SAYS_NOTHING
     ]
     refuse(f"none of these words: {', '.join(sorted(SAYS_NOTHING))}", modules + folders + defined)
+
+
+def test_retired_words_are_in_no_name() -> None:
+    """Of modules, functions, classes, arguments, variables, attributes; and of tables and columns."""
+
+    def is_retired(name: str) -> bool:
+        plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+        return bool(RETIRED & {*plain.split("_")}) or any("_" in word and word in plain for word in RETIRED)
+
+    found = {str(path) for path in python_files(*LAYERS) if is_retired(path.stem)}
+    for path in python_files(*LAYERS):
+        for node in ast.walk(tree_of(path)):
+            match node:
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                    named = name
+                case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                    named = name
+                case _:
+                    continue
+            if is_retired(named):
+                found.add(f"{path}:{node.lineno} {named}")
+    schema = tree_of(Path("rowtide/ledger/schema.py"))
+    calls = [node for node in ast.walk(schema) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    named_first = [call.args[0] for call in calls if call.func.id in ("table", "Column", "Index") and call.args]
+    columns = [each.value for each in named_first if isinstance(each, ast.Constant)]
+    assert {"row_no", "note", "batch_by_state"} <= {*columns}, "the schema is read by its shape"
+    refuse("the glossary has the field's word for it", [*sorted(found), *filter(is_retired, columns)])
 
 
 def test_a_flow_or_task_file_has_the_name_of_its_one_public_function() -> None:

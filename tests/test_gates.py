@@ -75,7 +75,11 @@ def test_lists_in_an_answer_do_not_trouble_a_gate(tmp_path: Path) -> None:
         ("load", IN_SET, "shares"),
         ("rows", "- type: expect_column_values_to_be_unique\n  kwargs: {column: code}\n", "whole"),
         ("answers", "- type: expect_table_row_count_to_be_between\n  kwargs: {min_value: 5}\n", "whole"),
-        ("load", "- type: expect_column_values_to_be_between\n  kwargs: {column: coverage, min_value: 0.9}\n", "facts"),
+        (
+            "load",
+            "- type: expect_column_values_to_be_between\n  kwargs: {column: coverage, min_value: 0.9}\n",
+            "metrics",
+        ),
     ],
 )
 def test_what_an_expectation_says_is_of_single_rows_or_of_the_run(
@@ -119,7 +123,7 @@ def test_a_fact_and_a_column_of_one_name_are_told_apart_by_nobody(tmp_path: Path
 
 def test_a_parameter_of_the_last_run_is_taken_as_written(tmp_path: Path) -> None:
     suite = KL + "{$PARAMETER: last.code}}\n" + COVERAGE.replace("0.9", "{$PARAMETER: last.coverage * 0.9}")
-    assert [each.way for each in suite_of(tmp_path, suite, "load").expectations] == ["whole", "facts"]
+    assert [each.way for each in suite_of(tmp_path, suite, "load").expectations] == ["whole", "metrics"]
 
 
 def test_categories_are_kept_as_shares_and_numbers_in_bins_of_equal_weight() -> None:

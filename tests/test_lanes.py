@@ -9,7 +9,7 @@ import pytest
 from rowtide.lanes.lane_table import LANES, AskedLane
 from rowtide.lanes.lanes import (
     LaneHistory,
-    WorkAhead,
+    WorkToDo,
     choose_lane,
     is_tail_of_run,
     latest_live_start,
@@ -20,8 +20,8 @@ from rowtide.lanes.rate_limiter import RateLimit, RateLimiter, limits_from_heade
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
-def ahead(rows: int, **values: object) -> WorkAhead:
-    return WorkAhead(**{"rows": rows, "has_after": False, "asked": "auto", "concurrency": 16, **values})  # pyright: ignore[reportArgumentType] # made up by name
+def work(rows: int, **values: object) -> WorkToDo:
+    return WorkToDo(**{"rows": rows, "has_after": False, "asked": "auto", "concurrency": 16, **values})  # pyright: ignore[reportArgumentType] # made up by name
 
 
 @pytest.mark.parametrize(
@@ -29,33 +29,33 @@ def ahead(rows: int, **values: object) -> WorkAhead:
     [(3, "live", "one at a time"), (15, "live", "all at once"), (60, "stream", "16 at once"), (500, "batch", "half")],
 )
 def test_the_number_of_rows_decides_and_the_reason_is_said(rows: int, lane: str, words: str) -> None:
-    choice = choose_lane(ahead(rows), LaneHistory(), NOW)
+    choice = choose_lane(work(rows), LaneHistory(), NOW)
     assert choice.lane.name == lane
     assert words in choice.why
 
 
 def test_rows_that_come_after_others_go_in_sequence_whatever_their_number() -> None:
-    assert choose_lane(ahead(10_000, has_after=True), LaneHistory(), NOW).lane.name == "sequential"
+    assert choose_lane(work(10_000, has_after=True), LaneHistory(), NOW).lane.name == "sequential"
 
 
 def test_what_was_asked_for_is_done() -> None:
-    assert choose_lane(ahead(3, asked="batch"), LaneHistory(), NOW).lane.name == "batch"
+    assert choose_lane(work(3, asked="batch"), LaneHistory(), NOW).lane.name == "batch"
 
 
 def test_a_deadline_that_batches_have_missed_before_sends_rows_live() -> None:
     soon = NOW + timedelta(hours=1)
     slow, quick = LaneHistory(timedelta(hours=2), 12), LaneHistory(timedelta(minutes=20), 12)
-    hurried = choose_lane(ahead(500, finish_by=soon), slow, NOW)
+    hurried = choose_lane(work(500, finish_by=soon), slow, NOW)
     assert hurried.lane.name == "live"
     assert "nine of ten of the last 12 batches took up to 2 h, and the deadline is in 1 h" in hurried.why
-    assert choose_lane(ahead(500, finish_by=soon), quick, NOW).lane.name == "batch"
+    assert choose_lane(work(500, finish_by=soon), quick, NOW).lane.name == "batch"
 
 
 def test_a_budget_that_bears_batches_only_keeps_few_rows_in_a_batch() -> None:
-    tight = choose_lane(ahead(15, left_usd=0.01, batch_share=0.5), LaneHistory(row_usd=0.0005), NOW)
+    tight = choose_lane(work(15, left_usd=0.01, batch_share=0.5), LaneHistory(row_usd=0.0005), NOW)
     assert tight.lane.name == "batch"
     assert "live would cost about $0.0150, and $0.0100 is left" in tight.why
-    assert choose_lane(ahead(15, left_usd=0.02, batch_share=0.5), LaneHistory(row_usd=0.0005), NOW).lane.name == "live"
+    assert choose_lane(work(15, left_usd=0.02, batch_share=0.5), LaneHistory(row_usd=0.0005), NOW).lane.name == "live"
 
 
 def test_the_last_moment_leaves_time_for_the_live_calls_and_half_as_much_again() -> None:

@@ -114,7 +114,7 @@ def _replied(message: Any) -> Replied:
         stop = "tool_use" if calls else "end_turn"
     if not isinstance(stop, str):
         raise _Unreadable(f"its stop_reason is {stop!r:.80}")
-    return Replied(_shown(stop)[:LONGEST_STOP], _compact(blocks), parse_usage(found.get("usage")))
+    return Replied(_shown(stop)[:LONGEST_STOP], _blocks_as_json(blocks), parse_usage(found.get("usage")))
 
 
 def _check_blocks(blocks: list[Any]) -> int:
@@ -177,7 +177,7 @@ def _loads(line: bytes) -> Any:
         return _clean(json.loads(line.decode("utf-8", "replace")))
 
 
-def _compact(blocks: list[Any]) -> bytes:
+def _blocks_as_json(blocks: list[Any]) -> bytes:
     try:
         return dump_json(blocks)
     except TypeError:  # half a surrogate pair, or nested too deep for whoever reads it next

@@ -57,8 +57,8 @@ class GoldenRow:
     @property
     def labeller(self) -> Labeller:
         """What kind of source its answer has; unknown where the row says nothing."""
-        said = self.by.partition(":")[0].strip().casefold()
-        return "rule" if said == "rule" else "model" if said == "model" else "person" if said else "unknown"
+        label = self.by.partition(":")[0].strip().casefold()
+        return "rule" if label == "rule" else "model" if label == "model" else "person" if label else "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +175,8 @@ def _golden_row(line: bytes, number: int, file: Path) -> GoldenRow:
     key = _key(value.get("key"))
     if what := _fault(key, value):
         raise UserMistake(what, file=file, line=number, key=key or None)
-    said = {name: value[name] for name in ("how", "by", "stratum") if value.get(name) is not None}
-    return GoldenRow(key, value["answer"], number, pinned=value.get("pinned", False), **said)
+    label = {name: value[name] for name in ("how", "by", "stratum") if value.get(name) is not None}
+    return GoldenRow(key, value["answer"], number, pinned=value.get("pinned", False), **label)
 
 
 def _key(value: Any) -> str:
@@ -216,8 +216,8 @@ def _misfit(row: GoldenRow, answer: type[BaseModel]) -> str | None:
     for error in errors:
         place = [str(part) for part in error["loc"]]
         if is_whole or (place and place[0] in names):
-            told = f"{'.'.join(place)}: {error['msg']}" if place else error["msg"]
-            return f"{told}; the answer model does not take it"
+            text = f"{'.'.join(place)}: {error['msg']}" if place else error["msg"]
+            return f"{text}; the answer model does not take it"
     return None
 
 

@@ -153,7 +153,7 @@ class EvalOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class GroupResult:
     """Both versions on some of the rows: those of a group, or one field of all that both would load."""
 
     rows: int
@@ -168,21 +168,21 @@ class Tally:
         return PairedCounts(self.rows, self.fixed, self.broken)
 
 
-def by_group(rows: Iterable[RowOutcome]) -> dict[str, Tally]:
+def by_group(rows: Iterable[RowOutcome]) -> dict[str, GroupResult]:
     """Rows right, by group, groups in alphabetical order."""
     found: defaultdict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for row in rows:
         found[row.group].append((row.candidate.score == "right", row.incumbent.score == "right"))
-    return {group: _tally(found[group]) for group in sorted(found)}
+    return {group: _count(found[group]) for group in sorted(found)}
 
 
-def by_field(rows: Iterable[RowOutcome]) -> dict[str, Tally]:
+def by_field(rows: Iterable[RowOutcome]) -> dict[str, GroupResult]:
     """Golden fields that agree, by name. A field of a row that would not be loaded does not agree."""
     found: defaultdict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for row in rows:
         for name in row.known:
             found[name].append((row.candidate.fields.get(name, False), row.incumbent.fields.get(name, False)))
-    return {name: _tally(each) for name, each in found.items()}
+    return {name: _count(each) for name, each in found.items()}
 
 
 def pairs_of(rows: Iterable[RowOutcome]) -> Pairs:
@@ -195,8 +195,8 @@ def pairs_of(rows: Iterable[RowOutcome]) -> Pairs:
     )
 
 
-def _tally(pairs: list[tuple[bool, bool]]) -> Tally:
-    return Tally(
+def _count(pairs: list[tuple[bool, bool]]) -> GroupResult:
+    return GroupResult(
         rows=len(pairs),
         candidate_right=sum(new for new, _ in pairs),
         incumbent_right=sum(old for _, old in pairs),

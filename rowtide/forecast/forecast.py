@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from rowtide.forecast.tier_visits import (
     ESCALATIONS,
-    SPREAD,
+    LOG_DEVIATION,
     VISITS,
     PlannedWork,
     TierVisit,
@@ -166,10 +166,14 @@ def _cost(model: Model, profile: VisitProfile, lane: Lane, shift: float) -> Visi
     low, high = (
         [visit_cost_micro(model, visit, lane, shift) for visit in visits] for visits in (profile.low, profile.high)
     )
-    longer = statistics.fmean(visit_cost_micro(model, visit, lane, shift + 1) for visit in profile.low)
+    extra_tokens = statistics.fmean(visit_cost_micro(model, visit, lane, shift + 1) for visit in profile.low)
     mean = statistics.fmean(low)
     return VisitCost(
-        mean, statistics.fmean(high), statistics.pstdev(low), longer - mean, SPREAD * VISITS / (VISITS + profile.seen)
+        mean,
+        statistics.fmean(high),
+        statistics.pstdev(low),
+        extra_tokens - mean,
+        LOG_DEVIATION * VISITS / (VISITS + profile.seen),
     )
 
 
@@ -183,12 +187,12 @@ def _drawn(
     """What one drawn run costs, in micro-dollars."""
     total = escalating = 0.0
     misjudged, hits = draw.gauss(0, 1), draw.random()  # one error for all tiers: they are guessed alike
-    longer = draw.gauss(0, statistics.pstdev(prospect.sample_tokens) / math.sqrt(len(prospect.sample_tokens)))
+    extra_tokens = draw.gauss(0, statistics.pstdev(prospect.sample_tokens) / math.sqrt(len(prospect.sample_tokens)))
     for tier, (profile, cost) in enumerate(zip(profiles, costs, strict=True)):
         rows = prospect.rows * self_checks if tier == prospect.tier_count else prospect.starts[tier] + escalating
         escalating = _drawn_escalations(rows, profile, draw) if tier < prospect.tier_count - 1 else 0.0
         mean = (cost.low + hits * (cost.high - cost.low)) * math.exp(misjudged * cost.log_error)
-        mean += longer * cost.a_token + draw.gauss(0, cost.deviation / math.sqrt(max(1, profile.seen)))
+        mean += extra_tokens * cost.a_token + draw.gauss(0, cost.deviation / math.sqrt(max(1, profile.seen)))
         total += max(0.0, rows * mean + draw.gauss(0, cost.deviation * math.sqrt(rows)))
     return total
 

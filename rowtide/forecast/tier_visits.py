@@ -18,7 +18,7 @@ TURNS_WITH_TOOLS = 3.0  # two trips to tools and an answer: what the companies j
 ADDED_TOKENS = 300.0  # what a turn adds to the next one's prompt: a reply and a tool's few lines
 OUTPUT_TOKENS = 200.0  # a reply: a small JSON object or a tool call; a model that thinks much writes more
 ESCALATIONS, VISITS = 0.5, 5  # one row in ten escalates, believed as firmly as five rows seen
-SPREAD = math.log(1.5) / 1.645  # turns and tokens are within 1.5 times either way, nine times of ten
+LOG_DEVIATION = math.log(1.5) / 1.645  # turns and tokens are within 1.5 times either way, nine times of ten
 SELF_CHECK_TOKENS = (500.0, 100.0)  # a self-check: a rubric, the row, its answer; a verdict
 
 

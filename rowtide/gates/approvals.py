@@ -23,7 +23,7 @@ class GateFailure:
     examples: Sequence[str] = ()
 
     @property
-    def in_words(self) -> str:
+    def text(self) -> str:
         """What was seen and, where it is about rows, how many and which."""
         if not self.rows:
             return shorten_middle(self.message)

@@ -50,12 +50,12 @@ class ExpectationCounts:
 
 
 def verdicts_of_outcomes(
-    suite: Suite, outcomes: Sequence[ExpectationOutcome], facts: Mapping[str, Any]
+    suite: Suite, outcomes: Sequence[ExpectationOutcome], metrics: Mapping[str, Any]
 ) -> list[ExpectationVerdict]:
     """Outcomes as they are written down."""
     found: list[ExpectationVerdict] = []
     for each in outcomes:
-        observed = facts.get(each.expectation.kwargs.get("column", ""), each.observed)
+        observed = metrics.get(each.expectation.kwargs.get("column", ""), each.observed)
         written = suite.expectations[each.expectation.place]
         found.append(
             ExpectationVerdict(

@@ -5,7 +5,7 @@ The only module that imports Great Expectations. An expectation is judged in one
     rows     one row at a time, in pages: when critical, it fails the rows it names
     shares   one row at a time, in pages, and counted: `mostly` holds over the whole run
     whole    over the whole run, by SQL: means, spreads, uniqueness, counts
-    facts    over the facts of the run (coverage, accepted_share, …); of the load gate only
+    metrics  over the metrics of the run (coverage, accepted_share, …); of the load gate only
 """
 
 import logging
@@ -26,7 +26,7 @@ from rowtide.gates.run_metrics import gate_parameters, metrics_of_gate, paramete
 from rowtide.job.yaml_file import read_text, read_yaml
 
 Gate = Literal["rows", "answers", "load"]
-Way = Literal["rows", "shares", "whole", "facts"]
+Way = Literal["rows", "shares", "whole", "metrics"]
 
 KEYS = ("type", "kwargs", "severity", "meta", "description")
 COLUMN_KEYS = ("column", "column_A", "column_B")
@@ -184,7 +184,7 @@ def _expectation(gx: ModuleType, place: int, entry: Any, file: Path, text: str, 
 
 def _way(kind: str, kwargs: dict[str, Any], gate: Gate, *, is_map: bool) -> Way:
     if {kwargs.get(key) for key in COLUMN_KEYS if isinstance(kwargs.get(key), str)} & set(metrics_of_gate(gate)):
-        return "facts"
+        return "metrics"
     if not is_map or kind in AMONG_ALL:
         return "whole"
     # A row that is about to be written was verified: what is wrong with some of them is wrong with the load.
@@ -193,16 +193,18 @@ def _way(kind: str, kwargs: dict[str, Any], gate: Gate, *, is_map: bool) -> Way:
 
 
 def _check_names(each: Expectation, gate: Gate, columns: Collection[str], file: Path, line: int | None) -> None:
-    known = metrics_of_gate(gate) if each.way == "facts" else columns
+    known = metrics_of_gate(gate) if each.way == "metrics" else columns
     named = {key: each.kwargs[key] for key in COLUMN_KEYS if key in each.kwargs}
     named |= {f"column_list.{n}": name for n, name in enumerate(each.kwargs.get("column_list", []))}
     for key, column in named.items():
         if column not in known:
             thing = {"rows": "the source"}.get(gate, "the answer")
-            words = f"{thing} has no column {column!r}" if each.way != "facts" else f"{column!r} is no fact of the run"
+            words = (
+                f"{thing} has no column {column!r}" if each.way != "metrics" else f"{column!r} is no metric of a run"
+            )
             meant = nearest_name(str(column), [*columns, *metrics_of_gate(gate)])
             raise UserMistake(words, file=file, line=line, key=key, meant=meant)
-        if each.way == "facts" and column in columns:
+        if each.way == "metrics" and column in columns:
             words = f"{column!r} is a fact of the run and a column of the answer; call the column something else"
             raise UserMistake(words, file=file, line=line, key=key)
     for key, value in each.kwargs.items():

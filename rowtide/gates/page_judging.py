@@ -86,12 +86,12 @@ class PageJudge:
                 return whole
             piece = pieces.pop()
             [each] = self._ask(suite, piece)
-            trouble = why_not_judged(each)
-            if trouble and len(piece) > 1:
+            problem = why_not_judged(each)
+            if problem and len(piece) > 1:
                 pieces += [piece[len(piece) // 2 :], piece[: len(piece) // 2]]
-            elif trouble:
+            elif problem:
                 alone += 1
-                why = {piece[0][0]: f"{expectation.words} cannot be judged: {safe_failure_text(trouble)}"}
+                why = {piece[0][0]: f"{expectation.words} cannot be judged: {safe_failure_text(problem)}"}
                 whole = PageResult(expectation, whole.judged + 1, whole.failed | why)
                 if is_job_wide_fault(alone, tried, are_all=tried == len(rows)):
                     break

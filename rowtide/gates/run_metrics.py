@@ -38,8 +38,8 @@ def undotted_expression(expression: str) -> str:
 
 
 def parameter_values(
-    facts: Mapping[str, float], last: Mapping[str, float] | None, distributions: Mapping[str, Any]
+    metrics: Mapping[str, float], last: Mapping[str, float] | None, distributions: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What each parameter stands for; those of a last run only when there is one."""
     before = {**distributions, **last} if last is not None else {}
-    return {**facts, **{f"last_{name}": value for name, value in before.items()}}
+    return {**metrics, **{f"last_{name}": value for name, value in before.items()}}

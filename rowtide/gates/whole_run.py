@@ -62,12 +62,12 @@ class ScratchTable:
         columns = [_cells([values.get(name) for _, values in rows]) for name in self.columns]
         self._db.executemany(self._insert, zip([key for key, _ in rows], *columns, strict=True))
 
-    def finish(self, facts: Mapping[str, float]) -> None:
+    def finish(self, metrics: Mapping[str, float]) -> None:
         """No more rows will come."""
-        if facts:
-            self._db.execute(f"CREATE TABLE facts ({KEY}, {', '.join(map(_quoted, facts))})")
-            places = ", ".join("?" * (1 + len(facts)))
-            self._db.execute(f"INSERT INTO facts VALUES ({places})", ("", *facts.values()))
+        if metrics:
+            self._db.execute(f"CREATE TABLE metrics ({KEY}, {', '.join(map(_quoted, metrics))})")
+            places = ", ".join("?" * (1 + len(metrics)))
+            self._db.execute(f"INSERT INTO metrics VALUES ({places})", ("", *metrics.values()))
         self._db.commit()
         self._db.close()
 
@@ -96,10 +96,10 @@ def judge_whole_run(
     outcomes += [ExpectationOutcome(each, None, message=NO_EARLIER_RUN) for each, asked in filled if asked is None]
     source = in_memory_context(gx).data_sources.add_sqlite("scratch", connection_string=f"sqlite:///{table.file}")
     try:
-        for name in ("whole", "facts"):
+        for name in ("whole", "metrics"):
             asked = [each for _, each in filled if each is not None and each.way == name]
             if asked:
-                asset = source.add_table_asset(name, table_name="run" if name == "whole" else "facts")
+                asset = source.add_table_asset(name, table_name="run" if name == "whole" else "metrics")
                 batch = asset.add_batch_definition_whole_table(name).get_batch()
                 wanted = {
                     "result_format": "SUMMARY",
@@ -129,8 +129,8 @@ def _filled(gx: Any, each: Expectation, parameters: Mapping[str, Any], file: Pat
 
 def _outcome(by_place: Mapping[int, Expectation], found: Any, file: Path) -> ExpectationOutcome:
     each = by_place[found.expectation_config.meta["n"]]
-    if trouble := why_not_judged(found):
-        raise UserMistake(f"{each.words} cannot be judged: {trouble}", file=file)
+    if problem := why_not_judged(found):
+        raise UserMistake(f"{each.words} cannot be judged: {problem}", file=file)
     message = orjson.loads(orjson.dumps(found.to_json_dict()["result"], option=orjson.OPT_SERIALIZE_NUMPY, default=str))
     observed = message.get("observed_value")
     judged = int(message.get("element_count") or 0) - int(message.get("missing_count") or 0)
@@ -138,7 +138,7 @@ def _outcome(by_place: Mapping[int, Expectation], found: Any, file: Path) -> Exp
     examples = [str(row[KEY]) for row in message.get("partial_unexpected_index_list") or []]
     if observed is None and message.get("partial_unexpected_list"):
         observed = message["partial_unexpected_list"]
-    if each.way == "facts":
+    if each.way == "metrics":
         return ExpectationOutcome(each, bool(found.success), 1, int(not found.success), observed)
     return ExpectationOutcome(each, bool(found.success), judged, failed, observed, examples)
 

@@ -114,7 +114,7 @@ def compute_version(
     judges = {name: _hash_bytes(content) for name, content in judged.items()}
     asks["the answer's schema"] = _hash_bytes(orjson.dumps(schema))
     # Only what the job says: a key that a newer Rowtide knows must not make every loaded row stale.
-    for path, value in _leaves(spec.model_dump(mode="json", exclude_unset=True)):
+    for path, value in _leaf_values(spec.model_dump(mode="json", exclude_unset=True)):
         if not _is_named(path, NEITHER) and not (path[0] == "tools" and OF_A_SERVER.intersection(path[2:3])):
             (judges if _is_named(path, JUDGING) else asks)[JOB_KEY + ".".join(path)] = _hash(value)
     return JobVersion(asks, judges)
@@ -124,10 +124,10 @@ def _is_named(path: Place, names: frozenset[Place]) -> bool:
     return any(path[:length] in names for length in range(1, len(path) + 1))
 
 
-def _leaves(value: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
+def _leaf_values(value: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
     if isinstance(value, dict) and value:
         for name, each in value.items():
-            yield from _leaves(each, (*path, str(name)))
+            yield from _leaf_values(each, (*path, str(name)))
     else:
         yield path, value
 

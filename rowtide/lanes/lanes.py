@@ -37,7 +37,7 @@ class LaneHistory:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkAhead:
+class WorkToDo:
     """What is to be done, and by when."""
 
     rows: int
@@ -58,21 +58,21 @@ class LaneChoice:
     why: str
 
 
-def choose_lane(ahead: WorkAhead, pasts: LaneHistory, now: datetime) -> LaneChoice:
+def choose_lane(work: WorkToDo, pasts: LaneHistory, now: datetime) -> LaneChoice:
     """The lane of a run's rows, and why in one line."""
-    if ahead.asked != "auto":
-        return LaneChoice(LANES[ahead.asked], "as asked")
-    if ahead.has_after:
+    if work.asked != "auto":
+        return LaneChoice(LANES[work.asked], "as asked")
+    if work.has_after:
         return LaneChoice(SEQUENTIAL, "rows come after others, whose answers they see")
-    if ahead.rows > WORTH_WATCHING:
-        return _hurry(ahead, pasts, now) or LaneChoice(BATCH, f"{ahead.rows:,} rows and no hurry: half the price")
-    if too_dear := _too_dear(ahead, pasts):
+    if work.rows > WORTH_WATCHING:
+        return _hurry(work, pasts, now) or LaneChoice(BATCH, f"{work.rows:,} rows and no hurry: half the price")
+    if too_dear := _too_dear(work, pasts):
         return LaneChoice(BATCH, too_dear)
-    if ahead.rows <= ONE_AT_A_TIME:
-        return LaneChoice(LIVE, f"{_rows(ahead.rows)}: live, one at a time, is done sooner than any batch")
-    if ahead.rows <= ALL_AT_ONCE:
-        return LaneChoice(LIVE, f"{ahead.rows} rows: live, all at once, is done sooner than any batch")
-    return LaneChoice(STREAM, f"{ahead.rows} rows: live, up to {ahead.concurrency} at once, seen as they are written")
+    if work.rows <= ONE_AT_A_TIME:
+        return LaneChoice(LIVE, f"{_rows(work.rows)}: live, one at a time, is done sooner than any batch")
+    if work.rows <= ALL_AT_ONCE:
+        return LaneChoice(LIVE, f"{work.rows} rows: live, all at once, is done sooner than any batch")
+    return LaneChoice(STREAM, f"{work.rows} rows: live, up to {work.concurrency} at once, seen as they are written")
 
 
 def concurrent_calls(rows: int, concurrency: int) -> int:
@@ -100,22 +100,22 @@ def live_duration(rows: int, concurrency: int, pasts: LaneHistory) -> timedelta:
     return timedelta(seconds=rows * pasts.turns * pasts.call_seconds / concurrent_calls(rows, concurrency))
 
 
-def _hurry(ahead: WorkAhead, pasts: LaneHistory, now: datetime) -> LaneChoice | None:
-    if ahead.finish_by is None or not would_batch_be_late(ahead.rows, ahead.concurrency, pasts, now, ahead.finish_by):
+def _hurry(work: WorkToDo, pasts: LaneHistory, now: datetime) -> LaneChoice | None:
+    if work.finish_by is None or not would_batch_be_late(work.rows, work.concurrency, pasts, now, work.finish_by):
         return None
     seen = f"nine of ten of the last {pasts.batches} batches took" if pasts.batches else "a batch is taken to take"
-    due = f"is in {format_age(ahead.finish_by - now)}" if ahead.finish_by > now else "has passed"
+    due = f"is in {format_age(work.finish_by - now)}" if work.finish_by > now else "has passed"
     return LaneChoice(LIVE, f"{seen} up to {format_age(pasts.batch_p90)}, and the deadline {due}")
 
 
-def _too_dear(ahead: WorkAhead, pasts: LaneHistory) -> str | None:
+def _too_dear(work: WorkToDo, pasts: LaneHistory) -> str | None:
     """Why live calls would not be paid for by what is left; or None."""
-    if ahead.left_usd is None or pasts.row_usd is None:
+    if work.left_usd is None or pasts.row_usd is None:
         return None
-    live = pasts.row_usd / ahead.batch_share * ahead.rows
-    if live <= ahead.left_usd:
+    live = pasts.row_usd / work.batch_share * work.rows
+    if live <= work.left_usd:
         return None
-    return f"live would cost about ${live:.4f}, and ${ahead.left_usd:.4f} is left: half the price"
+    return f"live would cost about ${live:.4f}, and ${work.left_usd:.4f} is left: half the price"
 
 
 def _rows(count: int) -> str:

@@ -235,8 +235,8 @@ def cache_lines(found: Mapping[str, Any], already_printed: Collection[str] = ())
     if not found["turns"]:
         return []
     rate = f"cache    {found['cache']['hit_rate']:.0%} of what was read came from the cache"
-    was_said = any(each.endswith(IN_FULL) for each in already_printed)
-    warnings = [each for each in found["cache"]["warnings"] if not (was_said and each.endswith(IN_FULL))]
+    was_printed = any(each.endswith(IN_FULL) for each in already_printed)
+    warnings = [each for each in found["cache"]["warnings"] if not (was_printed and each.endswith(IN_FULL))]
     return [rate, *(f"warning  {each}" for each in warnings)]
 
 

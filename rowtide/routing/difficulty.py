@@ -16,7 +16,7 @@ from rowtide.routing.features import Features, Values, Vocabulary, row_features
 
 ROUTER_FILE = "router.json"
 SPOKE = 3  # how many features are named as speaking for or against
-LEAST_SAID = 0.1  # log-odds; what moves the chance less is not worth a word
+LEAST_CONTRIBUTION = 0.1  # log-odds; what moves the chance less is not worth a word
 
 
 class Part(BaseModel):
@@ -196,7 +196,7 @@ def explain_chance(fit: TierFit, found: Features) -> list[str]:
     return [
         f"{'for' if weight * -fit.slope > 0 else 'against'} {fit.tier}: {_in_words(name, found, fit.weights[name])}"
         for name, weight in contributions[:SPOKE]
-        if abs(weight * fit.slope) >= LEAST_SAID
+        if abs(weight * fit.slope) >= LEAST_CONTRIBUTION
     ]
 
 

@@ -140,7 +140,7 @@ class DuckPart:
         self._written: list[pa.Table] = []
         self._is_loaded = self._stands(part)
 
-    def holds(self, part: str, keys: set[str]) -> set[str]:
+    def keys_held(self, part: str, keys: set[str]) -> set[str]:
         """All or none of the keys: a part stands whole or not at all."""
         return keys if self._stands(part) else set()
 

@@ -48,7 +48,7 @@ class FolderSink:
     @contextmanager
     def writing(self, part: str, *, has_taken: bool = False) -> Generator["FolderPart"]:
         """The folder is this process's alone until the block ends."""
-        with self.in_words():
+        with self.errors_as_mistakes():
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -61,7 +61,7 @@ class FolderSink:
             os.close(lock)
 
     @contextmanager
-    def in_words(self) -> Generator[None]:
+    def errors_as_mistakes(self) -> Generator[None]:
         """What the file system objects to, in words."""
         try:
             yield
@@ -89,7 +89,7 @@ class FolderPart:
         self._pages: list[pa.Table] = []
         self._files: dict[str, Any] = sink.manifest()["files"]
 
-    def holds(self, part: str, keys: set[str]) -> set[str]:
+    def keys_held(self, part: str, keys: set[str]) -> set[str]:
         """Those of the keys that stand in another part, were it only half written."""
         return {key for file in self._sink.files(part) for key in keys_in(self._read(file))} & keys
 
@@ -98,7 +98,7 @@ class FolderPart:
 
     def finish(self, replaced: Mapping[str, set[str]]) -> None:
         """Let the part stand; take what it replaces (older part → keys) out of where that stood."""
-        with self._sink.in_words():
+        with self._sink.errors_as_mistakes():
             self._finish(replaced)
 
     def _write(self, page: SinkPage) -> None:

@@ -80,7 +80,7 @@ class TableSink:
         if self._file and not self._file.exists():
             return
         try:
-            with self.in_words(), self.engine.connect() as tx:
+            with self.errors_as_mistakes(), self.engine.connect() as tx:
                 self._missing(tx)
         except WorldError as error:
             raise UserMistake(str(error)) from None
@@ -91,7 +91,7 @@ class TableSink:
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            with self.in_words():
+            with self.errors_as_mistakes():
                 tx = stack.enter_context(self.engine.connect())
                 if tx.dialect.name == "postgresql":
                     lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))")
@@ -102,7 +102,7 @@ class TableSink:
             yield begun  # what fails meanwhile may be the ledger's
 
     @contextmanager
-    def in_words(self, *, of_rows: bool = False) -> Generator[None]:
+    def errors_as_mistakes(self, *, of_rows: bool = False) -> Generator[None]:
         """What the database objects to, in words without secrets. Raises RowsRefused where rows may be at fault."""
         try:
             yield
@@ -192,9 +192,9 @@ class TablePart:
             like = select(sink.table).where(literal_column("1 = 0")).compile(dialect=tx.dialect)
             tx.exec_driver_sql(f"CREATE TEMP TABLE {PAGE} ON COMMIT DROP AS {like}")
 
-    def holds(self, part: str, keys: set[str]) -> set[str]:
+    def keys_held(self, part: str, keys: set[str]) -> set[str]:
         """All or none of the keys: a part stands whole or not at all."""
-        with self._sink.in_words():
+        with self._sink.errors_as_mistakes():
             return keys if self._stands(part) else set()
 
     def write(self, page: SinkPage) -> dict[int, str]:
@@ -205,12 +205,12 @@ class TablePart:
         return refused
 
     def _write(self, page: SinkPage) -> None:
-        with self._sink.in_words(of_rows=True), self._tx.begin_nested():
+        with self._sink.errors_as_mistakes(of_rows=True), self._tx.begin_nested():
             self._put(page)
 
     def finish(self, _: Mapping[str, set[str]]) -> None:
         """Commit. The upserts have taken the place of older rows already."""
-        with self._sink.in_words():
+        with self._sink.errors_as_mistakes():
             if not self._is_loaded:
                 columns = orjson.dumps({each.name: each.kind for each in self._sink.columns}).decode()
                 place = {"sink_table": self._sink.table.fullname, "part": self._part}

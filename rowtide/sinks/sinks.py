@@ -19,7 +19,7 @@ from rowtide.sinks.sink_tables import TableSink
 class Part(Protocol):
     """A part that is being written, while nobody else writes to the sink."""
 
-    def holds(self, part: str, keys: set[str]) -> set[str]:
+    def keys_held(self, part: str, keys: set[str]) -> set[str]:
         """Those of the keys that stand in another part, which may be half written."""
         ...
 

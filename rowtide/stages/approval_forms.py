@@ -13,7 +13,7 @@ CHANGED = "The figures have changed since they were shown. What was decided abou
 def gate_approval_text(run_id: str, gate_approvals: Sequence[GateApproval], follows: str) -> Markdown:
     """The failures that hold a run, with their figures, and what approval and rejection would do."""
     failures = [
-        markdown_labelled(gate=gate_approval.gate, judged=f"{gate_approval.rows:,} rows", failed=each.in_words)
+        markdown_labelled(gate=gate_approval.gate, judged=f"{gate_approval.rows:,} rows", failed=each.text)
         for gate_approval in gate_approvals
         for each in gate_approval.failures
     ]

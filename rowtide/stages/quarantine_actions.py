@@ -49,7 +49,7 @@ class SheetImport:
     edited: int
     answered: int
     retried: int
-    dropped: int
+    discarded: int
 
 
 def open_quarantined_run(ledger: Ledger, run_id: str) -> tuple[Run, Job]:
@@ -101,15 +101,15 @@ def import_sheet(
         ledger_quarantine.override_answers(tx, run, found, signed)
         again = [_again(edit, name) for edit in found if edit.do == "retry"]
         ledger_quarantine.retry_rows(tx, run, job, again, None, signed)
-        dropped = [entries[edit.row_key] for edit in found if edit.do == "discard"]
-        given_up = ledger_quarantine.discard_rows(tx, dropped, f"in {Path(name).name}", signed)
+        discarded = [entries[edit.row_key] for edit in found if edit.do == "discard"]
+        given_up = ledger_quarantine.discard_rows(tx, discarded, f"in {Path(name).name}", signed)
     return SheetImport(
         rows=len(lines),
         touched=len(found),
         edited=sum(edit.content is not None for edit in found),
         answered=sum(edit.answer is not None for edit in found),
         retried=len(again),
-        dropped=given_up,
+        discarded=given_up,
     )
 
 

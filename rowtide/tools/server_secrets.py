@@ -65,8 +65,8 @@ def mask_library_logs(hide: Callable[[str], str]) -> Generator[None]:
     """Keep secrets out of the logs of the libraries that servers are reached with."""
 
     def hide_in(record: logging.LogRecord) -> bool:
-        trouble = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
-        record.msg, record.args = hide(f"{record.getMessage()}\n{trouble}".strip()), ()
+        traceback_text = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+        record.msg, record.args = hide(f"{record.getMessage()}\n{traceback_text}".strip()), ()
         record.exc_info = record.exc_text = None
         return True
 

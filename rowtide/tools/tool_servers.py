@@ -67,7 +67,7 @@ class ToolServer:
         began = time.perf_counter()
         async with self._room.beside_others():
             reply = await self._once(tool, arguments, meta)
-        if reply.fate in (Fate.LOST, Fate.GONE):
+        if reply.fate in (Fate.UNREACHABLE, Fate.GONE):
             reply = await self._alone(tool, arguments, meta) if may_repeat else _not_again(reply, self.name, tool)
         return CallResult(reply.text, reply.is_error, time.perf_counter() - began)
 
@@ -101,7 +101,7 @@ class ToolServer:
                 self._strikes = self._deaths = self._killed = 0
             case Fate.GONE:
                 self._replace(session)
-            case Fate.UNANSWERED | Fate.LOST:
+            case Fate.UNANSWERED | Fate.UNREACHABLE:
                 self._strike(session)
         return reply
 

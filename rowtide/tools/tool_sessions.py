@@ -51,7 +51,7 @@ class Fate(Enum):
 
     ANSWERED = "the server lives"
     UNANSWERED = "perhaps it does not"
-    LOST = "perhaps it does not, and the call may not have arrived"
+    UNREACHABLE = "perhaps it does not, and the call may not have arrived"
     GONE = "it is over"
 
 
@@ -119,7 +119,7 @@ class Session:
             return self._gone()
         fate = Fate.ANSWERED
         if self.is_remote:  # there these are often the transport's own words
-            fate = Fate.LOST if error.code == CONNECTION_CLOSED else Fate.UNANSWERED
+            fate = Fate.UNREACHABLE if error.code == CONNECTION_CLOSED else Fate.UNANSWERED
         return _error(f"{name} failed: {self.secrets.hide(error.message)[:ERROR_CHARS]}", fate)
 
     def _gone(self) -> Reply:

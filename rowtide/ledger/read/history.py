@@ -104,7 +104,7 @@ def _waits(tx: Connection, run: Run, states: Mapping[RowState, int]) -> dict[str
     return {
         "held": states[RowState.HELD] + sum(states[state] for state in held_states),
         "waiting": sum(states[state] for state in WAITING if state not in held_states),
-        "gate_approvals": {each.gate: [failure.in_words for failure in each.failures] for each in asked},
+        "gate_approvals": {each.gate: [failure.text for failure in each.failures] for each in asked},
         "approval_text": ledger_gate_approvals.decision_consequences(tx, run, asked) if asked else None,
     }
 

@@ -43,7 +43,9 @@ from rowtide.stages.wait.unavailable_models import fall_back, note_overloaded_mo
 from rowtide.tiers.catalogue import Model
 
 NO_ROOM = frozenset({NOT_SENT, 429, 503, 529})  # said to everybody, not of this row
-OUTAGE = timedelta(minutes=30)  # how long the API may turn everybody away before the stage fails, to be tried again
+LONGEST_UNAVAILABILITY = timedelta(
+    minutes=30
+)  # how long the API may turn everybody away before the stage fails, to be tried again
 NO_REPLY = "timeout_error"  # what a lost reply is filed as
 
 OnText = Callable[[str, str], None]  # is given a row's key and what the model has just written
@@ -261,7 +263,7 @@ class LiveCallPool:
         falls_back = api_reply.status_code == 529 and note_overloaded_model(
             self._context, asked, call.models[asked], now=now
         )
-        if not falls_back and now - self._last_reply_at > OUTAGE:
+        if not falls_back and now - self._last_reply_at > LONGEST_UNAVAILABILITY:
             raise WorldError(
                 f"the API turns all calls away: {api_reply.message}", retry_after_seconds=api_reply.retry_after_seconds
             )

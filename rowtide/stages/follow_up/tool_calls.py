@@ -143,9 +143,9 @@ def _remembering(
     for key, same in alike.items():
         memo, tool = memos.get(key, NO_MEMO), tools[same[0].use.tool]
         oldest = to_timestamp(now - timedelta(seconds=min(tool.remember_seconds, FOR_EVER_SECONDS)))
-        holds = memo.asked_at > oldest and not tool.says_error(memo.output)
+        is_fresh = memo.asked_at > oldest and not tool.says_error(memo.output)
         for call in same:
-            if holds and memo.asked_at > sent_again.get(call.row.row_no, ""):
+            if is_fresh and memo.asked_at > sent_again.get(call.row.row_no, ""):
                 records.append(_remembered(call, memo.output))
             else:
                 asking[key].append(call)

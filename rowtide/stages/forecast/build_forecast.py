@@ -61,7 +61,7 @@ async def build_forecast(
     spec = found.job.spec
     history, pasts = _past(found, ledger, claude.api)
     rows = scan_source(found, environment, ledger, limit=limit, size=sample)
-    choice = choose_lane(_ahead(found, rows, now), pasts, now)
+    choice = choose_lane(_work_to_do(found, rows, now), pasts, now)
     tokens = await first_tokens(claude, found, rows.sample) if rows.sample else []
     if not tokens:
         return ForecastInputs(found, rows, tokens, counted_by, history, choice, None)
@@ -90,10 +90,10 @@ def _past(found: Plan, ledger: Ledger | None, api: str) -> tuple[VisitHistory | 
         return history, ledger_live_calls.lane_history(tx, job.name, api)
 
 
-def _ahead(found: Plan, rows: SourceScan, now: datetime) -> lanes.WorkAhead:
+def _work_to_do(found: Plan, rows: SourceScan, now: datetime) -> lanes.WorkToDo:
     spec = found.job.spec
     soon = spec.finish_within_minutes
-    return lanes.WorkAhead(
+    return lanes.WorkToDo(
         rows=sum(rows.starts),
         has_after=spec.after is not None,
         asked=spec.lane,

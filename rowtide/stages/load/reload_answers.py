@@ -67,12 +67,12 @@ def reload_answers(
 def _check(ledger: Ledger, run: Run, job: Job, sink: str) -> None:
     """Raise UserMistake where the run's answers may not be loaded, or another run has left a part half loaded."""
     with ledger.view() as tx:
-        holds, has_begun = (
+        is_held, has_begun = (
             ledger_gate_approvals.pending_gate_approvals(tx, run),
             ledger_reloads.has_begun_to_load(tx, run),
         )
         others = ledger_reloads.unfinished_loads_of_other_runs(tx, run, sink)
-    if holds:
+    if is_held:
         raise UserMistake(f"a gate holds run {run.run_id}: `rowtide approve {run.run_id} --gates` first")
     if not has_begun and (job.spec.gates.load or job.spec.gates.answers):
         raise UserMistake(f"run {run.run_id} was not judged by its gates yet: `rowtide resume {run.run_id}` first")

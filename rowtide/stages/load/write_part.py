@@ -60,7 +60,7 @@ def _superseded(rivals: CompetingParts, out: Part) -> set[str]:
     """The keys that a later run has loaded: what it wrote stands."""
     found = {key for keys in rivals.newer.values() for key in keys}
     for part, keys in rivals.begun.items():
-        found |= out.holds(part, keys)
+        found |= out.keys_held(part, keys)
     return found
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from rowtide.agent.states import RowState
 from rowtide.lanes.lane_table import BATCH, LANES, LIVE, Lane
-from rowtide.lanes.lanes import WorkAhead, choose_lane, is_tail_of_run, latest_live_start, would_batch_be_late
+from rowtide.lanes.lanes import WorkToDo, choose_lane, is_tail_of_run, latest_live_start, would_batch_be_late
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import live_calls as ledger_live_calls
 from rowtide.ledger import rows as ledger_rows
@@ -22,7 +22,7 @@ def choose_run_lane(context: RunContext, *, now: datetime) -> Lane:
     with context.ledger.view() as tx:
         rows = ledger_rows.count_by_state(tx, run)[RowState.READY]
         pasts = ledger_live_calls.lane_history(tx, run.job, run.api)
-    ahead = WorkAhead(
+    work = WorkToDo(
         rows=rows,
         has_after=spec.after is not None,
         asked=_asked(context),
@@ -31,7 +31,7 @@ def choose_run_lane(context: RunContext, *, now: datetime) -> Lane:
         batch_share=float(context.top.batch_share),
         finish_by=from_timestamp(run.finish_by) if run.finish_by else None,
     )
-    choice = choose_lane(ahead, pasts, now)
+    choice = choose_lane(work, pasts, now)
     with context.ledger.page() as tx:
         ledger_live_calls.record_lane_choice(tx, run, choice)
     return choice.lane

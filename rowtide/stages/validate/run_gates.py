@@ -45,7 +45,7 @@ class GateJudging:
     def __init__(self, suite: Suite, table: ScratchTable) -> None:
         # The answers gate's row-level part is done already.
         paged = suite.of("shares") if suite.gate == "answers" else suite.of("rows", "shares")
-        self.suite, self._table, self._pages, self._tallies = (
+        self.suite, self._table, self._pages, self._counts = (
             suite,
             table,
             PageJudge(suite, paged),
@@ -56,17 +56,17 @@ class GateJudging:
     def add(self, page: Sequence[Read]) -> list[PageResult]:
         """Judge one more page."""
         found = self._pages.judge([(each.row_no, values) for each, values in page])
-        self._tallies.add(found, {each.row_no: each.row_key for each, _ in page})
+        self._counts.add(found, {each.row_no: each.row_key for each, _ in page})
         if self._needs_all:
             self._table.add([(each.row_key, values) for each, values in page])
         return found
 
-    def verdicts(self, facts: Mapping[str, float], parameters: Parameters) -> list[ExpectationVerdict]:
+    def verdicts(self, metrics: Mapping[str, float], parameters: Parameters) -> list[ExpectationVerdict]:
         """What each expectation says, now that all rows are in."""
-        self._table.finish(facts)
-        whole = judge_whole_run(self.suite, self.suite.of("whole", "facts"), self._table, parameters)
-        outcomes = sorted(self._tallies.outcomes() + whole, key=lambda each: each.expectation.place)
-        return verdicts_of_outcomes(self.suite, outcomes, facts)
+        self._table.finish(metrics)
+        whole = judge_whole_run(self.suite, self.suite.of("whole", "metrics"), self._table, parameters)
+        outcomes = sorted(self._counts.outcomes() + whole, key=lambda each: each.expectation.place)
+        return verdicts_of_outcomes(self.suite, outcomes, metrics)
 
 
 def judge_rows(context: RunContext, *, clock: Clock) -> list[GateFailure]:
@@ -80,7 +80,7 @@ def judge_rows(context: RunContext, *, clock: Clock) -> list[GateFailure]:
     with _judging(context, suite) as judging:
         for page in _pages(_rows_of(context)):
             _quarantine(context, page, failing_rows_of_page(judging.add(page)), clock)
-        return _settle(context, suite, judging.verdicts({}, _parameters(context, {})), clock)
+        return _record_verdicts(context, suite, judging.verdicts({}, _parameters(context, {})), clock)
 
 
 def judge_load(context: RunContext, *, clock: Clock) -> list[GateFailure]:
@@ -89,9 +89,9 @@ def judge_load(context: RunContext, *, clock: Clock) -> list[GateFailure]:
     How their values are spread is kept, for later runs to be compared with.
     """
     answers, load = load_gate(context.job, "answers"), load_gate(context.job, "load")
-    facts = _metrics(context) if load else {}
+    metrics = _metrics(context) if load else {}
     parameters, partitions = (
-        _parameters(context, facts),
+        _parameters(context, metrics),
         {name: Distribution() for name in gate_column_names(context.job.answer)},
     )
     with ExitStack() as stack:
@@ -107,8 +107,8 @@ def judge_load(context: RunContext, *, clock: Clock) -> list[GateFailure]:
             ledger_gate_results.store_distributions(tx, context.run, distributions_of(partitions))
         failures: list[GateFailure] = []
         for judging in judgings:
-            its_metrics = facts if judging.suite is load else {}
-            failures += _settle(context, judging.suite, judging.verdicts(its_metrics, parameters), clock)
+            its_metrics = metrics if judging.suite is load else {}
+            failures += _record_verdicts(context, judging.suite, judging.verdicts(its_metrics, parameters), clock)
     return failures
 
 
@@ -118,7 +118,7 @@ def _judging(context: RunContext, suite: Suite) -> Generator[GateJudging]:
         yield GateJudging(suite, table)
 
 
-def _settle(
+def _record_verdicts(
     context: RunContext, suite: Suite, verdicts: Sequence[ExpectationVerdict], clock: Clock
 ) -> list[GateFailure]:
     """Write verdicts down and draw the gate's page. Returns the failures among them."""
@@ -157,12 +157,12 @@ def _metrics(context: RunContext) -> dict[str, float]:
         )
 
 
-def _parameters(context: RunContext, facts: Mapping[str, float]) -> Parameters:
+def _parameters(context: RunContext, metrics: Mapping[str, float]) -> Parameters:
     with context.ledger.view() as tx:
         last = ledger_gate_results.last_good_run(tx, context.run)
         before = None if last is None else ledger_gate_results.run_metrics(tx, last)
         return parameter_values(
-            facts, before, {} if last is None else ledger_gate_results.stored_distributions(tx, last)
+            metrics, before, {} if last is None else ledger_gate_results.stored_distributions(tx, last)
         )
 
 

@@ -45,14 +45,16 @@ async def reconcile_unconfirmed(
     with claim_polling(context) as is_ours:
         if not is_ours:
             return [Wait(is_seen=False)] * len(unconfirmed)
-        return [await _settle(context, claude, batch, confirm_within, clock) for batch in _unconfirmed(context)]
+        return [
+            await _reconcile_batch(context, claude, batch, confirm_within, clock) for batch in _unconfirmed(context)
+        ]
 
 
 def _unconfirmed(context: RunContext) -> list[Batch]:
     return [batch for batch in context.batches("posting") if batch.unconfirmed_at is not None]
 
 
-async def _settle(
+async def _reconcile_batch(
     context: RunContext, claude: Claude, batch: Batch, confirm_within: timedelta, clock: Clock
 ) -> Verdict:
     since = from_timestamp(batch.newest_before) if batch.newest_before else None
