@@ -143,7 +143,7 @@ def test_a_part_that_is_not_finished_leaves_no_trace(place: Place) -> None:
 def test_a_part_knows_what_stands_of_another(place: Place) -> None:
     place.load("p-1", one(), one())
     with place.open()[0].writing("p-2") as out:
-        assert (out.keys_held("p-1", {"a"}), out.holds("p-9", {"a"})) == ({"a"}, set())
+        assert (out.keys_held("p-1", {"a"}), out.keys_held("p-9", {"a"})) == ({"a"}, set())
 
 
 class Size(Enum):
