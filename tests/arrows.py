@@ -18,6 +18,7 @@ FLOORS = [
 STAGES = [
     "amend",
     "forecast",
+    "label",
     "load",
     "report",
     "converse",

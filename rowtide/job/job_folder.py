@@ -50,6 +50,8 @@ class Job:
     checks: list[Check]
     skills: list[Skill]
     version: JobVersion
+    own_code: Mapping[str, object]
+    """What its answer.py defines, by name."""
 
     @property
     def name(self) -> str:
@@ -117,7 +119,8 @@ def load_job(folder: Path) -> Job:
     checks = [*functions_with_prefix(vars(module), "check_", of, folder / ANSWER_FILE).values()]
     folders = [Path(os.path.normpath(folder / each)) for each in spec.skills.folders]
     skills = read_skills(folders, spec.skills.always, job_file=folder / JOB_FILE)
-    return Job(folder, spec, instructions, message, answer, checks, skills, _version(folder, spec, answer, skills))
+    version = _version(folder, spec, answer, skills)
+    return Job(folder, spec, instructions, message, answer, checks, skills, version, vars(module))
 
 
 def check_columns(job: Job, columns: Collection[str]) -> None:
