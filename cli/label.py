@@ -132,9 +132,9 @@ def _ask_row_by_row(job: Job, queue: LabelQueue, who: str) -> None:
 
 
 def _keep_one(job: Job, label: GoldenRow, row: Candidate) -> int:
-    """Take one label at once. What does not fit is said, and the row passed over."""
+    """Take one label at once. What does not fit is typed, and the row passed over."""
     try:
-        return take_labels(job, [label], [row.key], Path("what you said")).added
+        return take_labels(job, [label], [row.key], Path("what you typed")).added
     except UserMistake as mistake:
         err.print(f"not taken: {mistake.what}", markup=False)
         return 0
@@ -142,11 +142,11 @@ def _keep_one(job: Job, label: GoldenRow, row: Candidate) -> int:
 
 def _asked(types: dict[str, TypeAdapter[object]], ask: Callable[[str], str]) -> Iterator[tuple[str, Any]]:
     for name, kind in types.items():
-        said = ask(f"  {name}? ").strip()
-        if said == "q":
+        typed = ask(f"  {name}? ").strip()
+        if typed == "q":
             raise EOFError
-        if said:
-            yield name, parse_label(said, kind)
+        if typed:
+            yield name, parse_label(typed, kind)
 
 
 def _print_taken(taken: LabelsTaken) -> None:
@@ -160,7 +160,7 @@ def _print_counts(job: Job) -> None:
     err.print(f"{GOLDEN_FILE}: {counts.rows:,} rows, {counts.pinned:,} of them pinned", markup=False)
     for name, found in (("stratum", counts.by_stratum), ("labelled by", counts.by_labeller), ("part", counts.by_part)):
         if found:
-            said = " · ".join(f"{what} {many:,}" for what, many in sorted(found.items(), key=lambda each: -each[1]))
-            err.print(f"  {name}: {said}", markup=False)
+            typed = " · ".join(f"{what} {many:,}" for what, many in sorted(found.items(), key=lambda each: -each[1]))
+            err.print(f"  {name}: {typed}", markup=False)
     if counts.rows < ENOUGH:
         err.print(f"  {ENOUGH} rows show that a version is not worse by 5 points (docs/evals.md)", markup=False)

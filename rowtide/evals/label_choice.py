@@ -97,13 +97,13 @@ def _put_together(
 
 
 def _unlike(pool: list[Candidate], count: int) -> list[Candidate]:
-    """Rows that each say most words that none before it said."""
-    said: set[str] = set()
+    """Rows that each say most words that none before it used."""
+    used: set[str] = set()
     words = {row.key: set(WORD.findall(" ".join(map(str, row.values.values())).casefold())) for row in pool}
     found: list[Candidate] = []
     while pool and len(found) < count:
-        best = max(pool, key=lambda row: len(words[row.key] - said))
-        said |= words[best.key]
+        best = max(pool, key=lambda row: len(words[row.key] - used))
+        used |= words[best.key]
         pool = [row for row in pool if row is not best]
         found.append(Candidate(best.key, best.values, "diverse"))
     return found

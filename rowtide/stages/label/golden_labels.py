@@ -85,11 +85,11 @@ def take_answers_of_persons(job: Job, ledger: Ledger, fields: Sequence[str]) -> 
 
 def golden_line(row: GoldenRow) -> bytes:
     """A golden row as its line, without what it does not say."""
-    said: dict[str, object] = {"key": row.key, "answer": dict(row.answer)}
-    said |= {name: value for name in ("how", "by") if (value := getattr(row, name))}
-    said |= {"pinned": True} if row.pinned else {}
-    said |= {"stratum": row.stratum} if row.stratum != RANDOM else {}
-    return orjson.dumps(said) + b"\n"
+    line: dict[str, object] = {"key": row.key, "answer": dict(row.answer)}
+    line |= {name: value for name in ("how", "by") if (value := getattr(row, name))}
+    line |= {"pinned": True} if row.pinned else {}
+    line |= {"stratum": row.stratum} if row.stratum != RANDOM else {}
+    return orjson.dumps(line) + b"\n"
 
 
 def _says_the_same(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
