@@ -3,7 +3,7 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -13,7 +13,7 @@ from cli.output import err, out
 from rowtide.api.which_api import OWN_EMULATOR, describe_api
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import load_job
-from rowtide.job.job_spec import SinkSpec
+from rowtide.job.job_spec import FolderKind, SinkSpec
 from rowtide.ledger import answers as ledger_answers
 from rowtide.ledger.ledger import Run
 from rowtide.sinks.rehearsal_sink import with_rehearsal_sink
@@ -23,15 +23,13 @@ from rowtide.text_format import shorten_text
 EXIT_STOPPED = 1
 NAMED_ROWS = 5  # rows that a sink cannot hold, by name
 
-Kind = Literal["parquet", "csv", "jsonl"]
-
 
 def reload_(
     name: Annotated[str, Parameter(name="job-or-run")],
     *,
     sink: str | None = None,
     table: str | None = None,
-    kind: Kind = "parquet",
+    kind: FolderKind = "parquet",
 ) -> int:
     """Load accepted answers again, into any sink: those of a run, or the newest of each row of a job. Nothing is asked.
 
@@ -60,7 +58,7 @@ def reload_(
     return EXIT_STOPPED if done.refused else 0
 
 
-def _asked(run: Run, sink: str, table: str | None, kind: Kind) -> SinkSpec:
+def _asked(run: Run, sink: str, table: str | None, kind: FolderKind) -> SinkSpec:
     """The sink that was asked for. A folder is where a person stands. Raises UserMistake."""
     if "://" not in sink:
         if table:

@@ -229,7 +229,7 @@ def announce_rehearsal(instead_of: SinkSpec | None = None, sink: SinkSpec | None
         return
     line = f"rehearsal: no {KEY}, so the emulator makes up the answers: nothing is sent or paid, and nothing of it"
     line = f"{line} counts for a run with a key. All of it is in {short_path(home_folder())}"
-    if sink and instead_of and instead_of.kind == "sql":
+    if sink and instead_of and instead_of.is_table:
         where = short_path(home_folder() / str(sink.path))
         line = f"{line}; rows go to {where}, and not to the table {instead_of.table}"
     err.print(line, markup=False)

@@ -9,7 +9,8 @@ from rowtide import clock
 from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger.loads import Load
 from rowtide.observing.event_log import log_event
-from rowtide.sinks.sinks import Sink, open_sink
+from rowtide.sinks.sink import Sink
+from rowtide.sinks.sinks import open_sink
 from rowtide.stages.load.write_part import load_part
 from rowtide.stages.run_context import RunContext
 from rowtide.stages.validate.approval_checks import may_load

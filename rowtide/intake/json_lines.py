@@ -1,40 +1,64 @@
 """Records of a JSON Lines file: an object a line, every number and every name as it is written."""
 
 import io
-from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from rowtide.errors import UserMistake
 from rowtide.intake.dialects import encoding_of
 from rowtide.intake.exact_json import parse_json_exactly
+from rowtide.intake.source import Shape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
+from rowtide.job.job_spec import SourceSpec
 
 HEAD_BYTES = 4096
+SEEN_ROWS = 1000  # records whose names are looked at before a run begins
 MARKS = (b",", b"[", b"{")  # a record has at most one value more than these; each takes a byte of the row too
 VALUE_BYTES = 64  # what Python needs for a value, beside its length
 BOM = b"\xef\xbb\xbf"
 
 
-def read_json_lines(file: Path, encoding: str | None, line_bytes: int) -> Iterator[tuple[int, SourceRow | BadRow]]:
-    """Every record, with about how many bytes it takes. A line that is longer than `line_bytes` is not read."""
-    with file.open("rb") as raw:
-        known = encoding or encoding_of(raw.read(HEAD_BYTES))
-        raw.seek(0)
-        lines = raw if known.startswith("utf-8") else _Transcoded(raw, known, file)
-        number = 0
-        while line := lines.readline(line_bytes + 1):
-            number += 1
-            if len(line) > line_bytes:
-                while line and not line.endswith(b"\n"):
-                    line = lines.readline(line_bytes)
-                what = f"more than {line_bytes:,} bytes, which no row of limits.row_bytes can have"
-                yield line_bytes, BadRow(number, "too_large", what)
-            elif (values := sum(map(line.count, MARKS))) > line_bytes // 8:
-                what = f"more than {line_bytes // 8:,} values, which no row of limits.row_bytes can have"
-                yield VALUE_BYTES, BadRow(number, "too_large", what)
-            elif not line.isspace():
-                yield len(line) + VALUE_BYTES * values, _record(number, line.removeprefix(BOM) if number == 1 else line)
+class JsonLines:
+    """A JSON Lines file. A line that is longer than `line_bytes` is not read."""
+
+    def __init__(self, file: Path, spec: SourceSpec, line_bytes: int) -> None:
+        self._file, self._encoding, self._most = file, spec.encoding, line_bytes
+
+    def shape(self) -> Shape:
+        """The names in its first records, of which no more than one is held."""
+        names, bad = dict[str, None](), None
+        for _, record in islice(self.records(), SEEN_ROWS):
+            if isinstance(record, SourceRow):
+                names |= dict.fromkeys(record.values)
+            else:
+                bad = bad or record
+        if not names:
+            why = f": line {bad.line}: {bad.detail}" if bad else ""
+            raise UserMistake(f"holds no record that can be read{why}", file=self._file)
+        return Shape(list(names))
+
+    def records(self) -> Weighed:
+        """Every record, with about how many bytes it takes."""
+        most = self._most
+        with self._file.open("rb") as raw:
+            known = self._encoding or encoding_of(raw.read(HEAD_BYTES))
+            raw.seek(0)
+            lines = raw if known.startswith("utf-8") else _Transcoded(raw, known, self._file)
+            number = 0
+            while line := lines.readline(most + 1):
+                number += 1
+                if len(line) > most:
+                    while line and not line.endswith(b"\n"):
+                        line = lines.readline(most)
+                    what = f"more than {most:,} bytes, which no row of limits.row_bytes can have"
+                    yield most, BadRow(number, "too_large", what)
+                elif (values := sum(map(line.count, MARKS))) > most // 8:
+                    what = f"more than {most // 8:,} values, which no row of limits.row_bytes can have"
+                    yield VALUE_BYTES, BadRow(number, "too_large", what)
+                elif not line.isspace():
+                    weight = len(line) + VALUE_BYTES * values
+                    yield weight, _record(number, line.removeprefix(BOM) if number == 1 else line)
 
 
 class _Transcoded:

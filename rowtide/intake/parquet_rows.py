@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rowtide.errors import UserMistake
-from rowtide.intake.plain_values import UnreadableValue, plain_row
+from rowtide.intake.plain_values import UnreadableValue, describe_conversions, plain_row
+from rowtide.intake.source import Shape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
+from rowtide.job.job_spec import SourceSpec
 
 BATCH_ROWS = 256  # read at once: a page's end is seen after so many at the latest
 AT_ONCE_BYTES = 16_000_000  # the same in bytes, where rows are long
@@ -28,36 +30,40 @@ OF_MAP = ".key_value."  # in the path of a map's column, which cannot be read as
 VALUE_BYTES = 64  # what Python needs for a value, beside its length
 
 
-def read_parquet(file: Path, row_bytes: int) -> Iterator[tuple[int, SourceRow | BadRow]]:
-    """Every record, with about how many bytes it takes. A row that is longer than `row_bytes` is quarantined.
+class Parquet:
+    """A Parquet file. A row that is longer than `row_bytes` is quarantined."""
 
-    Raises UserMistake for a file that is none, or that unpacks to far more than it is.
-    """
-    number = 0
-    try:
-        for batch in _batches(file):
-            for weight, row in _rows_of(batch, row_bytes):
-                number += 1
-                yield weight, _plain(number, row)
-    except pa.ArrowException as error:
-        raise UserMistake(f"row {number + 1:,} cannot be read: {error}", file=file) from None
+    def __init__(self, file: Path, _: SourceSpec, row_bytes: int) -> None:
+        self._file, self._row_bytes = file, row_bytes
 
+    def shape(self) -> Shape:
+        """The names of its columns, and what becomes of the values of its first rows."""
+        return Shape(list(_opened(self._file).schema_arrow.names), describe_conversions(self._first()))
 
-def parquet_columns(file: Path) -> list[str]:
-    """The names of its columns. Raises UserMistake."""
-    return list(_opened(file).schema_arrow.names)
+    def records(self) -> Weighed:
+        """Every record, with about how many bytes it takes.
 
+        Raises UserMistake for a file that is none, or that unpacks to far more than it is.
+        """
+        number = 0
+        try:
+            for batch in _batches(self._file):
+                for weight, row in _rows_of(batch, self._row_bytes):
+                    number += 1
+                    yield weight, _plain(number, row)
+        except pa.ArrowException as error:
+            raise UserMistake(f"row {number + 1:,} cannot be read: {error}", file=self._file) from None
 
-def first_parquet_rows(file: Path, row_bytes: int) -> list[Mapping[str, object]]:
-    """Its first rows, as far as they can be read."""
-    found: list[Mapping[str, object]] = []
-    seen = 0
-    for weight, row in chain.from_iterable(_rows_of(batch, row_bytes) for batch in islice(_batches(file), 1)):
-        if not isinstance(row, BadRow | str):
-            found.append(row)
-        if (seen := seen + weight) > AT_ONCE_BYTES:
-            break
-    return found
+    def _first(self) -> Iterator[Mapping[str, object]]:
+        """Its first rows, as far as they can be read."""
+        seen = 0
+        for weight, row in chain.from_iterable(
+            _rows_of(batch, self._row_bytes) for batch in islice(_batches(self._file), 1)
+        ):
+            if not isinstance(row, BadRow | str):
+                yield row
+            if (seen := seen + weight) > AT_ONCE_BYTES:
+                return
 
 
 def _opened(file: Path, repeated: list[str] | None = None) -> pq.ParquetFile:

@@ -5,47 +5,45 @@ source that cannot be read at all is the user's mistake, named with its file.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rowtide.database_url import database_url
 from rowtide.errors import UserMistake, nearest_name
 from rowtide.intake.csv_records import CsvFile
-from rowtide.intake.json_lines import read_json_lines
-from rowtide.intake.parquet_rows import first_parquet_rows, parquet_columns, read_parquet
-from rowtide.intake.plain_values import describe_conversions
+from rowtide.intake.json_lines import JsonLines
+from rowtide.intake.parquet_rows import Parquet
+from rowtide.intake.source import Source, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.intake.sql_rows import SqlQuery, url_without_password
 from rowtide.job.job_spec import LimitsSpec, SourceSpec
 
 Page = list[SourceRow | BadRow]
-Weighed = Iterator[tuple[int, SourceRow | BadRow]]  # each record with about how many bytes it is
 
 INBOX = "inbox:"  # a run's source, where that is not a file but what waits in the inbox
 ROW_BYTES = LimitsSpec().row_bytes
 ESCAPED = 8  # as JSON writes it, a line may be so many times as long as the row is
 PAGE_BYTES = 64_000_000  # a page ends here, however few its rows are
-SEEN_ROWS = 1000  # records whose names and kinds are looked at before a run begins
-KINDS = {"csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet", "pq": "parquet"}
 
 
-@dataclass(frozen=True, slots=True)
-class SourceShape:
-    """What is known of a source before its rows are read."""
+class Place(NamedTuple):
+    """What a source is opened with."""
 
-    columns: list[str]
-    notes: list[str] = field(default_factory=list[str])
-    """How it is read, where that is not the usual way, and what becomes of values that no row can hold."""
+    spec: SourceSpec
+    folder: Path
+    """The job's: files are relative to it."""
+    environment: Mapping[str, str]
+    row_bytes: int
+    """How long a row may be."""
 
 
 def read_pages(
     spec: SourceSpec, folder: Path, page_rows: int, environment: Mapping[str, str], row_bytes: int = ROW_BYTES
 ) -> Iterator[Page]:
     """The source's records in order, so many at a time, or fewer where they are long. Memory holds one page."""
-    records, page, weight = _records(spec, folder, environment, row_bytes), Page(), 0
-    for bytes_read, record in records:
+    page, weight = Page(), 0
+    for bytes_read, record in open_source(spec, folder, environment, row_bytes).records():
         page.append(record)
         weight += bytes_read
         if len(page) == page_rows or weight >= PAGE_BYTES:
@@ -57,41 +55,12 @@ def read_pages(
 
 def source_columns(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> list[str]:
     """The source's columns: a CSV's header, a table's fields, the names in a JSONL file's first records."""
-    return source_shape(spec, folder, environment).columns
+    return list(source_shape(spec, folder, environment).columns)
 
 
 def source_shape(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> SourceShape:
     """The source's columns and what is to be said of how it is read. Raises UserMistake where it cannot be."""
-    if spec.inbox is not None:
-        return SourceShape(spec.inbox)
-    if spec.url is not None:
-        query = _sql(spec, folder, environment, ROW_BYTES)
-        seen = list(query.first())
-        if not query.columns:
-            raise UserMistake("the query finds no row", file=describe_source(spec, folder), key="source.query")
-        return SourceShape(query.columns, describe_conversions(seen))
-    file = _file(spec, folder)
-    kind = _kind(spec, file)
-    if kind == "csv":
-        names, notes = CsvFile(file, spec, ROW_BYTES * ESCAPED).header()
-        return SourceShape(names, [each for each in notes if each])
-    if kind == "parquet":
-        return SourceShape(parquet_columns(file), describe_conversions(first_parquet_rows(file, ROW_BYTES * ESCAPED)))
-    return SourceShape(_names(read_json_lines(file, spec.encoding, ROW_BYTES * ESCAPED), describe_source(spec, folder)))
-
-
-def _names(records: Weighed, file: str) -> list[str]:
-    """The names in the first records, of which no more than one is held. Raises UserMistake where none can be read."""
-    names, bad = dict[str, None](), None
-    for _, record in islice(records, SEEN_ROWS):
-        if isinstance(record, SourceRow):
-            names |= dict.fromkeys(record.values)
-        else:
-            bad = bad or record
-    if not names:
-        why = f": line {bad.line}: {bad.detail}" if bad else ""
-        raise UserMistake(f"holds no record that can be read{why}", file=file)
-    return list(names)
+    return open_source(spec, folder, environment, ROW_BYTES).shape()
 
 
 def choose_source(own: SourceSpec, path: str | None, folder: Path, environment: Mapping[str, str]) -> SourceSpec:
@@ -102,16 +71,6 @@ def choose_source(own: SourceSpec, path: str | None, folder: Path, environment: 
         return SourceSpec(inbox=source_columns(own, folder, environment))
     options = own.model_dump(include={"encoding", "delimiter", "quote", "escape", "skip_spaces"}, exclude_unset=True)
     return SourceSpec(path=Path(path).resolve(), **options)
-
-
-def describe_source(spec: SourceSpec, folder: Path) -> str:
-    """The source's name for people; never a password."""
-    if spec.inbox is not None:
-        return "inbox"
-    if spec.url is not None:
-        return url_without_password(spec.url)
-    file = folder / (spec.path or "")
-    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
 def expand_variables(value: str, environment: Mapping[str, str]) -> str:
@@ -125,8 +84,31 @@ def expand_variables(value: str, environment: Mapping[str, str]) -> str:
     return re.sub(r"\$\{(\w+)\}", known, value)
 
 
-def _file(spec: SourceSpec, folder: Path) -> Path:
-    file = folder / (spec.path or "")
+class _Inbox:
+    """Rows that come by webhook: their columns are said in job.yaml."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
+
+    def shape(self) -> SourceShape:
+        return SourceShape(self._columns)
+
+    def records(self) -> Weighed:
+        raise UserMistake("rows come by webhook, and none are there to be read before a run takes them", key="source")
+
+
+def _inbox(place: Place) -> Source:
+    return _Inbox(place.spec.inbox or ())
+
+
+def _query(place: Place) -> Source:
+    spec = place.spec
+    url = database_url(expand_variables(spec.url or "", place.environment), "source.url", place.folder, keeps=False)
+    return SqlQuery(url.render_as_string(hide_password=False), spec.query or "", place.folder, place.row_bytes)
+
+
+def _file(place: Place) -> Source:
+    spec, file = place.spec, place.folder / (place.spec.path or "")
     if file.is_dir():
         raise UserMistake("is a folder; a source is one file", file=file)
     if not file.is_file():
@@ -134,33 +116,38 @@ def _file(spec: SourceSpec, folder: Path) -> Path:
         raise UserMistake("no such source", file=file, meant=nearest_name(file.name, beside))
     if file.stat().st_size == 0:
         raise UserMistake("the source is empty", file=file)
-    return file
+    kind = spec.kind or SUFFIXES.get(file.suffix[1:].lower())
+    if kind not in READERS:
+        raise UserMistake(f"no reader for {file.suffix!r}; say `source.kind`: {', '.join(READERS)}", file=file)
+    return READERS[kind](file, spec, place.row_bytes * ESCAPED)
 
 
-def _kind(spec: SourceSpec, file: Path) -> str:
-    kind = spec.kind or KINDS.get(file.suffix[1:].lower())
-    if kind is None:
-        words = f"no reader for {file.suffix!r}; say `source.kind`: {', '.join(dict.fromkeys(KINDS.values()))}"
-        raise UserMistake(words, file=file)
-    return kind
+def _name_of_file(spec: SourceSpec, folder: Path) -> str:
+    file = folder / (spec.path or "")
+    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
-def _records(spec: SourceSpec, folder: Path, environment: Mapping[str, str], row_bytes: int) -> Weighed:
-    if spec.inbox is not None:
-        raise UserMistake("rows come by webhook, and none are there to be read before a run takes them", key="source")
-    if spec.url is not None:
-        return _sql(spec, folder, environment, row_bytes).records()
-    file = _file(spec, folder)
-    match _kind(spec, file):
-        case "csv":
-            return CsvFile(file, spec, row_bytes * ESCAPED).records()
-        case "jsonl":
-            return read_json_lines(file, spec.encoding, row_bytes * ESCAPED)
-        case _:
-            return read_parquet(file, row_bytes * ESCAPED)
+READERS: Mapping[str, Callable[[Path, SourceSpec, int], Source]] = {
+    "csv": CsvFile,
+    "jsonl": JsonLines,
+    "parquet": Parquet,
+}
+"""Files: kind → what reads one whose records have at most so many bytes."""
+SUFFIXES = {"csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet", "pq": "parquet"}
+PLACES: Mapping[str, tuple[Callable[[Place], Source], Callable[[SourceSpec, Path], str]]] = {
+    "path": (_file, _name_of_file),
+    "url": (_query, lambda spec, _: url_without_password(spec.url or "")),
+    "inbox": (_inbox, lambda _, __: "inbox"),
+}
+"""Where a source is: key of `source` → how it is opened, and its name for people; never a password."""
 
 
-def _sql(spec: SourceSpec, folder: Path, environment: Mapping[str, str], row_bytes: int) -> SqlQuery:
-    assert spec.url is not None
-    url = database_url(expand_variables(spec.url, environment), "source.url", folder, keeps=False)
-    return SqlQuery(url.render_as_string(hide_password=False), spec.query or "", folder, row_bytes)
+def open_source(spec: SourceSpec, folder: Path, environment: Mapping[str, str], row_bytes: int = ROW_BYTES) -> Source:
+    """The source that a job names. Raises UserMistake."""
+    opened, _ = PLACES[spec.place]
+    return opened(Place(spec, folder, environment, row_bytes))
+
+
+def describe_source(spec: SourceSpec, folder: Path) -> str:
+    """The source's name for people; never a password."""
+    return PLACES[spec.place][1](spec, folder)

@@ -14,7 +14,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from rowtide.errors import UserMistake
-from rowtide.intake.plain_values import UnreadableValue, plain_row
+from rowtide.intake.plain_values import UnreadableValue, describe_conversions, plain_row
+from rowtide.intake.source import Shape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_file import JOB_FILE, line_of_key
 
@@ -34,10 +35,16 @@ class SqlQuery:
     def __init__(self, url: str, query: str, folder: Path, row_bytes: int) -> None:
         self._url, self._query, self._row_bytes = url, query, row_bytes
         self._shown, self._folder = url_without_password(url), folder
-        self.columns: list[str] = []
-        """The names of its columns, once a row was read."""
+        self._columns: list[str] = []  # known once a row was read
 
-    def first(self) -> Iterator[Mapping[str, object]]:
+    def shape(self) -> Shape:
+        """The names of its columns, and what becomes of the values of its first rows."""
+        notes = describe_conversions(self._first())
+        if not self._columns:
+            raise self._mistake("the query finds no row")
+        return Shape(self._columns, notes)
+
+    def _first(self) -> Iterator[Mapping[str, object]]:
         """Its first rows, as many as are looked at before a run begins."""
         weight = 0
         for row in islice(self.values(), FIRST_ROWS):
@@ -47,7 +54,7 @@ class SqlQuery:
             if weight > FETCHED_BYTES:
                 return
 
-    def records(self) -> Iterator[tuple[int, SourceRow | BadRow]]:
+    def records(self) -> Weighed:
         """Each row as a record, with about how many bytes it takes. Raises UserMistake with the query's place."""
         for number, row in enumerate(self.values(), 1):
             if row is None or (weight := approximate_bytes(row)) > self._row_bytes * 8 + VALUE_BYTES * len(row):
@@ -86,7 +93,7 @@ class SqlQuery:
         self._check_names(names)
         while rows := found.fetchmany(at_once):
             weight = 0
-            self.columns = [name for name in names if name != TOO_LONG]
+            self._columns = [name for name in names if name != TOO_LONG]
             for row in rows:
                 values = dict(zip(names, row, strict=True))
                 weight += approximate_bytes(values)

@@ -6,7 +6,7 @@ Every field is followed by its sentence; `docs/job_yaml.md` is generated from th
 import codecs
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -34,6 +34,9 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+PLACES = ("path", "url", "inbox")  # where a source may be; it is in one of them
+
+
 class SourceSpec(Spec):
     path: Path | None = None
     """A CSV, JSONL or Parquet file, relative to the job's folder."""
@@ -59,11 +62,16 @@ class SourceSpec(Spec):
 
     @model_validator(mode="after")
     def _one_place(self) -> "SourceSpec":
-        if [self.path, self.url, self.inbox].count(None) != 2:
+        if sum(getattr(self, each) is not None for each in PLACES) != 1:
             raise ValueError("give one of `path`, `url` with `query`, or `inbox`")
         if self.url is not None and self.query is None:
             raise ValueError("`url` needs `query`")
         return self
+
+    @property
+    def place(self) -> str:
+        """The key that says where the rows are."""
+        return next(each for each in PLACES if getattr(self, each) is not None)
 
     @field_validator("delimiter", mode="before")
     @classmethod
@@ -80,8 +88,12 @@ class SourceSpec(Spec):
         return "utf-8-sig" if value and codecs.lookup(value).name == "utf-8" else value
 
 
+FolderKind = Literal["parquet", "csv", "jsonl"]
+"""The sinks that are folders of parts."""
+
+
 class SinkSpec(Spec):
-    kind: Literal["parquet", "csv", "jsonl", "sql"] = "parquet"
+    kind: Literal[FolderKind, "sql"] = "parquet"
     """What to write."""
     path: Path | None = None
     """A folder of parts (parquet, csv, jsonl), relative to ROWTIDE_HOME."""
@@ -99,13 +111,18 @@ class SinkSpec(Spec):
 
     @model_validator(mode="after")
     def _one_place(self) -> "SinkSpec":
-        if self.kind == "sql" and not (self.url and self.table):
-            raise ValueError("a sql sink needs `url` and `table`")
-        if self.kind != "sql" and self.path is None:
+        if self.is_table and not (self.url and self.table):
+            raise ValueError(f"a {self.kind} sink needs `url` and `table`")
+        if not self.is_table and self.path is None:
             raise ValueError(f"a {self.kind} sink needs `path`")
         if self.kind != "parquet" and self.partition_by is not None:
             raise ValueError("only a parquet sink has partitions")
         return self
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is a table of a database; else it is a folder of parts."""
+        return self.kind not in get_args(FolderKind)
 
 
 class ToolServerSpec(Spec):

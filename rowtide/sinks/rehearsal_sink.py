@@ -20,7 +20,7 @@ def with_rehearsal_sink(job: Job, api: str) -> Job:
 
 def rehearsal_sink(sink: SinkSpec) -> SinkSpec:
     """The same sink as a folder under the rehearsal's home; a table becomes a folder of Parquet of its name."""
-    if sink.kind == "sql":
+    if sink.is_table:
         named = RESULTS / (sink.table or "").replace("/", "_")
         return SinkSpec(path=named, lineage=sink.lineage, part_rows=sink.part_rows)
     path = Path(normpath(sink.path or RESULTS))

@@ -16,9 +16,10 @@ import orjson
 import pyarrow as pa
 
 from rowtide.errors import UserMistake, WorldError
-from rowtide.sinks.columns import Column, SinkPage, columns_to_add
+from rowtide.sinks.columns import Column, SinkPage, check_partition, columns_to_add
 from rowtide.sinks.refusals import RowByRowWriter, RowsRefused
-from rowtide.sinks.sink_formats import FORMATS, keys_in, split_by_column, without_keys
+from rowtide.sinks.sink import Place
+from rowtide.sinks.sink_formats import Format, keys_in, split_by_column, without_keys
 
 MANIFEST = "_manifest.json"
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -28,9 +29,8 @@ LONGEST_FOLDER = 255  # bytes; what file systems take
 class FolderSink:
     """Parts in one format, in folders by a column's value if that is wanted."""
 
-    def __init__(self, folder: Path, kind: str, columns: Sequence[Column], partition_by: str | None) -> None:
-        self.folder, self.kind, self.columns, self.partition_by = folder, kind, columns, partition_by
-        self.format = FORMATS[kind]
+    def __init__(self, folder: Path, form: Format, columns: Sequence[Column], partition_by: str | None) -> None:
+        self.folder, self.format, self.columns, self.partition_by = folder, form, columns, partition_by
 
     @property
     def location(self) -> str:
@@ -72,12 +72,20 @@ class FolderSink:
 
     def files(self, part: str) -> list[Path]:
         """What stands of a part."""
-        return sorted(self.folder.glob(f"{'*/' if self.partition_by else ''}{part}.{self.kind}"))
+        return sorted(self.folder.glob(f"{'*/' if self.partition_by else ''}{part}.{self.format.suffix}"))
 
     def manifest(self) -> dict[str, Any]:
         file = self.folder / MANIFEST
         found: dict[str, Any] = orjson.loads(file.read_bytes()) if file.is_file() else {}
         return found if "files" in found else {"files": found}  # the first manifests were the list of files alone
+
+
+def in_folder(form: Format, place: Place) -> FolderSink:
+    """The folder of parts that the job names. Raises UserMistake."""
+    spec = place.spec
+    if spec.partition_by is not None:
+        check_partition(place.columns, spec.partition_by)
+    return FolderSink(place.home / (spec.path or ""), form, place.columns, spec.partition_by)
 
 
 class FolderPart:
@@ -136,7 +144,8 @@ class FolderPart:
     def _by_file(self) -> dict[Path, pa.Table]:
         if not self._pages:
             return {}
-        name, table, column = f"{self._part}.{self._sink.kind}", pa.concat_tables(self._pages), self._sink.partition_by
+        name, column = f"{self._part}.{self._sink.format.suffix}", self._sink.partition_by
+        table = pa.concat_tables(self._pages)
         if column is None:
             return {self._sink.folder / name: table}
         here = self._sink.folder

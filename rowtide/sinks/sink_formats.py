@@ -1,7 +1,7 @@
 """The formats of parts: Parquet, CSV, JSONL. Rows become a table, a table a file's bytes, a file a table again."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ GROUP_ROWS = 10_000  # what Parquet compresses at once; of 50,000 it holds 25 MB
 class Format:
     """How one kind of file is written and read. Its tables have a column for the key, whatever else they have."""
 
+    suffix: str
     table: Callable[[Sequence[Column], SinkPage], pa.Table]
     encode: Callable[[pa.Table], bytes]
     read: Callable[[Sequence[Column], Path], pa.Table]
@@ -136,8 +137,6 @@ def _lines(lines: Sequence[bytes]) -> pa.Table:
     return pa.table({KEY: pa.array(keys, pa.string()), LINE: pa.array(lines, pa.large_binary())})
 
 
-FORMATS: Mapping[str, Format] = {
-    "parquet": Format(arrow_table, _to_parquet, _from_parquet),
-    "csv": Format(flat_table, lambda table: to_csv(table, header=True), _from_csv),
-    "jsonl": Format(_to_lines, lambda table: b"".join(table[LINE].to_pylist()), _from_lines),
-}
+PARQUET = Format("parquet", arrow_table, _to_parquet, _from_parquet)
+CSV = Format("csv", flat_table, lambda table: to_csv(table, header=True), _from_csv)
+JSON_LINES = Format("jsonl", _to_lines, lambda table: b"".join(table[LINE].to_pylist()), _from_lines)

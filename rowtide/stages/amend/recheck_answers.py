@@ -24,7 +24,7 @@ from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.quarantine import Signature
 from rowtide.ledger.rechecks import StoredAnswer
-from rowtide.sinks.sinks import Sink
+from rowtide.sinks.sink import Sink
 from rowtide.stages.run_context import load_gate
 
 PAGE_ROWS = 1000

@@ -19,7 +19,8 @@ from rowtide.ledger import reloads as ledger_reloads
 from rowtide.ledger.answers import AcceptedAnswer
 from rowtide.ledger.ledger import Ledger, Run, to_timestamp
 from rowtide.sinks.columns import LINEAGE, Column, SinkPage, page_of_answers, unloadable_rows
-from rowtide.sinks.sinks import Sink, open_sink
+from rowtide.sinks.sink import Sink
+from rowtide.sinks.sinks import open_sink
 from rowtide.tiers.pricing import MICRO
 
 
@@ -58,7 +59,7 @@ def reload_answers(
         later = [each.run_no for each in runs[:place]]
         for number, rows in enumerate(ledger_answers.answer_pages(ledger, run, later, size=spec.part_rows), 1):
             part = f"{quote(run.run_id, safe='')}-reload-{number:06d}"
-            if spec.kind == "sql":  # a table remembers its parts, and may have lost their rows
+            if spec.is_table:  # a table remembers its parts, and may have lost their rows
                 part = f"{part}-{to_timestamp(now)}"
             _write(ledger, run, sink, columns, part, rows, done, lineage=spec.lineage, now=now)
     return done
