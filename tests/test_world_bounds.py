@@ -23,11 +23,11 @@ MOST_MB = 250  # generous: the honest work of a page of rows is in it
 SERVERS = Path(__file__).parent / "servers"
 
 SOURCE = """
-from rowtide.intake.sources import read_pages, shape_of
+from rowtide.intake.sources import read_pages, source_shape
 from rowtide.job.job_spec import SourceSpec
 spec = SourceSpec.model_validate({spec!r})
 def door():
-    print(shape_of(spec, Path({folder!r}), {{}}).columns)
+    print(source_shape(spec, Path({folder!r}), {{}}).columns)
     rows = bad = 0
     for page in read_pages(spec, Path({folder!r}), 5000, {{}}):
         rows += len(page)
@@ -303,7 +303,7 @@ def test_what_a_server_answers_over_http_is_bounded(tmp_path: Path, kind: str, c
     ("call", "words"),
     [
         ("retrieve('msgbatch_1')", "more than 64,000,000 bytes"),
-        ("say(b'{}')", "more than 64,000,000 bytes"),
+        ("send_live_call(b'{}')", "more than 64,000,000 bytes"),
         ("first_lines('msgbatch_1', 1)", "[b'"),
     ],
 )

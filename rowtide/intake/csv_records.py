@@ -20,7 +20,7 @@ from rowtide.intake.dialects import (
     is_quote_open_after,
     quoting_fault,
 )
-from rowtide.intake.source import Shape, Weighed
+from rowtide.intake.source import SourceShape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_spec import SourceSpec
 
@@ -49,12 +49,12 @@ class CsvFile:
         gaps = () if spec.skip_spaces or not spec.quote else (f" {spec.quote}", f"\t{spec.quote}")
         self._gaps, self._spaced = gaps, [self.dialect.delimiter + gap for gap in gaps]
 
-    def shape(self) -> Shape:
+    def shape(self) -> SourceShape:
         """The columns, and what is to be said of how the file is read."""
         with self._open() as text:
             lines = _Lines(text, self._most, self.dialect.delimiter)
             names, padded = self._header(lines, self.dialect.reader(lines))
-        return Shape(names, [each for each in (self._as_read(len(names)), *padded) if each])
+        return SourceShape(names, [each for each in (self._as_read(len(names)), *padded) if each])
 
     def records(self) -> Weighed:
         """Every record, with its length in characters."""

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from rowtide.errors import UserMistake
 from rowtide.intake.dialects import encoding_of
 from rowtide.intake.exact_json import parse_json_exactly
-from rowtide.intake.source import Shape, Weighed
+from rowtide.intake.source import SourceShape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_spec import SourceSpec
 
@@ -25,7 +25,7 @@ class JsonLines:
     def __init__(self, file: Path, spec: SourceSpec, line_bytes: int) -> None:
         self._file, self._encoding, self._most = file, spec.encoding, line_bytes
 
-    def shape(self) -> Shape:
+    def shape(self) -> SourceShape:
         """The names in its first records, of which no more than one is held."""
         names, bad = dict[str, None](), None
         for _, record in islice(self.records(), SEEN_ROWS):
@@ -36,7 +36,7 @@ class JsonLines:
         if not names:
             why = f": line {bad.line}: {bad.detail}" if bad else ""
             raise UserMistake(f"holds no record that can be read{why}", file=self._file)
-        return Shape(list(names))
+        return SourceShape(list(names))
 
     def records(self) -> Weighed:
         """Every record, with about how many bytes it takes."""

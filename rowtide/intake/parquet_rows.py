@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from rowtide.errors import UserMistake
 from rowtide.intake.plain_values import UnreadableValue, describe_conversions, plain_row
-from rowtide.intake.source import Shape, Weighed
+from rowtide.intake.source import SourceShape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_spec import SourceSpec
 
@@ -36,9 +36,9 @@ class Parquet:
     def __init__(self, file: Path, _: SourceSpec, row_bytes: int) -> None:
         self._file, self._row_bytes = file, row_bytes
 
-    def shape(self) -> Shape:
+    def shape(self) -> SourceShape:
         """The names of its columns, and what becomes of the values of its first rows."""
-        return Shape(list(_opened(self._file).schema_arrow.names), describe_conversions(self._first()))
+        return SourceShape(list(_opened(self._file).schema_arrow.names), describe_conversions(self._first()))
 
     def records(self) -> Weighed:
         """Every record, with about how many bytes it takes.

@@ -11,7 +11,7 @@ Weighed = Iterator[tuple[int, SourceRow | BadRow]]
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class SourceShape:
     """What is known of a source before its rows are read."""
 
     columns: Sequence[str]
@@ -22,7 +22,7 @@ class Shape:
 class Source(Protocol):
     """Somewhere rows come from."""
 
-    def shape(self) -> Shape:
+    def shape(self) -> SourceShape:
         """Its columns and what is to be said of how it is read. Raises UserMistake where it cannot be."""
         ...
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from rowtide.errors import UserMistake
 from rowtide.intake.plain_values import UnreadableValue, describe_conversions, plain_row
-from rowtide.intake.source import Shape, Weighed
+from rowtide.intake.source import SourceShape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_file import JOB_FILE, line_of_key
 
@@ -37,12 +37,12 @@ class SqlQuery:
         self._shown, self._folder = url_without_password(url), folder
         self._columns: list[str] = []  # known once a row was read
 
-    def shape(self) -> Shape:
+    def shape(self) -> SourceShape:
         """The names of its columns, and what becomes of the values of its first rows."""
         notes = describe_conversions(self._first())
         if not self._columns:
             raise self._mistake("the query finds no row")
-        return Shape(self._columns, notes)
+        return SourceShape(self._columns, notes)
 
     def _first(self) -> Iterator[Mapping[str, object]]:
         """Its first rows, as many as are looked at before a run begins."""

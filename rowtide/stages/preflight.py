@@ -18,7 +18,7 @@ from rowtide.api.api_schema import api_schema
 from rowtide.api.which_api import UNKNOWN, Api
 from rowtide.extras import need
 from rowtide.gates.gate_files import Gate, load_suite
-from rowtide.intake.source import Shape
+from rowtide.intake.source import SourceShape
 from rowtide.intake.sources import choose_source, describe_source, source_shape
 from rowtide.job.answer_fields import gate_column_names
 from rowtide.job.job_folder import Job, check_columns, check_runbook, load_job
@@ -42,7 +42,7 @@ class Plan:
 
     job: Job
     source: SourceSpec
-    shape: Shape
+    shape: SourceShape
     """The source's columns, and what is to be said of how it is read."""
     models: list[Model]
     servers: dict[str, Pinned]
