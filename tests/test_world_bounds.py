@@ -60,10 +60,10 @@ def door():
 REGISTRY = """
 import asyncio
 from rowtide.job.job_spec import ToolServerSpec
-from rowtide.tools.registry import concrete
+from rowtide.tools.registry import resolve_servers
 def door():
     spec = ToolServerSpec(capability="notes")
-    asyncio.run(concrete({{"it": spec}}, registry={url!r}, folder=Path({folder!r}), environment={{}}))
+    asyncio.run(resolve_servers({{"it": spec}}, registry={url!r}, folder=Path({folder!r}), environment={{}}))
 """
 AROUND = """
 import os, resource, sys
@@ -160,13 +160,13 @@ def parquet_files() -> dict[str, tuple[Any, dict[str, Any], str]]:
         "one long text": (
             pa.table({"id": [1, 2], "m": ["a", "x" * 200_000_000]}),
             once,
-            "says that it unpacks to 200,000",
+            "unpack to 200,000",
         ),
-        "a list without end": (pa.table({"id": packed[0], "m": zeros}), many, "says that it unpacks to 160,000,000"),
+        "a list without end": (pa.table({"id": packed[0], "m": zeros}), many, "unpack to 160,000,000"),
         "bytes of one length": (
             pa.table({"m": pa.array([b"x" * 5_000_000] * 40, pa.binary(5_000_000))}),
             many,
-            "says that it unpacks to 200,000,000",
+            "unpack to 200,000,000",
         ),
     }
 
@@ -303,7 +303,7 @@ def test_what_a_server_answers_over_http_is_bounded(tmp_path: Path, kind: str, c
     ("call", "words"),
     [
         ("retrieve('msgbatch_1')", "more than 64,000,000 bytes"),
-        ("send_live_call(b'{}')", "more than 64,000,000 bytes"),
+        ("create_message(b'{}')", "more than 64,000,000 bytes"),
         ("first_lines('msgbatch_1', 1)", "[b'"),
     ],
 )
