@@ -27,7 +27,7 @@ MEANS = {
     Exit.DONE: "done: every row is loaded, unchanged or in quarantine",
     Exit.STOPPED: "stopped before the end; what was committed is kept, and rowtide resume RUN goes on",
     Exit.MISTAKE: "a mistake in a command, a job or a source; nothing was sent for it",
-    Exit.HELD: "held: a gate, calls that need approval or a lost batch wait for a person; of slo: a promise is broken",
+    Exit.HELD: "held: a gate, a tool call or an orphaned batch waits for a person; of slo: an objective is breached",
     Exit.BUDGET: "stopped at a budget; rowtide resume RUN --budget MORE goes on",
     Exit.TOO_FEW: "done, but nothing was loaded, or fewer rows than --min-loaded or limits.min_loaded asks for",
     Exit.INTERRUPTED: "interrupted (Ctrl-C); rowtide resume RUN goes on",

@@ -83,7 +83,7 @@ def export(run: str, *, reason: str | None = None, to: Path | None = None) -> in
         The file to write: .csv for a spreadsheet, .jsonl for a program; by default CSV on stdout. A line is a row:
         row_key, reason and detail; every column of the source as in.NAME, to be corrected; every field of the last
         answer as answer.NAME, to be answered by you; `do`, to be filled in: retry (send it again), accept (the answer
-        is right as it stands here), drop (give it up) or nothing; run and as_of, to be left alone. Text that a
+        is right as it stands here), discard (give it up) or nothing; run and as_of, to be left alone. Text that a
         spreadsheet would take for a formula, a number or a date has an apostrophe in front, to be left there.
     """
     kind = to.suffix.lower().removeprefix(".") if to else "csv"

@@ -79,7 +79,7 @@ def _unconfirmed(ledger: Ledger, run: Run, batch_no: int) -> Batch:
     unconfirmed = {each.batch_no: each for each in found if each.state == "orphaned" or each.unconfirmed_at}
     if batch_no not in unconfirmed:
         known = ", ".join(map(str, unconfirmed)) or "none"
-        raise UserMistake(f"batch {batch_no} is not in doubt; those that are: {known}", key=run.run_id)
+        raise UserMistake(f"batch {batch_no} is not unconfirmed or orphaned; those that are: {known}", key=run.run_id)
     return unconfirmed[batch_no]
 
 

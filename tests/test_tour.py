@@ -1,4 +1,4 @@
-"""Read this first: what Rowtide promises, one test each, in the README's order."""
+"""Read this first: promises 1, 2, 4 and 7 of the README, tried end to end; docs/reliability.md lists every test."""
 
 import json
 import os

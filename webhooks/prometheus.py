@@ -38,7 +38,9 @@ class LedgerCollector(Collector):
         if found is None:
             return
         yield _gauge("rowtide_rows", "Rows of the runs that are not over.", ["job", "run_id", "state"], found.rows)
-        yield _gauge("rowtide_batches", "Batches at the API: open, unconfirmed, lost.", ["job", "state"], found.batches)
+        yield _gauge(
+            "rowtide_batches", "Batches at the API: open, unconfirmed, orphaned.", ["job", "state"], found.batches
+        )
         words = "Age of the oldest batch that is open or unconfirmed."
         yield _gauge("rowtide_batch_oldest_seconds", words, ["job", "state"], found.batch_age)
         yield _counter("rowtide_spent_usd", "What a job's runs have cost, in US dollars.", ["job"], found.spent_usd)

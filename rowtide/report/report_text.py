@@ -98,7 +98,7 @@ def requests_for_a_person(found: RunMetrics, seen: RunMetrics) -> list[dict[str,
     if found["approvals"]:
         calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())
         why = f"{found['held']:,} rows are held until somebody allows or denies them"
-        asked.append({"what": f"Calls wait for leave: {calls}", "why": why, "command": f"rowtide approve {run_id}"})
+        asked.append({"what": f"Calls await approval: {calls}", "why": why, "command": f"rowtide approve {run_id}"})
     elif found["held"] and not asked:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in seen["held"].items())
         asked.append({"what": f"{found['held']:,} rows are held", "why": reasons, "command": ""})

@@ -22,7 +22,7 @@ PHASES = {
     "waiting to be sent": "var(--unchanged)",
     "at the API": "var(--api)",
     "live calls": "var(--tier-1)",
-    "in doubt": "var(--warm)",
+    "unconfirmed": "var(--warm)",
     "orphaned": "var(--aside)",
     "never taken": "var(--here)",
 }
@@ -88,8 +88,8 @@ def _phases(batch: RunMetrics, until: str) -> list[dict[str, Any]]:
     posted, end = batch["posted_at"], batch["filed_at"] or until
     spans = [("waiting to be sent", batch["packed_at"], posted or end)]
     if posted:
-        now = "in doubt" if batch["unconfirmed_at"] and batch["state"] == "posting" else batch["state"]
-        part = {"orphaned": "orphaned", "void": "never taken", "in doubt": "in doubt"}.get(now, "at the API")
+        now = "unconfirmed" if batch["unconfirmed_at"] and batch["state"] == "posting" else batch["state"]
+        part = {"orphaned": "orphaned", "void": "never taken", "unconfirmed": "unconfirmed"}.get(now, "at the API")
         spans.append(("live calls" if kind else part, posted, end))
     return [{"name": name, "part": part, "start": start, "end": stop} for part, start, stop in spans if start < stop]
 

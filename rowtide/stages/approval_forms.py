@@ -39,7 +39,7 @@ def call_approval_text(run_id: str, page: CallPage[PendingCall]) -> Markdown:
     ]
     new = sum(not each.was_shown for each in page.calls)
     return markdown_page(
-        markdown_bold(f"{page.waiting:,} calls of run {run_id} wait for leave. Page {page.number} of {page.pages}."),
+        markdown_bold(f"{page.waiting:,} calls of run {run_id} await approval. Page {page.number} of {page.pages}."),
         escape_markdown(_changed(new) if 0 < new < len(page.calls) else ""),
         escape_markdown(
             f"You decide about the {len(page.calls):,} calls of this page as they stand here, and about no others. "

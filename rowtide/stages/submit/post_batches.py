@@ -127,7 +127,7 @@ async def post_batch(
                 ledger_batches.mark_unconfirmed(tx, batch.batch_no, detail, now=clock())
             known = {"run_id": context.run.run_id, "job": context.run.job, "tag": batch.tag, "rows": batch.rows}
             words = f"nobody knows whether a batch of {batch.rows:,} rows was taken: it is looked for"
-            log_event("batch_doubtful", words, known, is_warning=True)
+            log_event("batch_unconfirmed", words, known, is_warning=True)
         case BatchRefused() if outcome.is_for_good:
             _take_back(context, batch, outcome, now=clock())
         case BatchRefused():

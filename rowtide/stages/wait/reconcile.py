@@ -98,7 +98,7 @@ def hold_orphaned_batch(context: RunContext, batch: Batch, kind: str) -> None:
         ledger_rows.hold_rows_of_batch(tx, context.run, batch.batch_no, BATCHES[kind].reason)
     known = {"run_id": context.run.run_id, "job": context.run.job, "batch_id": batch.api_id, "tag": batch.tag}
     words = f"a batch of {batch.rows:,} rows is lost ({kind}): rowtide reconcile {context.run.run_id}"
-    log_event("batch_lost", words, {**known, "rows": batch.rows, "reason": kind}, is_warning=True)
+    log_event("batch_orphaned", words, {**known, "rows": batch.rows, "reason": kind}, is_warning=True)
 
 
 def _alike(context: RunContext, batch: Batch, listed: list[BatchStatus]) -> list[BatchStatus]:
