@@ -323,7 +323,7 @@ def test_a_form_answered_before_the_calls_changed_is_refused_in_words(api: Any, 
     assert made(tmp_path / "job")["open_ticket"] == 0
     words = forms.shown[-1][1]
     assert "1 of these calls is new or changed since this page was shown" in words
-    assert "What was decided about it then was not carried out" in words
+    assert "What was decided on it then was not carried out" in words
     assert 'desk.open_ticket({"message":"pay all"})' in texts(words)
     forms.answer(decision="deny")
     found = forms.go_on(job, "r1")

@@ -1,4 +1,4 @@
-"""The answers that were accepted, as the ledger holds them: of a run, or the newest of each row of a job."""
+"""Reads accepted answers: those of one run, or the newest answer for each row of a job."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ RUNS = "SELECT run_id FROM run WHERE job = :job"
 
 
 class AcceptedAnswer(NamedTuple):
-    """A row with an accepted answer (JSON), and where it comes from."""
+    """An accepted answer (JSON bytes), with its row, tier, cost in micro-dollars and the versions that produced it."""
 
     row_no: int
     row_key: str
@@ -30,9 +30,9 @@ class AcceptedAnswer(NamedTuple):
 
 
 def runs_by_name(tx: Connection, name: str) -> list[Run]:
-    """The run of this id; else the runs of this job on the API of its newest, newest first.
+    """Return the run with this id, or else the job's runs on the API of its newest run, newest first.
 
-    Raises UserMistake with the nearest name when there is neither.
+    Raises UserMistake with the nearest known name when neither exists.
     """
     if has_run(tx, name):
         return [find_run(tx, name)]
@@ -44,7 +44,7 @@ def runs_by_name(tx: Connection, name: str) -> list[Run]:
 
 
 def _page_of(tx: Connection, run: Run, later: Sequence[int], *, after: int, limit: int) -> list[AcceptedAnswer]:
-    """The next answered rows of a run by number, but for those that a run of `later` (run_nos) answered anew."""
+    """Return the run's next answered rows by number, without rows that a run of `later` (run_nos) answered again."""
     newer = f"SELECT 1 FROM row n WHERE n.run_no {is_one_of(tx, 'later')} AND n.row_key = r.row_key AND n.{IS_ANSWERED}"
     query = (
         "SELECT r.row_no, r.row_key, r.row_id, a.content, r.tier, r.turn, r.cost_micro, v.asking, j.judging, l.done_at "
@@ -59,7 +59,7 @@ def _page_of(tx: Connection, run: Run, later: Sequence[int], *, after: int, limi
 
 
 def answer_pages(ledger: Ledger, run: Run, later: Sequence[int], *, size: int) -> Iterator[list[AcceptedAnswer]]:
-    """A run's accepted answers, so many at a time, but for those that one of the runs `later` has answered anew."""
+    """Yield the run's accepted answers in pages of `size`, without rows that a run of `later` answered again."""
     after = 0
     while True:
         with ledger.view() as tx:
@@ -71,7 +71,7 @@ def answer_pages(ledger: Ledger, run: Run, later: Sequence[int], *, size: int) -
 
 
 def count_purged_answers(tx: Connection, runs: Sequence[Run]) -> int:
-    """How many accepted rows of these runs have no answer any more: they were purged."""
+    """Count the accepted rows of these runs whose answers were purged."""
     query = text(
         f"SELECT count(*) FROM row r WHERE r.run_no {is_one_of(tx, 'runs')} AND r.{IS_ANSWERED} "
         "AND NOT EXISTS (SELECT 1 FROM answer a WHERE a.row_no = r.row_no)"
@@ -80,5 +80,5 @@ def count_purged_answers(tx: Connection, runs: Sequence[Run]) -> int:
 
 
 def tier_names(run: Run) -> list[str]:
-    """What the run's tiers are called, lowest first."""
+    """Return the names of the run's tiers, lowest first."""
     return list(orjson.loads(run.tiers))

@@ -1,22 +1,22 @@
-"""Which API answered a job: facts of several are never mixed."""
+"""Finds and records which API answers a job's runs; data of different APIs is never mixed."""
 
 from sqlalchemy import Connection, text
 
 from rowtide.api.which_api import UNKNOWN, Api
 
-# For what is asked of a job and of no run: the API of its newest run. Its name is bound as :job.
+# SQL: the API of the job's newest run, for queries about a job rather than one run. Binds :job.
 OF_NEWEST_RUN = "(SELECT api FROM run WHERE job = :job ORDER BY run_no DESC LIMIT 1)"
 
 
 def api_of_job(tx: Connection, job: str) -> Api:
-    """The API that answers the job's newest run; an unknown one where it has none."""
+    """Return the API of the job's newest run, or UNKNOWN when the job has no run."""
     query = text("SELECT api, made_up FROM run WHERE job = :job ORDER BY run_no DESC LIMIT 1")
     found = tx.execute(query, {"job": job}).first()
     return UNKNOWN if found is None else Api(found.api, is_made_up=bool(found.made_up))
 
 
 def newest_start(tx: Connection, run_id: str | None, row_key: str | None, job: str | None) -> str | None:
-    """When the newest run began: of all; or of this id or job; with a row of this key. None where there is none."""
+    """Return when the newest run began that matches the id or job, and has a row of this key. None without a match."""
     of_row = "SELECT 1 FROM row r WHERE r.run_no = u.run_no AND r.row_key = :key"
     named = " OR ".join([*(["u.run_id = :run"] if run_id else []), *(["u.job = :job"] if job else [])]) or "1 = 1"
     has_row = f"AND EXISTS ({of_row})" if row_key else ""
@@ -25,5 +25,5 @@ def newest_start(tx: Connection, run_id: str | None, row_key: str | None, job: s
 
 
 def record_api(tx: Connection, run_id: str, api: str) -> None:
-    """Give a run of an older ledger, which named no API, the one that goes on with it."""
+    """Record the API for a run of an older ledger that named none."""
     tx.execute(text("UPDATE run SET api = :api WHERE run_id = :run AND api = ''"), {"api": api, "run": run_id})

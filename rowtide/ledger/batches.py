@@ -1,8 +1,8 @@
-"""The life of a batch: packing, packed, posting, open at the API, filed; or void; or lost.
+"""A batch's states: packing, packed, posting, open, filed; or void; or orphaned.
 
-`posting` is the intent: once a batch is in it the API may have it, whatever we heard. It leaves that state with an
-api_id that is certainly its own, back to `packed` or for `void` when it is certain that the API did not take it, or for
-`orphaned` when nobody can say and a person must.
+`posting` records the intent to POST: from then on the API may have the batch, whatever we heard. A batch leaves it with
+an api_id that is certainly its own, for `packed` or `void` when the API certainly did not take it, or for `orphaned`
+when only a person can find out.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -45,22 +45,22 @@ class Batch:
 
     @property
     def candidate_ids(self) -> list[str]:
-        """Batches at the API that may be this one."""
+        """The ids of API batches that may be this one."""
         return list(orjson.loads(self.candidates))
 
     @property
     def foreign_ids(self) -> list[str]:
-        """Batches that once looked like this one and turned out to be others'."""
+        """The ids of API batches that looked like this one and were proved to belong to others."""
         return list(orjson.loads(self.not_ours))
 
 
 _OF_BATCHES = ", ".join(f"'{lane.name}'" for lane in LANES.values() if lane.in_batches)
-IN_BATCHES, LIVE_CALLS = f"lane IN ({_OF_BATCHES})", f"lane NOT IN ({_OF_BATCHES})"  # what a row of `batch` stands for
+IN_BATCHES, LIVE_CALLS = f"lane IN ({_OF_BATCHES})", f"lane NOT IN ({_OF_BATCHES})"  # kinds of rows in `batch`
 COLUMNS = ", ".join(Batch.__dataclass_fields__)
 
 
 def begin_packing(tx: Connection, run: Run, tag: str, *, now: datetime) -> int:
-    """Begin to pack a batch. Returns its number."""
+    """Insert a batch in state `packing`. Returns its number."""
     return tx.execute(
         text(
             "INSERT INTO batch (run_no, tag, state, packed_at) VALUES (:run, :tag, 'packing', :now) RETURNING batch_no"
@@ -70,71 +70,71 @@ def begin_packing(tx: Connection, run: Run, tag: str, *, now: datetime) -> int:
 
 
 def mark_packed(tx: Connection, batch_no: int, *, rows: int, size: int, reserved_micro: int) -> None:
-    """Its body lies whole on disk, and its worst case is reserved."""
+    """Mark a batch packed: its request body is complete on disk and its worst-case cost is reserved."""
     values = {"rows": rows, "size": size, "reserved": reserved_micro}
     _move(tx, batch_no, "packing", "packed", "rows = :rows, bytes = :size, reserved_micro = :reserved", values)
 
 
 def record_post_intent(tx: Connection, batch_no: int, *, newest_before: datetime | None, now: datetime) -> None:
-    """Commit to posting: from here on the API may have this batch. It will be newer than `newest_before`."""
+    """Commit to posting: from here on the API may have this batch, with a creation time after `newest_before`."""
     values = {"newest": to_timestamp(newest_before) if newest_before else None, "now": to_timestamp(now)}
     _move(tx, batch_no, "packed", "posting", "posted_at = :now, newest_before = :newest, unconfirmed_at = NULL", values)
 
 
 def return_to_packed(tx: Connection, batch_no: int, detail: str) -> None:
-    """The API certainly did not take it, for now: the same body can be posted again."""
+    """Return a batch that the API certainly did not take; the same body can be posted again."""
     _move(tx, batch_no, "posting", "packed", "detail = :detail", {"detail": detail})
 
 
 def mark_unconfirmed(tx: Connection, batch_no: int, detail: str, *, now: datetime) -> None:
-    """Nobody will hear the POST's reply. The first doubt counts: it says how long the API has had to show it."""
+    """Mark that the POST's reply was lost. The first time is kept: from then on the API has had time to list it."""
     changes = "unconfirmed_at = coalesce(unconfirmed_at, :now), detail = :detail"
     _move(tx, batch_no, "posting", "posting", changes, {"detail": detail, "now": to_timestamp(now)})
 
 
 def record_candidates(tx: Connection, batch_no: int, *, candidates: Iterable[str], foreign: Iterable[str]) -> None:
-    """Remember which batches at the API may be this one, and which are certainly not."""
+    """Record which API batches may be this one, and which are certainly not."""
     values = {"ours": orjson.dumps(list(candidates)).decode(), "others": orjson.dumps(list(foreign)).decode()}
     _move(tx, batch_no, "posting", "posting", "candidates = :ours, not_ours = :others", values)
 
 
 def mark_open(tx: Connection, batch_no: int, api_id: str, *, adopted: bool, now: datetime) -> None:
-    """The API has it, under this id: it said so, or, for an adopted one, the tag in its results did."""
+    """Mark that the API has the batch under this id, from its reply or, if adopted, from the tag in its results."""
     values = {"api": api_id, "adopted": int(adopted), "now": to_timestamp(now)}
     changes = "api_id = :api, adopted = :adopted, opened_at = :now, candidates = '[]'"
     _move(tx, batch_no, "posting", "open", changes, values)
 
 
 def record_cancel_request(tx: Connection, batch_no: int, *, now: datetime) -> None:
-    """We are about to cancel it: its unanswered rows will not have bounced."""
+    """Record that we are about to cancel the batch, so its unanswered rows do not count as bounced."""
     _move(tx, batch_no, "open", "open", "cancel_asked_at = :now", {"now": to_timestamp(now)})
 
 
 def mark_ended(tx: Connection, batch_no: int, *, took_seconds: float | None, now: datetime) -> None:
-    """Its results are on our disk, as far as the API sent them; by its own clock it took so long."""
+    """Mark that the batch's results, as far as the API sent them, are on disk. `took_seconds` is by the API's clock."""
     changes = "ended_at = :now, fetches = fetches + 1, took_seconds = :took"
     _move(tx, batch_no, "open", "open", changes, {"now": to_timestamp(now), "took": took_seconds})
 
 
 def fetch_results_again(tx: Connection, batch_no: int) -> None:
-    """Its results came without some of its rows."""
+    """Reopen a batch whose results lacked some of its rows, so that they are fetched again."""
     _move(tx, batch_no, "open", "open", "ended_at = NULL", {})
 
 
 def discount_fetch(tx: Connection, batch_no: int) -> None:
-    """What came as its results were none: that reading does not count."""
+    """Reopen a batch whose fetched file was not a results file; that fetch does not count."""
     _move(tx, batch_no, "open", "open", "ended_at = NULL, fetches = fetches - 1", {})
 
 
 def mark_filed(tx: Connection, batch_no: int, *, now: datetime) -> None:
-    """Every row of it has moved on. What it cost is known, but for what stays reserved."""
+    """Mark that every row of the batch has moved on. Only costs that nobody knows stay reserved."""
     _move(tx, batch_no, "open", "filed", "filed_at = :now, reserved_micro = unknown_micro", {"now": to_timestamp(now)})
 
 
 def keep_cost_reserved(tx: Connection, batch: Batch, *, rows: int) -> None:
-    """Nobody can say what the requests of so many rows cost: their share of a batch's worst case stays reserved.
+    """Keep a batch's worst-case cost reserved for `rows` requests whose cost nobody knows.
 
-    Each live call has a reservation of its own, which its lane keeps.
+    Live calls are left out: their lane keeps a reservation for each call.
     """
     if rows and LANES[batch.lane].in_batches:
         share = -(-batch.reserved_micro * rows // max(batch.rows, 1))
@@ -143,17 +143,17 @@ def keep_cost_reserved(tx: Connection, batch: Batch, *, rows: int) -> None:
 
 
 def mark_void(tx: Connection, batch: Batch, detail: str) -> None:
-    """It is certain that the API never took it; the caller recalls its rows in the same transaction."""
+    """Mark that the API certainly never took the batch. The caller recalls its rows in the same transaction."""
     _move(tx, batch.batch_no, batch.state, "void", "detail = :detail, reserved_micro = 0", {"detail": detail})
 
 
 def mark_orphaned(tx: Connection, batch: Batch, detail: str) -> None:
-    """Nobody can say what became of it; the caller holds its rows in the same transaction."""
+    """Mark that nobody can say whether the API has the batch. The caller holds its rows in the same transaction."""
     _move(tx, batch.batch_no, batch.state, "orphaned", "detail = :detail", {"detail": detail})
 
 
 def confirm_batch(tx: Connection, batch: Batch, api_id: str, *, now: datetime) -> None:
-    """A person says which one at the API it is; the caller finds its rows in the same transaction."""
+    """Open an orphaned batch under the API id a person gave. The caller returns its rows in the same transaction."""
     values = {"api": api_id, "now": to_timestamp(now)}
     _move(
         tx, batch.batch_no, "orphaned", "open", "api_id = :api, opened_at = :now, ended_at = NULL, fetches = 0", values
@@ -161,12 +161,12 @@ def confirm_batch(tx: Connection, batch: Batch, api_id: str, *, now: datetime) -
 
 
 def abandon_batch(tx: Connection, batch: Batch, detail: str) -> None:
-    """A person gives it up. What it may have cost stays reserved: the budget counts it as spent."""
+    """Void an orphaned batch that a person gave up. Its reservation stays: the budget counts it as spent."""
     _move(tx, batch.batch_no, "orphaned", "void", "detail = :detail", {"detail": detail})
 
 
 def batches_in_states(tx: Connection, run: Run, states: Iterable[str]) -> list[Batch]:
-    """This run's batches at the API in any of `states`, oldest first; live calls are none."""
+    """Return this run's batches in any of `states`, oldest first, without live calls."""
     query = text(
         f"SELECT {COLUMNS} FROM batch WHERE run_no = :run AND {IN_BATCHES} AND state IN :states ORDER BY batch_no"
     ).bindparams(bindparam("states", expanding=True))
@@ -174,35 +174,35 @@ def batches_in_states(tx: Connection, run: Run, states: Iterable[str]) -> list[B
 
 
 def batch_of(tx: Connection, batch_no: int | None) -> Batch | None:
-    """The batch of that number, if there is one."""
+    """Return the batch with this number, or None."""
     found = tx.execute(text(f"SELECT {COLUMNS} FROM batch WHERE batch_no = :batch"), {"batch": batch_no}).first()
     return None if found is None else Batch(*found)
 
 
 def release_batch(tx: Connection, run: Run, batch_no: int, me: str) -> None:
-    """A worker has a batch in hand no more: for good when it is filed or lost, else to be looked at again."""
+    """Release a worker's claim on a batch: for another look while the batch is open, else for good."""
     batch = batch_of(tx, batch_no)
     release = ledger_claims.release_claim if batch and batch.state == "open" else ledger_claims.finish_claim
     release(tx, run, "batch", batch_no, me)
 
 
 def known_api_ids(tx: Connection, api_ids: Collection[str]) -> set[str]:
-    """Those of `api_ids` that some batch of this ledger already has."""
+    """Return those of `api_ids` that a batch of this ledger already has."""
     query = text("SELECT api_id FROM batch WHERE api_id IN :ids").bindparams(bindparam("ids", expanding=True))
     return set(tx.execute(query, {"ids": list(api_ids)}).scalars())
 
 
 def unconfirmed_row_counts(tx: Connection) -> set[int]:
-    """The row counts of every batch of this ledger, of any run, that may be at the API without our knowing its id.
+    """Return the row counts of all batches, of any run, that may be at the API under an id we do not know.
 
-    Nobody else gives a batch its count before this transaction ends.
+    Takes a lock: no other process gives a batch its count before this transaction ends.
     """
     take_advisory_lock(tx, "counts")
     return set(tx.execute(text("SELECT rows FROM batch WHERE state IN ('packed', 'posting')")).scalars())
 
 
 def count_cost(tx: Connection, batch_no: int, micro: int) -> None:
-    """Replies that were filed cost so much, in micro-dollars."""
+    """Add the cost of filed replies, in micro-dollars, to the batch."""
     tx.execute(
         text("UPDATE batch SET cost_micro = cost_micro + :micro WHERE batch_no = :batch"),
         {"micro": micro, "batch": batch_no},
@@ -210,13 +210,13 @@ def count_cost(tx: Connection, batch_no: int, micro: int) -> None:
 
 
 def spent_micro(tx: Connection, run: Run) -> int:
-    """What the run's replies have cost so far, in micro-dollars."""
+    """Return what the run's replies have cost so far, in micro-dollars."""
     query = text("SELECT coalesce(sum(cost_micro), 0) FROM batch WHERE run_no = :run")
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 
 
 def spent_since_micro(tx: Connection, run: Run, since: datetime) -> int:
-    """What the job's runs on this API have spent since then, and may yet spend at worst, in micro-dollars."""
+    """Return what the job's runs on this API have spent since then plus what they may yet spend, in micro-dollars."""
     query = text(
         "SELECT coalesce(sum(b.cost_micro + b.reserved_micro), 0) FROM batch b JOIN run r ON r.run_no = b.run_no "
         "WHERE r.job = :job AND r.api = :api AND (coalesce(b.filed_at, b.posted_at, b.packed_at) >= :since "
@@ -226,7 +226,7 @@ def spent_since_micro(tx: Connection, run: Run, since: datetime) -> int:
 
 
 def reserved_micro(tx: Connection, run: Run) -> int:
-    """What the run's batches can yet cost at worst, in micro-dollars."""
+    """Return the worst-case cost still reserved by the run's batches, in micro-dollars."""
     query = text("SELECT coalesce(sum(reserved_micro), 0) FROM batch WHERE run_no = :run")
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 
@@ -234,16 +234,16 @@ def reserved_micro(tx: Connection, run: Run) -> int:
 def left_to_spend_micro(
     tx: Connection, run: Run, day_usd: float | None, *, now: datetime, reserves: bool = False
 ) -> int | None:
-    """What the next requests may cost at worst, in micro-dollars; None when there is no wall.
+    """Return what the next requests may cost at worst, in micro-dollars; None without a budget limit.
 
-    With `reserves`, no other run of the job reserves any of it before the transaction ends.
+    With `reserves`, no other run of the job can reserve any of it before the transaction ends.
     """
     found = (left_of_run_budget_micro(tx, run), _left_of_day(tx, run, day_usd, now, reserves=reserves))
     return min((left for left in found if left is not None), default=None)
 
 
 def left_of_run_budget_micro(tx: Connection, run: Run) -> int | None:
-    """What the run's own budget leaves, or None when it has none."""
+    """Return what is left of the run's own budget, in micro-dollars, or None without one."""
     if run.budget_micro is None:
         return None
     return run.budget_micro - spent_micro(tx, run) - reserved_micro(tx, run)
@@ -259,7 +259,7 @@ def _left_of_day(tx: Connection, run: Run, day_usd: float | None, now: datetime,
 
 
 def smallest_refused_bytes(tx: Connection, run: Run) -> int | None:
-    """The fewest bytes the API has called too many in this run."""
+    """Return the smallest body size, in bytes, that the API refused as too large in this run."""
     query = text("SELECT min(bytes) FROM batch WHERE run_no = :run AND state = 'void' AND detail = 'too_large'")
     return tx.execute(query, {"run": run.run_no}).scalar()
 

@@ -1,13 +1,13 @@
-"""Who does what of a run that several processes work on: each is a *worker*, and what it has in hand it has *claimed*.
+"""Shares a run's work among processes: each is a *worker*, and it *claims* the pieces it works on.
 
-What only one may do at a time (rows in, sending, load, report) is done under the run's own lease (`ledger_leases`).
-What many may do is cut into pieces: *shares*, which are ranges of row numbers whose replies are followed up and judged;
-*batches* that have ended, to be fetched and filed; and the *poll*: one worker at a time asks the API. A piece is
-offered once, claimed by one worker, and given back or withdrawn.
+What only one may do at a time (rows in, sending, load, report) needs the run's own lease (`leases`). The rest is cut
+into pieces: *shares*, ranges of row numbers whose replies are followed up and judged; ended *batches*, to be fetched
+and filed; and the *poll*, held by the one worker that asks the API. A piece is offered once, claimed by one worker,
+then released or finished.
 
-A worker's lease is one row that its process keeps renewing, and every transaction of its holds on to that row. Whoever
-buries a worker deletes the row first: that waits for the transaction the dead one may still be in, and from then on it
-can commit nothing. So a piece that is free again is nobody's.
+A worker's lease is one row that its process keeps renewing, and each of its transactions locks that row. Reaping a
+worker deletes the row first: this waits for a transaction the dead worker may still be in, and afterwards it can commit
+nothing. So a freed piece has no other owner.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,7 +29,7 @@ SHARE_ROWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Which of a run's workers a process is, and whether others wait while it works."""
+    """This process's worker name in a run, and whether it is the only worker."""
 
     name: str = "nobody"
     is_alone: bool = True
@@ -37,7 +37,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The rows from `first` to `last`, in one worker's hands."""
+    """The rows from `first` to `last`, claimed by one worker."""
 
     number: int
     first: int
@@ -45,7 +45,7 @@ class Share:
 
 
 def join_run(tx: Connection, run_id: str, me: str, *, now: datetime) -> None:
-    """Become a worker of a run, if there is such a run yet."""
+    """Register as a worker of the run, if the run exists."""
     tx.execute(
         text("INSERT INTO worker (run_no, holder, until) SELECT run_no, :me, :until FROM run WHERE run_id = :run"),
         {"run": run_id, "me": me, "until": to_timestamp(now + LEASE)},
@@ -53,14 +53,14 @@ def join_run(tx: Connection, run_id: str, me: str, *, now: datetime) -> None:
 
 
 def renew_worker(tx: Connection, me: str, *, now: datetime) -> None:
-    """Stay a worker, and keep what is claimed."""
+    """Extend this worker's lease, and with it its claims."""
     tx.execute(
         text("UPDATE worker SET until = :until WHERE holder = :me"), {"me": me, "until": to_timestamp(now + LEASE)}
     )
 
 
 def leave_run(tx: Connection, me: str) -> None:
-    """Be a worker no more: what is still in hand is free."""
+    """Stop being a worker, and free its claims."""
     tx.execute(text("DELETE FROM worker WHERE holder = :me"), {"me": me})
     tx.execute(text("UPDATE claim SET holder = NULL WHERE holder = :me"), {"me": me})
 
@@ -68,16 +68,16 @@ def leave_run(tx: Connection, me: str) -> None:
 def dead_workers(
     tx: Connection, run_id: str, me: str = "", *, now: datetime, has_run_out: Callable[..., bool] = has_lease_run_out
 ) -> list[tuple[str, str]]:
-    """The workers of a run but `me` whose lease has run out, or whose process is no more: (holder, until)."""
+    """Return (holder, until) of each other worker whose lease has run out or whose process has ended."""
     query = text("SELECT w.holder, w.until FROM worker w JOIN run USING (run_no) WHERE run_id = :run ORDER BY w.holder")
     found = tx.execute(query, {"run": run_id}).tuples().all()
     return [(holder, until) for holder, until in found if holder != me and has_run_out(holder, until, now=now)]
 
 
 def reap_worker(tx: Connection, holder: str, until: str) -> bool:
-    """Free what a dead worker had in hand, unless it has renewed its lease meanwhile. Returns whether it is gone.
+    """Delete a dead worker and free its claims, unless it renewed its lease meanwhile. Returns whether it is gone.
 
-    To be called in a transaction that holds on to no worker: this may wait for the one that the dead one is in.
+    Call it in a transaction that locks no worker: this may wait for the dead worker's own transaction.
     """
     gone = text("DELETE FROM worker WHERE holder = :holder AND until = :until")
     if not tx.execute(gone, {"holder": holder, "until": until}).rowcount:
@@ -87,14 +87,14 @@ def reap_worker(tx: Connection, holder: str, until: str) -> bool:
 
 
 def check_still_worker(tx: Connection, run_id: str, me: str) -> None:
-    """Raise LeaseLost unless we are still a worker, and stay one until this transaction ends."""
+    """Lock this worker's row until the transaction ends. Raises LeaseLost when it is gone."""
     held = "" if tx.dialect.name == "sqlite" else " FOR KEY SHARE"
     if tx.execute(text(f"SELECT 1 FROM worker WHERE holder = :me{held}"), {"me": me}).first() is None:
         raise LeaseLost(f"this process was silent for too long, so others took over its share of run {run_id}")
 
 
 def offer_claims(tx: Connection, run: Run, what: What, numbers: Iterable[int]) -> None:
-    """Let these pieces be claimed; those that were offered before stay as they are."""
+    """Offer these pieces for claiming; pieces offered before stay as they are."""
     query = text(
         "INSERT INTO claim (run_no, what, number) VALUES (:run, :what, :number) "
         "ON CONFLICT (run_no, what, number) DO NOTHING"
@@ -104,7 +104,7 @@ def offer_claims(tx: Connection, run: Run, what: What, numbers: Iterable[int]) -
 
 
 def offer_shares(tx: Connection, run: Run) -> None:
-    """Offer all the run's rows, as far as they are in, once."""
+    """Offer all the run's rows that were read so far and not yet offered."""
     query = text(
         "SELECT read_rows, (SELECT count(*) FROM claim c WHERE c.run_no = :run AND c.what = 'share') FROM run "
         "WHERE run_no = :run"
@@ -114,12 +114,12 @@ def offer_shares(tx: Connection, run: Run) -> None:
 
 
 def claim_next(tx: Connection, run: Run, what: What, me: str, *, after: int = -1) -> int | None:
-    """Claim the next free piece. Returns its number, or None when there is none."""
+    """Claim the next free piece after `after`. Returns its number, or None."""
     return _take(tx, run, what, me, after, "")
 
 
 def claim_share(tx: Connection, run: Run, state: RowState, me: str, *, after: int = -1) -> Share | None:
-    """Claim the next free share that has rows in `state`, or None."""
+    """Claim the next free share that has rows in `state`, or return None."""
     number = _take(tx, run, "share", me, after, f"AND {_HAS_ROWS}", state=state.value, before=run.first_row_no)
     if number is None:
         return None
@@ -127,23 +127,23 @@ def claim_share(tx: Connection, run: Run, state: RowState, me: str, *, after: in
 
 
 def release_claim(tx: Connection, run: Run, what: What, number: int, me: str) -> None:
-    """Let whoever comes first have it."""
+    """Free a claim for any worker."""
     _update(tx, "UPDATE claim SET holder = NULL WHERE", run, what, number, me)
 
 
 def finish_claim(tx: Connection, run: Run, what: What, number: int, me: str) -> None:
-    """It is done for good."""
+    """Delete the claim on a piece that is done."""
     _update(tx, "DELETE FROM claim WHERE", run, what, number, me)
 
 
 def offered_claims(tx: Connection, run: Run, what: What) -> set[int]:
-    """The pieces that can be claimed, or are."""
+    """Return the pieces that are free or claimed."""
     query = text("SELECT number FROM claim WHERE run_no = :run AND what = :what")
     return set(tx.execute(query, {"run": run.run_no, "what": what}).scalars())
 
 
 def has_unclaimed_rows(tx: Connection, run: Run, state: RowState) -> bool:
-    """Whether some share that nobody has in hand has rows in `state`."""
+    """Return whether a share that nobody has claimed has rows in `state`."""
     query = text(
         f"SELECT 1 FROM claim c WHERE c.run_no = :run AND c.what = 'share' AND c.holder IS NULL AND {_HAS_ROWS} LIMIT 1"
     )
@@ -152,13 +152,13 @@ def has_unclaimed_rows(tx: Connection, run: Run, state: RowState) -> bool:
 
 
 def has_other_workers(tx: Connection, run: Run, me: str) -> bool:
-    """Whether we are not the run's only worker."""
+    """Return whether the run has other workers."""
     query = text("SELECT 1 FROM worker WHERE run_no = :run AND holder <> :me LIMIT 1")
     return tx.execute(query, {"run": run.run_no, "me": me}).first() is not None
 
 
 def are_other_workers_busy(tx: Connection, run: Run, me: str) -> bool:
-    """Whether another worker has something in hand from which more may come."""
+    """Return whether another worker holds a share, a batch or the run's lease, so that more work may come of it."""
     query = text(
         "SELECT 1 FROM worker w WHERE w.run_no = :run AND w.holder <> :me AND ("
         "EXISTS (SELECT 1 FROM claim c WHERE c.holder = w.holder AND c.what <> 'poll') "
@@ -179,7 +179,7 @@ def _take(tx: Connection, run: Run, what: What, me: str, after: int, which: str,
         "SELECT c.number FROM claim c WHERE c.run_no = :run AND c.what = :what AND c.number > :after "
         f"AND c.holder IS NULL {which} ORDER BY c.number LIMIT 1{skipping}"
     )
-    # With MATERIALIZED it is asked once; as a plain subquery PostgreSQL may ask, and lock, again for every row.
+    # MATERIALIZED runs the subquery once; without it PostgreSQL may run it, and lock, for every row.
     query = text(
         f"WITH free AS MATERIALIZED ({free}) UPDATE claim SET holder = :me WHERE run_no = :run AND what = :what "
         "AND number = (SELECT number FROM free) RETURNING number"

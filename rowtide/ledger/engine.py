@@ -1,7 +1,8 @@
-"""The engine of a ledger, SQLite or PostgreSQL, and what is done when it is away; what only one of them knows.
+"""Opens a ledger's database, SQLite or PostgreSQL, and classifies its errors: away for now, or broken.
 
-A transaction waits at its beginning, where nothing is done yet, and says so once. One that is broken off in the middle
-is the world's fault: the stage is tried again. What no waiting mends is told at once.
+A transaction waits for a database that is away only at its beginning, where nothing is done yet, and logs that once. A
+transaction that breaks off later raises, and the stage is tried again. An error that waiting cannot cure is raised at
+once.
 """
 
 import threading
@@ -21,19 +22,19 @@ from rowtide.observing.event_log import logger
 READS_ONLY = "rowtide_reads_only"
 
 SQLITE_SETTINGS = (
-    "PRAGMA busy_timeout = 5000",  # a second process waits its turn; for how long: `open_transaction`
+    "PRAGMA busy_timeout = 5000",  # a second process waits; for how long altogether: `open_transaction`
     "PRAGMA journal_mode = WAL",  # readers (progress, `show`) never wait for the writer
     "PRAGMA synchronous = NORMAL",  # a commit survives kill -9; a power cut may cost the last ones
     "PRAGMA cache_size = -8192",  # 8 MB a connection, whatever the number of rows
     "PRAGMA temp_store = MEMORY",
     "PRAGMA secure_delete = OFF",  # Debian's writes zeros over what a row or an index entry leaves
 )
-CONNECT = {"connect_timeout": 10}  # a server that does not answer is away
+CONNECT = {"connect_timeout": 10}  # seconds; a server that does not answer counts as away
 WAIT_FOR_THE_DISK = "PRAGMA synchronous = FULL"
 
 
 def create_ledger_engine(url: str, *, outlives_power: bool) -> Engine:
-    """Opened when first used; `outlives_power` makes a commit of SQLite's wait for the disk."""
+    """Return an engine that connects on first use. With `outlives_power`, each SQLite commit waits for the disk."""
     is_sqlite = url.startswith("sqlite")
     engine = create_engine(url) if is_sqlite else create_engine(url, pool_pre_ping=True, connect_args=CONNECT)
     if engine.dialect.name == "sqlite":
@@ -47,17 +48,17 @@ def create_ledger_engine(url: str, *, outlives_power: bool) -> Engine:
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
             reads_only = connection.get_execution_options().get(READS_ONLY)
-            # A transaction that reads first and writes later would deadlock with another: claim the pen at once.
+            # A transaction that reads first and writes later would deadlock with another: take the write lock at once.
             connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
-            if reads_only:  # what it sees is what is there now; and a lock shows here, where it is waited for
+            if reads_only:  # starts the snapshot now; a locked database fails here, where the caller waits
                 connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1").close()
 
     return engine
 
 
-PATIENCE_SECONDS = 60.0  # that a transaction waits; its stage is tried again four times, so some ten minutes in all
+PATIENCE_SECONDS = 60.0  # how long a transaction waits; its stage is tried four more times: about ten minutes in all
 LOOK_SECONDS = 0.5
-# Of SQLSTATE: connections, too many of them, a server that goes or comes, a lock that was not to be had; a standby.
+# SQLSTATE prefixes: connection errors, too many connections, server restart, lock not granted, standby.
 AWAY = ("08", "53300", "57P0", "40001", "40P01", "55P03", "25006")
 REFUSED = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
 LOCKED = ("locked", "busy")
@@ -69,15 +70,15 @@ log = logger(__name__)
 
 
 class LedgerUnavailable(WorldError):
-    """The ledger is out of reach, or locked. Worth trying again later."""
+    """The ledger cannot be reached or is locked. Trying again later may help."""
 
 
 class LedgerBroken(RowtideError):
-    """The ledger can be read or written no more, until a person acts. What was committed is kept."""
+    """The ledger cannot be read or written until a person acts. What was committed is kept."""
 
 
 def classify_database_error(error: DBAPIError) -> Fault | None:
-    """Whether the database is away for now, or broken; None when what was asked of it is at fault."""
+    """Return whether the database is away for now or broken; None when the statement itself is at fault."""
     found: Any = error.orig
     words, state = str(found), getattr(found, "sqlstate", None) or ""
     if type(found).__module__.startswith("sqlite3"):
@@ -93,7 +94,7 @@ def classify_database_error(error: DBAPIError) -> Fault | None:
 
 @contextmanager
 def database_errors_as_ledger_errors(name: str) -> Generator[None]:
-    """Say of the ledger `name` what a database says of itself. Raises LedgerAway, LedgerBroken."""
+    """Translate database errors about the ledger `name`. Raises LedgerUnavailable, LedgerBroken."""
     try:
         yield
     except DBAPIError as error:
@@ -108,7 +109,7 @@ def database_errors_as_ledger_errors(name: str) -> Generator[None]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder that a ledger's file is in. Raises LedgerBroken."""
+    """Create the folder of the ledger's file. Raises LedgerBroken."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -116,7 +117,7 @@ def make_folder(folder: Path) -> None:
 
 
 def open_transaction(engine: Engine, name: str, patience_seconds: float, **options: Any) -> Connection:
-    """A connection in a transaction; waits for a database that is away. Raises what the database says in the end."""
+    """Return a connection in a transaction; waits for a database that is away. Raises DBAPIError after that."""
     until = clock.monotonic_seconds() + patience_seconds
     while True:
         connection = None
@@ -136,7 +137,7 @@ def open_transaction(engine: Engine, name: str, patience_seconds: float, **optio
 
 
 class _Unavailability:
-    """What this process has said of ledgers that are away: once, whichever of its threads noticed."""
+    """Logs once per process, whichever thread notices, that a ledger is away and that it is back."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}

@@ -1,6 +1,6 @@
-"""Which of Prefect's flow runs work, or worked, on a run: one after another, the newest counts.
+"""Records which Prefect flow runs worked on a run, newest last, and how often it was restarted.
 
-It is how a run that no process works on is found again, so that it can be woken or started once more.
+Recovery uses it to find runs that no process works on, and to wake or restart them.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from rowtide.ledger.ledger import Run, find_run, is_one_of, list_parameter, to_timestamp
 from rowtide.observing.recovery import WORKER_CRASHED
 
-# Rows that a run still has to bring somewhere.
+# States of rows that are not settled: their run is unfinished.
 UNDECIDED = "'ready', 'in_flight', 'replied', 'answered', 'accepted'"
 
 
@@ -21,27 +21,27 @@ class UnfinishedRun:
     run: Run
     flow_run_id: str
     restarts: int
-    """After it died alone."""
+    """Restarts after the flow run crashed by itself, its worker alive."""
     restarts_with_worker: int
 
 
 def record_flow_run(tx: Connection, run: Run, flow_run_id: str | None, *, now: datetime) -> None:
-    """From now on this flow run works on it; None: a process without Prefect, which Prefect could not start again."""
+    """Record that this flow run works on the run. None means a process without Prefect, and records nothing."""
     if flow_run_id is not None:
         _append(tx, run, flow_run_id, None, now)
 
 
 def record_restart(tx: Connection, run: Run, flow_run_id: str, why: str, *, now: datetime) -> None:
-    """It is about to be started again."""
+    """Record that the flow run is about to be restarted."""
     _append(tx, run, flow_run_id, why, now)
 
 
 def unfinished_runs(
     tx: Connection, api: str, look_back: timedelta, restarts_within: timedelta, *, now: datetime
 ) -> list[UnfinishedRun]:
-    """The runs that are not over and that some flow run worked on of late, with their restarts.
+    """Return unfinished runs that a flow run worked on within `look_back`, with restarts within `restarts_within`.
 
-    Of runs that another API answers nothing can be known here.
+    Only runs on this API: nothing is known here about runs that another API answers.
     """
     restarts = "(SELECT count(*) FROM flow_run g WHERE g.run_no = r.run_no AND g.since >= :lately AND g.restarted"
     query = text(
@@ -66,13 +66,13 @@ def unfinished_runs(
 
 
 def flow_runs_with_a_run(tx: Connection, flow_run_ids: Sequence[str]) -> set[str]:
-    """Those of the flow runs that have worked on a run, over or not."""
+    """Return those of the flow runs that have worked on any run."""
     query = text(f"SELECT flow_run_id FROM flow_run WHERE flow_run_id {is_one_of(tx, 'ids', kind='text')}")
     return set(tx.execute(query, {"ids": list_parameter(flow_run_ids)}).scalars())
 
 
 def current_run_of_flow_run(tx: Connection, flow_run_id: str) -> Run | None:
-    """The run that this flow run worked on last, if it is the last that did."""
+    """Return the run that this flow run worked on last, unless another flow run took that run over."""
     query = text(
         "SELECT r.run_id FROM run r JOIN flow_run f ON f.run_no = r.run_no WHERE f.flow_run_id = :id "
         "AND f.since = (SELECT max(l.since) FROM flow_run l WHERE l.run_no = r.run_no) ORDER BY f.since DESC"
@@ -82,7 +82,7 @@ def current_run_of_flow_run(tx: Connection, flow_run_id: str) -> Run | None:
 
 
 def first_run_of_flow_run(tx: Connection, flow_run_id: str) -> str | None:
-    """The id of the run that this flow run worked on first."""
+    """Return the id of the first run that this flow run worked on."""
     query = text(
         "SELECT r.run_id FROM run r JOIN flow_run f ON f.run_no = r.run_no WHERE f.flow_run_id = :id ORDER BY f.since"
     )

@@ -1,7 +1,7 @@
-"""Gates that a run did not pass: put before a person, who approves of the run as it is or rejects what waits.
+"""Approvals of gates that a run did not pass: a person approves the run as it is, or rejects the waiting rows.
 
-A person approves of what was shown: of a gate's failures, over so many rows. More rows, or another failure, are asked
-about again. What is rejected is quarantined, so that nothing is dropped.
+An approval covers what was shown: a gate's failures over a number of rows. More rows, or another failure, need a new
+approval. Rejected rows are quarantined, so nothing is lost.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from rowtide.errors import DecisionOutdated
 from rowtide.gates.approvals import REJECTED, GateApproval, GateFailure, approval_consequences, approval_covers
 from rowtide.ledger.ledger import Run, to_timestamp
 
-# before → after; it lapses when the gate is passed before anybody has decided.
+# before → after; an approval lapses when its gate passes before anybody has decided.
 GATE_APPROVALS = {"asked": ("approved", "rejected", "lapsed")}
 
 
@@ -26,14 +26,14 @@ COLUMNS = "approval_no, gate, state, failures, rows, asked_at, shown_hash"
 
 
 def pending_gate_approvals(tx: Connection, run: Run) -> list[GateApproval]:
-    """The gates of a run that wait for a person."""
+    """Return the run's gates that await approval."""
     return [gate_approval for gate_approval in _newest(tx, run).values() if gate_approval.state == "asked"]
 
 
 def record_gate_judgement(
     tx: Connection, run: Run, gate: str, failures: Sequence[GateFailure], *, rows: int, now: datetime
 ) -> bool:
-    """Note how the run fared at a gate over so many rows. Returns whether a person must decide before it goes on."""
+    """Record the gate's failures over `rows` rows. Returns whether a person must approve before the run goes on."""
     last = _newest(tx, run).get(gate)
     open_one = last if last and last.state == "asked" else None
     if not failures or (last and last.state == "approved" and approval_covers(last, failures, rows)):
@@ -55,7 +55,7 @@ def record_gate_judgement(
 def approve_gates(
     tx: Connection, run: Run, gate_approvals: Sequence[GateApproval], *, who: str, why: str | None, now: datetime
 ) -> None:
-    """Let the run go on past these gates. Raises DecisionOutdated where they are not as they were shown."""
+    """Let the run go on past these gates. Raises DecisionOutdated when they are no longer as shown."""
     _check_as_shown(tx, run, gate_approvals)
     _move(tx, gate_approvals, "approved", who=who, why=why, now=now)
     _reopen(tx, run)
@@ -64,7 +64,7 @@ def approve_gates(
 def reject_gates(
     tx: Connection, run: Run, gate_approvals: Sequence[GateApproval], *, who: str, why: str | None, now: datetime
 ) -> int:
-    """Quarantine the rows that wait at these gates. Returns how many. Raises as `approve_gates` does."""
+    """Quarantine the rows that wait at these gates and return their number. Raises as `approve_gates` does."""
     _check_as_shown(tx, run, gate_approvals)
     _move(tx, gate_approvals, "rejected", who=who, why=why, now=now)
     _reopen(tx, run)
@@ -75,7 +75,7 @@ def reject_gates(
 
 
 def mark_gates_shown(tx: Connection, gate_approvals: Sequence[GateApproval]) -> None:
-    """Note that a person is shown these gates as they are."""
+    """Record that these gates were shown to a person in their present form."""
     for gate_approval in gate_approvals:
         noted = text("UPDATE gate_approval SET shown_hash = :hash WHERE approval_no = :hold")
         tx.execute(noted, {"hash": gate_approval.hash, "hold": gate_approval.approval_no})
@@ -88,7 +88,7 @@ def _check_as_shown(tx: Connection, run: Run, gate_approvals: Sequence[GateAppro
 
 
 def decision_consequences(tx: Connection, run: Run, gate_approvals: Sequence[GateApproval]) -> str:
-    """What a person's approval would do, and what a rejection would."""
+    """Return a sentence that says what an approval would do, and what a rejection would do."""
     states = {gate_approval.waiting.value for gate_approval in gate_approvals}
     waiting = "FROM row r WHERE r.run_no = :run AND r.state = :state"
     replaced = f"{waiting} AND EXISTS (SELECT 1 FROM loaded l WHERE l.job = :job AND l.row_key = r.row_key)"
@@ -100,7 +100,7 @@ def decision_consequences(tx: Connection, run: Run, gate_approvals: Sequence[Gat
 
 
 def _newest(tx: Connection, run: Run) -> dict[str, GateApproval]:
-    """The newest hold at each gate."""
+    """Return the newest approval record of each gate."""
     found = tx.execute(
         text(f"SELECT {COLUMNS} FROM gate_approval WHERE run_no = :run ORDER BY approval_no"), {"run": run.run_no}
     )
@@ -132,7 +132,7 @@ def _move(
 
 
 def _quarantine(tx: Connection, run: Run, state: RowState, who: str, why: str | None, now: datetime) -> int:
-    """All rows in a state to quarantine, however many: two statements, no list of numbers. Returns how many."""
+    """Quarantine all of the run's rows in `state`, in two statements for any number. Returns how many."""
     assert state in states_before("quarantine")
     waiting = "run_no = :run AND state = :state AND load_no IS NULL"
     values = {"run": run.run_no, "state": state.value, "who": who, "why": why or "", "now": to_timestamp(now)}

@@ -1,4 +1,4 @@
-"""What gates say of a run, kept; and what they judge: pages of it, its facts, and the last good run's."""
+"""Stores what gates found of a run, and reads what they judge: pages of rows, run metrics, the last good run."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -20,11 +20,11 @@ from rowtide.ledger.ledger import (
 )
 from rowtide.tiers.pricing import MICRO
 
-REASON = "gate"  # of rows that the rows gate quarantined
+REASON = "gate"  # the reason of rows that the rows gate quarantined
 
 
 class JudgedRow(NamedTuple):
-    """A row that a gate looks at, with its values as JSON."""
+    """A row that a gate judges, with its values as JSON."""
 
     row_no: int
     row_key: str
@@ -37,7 +37,7 @@ COLUMNS = list(ExpectationVerdict.__dataclass_fields__)
 
 
 def record_verdicts(tx: Connection, run: Run, found: Sequence[ExpectationVerdict], *, now: datetime) -> None:
-    """Write down what expectations said, in the place of what they said before."""
+    """Store the verdicts of expectations in place of their earlier ones."""
     places = sorted({(each.gate, each.place) for each in found})
     for gate in sorted({gate for gate, _ in places}):
         these = [place for its, place in places if its == gate]
@@ -49,12 +49,12 @@ def record_verdicts(tx: Connection, run: Run, found: Sequence[ExpectationVerdict
 
 
 def forget_verdicts(tx: Connection, run: Run, gate: str) -> None:
-    """Forget what a gate said: its file may have got shorter since."""
+    """Delete a gate's verdicts: its file may have fewer expectations now."""
     tx.execute(text("DELETE FROM verdict WHERE run_no = :run AND gate = :gate"), {"run": run.run_no, "gate": gate})
 
 
 def add_page_verdicts(tx: Connection, run: Run, found: Sequence[ExpectationVerdict], *, now: datetime) -> None:
-    """Add one more page to what expectations said of the pages before."""
+    """Add one page's verdicts to those of the pages before."""
     if found:
         take_advisory_lock(tx, f"verdicts {run.run_no}")
     before = {(each.gate, each.place): each for each in gate_verdicts(tx, run)} if found else {}
@@ -62,7 +62,7 @@ def add_page_verdicts(tx: Connection, run: Run, found: Sequence[ExpectationVerdi
 
 
 def gate_verdicts(tx: Connection, run: Run) -> list[ExpectationVerdict]:
-    """What the run's gates said: by gate, in the order of their files."""
+    """Return the run's verdicts by gate, in the order of the gates' files."""
     order = "CASE gate WHEN 'rows' THEN 1 WHEN 'answers' THEN 2 ELSE 3 END, place"
     query = text(f"SELECT {', '.join(COLUMNS)} FROM verdict WHERE run_no = :run ORDER BY {order}")
     found = tx.execute(query, {"run": run.run_no}).mappings()
@@ -70,30 +70,30 @@ def gate_verdicts(tx: Connection, run: Run) -> list[ExpectationVerdict]:
 
 
 def keys_of_rows(tx: Connection, row_nos: Collection[int]) -> dict[int, str]:
-    """row_no → key."""
+    """Return row_no → row key."""
     query = text(f"SELECT row_no, row_key FROM row WHERE row_no {is_one_of(tx, 'rows')}")
     return dict(tx.execute(query, {"rows": list_parameter(row_nos)}).tuples().all())
 
 
 def rows_to_judge_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[JudgedRow]:
-    """The next rows that came through the door and have to be asked, whatever has become of them since."""
+    """Return the next rows that passed admission and must be asked, whatever their state now."""
     refused = f"r.state = 'quarantined' AND r.turn = 0 AND r.reason <> '{REASON}'"
     return _page(tx, run, "row_content", f"r.state <> 'unchanged' AND NOT ({refused})", after, limit)
 
 
 def accepted_answers_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[JudgedRow]:
-    """The next answers that passed their rows' gate: loaded, or about to be."""
+    """Return the next answers that passed the answers gate, loaded or not."""
     return _page(tx, run, "answer", "r.state IN ('accepted', 'loaded')", after, limit)
 
 
 def rows_sent_again(tx: Connection, row_nos: Collection[int]) -> set[int]:
-    """Those of the rows that a person has sent again: what a gate says of their content is known to him."""
+    """Return those of the rows that a person sent again, knowing what the gate found."""
     query = text(f"SELECT DISTINCT row_no FROM note WHERE move = 'retry' AND row_no {is_one_of(tx, 'rows')}")
     return set(tx.execute(query, {"rows": list_parameter(row_nos)}).scalars())
 
 
 def last_good_run(tx: Connection, run: Run) -> int | None:
-    """The number of the job's newest earlier run on this API that loaded rows, and that no gate or person stopped."""
+    """Return the job's newest earlier run on this API that loaded rows and had no held or rejected gate, or None."""
     query = text(
         "SELECT max(u.run_no) FROM run u WHERE u.job = :job AND u.api = :api AND u.run_no < :run "
         "AND EXISTS (SELECT 1 FROM load l WHERE l.run_no = u.run_no AND l.done_at IS NOT NULL) "
@@ -103,7 +103,7 @@ def last_good_run(tx: Connection, run: Run) -> int | None:
 
 
 def run_metrics(tx: Connection, run_no: int) -> dict[str, float]:
-    """How a run stands, in counts, shares and dollars."""
+    """Return the run's counts, shares (0 to 1) and cost in dollars, by metric name."""
     query = text(
         "SELECT state, count(*), sum(CASE WHEN turn > 0 THEN 1 ELSE 0 END), sum(cost_micro), "
         "sum(CASE WHEN reason IS NULL THEN 1 ELSE 0 END) FROM row WHERE run_no = :run GROUP BY state"
@@ -125,7 +125,7 @@ def run_metrics(tx: Connection, run_no: int) -> dict[str, float]:
 
 
 def load_metrics(tx: Connection, run: Run, sink: str) -> dict[str, int]:
-    """What is about to be written, against what is there."""
+    """Return how many rows are about to be loaded, how many replace a key, and how many the sink has."""
     values = {"run": run.run_no, "job": run.job, "sink": sink}
     waiting = "FROM row r WHERE r.run_no = :run AND r.state = 'accepted'"
     there = "EXISTS (SELECT 1 FROM loaded l WHERE l.job = :job AND l.row_key = r.row_key AND l.sink = :sink)"
@@ -136,14 +136,14 @@ def load_metrics(tx: Connection, run: Run, sink: str) -> dict[str, int]:
 
 
 def store_distributions(tx: Connection, run: Run, distributions: Mapping[str, object]) -> None:
-    """Keep how the values of columns were spread, in the place of what was kept before."""
+    """Store the distributions of the run's column values in place of earlier ones."""
     tx.execute(text("DELETE FROM profile WHERE run_no = :run"), {"run": run.run_no})
     kept = [(run.run_no, name, orjson.dumps(each).decode()) for name, each in distributions.items()]
     insert_rows(tx, "profile", ["run_no", "name", "distribution"], kept)
 
 
 def stored_distributions(tx: Connection, run_no: int) -> dict[str, Any]:
-    """Column → how its values were spread over a run's answers."""
+    """Return column → the distribution of its values in the run's answers."""
     found = tx.execute(text("SELECT name, distribution FROM profile WHERE run_no = :run"), {"run": run_no})
     return {name: orjson.loads(distribution) for name, distribution in found}
 

@@ -1,4 +1,4 @@
-"""The inbox: messages received once, whose rows wait until exactly one run takes them."""
+"""The inbox: each message is received once, and its rows wait until exactly one run claims them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,29 +24,29 @@ from rowtide.ledger.ledger import (
 
 
 class Receipt(StrEnum):
-    """What became of a message at the door."""
+    """How the inbox received a message."""
 
     ACCEPTED = "accepted"
-    REPEATED = "repeated"  # it was here before, just so
-    DIFFERENT = "different"  # another message was here before under this id
+    REPEATED = "repeated"  # the same message came before
+    DIFFERENT = "different"  # another message came before under this id
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingRows:
-    """The rows of one job that no run has taken."""
+    """How many rows of a job no run has claimed, and when the oldest came."""
 
     job: str
     rows: int
     oldest_at: datetime
 
     def is_due(self, at_least: int, older_than_seconds: float | None, now: datetime) -> bool:
-        """Whether there are so many, the oldest of them so old."""
+        """Return whether at least so many rows wait and the oldest is old enough."""
         return self.rows >= at_least and (now - self.oldest_at).total_seconds() >= (older_than_seconds or 0)
 
 
 @dataclass(frozen=True, slots=True)
 class MessageRowTrace:
-    """Where one row of a message is: the run that took it, its row state there, or what took its place."""
+    """Where one row of a message is: its run, its row state there, or the row that superseded it."""
 
     inbox_no: int
     row_key: str
@@ -57,7 +57,7 @@ class MessageRowTrace:
 
 
 def check_writable(ledger: Ledger) -> None:
-    """Raise what the database has against a message, without one."""
+    """Raise the database's error if it accepts no messages, without storing one."""
     with ledger.page() as tx:
         tx.execute(text("DELETE FROM message WHERE message_no IS NULL"))
 
@@ -65,11 +65,11 @@ def check_writable(ledger: Ledger) -> None:
 def receive_messages(
     ledger: Ledger, messages: Sequence[Message], token: str, *, now: datetime, is_announced: bool = True
 ) -> list[Receipt]:
-    """Take in messages, all in one transaction: when this returns, they are on disk.
+    """Store messages in one transaction: when this returns, they are on disk.
 
-    `token` is this commit's own: it tells a message that we brought from one that was here. Unless `is_announced`,
-    Prefect is to be told of those (`take_unannounced`). Raises WorldError; MessageRefused for a value that the database
-    does not take, and then nothing of any of them is kept.
+    `token` is unique to this commit and tells messages that it stored from those already there. Unless `is_announced`,
+    the stored ones are kept for `take_unannounced`. Raises WorldError; MessageRefused for a value that the database
+    refuses, and then none of the messages is stored.
     """
     try:
         with ledger.page() as tx:
@@ -88,7 +88,7 @@ def _receive(
         first.setdefault((message.message_id, message.job), message)
     columns = ["message_id", "job", "body_hash", "receipt", "rows", "received_at"]
     at = to_timestamp(now)
-    # In order: two receivers that insert the same messages the other way round would wait for each other for ever.
+    # Sorted: two receivers that insert the same messages in different orders would deadlock.
     brought = [(*key, each.body_hash, token, len(each.rows), at) for key, each in sorted(first.items())]
     insert_rows(tx, "message", columns, brought, "ON CONFLICT (message_id, job) DO NOTHING")
     known = f"FROM message WHERE message_id {is_one_of(tx, 'ids', kind='text')}"
@@ -111,7 +111,7 @@ def _receipt(message: Message, body_hash: str, *, is_new: bool) -> Receipt:
 
 
 def take_unannounced(tx: Connection, *, limit: int) -> list[tuple[str, str, int]]:
-    """Messages that Prefect is to be told of, the oldest first: (job, message_id, rows). Nobody else is given them."""
+    """Take messages not yet announced to Prefect, oldest first: (job, message_id, rows). No other caller gets them."""
     take_advisory_lock(tx, "unannounced_message")
     query = (
         "SELECT u.message_no, m.job, m.message_id, m.rows "
@@ -126,7 +126,7 @@ def take_unannounced(tx: Connection, *, limit: int) -> list[tuple[str, str, int]
 
 
 def may_announce_due_rows(tx: Connection, job: str, why: str, *, last_before: datetime, now: datetime) -> bool:
-    """Whether nobody has said since then that a job's rows are due, for this reason. Whoever asks says it now."""
+    """Claim the announcement that a job's rows are due. Returns False if it was made after `last_before`."""
     announced = tx.execute(
         text(
             "INSERT INTO emitted_event (subject, occurrence, emitted_at) VALUES (:subject, :why, :now) ON CONFLICT "
@@ -139,7 +139,7 @@ def may_announce_due_rows(tx: Connection, job: str, why: str, *, last_before: da
 
 
 def request_run(tx: Connection, job: str, message_id: str, body_hash: str, *, now: datetime) -> Receipt:
-    """Record that a run of the job is wanted. Whoever asks again under the same id asks for the same run."""
+    """Record a request for a run of the job. Asking again under the same id means the same run."""
     these = {"job": job, "id": message_id, "hash": body_hash, "now": to_timestamp(now)}
     into = "INSERT INTO run_request (job, message_id, body_hash, requested_at) VALUES (:job, :id, :hash, :now)"
     if tx.execute(text(f"{into} ON CONFLICT (job, message_id) DO NOTHING"), these).rowcount:
@@ -149,7 +149,7 @@ def request_run(tx: Connection, job: str, message_id: str, body_hash: str, *, no
 
 
 def waiting_rows(tx: Connection) -> list[WaitingRows]:
-    """What waits, for each job that has something waiting; the one that has waited longest first."""
+    """Return each job's waiting rows, the job that has waited longest first."""
     query = text(
         "SELECT w.job, w.waits, m.received_at FROM (SELECT job, count(*) AS waits, min(inbox_no) AS first "
         "FROM message_row WHERE run_id IS NULL GROUP BY job) w JOIN message_row r ON r.inbox_no = w.first "
@@ -159,18 +159,18 @@ def waiting_rows(tx: Connection) -> list[WaitingRows]:
 
 
 def lock_inbox_of_job(tx: Connection, job: str) -> None:
-    """Let no other run take rows of this job before this transaction ends.
+    """Keep other runs from claiming rows of this job until this transaction ends.
 
-    Two that take at once would lock rows in different orders, and wait for each other for ever; or the run that began
-    last would take the rows that came first, and its load would put an older row in a newer one's place.
+    Two runs claiming at once could deadlock; or the later run could claim the earlier rows, and its load would replace
+    a newer row with an older one.
     """
     take_advisory_lock(tx, f"inbox {job}")
 
 
 def claim_inbox_rows(tx: Connection, job: str, run_id: str, *, limit: int | None) -> int:
-    """Give the run what waits, the oldest first. Returns how many rows.
+    """Claim the job's oldest waiting rows for the run. Returns how many.
 
-    Of rows with the same key the last to come is the run's; the others are superseded, and say by which.
+    Of rows with the same key, the last to come is used; the others are marked superseded by it.
     """
     lock_inbox_of_job(tx, job)
     waits = "SELECT inbox_no FROM message_row WHERE job = :job AND run_id IS NULL ORDER BY inbox_no LIMIT :limit"
@@ -190,7 +190,7 @@ def claim_inbox_rows(tx: Connection, job: str, run_id: str, *, limit: int | None
 
 
 def claimed_rows_page(tx: Connection, run_id: str, *, after: int, limit: int) -> list[tuple[int, bytes]]:
-    """The next rows the run has taken: (inbox_no, content). What a run has taken never changes."""
+    """Return the run's next claimed rows as (inbox_no, content). The set a run has claimed never changes."""
     query = text(
         "SELECT inbox_no, content FROM message_row WHERE run_id = :run AND superseded_by IS NULL "
         "AND inbox_no > :after ORDER BY inbox_no LIMIT :limit"
@@ -199,7 +199,7 @@ def claimed_rows_page(tx: Connection, run_id: str, *, after: int, limit: int) ->
 
 
 def trace_message(tx: Connection, job: str, message_id: str) -> list[MessageRowTrace] | None:
-    """Where each row of a message is, or None when there is no such message."""
+    """Return where each row of a message is, or None when there is no such message."""
     query = text(
         "SELECT r.inbox_no, r.row_key, r.run_id, r.superseded_by, w.state, w.reason FROM message m "
         "LEFT JOIN message_row r ON r.message_no = m.message_no LEFT JOIN run u ON u.run_id = r.run_id "

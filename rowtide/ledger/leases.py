@@ -1,7 +1,7 @@
-"""Who works on a run alone: one process at a time, for as long as its lease lasts. `ledger_claims`: what many may do.
+"""The lease that lets one process at a time work on a run alone. Shared work: `claims`.
 
-A lease is renewed while a stage works, and runs out when its process dies or freezes. On the machine of a dead
-process nobody waits for that. Whoever lost a lease cannot commit any more (`check_lease`).
+A lease is renewed while a stage works, and runs out when its process dies or freezes. The lease of a dead process on
+this machine is free at once. Whoever lost a lease cannot commit any more (`check_lease`).
 """
 
 import os
@@ -21,20 +21,20 @@ from rowtide.ledger.ledger import to_timestamp
 
 LEASE = timedelta(seconds=60)
 RENEW_EVERY_SECONDS = 15.0
-UNSEEN_SECONDS = RENEW_EVERY_SECONDS + 5  # a living process has renewed its lease within them
+UNSEEN_SECONDS = RENEW_EVERY_SECONDS + 5  # a living process has renewed its lease within this time
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class LeaseWatch:
-    """Whether others' leases have run out, as one process sees it: not because a clock was set, here or there."""
+    """Judges from this process's monotonic clock whether others' leases have run out, whatever clocks are set to."""
 
     def __init__(self, seconds: Callable[[], float] = clock.monotonic_seconds) -> None:
         self._seconds = seconds
         self._seen: dict[str, tuple[str, float]] = {}
 
     def has_run_out(self, holder: str, until: str, *, now: datetime) -> bool:
-        """A dead process's at once; another's when it stands unrenewed before our eyes: for the length of a lease, or
-        for longer than a living process leaves it when it says of itself that it is over.
+        """Return True for a dead process of this machine; for another, once this watch has seen the lease unrenewed for
+        its whole length, or for UNSEEN_SECONDS after its own end time.
         """
         if is_holder_dead(holder):
             return True
@@ -46,19 +46,19 @@ class LeaseWatch:
 
 
 def has_lease_run_out(holder: str, until: str, *, now: datetime) -> bool:
-    """Whether a lease has run out for whoever looks once: a dead process's, or when it says so."""
+    """Return whether a lease has run out, judged once: its end time has passed, or its process is dead."""
     return until <= to_timestamp(now) or is_holder_dead(holder)
 
 
 def new_lease_holder(token: str) -> str:
-    """The name under which this process takes a lease: machine, pid, start, and a token for each taking."""
+    """Return this process's name as a lease holder: machine, pid, start time, and a token for each taking."""
     return f"{_machine()}:{os.getpid()}:{_started(os.getpid())}:{token}"
 
 
 def take_lease(
     tx: Connection, run_id: str, me: str, *, now: datetime, has_run_out: Callable[..., bool] = has_lease_run_out
 ) -> str | None:
-    """Take the lease of a run. Returns who has it instead, or None when it is ours (or there is no such run yet)."""
+    """Take the run's lease. Returns the other holder, or None when the lease is ours or the run does not exist yet."""
     query = text("SELECT lease_holder, lease_until FROM run WHERE run_id = :run")
     if (found := tx.execute(query, {"run": run_id}).tuples().first()) is None:
         return None
@@ -76,7 +76,7 @@ def take_lease(
 
 
 def lease_state(tx: Connection, run_id: str, *, now: datetime) -> Literal["free", "held", "expired", "dead"]:
-    """Whether some process works on a run, alone or not; `dead` when those of this machine are no more."""
+    """Return whether a process works on the run; `dead` when its processes on this machine have ended."""
     query = text(
         "SELECT lease_holder, lease_until FROM run WHERE run_id = :run AND lease_holder IS NOT NULL UNION "
         "SELECT w.holder, w.until FROM worker w JOIN run USING (run_no) WHERE run_id = :run"
@@ -91,7 +91,7 @@ def lease_state(tx: Connection, run_id: str, *, now: datetime) -> Literal["free"
 
 
 def renew_lease(tx: Connection, run_id: str, me: str, *, now: datetime) -> None:
-    """Keep a lease that is still ours."""
+    """Extend the lease if it is still ours."""
     tx.execute(
         text("UPDATE run SET lease_until = :until WHERE run_id = :run AND lease_holder = :me"),
         {"run": run_id, "me": me, "until": to_timestamp(now + LEASE)},
@@ -99,7 +99,7 @@ def renew_lease(tx: Connection, run_id: str, me: str, *, now: datetime) -> None:
 
 
 def release_lease(tx: Connection, run_id: str, me: str) -> None:
-    """Let the next one work at once."""
+    """Free our lease, so that the next process can work at once."""
     tx.execute(
         text("UPDATE run SET lease_holder = NULL, lease_until = NULL WHERE run_id = :run AND lease_holder = :me"),
         {"run": run_id, "me": me},
@@ -107,23 +107,23 @@ def release_lease(tx: Connection, run_id: str, me: str) -> None:
 
 
 def check_lease(tx: Connection, run_id: str, me: str) -> None:
-    """Raise LeaseLost unless the lease is ours: called at the start of every transaction that writes."""
+    """Raise LeaseLost unless the lease is ours. Called at the start of every transaction that writes."""
     query = text("SELECT lease_holder FROM run WHERE run_id = :run")
     if (now := tx.execute(query, {"run": run_id}).scalar()) != me:
         raise LeaseLost(f"run {run_id} was taken over by {now or 'another process'}, so this process stops")
 
 
 def is_holder_dead(other: str) -> bool:
-    """Whether a holder was a process of this machine that is no more. Of other machines' nothing is known."""
+    """Return whether the holder was a process of this machine that has ended. False for other machines."""
     machine, pid, started, _ = other.rsplit(":", 3)
     return machine == _machine() and _started(int(pid)) != started
 
 
 def _started(pid: int) -> str:
-    """When a process was started, or nothing when there is none: a pid alone may have been given again.
+    """Return when a process started, or "" when there is none: a pid alone may have been given again.
 
-    Linux counts it from the machine's own start. Anything that is worked out from the wall clock changes when that is
-    set, and then every process here would look dead, this one included.
+    Linux counts it from the machine's boot. A value derived from the wall clock would change when the clock is set, and
+    every process here would look dead.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
@@ -133,7 +133,7 @@ def _started(pid: int) -> str:
 
 
 def _started_elsewhere(pid: int) -> str:
-    """The same where there is no /proc."""
+    """Return the start time, or "", where there is no /proc."""
     try:
         process = psutil.Process(pid)
         return "" if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
@@ -148,6 +148,6 @@ def _boot() -> str:
 
 @cache
 def _machine() -> str:
-    """This machine; in a container, this container: pids mean something only inside one namespace."""
+    """Return this machine's name; in a container, the container's: pids mean something only inside one namespace."""
     namespace = Path("/proc/self/ns/pid")
     return f"{socket.gethostname()}{namespace.readlink() if namespace.exists() else ''}".replace(":", "")

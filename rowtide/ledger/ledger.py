@@ -1,8 +1,7 @@
-"""The database that knows where each row is: opening it, and its runs.
+"""Opens the ledger, the database that knows where each row is, and keeps its runs.
 
-One transaction a page: `with ledger.page() as tx:` commits when the block ends and rolls back when it raises.
-The moves of rows, batches and loads are in `ledger_rows`, `ledger_batches` and `ledger_loads`; what people read
-is in `ledger_story`.
+One transaction a page: `with ledger.page() as tx:` commits when the block ends and rolls back when it raises. The moves
+of rows, batches and loads are in `rows`, `batches` and `loads`; what people read is in `read/`.
 """
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -34,7 +33,7 @@ LEDGER = "ROWTIDE_LEDGER"
 WORTH_A_COPY = 200  # rows
 
 OF_VERSION = ("asking", "judging", "parts")
-RUNS = (  # each with the version it goes on under
+RUNS = (  # each run with the version it goes on under
     f"SELECT r.*, {', '.join('v.' + name for name in OF_VERSION)}, v.base_prefix FROM run r "
     "JOIN version v ON v.run_no = r.run_no AND v.version_no = r.version_no"
 )
@@ -42,7 +41,7 @@ RUNS = (  # each with the version it goes on under
 
 @dataclass(frozen=True)
 class Run:
-    """One run, as its tasks need it."""
+    """One run: its row in the ledger, with its present version."""
 
     run_no: int
     run_id: str
@@ -88,8 +87,8 @@ class Run:
 class Ledger:
     """A ledger at a SQLAlchemy URL, migrated when opened.
 
-    `outlives_power` makes a commit of SQLite's survive a power cut too: it waits for the disk. A transaction waits for
-    a database that is away, so long.
+    With `outlives_power`, SQLite commits survive a power cut too: they wait for the disk. A transaction waits up to
+    `patience_seconds` for a database that is away.
     """
 
     def __init__(self, url: str, *, outlives_power: bool = False, patience_seconds: float = 0.0) -> None:
@@ -110,7 +109,7 @@ class Ledger:
     def page(self, *, is_guarded: bool = True, waits: bool = True) -> Generator[Connection]:
         """One transaction: committed when the block ends, rolled back when it raises, refused by a guard.
 
-        Raises LedgerAway when the ledger is, and `waits` for it; LedgerBroken.
+        With `waits` it waits `patience_seconds` for a ledger that is away. Raises LedgerUnavailable, LedgerBroken.
         """
         with (
             database_errors_as_ledger_errors(self.name),
@@ -123,7 +122,7 @@ class Ledger:
 
     @contextmanager
     def view(self) -> Generator[Connection]:
-        """One consistent look that never makes a writer wait."""
+        """One read-only transaction with a consistent snapshot; it never makes a writer wait."""
         reads = {READS_ONLY: True}
         with (
             database_errors_as_ledger_errors(self.name),
@@ -132,7 +131,7 @@ class Ledger:
             yield tx
 
     def check(self) -> None:
-        """Raise what a guard has to say, if one has."""
+        """Run the guards; each raises if this process may not write."""
         with self.view() as tx:
             for guard in self.guards:
                 guard(tx)
@@ -142,7 +141,7 @@ class Ledger:
 
 
 def ledger_url(url: str | None, home: Path) -> str:
-    """The URL given, or a SQLite file under `home`. Raises UserMistake for one that no ledger can be at."""
+    """Return `url`, or the URL of a SQLite file under `home`. Raises UserMistake for a URL that is no ledger's."""
     if not url:
         return f"sqlite:///{home / 'ledger.db'}"
     found = database_url(url, "ROWTIDE_LEDGER", Path.cwd())
@@ -154,31 +153,31 @@ def ledger_url(url: str | None, home: Path) -> str:
 
 
 def to_timestamp(moment: datetime) -> str:
-    """An aware moment as the ledger writes it."""
+    """Return an aware datetime as the ledger's timestamp: UTC, microseconds, `Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def from_timestamp(stamp: str) -> datetime:
-    """The aware moment a ledger's timestamp names."""
+    """Return the aware datetime of a ledger timestamp."""
     return datetime.fromisoformat(stamp)
 
 
 def is_one_of(tx: Connection, name: str, *, kind: str = "bigint") -> str:
-    """`IN`, for a list of any length in one parameter (`list_parameter`): thousands cost more than the query."""
+    """Return an SQL `IN` for a list of any length in one parameter (`list_parameter`): thousands cost too much."""
     if tx.dialect.name == "sqlite":
         return f"IN (SELECT value FROM json_each(:{name}))"
     return f"IN (SELECT value::{kind} FROM json_array_elements_text(CAST(:{name} AS json)))"
 
 
 def list_parameter(values: Collection[int] | Collection[str]) -> str:
-    """A list as `is_one_of` takes it."""
+    """Return a list as the JSON parameter that `is_one_of` expects."""
     return orjson.dumps(list(values)).decode()
 
 
 def insert_rows(
     tx: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], when_there: str = ""
 ) -> None:
-    """Insert rows of values, straight by the driver: SQLAlchemy spends more on each than the database does."""
+    """Insert rows through the driver itself: SQLAlchemy spends more on each row than the database does."""
     if tx.dialect.name != "sqlite" and len(rows) >= WORTH_A_COPY:
         _copy(tx, table, columns, rows, when_there)
     elif rows:
@@ -187,7 +186,7 @@ def insert_rows(
 
 
 def fetch_all(tx: Connection, query: str, values: Mapping[str, object]) -> Sequence[Any]:
-    """All that a query finds, as the driver's own tuples: SQLAlchemy makes an object of each besides."""
+    """Return all rows of a query as the driver's own tuples, which are cheaper than SQLAlchemy's."""
     with tx.execute(text(query), values) as found:
         assert found.cursor is not None
         return found.cursor.fetchall()
@@ -196,7 +195,7 @@ def fetch_all(tx: Connection, query: str, values: Mapping[str, object]) -> Seque
 def _copy(
     tx: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], when_there: str
 ) -> None:
-    """The same by COPY. As that knows no ON CONFLICT, rows that may be there go by way of a table of these columns."""
+    """Insert by COPY. It has no ON CONFLICT, so rows that may exist go through a temporary table."""
     names, into = ", ".join(columns), f"incoming_{table}" if when_there else table
     if when_there:
         these = f"SELECT {names} FROM {table} WITH NO DATA"
@@ -214,22 +213,23 @@ def _copy(
 
 
 def refresh_statistics(tx: Connection, *tables: str) -> None:
-    """Have PostgreSQL count tables that have grown by a page or a part: it plans for what it has last counted.
+    """Have PostgreSQL analyze tables that grew by a page or a part.
 
-    It does so by itself, some minutes too late: it takes them for empty, and reads one whole for each row of another.
+    Its own analyze comes minutes too late: until then it takes them for empty and scans one whole for each row of
+    another.
     """
     if tx.dialect.name != "sqlite":
         tx.execute(text(f"ANALYZE {', '.join(tables)}"))
 
 
 def take_advisory_lock(tx: Connection, what: str) -> None:
-    """Let nobody else do `what` before this transaction ends. SQLite has one writer at a time, whatever he does."""
+    """Lock `what` until this transaction ends. SQLite needs no lock: it has one writer at a time."""
     if tx.dialect.name != "sqlite":
         tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": f"rowtide {what}"})
 
 
 def begin_run(tx: Connection, values: Mapping[str, object], *, now: datetime) -> Run:
-    """Record a run and its first version, or find it: beginning the same run_id twice is one run."""
+    """Insert a run and its first version, or return the run that already has this run_id."""
     names = [*(values.keys() - set(OF_VERSION)), "started_at"]
     given = {**values, "started_at": to_timestamp(now)}
     into = f"INSERT INTO run ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})"
@@ -241,7 +241,7 @@ def begin_run(tx: Connection, values: Mapping[str, object], *, now: datetime) ->
 
 
 def find_run(tx: Connection, run_id: str | None) -> Run:
-    """The run called `run_id`, or the newest. Raises UserMistake with the nearest one there is."""
+    """Return the run `run_id`, or the newest run. Raises UserMistake with the nearest known id."""
     if run_id is None:
         if not (newest := all_runs(tx, limit=1)):
             raise UserMistake("no run in this ledger yet: `rowtide run JOB` makes one")
@@ -257,7 +257,7 @@ def has_run(tx: Connection, run_id: str) -> bool:
 
 
 def all_runs(tx: Connection, *, limit: int) -> list[Run]:
-    """The newest runs first."""
+    """Return up to `limit` runs, newest first."""
     found = tx.execute(text(f"{RUNS} ORDER BY r.run_no DESC LIMIT :limit"), {"limit": limit}).mappings()
     return [_run(each) for each in found]
 
@@ -286,7 +286,7 @@ def continue_run(
 
 
 def stop_run(tx: Connection, run: Run, why: str, *, next_micro: int | None = None, detail: str | None = None) -> None:
-    """Say why the pump ends with rows still to send, in words too; at the budget, what the next could cost."""
+    """Record why the run stops with rows still to send; `next_micro`: what the next request could cost at worst."""
     update = text("UPDATE run SET stopped = :why, next_micro = :next, stop_detail = :detail WHERE run_no = :run")
     tx.execute(update, {"why": why, "next": next_micro, "detail": detail, "run": run.run_no})
 

@@ -1,8 +1,8 @@
-"""Live calls in the ledger, and the order of rows that come after others.
+"""Records live calls, and the order of rows that come after others.
 
-A process's live calls are one *batch* of their lane: open while it makes them, filed when it is through. A row is
-written down as in flight, and its worst case as reserved, before its call is made. When the process dies, the rows
-whose calls were on the wire are asked again; that is noted, and what they may have cost stays reserved.
+A process's live calls are one *batch* of their lane: open while it makes them, then filed. A row is recorded as in
+flight, and its worst-case cost as reserved, before its call is made. When the process dies, rows with a call on the
+wire are asked again; that is noted, and what they may have cost stays reserved.
 """
 
 import statistics
@@ -20,13 +20,13 @@ from rowtide.ledger.ledger import Run, is_one_of, list_parameter, to_timestamp
 from rowtide.ledger.rows import COLUMNS, MoveReason
 from rowtide.tiers.pricing import MICRO
 
-SEEN = 200  # the last batches, or rows, that say how long things take
+SEEN = 200  # how many of the latest batches or calls to measure durations from
 ON_THE_WIRE = "the process died while this call was on the wire: it may be paid for twice"
-SETTLED = "('accepted', 'loaded', 'quarantined', 'unchanged')"  # whoever comes after such a row may go
+SETTLED = "('accepted', 'loaded', 'quarantined', 'unchanged')"  # rows that come after such a row may go
 
 
 def record_lane_choice(tx: Connection, run: Run, choice: LaneChoice) -> None:
-    """Write down by which lane the run's rows go, and why. The first choice stays."""
+    """Record the lane of the run's rows, and why. The first choice is kept."""
     tx.execute(
         text("UPDATE run SET chosen_lane = :lane, lane_why = :why WHERE run_no = :run AND chosen_lane IS NULL"),
         {"lane": choice.lane.name, "why": choice.why, "run": run.run_no},
@@ -34,7 +34,7 @@ def record_lane_choice(tx: Connection, run: Run, choice: LaneChoice) -> None:
 
 
 def lane_history(tx: Connection, job: str, api: str) -> LaneHistory:
-    """What this ledger has seen of an API's batches and live calls, and of a job there; else what is usual."""
+    """Return what this ledger knows of the API's batches and live calls and of the job there, else the defaults."""
     usual = LaneHistory()
     batches, calls = _took(tx, api, f"b.{IN_BATCHES}"), _took(tx, api, f"b.{LIVE_CALLS}")
     query = text(
@@ -53,7 +53,7 @@ def lane_history(tx: Connection, job: str, api: str) -> LaneHistory:
 
 
 def begin_live_calls(tx: Connection, run: Run, lane: Lane, tag: str, *, now: datetime) -> int:
-    """Begin to make live calls. Returns the number that stands for them where a batch would."""
+    """Insert a batch that stands for this process's live calls. Returns its batch_no."""
     return tx.execute(
         text(
             "INSERT INTO batch (run_no, tag, state, lane, packed_at, opened_at, posted_at) "
@@ -64,29 +64,29 @@ def begin_live_calls(tx: Connection, run: Run, lane: Lane, tag: str, *, now: dat
 
 
 def start_calls(tx: Connection, batch_no: int, costs: Mapping[int, int]) -> None:
-    """Calls are about to be made for rows (row_no → what it can cost at worst, in micro-dollars)."""
+    """Record calls before they are made: row_no → worst-case cost in micro-dollars."""
     ledger_rows.put_in_batch(tx, batch_no, list(costs))
     _count(tx, batch_no, rows=len(costs), reserved=sum(costs.values()))
 
 
 def end_calls(tx: Connection, batch_no: int, reserved_micro: int) -> None:
-    """Calls that could have cost so much at worst came to an end; what they did cost is counted with their replies."""
+    """Release the reservation of finished calls, in micro-dollars; their true cost is counted with their replies."""
     _count(tx, batch_no, reserved=-reserved_micro)
 
 
 def return_rejected_calls(tx: Connection, batch_no: int, costs: Mapping[int, int]) -> None:
-    """The API did not take these calls now; they cost nothing, and their rows are ready again."""
+    """Return rows to ready whose calls the API did not accept; the calls cost nothing."""
     ledger_rows.recall_rows(tx, list(costs))
     _count(tx, batch_no, rows=-len(costs), reserved=-sum(costs.values()))
 
 
 def repeat_orphaned_calls(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
-    """No reply came to these calls, and they may be paid for: asked again, while their worst case stays reserved."""
+    """Ask rows again whose calls got no reply but may be paid for; their worst-case cost stays reserved."""
     ledger_rows.repeat_calls(tx, move_reasons, now=now)
 
 
 def close_live_calls(tx: Connection, batch_no: int, *, call_seconds: float | None, now: datetime) -> None:
-    """The process is through with its live calls; one took so many seconds, in the middle."""
+    """Mark the process's live calls filed. `call_seconds` is the median duration of a call."""
     tx.execute(
         text("UPDATE batch SET state = 'filed', filed_at = :now, took_seconds = :took WHERE batch_no = :batch"),
         {"now": to_timestamp(now), "took": call_seconds, "batch": batch_no},
@@ -94,7 +94,7 @@ def close_live_calls(tx: Connection, batch_no: int, *, call_seconds: float | Non
 
 
 def recover_orphaned_calls(tx: Connection, run: Run, *, now: datetime) -> int:
-    """Finish what a dead process left: its rows on the wire are ready again, and noted. Returns how many."""
+    """Return a dead process's rows on the wire to ready, with a note. Returns how many."""
     query = text(f"SELECT batch_no FROM batch WHERE run_no = :run AND state = 'open' AND {LIVE_CALLS}")
     left = 0
     for batch_no in tx.execute(query, {"run": run.run_no}).scalars().all():
@@ -108,7 +108,7 @@ def recover_orphaned_calls(tx: Connection, run: Run, *, now: datetime) -> int:
 
 
 def link_rows(tx: Connection, run: Run, keys: Mapping[int, str]) -> list[int]:
-    """Say which rows (row_no → the key it names) come after which. Returns those that name no other row of the run."""
+    """Link rows to the rows they come after (row_no → key). Returns those whose key names no other row of the run."""
     query = text(
         f"SELECT row_key, row_no FROM row WHERE run_no = :run AND row_key {is_one_of(tx, 'keys', kind='text')}"
     )
@@ -123,7 +123,7 @@ def link_rows(tx: Connection, run: Run, keys: Mapping[int, str]) -> list[int]:
 
 
 def link_rows_in_order(tx: Connection, run: Run) -> None:
-    """Every ready row comes after the ready row before it."""
+    """Link each ready row to the ready row before it."""
     tx.execute(
         text(
             "UPDATE row SET after_no = (SELECT max(p.row_no) FROM row p WHERE p.run_no = :run AND p.state = 'ready' "
@@ -134,13 +134,13 @@ def link_rows_in_order(tx: Connection, run: Run) -> None:
 
 
 def row_links(tx: Connection, run: Run) -> dict[int, int]:
-    """Which row comes after which: row_no → row_no."""
+    """Return row_no → the row_no it comes after."""
     query = text("SELECT row_no, after_no FROM row WHERE run_no = :run AND after_no IS NOT NULL")
     return dict(tx.execute(query, {"run": run.run_no}).tuples().all())
 
 
 def rows_that_may_go(tx: Connection, run: Run, *, limit: int) -> list[RowAt]:
-    """The ready rows whose row before is settled, or that have none."""
+    """Return ready rows that come after no row, or after a settled one."""
     query = text(
         f"SELECT {COLUMNS} FROM row r LEFT JOIN row p ON p.row_no = r.after_no WHERE r.run_no = :run "
         f"AND r.state = 'ready' AND r.tier IS NOT NULL AND (r.after_no IS NULL OR p.state IN {SETTLED}) "
@@ -150,7 +150,7 @@ def rows_that_may_go(tx: Connection, run: Run, *, limit: int) -> list[RowAt]:
 
 
 def count_blocked_rows(tx: Connection, run: Run) -> int:
-    """How many ready rows cannot go until a person has released the row before them, or one further before."""
+    """Count the ready rows that wait, directly or through other rows, for a held row."""
     query = text(
         "WITH RECURSIVE waiting(row_no) AS (SELECT row_no FROM row WHERE run_no = :run AND state = 'held' UNION ALL "
         "SELECT r.row_no FROM waiting w JOIN row r ON r.after_no = w.row_no AND r.state = 'ready') "
@@ -160,7 +160,7 @@ def count_blocked_rows(tx: Connection, run: Run) -> int:
 
 
 def rows_after_quarantined(tx: Connection, run: Run) -> list[MoveReason]:
-    """The ready rows whose row before could not be verified, each with that as its reason."""
+    """Return the ready rows that come after a quarantined row, each with that as its reason."""
     query = text(
         "SELECT r.row_no, r.turn, p.row_key, p.reason FROM row r JOIN row p ON p.row_no = r.after_no "
         "WHERE r.run_no = :run AND r.state = 'ready' AND p.state = 'quarantined'"
@@ -172,10 +172,9 @@ def rows_after_quarantined(tx: Connection, run: Run) -> list[MoveReason]:
 
 
 def earlier_answers(tx: Connection, run: Run, row_no: int, *, at_least: int) -> list[tuple[bytes, bytes]]:
-    """The verified rows before a row, farthest first: (content, answer), both JSON.
+    """Return the verified rows before a row, farthest first: (content, answer), both JSON.
 
-    It sees `at_least` so many, and up to twice as many: what it sees begins at the same row for many rows in turn, so
-    that the API finds it in its cache.
+    Returns `at_least` to twice as many: the first is the same for many rows in turn, so that the API's cache has it.
     """
     query = text(
         "WITH RECURSIVE before(row_no, back) AS ("

@@ -1,7 +1,7 @@
-"""Putting accepted rows into the sink: which part holds which row, and what stands under which key.
+"""Loads accepted rows into the sink: which part holds which row, and which row stands under which key.
 
-A load is written down before its part is: its rows are fixed then, so writing the part again after a kill writes
-the same part. What a later run has loaded stands: a row of an earlier run that comes after it is passed over.
+A load is recorded, with its rows fixed, before its part is written, so writing again after a kill writes the same part.
+What a later run has loaded stays: an earlier run's row under that key is superseded.
 """
 
 from collections import defaultdict
@@ -18,9 +18,9 @@ from rowtide.errors import IllegalMove
 from rowtide.ledger.ledger import Run, fetch_all, is_one_of, list_parameter, refresh_statistics, to_timestamp
 from rowtide.ledger.rows import MoveReason, quarantine_rows
 
-SUPERSEDED = "superseded"  # the reason of a loaded row whose key a later run had loaded before it
+SUPERSEDED = "superseded"  # the reason of a loaded row whose key a later run had already loaded
 AT_ONCE = 5_000  # rows; SQLite keeps every page that one statement changes in memory
-# The fingerprints of the versions that asked row r and judged its answer: of several only in a run that was amended.
+# The versions that asked row r and judged its answer; they differ only in a run that was amended.
 ASKED = "(SELECT v.asking FROM version v WHERE v.run_no = r.run_no AND v.version_no = r.version_no)"
 JUDGED = (
     "(SELECT v.judging FROM answer a JOIN version v USING (version_no) WHERE a.row_no = r.row_no "
@@ -31,7 +31,7 @@ OF_LOAD = "r.row_no BETWEEN :first AND :last AND r.load_no = :load"  # by number
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A part and the rows in it, fixed."""
+    """A part and its fixed rows."""
 
     load_no: int
     part: str
@@ -41,7 +41,7 @@ class Load:
     begun_at: str
 
     def of(self, run: Run) -> dict[str, object]:
-        """What the condition OF_LOAD asks for."""
+        """Return the parameters of the condition OF_LOAD."""
         return {"run": run.run_no, "load": self.load_no, "first": self.first_row, "last": self.last_row}
 
 
@@ -63,14 +63,14 @@ class CompetingParts:
     older: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     newer: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     begun: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Newer ones that nobody has finished: they may stand, or half stand, or not at all."""
+    """Newer parts that are not finished: written, half written, or not at all."""
 
 
 COLUMNS = ", ".join(Load.__dataclass_fields__)
 
 
 def unfinished_loads(tx: Connection, run: Run, sink: str) -> list[Load]:
-    """Loads that a previous life began; they go on into this sink, should the job name another by now."""
+    """Return loads that an earlier process began; they go into this sink, even if the job named another then."""
     tx.execute(
         text("UPDATE load SET sink = :sink WHERE run_no = :run AND done_at IS NULL AND sink <> :sink"),
         {"run": run.run_no, "sink": sink},
@@ -80,7 +80,7 @@ def unfinished_loads(tx: Connection, run: Run, sink: str) -> list[Load]:
 
 
 def begin_load(tx: Connection, run: Run, sink: str, *, rows: int, size: int, now: datetime) -> Load | None:
-    """Fix the next part: accepted rows in none yet, at most `rows` of them and about `size` bytes. None if none."""
+    """Fix the next part: at most `rows` accepted rows that are in no part, about `size` bytes. None without any."""
     accepted = "FROM row r JOIN answer a ON a.row_no = r.row_no WHERE r.run_no = :run AND r.state = 'accepted'"
     sizes = f"SELECT r.row_no, length(a.content) size {accepted} AND r.load_no IS NULL ORDER BY r.row_no LIMIT :rows"
     sums = f"SELECT row_no, sum(size) OVER (ORDER BY row_no) - size before FROM ({sizes}) sizes"
@@ -110,7 +110,7 @@ def begin_load(tx: Connection, run: Run, sink: str, *, rows: int, size: int, now
 
 
 def rows_of_load_page(tx: Connection, run: Run, load: Load, *, after: int, limit: int) -> list[AcceptedRow]:
-    """The next rows of a part, by number."""
+    """Return the next rows of a part by number."""
     query = (
         "SELECT r.row_no, r.row_key, a.content, r.tier, r.turn, r.cost_micro "
         f"FROM row r JOIN answer a ON a.row_no = r.row_no WHERE {OF_LOAD} AND r.row_no > :after "
@@ -120,9 +120,9 @@ def rows_of_load_page(tx: Connection, run: Run, load: Load, *, after: int, limit
 
 
 def competing_parts(tx: Connection, run: Run, load: Load, sink: str) -> CompetingParts:
-    """What else holds, or is about to hold, the keys of this part in this sink.
+    """Return the other parts that hold, or are about to hold, keys of this part in this sink.
 
-    CROSS JOIN keeps SQLite to this order of tables; the other one reads all that was ever loaded, for each part.
+    CROSS JOIN keeps SQLite to this order of tables; another order reads every row ever loaded, for each part.
     """
     found = CompetingParts()
     values = {**load.of(run), "job": run.job, "sink": sink, "part": load.part}
@@ -145,9 +145,9 @@ def competing_parts(tx: Connection, run: Run, load: Load, sink: str) -> Competin
 
 
 def exclude_refused_rows(tx: Connection, run: Run, load: Load, refused: Sequence[MoveReason], *, now: datetime) -> Load:
-    """Quarantined the rows that the sink does not take, before the part stands without them. Returns what is left."""
+    """Quarantine the rows that the sink refused, before the part is written. Returns the part without them."""
     quarantine_rows(tx, refused, now=now)
-    # A row that a person mends is loaded in another part.
+    # A row that a person edits is loaded in another part.
     alone = f"UPDATE row AS r SET load_no = NULL WHERE {OF_LOAD} AND r.state = 'quarantined'"
     gone = tx.execute(text(alone), load.of(run)).rowcount
     left = replace(load, rows=load.rows - gone)
@@ -156,7 +156,7 @@ def exclude_refused_rows(tx: Connection, run: Run, load: Load, refused: Sequence
 
 
 def has_loaded(tx: Connection, run: Run) -> bool:
-    """Whether a sink has taken rows of this run."""
+    """Return whether a sink has taken rows of this run."""
     done = text("SELECT 1 FROM load WHERE run_no = :run AND done_at IS NOT NULL AND rows > 0 LIMIT 1")
     return tx.execute(done, {"run": run.run_no}).first() is not None
 
@@ -170,7 +170,7 @@ def finish_load(
     superseded: Collection[str] = (),
     now: datetime,
 ) -> None:
-    """The part stands in the sink: its rows are loaded, and remembered by key."""
+    """Mark the part's rows loaded now that it stands in the sink, and record them by key."""
     values = {**load.of(run), "job": run.job, "sink": sink, "part": load.part}
     values |= {"asking": run.asking, "judging": run.judging, "api": run.api}
     legal = ", ".join(f"'{state.value}'" for state in states_before("load"))
@@ -199,13 +199,13 @@ def finish_load(
 
 
 def last_sink_of_job(tx: Connection, run: Run) -> str | None:
-    """Where rows of the run's job were last loaded to, or None."""
+    """Return the sink that the job's rows were last loaded to, or None."""
     query = text("SELECT sink FROM load JOIN run USING (run_no) WHERE run.job = :job ORDER BY load_no DESC LIMIT 1")
     return tx.execute(query, {"job": run.job}).scalar()
 
 
 def remember_unverified(tx: Connection, run: Run) -> None:
-    """Remember the rows that could not be verified, by key; what the world did to a row is no reason to."""
+    """Record by key the rows that could not be verified; rows that bounced out or were edited are left out."""
     tx.execute(
         text(
             "INSERT INTO unverified (job, row_key, row_id, asking, judging, row_no, api) "

@@ -1,4 +1,4 @@
-"""How an older ledger becomes one of today: numbered steps, each applied once and recorded by its name."""
+"""Migrations of a ledger: numbered steps, each applied once and recorded by its name."""
 
 from collections.abc import Callable
 
@@ -15,12 +15,12 @@ def m001_first_release(tx: Connection) -> None:
     tables.create_all(tx)
 
 
-# Appended to, never edited. A new ledger gets the tables as they are today, and all names are recorded.
+# Append only, never edit. A new ledger gets today's tables, and all names are recorded.
 MIGRATIONS: list[Migration] = [m001_first_release]
 
 
 def migrate(tx: Connection) -> list[str]:
-    """Bring the ledger to the present schema. Returns the names of the migrations that it had not seen."""
+    """Bring the ledger to the present schema. Returns the names of the migrations that were missing."""
     missing = missing_migrations(tx)
     for apply in missing[:1] if missing == MIGRATIONS else missing:
         apply(tx)
@@ -30,7 +30,7 @@ def migrate(tx: Connection) -> list[str]:
 
 
 def missing_migrations(tx: Connection) -> list[Migration]:
-    """The migrations that this ledger has not seen, oldest first. Raises UserMistake where it has seen unknown ones."""
+    """Return the migrations this ledger lacks, oldest first. Raises UserMistake when it has unknown ones."""
     seen: set[str] = set()
     if inspect(tx).has_table(migration.name):
         seen = set(tx.execute(migration.select()).scalars())

@@ -1,4 +1,4 @@
-"""Filing what became of rows that were asked: one page of outcomes, in one transaction."""
+"""Files the outcomes of requests: one page of rows, in one transaction."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from rowtide.ledger.turns import Reply
 
 
 class StopReason(NamedTuple):
-    """Why the run cannot go on, and in words."""
+    """Why the run cannot go on: the code, and a sentence."""
 
     why: RunStop
     words: str
@@ -30,22 +30,22 @@ class StopReason(NamedTuple):
 
 @dataclass(slots=True)
 class ClassifiedPage:
-    """One page of outcomes, by what becomes of the row."""
+    """One page of outcomes, sorted by what happens to each row."""
 
     replies: list[Reply] = field(default_factory=list)
     answers: dict[int, bytes] = field(default_factory=dict)
-    """Of the replies, those that are answers and passed their rows' own checks: row_no → JSON."""
+    """The replies that are answers and passed their rows' own checks: row_no → JSON."""
     bounces: list[MoveReason] = field(default_factory=list)
     rejects: list[MoveReason] = field(default_factory=list)
     recalled: list[int] = field(default_factory=list)
     pardoned: list[int] = field(default_factory=list)
-    """Rows that failed as all did: ready again as if they had never been sent."""
+    """Rows that failed as every row did: ready again, as if never sent."""
     escalations: list[tuple[RowAt, Escalate]] = field(default_factory=list)
     of_unknown_cost: list[int] = field(default_factory=list)
-    """Rows whose request may have cost its worst case, for all anybody knows."""
+    """Rows whose request may have cost anything up to its worst case."""
     stop: StopReason | None = None
     is_gated: bool = True
-    """Whether answers wait for a gate."""
+    """Whether answers wait for the answers gate."""
 
     @property
     def counted(self) -> Counter[str]:
@@ -61,7 +61,7 @@ class ClassifiedPage:
 def file_outcomes(
     tx: Connection, run: Run, spec: JobSpec, batch: Batch, page: ClassifiedPage, *, now: datetime
 ) -> None:
-    """Move every row of a page, and count what its replies cost; where it says so, stop the run."""
+    """Move every row of a page, count the cost of its replies, and stop the run if the page says so."""
     answers = [each for each in page.replies if each.row_no in page.answers]
     ledger_turns.file_replies(tx, [each for each in page.replies if each.row_no not in page.answers])
     ledger_turns.file_replies(tx, answers, then=ANSWERING[page.is_gated])

@@ -1,8 +1,7 @@
-"""What stands before a row's own message: one prefix for each set of skills, and which row has which.
+"""Prefixes of requests: what stands before a row's own message, one for each set of skills.
 
 Prefixes are numbered in the order in which the source's rows first need them, inside the transaction that admits the
-page. So the same source gives the same numbers, whoever admits it and however often he dies. Once written, a prefix
-never changes.
+page, so the same source gives the same numbers however often a process dies. A prefix never changes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,24 +13,24 @@ from rowtide.agent.requests import with_skills
 from rowtide.job.job_folder import Job
 from rowtide.ledger.ledger import Run
 
-FOR_ALL = 0  # what a row has whose group is taught nothing of its own
+FOR_ALL = 0  # the prefix of rows whose group has no skills of its own
 
 
 def create_first_prefix(tx: Connection, run: Run, skills: Sequence[str]) -> None:
-    """Write the run's first prefix: what all its rows share. Doing so twice changes nothing."""
+    """Store the run's first prefix, which all its rows share. Repeating it changes nothing."""
     _add(tx, run, FOR_ALL, skills, run.request, " ON CONFLICT (run_no, prefix_no) DO NOTHING")
 
 
 def assign_prefixes(tx: Connection, run: Run, job: Job, groups: Mapping[int, str | None]) -> None:
-    """Give each ready row among `groups` (row_no → group) its group's prefix, and write down those that are new.
+    """Give each ready row among `groups` (row_no → group) its group's prefix, and store new prefixes.
 
-    Call it in the transaction that has just admitted these rows: it keeps other processes out.
+    Call it in the transaction that admitted these rows: it keeps other processes out.
     """
     if not groups:
         return
     ready = {row_no: groups[row_no] for row_no in _ready(tx, run, min(groups), max(groups))}
     written = skills_by_prefix(tx, run)
-    # A version's own prefixes begin with its base: what came before was of versions that ask otherwise.
+    # A version's own prefixes begin at its base; earlier ones belong to versions that ask otherwise.
     numbers = {skills: prefix_no for prefix_no, skills in written.items() if prefix_no >= run.base_prefix}
     base = run.request if run.base_prefix == FOR_ALL else prefix_contents(tx, run)[run.base_prefix]
     prefix_of: dict[str | None, int] = {}
@@ -52,13 +51,13 @@ def assign_prefixes(tx: Connection, run: Run, job: Job, groups: Mapping[int, str
 
 
 def prefix_contents(tx: Connection, run: Run) -> dict[int, bytes]:
-    """Every prefix of the run: prefix_no → the inside of a JSON object."""
+    """Return every prefix of the run: prefix_no → the inside of a JSON object."""
     query = text("SELECT prefix_no, content FROM prefix WHERE run_no = :run")
     return dict(tx.execute(query, {"run": run.run_no}).tuples().all())
 
 
 def skills_by_prefix(tx: Connection, run: Run) -> dict[int, tuple[str, ...]]:
-    """The names of the skills in every prefix of the run, by number."""
+    """Return the skills of every prefix of the run: prefix_no → skill names."""
     query = text("SELECT prefix_no, skills FROM prefix WHERE run_no = :run ORDER BY prefix_no")
     found = tx.execute(query, {"run": run.run_no}).tuples()
     return {prefix_no: tuple(orjson.loads(skills)) for prefix_no, skills in found}

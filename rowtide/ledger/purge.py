@@ -1,7 +1,7 @@
-"""Taking text out of the ledger: rows' content, what models and tools said of them, messages. Counts and money stay.
+"""Deletes text from the ledger: rows' content, answers, tool output, messages. Counts and money stay.
 
-A purged row keeps its key, its state, its turns and their cost, and a note that says when it was purged. Doing it again
-changes nothing, so a purge that was killed is finished by the next.
+A purged row keeps its key, state, turns and cost, and a note says when it was purged. Repeating a purge changes
+nothing, so a killed purge is finished by the next.
 """
 
 from datetime import datetime
@@ -16,14 +16,14 @@ from rowtide.ledger.rows import MoveReason, quarantine_rows
 
 AT_ONCE = 5_000  # rows; SQLite keeps every page that one statement changes in memory
 PURGED = "purge"  # the move of the note
-KEY = "CAST(:key AS text)"  # PostgreSQL knows no kind of a null
+KEY = "CAST(:key AS text)"  # PostgreSQL needs a type for a null
 OF_KEY = f"({KEY} IS NULL OR r.row_key = {KEY})"
 MINE = f"row_no IN (SELECT r.row_no FROM row r WHERE r.row_no BETWEEN :first AND :last AND {OF_KEY})"
 NOT_YET = f"NOT EXISTS (SELECT 1 FROM note n WHERE n.row_no = r.row_no AND n.move = '{PURGED}')"
 CHOSEN = f"r.run_no = :run AND {OF_KEY} AND {NOT_YET}"
 IS_UNFINISHED = " AND ".join(f"r.state <> '{state.value}'" for state in sorted(SETTLED))
 
-# What is emptied of each row; the statements' order is of no matter.
+# Text of rows; the order of the statements does not matter.
 OF_ROWS = (
     f"UPDATE row_content SET content = {{nothing}} WHERE {MINE}",
     f"UPDATE turn SET content = {{none}} WHERE {MINE}",
@@ -34,7 +34,7 @@ OF_ROWS = (
     f"DELETE FROM estimate WHERE {MINE}",
     f"DELETE FROM answer WHERE {MINE}",
 )
-# What a run as a whole keeps of its rows' text.
+# Text of rows that the run as a whole keeps.
 OF_RUN = (
     "DELETE FROM memo WHERE run_no = :run",
     "DELETE FROM profile WHERE run_no = :run",
@@ -46,7 +46,7 @@ OF_RUN = (
 def purgeable_runs(
     tx: Connection, *, job: str | None, run_id: str | None, key: str | None, before: datetime | None
 ) -> list[Run]:
-    """The runs that have something to purge: of a job, of an id, with a row of this key, begun before a moment."""
+    """Return the runs with something to purge, by job, id, a row's key, and begun before a moment."""
     asked = [
         *(["u.job = :job"] if job else []),
         *(["u.run_id = :run"] if run_id else []),
@@ -59,19 +59,19 @@ def purgeable_runs(
 
 
 def count_purgeable_rows(tx: Connection, run: Run, key: str | None) -> int:
-    """How many rows of a run would be purged."""
+    """Count the rows of a run that would be purged."""
     query = text(f"SELECT count(*) FROM row r WHERE {CHOSEN}")
     return int(tx.execute(query, {"run": run.run_no, "key": key}).scalar_one())
 
 
 def count_unfinished_rows(tx: Connection, run: Run) -> int:
-    """How many rows of a run would go on with it, and need their text for that."""
+    """Count the rows of a run that are not settled and still need their text; one more while rows are coming in."""
     query = text(f"SELECT count(*) FROM row r WHERE r.run_no = :run AND {IS_UNFINISHED}")
     return int(tx.execute(query, {"run": run.run_no}).scalar_one()) + (run.extracted_at is None)
 
 
 def quarantine_unfinished_rows(ledger: Ledger, run: Run, *, now: datetime) -> None:
-    """Quarantined the rows of a canceled run that would need their text to go on."""
+    """Quarantine the rows of a canceled run that need their text to go on."""
     query = text(f"SELECT r.row_no, r.turn FROM row r WHERE r.run_no = :run AND {IS_UNFINISHED} LIMIT {AT_ONCE}")
     while True:
         with ledger.page() as tx:
@@ -82,7 +82,7 @@ def quarantine_unfinished_rows(ledger: Ledger, run: Run, *, now: datetime) -> No
 
 
 def purge_run(ledger: Ledger, run: Run, key: str | None, *, now: datetime) -> None:
-    """Empty the rows of a run, or the one of this key, and what the run as a whole says of them."""
+    """Delete the text of a run's rows, or of the row with this key, and the run's own copies of it."""
     last = run.first_row_no + run.read_rows
     for first in range(run.first_row_no, last + 1, AT_ONCE):
         with ledger.page() as tx:
@@ -96,9 +96,9 @@ def purge_run(ledger: Ledger, run: Run, key: str | None, *, now: datetime) -> No
 
 
 def prune_messages(tx: Connection, *, before: datetime) -> int:
-    """Empty the messages that came before a moment and whose rows a run has read. Returns how many rows.
+    """Delete the text of messages received before a moment whose rows a run has read. Returns how many rows.
 
-    That a message came is remembered: one that is sent again is still known.
+    The message itself is remembered: one that is sent again is recognized.
     """
     query = text(
         f"UPDATE message_row SET content = {_bytes(tx, '{}')} WHERE length(content) > 2 AND run_id IN "
@@ -109,7 +109,7 @@ def prune_messages(tx: Connection, *, before: datetime) -> int:
 
 
 def reclaim_space(ledger: Ledger) -> None:
-    """Give back the room, so that what was taken out stands in the database's files no more. Raises WorldError."""
+    """Vacuum the database, so that deleted text is gone from its files. Raises WorldError."""
     connection = ledger.engine.raw_connection()
     driver: Any = connection.driver_connection
     try:
@@ -140,5 +140,5 @@ def _empty(tx: Connection, run: Run, key: str | None, first: int, last: int, now
 
 
 def _bytes(tx: Connection, value: str) -> str:
-    """A literal of bytes."""
+    """Return an SQL literal of bytes."""
     return f"CAST('{value}' AS {'BLOB' if tx.dialect.name == 'sqlite' else 'bytea'})"

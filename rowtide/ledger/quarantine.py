@@ -1,6 +1,6 @@
-"""The rows that wait for a person: what a sheet shows of them, and the moves that only a person makes.
+"""The quarantine: the rows that wait for a person, and the moves that only a person makes.
 
-Each move is written down with who made it and when. What a person's content or answer takes the place of is kept.
+Each move is recorded with who made it and when. Content or an answer that a person replaces is kept.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,23 +24,23 @@ from rowtide.quarantine.quarantine_cells import value_kinds
 from rowtide.quarantine.quarantine_sheet import SelectedRow, SheetEntry, SheetShape
 from rowtide.quarantine.sheet_edits import SheetEdit
 
-DISCARDED, EDITED = "discarded", "edited"  # reasons of rows that a person gave up, or mended and has not sent again
-SEEN = 1000  # readable rows of the run that say which columns there are
+DISCARDED, EDITED = "discarded", "edited"  # reasons of rows given up; edited and not sent again
+SEEN = 1000  # how many readable rows of the run are scanned for column names
 PAGE_ROWS = 200  # a row's content may be long
 
 NOTED = "EXISTS (SELECT 1 FROM note n WHERE n.row_no = r.row_no AND"
-# A row that was refused at the door has no content, or no key of its own, until it is mended.
+# A row refused at admission has no content, or no key of its own, until it is edited.
 IS_REFUSED = (
     f"NOT {NOTED} n.move = 'edit') AND (length(c.content) = 2 OR "
     f"{NOTED} n.move = 'quarantine' AND n.reason IN ('missing_key', 'unusable_key', 'duplicate_key')))"
 )
-# What was written down when the row came into quarantine, or when a person last wrote of it there.
+# The note of when the row was quarantined, or the last one a person wrote there.
 WHY = (
     "coalesce((SELECT n.detail FROM note n WHERE n.row_no = r.row_no AND n.move IN ('quarantine', 'edit', 'discard') "
     "ORDER BY n.note_no DESC LIMIT 1), '')"
 )
 FRESH = f"{FRESH_CONVERSATION}, bounces = 0, tokens = 0, batch_no = NULL, load_no = NULL, reason = NULL"
-# A mended row is routed as a new one is; another starts where it did before; or either where a person says.
+# An edited row is routed like a new one; others start where they first did; a person's tier overrides both.
 IS_EDITED = "EXISTS (SELECT 1 FROM note n WHERE n.row_no = row.row_no AND n.move = 'edit' AND n.turn = row.turn)"
 FIRST_TIER = "(SELECT t.tier FROM turn t WHERE t.row_no = row.row_no ORDER BY t.turn LIMIT 1)"
 ROUTED = (
@@ -60,7 +60,7 @@ ROUTED = (
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A person's hand: who, when; and the hash of the sheet it wrote in."""
+    """Who made a move and when, and the hash of the sheet it came in."""
 
     who: str
     now: datetime
@@ -69,18 +69,18 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class ReasonGroup:
-    """The quarantined rows of one reason, and one of them."""
+    """The quarantined rows with one reason, and the first of them."""
 
     reason: str
     rows: int
     row_key: str
     detail: str
     can_escalate: bool
-    """Whether the ladder has a tier above one of them."""
+    """Whether the ladder has a tier above the lowest of them."""
 
 
 def reason_groups(tx: Connection, run: Run) -> list[ReasonGroup]:
-    """The quarantined rows by reason, most first, with the first row of each."""
+    """Return the quarantined rows by reason, most frequent first."""
     query = text(
         "SELECT reason, count(*), min(tier), min(row_no) FROM row WHERE run_no = :run AND state = 'quarantined' "
         "GROUP BY reason ORDER BY count(*) DESC, reason"
@@ -95,7 +95,7 @@ def reason_groups(tx: Connection, run: Run) -> list[ReasonGroup]:
 
 
 def sheet_shape(tx: Connection, run: Run, key_columns: Sequence[str], fields: Sequence[str]) -> SheetShape:
-    """The columns of the run's sheet: the key's first, the others by name."""
+    """Return the columns of the run's sheet: key columns first, then the others by name."""
     read = "SELECT row_no FROM row_content WHERE row_no BETWEEN :first AND :last AND length(content) > 2"
     query = text(
         "SELECT c.content FROM row r JOIN row_content c ON c.row_no = r.row_no WHERE r.run_no = :run "
@@ -111,25 +111,25 @@ def sheet_shape(tx: Connection, run: Run, key_columns: Sequence[str], fields: Se
 
 
 def quarantine_page(tx: Connection, run: Run, reason: str | None, *, after: int) -> list[SheetEntry]:
-    """The next rows of the quarantine, by number: of one reason, or all that nobody has given up."""
+    """Return the quarantine's next rows by number: of one reason, or all that are not discarded."""
     where = f"r.run_no = :run AND r.state = 'quarantined' AND {reason_condition(reason)} AND r.row_no > :after"
     where = f"{where} ORDER BY r.row_no LIMIT {PAGE_ROWS}"
     return _entries(tx, where, run=run.run_no, reason=reason, after=after)
 
 
 def quarantine_entries(tx: Connection, run: Run, keys: Sequence[str]) -> dict[str, SheetEntry]:
-    """The rows of these keys that are in quarantine or have been."""
+    """Return the rows with these keys that are or were in quarantine, by key."""
     where = f"r.run_no = :run AND r.row_key {{keys}} AND {NOTED} n.move IN ('quarantine', 'edit'))"
     return {each.row_key: each for each in _entries(tx, where, run=run.run_no, keys=keys)}
 
 
 def reason_condition(reason: str | None) -> str:
-    """A condition: of the reason `:reason`, or all that nobody has given up."""
+    """Return an SQL condition: has the reason `:reason`, or is not discarded."""
     return "r.reason = :reason" if reason else f"r.reason <> '{DISCARDED}'"
 
 
 def check_quarantine_reason(reason: str | None, waiting: Mapping[str, int]) -> None:
-    """Raises UserMistake for a reason that no row in quarantine has."""
+    """Raise UserMistake for a reason that no quarantined row has."""
     if reason is not None and reason not in waiting:
         known = ", ".join(waiting) or "none"
         raise UserMistake(
@@ -138,13 +138,13 @@ def check_quarantine_reason(reason: str | None, waiting: Mapping[str, int]) -> N
 
 
 def some_quarantined_keys(tx: Connection, run: Run, *, limit: int = 1000) -> list[str]:
-    """Keys in quarantine, to name the one that was meant."""
+    """Return quarantined keys, among which to find the nearest to a mistyped one."""
     query = text("SELECT row_key FROM row WHERE run_no = :run AND state = 'quarantined' ORDER BY row_no LIMIT :limit")
     return list(tx.execute(query, {"run": run.run_no, "limit": limit}).scalars())
 
 
 def edit_rows(tx: Connection, found: Sequence[SheetEdit], hand: Signature) -> None:
-    """Put mended contents in the place of the old ones, which are kept."""
+    """Replace the contents of edited rows; the old contents are kept in notes."""
     edited = [(each, each.content) for each in found if each.content is not None]
     _note(tx, "edit", [_move_reason(each) for each, _ in edited], hand, was="row_content")
     changes = [
@@ -157,7 +157,7 @@ def edit_rows(tx: Connection, found: Sequence[SheetEdit], hand: Signature) -> No
 
 
 def override_answers(tx: Connection, run: Run, found: Sequence[SheetEdit], hand: Signature) -> None:
-    """Let a person's answers go on to the gate; what they take the place of is kept."""
+    """Send a person's answers on to the gate; the answers they replace are kept in notes."""
     given = [(each, each.answer) for each in found if each.answer is not None]
     if not given:
         return
@@ -171,7 +171,7 @@ def override_answers(tx: Connection, run: Run, found: Sequence[SheetEdit], hand:
 def retry_rows(
     tx: Connection, run: Run, job: Job, reasons: Sequence[MoveReason], tier: int | None, hand: Signature
 ) -> None:
-    """Make rows ready again: a fresh conversation, and all their tries. What they have cost stays spent."""
+    """Make rows ready again: a fresh conversation with all attempts. What they have cost stays spent."""
     rows = [move_reason.row_no for move_reason in reasons]
     if not rows:
         return
@@ -179,7 +179,7 @@ def retry_rows(
     values = {"rows": list_parameter(rows), "job": run.job}
     settled = f"SELECT row_key, row_id FROM row WHERE {these}"
     tx.execute(text(f"DELETE FROM unverified WHERE job = :job AND (row_key, row_id) IN ({settled})"), values)
-    # What was estimated of a mended row was estimated of another content.
+    # An edited row's estimate was made from other content.
     edited = f"SELECT row_no FROM row WHERE {these} AND {IS_EDITED}"
     tx.execute(text(f"DELETE FROM estimate WHERE row_no IN ({edited})"), values)
     move_rows_alike(tx, "retry", rows, f"{ROUTED}, {FRESH}", tier=tier, base=run.base_prefix, version=run.version_no)
@@ -189,7 +189,7 @@ def retry_rows(
 
 
 def discard_rows(tx: Connection, found: Iterable[SheetEntry | SelectedRow], why: str, hand: Signature) -> int:
-    """Give rows up: they stay in quarantine, with that as their reason. Returns how many were not given up before."""
+    """Mark rows discarded; they stay in quarantine. Returns how many were not discarded before."""
     reasons = [MoveReason(each.row_no, each.turn, each.reason, why) for each in found if each.reason != DISCARDED]
     move_rows_alike(tx, "discard", [move_reason.row_no for move_reason in reasons], f"reason = '{DISCARDED}'")
     _note(tx, "discard", reasons, hand)
@@ -197,12 +197,12 @@ def discard_rows(tx: Connection, found: Iterable[SheetEntry | SelectedRow], why:
 
 
 def reopen_run(tx: Connection, run: Run) -> None:
-    """The run has rows to work on again."""
+    """Mark the run unfinished: it has rows to work on again."""
     tx.execute(text("UPDATE run SET finished_at = NULL WHERE run_no = :run"), {"run": run.run_no})
 
 
 def earlier_import_of_sheet(tx: Connection, run: Run, sheet: str) -> tuple[str, str] | None:
-    """Who gave in the sheet with this hash, and when; None when nobody has."""
+    """Return (who, when) of the import of the sheet with this hash, or None."""
     query = text(
         "SELECT who, noted_at FROM note WHERE row_no BETWEEN :first AND :last AND sheet = :sheet "
         "ORDER BY note_no LIMIT 1"
@@ -212,7 +212,7 @@ def earlier_import_of_sheet(tx: Connection, run: Run, sheet: str) -> tuple[str, 
 
 
 def rows_with_overridden_answer(tx: Connection, row_nos: Sequence[int]) -> set[int]:
-    """Those of `row_nos` whose answer is a person's: no model is asked when a gate refuses it."""
+    """Return those of `row_nos` whose answer a person gave: no model is asked when a gate refuses it."""
     query = text(
         f"SELECT n.row_no FROM note n JOIN row r ON r.row_no = n.row_no AND n.turn = r.turn "
         f"WHERE n.move = 'override_answer' AND n.row_no {is_one_of(tx, 'rows')}"
@@ -221,7 +221,7 @@ def rows_with_overridden_answer(tx: Connection, row_nos: Sequence[int]) -> set[i
 
 
 def _entries(tx: Connection, where: str, **values: Any) -> list[SheetEntry]:
-    """The rows `where`; `{rows}` and `{keys}` in it stand for lists."""
+    """Return the rows `where`; `{rows}` and `{keys}` in it stand for lists."""
     lists = {name: list_parameter(value) for name, value in values.items() if name in ("rows", "keys")}
     where = where.format(rows=is_one_of(tx, "rows"), keys=is_one_of(tx, "keys", kind="text"))
     query = text(
@@ -254,7 +254,7 @@ def _entry(found: Row[Any]) -> SheetEntry:
 
 
 def _last_answer(overridden: bytes | None, reply: bytes | None) -> dict[str, Any] | None:
-    """What a person answered, else what the model last said, if that was an answer at all."""
+    """Return the person's answer, else the model's last reply if it is a JSON object, else None."""
     answer_text = overridden or (text_of(orjson.loads(reply)) if reply else "")
     try:
         answer = orjson.loads(answer_text)
@@ -264,7 +264,7 @@ def _last_answer(overridden: bytes | None, reply: bytes | None) -> dict[str, Any
 
 
 def _regroup(tx: Connection, run: Run, job: Job, rows: Sequence[int]) -> None:
-    """Teach mended rows what the group they are in now is taught."""
+    """Give edited rows the prefix of the group they are in now."""
     if job.spec.skills.group_by is not None:
         query = text(f"SELECT row_no FROM row WHERE row_no {is_one_of(tx, 'rows')} AND {IS_EDITED}")
         found = row_contents(tx, list(tx.execute(query, {"rows": list_parameter(rows)}).scalars()))
@@ -277,7 +277,7 @@ def _move_reason(found: SheetEdit) -> MoveReason:
 
 
 def _note(tx: Connection, name: str, reasons: Sequence[MoveReason], hand: Signature, *, was: str | None = None) -> None:
-    """Write down a person's move, with the content that stands in the table `was` before it."""
+    """Record a person's move, with the content that the table `was` held before it."""
     if reasons:
         kept = f"(SELECT content FROM {was} WHERE row_no = :row_no)" if was else "NULL"
         signed = {"move": name, "who": hand.who, "now": to_timestamp(hand.now), "sheet": hand.sheet}

@@ -1,4 +1,4 @@
-"""The rows of the quarantine that somebody means: by key, by reason, or all; by pages, and without their contents."""
+"""Selects quarantined rows by key, by reason, or all; in pages, without their contents."""
 
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from rowtide.quarantine.quarantine_sheet import SelectedRow
 def select_quarantined(
     tx: Connection, run: Run, keys: Sequence[str], reason: str | None, *, every: bool
 ) -> Generator[list[SelectedRow]]:
-    """The quarantined rows that somebody means, page by page: what a page's rows become, those of the next are not.
+    """Yield the selected quarantined rows in pages. Rows of a page may leave the quarantine before the next is read.
 
     Raises UserMistake for a key or a reason that no such row has.
     """
@@ -46,7 +46,7 @@ def select_quarantined(
 
 
 def _chosen(tx: Connection, run: Run, where: str, **values: Any) -> list[SelectedRow]:
-    """The next quarantined rows `where`; `{keys}` in it stands for a list, which is looked up whole."""
+    """Return the next quarantined rows `where`; `{keys}` in it stands for a list, which is read whole."""
     limit = "" if "keys" in values else f"LIMIT {PAGE_ROWS}"
     values |= {"keys": list_parameter(values["keys"])} if "keys" in values else {}
     query = text(

@@ -1,4 +1,4 @@
-"""Stored answers, read to be judged again, and what becomes of their rows."""
+"""Reads stored answers to be judged again, and records the result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rowtide.ledger.quarantine import Signature, reopen_run
 from rowtide.ledger.rows import move_rows, move_rows_alike, write_answers
 from rowtide.ledger.versions import IS_OVERRIDDEN, QUARANTINE
 
-FAILED = "recheck_failed"  # the reason of a row that was taken out of its sink
+FAILED = "recheck_failed"  # the reason of a row that was removed from its sink
 COLUMNS = ", ".join(f"row.{name}" for name in RowAt._fields)
 ANSWERED = "EXISTS (SELECT 1 FROM turn x WHERE x.row_no = row.row_no AND x.turn > row.conversation_from)"
 IN_SINK = "EXISTS (SELECT 1 FROM loaded l WHERE l.job = :job AND l.row_no = row.row_no AND l.row_key = row.row_key)"
@@ -28,7 +28,7 @@ class StoredAnswer:
 
 
 def stored_answers_page(tx: Connection, run: Run, *, only_loaded: bool, after: int, limit: int) -> list[StoredAnswer]:
-    """The next rows of the run whose answer stands in a sink, is about to, or was not verified; or the first alone."""
+    """Return the run's next rows with an answer: loaded, or, unless `only_loaded`, also accepted or quarantined."""
     waiting = f"row.state = 'accepted' OR ({QUARANTINE} AND {ANSWERED})"
     query = (
         f"SELECT {COLUMNS}, row.state, coalesce(row.reason, ''), CASE WHEN {IS_OVERRIDDEN} THEN 1 ELSE 0 END FROM row "
@@ -42,9 +42,9 @@ def stored_answers_page(tx: Connection, run: Run, *, only_loaded: bool, after: i
 def answers_of_earlier_runs(
     tx: Connection, run: Run, table: str, *, after: int, limit: int
 ) -> list[tuple[int, StoredAnswer]]:
-    """The next ready rows that an earlier run asked just so and judged otherwise, each with that run's row.
+    """Return the next ready rows that an earlier run asked alike but judged otherwise, as (row_no, that run's row).
 
-    `table` says how it ended there: `loaded` or `unverified`.
+    `table` says how the row ended there: `loaded` or `unverified`.
     """
     same = (
         "s.job = :job AND s.row_key = mine.row_key AND s.row_id = mine.row_id AND s.asking = :asking AND s.api = :api"
@@ -62,7 +62,7 @@ def answers_of_earlier_runs(
 
 
 def mark_unchanged(tx: Connection, run: Run, row_nos: Sequence[int]) -> None:
-    """Settle ready rows whose answer stands in the sink and passes what it is judged by today."""
+    """Mark ready rows unchanged: their answer in the sink passes today's checks and gates."""
     tx.execute(
         text(f"UPDATE row SET state = 'unchanged' WHERE state = 'ready' AND row_no {is_one_of(tx, 'rows')}"),
         {"rows": list_parameter(row_nos)},
@@ -72,7 +72,7 @@ def mark_unchanged(tx: Connection, run: Run, row_nos: Sequence[int]) -> None:
 def adopt_answers(
     tx: Connection, run: Run, answers: Mapping[int, bytes], theirs: Mapping[int, RowAt], hand: Signature
 ) -> None:
-    """Accept ready rows with what an earlier run was answered (row_no → JSON, and that run's row): it passes today."""
+    """Accept ready rows with an earlier run's answer that passes today (row_no → JSON; row_no → that run's row)."""
     if not answers:
         return
     _note(tx, list(answers), "recheck", "an earlier run's answer to the same question passes today", hand)
@@ -85,7 +85,7 @@ def adopt_answers(
 
 
 def last_replies(tx: Connection, row_nos: Sequence[int], kind: str) -> dict[int, bytes]:
-    """The newest reply of a kind in each row's present conversation: row_no → content blocks."""
+    """Return the newest reply of a kind in each row's present conversation: row_no → content blocks."""
     query = (
         f"SELECT t.row_no, t.content FROM turn t JOIN row r ON r.row_no = t.row_no "
         f"WHERE t.row_no {is_one_of(tx, 'rows')} "
@@ -111,7 +111,7 @@ def accept_stored_answers(tx: Connection, run: Run, answers: Mapping[int, bytes]
 
 
 def record_rejudged(tx: Connection, run: Run, row_nos: Sequence[int], judging: str) -> None:
-    """Remember that what stands in sinks passes what it is judged by today: a new run need not judge it again."""
+    """Record that loaded rows pass the version `judging`, so that a new run need not judge them again."""
     tx.execute(
         text(f"UPDATE loaded SET judging = :judging WHERE job = :job AND row_no {is_one_of(tx, 'rows')}"),
         {"judging": judging, "job": run.job, "rows": list_parameter(row_nos)},
@@ -119,7 +119,7 @@ def record_rejudged(tx: Connection, run: Run, row_nos: Sequence[int], judging: s
 
 
 def parts_of_rows(tx: Connection, run: Run, sink: str, row_nos: Sequence[int]) -> dict[str, set[str]]:
-    """Where rows stand in a sink: part → keys."""
+    """Return where rows stand in a sink: part → keys."""
     these = is_one_of(tx, "rows")
     query = f"SELECT part, row_key FROM loaded WHERE job = :job AND sink = :sink AND row_no {these} ORDER BY 1"
     found: dict[str, set[str]] = {}
@@ -131,7 +131,7 @@ def parts_of_rows(tx: Connection, run: Run, sink: str, row_nos: Sequence[int]) -
 def quarantine_loaded_rows(
     tx: Connection, run: Run, sink: str, failed: Mapping[int, tuple[str, str]], hand: Signature
 ) -> None:
-    """Quarantine rows (row_no → state, what was wrong) that have left the sink, or are not to come into it."""
+    """Quarantine failed rows (row_no → state, detail) that were removed from the sink or were about to be loaded."""
     for state, name in (("loaded", "take_out"), ("accepted", "quarantine")):
         rows = [row_no for row_no, (its, _) in failed.items() if its == state]
         for row_no in rows:
@@ -144,7 +144,7 @@ def quarantine_loaded_rows(
 
 
 def runs_in_sink(tx: Connection, job: str, sink: str) -> list[str]:
-    """The runs whose answers stand in a sink, oldest first."""
+    """Return the ids of runs whose answers stand in a sink, oldest first."""
     query = text(
         "SELECT u.run_id FROM run u WHERE u.run_no IN (SELECT DISTINCT r.run_no FROM loaded l JOIN row r "
         "ON r.row_no = l.row_no WHERE l.job = :job AND l.sink = :sink) ORDER BY u.run_no"

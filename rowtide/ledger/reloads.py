@@ -1,6 +1,6 @@
-"""Answers that are loaded again, into any sink: what stands there under their keys, and that they stand there now.
+"""Records reloads: accepted answers loaded again, into any sink.
 
-No row moves: a reload copies what was accepted, and the row stays as it is.
+No row moves: a reload copies what was accepted.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from rowtide.ledger.ledger import Run, insert_rows, is_one_of, list_parameter
 def other_parts_with_keys(
     tx: Connection, run: Run, sink: str, part: str, rows: Sequence[AcceptedAnswer]
 ) -> tuple[dict[str, set[str]], set[str]]:
-    """What else of the sink holds these keys: older parts with theirs, and the keys that a later run has loaded."""
+    """Return older parts of the sink that hold these keys (part → keys), and the keys that a later run has loaded."""
     query = text(
         "SELECT part, row_key, row_no FROM loaded WHERE job = :job AND sink = :sink "
         f"AND row_key {is_one_of(tx, 'keys', kind='text')}"
@@ -33,7 +33,7 @@ def other_parts_with_keys(
 
 
 def record_reloaded_part(tx: Connection, run: Run, sink: str, part: str, rows: Sequence[AcceptedAnswer]) -> None:
-    """The part stands in the sink: remember which row is there under each key."""
+    """Record that the part stands in the sink: which row is there under each key."""
     columns = ["job", "row_key", "sink", "row_id", "asking", "judging", "part", "row_no", "api"]
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns[3:])
     there = f"ON CONFLICT (job, row_key, sink) DO UPDATE SET {changes} WHERE excluded.row_no >= loaded.row_no"
@@ -45,7 +45,7 @@ def record_reloaded_part(tx: Connection, run: Run, sink: str, part: str, rows: S
 
 
 def unfinished_loads_of_other_runs(tx: Connection, run: Run, sink: str) -> list[str]:
-    """The other runs that have begun to load into this sink and have not finished."""
+    """Return the other runs with an unfinished load into this sink."""
     query = text(
         "SELECT DISTINCT u.run_id FROM load l JOIN run u USING (run_no) "
         "WHERE l.sink = :sink AND l.done_at IS NULL AND l.run_no <> :run"
@@ -54,6 +54,6 @@ def unfinished_loads_of_other_runs(tx: Connection, run: Run, sink: str) -> list[
 
 
 def has_begun_to_load(tx: Connection, run: Run) -> bool:
-    """Whether the run has come so far that its gates have judged it."""
+    """Return whether the run has begun to load, so that its gates have judged it."""
     query = text("SELECT 1 FROM load WHERE run_no = :run LIMIT 1")
     return tx.execute(query, {"run": run.run_no}).first() is not None

@@ -1,4 +1,4 @@
-"""How a run stands when the pump begins a round, to notice that rounds change nothing."""
+"""Detects rounds of the pump that change nothing, from a mark of the run's rows and batches."""
 
 from sqlalchemy import Connection, text
 
@@ -15,7 +15,7 @@ BATCHES = (
 
 
 def begin_round(tx: Connection, run: Run) -> int:
-    """Begin a round. Returns how many began with rows and batches just as they are now, this one included."""
+    """Begin a round. Returns how many consecutive rounds, this one included, began with the same rows and batches."""
     found = [each for query in (ROWS, BATCHES) for each in tx.execute(text(query), {"run": run.run_no})]
     mark = ";".join(" ".join(map(str, each)) for each in found)
     before = tx.execute(text("SELECT round_mark FROM run WHERE run_no = :run"), {"run": run.run_no}).scalar()

@@ -1,4 +1,4 @@
-"""Where rows start: the rows that have no tier yet, what they are given, and how those of earlier runs fared."""
+"""Routes rows that have no tier yet, and reads how rows of earlier runs fared."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from rowtide.ledger.apis import OF_NEWEST_RUN
 from rowtide.ledger.ledger import Run, is_one_of, list_parameter
 from rowtide.routing.difficulty import Outcome
 
-# Reasons that say the model could not do it; of a row quarantined for another, nobody knows whether it could.
+# Reasons that say the model could not do it; of rows quarantined for another reason nobody knows.
 COULD_NOT = (
     "context_full", "gate_failed", "loop", "not_verified", "refused", "tool_call_limit", "truncated", "turn_limit",
     "unknown_block", "unknown_stop",
@@ -21,7 +21,7 @@ COULD_NOT = (
 
 @dataclass(frozen=True, slots=True)
 class RowStart:
-    """How a row begins. `rule` is 0 where the estimate decided, which then has `chances` and `why` as JSON."""
+    """How a row starts. `rule` is 0 when the estimate decided; then `chances` and `why` are set, as JSON."""
 
     row_no: int
     tier: int
@@ -39,12 +39,12 @@ class PastRow:
     row_key: str
     content: bytes
     answer: bytes | None
-    """As JSON, when it was accepted."""
+    """JSON, if it was accepted."""
     outcome: Outcome
 
 
 def unrouted_rows(tx: Connection, run: Run, *, after: int, limit: int) -> list[tuple[int, bytes]]:
-    """The next rows that have no tier yet, by number: (row_no, content)."""
+    """Return the next rows without a tier: (row_no, content)."""
     query = text(
         "SELECT r.row_no, c.content FROM row r JOIN row_content c ON c.row_no = r.row_no WHERE r.run_no = :run "
         "AND r.state = 'ready' AND r.tier IS NULL AND r.row_no > :after ORDER BY r.row_no LIMIT :limit"
@@ -53,7 +53,7 @@ def unrouted_rows(tx: Connection, run: Run, *, after: int, limit: int) -> list[t
 
 
 def start_rows(tx: Connection, starts: Sequence[RowStart]) -> None:
-    """Give rows that have no tier yet their first, and keep what was estimated of them."""
+    """Give rows their first tier, and store their estimates. Raises IllegalMove if a row has one already."""
     given = [{name: getattr(each, name) for name in RowStart.__dataclass_fields__} for each in starts]
     set_to = "tier = :tier, effort = :effort, turn_limit = :turn_limit, rule = :rule"
     query = text(f"UPDATE row SET {set_to} WHERE row_no = :row_no AND state = 'ready' AND tier IS NULL")
@@ -65,9 +65,9 @@ def start_rows(tx: Connection, starts: Sequence[RowStart]) -> None:
 
 
 def past_runs(tx: Connection, job: str, ladder: Sequence[str], *, rows: int) -> list[int]:
-    """The newest runs of a job on this ladder that together have about so many rows, oldest first.
+    """Return the job's newest runs on this ladder that together have about `rows` rows, oldest first.
 
-    Only of the API that answers its newest run: what another one says tells nothing of it.
+    Only runs on the API of the job's newest run: another API says nothing about it.
     """
     of_job = f"job = :job AND api = {OF_NEWEST_RUN}"
     query = text(f"SELECT run_no, tiers, read_rows FROM run WHERE {of_job} ORDER BY run_no DESC")
@@ -81,7 +81,7 @@ def past_runs(tx: Connection, job: str, ladder: Sequence[str], *, rows: int) -> 
 
 
 def past_rows(tx: Connection, run_no: int, *, page_rows: int) -> Iterator[PastRow]:
-    """The rows of a run that were accepted or quarantined after at least one reply, by number."""
+    """Yield the rows of a run that were accepted or quarantined after at least one reply, by number."""
     after = -1
     query = text(
         "SELECT r.row_no, r.row_key, r.state, r.reason, r.tier, c.content, a.content answer FROM row r "
@@ -105,7 +105,7 @@ def _outcome(row_key: str, state: str, reason: str | None, tier: int, cost: dict
 
 
 def _costs(tx: Connection, row_nos: Sequence[int]) -> dict[int, dict[int, int]]:
-    """What each row's replies cost on each tier. A self-check is not the tier's own, and costs the same on each."""
+    """Return what each row's answers cost: row_no → tier → micro-dollars. Self-checks are not counted."""
     query = text(
         f"SELECT row_no, tier, sum(cost_micro) FROM turn WHERE row_no {is_one_of(tx, 'rows')} AND kind = 'answer' "
         "GROUP BY row_no, tier"

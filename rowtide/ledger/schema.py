@@ -1,17 +1,17 @@
 """The tables of the ledger, in the order a row meets them.
 
-A *run* goes once through a job's rows. `extract` admits each *row*: its number is its place in the source, so
-admitting the same page twice changes nothing; its content is kept apart in *row_content*, so that moving a row
-rewrites a hundred bytes and not its text. `submit` puts ready rows into a *batch*: the batch and its rows are
-committed before the POST, with a random tag that stands in every custom_id, so a reply that never came can be
-found again. What the model said is appended to *turn*, what tools said to *tool_call*, and every move that needs
-a reason (bounce, correct, lengthen, escalate, hold, quarantine) to *note*. These three are the agent's whole state: its
-conversation is read back from them. An *answer* that passed the row's checks waits for the gate. `load` writes
-accepted rows to the sink in parts, one *load* each, and remembers in *loaded* what is there under which key.
-`report` remembers in *unverified* which rows could not be verified: to ask them the same again would cost the same.
+A *run* goes once through a job's rows. `extract` admits each *row*: its number is its place in the source, so admitting
+the same page twice changes nothing; its content is kept apart in *row_content*, so that moving a row rewrites a hundred
+bytes and not its text. `submit` puts ready rows into a *batch*: the batch and its rows are committed before the POST,
+with a random tag in every custom_id, so a batch whose reply was lost can be found again. Model replies are appended to
+*turn*, tool results to *tool_call*, and every move that needs a reason (bounce, correct, escalate, hold, quarantine) to
+*note*. These three are the agent's whole state: its conversation is read back from them. An *answer* that passed the
+row's checks waits for the gate. `load` writes accepted rows to the sink in parts, one *load* each, and records in
+*loaded* what is there under which key. `report` records in *unverified* which rows could not be verified: asking them
+the same again would cost the same.
 
-Nothing here is rewritten but a row's state, what a person mends in it (the old is kept with the *note*), a batch's
-progress and the run's own dates. Money is integer micro-dollars. Times are UTC, ISO 8601: they sort as text anywhere.
+Only a row's state, content that a person edits (the old is kept with the *note*), a batch's progress and the run's own
+dates are ever rewritten. Money is integer micro-dollars. Times are UTC, ISO 8601: they sort as text.
 """
 
 from sqlalchemy import (
@@ -36,11 +36,11 @@ from rowtide.agent.states import RowState
 
 tables = MetaData()
 
-# SQLite only gives a table its own integer key when the column's type is exactly INTEGER.
+# SQLite gives a table an integer key of its own only when the column's type is exactly INTEGER.
 Number = BigInteger().with_variant(Integer(), "sqlite")
-Seconds = Double().with_variant(REAL(), "sqlite")  # the one name a STRICT table knows
+Seconds = Double().with_variant(REAL(), "sqlite")  # the one name that a STRICT table accepts
 
-_IN_ORDER = text("after_no IS NOT NULL")  # only the sequential lane pays for that index
+_IN_ORDER = text("after_no IS NOT NULL")  # only the sequential lane needs that index
 _WAITING, _TAKEN = text("run_id IS NULL"), text("run_id IS NOT NULL")
 
 
@@ -49,7 +49,7 @@ def table(name: str, *parts: SchemaItem, clustered: bool = False) -> Table:
 
 
 def state_check(of: str, *states: str) -> CheckConstraint:
-    """Not `IN`: SQLite builds that list anew for every row it writes, which takes longer than all else it does then."""
+    """A CHECK on `state`. Not `IN`: SQLite rebuilds that list for every row it writes, its largest cost there."""
     return CheckConstraint(" OR ".join(f"state = '{state}'" for state in states), name=f"{of}_state_is_known")
 
 
@@ -59,14 +59,14 @@ run = table(
     Column("run_id", Text, nullable=False, unique=True),
     Column("job", Text, nullable=False),
     Column("job_folder", Text, nullable=False),
-    Column("owner", Text),  # who is called when it needs somebody, as the job said when the run last went on
-    Column("runbook", Text),  # where it stands what to do then: a URL or a file's whole path
+    Column("owner", Text),  # whom to call, as the job said when the run last went on
+    Column("runbook", Text),  # what to do then: a URL or a file's absolute path
     Column("version_no", Integer, nullable=False, server_default="0"),  # the version it goes on under
     Column("tiers", Text, nullable=False),  # JSON: the ladder as it was
     Column("request", LargeBinary, nullable=False),  # the part all requests share: system, tools, schema
     Column("servers", Text, nullable=False, server_default="{}"),  # JSON: which server stands for which capability
-    Column("api", Text, nullable=False, server_default=""),  # which API answers it; empty: not known, from before
-    Column("made_up", Integer, nullable=False, server_default="0"),  # by an emulator: no model answers
+    Column("api", Text, nullable=False, server_default=""),  # which API answers it; empty: unknown, an older ledger
+    Column("made_up", Integer, nullable=False, server_default="0"),  # answered by an emulator, not by a model
     Column("source", Text, nullable=False),
     Column("source_path", Text),  # given by hand instead of the job's own
     Column("row_limit", Number),
@@ -74,28 +74,28 @@ run = table(
     Column("chosen_lane", Text),
     Column("lane_why", Text),
     Column("finish_by", Text),  # the deadline; null when there is none
-    Column("budget_micro", Number),  # the wall; null when there is none
+    Column("budget_micro", Number),  # the budget limit; null when there is none
     Column("stopped", Text),  # why the pump ended with rows still to send; null while it goes on
-    Column("stop_detail", Text),  # the same in words, where the API said them
-    Column("round_mark", Text),  # how the rows stood when the pump last began a round, and for how many rounds
+    Column("stop_detail", Text),  # the same as a sentence, where the API gave one
+    Column("round_mark", Text),  # how the rows stood when the last round began, and for how many rounds
     Column("next_micro", Number),  # what the next request could cost, when the budget stopped the run
-    Column("lease_holder", Text),  # the process at work on it: host:pid:started:token
+    Column("lease_holder", Text),  # the process that works on it: host:pid:started:token
     Column("lease_until", Text),
-    Column("read_rows", Number, nullable=False, server_default="0"),  # how far extract has come
+    Column("read_rows", Number, nullable=False, server_default="0"),  # rows that extract has read
     Column("started_at", Text, nullable=False),
     Column("extracted_at", Text),
     Column("finished_at", Text),
 )
 
-# What a run's job was when it began, and each time the job as it was by then was taken into the run.
+# A run's job as it was when the run began, and at each amendment.
 version = table(
     "version",
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("version_no", Integer, primary_key=True, autoincrement=False, server_default="0"),
     Column("asking", Text, nullable=False),  # fingerprint of what decides how a row is asked
     Column("judging", Text, nullable=False),  # fingerprint of what decides how its answer is judged
-    Column("parts", Text, nullable=False),  # JSON: what of each is which hash, to name what changed
-    Column("base_prefix", Integer, nullable=False, server_default="0"),  # what its rows have that are taught no more
+    Column("parts", Text, nullable=False),  # JSON: hashes of the parts, to name what changed
+    Column("base_prefix", Integer, nullable=False, server_default="0"),  # prefix of rows without own skills
     Column("taken_at", Text, nullable=False),
     Column("who", Text),  # null: the run's beginning
     Column("why", Text, nullable=False, server_default=""),
@@ -109,7 +109,7 @@ row = table(
     Column("row_key", Text, nullable=False),
     Column("row_id", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("reason", Text),  # why it is quarantined, or why it was left unchanged
+    Column("reason", Text),  # why it is quarantined or unchanged
     Column("tier", Integer),  # tier of the run's ladder; null until routed
     Column("turn", Integer, nullable=False, server_default="0"),  # replies so far
     Column("conversation_from", Integer, nullable=False, server_default="0"),  # turns before the present conversation
@@ -117,23 +117,23 @@ row = table(
     Column("corrections", Integer, nullable=False, server_default="0"),  # in this conversation
     Column(
         "max_tokens_doublings", Integer, nullable=False, server_default="0"
-    ),  # how often its replies may double, in this one
+    ),  # how often max_tokens was doubled here
     Column("bounces", Integer, nullable=False, server_default="0"),
     Column("batch_no", Number),  # the batch it is in, or was in last
     Column("load_no", Number),
     Column("cost_micro", Number, nullable=False, server_default="0"),
     Column("tokens", Number, nullable=False, server_default="0"),  # read and written so far
     Column("in_self_check", Integer, nullable=False, server_default="0"),  # its next reply judges its answer
-    Column("prefix_no", Integer, nullable=False, server_default="0"),  # what comes before its own message
-    Column("effort", Text),  # as its rule says; null: the model's own
-    Column("turn_limit", Integer),  # as its rule says; null: the job's
-    Column("rule", Integer),  # which rule of `start` it met, from 1; 0: the estimate's; null: none
+    Column("prefix_no", Integer, nullable=False, server_default="0"),  # the prefix before its own message
+    Column("effort", Text),  # from its rule; null: the model's own
+    Column("turn_limit", Integer),  # from its rule; null: the job's
+    Column("rule", Integer),  # the rule of `start` it met, from 1; 0: the estimate; null: none
     Column("after_no", Number),  # the row it comes after
-    Column("version_no", Integer, nullable=False, server_default="0"),  # how it is asked, or was at the last
+    Column("version_no", Integer, nullable=False, server_default="0"),  # the version it is, or was last, asked under
     state_check("row", *RowState),
     Index("row_by_state", "run_no", "state", "row_no"),  # every stage finds its work here
     Index("row_by_key", "run_no", "row_key", unique=True),  # one row a key in a run; `show` finds it here
-    Index("row_by_after", "after_no", sqlite_where=_IN_ORDER, postgresql_where=_IN_ORDER),  # who waits for whom
+    Index("row_by_after", "after_no", sqlite_where=_IN_ORDER, postgresql_where=_IN_ORDER),  # rows that come after a row
 )
 
 row_content = table(
@@ -146,11 +146,11 @@ estimate = table(
     "estimate",
     Column("row_no", Number, primary_key=True, autoincrement=False),
     Column("chances", Text, nullable=False),  # JSON: tier → the chance that its answer is accepted
-    Column("why", Text, nullable=False),  # JSON: what of the row spoke for and against, to be shown
+    Column("why", Text, nullable=False),  # JSON: what in the row raised or lowered them
 )
 
-# A model that the API does not give us: its alternatives take its place for the rest of the run, or until a line of
-# config gives its name another id. One that is overloaded is watched first: until `why` says more than nothing.
+# A model that the API does not give us: its fallback answers for the rest of the run, or until the configuration gives
+# its name another id. An overloaded model is only watched while `why` is empty.
 unavailable_model = table(
     "unavailable_model",
     Column("run_no", Number, primary_key=True, autoincrement=False),
@@ -160,7 +160,7 @@ unavailable_model = table(
     clustered=True,
 )
 
-# How the stays of rows on each tier ended: counted as it happens, because escalating rows are decided by it.
+# How tier visits ended: counted as they end, because escalation decides by these counts.
 visit = table(
     "tier_visit",
     Column("run_no", Number, primary_key=True, autoincrement=False),
@@ -178,7 +178,7 @@ prefix = table(
     Column("prefix_no", Integer, primary_key=True, autoincrement=False),
     Column("skills", Text, nullable=False),  # JSON: the names of the skills in it
     Column("content", LargeBinary, nullable=False),  # system, tools and schema, as the inside of a JSON object
-    Column("version_no", Integer, nullable=False, server_default="0"),  # whose they are
+    Column("version_no", Integer, nullable=False, server_default="0"),  # whose prefix it is
     clustered=True,
 )
 
@@ -190,26 +190,26 @@ batch = table(
     Column("state", Text, nullable=False),
     Column("api_id", Text, unique=True),
     Column("adopted", Integer, nullable=False, server_default="0"),  # found by listing, proven by its tag
-    Column("candidates", Text, nullable=False, server_default="[]"),  # JSON: api_ids that may be it
-    Column("not_ours", Text, nullable=False, server_default="[]"),  # JSON: api_ids that turned out to be others'
+    Column("candidates", Text, nullable=False, server_default="[]"),  # JSON: api_ids that may be this batch
+    Column("not_ours", Text, nullable=False, server_default="[]"),  # JSON: api_ids proved to belong to others
     Column("lane", Text, nullable=False, server_default="batch"),  # live, stream, sequential: calls of one process
-    Column("reserved_micro", Number, nullable=False, server_default="0"),  # the most it can yet cost
-    Column("unknown_micro", Number, nullable=False, server_default="0"),  # of it: what replies nobody can price cost
-    Column("cost_micro", Number, nullable=False, server_default="0"),  # what its replies cost
-    Column("fetches", Integer, nullable=False, server_default="0"),  # times its results were read to their end
+    Column("reserved_micro", Number, nullable=False, server_default="0"),  # its worst-case cost, yet to come
+    Column("unknown_micro", Number, nullable=False, server_default="0"),  # of it, for replies nobody can price
+    Column("cost_micro", Number, nullable=False, server_default="0"),  # the cost of its replies
+    Column("fetches", Integer, nullable=False, server_default="0"),  # times its results were read whole
     Column("rows", Number, nullable=False, server_default="0"),
     Column("bytes", Number, nullable=False, server_default="0"),
     Column("packed_at", Text, nullable=False),
-    Column("newest_before", Text),  # the API's date of the newest batch it listed just before the POST
-    Column("posted_at", Text),  # the moment before the POST: the intent
-    Column("unconfirmed_at", Text),  # since when it is known that nobody will hear the POST's reply
+    Column("newest_before", Text),  # the API's date of the newest batch listed just before the POST
+    Column("posted_at", Text),  # just before the POST: the intent
+    Column("unconfirmed_at", Text),  # when it became known that the POST's reply is lost
     Column("opened_at", Text),
-    Column("took_seconds", Seconds),  # by the API's own clock; of live calls, what one took
+    Column("took_seconds", Seconds),  # by the API's clock; of live calls, the median of one
     Column("cancel_asked_at", Text),  # by us: its unanswered rows did not bounce
     Column("ended_at", Text),
     Column("filed_at", Text),
     Column("detail", Text),
-    # packing → packed → posting → open → filed; void: the API certainly never took it; orphaned: nobody can say.
+    # packing → packed → posting → open → filed; void: the API never took it; orphaned: a person must say.
     state_check("batch", "packing", "packed", "posting", "open", "filed", "void", "orphaned"),
     Index("batch_by_state", "run_no", "state"),
 )
@@ -225,10 +225,10 @@ turn = table(
     *(Column(f"{kind}_tokens", Number, nullable=False) for kind in ("input", "cache_write", "cache_read", "output")),
     Column("cost_micro", Number, nullable=False),
     Column("baseline_micro", Number, nullable=False),  # the same tokens, live, on the ladder's top tier
-    Column("kind", Text, nullable=False, server_default="answer"),  # answer, or check: a self-check of one
-    Column("model", Text),  # its name in the catalogue, where it was not the tier's own
+    Column("kind", Text, nullable=False, server_default="answer"),  # answer, or check: a self-check
+    Column("model", Text),  # its name in the catalogue, if not the tier's own
     Column("version_no", Integer, nullable=False, server_default="0"),  # under which it was asked
-    Column("asked_at", Text),  # when a live call was made; of a turn in a batch, the batch says it
+    Column("asked_at", Text),  # when a live call was made; null for a turn in a batch
     clustered=True,
 )
 
@@ -243,7 +243,7 @@ tool_call = table(
     Column("output", Text, nullable=False),
     Column("is_error", Integer, nullable=False),
     Column("milliseconds", Integer, nullable=False),
-    Column("remembered", Integer, nullable=False, server_default="0"),  # answered by an identical earlier call
+    Column("remembered", Integer, nullable=False, server_default="0"),  # taken from an identical earlier call
     clustered=True,
 )
 
@@ -256,7 +256,7 @@ memo = table(
     clustered=True,
 )
 
-# A call that changes something: written down before it is made, so that it is never made twice.
+# A call that changes something: recorded before it is made, so that it is never made twice.
 call_approval = table(
     "call_approval",
     Column("row_no", Number, primary_key=True, autoincrement=False),
@@ -269,9 +269,9 @@ call_approval = table(
     Column("decided_by", Text),
     Column("decided_at", Text),
     Column("why", Text),
-    Column("shown_hash", Text),  # of the call as a person was last shown it
-    Column("decided_hash", Text),  # of the call that a person allowed or denied
-    # asked → allowed | denied; allowed → sent → done; sent and never done: nobody knows, so it is asked again.
+    Column("shown_hash", Text),  # hash of the call as last shown to a person
+    Column("decided_hash", Text),  # hash of the call as a person decided on it
+    # asked → allowed | denied; allowed → sent → done; sent but never done: unknown, so a person is asked again.
     state_check("call_approval", "asked", "allowed", "denied", "sent", "done"),
     clustered=True,
 )
@@ -285,9 +285,9 @@ note = table(
     Column("reason", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("noted_at", Text, nullable=False),
-    Column("who", Text),  # the person whose move it was; null when it was Rowtide's own
-    Column("was", LargeBinary),  # the content or the answer that a person's took the place of; JSON
-    Column("sheet", Text),  # hash of the sheet in which a person said so
+    Column("who", Text),  # the person who made the move; null: Rowtide
+    Column("was", LargeBinary),  # the content or answer that a person's replaced; JSON
+    Column("sheet", Text),  # hash of the sheet that the move came in
     Index("note_by_row", "row_no", "turn"),
 )
 
@@ -339,9 +339,9 @@ unverified = table(
 
 migration = table("migration", Column("name", Text, primary_key=True))
 
-# ---------------------------------------------------------------- what gates said, compare with and hold
+# ---------------------------------------------------------------- gates: verdicts, profiles, approvals
 
-# What each expectation of a gate said of the run, at its last judging.
+# The verdict of each expectation of a gate on the run, at its last judging.
 verdict = table(
     "verdict",
     Column("run_no", Number, primary_key=True, autoincrement=False),
@@ -350,59 +350,59 @@ verdict = table(
     Column("type", Text, nullable=False),
     Column("kwargs", Text, nullable=False),  # JSON
     Column("severity", Text, nullable=False),
-    Column("passed", Integer),  # null: it could not be asked, and `said` tells why
-    Column("judged", Number, nullable=False),  # rows it looked at
-    Column("failed", Number, nullable=False),  # of those, the ones that failed
-    Column("observed", Text),  # JSON; of one over the whole run
+    Column("passed", Integer),  # null: it could not be judged; `message` says why
+    Column("judged", Number, nullable=False),  # rows it judged
+    Column("failed", Number, nullable=False),  # rows that failed it
+    Column("observed", Text),  # JSON; of an expectation over the whole run
     Column("examples", Text, nullable=False, server_default="[]"),  # JSON: keys of rows that failed
     Column("message", Text, nullable=False, server_default=""),
     Column("judged_at", Text, nullable=False),
     clustered=True,
 )
 
-# How a column's values were spread over a run's answers, for later runs to be compared with.
+# The distribution of a column's values in a run's answers, for comparison by later runs.
 profile = table(
     "profile",
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("name", Text, primary_key=True),  # of the column
-    Column("distribution", Text, nullable=False),  # JSON: a partition, as Great Expectations means it
+    Column("distribution", Text, nullable=False),  # JSON: a partition in Great Expectations' format
     clustered=True,
 )
 
-# A gate that the run did not pass, put before a person.
+# A gate that the run did not pass, shown to a person.
 gate_approval = table(
     "gate_approval",
     Column("approval_no", Number, primary_key=True),
     Column("run_no", Number, ForeignKey("run.run_no"), nullable=False),
     Column("gate", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("failures", Text, nullable=False),  # JSON: what failed, each in words
-    Column("rows", Number, nullable=False),  # that wait for the decision
+    Column("failures", Text, nullable=False),  # JSON: what failed, each as a sentence
+    Column("rows", Number, nullable=False),  # rows that wait for the decision
     Column("asked_at", Text, nullable=False),
     Column("decided_by", Text),
     Column("decided_at", Text),
     Column("why", Text),  # the person's reason
-    Column("shown_hash", Text),  # of the failures and rows as a person was last shown them
+    Column("shown_hash", Text),  # hash of the failures and rows as last shown to a person
     state_check("gate_approval", "asked", "approved", "rejected", "lapsed"),
     Index("gate_approval_by_run", "run_no", "state"),
 )
 
-# ---------------------------------------------------------------- work that waits, who does it, what people were told
+# ---------------------------------------------------------------- inbox, workers, events
 
-# A message, once: what its sender calls it is remembered for ever, so that sending it again changes nothing.
+# A message, received once: its sender's id for it is kept for ever, so that sending it again changes nothing.
 message = table(
     "message",
     Column("message_no", Number, primary_key=True),
     Column("job", Text, nullable=False),  # the name of its folder
     Column("message_id", Text, nullable=False),
     Column("body_hash", Text, nullable=False),  # to tell a repetition from another message under the same id
-    Column("receipt", Text, nullable=False),  # of the commit that brought it: who inserted it knows it again
+    Column("receipt", Text, nullable=False),  # token of the commit that inserted it
     Column("rows", Integer, nullable=False),
     Column("received_at", Text, nullable=False),
     UniqueConstraint("message_id", "job", name="message_is_received_once"),
 )
 
-# A row of a message. It waits until a run takes it; `run_id` is set once and never changed.
+# A row of a message. It waits until a run claims it; `run_id` is set once and never changed.
 message_row = table(
     "message_row",
     Column("inbox_no", Number, primary_key=True),  # the order of arrival
@@ -417,32 +417,32 @@ message_row = table(
     Index("message_row_taken", "run_id", "row_key", "inbox_no", sqlite_where=_TAKEN, postgresql_where=_TAKEN),
 )
 
-# A message that Prefect is still to be told of: it comes with the message, and goes before Prefect hears of it.
+# A message that Prefect must still hear of: inserted with the message, deleted just before Prefect is told.
 unannounced_message = table(
     "unannounced_message", Column("message_no", Number, primary_key=True, autoincrement=False), clustered=True
 )
 
-# A run that was asked for over HTTP, once: what its sender calls the question is remembered for ever.
+# A run requested over HTTP, once: its sender's id for the request is kept for ever.
 run_request = table(
     "run_request",
     Column("job", Text, primary_key=True),
     Column("message_id", Text, primary_key=True),
-    Column("body_hash", Text, nullable=False),  # to tell a repetition from another question under the same id
+    Column("body_hash", Text, nullable=False),  # to tell a repetition from another request under the same id
     Column("requested_at", Text, nullable=False),
     clustered=True,
 )
 
-# Which of Prefect's flow runs work, or worked, on a run.
+# Prefect's flow runs that work, or worked, on a run.
 flow_run = table(
     "flow_run",
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("since", Text, primary_key=True),
     Column("flow_run_id", Text, nullable=False),
-    Column("restarted", Text),  # why it was started again without a person; null when it began by itself
+    Column("restarted", Text),  # why it was restarted without a person; null: it was not
     clustered=True,
 )
 
-# A process at work on a run, for as long as it renews this; and what it has in hand.
+# A process at work on a run, as long as it renews this; then what it has claimed.
 worker = table(
     "worker",
     Column("run_no", Number, primary_key=True, autoincrement=False),
@@ -456,11 +456,11 @@ claim = table(
     Column("run_no", Number, primary_key=True, autoincrement=False),
     Column("what", Text, primary_key=True),
     Column("number", Number, primary_key=True, autoincrement=False),  # a share's place, a batch's number; 0: the poll
-    Column("holder", Text),  # the worker that has it in hand; null: whoever comes first
+    Column("holder", Text),  # the worker that claimed it; null: free
     clustered=True,
 )
 
-# An objective of a job that was found breached: from when it was first seen until it was first seen met again.
+# A breached objective of a job: from when it was first seen breached until it was first seen met.
 breach = table(
     "breach",
     Column("job", Text, primary_key=True),
@@ -470,7 +470,7 @@ breach = table(
     clustered=True,
 )
 
-# What Prefect was told of, so that it is told once: a run and what held it, a job and a breach.
+# Events emitted to Prefect, so that each is emitted once: a run and what held it, a job and a breach.
 emitted_event = table(
     "emitted_event",
     Column("subject", Text, primary_key=True),

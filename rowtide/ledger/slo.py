@@ -1,4 +1,4 @@
-"""What objectives are measured by, since when each is breached, and what has been told of."""
+"""Measures a job's objectives, and records breaches and emitted events."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -9,7 +9,7 @@ from rowtide.ledger.apis import OF_NEWEST_RUN
 from rowtide.ledger.ledger import from_timestamp, to_timestamp
 from rowtide.observing.slo import SloMeasurements
 
-# Rows that a model was asked about; one that was quarantined at the door, or left as it was, never was.
+# Rows quarantined at admission (turn 0) or left unchanged were never asked.
 _FINISHED = "w.state IN ('loaded', 'quarantined', 'unchanged')"
 _FIGURES = (
     "SELECT coalesce(sum(CASE WHEN w.state = 'loaded' OR (w.state = 'unchanged' AND w.reason IS NULL) "
@@ -28,9 +28,9 @@ _OLDEST = (
 
 
 def measure_objectives(tx: Connection, job: str, *, since: datetime, now: datetime) -> SloMeasurements:
-    """What the job's runs that began in the window came to, and how long its oldest row waits now.
+    """Return the figures of the job's runs that began since then, and the age in seconds of its oldest waiting row.
 
-    Only of the API that answers its newest run.
+    Only runs on the API of the job's newest run count.
     """
     known = {"job": job, "since": to_timestamp(since)}
     covered, settled, accepted, judged, cost = tx.execute(text(_FIGURES), known).one()
@@ -46,13 +46,13 @@ def measure_objectives(tx: Connection, job: str, *, since: datetime, now: dateti
 
 
 def breaches_since(tx: Connection, job: str) -> dict[str, datetime]:
-    """The objectives of a job that were breached when last looked at, and since when."""
+    """Return the job's objectives that were breached when last measured, and since when."""
     query = text("SELECT objective, since FROM breach WHERE job = :job AND ended_at IS NULL")
     return {objective: from_timestamp(since) for objective, since in tx.execute(query, {"job": job})}
 
 
 def record_breaches(tx: Connection, job: str, breached: Collection[str], *, now: datetime) -> None:
-    """Note which objectives are breached now: others that were, are not any more."""
+    """Record which objectives are breached now; breaches of all others end."""
     known = breaches_since(tx, job)
     begun = text("INSERT INTO breach (job, objective, since) VALUES (:job, :objective, :now)")
     ended = text("UPDATE breach SET ended_at = :now WHERE job = :job AND objective = :objective AND ended_at IS NULL")
@@ -62,13 +62,13 @@ def record_breaches(tx: Connection, job: str, breached: Collection[str], *, now:
 
 
 def was_emitted(tx: Connection, subject: str, occurrence: str) -> bool:
-    """Whether this was told of."""
+    """Return whether this event was emitted."""
     query = text("SELECT 1 FROM emitted_event WHERE subject = :subject AND occurrence = :occurrence")
     return tx.execute(query, {"subject": subject, "occurrence": occurrence}).first() is not None
 
 
 def record_emitted(tx: Connection, subject: str, occurrence: str, *, now: datetime) -> None:
-    """Remember that this was told of."""
+    """Record that this event was emitted."""
     noted = (
         "INSERT INTO emitted_event VALUES (:subject, :occurrence, :now) ON CONFLICT (subject, occurrence) DO NOTHING"
     )
@@ -76,6 +76,6 @@ def record_emitted(tx: Connection, subject: str, occurrence: str, *, now: dateti
 
 
 def job_folders(tx: Connection) -> dict[str, str]:
-    """The jobs of this ledger, and the folder that each had in its newest run."""
+    """Return the ledger's jobs, and the folder of each in its newest run."""
     query = text("SELECT job, job_folder FROM run WHERE run_no IN (SELECT max(run_no) FROM run GROUP BY job)")
     return dict(tx.execute(query).tuples().all())

@@ -1,4 +1,4 @@
-"""What a run has learnt of its ladder: how rows fared on each tier, and which models the API does not give us."""
+"""Records how rows fared on each tier of a run's ladder, and which models are unavailable."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from rowtide.text_format import format_duration
 from rowtide.tiers.catalogue import Model
 from rowtide.tiers.escalation import Quotation, QuotedOutput, VisitCounts, build_quotation, next_tier
 
-WATCHED = ""  # instead of a reason: overloaded, but not for long enough
+WATCHED = ""  # stands for the reason: overloaded, but not for long enough
 
 
 @dataclass(frozen=True, slots=True)
 class UnavailableModel:
-    """A model that others stand in for."""
+    """An unavailable model, whose fallback answers instead."""
 
     model_id: str
     since: str
@@ -32,7 +32,7 @@ class UnavailableModel:
 def escalate_up_the_ladder(
     tx: Connection, run: Run, spec: JobSpec, escalating: Sequence[tuple[RowAt, Escalate]], *, now: datetime
 ) -> None:
-    """Start rows afresh further up the ladder. What is quoted to them is written down for good."""
+    """Start rows afresh further up the ladder, and store the quotations for their new conversations."""
     if not escalating:
         return
     fared = tier_visits(tx, run)
@@ -47,7 +47,7 @@ def escalate_up_the_ladder(
 
 
 def _quotations(tx: Connection, escalating: Sequence[tuple[RowAt, Escalate]], limit: int) -> dict[int, Quotation]:
-    """What each row is told: why it escalates, and what tools said to it here or were quoted to it from below."""
+    """Return each row's quotation: why it escalates, and tool outputs from here or quoted to it before."""
     before = ledger_turns.quotations(tx, [row for row, _ in escalating])
     here = ledger_turns.conversation_outputs(tx, [row.row_no for row, _ in escalating])
     found: dict[int, Quotation] = {}
@@ -59,7 +59,7 @@ def _quotations(tx: Connection, escalating: Sequence[tuple[RowAt, Escalate]], li
 
 
 def tier_visits(tx: Connection, run: Run) -> dict[int, VisitCounts]:
-    """How the rows of each tier fared so far."""
+    """Return tier → how its rows have fared so far."""
     query = text("SELECT tier, accepted, escalated, quarantined, skipped FROM tier_visit WHERE run_no = :run")
     return {tier: VisitCounts(*counts) for tier, *counts in tx.execute(query, {"run": run.run_no})}
 
@@ -72,7 +72,7 @@ def add_tier_visits(
     quarantined: Mapping[int, int] | None = None,
     escalations: Mapping[tuple[int, int], int] | None = None,
 ) -> None:
-    """Add to the counts: rows by tier; escalates by the tier they left and the one they came to."""
+    """Add to the counts: rows by tier; escalations by (tier left, tier reached)."""
     escalated, skipped = Counter[int](), Counter[int]()
     for (left, reached), rows in (escalations or {}).items():
         escalated[left] += rows
@@ -81,8 +81,8 @@ def add_tier_visits(
     tiers = sorted({tier for each in counts.values() for tier in each})
     if tiers:
         take_advisory_lock(
-            tx, f"stays {run.run_no}"
-        )  # a page counts more than once, so no order keeps two from a deadlock
+            tx, f"tier visits {run.run_no}"
+        )  # the upsert takes several rows' locks: two at once could deadlock
         added = ", ".join(f"{name} = tier_visit.{name} + excluded.{name}" for name in counts)
         tx.execute(
             text(
@@ -98,7 +98,7 @@ def add_tier_visits(
 
 
 def unavailable_models(tx: Connection, run: Run) -> list[UnavailableModel]:
-    """The models that are out, the longest first. One that is only watched is not among them."""
+    """Return the models that are unavailable, the longest first, without those only watched."""
     query = text(
         "SELECT model, since, why FROM unavailable_model WHERE run_no = :run AND why <> :watched ORDER BY since, model"
     )
@@ -106,18 +106,18 @@ def unavailable_models(tx: Connection, run: Run) -> list[UnavailableModel]:
 
 
 def watched_models(tx: Connection, run: Run) -> set[str]:
-    """The ids of models that have been overloaded, but not for long enough."""
+    """Return the ids of models that were overloaded, but not for long enough."""
     query = text("SELECT model FROM unavailable_model WHERE run_no = :run AND why = :watched")
     return set(tx.execute(query, {"run": run.run_no, "watched": WATCHED}).scalars())
 
 
 def declare_unavailable(tx: Connection, run: Run, model: Model, why: str, *, now: datetime) -> None:
-    """The model is out from now on."""
+    """Mark the model unavailable from now on."""
     _write(tx, run, model, why, now)
 
 
 def record_overload(tx: Connection, run: Run, model: Model, *, now: datetime) -> bool:
-    """The model had no room for any row. True when that has lasted too long: it is now out."""
+    """Record that the model had no room for any row. Returns True once that has lasted too long: it is unavailable."""
     query = text("SELECT since FROM unavailable_model WHERE run_no = :run AND model = :model")
     since = tx.execute(query, {"run": run.run_no, "model": model.id}).scalar()
     if since is None:
@@ -131,7 +131,7 @@ def record_overload(tx: Connection, run: Run, model: Model, *, now: datetime) ->
 
 
 def record_model_answered(tx: Connection, run: Run, model_ids: set[str]) -> None:
-    """These models answered: they are watched no more."""
+    """Stop watching these models: they answered."""
     if model_ids:
         tx.execute(
             text("DELETE FROM unavailable_model WHERE run_no = :run AND model = :model AND why = :watched"),

@@ -1,9 +1,9 @@
-"""Calls that are remembered, and calls that need leave: what tools were asked, beside what they said.
+"""Records outputs of tool calls for reuse, and approvals of calls that change something.
 
-What a read-only call heard is kept where the job says so, with when: only what is known to be a success, and no longer
-than it holds. A call that changes something is written
-down as *sent* before it is made and as *done* with its outcome, so that a death in between is noticed: nobody knows
-whether it took place, and a person is asked before it is made again.
+Outputs of read-only calls are kept where the job says so: only of calls known to have succeeded, with their time, and
+for as long as they hold. A call that changes something is recorded as *sent* before it is made and as *done* with its
+outcome. If the process dies in between, nobody knows whether it took place, and a person is asked before it is made
+again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,9 +17,9 @@ from rowtide.errors import DecisionOutdated, IllegalMove
 from rowtide.gates.call_pages import call_hash
 from rowtide.ledger.ledger import Run, insert_rows, is_one_of, list_parameter, to_timestamp
 
-Place = tuple[int, int, int]  # (row_no, turn, position): where a call stands in its row's conversation
+Place = tuple[int, int, int]  # (row_no, turn, position): a call's place in its row's conversation
 
-# before → after; a person decides, and may be asked again about a call of which nobody knows whether it took place.
+# before → after; a person decides, and is asked again about a call that may or may not have taken place.
 APPROVALS = {"asked": ("allowed", "denied"), "allowed": ("sent",), "sent": ("done", "asked")}
 
 
@@ -42,7 +42,7 @@ class ApprovalRecord:
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
-    """A call that waits for a person, as the person sees it."""
+    """A call that awaits approval, as a person sees it."""
 
     row_key: str
     tool: str
@@ -52,12 +52,12 @@ class PendingCall:
 
     @property
     def hash(self) -> str:
-        """What a person decides about: this call with these arguments, for this row."""
+        """The hash of what a person decides on: this call, its arguments and its row."""
         return call_hash(self.tool, self.arguments, self.row_key)
 
     @property
     def was_shown(self) -> bool:
-        """Whether a person was shown it as it is."""
+        """Whether the call was shown to a person in its present form."""
         return self.approval.shown_hash == self.hash
 
 
@@ -65,14 +65,14 @@ COLUMNS = ", ".join(f"a.{name}" for name in ApprovalRecord.__dataclass_fields__)
 
 
 class RecordedOutput(NamedTuple):
-    """What a call heard, and when it was made."""
+    """The output of a call, and when it was made."""
 
     output: str
     asked_at: str
 
 
 def recorded_outputs(tx: Connection, run: Run, hashes: Collection[str]) -> dict[str, RecordedOutput]:
-    """What earlier calls of this run heard, by their hashes."""
+    """Return the recorded outputs of this run's earlier calls, by call hash."""
     these = is_one_of(tx, "hashes", kind="text")
     query = f"SELECT call_hash, output, asked_at FROM memo WHERE run_no = :run AND call_hash {these}"
     found = tx.execute(text(query), {"run": run.run_no, "hashes": list_parameter(hashes)})
@@ -80,39 +80,39 @@ def recorded_outputs(tx: Connection, run: Run, hashes: Collection[str]) -> dict[
 
 
 def record_outputs(tx: Connection, run: Run, outputs: Mapping[str, str], *, asked_at: datetime) -> None:
-    """Keep what calls heard (hash → output) for whoever asks the same, in the place of what was kept before."""
-    # In order: two workers that insert the same calls the other way round would wait for each other for ever.
+    """Record outputs (hash → output) for identical later calls, in place of earlier ones."""
+    # Sorted: two workers that insert the same calls in different orders would deadlock.
     records = [(run.run_no, key, output, to_timestamp(asked_at)) for key, output in sorted(outputs.items())]
     newer = "ON CONFLICT (run_no, call_hash) DO UPDATE SET output = excluded.output, asked_at = excluded.asked_at"
     insert_rows(tx, "memo", ["run_no", "call_hash", "output", "asked_at"], records, newer)
 
 
 def when_sent_again(tx: Connection, row_nos: Sequence[int]) -> dict[int, str]:
-    """When a person last sent rows again, of those that were."""
+    """Return when a person last sent each of these rows again; rows never sent again are left out."""
     these = is_one_of(tx, "rows")
     query = f"SELECT row_no, max(noted_at) FROM note WHERE row_no {these} AND move = 'retry' GROUP BY row_no"
     return dict(tx.execute(text(query), {"rows": list_parameter(row_nos)}).tuples().all())
 
 
 def call_approvals(tx: Connection, row_nos: Sequence[int]) -> dict[Place, ApprovalRecord]:
-    """What is known of the rows' calls that change something."""
+    """Return the approval records of the rows' calls, by place."""
     query = text(f"SELECT {COLUMNS} FROM call_approval a WHERE a.row_no {is_one_of(tx, 'rows')}")
     found = tx.execute(query, {"rows": list_parameter(row_nos)})
     return {approval.place: approval for approval in (ApprovalRecord(*each) for each in found)}
 
 
 def request_approval(tx: Connection, calls: Iterable[tuple[Place, str, bytes]], *, now: datetime) -> None:
-    """Put calls before a person: (place, tool, arguments as JSON)."""
+    """Request a person's approval of calls: (place, tool, arguments as JSON)."""
     _write(tx, calls, "asked", now)
 
 
 def record_calls_sent(tx: Connection, calls: Iterable[tuple[Place, str, bytes]], *, now: datetime) -> None:
-    """Write down that calls the job allows are about to be made."""
+    """Record that calls which need no approval are about to be made."""
     _write(tx, calls, "sent", now)
 
 
 def move_approvals(tx: Connection, places: Iterable[Place], after: str, *, why: str | None = None) -> None:
-    """Let approvals go on to `after`, all of them or none."""
+    """Move approvals to the state `after`, all or none. Raises IllegalMove."""
     legal = ", ".join(f"'{before}'" for before, afters in APPROVALS.items() if after in afters)
     values = [{"row": row, "turn": turn, "position": position, "why": why} for row, turn, position in places]
     if not values:
@@ -129,7 +129,7 @@ def move_approvals(tx: Connection, places: Iterable[Place], after: str, *, why: 
 
 
 def pending_calls(tx: Connection, run: Run, *, limit: int | None = None) -> list[PendingCall]:
-    """The calls of a run that wait for a person, in the order of its rows."""
+    """Return the run's calls that await approval, in the order of its rows."""
     query = text(
         f"SELECT r.row_key, {COLUMNS} FROM call_approval a JOIN row r ON r.row_no = a.row_no "
         "WHERE a.row_no BETWEEN :first AND :last AND a.state = 'asked' "
@@ -143,16 +143,16 @@ def pending_calls(tx: Connection, run: Run, *, limit: int | None = None) -> list
 
 
 def mark_calls_shown(tx: Connection, calls: Sequence[PendingCall]) -> None:
-    """Note that a person is shown these calls as they are."""
+    """Record that these calls were shown to a person in their present form."""
     _note(tx, "shown_hash = :hash", calls)
 
 
 def decide_calls(
     tx: Connection, run: Run, calls: Sequence[PendingCall], decision: str, *, who: str, why: str | None, now: datetime
 ) -> int:
-    """A person allows or denies calls as they were shown; rows that wait for nothing else go on. Returns how many do.
+    """Allow or deny calls as they were shown; rows that wait for nothing else go on. Returns how many rows do.
 
-    Raises DecisionOutdated, and decides nothing, where one of them has changed since or waits no more.
+    Raises DecisionOutdated, and decides nothing, if a call has changed or waits no more.
     """
     waiting = {each.approval.place: each.hash for each in pending_calls(tx, run)}
     if changed := sum(waiting.get(each.approval.place) != each.hash for each in calls):

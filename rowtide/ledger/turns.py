@@ -1,6 +1,6 @@
-"""What was said: the turns of a row, what its tools answered, and what it was told.
+"""The conversations of rows: model turns, tool results, corrections and quotations.
 
-Appended, never rewritten. A row's conversation is read back from here, whatever process asks.
+Appended, never rewritten. Any process can read a row's conversation back from here.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from rowtide.tiers.escalation import Quotation, quotation_from_json, quotation_t
 
 
 class Reply(NamedTuple):
-    """One model reply, as it is filed. Token counts and micro-dollars."""
+    """One model reply to be filed. Token counts; costs in micro-dollars."""
 
     row_no: int
     turn: int
@@ -35,11 +35,11 @@ class Reply(NamedTuple):
     baseline_micro: int
     kind: str = "answer"
     model: str | None = None
-    """Its name in the catalogue, where it was not the tier's own."""
+    """Its name in the catalogue, if not the tier's own."""
     version_no: int = 0
-    """Under which it was asked."""
+    """The version it was asked under."""
     asked_at: str | None = None
-    """When a live call was made; of a turn in a batch, the batch says it."""
+    """When a live call was made; None for a turn in a batch."""
 
 
 class ToolRecord(NamedTuple):
@@ -58,7 +58,7 @@ class ToolRecord(NamedTuple):
 
 
 class ToolResult(NamedTuple):
-    """What a tool said, as the model reads it."""
+    """A tool's result as the model reads it."""
 
     call_id: str
     tool: str
@@ -68,7 +68,7 @@ class ToolResult(NamedTuple):
 
 @dataclass(slots=True)
 class PastTurn:
-    """One turn of a conversation, and what the model was told after it: what its tools said, or a correction."""
+    """One turn of a conversation, with the tool results or the correction that the model got after it."""
 
     stop_reason: str
     content: bytes
@@ -77,19 +77,19 @@ class PastTurn:
     correction: str = ""
 
 
-# The present conversation of each of some rows, in the table `t`.
+# The turns in table `t` that belong to the rows' present conversations.
 HERE = "JOIN row r ON r.row_no = t.row_no WHERE t.row_no {these} AND t.turn > r.conversation_from"
 
 
 def file_replies(tx: Connection, replies: Sequence[Reply], *, then: str | None = None) -> None:
-    """File replies: each is appended and its row moves on, or none is; on by another move at once, with `then`."""
+    """Append replies and move their rows on, all or none. `then` names a second move to make at once."""
     if not replies:
         return
     row_nos = [reply.row_no for reply in replies]
     after = MOVES[state_after("reply"), then] if then else state_after("reply")
     insert_rows(
         tx, "turn", Reply._fields, replies, "ON CONFLICT DO NOTHING"
-    )  # its row has moved on: the move below fails
+    )  # the move below raises if a turn exists: its row has moved on
     tokens = "t.input_tokens + t.cache_write_tokens + t.cache_read_tokens + t.output_tokens"
     legal = ", ".join(f"'{state.value}'" for state in states_before("reply"))
     moved = tx.execute(
@@ -105,7 +105,7 @@ def file_replies(tx: Connection, replies: Sequence[Reply], *, then: str | None =
 
 
 def has_model_answered(tx: Connection, run: Run, tier: int, prefix_no: int) -> bool:
-    """Whether the model asked at this place has replied to any row with this prefix."""
+    """Return whether a model has replied, on this tier, to any row with this prefix."""
     query = text(
         "SELECT 1 FROM turn t JOIN row r ON r.row_no = t.row_no WHERE t.row_no BETWEEN :first AND :last "
         "AND t.tier = :tier AND r.prefix_no = :prefix LIMIT 1"
@@ -120,7 +120,7 @@ def record_tool_calls(tx: Connection, records: Sequence[ToolRecord], *, when_the
 
 
 def replied_page(tx: Connection, run: Run, *, after: int, last: int, limit: int) -> list[tuple[RowAt, str, bytes]]:
-    """The next rows, up to `last`, whose reply nobody has acted on: (row, stop_reason, content)."""
+    """Return the next rows, up to `last`, whose reply is not followed up: (row, stop_reason, content)."""
     query = (
         f"SELECT {COLUMNS}, t.stop_reason, t.content FROM row r "
         "JOIN turn t ON t.row_no = r.row_no AND t.turn = r.turn "
@@ -132,23 +132,23 @@ def replied_page(tx: Connection, run: Run, *, after: int, last: int, limit: int)
 
 
 def row_contents(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
-    """The rows themselves: row_no → canonical JSON."""
+    """Return the rows' contents: row_no → canonical JSON."""
     return dict(fetch_all(tx, _of(tx, "row_content", "row_no, content"), _rows(row_nos)))
 
 
 def row_answers(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
-    """The rows' answers: row_no → JSON."""
+    """Return the rows' answers: row_no → JSON."""
     return dict(fetch_all(tx, _of(tx, "answer", "row_no, content"), _rows(row_nos)))
 
 
 def conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[PastTurn]]:
-    """The present conversation of each row that has one, oldest turn first."""
+    """Return the present conversation of each row that has one, oldest turn first."""
     talking = _rows([row.row_no for row in rows if row.turns_here])
     here = HERE.format(these=is_one_of(tx, "rows"))
     found: dict[int, list[PastTurn]] = defaultdict(list)
     at: dict[tuple[int, int], PastTurn] = {}
-    ANSWER_TURNS = "t.kind = 'answer'"  # a self-check is no part of what is said
-    # Sorted here: the database would carry all that was said through a tree of its own.
+    ANSWER_TURNS = "t.kind = 'answer'"  # self-checks are not part of the conversation
+    # Sorted here: the database would build a sorting tree of all the text.
     query = f"SELECT t.row_no, t.turn, t.stop_reason, t.content, t.model FROM turn t {here} AND {ANSWER_TURNS}"
     for row_no, turn, *words in sorted(fetch_all(tx, query, talking)):
         at[row_no, turn] = past_turn = PastTurn(*words)
@@ -166,7 +166,7 @@ def conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[PastT
 
 
 def tool_outputs(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[ToolRecord]]:
-    """What the tools said in each row's present conversation."""
+    """Return the tool calls of each row's present conversation."""
     here = HERE.format(these=is_one_of(tx, "rows"))
     names = ", ".join(f"t.{name}" for name in ToolRecord._fields)
     query = f"SELECT {names} FROM tool_call t {here}"
@@ -177,7 +177,7 @@ def tool_outputs(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[ToolRe
 
 
 def conversation_outputs(tx: Connection, row_nos: Sequence[int]) -> dict[int, list[tuple[str, str, str]]]:
-    """What tools said in rows' present conversations, whoever called them: (tool, arguments, output)."""
+    """Return successful tool outputs in the rows' present conversations: (tool, arguments, output)."""
     here = HERE.format(these=is_one_of(tx, "rows"))
     query = f"SELECT t.row_no, t.tool, t.arguments, t.output FROM tool_call t {here} AND t.is_error = 0 ORDER BY 1, "
     found: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
@@ -187,7 +187,7 @@ def conversation_outputs(tx: Connection, row_nos: Sequence[int]) -> dict[int, li
 
 
 def write_quotations(tx: Connection, quoted: Mapping[int, Quotation], *, now: datetime) -> None:
-    """Write down what the fresh conversations of rows begin with, of what came before them."""
+    """Store the quotations that rows' fresh conversations begin with."""
     query = text(
         "INSERT INTO note (row_no, turn, move, reason, detail, noted_at) "
         "SELECT row_no, conversation_from, 'quote', 'quoted', :kept, :now FROM row WHERE row_no = :row"
@@ -201,7 +201,7 @@ def write_quotations(tx: Connection, quoted: Mapping[int, Quotation], *, now: da
 
 
 def quotations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, Quotation]:
-    """What was quoted to each row at the beginning of its present conversation, if anything was."""
+    """Return the quotation at the beginning of each row's present conversation, where there is one."""
     escalated = [row.row_no for row in rows if row.conversation_from]
     if not escalated:
         return {}
@@ -210,7 +210,7 @@ def quotations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, Quotation]:
         f"WHERE t.row_no {is_one_of(tx, 'rows')} AND t.turn = r.conversation_from "
         "AND t.move IN ('quote', 'retry', 'edit', 'amend') ORDER BY t.note_no"
     )
-    # A row that was sent again, or begins under another version, begins without.
+    # A row that was sent again, or restarted under another version, begins without a quotation.
     last = {row_no: (move, kept) for row_no, move, kept in tx.execute(query, _rows(escalated))}
     return {row_no: quotation_from_json(kept) for row_no, (move, kept) in last.items() if move == "quote"}
 

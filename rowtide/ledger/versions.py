@@ -1,7 +1,7 @@
-"""The versions of a run's job: taking another one in, and which rows go on under it.
+"""The versions of a run's job: adopting a new one, and moving rows to it.
 
-A row that is asked again is asked under the run's present version, from the beginning where that asks otherwise: the
-API binds what a model thought to the prefix it thought under, so no conversation is ever a mixture of two.
+A row that is asked again is asked under the run's present version, from the beginning if that version asks otherwise:
+the API binds thinking to its prefix, so no conversation may mix two versions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ from rowtide.ledger.quarantine import FIRST_TIER, FRESH, Signature
 from rowtide.ledger.rows import FRESH_CONVERSATION
 from rowtide.tiers.pricing import MICRO
 
-# A person gave these up, has not sent them again yet, or no sink holds them: none of it is the job's to mend.
+# Discarded, edited but not sent again, or not loadable: no new version of the job changes these.
 NOT_THE_JOBS = ("discarded", "edited", "unloadable", "purged")
-# Rows that were refused at the door, or by the gate over rows, were never given a tier.
+# Rows refused at admission, or by the rows gate, never had a tier.
 QUARANTINE = (
     "row.state = 'quarantined' AND row.tier IS NOT NULL AND coalesce(row.reason, '') NOT IN "
     f"({', '.join(repr(each) for each in NOT_THE_JOBS)})"
 )
 OF_LAST_TURN = "x.row_no = row.row_no AND x.turn = row.turn"
-BY_THE_API = 1000  # positions of calls that the API made itself, while it wrote the reply
-# The row's last reply is one that nobody has acted on: it can be judged again.
+BY_THE_API = 1000  # positions of calls that the API made itself while it wrote the reply
+# The row's last reply was not followed up by calls or a correction, so it can be judged again.
 HAS_REPLY = (
     "row.turn > row.conversation_from "
     f"AND NOT EXISTS (SELECT 1 FROM tool_call x WHERE {OF_LAST_TURN} AND x.position < {BY_THE_API}) "
@@ -43,27 +43,27 @@ JUDGED_AGAIN = f"in_self_check = CASE WHEN {IS_LAST_A_CHECK} THEN 1 ELSE 0 END"
 
 @dataclass(frozen=True, slots=True)
 class AmendmentEffects:
-    """What taking a version in does to a run's rows, in numbers."""
+    """How many rows of a run an amendment affects, and how."""
 
     kept: int
-    """Accepted or loaded: they stay as they are."""
+    """Accepted, loaded or unchanged: they stay as they are."""
     judged_again: int
-    """Their reply is judged under the new version, and nothing is asked unless it fails."""
+    """Their reply is judged under the new version; nothing is asked unless it fails."""
     at_the_api: int
-    """Asked under the version before, and recorded so; their replies are judged under the new one."""
+    """Asked under the old version, and recorded so; their replies are judged under the new one."""
     not_begun: int
     in_conversation: int
     held: int
     quarantined_rejudged: int
     """Quarantined, with a reply that is judged again."""
     quarantined_resent: int
-    """Quarantined without one: sent again, if the new version asks otherwise."""
+    """Quarantined without such a reply: sent again, if the new version asks otherwise."""
     left: Mapping[str, int]
-    """Quarantined rows that stay, by reason."""
+    """Rows that stay in quarantine, by reason."""
 
 
 class RunVersion(NamedTuple):
-    """One version of a run's job, and what was done under it."""
+    """One version of a run's job: its fingerprints, and who adopted it, when and why."""
 
     version_no: int
     asking: str
@@ -75,9 +75,9 @@ class RunVersion(NamedTuple):
 
 
 def mark_share_unchanged(tx: Connection, run: Run, first: int, last: int) -> int:
-    """Settle the ready rows from `first` to `last` that an earlier run settled just so. Returns how many.
+    """Mark ready rows from `first` to `last` unchanged that an earlier run settled alike. Returns how many.
 
-    A row that could not be verified then waits in that run's quarantine: asking it the same again would cost the same.
+    A row that could not be verified then stays in that run's quarantine: asking again would cost the same.
     """
     values = {"run": run.run_no, "first": first, "last": last, "job": run.job}
     values |= {"asking": run.asking, "judging": run.judging, "api": run.api}
@@ -96,7 +96,7 @@ def mark_share_unchanged(tx: Connection, run: Run, first: int, last: int) -> int
 
 
 def amendment_effects(tx: Connection, run: Run, *, asks_anew: bool, leaves_quarantine: bool) -> AmendmentEffects:
-    """What `adopt_version` and the rest of the run would do to rows. It only reads."""
+    """Return what `adopt_version` and the rest of the run would do to rows. Changes nothing."""
     query = text(
         "SELECT state, coalesce(reason, ''), CASE WHEN turn > conversation_from THEN 1 ELSE 0 END, "
         f"CASE WHEN {QUARANTINE} THEN 1 ELSE 0 END, CASE WHEN state = 'quarantined' AND {HAS_REPLY} THEN 1 ELSE 0 END, "
@@ -136,9 +136,9 @@ def adopt_version(
     hand: Signature,
     why: str,
 ) -> Run:
-    """Make this the version that the run goes on under. Returns the run as it is then. Its rows follow as they come up.
+    """Make this the version that the run goes on under. Returns the run; its rows follow as they come up.
 
-    Where it asks as the one before did, nothing of what rows share is written anew.
+    Unless it asks otherwise than the version before, prefixes and remembered calls are kept.
     """
     values = {"run": run.run_no, "version": run.version_no + 1, "base": run.base_prefix, "servers": servers}
     if now.asking != run.asking:
@@ -150,7 +150,7 @@ def adopt_version(
             ),
             {**values, "skills": orjson.dumps(list(skills)).decode(), "content": request},
         )
-        tx.execute(text("DELETE FROM memo WHERE run_no = :run"), values)  # a tool may say something else by now
+        tx.execute(text("DELETE FROM memo WHERE run_no = :run"), values)  # a tool may answer otherwise now
     of_version = {"asking": now.asking, "judging": now.judging, "parts": now.record()}
     tx.execute(
         text(
@@ -166,7 +166,9 @@ def adopt_version(
 
 
 def rejudge_replies(tx: Connection, run: Run, hand: Signature, *, quarantined: bool) -> int:
-    """Let the replies of rows that wait for the gate, and of quarantined ones, be judged again. Returns how many."""
+    """Judge again the replies of rows that wait for the gate and, if `quarantined`, of quarantined rows. Returns how
+    many.
+    """
     moved = _move_where(tx, run, "rejudge", WAITS_FOR_GATE, f"reason = NULL, {JUDGED_AGAIN}")
     if quarantined:
         which = f"{QUARANTINE} AND {HAS_REPLY}"
@@ -176,14 +178,14 @@ def rejudge_replies(tx: Connection, run: Run, hand: Signature, *, quarantined: b
 
 
 def resend_quarantined(tx: Connection, run: Run, hand: Signature) -> int:
-    """Send the quarantined rows again that have no reply to be judged: from the beginning. Returns how many."""
+    """Send quarantined rows without a reply to judge again, from the beginning. Returns how many."""
     which = f"{QUARANTINE} AND NOT ({HAS_REPLY})"
     _leave_quarantine(tx, run, which, hand)
     return _move_where(tx, run, "retry", which, f"tier = coalesce({FIRST_TIER}, tier), {FRESH}")
 
 
 def _leave_quarantine(tx: Connection, run: Run, which: str, hand: Signature) -> None:
-    """Note why rows leave the quarantine, and forget that they could not be verified."""
+    """Note why rows leave the quarantine, and delete their `unverified` records."""
     values = {"run": run.run_no, "job": run.job, "who": hand.who, "now": to_timestamp(hand.now)}
     these = f"SELECT row.row_no FROM row WHERE row.run_no = :run AND {which}"
     tx.execute(
@@ -197,13 +199,13 @@ def _leave_quarantine(tx: Connection, run: Run, which: str, hand: Signature) -> 
 
 
 def versions_that_ask_otherwise(tx: Connection, run: Run) -> frozenset[int]:
-    """The run's versions that ask otherwise than its present one."""
+    """Return the run's versions that ask otherwise than its present one."""
     query = text("SELECT version_no FROM version WHERE run_no = :run AND asking <> :asking")
     return frozenset(tx.execute(query, {"run": run.run_no, "asking": run.asking}).scalars())
 
 
 def rows_on_other_versions(tx: Connection, run: Run, *, limit: int) -> list[tuple[int, int]]:
-    """The next ready rows that are not on the run's present version: (row_no, the version they are on)."""
+    """Return the next ready rows that are not on the run's present version: (row_no, their version)."""
     query = text(
         "SELECT row_no, version_no FROM row WHERE run_no = :run AND state = 'ready' AND version_no <> :version "
         "ORDER BY row_no LIMIT :limit"
@@ -213,7 +215,7 @@ def rows_on_other_versions(tx: Connection, run: Run, *, limit: int) -> list[tupl
 
 
 def move_to_version(tx: Connection, run: Run, rows: Sequence[int]) -> None:
-    """Put rows on the run's present version, which asks as theirs did: their conversations go on."""
+    """Put rows on the run's present version, which asks as theirs did; their conversations go on."""
     tx.execute(
         text(f"UPDATE row SET version_no = :version WHERE row_no {is_one_of(tx, 'rows')} AND state = 'ready'"),
         {"version": run.version_no, "rows": list_parameter(rows)},
@@ -221,7 +223,7 @@ def move_to_version(tx: Connection, run: Run, rows: Sequence[int]) -> None:
 
 
 def restart_on_version(tx: Connection, run: Run, rows: Sequence[int], *, now: datetime) -> None:
-    """Put rows on the run's present version, each with a fresh conversation on the tier where it began."""
+    """Put rows on the run's present version, each with a fresh conversation on its first tier."""
     values = {
         "version": run.version_no,
         "base": run.base_prefix,
@@ -246,7 +248,7 @@ def restart_on_version(tx: Connection, run: Run, rows: Sequence[int], *, now: da
 
 
 def _move_where(tx: Connection, run: Run, name: str, which: str, also: str = "") -> int:
-    """Apply the move `name` to every row of the run that is `which`, in a state it is legal in. Returns how many."""
+    """Apply the move `name` to the run's rows that are `which` and in a legal state. Returns how many."""
     legal = ", ".join(f"'{state.value}'" for state in states_before(name))
     where = f"row.run_no = :run AND {which} AND state IN ({legal})"
     query = f"UPDATE row SET state = '{state_after(name).value}'{', ' + also if also else ''} WHERE {where}"
@@ -254,15 +256,15 @@ def _move_where(tx: Connection, run: Run, name: str, which: str, also: str = "")
 
 
 def run_versions(tx: Connection, run: Run) -> list[RunVersion]:
-    """The run's versions, the first first."""
+    """Return the run's versions, oldest first."""
     query = text(f"SELECT {', '.join(RunVersion._fields)} FROM version WHERE run_no = :run ORDER BY version_no")
     return [RunVersion(*each) for each in tx.execute(query, {"run": run.run_no})]
 
 
 def version_history(tx: Connection, run: Run) -> list[dict[str, Any]]:
-    """Each version of a run that was amended: what changed, who changed it, and what was done under it, in dollars.
+    """Return each version of an amended run: what changed, who adopted it and why, rows, turns, cost in dollars.
 
-    A run that was not amended has nothing to tell.
+    Empty for a run that was never amended.
     """
     if not run.version_no:
         return []
@@ -289,7 +291,7 @@ def version_history(tx: Connection, run: Run) -> list[dict[str, Any]]:
 
 
 def work_by_version(tx: Connection, run: Run) -> dict[int, tuple[int, int, int]]:
-    """What was done under each version: rows that were asked under it at the last, replies, and what they cost."""
+    """Return version → (rows whose latest version it is, replies, micro-dollars)."""
     mine = {"run": run.run_no, "first": run.first_row_no, "last": run.last_row_no}
     rows = tx.execute(text("SELECT version_no, count(*) FROM row WHERE run_no = :run GROUP BY 1"), mine).tuples().all()
     query = "SELECT version_no, count(*), sum(cost_micro) FROM turn WHERE row_no BETWEEN :first AND :last GROUP BY 1"

@@ -1,1 +1,1 @@
-"""What each stage does to a run: a folder for each verb of the flow, and what they share."""
+"""The stages of a run: a folder for each verb of the flow, and the modules they share."""

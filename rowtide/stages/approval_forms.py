@@ -1,4 +1,4 @@
-"""What a form of Prefect's shows of what waits for a person: all that a decision on it is about, and what follows."""
+"""Text of the approval forms that Prefect shows: what is to be decided, and what follows from each decision."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from rowtide.gates.approvals import GateApproval
 from rowtide.gates.call_pages import CallPage, call_text
 from rowtide.ledger.tool_calls import PendingCall
 
-CHANGED = "The figures have changed since they were shown. What was decided about them then was not carried out."
+CHANGED = "The figures have changed since they were shown. What was decided on them then was not carried out."
 
 
 def gate_approval_text(run_id: str, gate_approvals: Sequence[GateApproval], follows: str) -> Markdown:
-    """The failures that hold a run, with their figures, and what approval and rejection would do."""
+    """Return the gate failures that hold a run, and what approval and rejection would do."""
     failures = [
         markdown_labelled(gate=gate_approval.gate, judged=f"{gate_approval.rows:,} rows", failed=each.text)
         for gate_approval in gate_approvals
@@ -25,14 +25,14 @@ def gate_approval_text(run_id: str, gate_approvals: Sequence[GateApproval], foll
             else ""
         ),
         escape_markdown(
-            f"{follows.capitalize()}. You decide about the figures below; if they change, you are asked again."
+            f"{follows.capitalize()}. You decide on the figures below; if they change, you are asked again."
         ),
         *failures,
     )
 
 
 def call_approval_text(run_id: str, page: CallPage[PendingCall]) -> Markdown:
-    """A page of calls, whole, each with what it is decided by; and whether they are others than those shown before."""
+    """Return one page of calls in full, and whether they changed since they were shown."""
     calls = [
         markdown_labelled(row=each.row_key, call=call_text(each), because=each.why, hash=each.hash[:12])
         for each in page.calls
@@ -42,8 +42,8 @@ def call_approval_text(run_id: str, page: CallPage[PendingCall]) -> Markdown:
         markdown_bold(f"{page.waiting:,} calls of run {run_id} await approval. Page {page.number} of {page.pages}."),
         escape_markdown(_changed(new) if 0 < new < len(page.calls) else ""),
         escape_markdown(
-            f"You decide about the {len(page.calls):,} calls of this page as they stand here, and about no others. "
-            "Where one has changed when the run goes on, nothing is done and they are shown again."
+            f"You decide on the {len(page.calls):,} calls of this page as they stand here, and on no others. "
+            "If one has changed when the run goes on, none is made and they are shown again."
         ),
         *calls,
     )
@@ -51,4 +51,4 @@ def call_approval_text(run_id: str, page: CallPage[PendingCall]) -> Markdown:
 
 def _changed(new: int) -> str:
     calls = "1 of these calls is" if new == 1 else f"{new:,} of these calls are"
-    return f"{calls} new or changed since this page was shown. What was decided about it then was not carried out."
+    return f"{calls} new or changed since this page was shown. What was decided on it then was not carried out."

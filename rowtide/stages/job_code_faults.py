@@ -1,5 +1,4 @@
-"""Whether a failure of the job's own code is a row's fault or everybody's: when most of a run's first rows fail alike,
-the run stops with one sentence, and its rows are as they were."""
+"""Stops a run when the job's own code fails alike on most of its first rows; the rows are then as they were."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -20,10 +19,10 @@ Tried = Literal["prompt", "rubric", "answer"]
 def check_job_wide_fault(
     context: RunContext, what: Tried, failures: Collection[JobCodeFailure], tried: int, *, now: datetime
 ) -> None:
-    """Look at what failed among a page's rows that had `what` tried; none of them has made its move yet.
+    """Examine the failures among a page's `tried` rows, before any of them has made its move.
 
-    Raises StoppedByJob when most of the run's first rows fail alike. The run is stopped then, and rows that failed so
-    before are put back where they were.
+    Raises StoppedByJob when most of the run's first rows fail alike. The run is then stopped in the ledger, and rows
+    quarantined earlier for the same failure wait again.
     """
     found = most_frequent_failure(failures)
     if found is None or found[1] <= MOST * tried:

@@ -1,7 +1,7 @@
-"""Who calls the stages, and who is shown what they have to say: an orchestrator, or nobody but this process.
+"""The interface to whoever calls the stages: an orchestrator such as Prefect, or this process alone.
 
-A stage asks `current_orchestrator()` and does not know which. What stands here is for a process that is alone; what
-Prefect makes of the same is in `orchestration/under_prefect.py`.
+A stage calls `current_orchestrator()` and does not know which it is. This is the implementation for a process alone;
+Prefect's is in `orchestration/under_prefect.py`.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from rowtide.escaping import Markdown
 from rowtide.job.run_id import new_run_id
 from rowtide.observing.event_log import logger
 
-RETRY_AFTER_SECONDS = (2, 10, 60, 300)  # how long a stage that the world failed waits before each further try
+RETRY_AFTER_SECONDS = (2, 10, 60, 300)  # seconds before each further try of a stage that the world failed
 
 NOTHING: Mapping[str, str | None] = MappingProxyType({})
 
@@ -32,30 +32,30 @@ Form = TypeVar("Form", bound=BaseModel)
 
 
 def is_retryable(error: object) -> bool:
-    """Whether the same call may succeed later: only the world's faults, and not those that a person must end."""
+    """Return whether the same call may succeed later: after a fault of the world that no person must end."""
     return isinstance(error, WorldError) and not isinstance(error, StoppedByWorld)
 
 
 class Orchestrator:
-    """This process alone: stages are called at once and tried again here, and there is nobody to show anything."""
+    """This process alone: stages are called and retried here, and nothing is shown."""
 
     can_suspend = False
-    """Whether a run can leave this process and be woken in another."""
+    """Whether a run can leave this process and be resumed in another."""
 
     def __init__(self, pauses: Sequence[float] = RETRY_AFTER_SECONDS) -> None:
         self._pauses = pauses
 
     @property
     def flow_run_id(self) -> str | None:
-        """The orchestrator's own record of this process's work."""
+        """The id of the orchestrator's record of this process's work."""
         return None
 
     def name_run(self, job: str, now: datetime) -> str:
-        """A name that no other run has."""
+        """Return a new, unique run id."""
         return new_run_id(job, now, secrets.token_hex(2))
 
     async def call(self, stage: Callable[..., Awaitable[R]], *args: Any, **parameters: Any) -> R:
-        """Call a stage; again after each pause while the world fails it."""
+        """Call a stage; retry after each pause while it raises a retryable WorldError."""
         for pause in self._pauses:
             try:
                 return await stage(*args, **parameters)
@@ -67,28 +67,28 @@ class Orchestrator:
         return await stage(*args, **parameters)
 
     async def name(self, words: str, labels: Mapping[str, str | None] = NOTHING) -> None:
-        """Call this process's work so, in lists of what was done. Labels are added; None takes an earlier one away."""
+        """Set the name of this process's work in lists. Labels are merged; None removes one."""
 
     async def show_text(self, words: Markdown, *, key: str, about: str) -> None:
-        """Put a text in Markdown where people look. What it is about is plain text."""
+        """Publish a Markdown text; `about` describes it in plain text."""
 
     async def show_table(self, table: list[dict[str, Any]], *, key: str, about: str) -> None:
-        """The same with a table of plain texts and numbers."""
+        """Publish a table of plain texts and numbers."""
 
     async def show_progress(self, percent: float, words: str) -> None:
-        """Say how far the run has come, in plain words; what was said before is replaced."""
+        """Publish the run's progress, in percent and words, in place of the previous one."""
 
     def emit(
         self, event: str, kind: str, subject: str, payload: Mapping[str, Any], *, job: str, event_id: UUID
     ) -> None:
-        """Tell whoever listens for events of a run or a job (`kind`); the same id is the same event."""
+        """Emit an event about a run or a job (`kind`); events with the same id count once."""
 
     async def suspend(self, key: str) -> None:
-        """Leave this process; a key is good for one suspension."""
+        """Suspend the run and leave this process; each key suspends once."""
         raise NotImplementedError
 
     async def ask(self, form: type[Form], words: Markdown, *, key: str) -> Form:
-        """Leave this process until a person has answered a form; asked again with the key, it finds the answer."""
+        """Suspend the run until a person has filled in a form; called again with the key, return the answer."""
         raise NotImplementedError
 
 
@@ -98,13 +98,13 @@ _orchestrator: ContextVar[Orchestrator] = ContextVar("orchestrator", default=ALO
 
 
 def current_orchestrator() -> Orchestrator:
-    """Whoever calls the stages here."""
+    """Return the orchestrator that calls the stages here."""
     return _orchestrator.get()
 
 
 @contextmanager
 def orchestrated_by(who: Orchestrator) -> Generator[None]:
-    """Have stages called by `who` for the length of the block."""
+    """Use `who` as orchestrator for the length of the block."""
     before = _orchestrator.set(who)
     try:
         yield

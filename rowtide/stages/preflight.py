@@ -1,4 +1,4 @@
-"""All that can be checked of a job before a cent is spent: what `rowtide plan` says and every run begins with."""
+"""Checks all that can be checked of a job before it costs anything: `rowtide plan`, and the beginning of every run."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -38,18 +38,18 @@ from rowtide.tools.trust import check_trusted
 
 @dataclass(frozen=True)
 class Plan:
-    """A job found fit to run: nothing has been sent, and nothing more can be known to be wrong."""
+    """A job that passed all checks; nothing has been sent."""
 
     job: Job
     source: SourceSpec
     shape: SourceShape
-    """The source's columns, and what is to be said of how it is read."""
+    """The source's columns, and notes on how it is read."""
     models: list[Model]
     servers: dict[str, Pinned]
     request: bytes
-    """What every row's requests share, whatever its group."""
+    """The part that every row's requests share, whatever its group."""
     warnings: list[str]
-    """What is legal, and still likely not meant."""
+    """What is legal, but probably not intended."""
     api: Api = UNKNOWN
 
     @property
@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def record(self) -> dict[str, object]:
-        """What a run remembers of its job, to know it again."""
+        """The columns of table `run` that describe the job."""
         return {
             "job": self.job.name,
             "job_folder": str(self.job.folder),
@@ -85,7 +85,7 @@ async def plan_run(
     tiers: list[str] | None = None,
     provided: OperatorServers = NOTHING_PROVIDED,
 ) -> Plan:
-    """Check all that can be checked before a cent is spent; `tiers` is a ladder over all others. Raises UserMistake."""
+    """Check all that can be checked before it costs anything; `tiers` overrides the ladder. Raises UserMistake."""
     catalogue = load_catalogue(overrides)
     job = load_job(folder)
     job = job.on_ladder(tiers or catalogue.ladder(job.name, job.spec.tiers))
@@ -121,13 +121,13 @@ async def plan_run(
 
 
 def _check_router(folder: Path) -> None:
-    """A router is one, and what it looks at rows with is here. Raises UserMistake."""
+    """Check that the router file is readable and its language detector installed. Raises UserMistake."""
     if read_router(folder):
         need("router", "py3langid")
 
 
 def check_gates(job: Job, known: Collection[str]) -> None:
-    """Every gate must be one, over columns that there are; `known` are the source's. Raises UserMistake."""
+    """Check that every gate's file is valid and names existing columns (`known`: the source's). Raises UserMistake."""
     columns_of: dict[Gate, Collection[str]] = {
         "rows": known,
         **dict.fromkeys(("answers", "load"), gate_column_names(job.answer)),
@@ -142,7 +142,7 @@ def _as_kept(pinned: Pinned) -> dict[str, object]:
 
 
 def _warnings(job: Job, models: list[Model], request: bytes) -> list[str]:
-    """What can be said before the rows are read: even a group that is taught everything may share too little."""
+    """Return warnings known before rows are read, such as a prefix too short to cache even with all skills."""
     longest = cacheable_tokens(with_skills(request, job.instructions, job.skills))
     absent = [
         f"skills.folders: {folder} does not exist, so it holds no skills"

@@ -1,4 +1,4 @@
-"""Whether the pump goes round once more: rows that can still move, what stops them, and rounds that change nothing."""
+"""Decides whether the pump does another round: not when something stops its rows, or nothing changes any more."""
 
 from collections.abc import Mapping
 
@@ -11,14 +11,15 @@ from rowtide.stages.run_context import RunContext
 from rowtide.stages.work_shares import may_more_come
 
 UNDECIDED = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED)
-ROUNDS = 3  # that change nothing, before the run is stopped: nothing but time passes in them
+ROUNDS = 3  # rounds without change before the run is stopped
 
 
 def count_undecided_rows(context: RunContext, why: str | None = None, next_micro: int | None = None) -> int:
-    """How many rows the pump must go on for: not those that no budget bears, nor those that come after a held one.
+    """Count the rows that the pump must go on for, without ready rows that no budget allows or that wait for a held
+    row.
 
-    `why` is what keeps ready rows from being sent. With nothing else under way it stops the run, and so do rounds in
-    which no row and no batch changed.
+    `why` is what keeps ready rows from being sent. It stops the run if nothing else is under way, as do ROUNDS rounds
+    in which no row and no batch changed.
     """
     with context.ledger.view() as tx:
         counts = ledger_rows.count_by_state(tx, context.run)
@@ -36,13 +37,13 @@ def count_undecided_rows(context: RunContext, why: str | None = None, next_micro
 
 
 def stop_sending(context: RunContext, why: RunStop, words: str) -> None:
-    """Send nothing more for this run, and say why; it can be resumed."""
+    """Stop the run, with a reason: nothing more is sent until it is resumed."""
     with context.ledger.page() as tx:
         ledgers.stop_run(tx, context.run, why, detail=words)
 
 
 def _is_stuck(context: RunContext, counts: Mapping[RowState, int]) -> bool:
-    """Whether this is one round too many that begins as the one before it did. It stops the run, and says so."""
+    """Return whether this is the ROUNDS-th round without change; if so, stop the run."""
     with context.ledger.page() as tx:
         rounds = ledger_rounds.begin_round(tx, context.run)
     if rounds < ROUNDS:

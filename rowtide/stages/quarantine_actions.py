@@ -1,4 +1,4 @@
-"""Taking the quarantine out and bringing it back: a sheet written, a sheet taken in, rows sent again.
+"""Writes the quarantine as a sheet, imports a sheet, and sends quarantined rows again.
 
 Each is one transaction: all of it takes place, or nothing.
 """
@@ -26,7 +26,7 @@ from rowtide.quarantine.sheet_edits import EditRules, SheetEdit, check_new_keys,
 
 @dataclass
 class SheetExport:
-    """What was written: rows, and cells that a spreadsheet would cut."""
+    """What was written: rows, and cells longer than a spreadsheet holds."""
 
     rows: int = 0
     long: int = 0
@@ -34,7 +34,7 @@ class SheetExport:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyImported:
-    """The same sheet was taken in before."""
+    """The same sheet was imported before: by whom, and when."""
 
     who: str
     taken_at: str
@@ -53,7 +53,7 @@ class SheetImport:
 
 
 def open_quarantined_run(ledger: Ledger, run_id: str) -> tuple[Run, Job]:
-    """A run and its job. Raises UserMistake when the job has changed: the run could not go on."""
+    """Return a run and its job. Raises UserMistake when the job has changed: the run could not go on."""
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
     job = load_job(Path(run.job_folder))
@@ -62,7 +62,7 @@ def open_quarantined_run(ledger: Ledger, run_id: str) -> tuple[Run, Job]:
 
 
 def write_sheet(ledger: Ledger, run: Run, job: Job, reason: str | None, kind: str, file: TextIO) -> SheetExport:
-    """Write the quarantined rows of a reason, or all that nobody has given up, page by page."""
+    """Write the quarantined rows of a reason, or all that are not discarded, to a sheet, page by page."""
     counted = SheetExport()
     with ledger.view() as tx:
         shape = _shape(ledger, run, job)
@@ -84,7 +84,7 @@ def write_sheet(ledger: Ledger, run: Run, job: Job, reason: str | None, kind: st
 def import_sheet(
     ledger: Ledger, run: Run, job: Job, name: str, content: bytes, hand: Signature
 ) -> SheetImport | AlreadyImported:
-    """Do what a sheet says, whole, or raise UserMistake and do nothing."""
+    """Apply all edits of a sheet, or raise UserMistake and apply none."""
     sheet = hashlib.blake2b(content, digest_size=16).hexdigest()
     signed, shape = replace(hand, sheet=sheet), _shape(ledger, run, job)
     with ledger.page() as tx:
@@ -124,7 +124,7 @@ def resend_rows(
     *,
     every: bool,
 ) -> tuple[int, int]:
-    """Send the rows that are meant again. Returns how many; and how many cannot be sent before they are mended."""
+    """Send the selected rows again. Returns how many were sent, and how many must be edited first."""
     tier_no, note, sent, kept = _tier_no(job, tier), f"at {tier}" if tier else "", 0, 0
     with ledger.page() as tx:
         for page in ledger_quarantine_selection.select_quarantined(tx, run, keys, reason, every=every):

@@ -1,6 +1,6 @@
-"""A run, opened for work: its record, its job as it was when the run began, and the ladder's models.
+"""A run opened for work: its record, its job as it was when the run began, and its models.
 
-Every task starts here, so every task works on the same job or says what has changed.
+Every task opens one, so every task works on the same job or says what has changed.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -38,7 +38,7 @@ from rowtide.tools.operator_servers import NOTHING_PROVIDED, OperatorServers, ap
 from rowtide.tools.tools import ToolPool
 
 SPOOL_PAGE = 5000
-WRITTEN = "written.jsonl"  # in the spool: the words of streams, while somebody watches
+WRITTEN = "written.jsonl"  # in the spool: the text of streams, while somebody watches
 
 Clock = Callable[[], datetime]
 
@@ -52,16 +52,16 @@ class RunContext:
     run: Run
     job: Job
     models: list[Model]
-    """One for each tier, lowest first, and the one that takes the self-check: not what may stand in for them."""
+    """The models of the tiers, lowest first, then the self-check's; fallbacks are not applied."""
     servers: dict[str, ToolServerSpec]
-    """The job's tool servers; where it asked for a capability, the one that was found for it."""
+    """The job's tool servers; for a capability, the server that was found for it."""
     environment: Mapping[str, str]
     catalogue: Catalogue = field(default_factory=load_catalogue)
     worker: Worker = field(default_factory=Worker)
 
     @cached_property
     def prefixes(self) -> dict[int, bytes]:
-        """What stands before a row's own message, by its prefix_no. Rows are in, so there will be no others."""
+        """Prefix contents by prefix_no, read once: when rows are asked, all are there."""
         with self.ledger.view() as tx:
             kept = ledger_prefixes.prefix_contents(tx, self.run)
         return {
@@ -70,7 +70,7 @@ class RunContext:
         }
 
     def prefix(self, prefix_no: int, effort: str | None) -> bytes:
-        """What stands before a row's own message when it is to be thought about so hard."""
+        """Return the prefix before a row's own message, with this effort."""
         key = prefix_no, effort
         if key not in self._with_effort:
             self._with_effort[key] = with_effort(self.prefixes[prefix_no], effort)
@@ -82,7 +82,7 @@ class RunContext:
 
     @cached_property
     def earlier_versions(self) -> frozenset[int]:
-        """The run's versions that ask otherwise than its present one; none unless it was amended."""
+        """The run's versions that ask otherwise than its present one; empty unless it was amended."""
         if not self.run.version_no:
             return frozenset()
         with self.ledger.view() as tx:
@@ -90,45 +90,45 @@ class RunContext:
 
     @property
     def betas(self) -> list[str]:
-        """What the API must be told it is asked for, beyond what everybody may ask."""
+        """The beta headers that the run's requests need."""
         return [BETA] if any(spec.placement == "connector" for spec in self.servers.values()) else []
 
     @cached_property
     def rubric(self) -> tuple[Rubric, bytes]:
-        """What the self-check is told, and what all its requests share."""
+        """The self-check's rubric, and the part that all its requests share."""
         rubric = self_check_rubric(self.job)
         assert rubric is not None
         return rubric, rubric.shared(api_schema(SelfCheckVerdict))
 
     def asked(self, row: RowAt) -> int:
-        """Which of the models the row's next request is for: its tier's, or the one that takes the self-check."""
+        """Return the index in `models` for the row's next request: its tier's model, or the self-check's."""
         return len(self.job.spec.tiers) if row.in_self_check else row.tier
 
     def standing(self, *, at: str | None = None) -> list[Model]:
-        """The models that answer for `models`: now, or at a time of the ledger's; where one is out, its alternative."""
+        """Return the models that answer for `models`, now or at a ledger timestamp, fallbacks included."""
         with self.ledger.view() as tx:
             unavailable_models = ledger_tiers.unavailable_models(tx, self.run)
         out = {each.model_id for each in unavailable_models if at is None or each.since <= at}
         return [resolve_model(self.catalogue, model, out) for model in self.models]
 
     def batches(self, *states: str) -> list[Batch]:
-        """The run's batches in any of these states, oldest first."""
+        """Return the run's batches in any of these states, oldest first."""
         with self.ledger.view() as tx:
             return ledger_batches.batches_in_states(tx, self.run, states)
 
     @property
     def top(self) -> Model:
-        """The ladder's highest tier."""
+        """The model of the ladder's highest tier."""
         return self.models[len(self.job.spec.tiers) - 1]
 
     def spool(self, name: str) -> Path:
-        """A file of this run's own: request bodies on their way out, results on their way in."""
+        """Return the path of a spool file of this run: request bodies on their way out, results on their way in."""
         folder = self.home / "spool" / self.run.run_id
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
 
     def sweep_spool(self, *, keep: Collection[str]) -> None:
-        """Delete the files of every tag but these, and but for the words somebody watches."""
+        """Delete the spool files of all tags but these; the text of streams stays."""
         for file in (self.home / "spool" / self.run.run_id).glob("*"):
             if file.name != WRITTEN and file.name.partition(".")[0] not in keep:
                 file.unlink()
@@ -144,7 +144,7 @@ def open_run(
 ) -> RunContext:
     """Open a run. Raises UserMistake when its job has changed in a way that decides answers.
 
-    Its tiers keep the names they began with; what stands behind the names is as the catalogue says today.
+    Its tiers keep the names they began with; the models behind them are as in today's catalogue.
     """
     with ledger.view() as tx:
         run = ledgers.find_run(tx, check_run_id(run_id))
@@ -160,13 +160,13 @@ def open_run(
 
 
 def models_of(job: Job, catalogue: Catalogue) -> list[Model]:
-    """The ladder's models, lowest tier first; after them the one that takes the self-check, if there is one."""
+    """Return the ladder's models, lowest tier first, then the self-check's if the job has one."""
     look = job.spec.checks.self_check
     return [catalogue.tier(alias) for alias in [*job.spec.tiers, *([look.tier] if look else [])]]
 
 
 def self_check_rubric(job: Job) -> Rubric | None:
-    """What the self-check is told, or None when nobody takes one."""
+    """Return the self-check's rubric, or None if the job has none."""
     look = job.spec.checks.self_check
     return Rubric(*read_prompt(file := job.folder / look.rubric), file) if look else None
 
@@ -176,6 +176,6 @@ def open_tool_pool(job: Job, environment: Mapping[str, str], servers: Mapping[st
 
 
 def load_gate(job: Job, gate: Gate = "answers") -> Suite | None:
-    """A gate of a job whose gates were checked, or None when it has none."""
+    """Return a gate of a job whose gates were checked, or None if it has no such gate."""
     file = getattr(job.spec.gates, gate)
     return None if file is None else load_suite(job.folder / file, gate, None)

@@ -1,4 +1,4 @@
-"""Looking at what is promised of jobs: measured from the ledger, and since when each objective is breached."""
+"""Measures jobs' objectives from the ledger, and records since when each is breached."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from rowtide.observing.slo import ObjectiveStatus, objective_statuses
 
 @dataclass(frozen=True, slots=True)
 class WatchedJob:
-    """A job's objectives as they stand."""
+    """A job's objectives and their present status."""
 
     job: str
     slo: SloSpec
     found: list[ObjectiveStatus]
     since: Mapping[str, datetime]
-    """Since when each is breached that is."""
+    """When each breached objective was first seen breached."""
     owner: str | None = None
     runbook: str | None = None
 
@@ -31,13 +31,13 @@ class WatchedJob:
 
 
 def watch_jobs(ledger: Ledger, folders: Sequence[Path], *, now: datetime) -> list[WatchedJob]:
-    """Look at the jobs in these folders; those without objectives are left out. Raises UserMistake."""
+    """Measure the jobs in these folders; jobs without objectives are left out. Raises UserMistake."""
     seen = [_watch(ledger, folder, now) for folder in folders]
     return [each for each in seen if each.found]
 
 
 def folders_of_jobs(ledger: Ledger, jobs: Path) -> list[Path]:
-    """Where all jobs are: those of the ledger as they were last run, and those under `jobs`; the missing left out."""
+    """Return the folders of the ledger's jobs as last run, and those under `jobs`; missing ones are left out."""
     with ledger.view() as tx:
         ran = [Path(folder) for folder in ledger_slo.job_folders(tx).values()]
     known = {folder.resolve() for folder in [*ran, *(file.parent for file in jobs.glob(f"*/{JOB_FILE}"))]}

@@ -1,4 +1,4 @@
-"""What one of a run's workers takes in hand: shares of its rows, one after another, and the poll of the API."""
+"""Claims this worker's part of a run: shares of its rows, one after another, and the poll of the API."""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ POLL = 0
 
 
 def claim_shares(context: RunContext, state: RowState) -> Iterator[Share]:
-    """Claim each share that has rows in `state` and that nobody has in hand.
+    """Claim and yield each free share that has rows in `state`.
 
-    It is given back when the next is asked for; or else when the stage ends, or its process.
+    A share is released when the next is asked for, or when the stage or its process ends.
     """
     with context.ledger.page() as tx:
         ledger_claims.offer_shares(tx, context.run)
@@ -28,7 +28,7 @@ def claim_shares(context: RunContext, state: RowState) -> Iterator[Share]:
 
 @contextmanager
 def claim_polling(context: RunContext) -> Generator[bool]:
-    """Be the one worker that asks the API how batches stand. Gives False while another is."""
+    """Claim the polling of the API for the block. Yields False while another worker has it."""
     with context.ledger.page() as tx:
         ledger_claims.offer_claims(tx, context.run, "poll", [POLL])
         is_ours = ledger_claims.claim_next(tx, context.run, "poll", context.worker.name) is not None
@@ -41,7 +41,7 @@ def claim_polling(context: RunContext) -> Generator[bool]:
 
 
 def may_more_come(context: RunContext) -> bool:
-    """Whether batches are under way, or other workers have something in hand."""
+    """Return whether batches are under way, or other workers hold claims."""
     if context.batches("open", "posting"):
         return True
     with context.ledger.view() as tx:
@@ -49,7 +49,7 @@ def may_more_come(context: RunContext) -> bool:
 
 
 def has_unclaimed_rows(context: RunContext) -> bool:
-    """Whether there are rows to act on that nobody has in hand."""
+    """Return whether rows are replied or answered in shares that nobody has claimed."""
     with context.ledger.view() as tx:
         return any(
             ledger_claims.has_unclaimed_rows(tx, context.run, state) for state in (RowState.REPLIED, RowState.ANSWERED)
@@ -57,6 +57,6 @@ def has_unclaimed_rows(context: RunContext) -> bool:
 
 
 def has_other_workers(context: RunContext) -> bool:
-    """Whether the run has other workers at this moment."""
+    """Return whether the run has other workers now."""
     with context.ledger.view() as tx:
         return ledger_claims.has_other_workers(tx, context.run, context.worker.name)

@@ -1,4 +1,4 @@
-"""Being a worker of a run: alone or among others, with a lease that is renewed; and letting go of what the dead had."""
+"""Makes a process a worker of a run, alone or among others, renews its lease, and reaps dead workers."""
 
 import asyncio
 import secrets
@@ -20,7 +20,7 @@ from rowtide.observing.supervision import Background, supervise_thread
 
 LOOK_AGAIN_SECONDS = 0.5
 
-WATCH = ledger_leases.LeaseWatch()  # what this process has seen of others' leases
+WATCH = ledger_leases.LeaseWatch()  # this process's observations of others' leases
 
 How = Literal["alone", "alone if free", "with others"]
 
@@ -40,7 +40,7 @@ async def worker_of(ledger: Ledger, run_id: str, how: How) -> AsyncGenerator[Wor
         "commits nothing more",
     )
     renew = partial(_renew, ledger, run_id, me, over, renewal)
-    # In our context: Prefect shows what the thread logs on this run's page.
+    # In our context, so that Prefect shows the thread's log on this run's page.
     renewing = threading.Thread(target=copy_context().run, args=(supervise_thread, renewal, renew, over), daemon=True)
     renewing.start()
     guards = [ledger_claims.check_still_worker, *([ledger_leases.check_lease] if is_alone else [])]
@@ -57,7 +57,7 @@ async def worker_of(ledger: Ledger, run_id: str, how: How) -> AsyncGenerator[Wor
 
 
 async def _join(ledger: Ledger, run_id: str, me: str, how: How) -> bool:
-    """Become a worker; waits where it must be alone. Returns whether it is."""
+    """Become a worker; with "alone", wait for the lease. Returns whether this process holds it."""
     waits_for, run_out = None, WATCH.has_run_out
     while True:
         reap_dead(ledger, run_id, me)
@@ -76,14 +76,14 @@ async def _join(ledger: Ledger, run_id: str, me: str, how: How) -> bool:
 
 
 def reap_dead(ledger: Ledger, run_id: str, me: str) -> None:
-    """Let others have what dead workers of a run had in hand. Nobody buries itself."""
+    """Free what dead workers of a run had claimed. A worker never reaps itself."""
     now = clock.now()
     with ledger.view() as tx:
         dead = ledger_claims.dead_workers(tx, run_id, me, now=now, has_run_out=WATCH.has_run_out)
     for holder, until in dead:
-        with ledger.page(is_guarded=False) as tx:  # it may have to wait, so it holds on to nothing
+        with ledger.page(is_guarded=False) as tx:  # it may have to wait, so it holds no lock
             if ledger_claims.reap_worker(tx, holder, until):
-                log.warning("run %s: worker %s died; what it had in hand is free", run_id, holder)
+                log.warning("run %s: worker %s crashed; its claims are free", run_id, holder)
 
 
 def _renew(ledger: Ledger, run_id: str, me: str, over: threading.Event, renewal: Background) -> None:

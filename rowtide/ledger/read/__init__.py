@@ -1,1 +1,1 @@
-"""What people and programs read of a run: only queries."""
+"""Queries for what people and programs read of a run; nothing here writes."""

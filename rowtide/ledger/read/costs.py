@@ -1,4 +1,4 @@
-"""What a run cost, by tier, lane and turn; and what the same work would have cost in other ways."""
+"""Computes what a run cost, by tier, lane and turn, and what alternatives would have cost."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from rowtide.tiers.pricing import MICRO
 
 Key = TypeVar("Key", int, str)
 
-CHECK = " (check)"  # after the name of the tier that takes the self-check
+CHECK = " (check)"  # suffix of the name of a tier that takes self-checks
 ACCEPTED = (RowState.ACCEPTED, RowState.LOADED)
 
 SUMS = (
@@ -30,16 +30,16 @@ SUMS = (
 
 @dataclass(frozen=True, slots=True)
 class TurnGroup:
-    """Turns that are alike, and what they come to in micro-dollars and tokens."""
+    """Turns that are alike, with their sums in micro-dollars and tokens."""
 
     tier: int
     model: str | None
     lane: str
     turn: int
     step: int
-    """The longest prompt a price begins above that theirs were longer than."""
+    """The highest price step (in prompt tokens) that their prompts exceeded."""
     is_last: int
-    """Whether they are of their rows' last conversation."""
+    """1 if they belong to their rows' last conversation."""
     turns: int
     cost_micro: int
     baseline_micro: int
@@ -54,13 +54,13 @@ class TurnGroup:
 
 
 def set_budget(tx: Connection, run: Run, micro: int) -> None:
-    """Give a run a budget, in micro-dollars, or a larger or a smaller one."""
+    """Set the run's budget, in micro-dollars."""
     changed = text("UPDATE run SET budget_micro = :micro WHERE run_no = :run")
     tx.execute(changed, {"micro": micro, "run": run.run_no})
 
 
 def group_turns(tx: Connection, run: Run, catalogue: Catalogue) -> list[TurnGroup]:
-    """All the run's turns, in one reading of them."""
+    """Return all the run's turns in groups, from one query."""
     steps = sorted({step for model in catalogue.models.values() for step in model.prices if step}, reverse=True)
     prompt = "t.input_tokens + t.cache_write_tokens + t.cache_read_tokens"
     step = " ".join(f"WHEN {prompt} > {each} THEN {each}" for each in steps)
@@ -72,12 +72,12 @@ def group_turns(tx: Connection, run: Run, catalogue: Catalogue) -> list[TurnGrou
         "WHERE t.row_no BETWEEN :first AND :last GROUP BY 1, 2, 3, 4, 5, 6"
     )
     values = {"first": run.first_row_no, "last": run.last_row_no}
-    # A database that sums integers into a decimal gives one back.
+    # PostgreSQL sums integers into decimals.
     return [TurnGroup(*each[:6], *map(int, each[6:])) for each in tx.execute(query, values).all()]
 
 
 def money_summary(tx: Connection, run: Run, groups: Sequence[TurnGroup], catalogue: Catalogue) -> dict[str, Any]:
-    """The run's replies and what they cost, in US dollars: in all, by tier, by lane, by turn."""
+    """Return the run's replies and their cost in US dollars: in all, by tier, by lane, by turn."""
     otherwise = alternative_costs(run, groups, catalogue)
     return {
         "turns": sum(each.turns for each in groups),
@@ -92,7 +92,7 @@ def money_summary(tx: Connection, run: Run, groups: Sequence[TurnGroup], catalog
 
 
 def cost_of_going_live(run: Run, groups: Sequence[TurnGroup], catalogue: Catalogue) -> float:
-    """What the live replies cost more than batches would have, in US dollars."""
+    """Return how much more the live replies cost than batches would have, in US dollars."""
     names = [name.removesuffix(CHECK) for name in orjson.loads(run.tiers)]
     live = [each for each in groups if not LANES[each.lane].in_batches]
     models = [catalogue.models.get(each.model or names[each.tier]) for each in live]
@@ -101,9 +101,9 @@ def cost_of_going_live(run: Run, groups: Sequence[TurnGroup], catalogue: Catalog
 
 
 def tier_summary(tx: Connection, run: Run, groups: Sequence[TurnGroup]) -> dict[str, dict[str, Any]]:
-    """How each tier fared: rows that came to it, how they left it, replies, US dollars; its yield and its price.
+    """Return how each tier fared: rows in, rows out by outcome, replies, US dollars, yield and cost per row.
 
-    A yield is the share of accepted rows among those that left the tier: accepted, escalated or quarantined.
+    The yield is the share of accepted rows among those that left the tier: accepted, escalated or quarantined.
     """
     names: list[str] = orjson.loads(run.tiers)
     query = text("SELECT tier, state, count(*) FROM row WHERE run_no = :run AND turn > 0 GROUP BY tier, state")
@@ -118,13 +118,12 @@ def tier_summary(tx: Connection, run: Run, groups: Sequence[TurnGroup]) -> dict[
 
 
 def alternative_costs(run: Run, groups: Sequence[TurnGroup], catalogue: Catalogue) -> dict[str, float | None]:
-    """What else the run might have cost, in US dollars, worked out from the tokens it really took.
+    """Return alternative costs of the run, in US dollars, from the tokens it used.
 
-    `one_model_live`: every row's last conversation, live on the top tier alone. It is taken that this model would have
-    read and written as many tokens, found as many of them in the cache, and been corrected as often; self-checks and
-    the conversations on lower tiers are left out. `one_model_batch`: the same in batches. `ladder_live`: all that was
-    said, by the models that said it, live and with nothing cached: every token of every prompt at the full price.
-    None where the catalogue no longer knows a model.
+    `one_model_live`: every row's last conversation, live on the top tier alone, assuming that this model would have
+    used as many tokens, hit the cache as often, and needed as many corrections; without self-checks and conversations
+    on lower tiers. `one_model_batch`: the same in batches. `ladder_live`: all turns by their own models, live and
+    uncached, every prompt token at the full price. Values are None where the catalogue no longer knows a model.
     """
     names = [name.removesuffix(CHECK) for name in orjson.loads(run.tiers)]
     ladder = [name for name in orjson.loads(run.tiers) if not name.endswith(CHECK)]
@@ -163,7 +162,7 @@ def _fared(rows: dict[RowState, int], left: VisitCounts, turns: int, micro: int)
 
 
 def _by(groups: Sequence[TurnGroup], key: Callable[[TurnGroup], Key]) -> dict[Key, tuple[int, int]]:
-    """Replies and micro-dollars by `key`."""
+    """Return replies and micro-dollars by `key`."""
     found: dict[Key, tuple[int, int]] = {}
     for each in groups:
         turns, micro = found.get(key(each), (0, 0))

@@ -1,4 +1,4 @@
-"""What people read: a run in numbers, and the story of one row."""
+"""Reads a run's summary in numbers, and the history of one row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from rowtide.tiers.catalogue import Catalogue, load_catalogue
 from rowtide.tiers.escalation import resolve_model, skipped_tier_warnings
 from rowtide.tiers.pricing import MICRO
 
-ENOUGH_TURNS = 100  # after so many without a single hit, the cache is not merely cold
+ENOUGH_TURNS = 100  # after so many turns without one hit, the cache is not merely cold
 WAITING = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED, RowState.ACCEPTED)
 
 CALLS = "coalesce(sum(t.is_error), 0) failed, coalesce(sum(t.remembered), 0) remembered"
@@ -33,7 +33,7 @@ CALLS = "coalesce(sum(t.is_error), 0) failed, coalesce(sum(t.remembered), 0) rem
 
 @dataclass(frozen=True)
 class RowHistory:
-    """All the ledger knows of one row, oldest first."""
+    """All that the ledger knows of one row, oldest first."""
 
     run: Run
     row: RowMapping
@@ -43,15 +43,15 @@ class RowHistory:
     notes: Sequence[RowMapping]
     answer: dict[str, Any] | None
     batch: Batch | None
-    """The one it waits for, while it does."""
+    """The batch it waits for, if it waits."""
     load: RowMapping | None
     skills: list[str]
     estimate: RowMapping | None
-    """What chances it was given, and why, where they decided which tier it started on."""
+    """Its estimated chances per tier, and why, if they decided its first tier."""
 
 
 def run_summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | None = None) -> dict[str, Any]:
-    """The run in numbers: rows by how they ended, work done, money in US dollars, reasons of the quarantined."""
+    """Return the run in numbers: rows by outcome, work done, money in US dollars, reasons of quarantined rows."""
     catalogue = catalogue or load_catalogue()
     states, until = count_by_state(tx, run), from_timestamp(run.finished_at) if run.finished_at else now
     groups = ledger_costs.group_turns(tx, run, catalogue)
@@ -98,7 +98,7 @@ def _named(run: Run) -> dict[str, Any]:
 
 
 def _waits(tx: Connection, run: Run, states: Mapping[RowState, int]) -> dict[str, Any]:
-    """How many rows a person holds up, by calls or at a gate; how many others are not settled yet."""
+    """Return how many rows await approval, of calls or at a gate, and how many others are not settled."""
     asked = ledger_gate_approvals.pending_gate_approvals(tx, run)
     held_states = {each.waiting for each in asked}
     return {
@@ -110,7 +110,7 @@ def _waits(tx: Connection, run: Run, states: Mapping[RowState, int]) -> dict[str
 
 
 def unavailable_models(tx: Connection, run: Run, catalogue: Catalogue) -> list[dict[str, Any]]:
-    """The models that are out: since when, why, and who stands in for them, if anybody can."""
+    """Return the unavailable models: since when, why, and the fallback that answers instead, or None."""
     found = ledger_tiers.unavailable_models(tx, run)
     out, by_id = {each.model_id for each in found}, {model.id: model for model in catalogue.models.values()}
     entries: list[dict[str, Any]] = []
@@ -129,7 +129,7 @@ def unavailable_models(tx: Connection, run: Run, catalogue: Catalogue) -> list[d
 
 
 def quarantine_reasons(tx: Connection, run: Run) -> dict[str, int]:
-    """The quarantined rows by reason, most first."""
+    """Return the quarantined rows by reason, most frequent first."""
     query = text(
         "SELECT reason, count(*) FROM row WHERE run_no = :run AND state = 'quarantined' "
         "GROUP BY reason ORDER BY count(*) DESC, reason"
@@ -138,13 +138,13 @@ def quarantine_reasons(tx: Connection, run: Run) -> dict[str, int]:
 
 
 def count_bounces(tx: Connection, run: Run) -> dict[str, int]:
-    """How often rows were sent again, by what the API had done to them."""
+    """Return how often rows bounced, by what the API did to them."""
     query = "SELECT t.reason, count(*) times FROM note t WHERE {mine} AND t.move = 'bounce' GROUP BY t.reason"
     return {each["reason"]: each["times"] for each in _all(tx, run, query)}
 
 
 def tool_summary(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
-    """What each tool was asked: calls, those that an earlier one had answered, those that failed, and how, for one."""
+    """Return each tool's calls: how many, how many remembered, how many failed, with one error as example."""
     query = (
         f"SELECT t.tool, count(*) calls, {CALLS}, max(CASE WHEN t.is_error = 1 THEN t.output END) example "
         "FROM tool_call t WHERE {mine} GROUP BY t.tool ORDER BY t.tool"
@@ -161,13 +161,13 @@ def tool_summary(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
 
 
 def pending_call_counts(tx: Connection, run: Run) -> dict[str, int]:
-    """How many calls of each tool wait for a person."""
+    """Return how many calls of each tool await approval."""
     query = "SELECT t.tool, count(*) calls FROM call_approval t WHERE {mine} AND t.state = 'asked' GROUP BY t.tool"
     return {each["tool"]: each["calls"] for each in _all(tx, run, query)}
 
 
 def gate_summary(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
-    """What the run's gates said: how many expectations were met, and in words those that were not."""
+    """Return what the run's gates found: how many expectations were met, and the messages of those that were not."""
     entries: dict[str, dict[str, Any]] = {}
     for each in ledger_gate_results.gate_verdicts(tx, run):
         gate = entries.setdefault(each.gate, {"met": 0, "not_asked": 0, "failed": [], "warned": []})
@@ -179,7 +179,7 @@ def gate_summary(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
 
 
 def unconfirmed_batches(tx: Connection, run: Run) -> list[dict[str, Any]]:
-    """The batches whose fate a person must settle, or that are being looked for: what, since when, money at stake."""
+    """Return the batches that are being looked for or that a person must reconcile: since when, money at stake."""
     return [
         {
             "batch": batch.batch_no,
@@ -196,7 +196,7 @@ def unconfirmed_batches(tx: Connection, run: Run) -> list[dict[str, Any]]:
 
 
 def _cache(tx: Connection, run: Run, groups: Sequence[TurnGroup], catalogue: Catalogue) -> dict[str, Any]:
-    """How much of what the models read came from the prompt cache, and why it may be too little."""
+    """Return how much of the prompts came from the prompt cache, with warnings when it is too little."""
     turns, read = sum(each.turns for each in groups), sum(each.prompt_tokens for each in groups)
     cached = sum(each.cache_read_tokens for each in groups)
     warnings = _too_short_to_cache(tx, run, catalogue) if turns else []
@@ -211,7 +211,7 @@ def _cache(tx: Connection, run: Run, groups: Sequence[TurnGroup], catalogue: Cat
 
 
 def _too_short_to_cache(tx: Connection, run: Run, catalogue: Catalogue) -> list[str]:
-    """Judged by the prefixes that were sent, and by the tiers there still are."""
+    """Return warnings for prefixes that were sent, judged by the catalogue's models of the run's tiers."""
     query = "SELECT DISTINCT t.prefix_no FROM row t WHERE {mine} AND t.turn > 0"
     contents = ledger_prefixes.prefix_contents(tx, run)
     sent = [each["prefix_no"] for each in _all(tx, run, query)]
@@ -221,7 +221,7 @@ def _too_short_to_cache(tx: Connection, run: Run, catalogue: Catalogue) -> list[
 
 
 def _quarantined_before(tx: Connection, run: Run) -> dict[str, int]:
-    """How many of the unchanged rows are in which earlier run's quarantine, most first; '' where nobody knows."""
+    """Count unchanged rows by the earlier run whose quarantine they are in, most first; '' where it is unknown."""
     query = text(
         "SELECT coalesce(u.run_id, ''), count(*) FROM row r "
         "LEFT JOIN unverified s ON s.job = :job AND s.row_key = r.row_key "
@@ -233,9 +233,9 @@ def _quarantined_before(tx: Connection, run: Run) -> dict[str, int]:
 
 
 def row_history(tx: Connection, row_key: str, run_id: str | None = None) -> RowHistory:
-    """All there is to know of a row, in the newest run that worked on it or in the run named.
+    """Return the history of a row in the run named, or in the newest run that worked on it.
 
-    Raises UserMistake with keys that look alike when there is no such row.
+    Raises UserMistake with a similar key when there is no such row.
     """
     where = "r.row_key = :key" + (" AND u.run_id = :run" if run_id else "")
     query = text(
@@ -279,7 +279,7 @@ def _alike(tx: Connection, row_key: str) -> str | None:
 
 
 def _repeated(tx: Connection, run: Run) -> int:
-    """How many live calls were on the wire when a process died, and were made again."""
+    """Count the live calls that were on the wire when a process died, and were made again."""
     query = "SELECT count(*) times FROM note t WHERE {mine} AND t.move = 'recall'"
     return int(_one(tx, run, query)["times"])
 
@@ -295,6 +295,6 @@ def _one(tx: Connection, run: Run, query: str) -> RowMapping:
 
 
 def _all(tx: Connection, run: Run, query: str) -> Sequence[RowMapping]:
-    """`{mine}` in the query stands for: the row is this run's."""
+    """Run a query in which `{mine}` stands for: the row is this run's."""
     mine = text(query.format(mine="t.row_no BETWEEN :first AND :last"))
     return tx.execute(mine, {"first": run.first_row_no, "last": run.last_row_no}).mappings().all()

@@ -1,6 +1,6 @@
-"""How all that is under way fares, in a few aggregate statements: what a monitoring system asks every minute.
+"""Metrics of all that is under way, in a few aggregate queries, for a monitoring system to read every minute.
 
-Only runs that are not over are looked at row by row.
+Only the rows of unfinished runs are counted.
 """
 
 from collections.abc import Sequence
@@ -15,36 +15,36 @@ from rowtide.ledger.inbox import WaitingRows
 from rowtide.ledger.ledger import ROWS_PER_RUN, from_timestamp
 from rowtide.tiers.pricing import MICRO
 
-NEWEST = 100  # runs that are not over, at most: each is a set of time series
+NEWEST = 100  # unfinished runs, at most: each is a set of time series
 
 Counted = Sequence[tuple[tuple[str, ...], float]]
-"""Labels, and the figure that has them."""
+"""(labels, value) pairs."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerMetrics:
-    """Each figure by its labels."""
+    """Each metric by its labels."""
 
     rows: Counted
-    """(job, run_id, row state): rows of the runs that are not over."""
+    """(job, run_id, row state): rows of unfinished runs."""
     batches: Counted
-    """(job, open | unconfirmed | lost): batches at the API, by our knowledge."""
+    """(job, open | unconfirmed | orphaned): batches at the API as far as we know."""
     batch_age: Counted
     """(job, open | unconfirmed): seconds since the oldest of them was posted."""
     spent_usd: Counted
-    """(job,): what its batches and live calls have cost, ever."""
+    """(job,): cost of all its batches and live calls, ever."""
     at_stake_usd: Counted
-    """(job,): what is in flight, at its worst case."""
+    """(job,): worst-case cost of what is in flight."""
     tool_calls: Counted
-    """(job, tool, answered | failed): of the runs that are not over; what was remembered is not counted."""
+    """(job, tool, answered | failed): calls of unfinished runs, without remembered ones."""
     pending_gate_approvals: Counted
-    """(job, gate): gates that wait for a person."""
+    """(job, gate): gates that await approval."""
     waiting: Sequence[WaitingRows]
-    """Rows that came by webhook and that no run has taken."""
+    """Rows that came by webhook and that no run has claimed."""
 
 
 def read_ledger_metrics(tx: Connection, *, now: datetime) -> LedgerMetrics:
-    """All of it, as of now."""
+    """Read all metrics as of now."""
     stood = (
         "SELECT r.job, "
         "CASE WHEN b.state = 'open' THEN 'open' WHEN b.state = 'orphaned' THEN 'orphaned' ELSE 'unconfirmed' END s, "

@@ -1,4 +1,4 @@
-"""What a job's earlier runs took, for a forecast. It only reads."""
+"""Reads what a job's earlier runs used, for a forecast."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -11,12 +11,14 @@ from rowtide.forecast.tier_visits import TierVisit, VisitHistory
 from rowtide.ledger.engine import database_errors_as_ledger_errors
 from rowtide.ledger.ledger import is_one_of, list_parameter
 
-ROWS = 20_000  # settled rows that are looked at: more would say the same
+ROWS = 20_000  # settled rows to read: more would say the same
 RUNS = 20
 
 
 def has_ledger(url: str) -> bool:
-    """Whether there is a ledger at a SQLAlchemy URL. Makes nothing, not even a file."""
+    """Return whether there is a ledger at a SQLAlchemy URL. Creates nothing, not even a file. Raises LedgerUnavailable,
+    LedgerBroken.
+    """
     place = make_url(url)
     database = place.database
     if url.startswith("sqlite") and not (database and Path(database).is_file()):
@@ -30,9 +32,9 @@ def has_ledger(url: str) -> bool:
 
 
 def visit_history(tx: Connection, job: str, asking: str, tiers: str, api: str) -> VisitHistory | None:
-    """The stays of a job's newest settled rows on this ladder (JSON) and this API; None where there are none.
+    """Return the tier visits of the job's newest settled rows on this ladder (JSON) and this API, or None.
 
-    Of runs that ask as this version of the job does where there are any, else of others.
+    Prefers runs that asked as this version of the job does, if there are any.
     """
     query = text(
         "SELECT u.run_no, v.asking FROM run u JOIN version v USING (run_no, version_no) "
@@ -51,8 +53,9 @@ def visit_history(tx: Connection, job: str, asking: str, tiers: str, api: str) -
 
 
 def unchanged_keys(tx: Connection, job: str, asking: str, api: str, rows: Mapping[str, str]) -> set[str]:
-    """The keys, among rows (key → row_id), that an earlier run asked this API just so: a run would not ask them
-    again, unless their answer fails what it is judged by now."""
+    """Return the keys, among rows (key → row_id), that an earlier run asked this API alike. A run would not ask them
+    again, unless their answer fails today's checks.
+    """
     settled: set[str] = set()
     for table in ("loaded", "unverified"):
         query = text(
@@ -67,7 +70,7 @@ def unchanged_keys(tx: Connection, job: str, asking: str, api: str, rows: Mappin
 
 
 def _turns(tx: Connection, runs: Sequence[int]) -> Sequence[Row[tuple[int, ...]]]:
-    """Every reply to the newest settled rows of these runs, row by row and in order; self-checks last."""
+    """Return every reply to the newest settled rows of these runs, row by row in order; self-checks last."""
     query = text(
         "SELECT r.run_no, r.row_no, r.tier ended, t.tier, t.turn, t.cache_write_tokens written, "
         "t.input_tokens + t.cache_write_tokens + t.cache_read_tokens prompt, t.cache_read_tokens read_, "

@@ -1,4 +1,4 @@
-"""A run at a glance, while it goes on: what is settled, what is at the API and since when, what it has cost."""
+"""A run's progress: rows by state, what is at the API and since when, what it has cost."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,23 +17,23 @@ WHEN = "%d %b %H:%M"
 
 @dataclass(frozen=True)
 class Progress:
-    """What is committed, and nothing else."""
+    """A run's committed state at one moment."""
 
     run_id: str
     lane: str
     states: dict[RowState, int]
     batches: int
-    """At the API, by our knowledge: posted, and not filed."""
+    """At the API as far as we know: posted, and not filed."""
     batch_rows: int
     oldest_at: datetime | None
-    """Since when the oldest of them is there."""
+    """When the oldest of them was posted."""
     live_rows: int
-    """On the wire, in live calls."""
+    """Rows on the wire, in live calls."""
     cost_usd: float
     budget_usd: float | None
     began_at: datetime
     is_reading: bool
-    """Rows are still being read: there will be more of them."""
+    """Rows are still being read: there will be more."""
 
     @property
     def rows(self) -> int:
@@ -41,25 +41,25 @@ class Progress:
 
     @property
     def settled(self) -> int:
-        """Rows that need nothing more: loaded, quarantined, or as they were."""
+        """Rows that need nothing more: loaded, quarantined or unchanged."""
         return sum(self.states[state] for state in SETTLED)
 
     @property
     def share(self) -> float:
-        """Of the rows, how many are settled: 0 to 1."""
+        """The share of rows that are settled, 0 to 1; 0 while rows are being read."""
         return self.settled / self.rows if self.rows and not self.is_reading else 0.0
 
     @property
     def standing(self) -> str:
-        """The rows by state, in words."""
+        """The rows by state, as text."""
         return " · ".join(
             f"{self.states[state]:,} {state.value.replace('_', ' ')}" for state in RowState if self.states[state]
         )
 
     def at_api(self, now: datetime | None = None) -> str:
-        """What is at the API, in words. It gives no partial counts, so nobody knows how far a batch has come.
+        """What is at the API, as text. The API gives no partial counts, so nobody knows how far a batch has come.
 
-        How long that has been so is told by `now`; without, since when: words that change only when something does.
+        With `now` the text says for how long; without, since when, so that it changes only with the facts.
         """
         reasons: list[str] = []
         if self.batches:
@@ -77,12 +77,12 @@ class Progress:
 
     @property
     def money(self) -> str:
-        """What it has cost, and may."""
+        """The cost so far, and the budget, as text."""
         return f"${self.cost_usd:.4f}" + (f" of at most ${self.budget_usd:.2f}" if self.budget_usd is not None else "")
 
 
 def read_progress(tx: Connection, run: Run) -> Progress:
-    """The run as it stands."""
+    """Read the run's progress."""
     states = count_by_state(tx, run)
     one = {"run": run.run_no}
     query = text(

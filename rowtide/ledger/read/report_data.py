@@ -1,7 +1,7 @@
-"""What a picture of a run shows beyond its summary: over time, by turn, by batch, by tool, by reason.
+"""Reads what a run's report shows beyond its summary: over time, by turn, batch, tool and reason.
 
-Counted by the database, however many rows there are: what comes back grows with reasons, tools and batches, not rows.
-Money is integer micro-dollars, times are as the ledger writes them.
+The database counts: results grow with reasons, tools and batches, not with rows. Money is integer micro-dollars, times
+are ledger timestamps.
 """
 
 from collections import Counter, defaultdict
@@ -16,13 +16,13 @@ from rowtide.lanes.lane_table import LANES
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.ledger import Run, from_timestamp, is_one_of, list_parameter
 
-BATCHES_SHOWN = 40  # the newest; more bars than that are no picture
+BATCHES_SHOWN = 40  # the newest; more bars would be unreadable
 REASONS_SHOWN = 12
 SAMPLES = 5
-SAMPLE_CHARS = 2000  # of a row's content or remark, as far as the database hands it over
-TURNS_SHOWN = 12  # what comes after is counted with the last
+SAMPLE_CHARS = 2000  # of a row's content or reason, as far as it is read
+TURNS_SHOWN = 12  # later turns are counted with the last
 POINTS = 120  # of a curve
-# How much of a timestamp names a moment to within so many seconds: it groups alike on every engine.
+# (characters of a timestamp, seconds): a prefix so long groups moments so far apart, on every database.
 PREFIXES = ((21, 0.1), (19, 1), (18, 10), (16, 60), (15, 600), (13, 3600), (10, 86400))
 
 MINE = "t.row_no BETWEEN :first AND :last"
@@ -31,7 +31,7 @@ MINE = "t.row_no BETWEEN :first AND :last"
 def read_report_data(
     tx: Connection, run: Run, *, golden: Mapping[str, Mapping[str, Any]], now: datetime
 ) -> dict[str, Any]:
-    """All that a page shows and `summary` does not say. `golden` is the right answer of some rows, by key."""
+    """Return what the report shows beyond `run_summary`. `golden`: the right answer of some rows, by key."""
     states = _states(tx, run)
     batches = _all(tx, run, "SELECT t.* FROM batch t WHERE t.run_no = :run ORDER BY t.batch_no")
     return {
@@ -68,7 +68,7 @@ def _states(tx: Connection, run: Run) -> Sequence[RowMapping]:
 
 
 def _spent(states: Iterable[RowMapping]) -> dict[str, int]:
-    """What the rows of each state have cost so far."""
+    """Return what the rows of each state have cost so far, in micro-dollars."""
     spent = Counter[str]()
     for each in states:
         spent[each["state"]] += int(each["cost"])
@@ -78,10 +78,10 @@ def _spent(states: Iterable[RowMapping]) -> dict[str, int]:
 def _over_time(
     tx: Connection, run: Run, batches: Sequence[RowMapping], states: Sequence[RowMapping], *, now: datetime
 ) -> list[dict[str, Any]]:
-    """How many rows were where, at some moments, as far as that was written down.
+    """Return how many rows were where at POINTS moments, as far as the ledger recorded it.
 
     A batch's rows are at the API from its POST until they are filed. A verified row is dated by the filing of its last
-    reply, a loaded one by its part, one quarantined by its note. All others are here: ready, or being judged.
+    reply, a loaded row by its part, a quarantined row by its note. All others are here: ready, or being judged.
     """
     ended = Counter[str]()
     for each in states:
@@ -107,7 +107,7 @@ def _over_time(
 def _shares(
     changes: Mapping[str, Counter[datetime]], ended: Mapping[str, int], at: datetime, *, last: bool
 ) -> dict[str, Any]:
-    """Where the rows were at one moment; at the last one the ledger's own count of them stands."""
+    """Return where the rows were at one moment; for the last moment the present row states count."""
     seen = {name: sum(rows for when, rows in moves.items() if when <= at) for name, moves in changes.items()}
     loaded, quarantined = seen.get("loaded", 0), seen["quarantined"]
     if last:
@@ -119,7 +119,7 @@ def _shares(
         "quarantined": quarantined,
     }
     rest = max(sum(ended.values()) - sum(known.values()), 0)
-    at_api = min(seen.get("at_api", 0), rest)  # a batch is filed in pages: some of its rows have gone on already
+    at_api = min(seen.get("at_api", 0), rest)  # a batch is filed in pages: some of its rows may have moved on
     return {"at": at.isoformat(), **known, "at_api": at_api, "here": rest - at_api}
 
 
@@ -129,7 +129,7 @@ def _moments(start: datetime, end: datetime) -> list[datetime]:
 
 
 def _verified_by_batch(tx: Connection, run: Run) -> dict[int, int]:
-    """How many rows had the last of their replies in which batch, and passed."""
+    """Return batch_no → rows that passed and whose last reply came in that batch."""
     query = (
         "SELECT t.batch_no, count(*) AS rows FROM row t WHERE t.run_no = :run "
         "AND t.state IN ('accepted', 'loaded') AND t.batch_no IS NOT NULL GROUP BY t.batch_no"
@@ -138,7 +138,7 @@ def _verified_by_batch(tx: Connection, run: Run) -> dict[int, int]:
 
 
 def _quarantined(tx: Connection, run: Run, start: datetime, end: datetime) -> Counter[datetime]:
-    """When the quarantined rows were quarantined, for the last time, to within the width of a point."""
+    """Return when the quarantined rows were last quarantined, rounded to the width of a point."""
     seconds = (end - start).total_seconds()
     length, width = next((each for each in PREFIXES if seconds / each[1] <= 2 * POINTS), PREFIXES[-1])
     query = (
@@ -147,7 +147,7 @@ def _quarantined(tx: Connection, run: Run, start: datetime, end: datetime) -> Co
         "JOIN row r ON r.row_no = n.row_no WHERE r.state = 'quarantined' GROUP BY n.at"
     )
     found = _all(tx, run, query, length=length)
-    whole = "0000-01-01T00:00:00.000000Z"  # what a cut timestamp is filled up with
+    whole = "0000-01-01T00:00:00.000000Z"  # completes a cut timestamp
     ends = {each["at"]: from_timestamp(each["at"] + whole[length:]) + timedelta(seconds=width) for each in found}
     return Counter({min(ends[each["at"]], end): each["rows"] for each in found})
 
@@ -160,7 +160,7 @@ def _bar(batch: RowMapping) -> dict[str, Any]:
 
 
 def _turns(tx: Connection, run: Run) -> list[dict[str, Any]]:
-    """Replies, tokens and cost by turn, tier and the reason a reply stopped."""
+    """Return replies, tokens and cost by turn, tier, kind and stop reason."""
     turn = f"CASE WHEN t.turn > {TURNS_SHOWN} THEN {TURNS_SHOWN} ELSE t.turn END"
     sums = ", ".join(
         f"sum(t.{name}) {name}"
@@ -180,7 +180,7 @@ def _turns(tx: Connection, run: Run) -> list[dict[str, Any]]:
 
 
 def _tools(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
-    """What was asked of each tool, and how long the calls took that were really made, in milliseconds."""
+    """Return each tool's calls, and how long those that were really made took, in milliseconds."""
     query = (
         "SELECT t.tool, t.milliseconds ms, t.is_error failed, t.remembered, count(*) calls FROM tool_call t "
         f"WHERE {MINE} GROUP BY t.tool, t.milliseconds, t.is_error, t.remembered ORDER BY t.tool, t.milliseconds"
@@ -200,7 +200,7 @@ def _tools(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
 
 
 def quantile(counts: Mapping[int, int], share: float) -> int | None:
-    """The smallest of some numbers (number → how often) that so large a share of them does not exceed."""
+    """Return the smallest number (of number → how often) that at least `share` of them do not exceed, or None."""
     wanted, seen = share * sum(counts.values()), 0
     for number in sorted(counts):
         seen += counts[number]
@@ -210,7 +210,7 @@ def quantile(counts: Mapping[int, int], share: float) -> int | None:
 
 
 def _move_counts(tx: Connection, run: Run) -> list[dict[str, Any]]:
-    """Why rows did not go straight on: moves that need a reason, most frequent first."""
+    """Return moves that need a reason, most frequent first, with how often and of how many rows."""
     query = (
         f"SELECT t.move, t.reason, count(*) times, count(DISTINCT t.row_no) AS rows FROM note t WHERE {MINE} "
         f"GROUP BY t.move, t.reason ORDER BY count(*) DESC, t.move, t.reason LIMIT {2 * REASONS_SHOWN}"
@@ -224,7 +224,7 @@ def _held(tx: Connection, run: Run) -> dict[str, int]:
 
 
 def _quarantine(tx: Connection, run: Run) -> list[dict[str, Any]]:
-    """The reasons for which most rows are in quarantine, each with the first few of them: content and last remark."""
+    """Return the most frequent quarantine reasons, each with its first rows: content and last reason."""
     ranked = (
         "SELECT t.row_no, t.row_key, t.reason, t.cost_micro, count(*) OVER (PARTITION BY t.reason) AS rows, "
         "row_number() OVER (PARTITION BY t.reason ORDER BY t.row_no) AS place "
@@ -254,7 +254,7 @@ def _quarantine(tx: Connection, run: Run) -> list[dict[str, Any]]:
 
 
 def _golden(tx: Connection, run: Run, golden: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-    """How many of the rows whose answer is known came out right, by field; None when there is no such row."""
+    """Return how many rows with a known answer came out right, by field; None when there is no such row."""
     if not golden:
         return None
     query = (

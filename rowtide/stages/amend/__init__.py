@@ -1,1 +1,1 @@
-"""A run's job changed in the middle of the run, and stored answers judged again."""
+"""Amends a run whose job changed, and judges stored answers again."""

@@ -1,4 +1,4 @@
-"""Rows that are to be asked, put on the version that their run goes on under."""
+"""Moves ready rows to the run's present version before they are asked."""
 
 import orjson
 
@@ -10,10 +10,10 @@ from rowtide.stages.run_context import SPOOL_PAGE, Clock, RunContext
 
 
 def adopt_run_version(context: RunContext, *, clock: Clock) -> int:
-    """Put every ready row on the run's present version, page by page. Returns how many were not.
+    """Put every ready row on the run's present version, page by page. Returns how many were on another.
 
-    It is done before anything is sent: rows are asked as they come up, whatever brought them back, and a life that dies
-    in between leaves the rest to the next. A run that was not amended has nothing to look for.
+    It runs before anything is sent. If a process dies in between, the next one moves the rest. For a run that was never
+    amended it does nothing.
     """
     moved = 0
     while context.run.version_no:

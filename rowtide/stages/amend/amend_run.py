@@ -1,4 +1,4 @@
-"""A run's job, mended in the middle of the run: what would change, and taking it in."""
+"""Takes a changed job into a run that has begun, or says what that would change."""
 
 from dataclasses import dataclass
 
@@ -18,11 +18,11 @@ from rowtide.stages.preflight import Plan
 
 @dataclass(frozen=True, slots=True)
 class Amendment:
-    """What an amendment is, and what it does to rows."""
+    """An amendment, and its effects on rows."""
 
     version_no: int
     changed: list[str]
-    """Files and keys."""
+    """The files and keys that changed."""
     asks_anew: bool
     effects: AmendmentEffects
 
@@ -30,9 +30,10 @@ class Amendment:
 def amend_run(
     ledger: Ledger, run_id: str, plan: Plan, hand: Signature, why: str, *, leaves_quarantine: bool, is_dry: bool
 ) -> Amendment | None:
-    """Take the job as planned into the run, in one transaction; or only say what that would do. None: it is as it was.
+    """Take the planned job into the run, in one transaction; with `is_dry` only say what that would do. None: no
+    change.
 
-    Raises UserMistake for what a run cannot change, and while a process works on it.
+    Raises UserMistake for changes that a run cannot take, and while a process works on it.
     """
     with ledger.page() as tx:
         run = ledgers.find_run(tx, run_id)
@@ -53,7 +54,7 @@ def amend_run(
         servers = str(plan.record["servers"])
         after = ledger_versions.adopt_version(tx, run, now, plan.request, plan.skills, servers, hand, why)
         if now.judging != run.judging:
-            ledger_gate_results.forget_verdicts(tx, after, "answers")  # its file may have got shorter
+            ledger_gate_results.forget_verdicts(tx, after, "answers")  # the gate's file may have fewer expectations now
         ledger_versions.rejudge_replies(tx, after, hand, quarantined=not leaves_quarantine)
         if asks_anew and not leaves_quarantine:
             ledger_versions.resend_quarantined(tx, after, hand)
@@ -61,7 +62,7 @@ def amend_run(
 
 
 def check_amendable(run: Run, plan: Plan) -> None:
-    """Raise UserMistake, by name, when what changed is what a run's rows are, or stand on."""
+    """Raise UserMistake that names what changed, if a run's rows depend on it."""
     before, now = version_from_record(run.parts), plan.job.version
     fixed = [part for part in changed_parts(before.asks, now.asks) if part in FIXED]
     if plan.record["source"] != run.source:

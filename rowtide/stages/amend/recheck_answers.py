@@ -1,4 +1,4 @@
-"""Stored answers judged again under today's checks and gates. Nothing is asked, so it costs nothing."""
+"""Judges stored answers again under today's checks and gates. Nothing is asked, so it costs nothing."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,26 +28,26 @@ from rowtide.sinks.sink import Sink
 from rowtide.stages.run_context import load_gate
 
 PAGE_ROWS = 1000
-EXAMPLES = 3  # keys that are told of each problem
-UNSEEN = "nobody has taken the self-check that the job asks for, and that would be a question"
+EXAMPLES = 3  # keys reported for each problem
+UNSEEN = "the job asks for a self-check, and this answer never had one: a recheck asks nothing"
 
 
 @dataclass
 class Rechecked:
-    """What came of it, in rows."""
+    """The result of a recheck, in rows."""
 
     judged: int = 0
     stand: int = 0
-    """Accepted or loaded, and they pass."""
+    """Accepted or loaded, and pass."""
     accepted: int = 0
-    """Quarantined until now, and they pass."""
+    """Quarantined before, and pass."""
     still_fail: int = 0
-    """Quarantined, and they fail."""
+    """Quarantined, and fail again."""
     fail: int = 0
-    """Accepted or loaded, and they fail."""
+    """Accepted or loaded, and fail."""
     taken_out: int = 0
     elsewhere: int = 0
-    """Fail, and stand in another sink than the job names today."""
+    """Fail, and are in another sink than the job names today."""
     problems: Counter[str] = field(default_factory=Counter[str])
     examples: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
@@ -63,11 +63,12 @@ def recheck_answers(
     is_dry: bool,
     takes_out: bool,
 ) -> Rechecked:
-    """Judge a run's stored answers again. What passes is accepted unless it is dry; what fails is told, and taken out
-    of the sink only where that is asked for.
+    """Judge a run's stored answers again. Unless `is_dry`, quarantined answers that pass are accepted; with
+    `takes_out`, failing rows are removed from the sink.
 
-    Page by page, each judged before it is written: a life that dies leaves pages that are judged once more. Raises
-    StoppedByJob, with the page as it was, when most of a page's answers fail alike in the job's own code.
+    Pages are judged before they are written: if the process dies, the rest is judged again. Raises UserMistake while
+    another process works on the run, and StoppedByJob, with the page unchanged, when most of a page's answers fail
+    alike in the job's own code.
     """
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
@@ -89,10 +90,10 @@ def recheck_answers(
 
 
 def adopt_earlier_answers(ledger: Ledger, run: Run, job: Job, hand: Signature) -> None:
-    """Judge what earlier runs were answered to what this one would ask, where only what judges it has changed.
+    """Judge earlier runs' answers to the same questions, where only the judging version has changed.
 
-    What passes and stands in the sink is left unchanged; what passes and was quarantined is accepted; the rest
-    is asked.
+    Passing answers in the sink leave their rows unchanged, passing ones from quarantine are accepted, and the rest is
+    asked.
     """
     gate = _gate(job)
     for table in ("loaded", "unverified"):
@@ -133,17 +134,17 @@ def _pages(ledger: Ledger, run: Run, *, only_loaded: bool) -> Iterator[list[Stor
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a page's answers are judged by, by row number."""
+    """What a page's answers are judged by, keyed by row_no."""
 
     contents: Mapping[int, bytes]
     answers: Mapping[int, bytes]
     replies: Mapping[int, bytes]
     looks: Mapping[int, bytes]
-    """What self-checks said."""
+    """Replies of self-checks."""
     outputs: Mapping[int, list[ToolOutput]]
 
     def words(self, each: StoredAnswer) -> str:
-        """The answer as it was given: the model's last words, or what a person answered for it."""
+        """The answer as given: the model's last text, or a person's override."""
         number = each.row.row_no
         reply_text = (
             text_of(orjson.loads(self.replies[number])) if number in self.replies and not each.is_overridden else ""
@@ -171,14 +172,14 @@ def _evidence(ledger: Ledger, page: Sequence[StoredAnswer]) -> Evidence:
 def _judged(
     ledger: Ledger, job: Job, page: Sequence[StoredAnswer], gate: PageJudge | None, *, are_all: bool
 ) -> dict[int, Verdict]:
-    """What today's checks, and then the gate over answers, say of each row's answer. `are_all`: nobody else is asked.
+    """Return each row's verdict by today's checks and then the answers gate. `are_all`: no more rows will be judged.
 
-    Raises StoppedByJob when most of the page fail alike in the job's own code: that is no fault of theirs.
+    Raises StoppedByJob when most of the page fail alike in the job's own code.
     """
     known = _evidence(ledger, page)
     verdicts = {each.row.row_no: _verdict(job, each, known) for each in page}
     _check_alike(verdicts.values(), are_all=are_all)
-    # A check that comes to no verdict has not passed anything.
+    # A check that raised has passed nothing.
     outputs_or_verdicts = {
         n: Verdict(b"", [each.failure.words]) if each.failure else each for n, each in verdicts.items()
     }
@@ -189,7 +190,7 @@ def _check_alike(verdicts: Collection[Verdict], *, are_all: bool) -> None:
     found = most_frequent_failure([each.failure for each in verdicts if each.failure])
     if found and is_job_wide_fault(found[1], len(verdicts), are_all=are_all):
         why = f"the job's own code fails alike on {found[1]:,} of {len(verdicts):,} stored answers: {found[0].words}"
-        raise StoppedByJob(f"{why}; mend it, and judge them again")
+        raise StoppedByJob(f"{why}; correct it, then `rowtide recheck` again")
 
 
 def _verdict(job: Job, each: StoredAnswer, known: Evidence) -> Verdict:
@@ -232,7 +233,7 @@ def _count_verdicts(found: Rechecked, page: Sequence[StoredAnswer], verdicts: di
 def _write(
     ledger: Ledger, run: Run, job: Job, page: Sequence[StoredAnswer], verdicts: dict[int, Verdict], hand: Signature
 ) -> Run:
-    """Accept what passes, and remember under which version. Returns the run under the version that judges today."""
+    """Accept quarantined rows that pass, and record the version that judged. Returns the run as it is then."""
     passing = {n: verdicts[n].content for n in (each.row.row_no for each in page) if not verdicts[n].problems}
     accepted = {each.row.row_no for each in page if each.state == "quarantined"} & passing.keys()
     with ledger.page() as tx:
@@ -248,7 +249,7 @@ def _write(
 def _take_out(
     ledger: Ledger, run: Run, sink: Sink, failed: dict[int, tuple[str, str]], found: Rechecked, hand: Signature
 ) -> None:
-    """Out of the sink first, then out of the ledger: a life that dies in between takes them out once more."""
+    """Remove failing rows from the sink, then quarantine them: after a kill in between, they are removed again."""
     with ledger.view() as tx:
         parts = ledger_rechecks.parts_of_rows(tx, run, sink.location, list(failed))
         keys = {key for each in parts.values() for key in each}

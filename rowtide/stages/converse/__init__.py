@@ -1,1 +1,1 @@
-"""Rows of the live lanes, call by call."""
+"""Asks the rows of the live lanes, call by call."""

@@ -1,7 +1,7 @@
-"""Live calls: many rows at once, each in its own conversation, none waiting for another.
+"""Makes live calls: many rows at once, each in its own conversation, none waiting for another.
 
-A row is written down as in flight before its call is made, and its reply is filed before its next one is. So a process
-that dies repeats only the calls that were on the wire, and the ledger says which.
+A row is recorded as in flight before its call is made, and its reply is filed before its next call. A process that dies
+therefore repeats only the calls on the wire, and the ledger says which.
 """
 
 import asyncio
@@ -42,13 +42,13 @@ from rowtide.stages.wait.classify_results import (
 from rowtide.stages.wait.unavailable_models import fall_back, note_overloaded_model
 from rowtide.tiers.catalogue import Model
 
-NO_ROOM = frozenset({NOT_SENT, 429, 503, 529})  # said to everybody, not of this row
+NO_ROOM = frozenset({NOT_SENT, 429, 503, 529})  # statuses that concern all callers, not this row
 LONGEST_UNAVAILABILITY = timedelta(
     minutes=30
-)  # how long the API may turn everybody away before the stage fails, to be tried again
-NO_REPLY = "timeout_error"  # what a lost reply is filed as
+)  # how long the API may reject every call before the stage fails, to be tried again
+NO_REPLY = "timeout_error"  # the error kind under which a lost reply is filed
 
-OnText = Callable[[str, str], None]  # is given a row's key and what the model has just written
+OnText = Callable[[str, str], None]  # (row key, text that the model has just written)
 Follow = Callable[[], Awaitable[int]]
 LiveOutcome = LiveReply | LiveRejection | OutcomeUnknown
 
@@ -59,13 +59,13 @@ class LiveCall:
 
     row: RowAt
     models: Sequence[Model]
-    """Who answered for each tier when it was made."""
+    """The models that answered for each tier when the call was made."""
     reserved_micro: int
     started_at: datetime
 
 
 class LiveCallPool:
-    """The live calls of one process, from the first to the last."""
+    """The live calls of one process."""
 
     def __init__(
         self, context: RunContext, claude: Claude, lane: Lane, *, tag: str, clock: Clock, on_text: OnText | None
@@ -79,15 +79,16 @@ class LiveCallPool:
         self._batch: Batch | None = None
         self._took: list[float] = []
         self._last_reply_at = clock()
-        self._suspects: list[tuple[LiveCall, Outcome]] = []  # about to be quarantined, unless all fail as they did
+        self._suspects: list[tuple[LiveCall, Outcome]] = []  # about to be quarantined, unless the fault is everyone's
         self._is_stopped = False
         self.budget_exhausted: BudgetExhausted | None = None
 
     async def run(self, follow: Follow) -> int:
-        """Make calls while rows are ready or become so; `follow` takes the rows that were replied to one move further.
+        """Make calls while rows are ready or become so; `follow` moves replied rows on. Returns how many replies were
+        filed.
 
-        Returns how many replies were filed. Where the API refuses everybody no more calls are made, and the ledger
-        says why. Raises WorldError when the API has turned all calls away for too long.
+        When the API refuses every request, it makes no more calls and stops the run in the ledger. Raises WorldError
+        when the API has rejected all calls for too long.
         """
         filed, unfollowed = 0, True
         following: asyncio.Future[int] | None = None
@@ -117,7 +118,9 @@ class LiveCallPool:
             self._end(following)
 
     def _start(self) -> float | None:
-        """Start as many calls as there is room for. Returns how long to wait when only time forbids the next one."""
+        """Start as many calls as there is room for. Returns the seconds to wait if only the rate limit forbids the
+        next.
+        """
         if self._is_stopped:
             return None
         now = self._clock()
@@ -132,7 +135,7 @@ class LiveCallPool:
 
     @contextmanager
     def _stopping(self) -> Generator[None]:
-        """When the job's own code stops the run, start no more calls: those on the wire are paid for, and are filed."""
+        """When the job's own code stops the run, start no more calls; those on the wire are paid for, and are filed."""
         try:
             yield
         except StoppedByJob:
@@ -171,13 +174,15 @@ class LiveCallPool:
             self._calls[call] = LiveCall(row, rendered.models, cost, now)
 
     def _fits(self, costs: list[int], left: int | None) -> int:
-        """How many of the next calls the budgets bear. When it is none, and none is on the wire, that is the end."""
+        """Return how many of the next calls the budgets allow. Notes an exhausted budget if none fits and none is on
+        the wire.
+        """
         fits = sum(reserved <= left for reserved in accumulate(costs)) if left is not None else len(costs)
         self.budget_exhausted = BudgetExhausted(costs[0]) if costs and not fits and not self._calls else None
         return fits
 
     def _file(self, ended: list[tuple[LiveCall, LiveOutcome]]) -> int:
-        """File what became of calls: replies, errors, and rows that were turned away and wait their turn again."""
+        """File the outcomes of ended calls: replies and errors; rejected calls return their rows to ready."""
         assert self._batch is not None
         now = self._clock()
         away = [
@@ -199,7 +204,7 @@ class LiveCallPool:
         return done
 
     def _without_suspects(self, outcomes: list[tuple[LiveCall, Outcome]]) -> list[tuple[LiveCall, Outcome]]:
-        """Keep back what is about to be quarantined, until a row like it is answered or enough have failed alike."""
+        """Withhold outcomes that would quarantine rows, until a like row is answered or enough have failed alike."""
         spec = self._context.job.spec
         suspected = [each for each in outcomes if will_be_quarantined(spec, each[0].row, each[1])]
         answered = {self._about(call) for call, outcome in outcomes if isinstance(outcome, Replied)}
@@ -214,7 +219,7 @@ class LiveCallPool:
         return self._context.asked(call.row), call.row.prefix_no
 
     def _judge(self, suspects: list[tuple[LiveCall, Outcome]]) -> int:
-        """There is nothing else to wait for: say of these whose fault it was."""
+        """Apply the withheld outcomes: nothing else is left to wait for."""
         self._suspects = []
         return self._apply(suspects, self._clock())
 
@@ -238,7 +243,7 @@ class LiveCallPool:
                 assert_never(api_reply)
 
     def _apply(self, outcomes: list[tuple[LiveCall, Outcome]], now: datetime) -> int:
-        """File outcomes, those of calls that asked the same models together. Returns how many are replies."""
+        """File outcomes, grouped by the models that were asked. Returns how many are replies."""
         return sum(self._apply_alike(models, same, now) for models, same in _by_models(outcomes))
 
     def _apply_alike(self, models: Sequence[Model], outcomes: list[tuple[LiveCall, Outcome]], now: datetime) -> int:
@@ -246,7 +251,7 @@ class LiveCallPool:
         assert batch is not None
         rows = [(call.row, outcome) for call, outcome in outcomes]
         page = classify_results(context, batch, models, rows, fall_back(context, models, rows, now=now))
-        # What nobody can say the cost of stays reserved.
+        # Costs that nobody knows stay reserved.
         began = {call.row.row_no: to_timestamp(call.started_at) for call, _ in outcomes}
         page.replies = [reply._replace(asked_at=began[reply.row_no]) for reply in page.replies]
         known = sum(call.reserved_micro for call, outcome in outcomes if not is_of_unknown_cost(outcome))
@@ -257,7 +262,7 @@ class LiveCallPool:
         return len(page.replies)
 
     def _turned_away(self, call: LiveCall, api_reply: LiveRejection, now: datetime) -> None:
-        """Make fewer calls, and later; fall back on another model, or give up for now, when that does not help."""
+        """Slow down; fall back on another model, or raise WorldError if the API has rejected calls for too long."""
         self._limiter.turned_away(api_reply.retry_after_seconds, now)
         asked = self._context.asked(call.row)
         falls_back = api_reply.status_code == 529 and note_overloaded_model(
@@ -269,7 +274,7 @@ class LiveCallPool:
             )
 
     def _end(self, following: asyncio.Future[int] | None) -> None:
-        """Let go of what goes on, and finish the record, unless calls are on the wire: the next life sees to those."""
+        """Cancel what goes on and close the record, unless calls are on the wire: the next process recovers those."""
         for going in [*self._calls, *([following] if following else [])]:
             going.cancel()
         if self._batch is not None and not self._calls and not self._suspects:
@@ -279,14 +284,14 @@ class LiveCallPool:
 
 
 def _is_for_want_of_room(api_reply: LiveRejection) -> bool:
-    """Whether the API said it to everybody, for now; not of this row, and not because the account may not."""
+    """Whether the API rejected the call for lack of capacity, not because of the row or the account."""
     return api_reply.status_code in NO_ROOM and account_refusal_of(api_reply.message) is None
 
 
 def _by_models(
     outcomes: list[tuple[LiveCall, Outcome]],
 ) -> list[tuple[Sequence[Model], list[tuple[LiveCall, Outcome]]]]:
-    """The outcomes of calls by who was asked: that changes when a model is out."""
+    """Group outcomes by the models that were asked; these change when a model becomes unavailable."""
     found: dict[tuple[str, ...], tuple[Sequence[Model], list[tuple[LiveCall, Outcome]]]] = {}
     for call, outcome in outcomes:
         key = tuple(model.id for model in call.models)

@@ -1,7 +1,6 @@
-"""Putting rows in order: which row comes after which, for the sequential lane.
+"""Orders rows for the sequential lane: which row comes after which.
 
-A row whose `after:` column names no row, or that stands in a circle, is quarantined with that as its reason: what it
-was to see will never be there.
+A row whose `after:` column names no row, or that is part of a cycle, is quarantined with that reason.
 """
 
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from rowtide.stages.run_context import SPOOL_PAGE, RunContext
 
 
 def order_rows(context: RunContext, *, now: datetime) -> None:
-    """Link every ready row to the one it comes after: as its column says, or the one before it in the source."""
+    """Link every ready row to the row it comes after: the one its column names, or the one before it in the source."""
     if context.job.spec.after is None:
         with context.ledger.page() as tx:
             ledger_live_calls.link_rows_in_order(tx, context.run)
@@ -36,7 +35,7 @@ def order_rows(context: RunContext, *, now: datetime) -> None:
 
 
 def rows_in_cycles(links: Mapping[int, int]) -> list[int]:
-    """The rows (row → the row it comes after) from which one comes back to where one was."""
+    """Return the rows that are on a cycle of links (row → the row it comes after)."""
     found: list[int] = []
     seen: dict[int, int] = {}
     for start in links:

@@ -1,1 +1,1 @@
-"""Rows in, once."""
+"""Brings rows in, once."""

@@ -1,4 +1,4 @@
-"""The beginning of a run, or of another life of it."""
+"""Begins a run, or continues one that an earlier process began."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,30 +26,30 @@ log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a run was asked to be; what is None is as the job says."""
+    """Options of a run; None means as the job says."""
 
     run_id: str
     flow_run_id: str | None = None
-    """Of Prefect: what works on it, if Prefect does."""
+    """The flow run of Prefect that works on it, if any."""
     source: str | None = None
     row_limit: int | None = None
     lane: str = "auto"
     budget_usd: float | None = None
     finish_within_minutes: float | None = None
     at_least: int = 0
-    """Where its rows come from the inbox: it begins only if it gets so many."""
+    """For rows from the inbox: begin only with at least so many."""
 
 
 class InboxEmpty(RowtideError):
-    """The inbox holds fewer rows than a run was to begin with. Nothing was begun."""
+    """The inbox holds fewer rows than the run needs. Nothing was begun."""
 
 
 def continue_existing_run(
     ledger: Ledger, run_id: str, api: str, budget_usd: float | None, flow_run_id: str | None, *, now: datetime
 ) -> Run | None:
-    """The run, if there is one. Whatever stopped it before, it goes on now; with more money, if it is given any.
+    """Return the run if it exists, and let it go on, with a larger budget if one is given.
 
-    Who is called about it is as the job says now. Raises UserMistake when another API answers it.
+    Its owner and runbook are the job's present ones. Raises UserMistake when the run belongs to another API.
     """
     with ledger.page() as tx:
         if not ledgers.has_run(tx, run_id):
@@ -70,7 +70,7 @@ def continue_existing_run(
 
 
 def run_begun_by_flow_run(ledger: Ledger, flow_run_id: str | None) -> str | None:
-    """The run that an earlier life of a flow run of Prefect's began, if there was one."""
+    """Return the id of the run that this flow run of Prefect began earlier, or None."""
     if flow_run_id is None:
         return None
     with ledger.view() as tx:
@@ -78,9 +78,10 @@ def run_begun_by_flow_run(ledger: Ledger, flow_run_id: str | None) -> str | None
 
 
 def begin_new_run(ledger: Ledger, plan: Plan, asked: RunOptions, *, now: datetime) -> Run:
-    """Record a run as planned, or find it. A deadline counts from now.
+    """Record a planned run, or find it. A deadline counts from now.
 
-    A run over the inbox takes what waits there in the same transaction: it has its rows, or it has not begun.
+    A run over the inbox claims its rows in the same transaction. Raises InboxEmpty when there are too few, and then
+    nothing is begun.
     """
     spec = plan.job.spec
     within = asked.finish_within_minutes or spec.finish_within_minutes
@@ -101,7 +102,7 @@ def begin_new_run(ledger: Ledger, plan: Plan, asked: RunOptions, *, now: datetim
         run = ledgers.begin_run(tx, values, now=now)
         ledger_flow_runs.record_flow_run(tx, run, asked.flow_run_id, now=now)
         ledger_prefixes.create_first_prefix(tx, run, plan.skills)
-        # Only who made the record takes rows: what a run has taken must not grow while another reads it.
+        # Only the creator of the record claims rows: a run's rows must not grow while another process reads them.
         if plan.source.inbox is not None and run.started_at == ledgers.to_timestamp(now):
             rows = ledger_inbox.claim_inbox_rows(tx, plan.job.folder.name, run.run_id, limit=run.row_limit)
             if rows < asked.at_least:

@@ -1,4 +1,4 @@
-"""The way into the inbox: many messages in one commit; and a run's rows out of it again."""
+"""Receives messages into the inbox, many in one commit, and reads a run's rows from it."""
 
 import asyncio
 import secrets
@@ -17,14 +17,14 @@ from rowtide.observing.bounded_threads import BoundedThreads
 from rowtide.observing.supervision import Background
 
 MOST_IN_A_COMMIT = 500
-MOST_WAITING, MOST_WAITING_BYTES = 5000, 64_000_000  # messages that wait to be written; more are told to come again
-ANSWER_SECONDS = 20.0  # so long a sender waits to hear that his message is on disk
+MOST_WAITING, MOST_WAITING_BYTES = 5000, 64_000_000  # waiting to be written; later ones try again
+ANSWER_SECONDS = 20.0  # how long a sender waits to hear that its message is on disk
 
 Letter = tuple[Message, "Future[Receipt]"]
 
 
 class Inbox:
-    """Receives messages. Those that come together are committed together, and each is answered after that."""
+    """Receives messages; those that arrive together are committed together, and each sender is answered after that."""
 
     def __init__(self, ledger: Ledger, clock: Callable[[], datetime], *, is_announced: bool = True) -> None:
         self._ledger, self._clock, self._is_announced = ledger, clock, is_announced
@@ -34,7 +34,7 @@ class Inbox:
         self.background = Background("the inbox", "messages are refused, and their senders told to come again")
 
     async def receive(self, message: Message) -> Receipt:
-        """Returns once the message is on disk. Raises MessageRefused."""
+        """Return when the message is on disk. Raises MessageRefused."""
         if not self.is_open:
             raise MessageRefused("unavailable", "the ledger cannot be written now", retry_after_seconds=5)
         if self._letters.qsize() >= MOST_WAITING or self._bytes >= MOST_WAITING_BYTES:
@@ -50,7 +50,7 @@ class Inbox:
             raise MessageRefused("busy", words, retry_after_seconds=5) from None
 
     async def work(self) -> None:
-        """Write what comes, until cancelled. There is one of it: a second would only wait for the database."""
+        """Write messages until cancelled. One task is enough: a second would only wait for the database."""
         await self._threads.call(None, ledger_inbox.check_writable, self._ledger)
         self.background.succeeded()
         self.is_open = True
@@ -61,7 +61,7 @@ class Inbox:
                     letters.append(await self._next())
                 await self._commit(
                     [each for each in letters if not each[1].done()]
-                )  # the others were told to come again
+                )  # the others timed out and were told to try again
                 self.background.succeeded()
         finally:
             self.is_open = False
@@ -76,7 +76,7 @@ class Inbox:
         try:
             found = await self._threads.call(None, _kept, self._ledger, messages, now, is_announced=self._is_announced)
             for (_, future), receipt in zip(letters, found, strict=True):
-                if future.done():  # its sender has gone; the message is here all the same
+                if future.done():  # its sender has gone; the message is stored all the same
                     continue
                 if isinstance(receipt, MessageRefused):
                     future.set_exception(receipt)
@@ -97,7 +97,7 @@ def _size(message: Message) -> int:
 def _kept(
     ledger: Ledger, messages: Sequence[Message], now: datetime, *, is_announced: bool
 ) -> list[Receipt | MessageRefused]:
-    """What became of each. One that the ledger does not take is refused alone: the others are tried without it."""
+    """Return each message's receipt. A message that the ledger refuses is refused alone: the halves are tried again."""
     if not messages:
         return []
     try:
@@ -113,7 +113,7 @@ def _kept(
 
 
 def claimed_inbox_pages(ledger: Ledger, run: Run, page_rows: int) -> Iterator[list[SourceRow | BadRow]]:
-    """The rows that the run has taken from the inbox, in order of arrival; a row's line is its number in the inbox."""
+    """Yield pages of the rows that the run claimed, in order of arrival; a row's line is its inbox_no."""
     after = 0
     while True:
         with ledger.view() as tx:

@@ -1,1 +1,1 @@
-"""What each reply asks for: tools, a correction, the next tier; or it is an answer."""
+"""Follows up each reply: with tool calls, a correction, the next tier, or an answer."""

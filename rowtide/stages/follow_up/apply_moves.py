@@ -1,4 +1,4 @@
-"""Reading a page of replies and deciding what each row does next."""
+"""Decides and applies each row's next move after its reply, a page at a time."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -50,9 +50,9 @@ FIRST_BY_THE_API = 1000
 
 
 async def follow_up_rows(context: RunContext, pool: ToolPool, *, clock: Clock) -> int:
-    """Take every replied row one move further, page by page of what this worker claims. Returns how many moved.
+    """Move every replied row one step on, page by page of the shares this worker claims. Returns how many moved.
 
-    Raises StoppedByJob, with the page as it was, when most of the run's first answers fail alike in the job's own code.
+    Raises StoppedByJob, with the page unchanged, when most of the run's first answers fail alike in the job's own code.
     """
     moved = 0
     for share in claim_shares(context, RowState.REPLIED):
@@ -73,11 +73,11 @@ async def follow_up_rows(context: RunContext, pool: ToolPool, *, clock: Clock) -
 
 
 def answers_ready_for_gate(context: RunContext, replied: Sequence[tuple[RowAt, str, bytes]]) -> dict[int, bytes]:
-    """The replies that are answers and pass their rows' own checks (row_no → JSON): nothing has to follow but the gate.
+    """Return the replies that are answers and pass their rows' own checks (row_no → JSON), which only the gate must
+    judge.
 
-    `replied` is as `decide_moves` takes it; the rows may be as they were before. None where the job has Python checks:
-    they may take their time, and what was paid for is filed first; or where the API makes calls itself: they are filed
-    with the move.
+    `replied` is as for `decide_moves`; the rows may be as before their reply. Empty if the job has Python checks, which
+    may be slow: paid replies are filed first; or if the API makes calls itself, which are filed with the move.
     """
     answering = [each for each in replied if policy_of(STOPS, each[1]).do is Do.JUDGE and not each[0].in_self_check]
     if not answering or context.job.checks or context.betas:
@@ -89,7 +89,7 @@ def answers_ready_for_gate(context: RunContext, replied: Sequence[tuple[RowAt, s
 def decide_moves(
     context: RunContext, page: Sequence[tuple[RowAt, str, bytes]]
 ) -> tuple[list[tuple[RowAt, Move]], list[ToolRecord]]:
-    """Each row's move after a reply (row, stop_reason, content), whichever version asked; and the API's own calls."""
+    """Return each row's move after its reply (row, stop_reason, content), and records of calls the API made itself."""
     spec = context.job.spec
     rows = [row for row, *_ in page]
     with context.ledger.view() as tx:
@@ -153,7 +153,7 @@ def _apply(
     *,
     now: datetime,
 ) -> None:
-    """Commit a page: the tools' outcomes first, then every row's move."""
+    """Commit a page: tool results first, then every row's move."""
     waiting = {move_reason.row_no for move_reason in tools.waiting}
     calls = {row.row_no: len(move.calls) for row, move in page if isinstance(move, CallTools)}
     is_gated = context.job.is_gated
@@ -163,7 +163,7 @@ def _apply(
 
     with context.ledger.page() as tx:
         ledger_turns.record_tool_calls(tx, tools.records)
-        # A reply may be judged again: what the API itself called for it is there already.
+        # A reply may be judged again; the calls that the API made for it are recorded already.
         ledger_turns.record_tool_calls(tx, by_the_api, when_there="ON CONFLICT DO NOTHING")
         ledger_tool_calls.record_outputs(tx, context.run, tools.outputs, asked_at=tools.asked_at)
         ledger_rows.hold_rows(tx, tools.waiting, now=now)
@@ -185,14 +185,14 @@ def _apply(
 
 
 def _move_reason(row: RowAt, move: Move) -> MoveReason:
-    """Why a row makes its move; what a self-check found is told after the answer it looked at."""
+    """Return the reason of a row's move; a self-check's finding is noted at the turn of the answer it checked."""
     assert isinstance(move, Correct | ExtendMaxTokens | Restart | GiveUp)
     words = move.feedback if isinstance(move, Correct) else move.detail
     return MoveReason(row.row_no, row.turn - row.in_self_check, move.reason, words)
 
 
 def _needs_outputs(spec: JobSpec, row: RowAt, stop_reason: str) -> bool:
-    """Whether what the row's tools said decides its move: they may ground its answer, or it may call in circles."""
+    """Whether tool outputs decide the row's move: they may ground its answer, or show that it repeats a call."""
     match policy_of(STOPS, stop_reason).do:
         case Do.JUDGE:
             return bool(spec.checks.grounding)

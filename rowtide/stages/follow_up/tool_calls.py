@@ -1,8 +1,8 @@
-"""Making the tool calls of a page of rows: which are made, which are remembered, which wait for a person.
+"""Makes the tool calls of a page of rows, reuses remembered outputs, and requests approvals.
 
-Where the job says that what a tool said is remembered, a read-only call is made once for all rows of a run that ask
-alike, until it fails, is too old, or a person sends the row again. A call that changes something is committed before
-it is made and after, one by one, with a key that the server can know it by: (run, row, turn, call).
+Where the job says `remember`, a read-only call is made once for all rows of a run that ask alike, until it fails, is
+too old, or a person sends the row again. A call that changes something is recorded before it is made and after, one by
+one, with an idempotency key for the server: (run, row, turn, call).
 """
 
 import asyncio
@@ -33,7 +33,7 @@ ON_THE_WIRE = "the process died while this call was on the wire: it may have tak
 
 
 class RequestedCall(NamedTuple):
-    """One call a row's model asks for."""
+    """One call that a row's model requests."""
 
     row: RowAt
     position: int
@@ -54,7 +54,7 @@ class RequestedCall(NamedTuple):
 
 @dataclass(slots=True)
 class CallOutcomes:
-    """What came of a page's calls: outcomes to file, outputs to remember, rows that wait for a person."""
+    """The outcomes of a page's calls: records to file, outputs to remember, rows that await approval."""
 
     asked_at: datetime
     records: list[ToolRecord] = field(default_factory=list)
@@ -65,7 +65,7 @@ class CallOutcomes:
 async def call_tools(
     context: RunContext, pool: ToolPool, page: Sequence[tuple[RowAt, Move]], *, clock: Clock
 ) -> CallOutcomes:
-    """Make the calls of a page. Nothing is made for a row that waits for a person."""
+    """Make the calls of a page, except those of rows that await approval."""
     asked = [(row, move.calls) for row, move in page if isinstance(move, CallTools) and move.calls]
     outcomes_of_page = CallOutcomes(asked_at=clock())
     if not asked:
@@ -92,7 +92,7 @@ async def call_tools(
 
 
 def _writes(tools: Mapping[str, Tool], call: RequestedCall) -> bool:
-    """Whether a call may change something. One of no tool at all is refused by the pool, and changes nothing."""
+    """Whether a call may change something. A call of an unknown tool cannot: the pool refuses it."""
     tool = tools.get(call.use.tool)
     return tool is not None and tool.may_write
 
@@ -104,7 +104,7 @@ async def _read(
     calls: Sequence[RequestedCall],
     outcomes_of_page: CallOutcomes,
 ) -> list[ToolRecord]:
-    """Make calls that only read, where nothing is remembered of them. A failure is not shared: others ask."""
+    """Make read-only calls that have no remembered output. A failure is not shared: other rows make the call."""
     alike, alone = defaultdict[str, list[RequestedCall]](list), list[RequestedCall]()
     for call in calls:
         if call.use.tool in tools and tools[call.use.tool].remember_seconds:
@@ -134,7 +134,7 @@ async def _made(pool: ToolPool, calls: Sequence[RequestedCall]) -> list[tuple[Re
 def _remembering(
     context: RunContext, tools: Mapping[str, Tool], alike: Mapping[str, list[RequestedCall]], now: datetime
 ) -> tuple[list[ToolRecord], Mapping[str, list[RequestedCall]]]:
-    """The outcomes of those calls that may make use of what an earlier one heard; and the others, still by hash."""
+    """Return records for calls that an earlier output answers, and the other calls by hash."""
     with context.ledger.view() as tx:
         memos = ledger_tool_calls.recorded_outputs(tx, context.run, alike)
         rows = [call.row.row_no for key in memos for call in alike[key]]
@@ -159,7 +159,9 @@ def _with_approval(
     outcomes_of_page: CallOutcomes,
     now: datetime,
 ) -> dict[Place, ApprovalRecord]:
-    """Ask for leave where the job wants it. Returns what is known of each call; rows that wait are in `heard`."""
+    """Request approvals where the job asks for them. Returns known approvals by place; fills
+    `outcomes_of_page.waiting`.
+    """
     with context.ledger.view() as tx:
         known = ledger_tool_calls.call_approvals(tx, [call.row.row_no for call in calls])
     new = [call for call in calls if tools[call.use.tool].asks and call.place not in known]
@@ -179,7 +181,7 @@ def _with_approval(
 async def _write(
     context: RunContext, pool: ToolPool, call: RequestedCall, known: ApprovalRecord | None, clock: Clock
 ) -> ToolRecord | None:
-    """Make a call that changes something, once. None when an earlier life has filed its outcome."""
+    """Make a call that changes something, once. None when its outcome is filed, now or by an earlier process."""
     if known is not None and known.state == "done":
         return None
     if known is not None and known.state == "denied":

@@ -1,1 +1,1 @@
-"""What a run would cost and take, before it is paid for."""
+"""Forecasts what a run would cost and how long it would take."""

@@ -1,4 +1,4 @@
-"""All that can be said of a run before it is paid for: its rows, what earlier ones took, and the forecast."""
+"""Builds a forecast of a run from its source, its job's history and token counts."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from rowtide.ledger.read import past_runs as ledger_past_runs
 from rowtide.stages.forecast.scan_source import SourceScan, first_tokens, scan_source
 from rowtide.stages.preflight import Plan
 
-SEED = 1  # the same plan twice says the same
+SEED = 1  # a fixed seed, so that the same plan gives the same forecast
 
 
 @dataclass(frozen=True)
 class ForecastInputs:
-    """All that a forecast stands on, and the forecast; None when there is nothing to ask."""
+    """The inputs of a forecast, and the forecast; None when there is no row to ask."""
 
     plan: Plan
     rows: SourceScan
@@ -36,7 +36,7 @@ class ForecastInputs:
 
 
 def plan_with_options(found: Plan, lane: str, budget: float | None, finish_within: float | None) -> Plan:
-    """The plan of a job that says itself what the command says."""
+    """Return the plan with the command's options in place of the job's."""
     spec = found.job.spec
     changes = {
         "lane": spec.lane if lane == "auto" else lane,
@@ -57,7 +57,7 @@ async def build_forecast(
     counted_by: str,
     now: datetime,
 ) -> ForecastInputs:
-    """Read the source and the ledger, have the API count some rows' tokens, and forecast. Writes nothing."""
+    """Read the source and the ledger, have the API count some rows' tokens, and forecast. The ledger is only read."""
     spec = found.job.spec
     history, pasts = _past(found, ledger, claude.api)
     rows = scan_source(found, environment, ledger, limit=limit, size=sample)
@@ -105,6 +105,6 @@ def _work_to_do(found: Plan, rows: SourceScan, now: datetime) -> lanes.WorkToDo:
 
 
 def _prefix_tokens(found: Plan) -> int:
-    """What is too short to be cached costs its full price."""
+    """Return the cacheable prefix's tokens, or 0 if it is too short to be cached."""
     length = cacheable_tokens(found.request)
     return length if length >= max(model.cache_minimum_tokens for model in found.models) else 0

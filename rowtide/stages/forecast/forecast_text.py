@@ -1,4 +1,4 @@
-"""A forecast in words: a sentence, two tables, warnings; for a terminal, for Prefect, and for programs."""
+"""Formats a forecast as sentences, tables and warnings; for a terminal, for Prefect, and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ HISTORY_ROWS = 200
 
 @dataclass(frozen=True)
 class ForecastTable:
-    """A table: its heads, and its rows of words."""
+    """A table: its headings, and its rows as text."""
 
     heads: list[str]
     lines: list[list[str]]
 
 
 def forecast_sentence(seen: ForecastInputs) -> list[str]:
-    """The answer: lane, rows, money, time; and in a second line what it stands on."""
+    """Return the forecast in one line (lane, rows, money, time) and its basis in another."""
     name, rows, likely = seen.plan.job.name, seen.rows, seen.forecast
     passed = [
         f"{count:,} {reason}" for reason, count in [*rows.refused.items(), ("unchanged", rows.unchanged)] if count
@@ -48,7 +48,7 @@ def _basis(seen: ForecastInputs) -> str:
 
 
 def forecast_tables(seen: ForecastInputs) -> list[ForecastTable]:
-    """Tier by tier, and the other ways."""
+    """Return a table by tier, and a table of alternatives."""
     if seen.forecast is None:
         return []
     heads = ["tier", "rows", "turns a row", "escalate", "input tokens", "output tokens", "cost", "seen before"]
@@ -78,14 +78,14 @@ def forecast_tables(seen: ForecastInputs) -> list[ForecastTable]:
 
 
 def forecast_as_markdown(seen: ForecastInputs) -> Markdown:
-    """All of it, as an artifact of Prefect's."""
+    """Return the whole forecast as Markdown, for a Prefect artifact."""
     drawn = [markdown_table(each.heads, each.lines, numbers=len(each.heads) - 1) for each in forecast_tables(seen)]
     warned = [escape_markdown(f"Warning: {each}") for each in forecast_warnings(seen)]
     return markdown_page(*map(escape_markdown, forecast_sentence(seen)), *drawn, *warned)
 
 
 def forecast_warnings(seen: ForecastInputs) -> list[str]:
-    """What speaks against running it just so."""
+    """Return warnings about running the job as planned."""
     spec, likely = seen.plan.job.spec, seen.forecast
     found = list(seen.plan.warnings)
     if likely is None:
@@ -108,7 +108,7 @@ def forecast_warnings(seen: ForecastInputs) -> list[str]:
 
 
 def forecast_as_json(seen: ForecastInputs, warnings: Sequence[str]) -> dict[str, Any]:
-    """The same for programs."""
+    """Return the forecast as JSON-ready values."""
     rows, history = seen.rows, seen.history
     return {
         "job": seen.plan.job.name,

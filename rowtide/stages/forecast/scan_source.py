@@ -1,7 +1,7 @@
-"""The rows of a run that is only planned: how many would be asked, where they would start, and a few of them.
+"""Scans the source of a planned run: how many rows would be asked, on which tiers they start, and a sample.
 
-The source is read once, page by page; what is kept of a row is eight bytes. It goes by the same rules as `extract` and
-`route`, and writes nothing.
+The source is read once, page by page, keeping eight bytes a row, by the same rules as `extract` and `route`. Nothing is
+written.
 """
 
 import asyncio
@@ -29,23 +29,23 @@ CALLS_AT_ONCE = 8
 
 @dataclass
 class SourceScan:
-    """What a source holds for a job."""
+    """What a source holds for a job, in rows."""
 
     starts: list[int]
-    """The rows that would be asked, by the tier they start on."""
+    """Rows that would be asked, by first tier."""
     read: int = 0
     refused: Counter[str] = field(default_factory=Counter[str])
-    """Rows that would be quarantined at the door, by reason."""
+    """Rows that would be quarantined at admission, by reason."""
     unchanged: int = 0
-    """Rows that an earlier run settled just so."""
+    """Rows that an earlier run settled alike."""
     sample: list[tuple[int, Values]] = field(default_factory=list[tuple[int, Values]])
-    """Some of those that would be asked, evenly from first to last, each with its tier."""
+    """Some rows that would be asked, evenly from first to last: (tier_no, values)."""
 
 
 def scan_source(
     plan: Plan, environment: Mapping[str, str], ledger: Ledger | None, *, limit: int | None, size: int
 ) -> SourceScan:
-    """Read the source, or its first `limit` rows, and sample so many of those that would be asked."""
+    """Scan the source, or its first `limit` rows, and sample `size` of the rows that would be asked."""
     spec, folder = plan.job.spec, plan.job.folder
     found, hashes = SourceScan([0] * len(spec.tiers)), array("q")
     with open_starter(plan.job, plan.api.name) as starter:
@@ -74,9 +74,9 @@ def scan_source(
 
 
 async def first_tokens(claude: Claude, plan: Plan, sample: Sequence[tuple[int, Values]]) -> list[int]:
-    """How long the first requests of these rows are, as the API counts. Free. Raises WorldError.
+    """Return the token counts of these rows' first requests, by the API's free count. Raises WorldError.
 
-    The tools of servers that the API calls itself are left out.
+    Tools of servers that the API calls itself are left out.
     """
     room = asyncio.Semaphore(CALLS_AT_ONCE)
 
@@ -89,7 +89,7 @@ async def first_tokens(claude: Claude, plan: Plan, sample: Sequence[tuple[int, V
 
 
 def _request(plan: Plan, tier_no: int, row: Values) -> bytes | None:
-    """A row's first request; None where the prompt cannot be filled: such a row is quarantined before it costs."""
+    """Return a row's first request, or None if its prompt cannot be filled: such a row is quarantined unasked."""
     job = plan.job
     shared = orjson.loads(b"{%b}" % with_skills(plan.request, job.instructions, job.skills_for(job.group_of(row))))
     shared.pop("mcp_servers", None)
@@ -109,7 +109,7 @@ def _unchanged(ledger: Ledger | None, plan: Plan, ids: Mapping[str, str]) -> set
 
 
 def _take_off(found: SourceScan, duplicates: int) -> None:
-    """Keys that stand on several pages are only known at the end: of the tiers in proportion."""
+    """Subtract duplicate keys, known only at the end, from the tiers in proportion."""
     found.refused["duplicate_key"] += duplicates
     asked = sum(found.starts)
     for tier_no, rows in enumerate(found.starts):
@@ -118,7 +118,7 @@ def _take_off(found: SourceScan, duplicates: int) -> None:
 
 
 class _Sampling:
-    """Every so-manieth row: when there are twice as many as wanted, every other one goes."""
+    """Keeps every n-th row: when it has twice as many as wanted, it drops every other one and doubles n."""
 
     def __init__(self, size: int) -> None:
         self._size, self._step, self._seen = size, 1, 0

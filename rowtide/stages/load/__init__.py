@@ -1,1 +1,1 @@
-"""Accepted rows into the sink, exactly once."""
+"""Loads accepted rows into the sink, exactly once."""

@@ -1,7 +1,7 @@
-"""Accepted answers into a sink again: a new one, a repaired one, a second one. Nothing is asked.
+"""Loads accepted answers into a sink again: a new, a repaired or a second one. Nothing is asked.
 
-Parts have names that are always the same, and a key stands in the newest part only: doing it again, or after a kill,
-ends the same. What a later run has loaded stands.
+Part names are fixed and a key stands in the newest part only, so repeating a reload, also after a kill, ends the same.
+Answers that a later run has loaded stay.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,14 @@ from rowtide.tiers.pricing import MICRO
 
 @dataclass
 class Reloaded:
-    """What came of it."""
+    """The result of a reload."""
 
     sink: str
     rows: int = 0
     newer: int = 0
-    """Rows whose key a later run has loaded there: that stands."""
+    """Rows whose key a later run has loaded there; they are left out."""
     refused: dict[str, str] = field(default_factory=dict[str, str])
-    """Rows that the sink cannot hold: key → why."""
+    """Rows that the sink cannot hold: key → reason."""
 
 
 def reload_answers(
@@ -47,9 +47,9 @@ def reload_answers(
     *,
     now: datetime,
 ) -> Reloaded:
-    """Write the answers of these runs, newest first, of each row the newest. Raises UserMistake, WorldError.
+    """Write the newest answer of each row of these runs (newest run first). Raises UserMistake, WorldError.
 
-    The relative file of a database is in `folder`.
+    A relative database file is in `folder`.
     """
     sink, columns = open_sink(spec, home, job.answer, environment, folder)
     sink.check()
@@ -59,14 +59,14 @@ def reload_answers(
         later = [each.run_no for each in runs[:place]]
         for number, rows in enumerate(ledger_answers.answer_pages(ledger, run, later, size=spec.part_rows), 1):
             part = f"{quote(run.run_id, safe='')}-reload-{number:06d}"
-            if spec.is_table:  # a table remembers its parts, and may have lost their rows
+            if spec.is_table:  # a table records its parts, and may have lost their rows
                 part = f"{part}-{to_timestamp(now)}"
             _write(ledger, run, sink, columns, part, rows, done, lineage=spec.lineage, now=now)
     return done
 
 
 def _check(ledger: Ledger, run: Run, job: Job, sink: str) -> None:
-    """Raise UserMistake where the run's answers may not be loaded, or another run has left a part half loaded."""
+    """Raise UserMistake if the run's answers may not be loaded, or another run has an unfinished load there."""
     with ledger.view() as tx:
         is_held, has_begun = (
             ledger_gate_approvals.pending_gate_approvals(tx, run),
@@ -93,7 +93,7 @@ def _write(
     lineage: bool,
     now: datetime,
 ) -> None:
-    """One part, and the record that it stands."""
+    """Write one part, and record it in the ledger."""
     with sink.writing(part) as out:
         with ledger.view() as tx:
             older, newer = ledger_reloads.other_parts_with_keys(tx, run, sink.location, part, rows)

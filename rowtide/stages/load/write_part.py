@@ -1,6 +1,7 @@
-"""Writing a part of a load to a sink, without the rows that the sink does not take.
+"""Writes one part of a load to a sink, without the rows that the sink refuses.
 
-What is quarantined is written down before the part stands, so that a part tried again after a kill has the same rows.
+Refused rows are quarantined in the ledger before the part is finished, so that writing it again after a kill writes the
+same rows.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ PAGE_ROWS = 5000
 
 
 def load_part(context: RunContext, sink: Sink, columns: list[Column], part: Load, *, clock: Clock) -> int:
-    """One part, from the ledger to where it stands. Returns how many of its rows are loaded."""
+    """Write one part from the ledger to the sink. Returns how many of its rows are loaded."""
     with context.ledger.view() as tx:
         has_taken = ledger_loads.has_loaded(tx, context.run)
     with sink.writing(part.part, has_taken=has_taken) as out:
@@ -31,11 +32,11 @@ def load_part(context: RunContext, sink: Sink, columns: list[Column], part: Load
         refused = _put(context, columns, part, out, superseded)
         if not has_taken:
             check_some_taken([why for _, why in refused], part.rows, sink.location)
-        if refused:  # written down before the part stands: one that stands is not tried again
+        if refused:  # recorded before the part is finished: a finished part is not written again
             move_reasons = [MoveReason(row.row_no, row.turn, "unloadable", why) for row, why in refused]
             with context.ledger.page() as tx:
                 part = ledger_loads.exclude_refused_rows(tx, context.run, part, move_reasons, now=clock())
-        kept = {row.row_key for row, _ in refused}  # what an earlier run loaded of these stands
+        kept = {row.row_key for row, _ in refused}  # an earlier run's answers under these keys stay
         out.finish({older: keys - kept for older, keys in rivals.older.items()})
         with context.ledger.page() as tx:
             ledger_loads.finish_load(tx, context.run, part, sink.location, superseded=superseded, now=clock())
@@ -45,7 +46,7 @@ def load_part(context: RunContext, sink: Sink, columns: list[Column], part: Load
 def _put(
     context: RunContext, columns: list[Column], part: Load, out: Part, superseded: set[str]
 ) -> list[tuple[AcceptedRow, str]]:
-    """A part's rows into the sink. Returns those that it does not take, and why."""
+    """Write a part's rows to the sink. Returns the refused rows, with the reason."""
     refused: list[tuple[AcceptedRow, str]] = []
     for rows in _pages(context, part):
         bad = unloadable_rows([row.content for row in rows])
@@ -57,7 +58,7 @@ def _put(
 
 
 def _superseded(rivals: CompetingParts, out: Part) -> set[str]:
-    """The keys that a later run has loaded: what it wrote stands."""
+    """Return the keys that a later run has loaded; its answers stay."""
     found = {key for keys in rivals.newer.values() for key in keys}
     for part, keys in rivals.begun.items():
         found |= out.keys_held(part, keys)

@@ -1,1 +1,1 @@
-"""A run's page and its results, from the ledger."""
+"""Draws a run's report page and reads its results, from the ledger."""

@@ -1,8 +1,7 @@
-"""Drawing the page of a run, from the ledger to a file.
+"""Draws a run's report page from the ledger to a file.
 
-Run as a program (`python -m rowtide.stages.report.draw_report`, its arguments as JSON on stdin), it draws in a
-process of its own: charts take a second of CPU and a JavaScript engine's memory, and a crash there does not touch the
-run.
+Run as a program (`python -m rowtide.stages.report.draw_report`, its arguments as JSON on stdin), it draws in a process
+of its own: charts take a second of CPU and a JavaScript engine's memory, and a crash there does not touch the run.
 """
 
 import sys
@@ -27,7 +26,7 @@ EXIT_MISTAKE = 2
 
 
 def draw_report(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> None:
-    """Write the page of a run as it stands. Raises UserMistake for a run, or golden rows, that cannot be read."""
+    """Write the report page of a run. Raises UserMistake when the run or its golden rows cannot be read."""
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
         found = run_summary(tx, run, now=now)
@@ -39,16 +38,16 @@ def draw_report(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> No
 
 
 def _gates(found: Mapping[str, Any], file: Path) -> list[dict[str, str]]:
-    """What each gate said, and where its own page is, seen from the run's, if that was drawn."""
+    """Return what each gate found, with a relative link to its own page if that exists."""
     pages = {gate: Path(found["run_id"], gate, "index.html") for gate in found["gates"]}
     links = {gate: relative_link(page) if (file.parent / page).is_file() else "" for gate, page in pages.items()}
     return [{"name": gate, "message": text, "link": links[gate]} for gate, text in gate_lines(found).items()]
 
 
 def main() -> None:
-    """Draw what stdin orders: a URL may hold a password, so it is no argument that others could list.
+    """Draw the report that stdin orders: a URL may hold a password, so it must not be an argument that others can list.
 
-    Exits 2, with a line on stderr, when it cannot be drawn for a reason that is known.
+    Exits 2, with a line on stderr, when it fails for a known reason.
     """
     given = orjson.loads(sys.stdin.buffer.read())
     ledger = Ledger(given["ledger_url"])

@@ -1,6 +1,6 @@
-"""Accepted answers as a table that can be asked and written out: by DuckDB, from the ledger, without the job's code.
+"""Accepted answers as a table to query and export: by DuckDB, from the ledger, without the job's code.
 
-A field whose values are all of one plain kind is a column of that kind; another is JSON, as it was answered.
+A field whose values are all of one plain type is a column of that type; any other is JSON.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -20,7 +20,7 @@ from rowtide.ledger.ledger import Ledger, Run
 from rowtide.tiers.pricing import MICRO
 
 PAGE_ROWS = 5000
-ROOM = 1 << 20  # bytes for a row, at least; DuckDB takes several times that at once
+ROOM = 1 << 20  # least maximum bytes of a row; DuckDB takes several times that at once
 KEY = "row_key"
 ORIGIN = {
     "_run": "VARCHAR",
@@ -42,13 +42,13 @@ WRITERS = {
 
 
 class ResultsTable:
-    """The answers, ready to be asked."""
+    """The answers, ready for queries."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> None:
         self._connection, self.columns = connection, columns
 
     def keep(self, where: str) -> None:
-        """Leave out the rows for which an SQL expression is not true. Raises UserMistake."""
+        """Keep only rows for which an SQL expression is true. Raises UserMistake."""
         try:
             self._connection.execute(f"CREATE VIEW kept AS SELECT * FROM answers WHERE ({where}\n)")
             self._connection.execute("SELECT count(*) FROM kept").fetchone()
@@ -57,16 +57,16 @@ class ResultsTable:
             raise UserMistake(f"{words}; columns: {', '.join(self.columns)}", key=f"--where {where!r}") from None
 
     def count(self) -> int:
-        """How many rows are kept."""
+        """Return how many rows are kept."""
         found = self._connection.execute("SELECT count(*) FROM kept").fetchone()
         return int(found[0]) if found else 0
 
     def head(self, rows: int) -> list[tuple[Any, ...]]:
-        """The first rows, in the order of their source."""
+        """Return the first kept rows, in the order of their source."""
         return self._connection.execute(f"SELECT * FROM kept LIMIT {rows}").fetchall()
 
     def write(self, file: Path) -> None:
-        """Write all rows that are kept to a file, by its ending: whole, or not at all."""
+        """Write all kept rows to a file in the format of its suffix: the whole file, or none. Raises UserMistake."""
         part = file.with_name(f".{file.name}.part")
         name = str(part).replace("'", "''")
         try:
@@ -78,7 +78,7 @@ class ResultsTable:
 
 
 def check_results_format(file: Path) -> None:
-    """Raise UserMistake unless a file's ending names a format."""
+    """Raise UserMistake unless the file's suffix names a format."""
     if file.suffix.lower() not in WRITERS:
         meant = nearest_name(file.suffix, WRITERS)
         raise UserMistake(f"results are written as {', '.join(WRITERS)}", file=file, meant=meant)
@@ -86,7 +86,7 @@ def check_results_format(file: Path) -> None:
 
 @contextmanager
 def open_results_table(ledger: Ledger, runs: Sequence[Run]) -> Generator[ResultsTable]:
-    """The answers of these runs, newest run first, of each row the newest. They lie on disk meanwhile."""
+    """Yield a table of the newest answer of each row of these runs (newest run first). It lies on disk meanwhile."""
     with TemporaryDirectory(prefix="rowtide-results-") as folder:
         rows = Path(folder) / "rows.jsonl"
         kinds, longest = _spool(ledger, runs, rows)
@@ -102,7 +102,7 @@ def open_results_table(ledger: Ledger, runs: Sequence[Run]) -> Generator[Results
 
 
 def _spool(ledger: Ledger, runs: Sequence[Run], file: Path) -> tuple[dict[str, str], int]:
-    """Write the answers down, a JSON object a line. Returns the columns (name → DuckDB's type) and the longest line."""
+    """Write the answers to a file, a JSON object a line. Returns column → DuckDB type, and the longest line."""
     seen: dict[str, set[type]] = {}
     longest = 0
     with file.open("wb") as out:
@@ -124,7 +124,7 @@ def _origin(run: Run, row: AcceptedAnswer) -> Mapping[str, object]:
 
 
 def _kind(value: object) -> type:
-    """The kind of a JSON value: `object` for one that no plain column holds as it is."""
+    """Return the type of a JSON value; `object` if no plain column holds it."""
     if value is None:
         return type(None)
     if isinstance(value, int) and not isinstance(value, bool) and not -(1 << 63) <= value < 1 << 63:

@@ -1,1 +1,1 @@
-"""A first tier for each row, and a lane for all."""
+"""Routes rows: a first tier for each row, and a lane for all."""

@@ -1,4 +1,4 @@
-"""Choosing the lane of a run's rows from what the ledger knows; and noticing that batches would be late."""
+"""Chooses the lane of a run's rows, and moves rows to live calls when batches would be late."""
 
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from rowtide.tiers.pricing import MICRO
 
 
 def choose_run_lane(context: RunContext, *, now: datetime) -> Lane:
-    """Choose the run's lane, once its rows are in, and write it down with the reason. What was chosen once stays."""
+    """Choose the run's lane once its rows are in, and record it with the reason. The first choice is kept."""
     spec, run = context.job.spec, context.run
     if run.chosen_lane is not None:
         return LANES[run.chosen_lane]
@@ -38,7 +38,7 @@ def choose_run_lane(context: RunContext, *, now: datetime) -> Lane:
 
 
 def lane_of_ready_rows(context: RunContext, *, now: datetime) -> Lane:
-    """The lane of the rows that are ready now: the run's; or live, where a batch would be late or is not worth it."""
+    """Return the lane of the rows that are ready now: the run's, or live if a batch would be late or not worth it."""
     chosen = LANES[context.run.chosen_lane] if context.run.chosen_lane else BATCH
     if not chosen.in_batches or _asked(context) != "auto":
         return chosen
@@ -53,7 +53,7 @@ def lane_of_ready_rows(context: RunContext, *, now: datetime) -> Lane:
 
 
 def must_leave_batches(context: RunContext, *, now: datetime) -> bool:
-    """Whether rows that wait in batches must go live at once to be done by the deadline."""
+    """Return whether rows waiting in batches must go live now to meet the deadline."""
     if not context.run.finish_by or _asked(context) != "auto":
         return False
     with context.ledger.view() as tx:
@@ -65,5 +65,5 @@ def must_leave_batches(context: RunContext, *, now: datetime) -> bool:
 
 
 def _asked(context: RunContext) -> str:
-    """What the command asked for; else what the job says."""
+    """Return the lane that the command asked for, else the job's."""
     return context.run.lane if context.run.lane != "auto" else context.job.spec.lane

@@ -1,9 +1,9 @@
-"""Learning where rows should start, from how those of earlier runs fared: the only module that imports `sklearn`.
+"""Fits a router from the history of earlier runs: the only module that imports `sklearn`.
 
-A tier only ever saw rows that those below had failed, or that were started on it, so its own share of accepted answers
-says nothing of a row that would start there. What is learnt instead is how far each row had to escalate: a row
-accepted on a tier is taken to be one that every higher tier would answer, a row that failed on one is taken to fail on
-all below, and what is known of neither is left out.
+A tier only saw rows that lower tiers failed, or that started on it, so its own share of accepted answers says nothing
+of a row that would start there. What is fitted instead is how far each row had to escalate: a row accepted on a tier
+counts as accepted on every higher tier, a row that failed on one counts as failed on all lower ones, and unknown cases
+are left out.
 """
 
 from collections import defaultdict
@@ -36,11 +36,11 @@ with extra("router"):
 
 HISTORY_ROWS = 50_000  # the newest
 PAGE_ROWS = 5000
-NEEDED_ROWS = 200  # before anything is believed
-NEEDED_OF_EACH = 30  # rows that stay on a tier, and rows that do not, before its features are believed
+NEEDED_ROWS = 200  # fewer rows are not enough to fit anything
+NEEDED_OF_EACH = 30  # accepted and failed rows that a tier needs before it is fitted
 FOLDS = 5
 BINS = 5
-REGULARISATION = 0.1  # as scikit-learn's C
+REGULARISATION = 0.1  # scikit-learn's C
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,13 @@ class RoutingHistory:
     past: list[Outcome]
     found: list[Features]
     right: dict[str, Right]
-    """Of golden rows, by key."""
+    """Golden rows, by key."""
 
 
 def fit_router(ledger: Ledger, job: Job, output_prices: Sequence[float], *, now: datetime) -> Router:
-    """Learn from the ledger. `output_prices` compare tiers that no row has been on.
+    """Fit a router from the ledger. `output_prices` stand in for the costs of tiers that no row has been on.
 
-    Raises UserMistake when there is too little to learn from.
+    Raises UserMistake when there are too few rows.
     """
     tiers = job.spec.tiers
     with ledger.view() as tx:
@@ -77,7 +77,7 @@ def fit_router(ledger: Ledger, job: Job, output_prices: Sequence[float], *, now:
             history.right[each.row_key] = {**history.right[each.row_key], each.outcome.accepted_at: is_right}
     _check_enough(history, job)
     tier_fits, chances = _fit_tiers(tiers, history, output_prices)
-    # A golden row of which nothing was accepted came out wrong.
+    # A golden row without an accepted answer counts as wrong.
     right = {each.row_key: history.right.get(each.row_key, {}) for each in history.past if each.row_key in golden}
     choice = choose_thresholds(tier_fits, history.past, chances, right, job.spec.difficulty.accuracy)
     return Router(
@@ -98,7 +98,7 @@ def fit_router(ledger: Ledger, job: Job, output_prices: Sequence[float], *, now:
 
 @dataclass(frozen=True, slots=True)
 class _Pages:
-    """The history, read anew each time it is gone through: memory holds a page."""
+    """The past rows, read anew on each iteration, so that memory holds one page."""
 
     ledger: Ledger
     run_nos: Sequence[int]
@@ -141,7 +141,7 @@ def _fit_tiers(
 
 
 def _fit_tier(tier: str, number: int, history: RoutingHistory) -> tuple[TierFit, Floats]:
-    """What is learnt of one tier; and for each row, the chance that a model gives it which has not seen it."""
+    """Return the fit of one tier, and each row's chance from a model that was not fitted on it."""
     past, found = history.past, history.found
     suffices = [each.would_suffice(number) for each in past]
     known = [n for n, does in enumerate(suffices) if does is not None]
@@ -166,9 +166,9 @@ def _fit_tier(tier: str, number: int, history: RoutingHistory) -> tuple[TierFit,
 
 
 def new_model() -> CalibratedClassifierCV:
-    """A logistic regression on standardised features, and Platt's map fitted to unseen folds' scores.
+    """Return a logistic regression on standardized features, calibrated by Platt's method on unseen folds.
 
-    Its penalty is the sum of the weights (L1): of features that say the same, one speaks, and can be named.
+    Its L1 penalty selects one of several features that say the same, which can then be named.
     """
     regression = LogisticRegression(l1_ratio=1, solver="liblinear", C=REGULARISATION, random_state=0)
     line = make_pipeline(StandardScaler(), regression)
@@ -177,7 +177,7 @@ def new_model() -> CalibratedClassifierCV:
 
 
 def model_as_data(model: Any, names: Sequence[str]) -> dict[str, Any]:
-    """A fitted `new_model` as the numbers it comes to."""
+    """Return the numbers of a fitted `new_model`."""
     (calibrated,) = model.calibrated_classifiers_
     (platt,) = calibrated.calibrators
     scaler, regression = (step for _, step in calibrated.estimator.steps)
@@ -210,7 +210,7 @@ def _quality(unseen: Floats, labels: Any) -> dict[str, Any]:
 
 
 def _costs(past: Sequence[Outcome], tier_no: int) -> tuple[float, float]:
-    """What a row costs on a tier on average, in micro-dollars: when it ends there, and when it goes on."""
+    """Return a row's mean cost on a tier in micro-dollars: when it ends there, and when it goes on."""
     here = [each for each in past if tier_no in each.cost_micro]
     ended = [each.cost_micro[tier_no] for each in here if each.accepted_at == tier_no]
     went_on = [each.cost_micro[tier_no] for each in here if each.failed_at >= tier_no]

@@ -1,4 +1,4 @@
-"""Where rows start, page after page: by the rules of `start`, else by estimate, else on the lowest tier."""
+"""Decides where rows start: by the rules of `start`, else by estimate, else on the lowest tier."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -15,9 +15,9 @@ from rowtide.routing.start_rules import RuleMatcher, compile_rules, open_rule_ma
 
 @contextmanager
 def open_starter(job: Job, api: str) -> Generator["Starter"]:
-    """Something to ask. The rules' columns were checked with the source.
+    """Yield a Starter for the job. The rules' columns were checked with the source.
 
-    A router of another ladder, or of another API's answers, says nothing.
+    A router fitted for another ladder or another API is ignored.
     """
     start, router = job.spec.start, read_router(job.folder)
     tiers = [tier_of_rule(rule, number, job.spec.tiers, job.folder) for number, rule in enumerate(start)]
@@ -32,7 +32,7 @@ def open_starter(job: Job, api: str) -> Generator["Starter"]:
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """What a row meets depends on the row alone, so a second try goes the same way."""
+    """Decides where rows start from the row's values alone, so a second attempt decides the same."""
 
     job: Job
     tiers: list[int]
@@ -40,7 +40,7 @@ class Starter:
     router: Router | None
 
     def starts(self, rows: Sequence[tuple[int, Values]]) -> list[RowStart]:
-        """How each of these rows (row_no, values) begins."""
+        """Return how each of these rows (row_no, values) starts."""
         matches = self.asker.first_matches([row for _, row in rows]) if self.asker and rows else [None] * len(rows)
         return [self._start(row_no, row, match) for (row_no, row), match in zip(rows, matches, strict=True)]
 

@@ -1,1 +1,1 @@
-"""Ready rows into batches, within the budget, never paid for twice."""
+"""Submits ready rows in batches, within the budget, and never twice."""

@@ -1,4 +1,4 @@
-"""What may yet be spent: by a run, and by a job in a day. What is in flight counts at its worst case."""
+"""What may still be spent by a run, and by a job in a day. Requests in flight count at their worst case."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,19 +9,19 @@ from rowtide.stages.run_context import RunContext
 
 @dataclass(frozen=True, slots=True)
 class BudgetExhausted:
-    """Rows are ready, but the worst case of the next one does not fit under a budget."""
+    """Rows are ready, but the next one's worst case, in micro-dollars, does not fit a budget."""
 
     next_micro: int
 
 
 def left_to_spend_micro(context: RunContext, *, now: datetime) -> int | None:
-    """What the next requests may cost at worst, in micro-dollars, as it stands; None when there is no wall."""
+    """Return what the next requests may cost at worst, in micro-dollars; None without a budget limit."""
     with context.ledger.view() as tx:
         return ledger_batches.left_to_spend_micro(tx, context.run, context.job.spec.limits.day_usd, now=now)
 
 
 def exceeded_budget(context: RunContext, next_micro: int) -> str:
-    """Which budget a request of that worst case would cross: the run's, or the job's for today."""
+    """Return which budget a request of that worst case would exceed: the run's, or the job's for today."""
     with context.ledger.view() as tx:
         left = ledger_batches.left_of_run_budget_micro(tx, context.run)
     return "budget" if left is not None and next_micro > left else "day_budget"

@@ -1,4 +1,4 @@
-"""Ready rows as requests, with what each can cost at worst."""
+"""Builds the requests of ready rows, with the worst-case cost of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,29 +19,29 @@ from rowtide.tiers.catalogue import Model
 from rowtide.tiers.escalation import message_with_quotation
 from rowtide.tiers.pricing import worst_case_micro
 
-# A token is at least a byte, so a request's bytes bound its tokens; this much the API may add in words of its own.
+# A token is at least a byte, so a request's bytes bound its tokens; the API may add so many of its own.
 HIDDEN_TOKENS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedPage:
-    """A page of ready rows as requests with their worst cases, and the rows that cannot be rendered."""
+    """The requests of a page of rows with their worst cases, and the rows for which none can be built."""
 
     rows: list[RowAt]
     params: list[bytes]
     """What a live call sends, and a batch under `params`."""
     costs: list[int]
-    """In micro-dollars."""
+    """Worst cases, in micro-dollars."""
     models: Sequence[Model]
-    """Who answers for each tier."""
+    """The models that answer for each tier."""
     failures: dict[int, JobCodeFailure]
-    """Of the rows whose prompt or rubric cannot be filled."""
+    """Rows whose prompt or rubric cannot be filled."""
     unfit: list[MoveReason]
-    """The same rows, and others that cannot be sent."""
+    """The same rows, and others that cannot be sent, with reasons."""
 
 
 def render_page(context: RunContext, page: Sequence[RowAt], *, lane: Lane, now: datetime) -> RenderedPage:
-    """Write the next request of each row. One whose prompt cannot be filled is unfit.
+    """Build the next request of each row. A row whose prompt cannot be filled is unfit.
 
     Raises StoppedByJob when most of the run's first rows fail alike there.
     """
@@ -90,7 +90,7 @@ def _check_alike(context: RunContext, what: Tried, tried: Sequence[int], rendere
 
 
 def _earlier(context: RunContext, row: RowAt) -> list[Earlier]:
-    """The verified rows before this one, as messages and answers."""
+    """Return the verified rows before this one, as messages and answers."""
     with context.ledger.view() as tx:
         found = ledger_live_calls.earlier_answers(
             tx, context.run, row.row_no, at_least=context.job.spec.live.earlier_rows

@@ -1,8 +1,8 @@
-"""Putting ready rows into batches, so that none is ever paid for twice.
+"""Packs ready rows into batches and posts them, so that none is ever paid for twice.
 
-A create POST takes no label and no idempotency key. So the batch, its rows and a random tag that stands in every
-custom_id are committed before the POST. When the reply does not come the API may have the batch or not: its rows are
-not sent again until `rowtide/stages/wait/reconcile.py` knows.
+A create POST takes no label and no idempotency key. So the batch, its rows and a random tag in every custom_id are
+committed before the POST. When the reply is lost, the API may have the batch or not: its rows are not sent again until
+`rowtide/stages/wait/reconcile.py` knows.
 """
 
 import os
@@ -40,13 +40,13 @@ from rowtide.stages.submit.budget import BudgetExhausted, left_to_spend_micro
 from rowtide.stages.submit.build_requests import RenderedPage, render_page
 from rowtide.tracing import span
 
-SHEDDABLE = 64  # the last requests of a body that can be taken off again
+SHEDDABLE = 64  # how many of the last requests of a body can be removed again
 
 
 def void_unsent_batches(context: RunContext, *, everything: bool = False) -> None:
-    """Void the batches whose body is unfinished or gone, or all unsent ones; their rows are ready again.
+    """Void batches whose body is unfinished or gone, or, with `everything`, all unsent ones; their rows become ready.
 
-    Bodies and results that no batch needs any more are deleted: they hold the customer's rows.
+    Bodies and results that no batch needs any more are deleted: they hold customers' rows.
     """
     with context.ledger.page() as tx:
         for batch in ledger_batches.batches_in_states(tx, context.run, ["packing", "packed"]):
@@ -59,7 +59,7 @@ def void_unsent_batches(context: RunContext, *, everything: bool = False) -> Non
 
 
 def next_batch(context: RunContext, new_tag: Callable[[], str], *, clock: Clock) -> Batch | BudgetExhausted | None:
-    """The batch to post next: one that lies packed, or a new one when there are rows worth it."""
+    """Return the batch to post next: one already packed, or a new one if the ready rows are worth it; else None."""
     if (batch := next(iter(context.batches("packed")), None)) is not None:
         return batch
     while _is_time_to_cut(context):
@@ -69,15 +69,16 @@ def next_batch(context: RunContext, new_tag: Callable[[], str], *, clock: Clock)
 
 
 def pack_batch(context: RunContext, tag: str, *, clock: Clock) -> Batch | BudgetExhausted | None:
-    """Pack the next batch from ready rows. None when it must be tried again: every row that was ready proved unfit, or
-    another run of the job has meanwhile reserved what this one was to cost.
+    """Pack the next batch from ready rows.
+
+    None means: try again. Every ready row proved unfit, or another run of the job has meanwhile reserved the money.
     """
     space = _space(context, clock())
     with context.ledger.page() as tx:
         batch_no = ledger_batches.begin_packing(tx, context.run, tag, now=clock())
     with body_file_of(context, tag).open("wb") as file:
         body = _Packing(file)
-        # What a server is let in with is filled in when the body is sent.
+        # A server's credentials are filled in when the body is sent.
         sealed = (
             replace(context, environment=secret_placeholders(tag, context.environment)) if context.betas else context
         )
@@ -100,7 +101,7 @@ def pack_batch(context: RunContext, tag: str, *, clock: Clock) -> Batch | Budget
 async def post_batch(
     context: RunContext, claude: Claude, batch: Batch, *, clock: Clock
 ) -> BatchCreated | BatchRefused | OutcomeUnknown:
-    """Post a packed batch, once, and write down what is known of it. The intent is committed first."""
+    """Post a packed batch, once, and record the outcome. The intent is committed first."""
     newest = await claude.newest()
     body = SealedBody(body_file_of(context, batch.tag), batch.tag, context.environment if context.betas else None)
     with context.ledger.page() as tx:
@@ -143,7 +144,7 @@ def body_file_of(context: RunContext, tag: str) -> Path:
 
 
 class _Packing:
-    """A body on its way to disk: what it holds, and how to take the last requests off again."""
+    """A request body being written to disk, from which the last requests can be removed again."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -162,7 +163,7 @@ class _Packing:
         self._last.extend((row.row_no, len(each), cost) for row, each, cost in last)
 
     def shed_to(self, rows: int) -> list[int]:
-        """Take the last requests off until so many are left. Returns the rows they were for."""
+        """Remove the last requests until `rows` are left. Returns the rows of the removed ones."""
         shed: list[int] = []
         while self.load.rows > rows and self._last:
             row_no, size, micro = self._last.pop()
@@ -182,8 +183,8 @@ class _Packing:
 def _fill(
     context: RunContext, tag: str, body: _Packing, batch_no: int, space: BatchRoom, clock: Clock
 ) -> BudgetExhausted | None:
-    """Render ready rows into the body until it is full. Returns the wall, when that is why it is empty."""
-    # Under a wall, rows that have begun come first: half a conversation is money spent for nothing.
+    """Render ready rows into the body until it is full. Returns the exhausted budget, if that is why it is empty."""
+    # With a budget limit, rows that have begun come first: half a conversation is money spent for nothing.
     for begun in (True, False) if space.micro is not None else (None,):
         after = 0
         while page := _ready_page(context, begun, after, space.rows - body.load.rows):
@@ -209,7 +210,7 @@ def _fill(
 def _alone(
     context: RunContext, rendered: RenderedPage, size: int, space: BatchRoom
 ) -> tuple[int, BudgetExhausted | None]:
-    """How many of the first go, when not even it fits: too large for any body, too dear now, or worth a try alone."""
+    """Return how many rows go when not even the first fits: 0 if it is too large or too expensive, else 1, alone."""
     if space.micro is not None and rendered.costs[0] > space.micro:
         return 0, BudgetExhausted(rendered.costs[0])
     if size + ENVELOPE_BYTES > context.job.spec.limits.batch_bytes:
@@ -221,7 +222,7 @@ def _alone(
 
 
 def _space(context: RunContext, now: datetime) -> BatchRoom:
-    """What the next body may hold: the job's limits, what the API has called too large, the money left."""
+    """Return what the next body may hold by the job's limits, the size that the API refused, and the money left."""
     limits = context.job.spec.limits
     with context.ledger.view() as tx:
         refused = ledger_batches.smallest_refused_bytes(tx, context.run)
@@ -253,7 +254,9 @@ def _ready_page(context: RunContext, begun: bool | None, after: int, space: int)
 
 
 def _take_back(context: RunContext, batch: Batch, refused: BatchRefused, *, now: datetime) -> None:
-    """The API will never take this body. One that is too large is halved; a row too large alone is quarantined."""
+    """Undo a batch whose body the API refuses for good. A body too large is halved; a row too large alone is
+    quarantined.
+    """
     with context.ledger.view() as tx:
         (only,) = ledger_rows.rows_waiting_for_batch(tx, context.run, batch.batch_no) if batch.rows == 1 else (None,)
     with context.ledger.page() as tx:

@@ -1,1 +1,1 @@
-"""The gates, and what they hold for a person."""
+"""Judges answers and runs by gates, and holds runs for approval."""

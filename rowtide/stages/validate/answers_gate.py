@@ -1,4 +1,4 @@
-"""Judging answered rows by the answers gate, page by page: what it says of single rows."""
+"""Judges answered rows by the answers gate, page by page."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,8 +24,9 @@ from rowtide.stages.work_shares import claim_shares
 
 
 def judge_answers(context: RunContext, suite: Suite | None, *, clock: Clock) -> Counter[str]:
-    """Judge every answered row that this worker can claim. Returns how many were `accepted`, `escalated` a tier and
-    were `quarantined`."""
+    """Judge every answered row that this worker can claim. Returns counts: `accepted`, `escalated`, `quarantined`,
+    `restarted`.
+    """
     done: Counter[str] = Counter()
     pages: PageJudge | None = None
     for share in claim_shares(context, RowState.ANSWERED):
@@ -47,7 +48,7 @@ def _apply(
     *,
     now: datetime,
 ) -> Counter[str]:
-    """Commit a page's moves, and what was said of it. Returns how many were accepted, escalated, quarantined."""
+    """Commit a page's moves and verdicts. Returns the counts that `judge_answers` sums."""
     accepted = [row for row in page if row.row_no not in failures]
     with context.ledger.view() as tx:
         overridden = ledger_quarantine.rows_with_overridden_answer(tx, list(failures))
@@ -73,11 +74,13 @@ def _refusal(context: RunContext, row: RowAt, failures: list[str], overridden: s
     move = after_gate(context.job.spec, row, failures)
     if row.version_no in context.earlier_versions and row.row_no not in overridden:
         return ask_anew(context.job.spec, row, move.reason, move.detail)
-    return GiveUp(move.reason, move.detail) if row.row_no in overridden else move  # a person answered: back to people
+    return (
+        GiveUp(move.reason, move.detail) if row.row_no in overridden else move
+    )  # a person's answer goes back to people
 
 
 def _page(context: RunContext, share: Share) -> list[RowAt]:
-    """The answered rows of a share: as many as are judged at once."""
+    """Return the answered rows of a share, which are judged at once."""
     with context.ledger.view() as tx:
         return ledger_rows.rows_page(
             tx, context.run, RowState.ANSWERED, after=share.first - 1, last=share.last, limit=SHARE_ROWS

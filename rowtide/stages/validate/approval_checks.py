@@ -1,4 +1,4 @@
-"""Before a cent is spent, and before a row is written: does a gate hold the run for a person?"""
+"""Checks whether a gate holds the run for approval: before anything is asked, and before anything is loaded."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from rowtide.stages.validate.run_gates import judge_load, judge_rows
 
 
 def check_rows_gate(context: RunContext, *, clock: Clock) -> None:
-    """The rows gate: rows that fail are quarantined, and what fails over all of them holds the run."""
+    """Judge by the rows gate: failing rows are quarantined, and failures over all rows hold the run."""
     failures = judge_rows(context, clock=clock)
     _note(context, ["rows"], failures, (RowState.READY,), clock)
 
 
 def may_send(context: RunContext) -> bool:
-    """Whether the run may ask anything: not while the rows gate holds it."""
+    """Return whether the run may ask anything: not while the rows gate holds it."""
     with context.ledger.view() as tx:
         return all(
             gate_approval.gate != "rows"
@@ -26,21 +26,21 @@ def may_send(context: RunContext) -> bool:
 
 
 def may_load(context: RunContext, *, clock: Clock) -> bool:
-    """Judge the run before its load. False while a person must decide, or decides about rows that it lacks yet."""
+    """Judge the run before its load. Returns False while a gate awaits approval, or rows are held."""
     if not _judges_whole_runs(context):
         return True
     with context.ledger.view() as tx:
         counts = ledger_rows.count_by_state(tx, context.run)
     if counts[RowState.HELD] or not may_send(context):
-        return False  # the gates judge whole runs: a part of one says little
+        return False  # the gates judge whole runs, and this one is not whole
     if not counts[RowState.ACCEPTED] and (counts[RowState.LOADED] or not counts[RowState.QUARANTINED]):
-        return True  # nothing to load; but that every row was quarantined, somebody should hear
+        return True  # nothing to load; but if every row was quarantined, a person should hear of it
     failures = judge_load(context, clock=clock)
     return not _note(context, ["answers", "load"], failures, (RowState.ACCEPTED, RowState.LOADED), clock)
 
 
 def _judges_whole_runs(context: RunContext) -> bool:
-    """Whether there is anything to judge but row by row, which is done."""
+    """Return whether a gate judges more than single rows, which is done already."""
     answers = load_gate(context.job, "answers")
     return context.job.spec.gates.load is not None or bool(answers and answers.of("shares", "whole"))
 
@@ -48,7 +48,7 @@ def _judges_whole_runs(context: RunContext) -> bool:
 def _note(
     context: RunContext, gates: Sequence[str], failures: Sequence[GateFailure], states: Sequence[RowState], clock: Clock
 ) -> bool:
-    """Put what failed before a person. Returns whether anything must wait."""
+    """Record the failures for approval. Returns whether the run must wait."""
     with context.ledger.page() as tx:
         counts = ledger_rows.count_by_state(tx, context.run)
         rows = sum(counts[state] for state in states)

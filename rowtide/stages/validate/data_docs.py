@@ -1,4 +1,4 @@
-"""Great Expectations' own pages about a gate, built from what was written down of it."""
+"""Builds Great Expectations' data docs of a gate from its stored verdicts."""
 
 import re
 import shutil
@@ -17,19 +17,19 @@ from rowtide.observing.event_log import logger
 from rowtide.stages.run_context import RunContext
 
 INDEX = "index.html"
-TRACKER = re.compile(r"https://great-expectations-web-assets[^\"')]*")  # a picture that tells its maker who looks
-UNSAFE = str.maketrans({"<": "‹", ">": "›", "$": "＄"})  # GX puts values into scripts and templates as they are
+TRACKER = re.compile(r"https://great-expectations-web-assets[^\"')]*")  # a tracking image of the maker's
+UNSAFE = str.maketrans({"<": "‹", ">": "›", "$": "＄"})  # GX inserts values unescaped into scripts and templates
 
 log = logger(__name__)
 
 
 def docs_location(context: RunContext, gate: str) -> Path:
-    """Where the pages of a gate begin, if they were built."""
+    """Return the index page of a gate's docs, whether they were built or not."""
     return context.home / "reports" / context.run.run_id / gate / INDEX
 
 
 def write_docs(context: RunContext, gate: str, verdicts: Sequence[ExpectationVerdict]) -> None:
-    """Build a gate's pages. Should that fail, all else is done all the same."""
+    """Build a gate's docs. A failure is only logged."""
     if context.environment.get("ROWTIDE_PAGE") == "0" or not verdicts:
         return
     gx, folder = import_great_expectations(), docs_location(context, gate).parent
@@ -78,7 +78,7 @@ def _build(
 def _validation(
     gx: ModuleType, run_id: str, gate: str, suite: Any, verdicts: Sequence[ExpectationVerdict]
 ) -> tuple[Any, Any]:
-    """What Great Expectations would have said, had it judged the run in one piece: its key, and itself."""
+    """Return the validation result that GX would have given for the whole run: its key, and itself."""
     asked = [(e, v) for e, v in zip(suite.expectations, verdicts, strict=True) if v.passed is not None]
     results = [
         gx.core.ExpectationValidationResult(
@@ -114,7 +114,7 @@ def _result(verdict: ExpectationVerdict) -> dict[str, Any]:
 
 
 def _kwargs(verdict: ExpectationVerdict) -> dict[str, Any]:
-    """As the file has them; without a spread that is a parameter, which GX would try to draw."""
+    """Return the file's kwargs, without a distribution that is a parameter: GX would try to draw it."""
     is_parameter = {key: isinstance(value, dict) and PARAMETER in value for key, value in verdict.kwargs.items()}
     return {
         key: value if is_parameter[key] else _safe(value)

@@ -1,7 +1,7 @@
-"""Whether a run passes its gates: rows before a cent is spent, all its answers, and what is about to be loaded.
+"""Judges a run by its gates: rows before anything is asked, all answers, and what is about to be loaded.
 
-Row-level failures of the rows gate are quarantined here, those of the answers gate in `validating`. What fails over the
-whole run is returned: whoever asked decides what waits.
+Rows that fail the rows gate are quarantined here, those that fail the answers gate in `answers_gate`. Failures over the
+whole run are returned; the caller decides what waits.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -32,18 +32,18 @@ from rowtide.sinks.sinks import open_sink
 from rowtide.stages.run_context import Clock, RunContext, load_gate
 from rowtide.stages.validate.data_docs import write_docs
 
-PAGE_ROWS = 10_000  # Great Expectations takes a twentieth of a second for a page, whatever is in it
+PAGE_ROWS = 10_000  # Great Expectations takes 50 ms for a page, whatever its size
 
-Read = tuple[JudgedRow, dict[str, Any]]  # a row, and its values
-Turner = Callable[[int], list[JudgedRow]]  # the page after a row's number
+Read = tuple[JudgedRow, dict[str, Any]]  # a row and its values
+Turner = Callable[[int], list[JudgedRow]]  # returns the page after a row_no
 Parameters = Mapping[str, Any]
 
 
 class GateJudging:
-    """One gate over a run, page by page, and then as a whole."""
+    """Judges a run by one gate, page by page and then as a whole."""
 
     def __init__(self, suite: Suite, table: ScratchTable) -> None:
-        # The answers gate's row-level part is done already.
+        # The answers gate has judged single rows already.
         paged = suite.of("shares") if suite.gate == "answers" else suite.of("rows", "shares")
         self.suite, self._table, self._pages, self._counts = (
             suite,
@@ -54,7 +54,7 @@ class GateJudging:
         self._needs_all = bool(suite.of("whole"))
 
     def add(self, page: Sequence[Read]) -> list[PageResult]:
-        """Judge one more page."""
+        """Judge one more page. Returns its results."""
         found = self._pages.judge([(each.row_no, values) for each, values in page])
         self._counts.add(found, {each.row_no: each.row_key for each, _ in page})
         if self._needs_all:
@@ -62,7 +62,7 @@ class GateJudging:
         return found
 
     def verdicts(self, metrics: Mapping[str, float], parameters: Parameters) -> list[ExpectationVerdict]:
-        """What each expectation says, now that all rows are in."""
+        """Return the verdict of each expectation, once all pages are in."""
         self._table.finish(metrics)
         whole = judge_whole_run(self.suite, self.suite.of("whole", "metrics"), self._table, parameters)
         outcomes = sorted(self._counts.outcomes() + whole, key=lambda each: each.expectation.place)
@@ -70,9 +70,9 @@ class GateJudging:
 
 
 def judge_rows(context: RunContext, *, clock: Clock) -> list[GateFailure]:
-    """Judge the rows that came in, and quarantine those that fail by themselves. Returns what fails over all of them.
+    """Judge the run's rows, and quarantine those that fail by themselves. Returns the failures over all of them.
 
-    Judging again changes nothing but what has changed.
+    It can be repeated: only what has changed is judged differently.
     """
     suite = load_gate(context.job, "rows")
     if suite is None:
@@ -84,9 +84,9 @@ def judge_rows(context: RunContext, *, clock: Clock) -> list[GateFailure]:
 
 
 def judge_load(context: RunContext, *, clock: Clock) -> list[GateFailure]:
-    """Judge all answers that were accepted, and those about to be loaded. Returns what fails over all of them.
+    """Judge all accepted answers, and those about to be loaded. Returns the failures over all of them.
 
-    How their values are spread is kept, for later runs to be compared with.
+    Stores the distributions of their values, for comparison by later runs.
     """
     answers, load = load_gate(context.job, "answers"), load_gate(context.job, "load")
     metrics = _metrics(context) if load else {}
@@ -121,7 +121,7 @@ def _judging(context: RunContext, suite: Suite) -> Generator[GateJudging]:
 def _record_verdicts(
     context: RunContext, suite: Suite, verdicts: Sequence[ExpectationVerdict], clock: Clock
 ) -> list[GateFailure]:
-    """Write verdicts down and draw the gate's page. Returns the failures among them."""
+    """Store verdicts and build the gate's docs. Returns the critical failures."""
     with context.ledger.page() as tx:
         if suite.gate != "answers":  # the files of the others may change under a run
             ledger_gate_results.forget_verdicts(tx, context.run, suite.gate)
@@ -133,7 +133,7 @@ def _record_verdicts(
 
 
 def _quarantine(context: RunContext, page: Sequence[Read], failures: Mapping[int, list[str]], clock: Clock) -> None:
-    """Quarantined the page's rows that fail and have not begun; not those that a person sent on in spite of it."""
+    """Quarantine failing rows of the page that have not begun, except those a person sent again."""
     waiting = [each for each, _ in page if each.row_no in failures and (each.state, each.turn) == ("ready", 0)]
     if not waiting:
         return

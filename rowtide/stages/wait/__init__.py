@@ -1,1 +1,1 @@
-"""Batches looked after until they have ended, and their results filed."""
+"""Polls batches until they have ended, files their results, and reconciles unconfirmed batches."""

@@ -1,4 +1,4 @@
-"""What becomes of each row that was asked, by the outcome of its request: in a batch or live."""
+"""Classifies each row's outcome, from a batch or a live call, into what happens to the row."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,8 @@ from rowtide.stages.wait.unavailable_models import FallbackPage
 from rowtide.tiers.catalogue import Model
 from rowtide.tiers.pricing import Usage, cost_micro
 
-NOTHING_KNOWN = Usage(0, 0)  # of what a reply cost: that stays reserved
-COUNTS = frozenset({"rejected", "bounced_out"})  # why a row is quarantined for what the API said of it
+NOTHING_KNOWN = Usage(0, 0)  # stands for an unknown usage, whose cost stays reserved
+COUNTS = frozenset({"rejected", "bounced_out"})  # quarantine reasons that come from the API
 
 
 def classify_results(
@@ -30,7 +30,7 @@ def classify_results(
     outcomes: list[tuple[RowAt, Outcome]],
     fallen: FallbackPage,
 ) -> ClassifiedPage:
-    """Say what becomes of each row that was asked and had this outcome; `models` are those who were asked."""
+    """Return the page of outcomes sorted by what happens to each row; `models` are those that were asked."""
     page = ClassifiedPage(recalled=list(fallen.recalled), is_gated=context.job.is_gated)
     page.stop = StopReason(RunStop.REFUSED, fallen.stop) if fallen.stop else None
     page.of_unknown_cost = [row.row_no for row, outcome in outcomes if is_of_unknown_cost(outcome)]
@@ -44,7 +44,7 @@ def classify_results(
 
 
 def will_be_quarantined(spec: JobSpec, row: RowAt, outcome: Outcome) -> bool:
-    """Whether the row is about to be quarantined for what the API said."""
+    """Return whether the row would be quarantined for the API's outcome."""
     if isinstance(outcome, Replied):
         return False
     can_go_again = outcome.policy.do is Do.SEND_AGAIN and row.bounces < spec.limits.bounces
@@ -52,7 +52,7 @@ def will_be_quarantined(spec: JobSpec, row: RowAt, outcome: Outcome) -> bool:
 
 
 def is_of_unknown_cost(outcome: Outcome) -> bool:
-    """Whether nobody can say what the request cost."""
+    """Return whether the request's cost is unknown."""
     return outcome.usage is None if isinstance(outcome, Replied) else outcome.is_billed
 
 
@@ -76,7 +76,7 @@ def _sort_unanswered(spec: JobSpec, page: ClassifiedPage, row: RowAt, outcome: U
 
 
 def _pardon(context: RunContext, page: ClassifiedPage, rows: Sequence[RowAt]) -> None:
-    """Take back what is quarantined for a reason of everyone's, and stop the run instead."""
+    """Pardon rows that failed by a fault shared by all, and stop the run instead."""
     at = {row.row_no: row for row in rows}
 
     def about(row_no: int) -> tuple[int, int]:
@@ -97,7 +97,7 @@ def _pardon(context: RunContext, page: ClassifiedPage, rows: Sequence[RowAt]) ->
 
 
 def _policy(batch: Batch, policy: Policy) -> Policy:
-    """A row of a batch that we canceled ourselves has not bounced."""
+    """Return the policy; a row of a batch that we canceled ourselves has not bounced."""
     return RESULTS["canceled_by_us"] if policy is RESULTS["canceled"] and batch.cancel_asked_at else policy
 
 

@@ -1,7 +1,7 @@
-"""Filing a batch's results: every line moves one row, whatever order they come in and however often.
+"""Files a batch's results: each line moves one row, in any order and any number of times.
 
-The results lie on disk before the first is filed. A row moves only if it still waits for this very batch, so filing
-again after a kill, or from a second reading, files what was not filed yet.
+The results are on disk before the first is filed. A row moves only if it still waits for this very batch, so filing
+again, after a kill or a second fetch, files only the rest.
 """
 
 import os
@@ -24,16 +24,16 @@ from rowtide.stages.wait.classify_results import classify_results
 from rowtide.stages.wait.reconcile import hold_orphaned_batch
 from rowtide.stages.wait.unavailable_models import fall_back
 
-PAGE_BYTES = 64_000_000  # of result lines, filed at once
-FETCHES = 3  # readings of a batch's results before what they leave out is taken to be missing
+PAGE_BYTES = 64_000_000  # of result lines filed at once
+FETCHES = 3  # fetches of a batch's results before rows they lack count as missing
 
 
 def file_results(context: RunContext, batch: Batch, spool: Path, *, now: datetime) -> Counter[str]:
-    """File every line of `spool`. Returns how many rows replied, bounced, were rejected, held and recalled.
+    """File every line of `spool`. Returns counts of rows: replied, bounced, rejected, recalled, escalated, held.
 
-    Rows that the lines leave out keep the batch open, to be read again; after `FETCHES` readings they are held.
-    An error that every row would meet stops the run, with the rows concerned ready again. Raises WorldError where not
-    one line is of this batch: these are no results of it, and they are read again later.
+    While rows are missing the batch stays open, to be fetched again; after `FETCHES` fetches they are held. An error
+    that every row would meet stops the run and returns its rows to ready. Raises WorldError when no line is of this
+    batch: the file is no result of it, and is fetched again later.
     """
     done, is_ours = Counter[str](), False
     models = context.standing(at=batch.packed_at)
@@ -59,9 +59,9 @@ def file_results(context: RunContext, batch: Batch, spool: Path, *, now: datetim
 
 
 def _close(context: RunContext, batch: Batch, *, is_whole: bool, now: datetime) -> Counter[str]:
-    """Declare the batch filed; or have its results read again while they leave rows out; or leave it to a person.
+    """Mark the batch filed; or have it fetched again while rows are missing; or hold it for a person.
 
-    To look for rows that are left means to read all that are in flight: not where just now each of them was moved.
+    With `is_whole` it does not look for missing rows, which would read all rows in flight.
     """
     with context.ledger.view() as tx:
         left = [] if is_whole else ledger_rows.rows_waiting_for_batch(tx, context.run, batch.batch_no)
@@ -78,7 +78,7 @@ def _close(context: RunContext, batch: Batch, *, is_whole: bool, now: datetime) 
 
 
 def _outcomes(batch: Batch, lines: list[bytes]) -> dict[int, Outcome]:
-    """What became of each row that the lines name; where a row has two lines, a reply counts before anything else."""
+    """Return the outcome of each row that the lines name; of two lines for a row, a reply counts first."""
     found: dict[int, Outcome] = {}
     for row_no, outcome in _ours(batch, lines):
         if not isinstance(found.get(row_no), Replied):
@@ -91,14 +91,15 @@ def _ours(batch: Batch, lines: list[bytes]) -> Iterator[tuple[int, Outcome]]:
         try:
             name, outcome = parse_result_line(line)
         except ValueError:
-            continue  # a line cut short: its row is missing, and the results are read again
+            continue  # a truncated line: its row is missing, and the results are fetched again
         if (row_no := row_no_of_custom_id(name, batch.tag)) is not None:
             yield row_no, outcome
 
 
 def _pages(spool: Path, batch: Batch, size: int) -> Iterator[list[bytes]]:
-    """The lines, by the rows they are of. In the API's order, which is none, every page of a large batch would touch
-    every part of the ledger's tables. A line of more than LINE_BYTES is passed over: its row is missing."""
+    """Yield the lines in order of their rows: in the API's order, which is none, each page of a large batch would touch
+    all of the ledger's tables. A line longer than LINE_BYTES is skipped: its row is missing.
+    """
     of_row = re.compile(rb"%b-(\d{1,18})" % batch.tag.encode())
     with spool.open("rb") as lines:
         places: list[tuple[int, int, int]] = []  # row, where its line begins, how long it is

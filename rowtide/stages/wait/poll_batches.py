@@ -1,4 +1,4 @@
-"""Looking after the batches at the API: which have ended, bringing their results in, noticing the lost ones."""
+"""Polls a run's open batches, fetches and files their results, and notices orphaned ones."""
 
 import asyncio
 from collections import Counter, deque
@@ -23,24 +23,25 @@ from rowtide.stages.wait.file_results import file_results
 from rowtide.stages.wait.reconcile import hold_orphaned_batch
 from rowtide.stages.work_shares import claim_polling
 
-# How often, and for how many times `settle`, a batch or its results must not have been there to be lost.
+# How many polls, and how many times `confirm_within`, must find a batch or its results absent before it is orphaned.
 FEWEST_POLLS = {"archived": 2, "deleted": 5, "no_results": 10}
 CONFIRM_WITHIN_TIMES = {"archived": 1, "deleted": 4, "no_results": 8}
-CANCELED = "canceled"  # why a run is stopped
+CANCELED = "canceled"  # a run's stop reason
 
-Results = Path | str | None  # where they lie; or why there are none; or nothing, as the batch has not ended after all
+Results = Path | str | None  # their file; or why there are none; None if the batch has not ended after all
 
 
 class BatchPoller:
-    """One round after another over the open batches. It remembers since when the API has not known one."""
+    """Polls the open batches in rounds, and remembers since when the API has not known one."""
 
     def __init__(self, context: RunContext, claude: Claude, *, confirm_within: timedelta, clock: Clock) -> None:
         self._context, self._claude, self._confirm_within, self._clock = context, claude, confirm_within, clock
-        self._absent: dict[int, tuple[datetime, int]] = {}  # since when, and at how many looks
+        self._absent: dict[int, tuple[datetime, int]] = {}  # since when, and in how many polls
 
     async def round(self, *, polls: bool = True) -> Counter[str]:
-        """Ask which batches have ended, unless another worker does; file those that nobody else files. Returns what
-        became of rows."""
+        """Poll the open batches, unless another worker does, and file ended ones that no other worker files. Returns
+        counts of rows by outcome.
+        """
         done = Counter[str]()
         if polls:
             with claim_polling(self._context) as is_ours:
@@ -51,8 +52,7 @@ class BatchPoller:
         return done
 
     async def _fetched(self) -> AsyncGenerator[tuple[Batch, Results]]:
-        """The batches that have ended and that nobody else files, with their results: while one is filed, the next
-        one's are on their way."""
+        """Yield ended batches that this worker claimed, with their results; the next results are fetched meanwhile."""
         in_hand: deque[tuple[Batch, asyncio.Future[Results]]] = deque()
 
         def take(*, after: int) -> None:
@@ -75,7 +75,7 @@ class BatchPoller:
                 self._let_go(batch)
 
     async def _poll(self) -> Counter[str]:
-        """Look at every open batch once, and offer those that have ended to whoever files them."""
+        """Poll every open batch once, and offer ended ones for filing."""
         context, done = self._context, Counter[str]()
         with context.ledger.view() as tx:
             is_canceled = find_run(tx, context.run.run_id).stopped == CANCELED
@@ -114,7 +114,7 @@ class BatchPoller:
             ledger_batches.release_batch(tx, self._context.run, batch.batch_no, self._context.worker.name)
 
     async def _fetch(self, batch: Batch) -> Results:
-        """Bring the batch's results to disk, unless they are there."""
+        """Fetch the batch's results to disk, unless they are there."""
         assert batch.api_id
         spool = self._context.spool(f"{batch.tag}.results.jsonl")
         if batch.ended_at and spool.is_file():
@@ -126,7 +126,7 @@ class BatchPoller:
             return None
         if not await self._claude.spool_results(batch.api_id, spool):
             return "archived" if status.is_archived else "no_results"
-        took = None if batch.cancel_asked_at else status.took_seconds  # how long it would have taken, nobody knows
+        took = None if batch.cancel_asked_at else status.took_seconds  # how long it would have taken is unknown
         with self._context.ledger.page() as tx:
             ledger_batches.mark_ended(tx, batch.batch_no, took_seconds=took, now=self._clock())
         return spool
@@ -137,9 +137,9 @@ class BatchPoller:
             return Counter()
         if isinstance(results, str):
             return await self._not_there(batch, results)
-        # In a thread, so that meanwhile the next results can come in. Whoever is canceled here waits for its end.
+        # In a thread, so that the next results can arrive meanwhile. A cancellation here waits for the thread.
         done = await anyio.to_thread.run_sync(partial(file_results, self._context, batch, results, now=self._clock()))
-        results.unlink(missing_ok=True)  # whoever submits sweeps what no open batch needs
+        results.unlink(missing_ok=True)  # `submit` deletes spool files that no open batch needs
         counts = ", ".join(f"{count:,} {name}" for name, count in done.items())
         run = self._context.run
         known = {"run_id": run.run_id, "job": run.job, "batch_id": batch.api_id, "rows": batch.rows}
@@ -148,8 +148,10 @@ class BatchPoller:
         return done
 
     async def _not_there(self, batch: Batch, kind: str) -> Counter[str]:
-        """The API says 404. That passes: after a create, at an end, or as a mistake of its own. A batch is only lost
-        when it was not there at several looks in a row, over some time, and the list does not show it either.
+        """Handle a 404 for a batch or its results.
+
+        A 404 may pass: after a create, at the end, or by mistake. The batch is orphaned only after several polls in a
+        row, over some time, and if the list does not show it either.
         """
         since, looks = self._absent.get(batch.batch_no, (self._clock(), 0))
         self._absent[batch.batch_no] = since, looks + 1
@@ -168,14 +170,14 @@ class BatchPoller:
 
 
 async def cancel_open_batches(ledger: Ledger, run: Run, claude: Claude, *, clock: Clock) -> int:
-    """Cancel a run's open batches: a person has stopped it, or they would be late. Returns how many could still be."""
+    """Cancel a run's open batches: a person stopped the run, or they would be late. Returns how many were canceled."""
     with ledger.view() as tx:
         batches = ledger_batches.batches_in_states(tx, run, ["open"])
     return sum([await _cancel(ledger, claude, batch, clock()) for batch in batches if not batch.cancel_asked_at])
 
 
 async def _cancel(ledger: Ledger, claude: Claude, batch: Batch, now: datetime) -> bool:
-    """Whether the batch could still be canceled. That it was us is written down before it can take effect."""
+    """Cancel a batch, if it is still open. Records first that it was us. Returns whether it could be canceled."""
     assert batch.api_id
     try:
         with ledger.page() as tx:

@@ -1,6 +1,6 @@
-"""Finding the batches whose POST was never answered, so that none is paid for twice.
+"""Reconciles unconfirmed batches, whose POST was never answered, so that none is paid for twice.
 
-The API's own dates say which batches are younger than the POST, so no clock is compared with another.
+The API's own dates say which batches are younger than the POST, so no two clocks are compared.
 """
 
 from datetime import timedelta
@@ -19,11 +19,11 @@ from rowtide.observing.event_log import log_event
 from rowtide.stages.run_context import Clock, RunContext
 from rowtide.stages.work_shares import claim_polling
 
-PROOF_LINES = 20  # the first lines of results; one with our tag is proof
+PROOF_LINES = 20  # of a result; one with our tag is proof
 
 
 def mark_unanswered_posts(context: RunContext, *, clock: Clock) -> None:
-    """Whoever sent these POSTs is dead: from now on it is known that nobody will hear the reply."""
+    """Mark posting batches unconfirmed: the process that posted them is dead."""
     for batch in context.batches("posting"):
         if batch.unconfirmed_at is None:
             with context.ledger.page() as tx:
@@ -37,8 +37,8 @@ async def reconcile_unconfirmed(
 ) -> list[Verdict]:
     """Look for every unconfirmed batch and act on what is found. Returns the verdicts.
 
-    One worker at a time does: while another asks the API, it is too early to say. What somebody is posting at this
-    moment is in no doubt yet.
+    One worker at a time does so: while another asks the API, the verdicts are `Wait`. A batch that is just being posted
+    is not yet unconfirmed.
     """
     if not (unconfirmed := _unconfirmed(context)):
         return []
@@ -61,7 +61,7 @@ async def _reconcile_batch(
     alike = _alike(context, batch, await claude.list_since(since))
     whose = {each.api_id: await _whose(claude, each, batch) for each in alike}
     foreign = [*batch.foreign_ids, *(api_id for api_id, ours in whose.items() if ours is False)]
-    # What is archived unproven cannot be proven any more: it counts as vanished.
+    # An archived batch can no longer be proved ours: it counts as vanished.
     candidates = [each.api_id for each in alike if whose[each.api_id] is not False and not each.is_archived]
     seen = [*batch.candidate_ids, *(api_id for api_id, ours in whose.items() if ours is not False)]
     assert batch.unconfirmed_at
@@ -92,17 +92,17 @@ async def _reconcile_batch(
 
 
 def hold_orphaned_batch(context: RunContext, batch: Batch, kind: str) -> None:
-    """Hold a batch's rows for a person: `kind` is one of the policies of batches."""
+    """Hold the rows of an orphaned batch for a person; `kind` is a policy of BATCHES."""
     with context.ledger.page() as tx:
         ledger_batches.mark_orphaned(tx, batch, BATCHES[kind].reason)
         ledger_rows.hold_rows_of_batch(tx, context.run, batch.batch_no, BATCHES[kind].reason)
     known = {"run_id": context.run.run_id, "job": context.run.job, "batch_id": batch.api_id, "tag": batch.tag}
-    words = f"a batch of {batch.rows:,} rows is lost ({kind}): rowtide reconcile {context.run.run_id}"
+    words = f"a batch of {batch.rows:,} rows is orphaned ({kind}): rowtide reconcile {context.run.run_id}"
     log_event("batch_orphaned", words, {**known, "rows": batch.rows, "reason": kind}, is_warning=True)
 
 
 def _alike(context: RunContext, batch: Batch, listed: list[BatchStatus]) -> list[BatchStatus]:
-    """Listed batches that may be this one: as many rows, nobody's yet, not disproven."""
+    """Return listed batches that may be this one: as many rows, not known to the ledger, not disproved."""
     alike = [each for each in listed if each.total == batch.rows and each.api_id not in batch.foreign_ids]
     with context.ledger.view() as tx:
         taken = ledger_batches.known_api_ids(tx, [each.api_id for each in alike])
@@ -110,14 +110,14 @@ def _alike(context: RunContext, batch: Batch, listed: list[BatchStatus]) -> list
 
 
 async def _whose(claude: Claude, candidate: BatchStatus, batch: Batch) -> bool | None:
-    """Whether the candidate's results carry our tag; None while it has none that can be read."""
+    """Return whether the candidate's results carry our tag; None if it has no readable results."""
     lines = await claude.first_lines(candidate.api_id, PROOF_LINES) if candidate.has_ended else None
     names: list[str] = []
     for line in lines or ():
         try:
             names.append(parse_result_line(line)[0])
         except ValueError:
-            continue  # a line cut short says nothing
+            continue  # a truncated line says nothing
     if any(row_no_of_custom_id(name, batch.tag) is not None for name in names):
         return True
     return False if names else None

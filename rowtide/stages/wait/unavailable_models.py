@@ -1,4 +1,4 @@
-"""What to do when the API does not give us a model: note it, and say whether another stands in for it."""
+"""Notes models that the API does not give us, and falls back on others."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ NOT_FOUND, OVERLOADED = ERRORS["not_found_error"], ERRORS["overloaded_error"]
 
 @dataclass(slots=True)
 class FallbackPage:
-    """What becomes of a page of outcomes because a model is not there."""
+    """What happens to a page of outcomes because a model is unavailable."""
 
     recalled: set[int] = field(default_factory=set)
-    """Rows that are sent again, to another model."""
+    """Rows that are sent again, to a fallback."""
     stop: str | None = None
-    """What to tell a person, when no other may stand in."""
+    """The message for a person when there is no fallback."""
 
 
 def fall_back(
     context: RunContext, models: Sequence[Model], outcomes: Sequence[tuple[RowAt, Outcome]], *, now: datetime
 ) -> FallbackPage:
-    """Notice in a page of outcomes which of `models`, who were asked, are not there; and which are there again."""
+    """Note which of the asked `models` are unavailable by these outcomes, and which answer again."""
     fallen, unanswered = FallbackPage(), defaultdict[tuple[int, str], list[tuple[RowAt, Unanswered]]](list)
     answered: set[str] = set()
     for row, outcome in outcomes:
@@ -49,9 +49,9 @@ def fall_back(
 
 
 def note_missing_model(context: RunContext, asked: int, model: Model, why: str, *, now: datetime) -> str | None:
-    """The API has no such model. The request was for place `asked` of `work.models`; `model` is who answers there.
+    """Note that the API has no such model. `asked` is its index in `context.models`; `model` is the one that was asked.
 
-    Returns None when that is noted and another stands in; else what to tell a person: the run cannot go on.
+    Returns None when a fallback takes over; else the message for a person: the run cannot go on.
     """
     out = _out(context)
     if not _has_fallback(context, asked, model, out):
@@ -63,7 +63,9 @@ def note_missing_model(context: RunContext, asked: int, model: Model, why: str, 
 
 
 def note_overloaded_model(context: RunContext, asked: int, model: Model, *, now: datetime) -> bool:
-    """The model had no room for anybody. True when it is out for that and another stands in: nobody has bounced."""
+    """Note that the model was overloaded. Returns True once it is unavailable and a fallback takes over: no row
+    bounces.
+    """
     out = _out(context)
     if not _has_fallback(context, asked, model, out):
         return False
@@ -72,7 +74,7 @@ def note_overloaded_model(context: RunContext, asked: int, model: Model, *, now:
 
 
 def _answering_models(context: RunContext, model_ids: set[str]) -> None:
-    """These models answered: whoever is being watched among them is no more."""
+    """Stop watching those of these models that were overloaded: they answered."""
     with context.ledger.view() as tx:
         watched = ledger_tiers.watched_models(tx, context.run)
     if back := watched & model_ids:
