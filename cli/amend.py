@@ -1,4 +1,4 @@
-"""`rowtide amend RUN`."""
+"""`rowtide amend RUN`: take the job's present files into a run that has begun."""
 
 import asyncio
 import getpass

@@ -1,4 +1,4 @@
-"""`rowtide approve RUN` and `rowtide reject RUN`: what a person allows, and what not."""
+"""`rowtide approve RUN` and `rowtide reject RUN`: decide about tool calls and gates that await approval."""
 
 import getpass
 import sys

@@ -1,4 +1,4 @@
-"""`rowtide cancel RUN`."""
+"""`rowtide cancel RUN`: send nothing more, and cancel the open batches."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""`rowtide emulator`."""
+"""`rowtide emulator`: serve a stand-in for the Claude API on this machine."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a command stands on and did not choose: proxies, certificates, the home, files that Prefect reads.
+"""Check a command's environment before anything is sent: platform, proxies, certificates, the home folder.
 
 What is wrong with them is told in a sentence that names the variable or the file, before anything is sent.
 """

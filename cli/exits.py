@@ -1,4 +1,4 @@
-"""The exit statuses of `rowtide`, in one table: help, documents and summaries say the same."""
+"""The exit statuses of `rowtide`, in one table for help, documents and summaries."""
 
 import traceback
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""`rowtide fit-router JOB`."""
+"""`rowtide fit-router JOB`: learn from a job's history where its rows should start."""
 
 import asyncio
 import os

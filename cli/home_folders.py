@@ -1,4 +1,4 @@
-"""Which home a command is about: the one that the environment names, or the rehearsal's in it.
+"""Choose the home folder of a command: the one that the environment names, or the rehearsal's inside it.
 
 Without a key a run is a rehearsal. Its home is `rehearsal` under ROWTIDE_HOME, with a SQLite ledger of its own,
 whatever ledger the environment names: nothing in it counts for a run with a key.

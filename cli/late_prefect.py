@@ -1,4 +1,4 @@
-"""Prefect, imported when it is first needed: it takes seconds, and a run without its server never needs it."""
+"""Import Prefect only when it is first needed: it takes seconds, and most commands never need it."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""What models are writing at this moment, in the stream lane.
+"""Show the text that models are writing now, in the stream lane.
 
 The stage puts words down in a file of the run's spool, if somebody has put the file there to be written to.
 """

@@ -1,4 +1,4 @@
-"""The `rowtide` command: what it can be asked, and how it says no.
+"""The `rowtide` command: its subcommands, and how errors become sentences and exit statuses.
 
 Each command is a module that is loaded only when it is asked for: `show` and `runs` need no Prefect.
 """

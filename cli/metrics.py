@@ -1,4 +1,4 @@
-"""`rowtide metrics`."""
+"""`rowtide metrics`: serve the metrics of all runs for Prometheus."""
 
 from cli.numbers import Port
 from cli.open_ledger import open_existing_ledger

@@ -1,4 +1,4 @@
-"""The numbers that a command takes: each has a range, and nothing else is one."""
+"""Types of numeric options, each with its legal range."""
 
 import math
 import re

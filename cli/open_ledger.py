@@ -1,4 +1,4 @@
-"""The ledger that a command is about, and the home it is in."""
+"""Open the ledger that a command is about: the environment's or the rehearsal's."""
 
 import os
 from collections.abc import Generator

@@ -1,4 +1,4 @@
-"""Where the command line speaks: results on stdout, everything else on stderr; and no text does more than be read.
+"""Print to stdout and stderr: results on stdout, everything else on stderr, quoted text always harmless.
 
 Whatever a line or a cell quotes from outside, it stays one line or one cell: what a terminal would obey is written out
 here, at the door. Only this module and `cli/progress.py` draw with Rich.

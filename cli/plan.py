@@ -1,4 +1,4 @@
-"""`rowtide plan JOB`."""
+"""`rowtide plan JOB`: forecast a run before it is paid for."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Where a Prefect server that is started here keeps its data, as people write it and as Prefect's drivers take it."""
+"""The database URL of a Prefect server started here, in the form that Prefect's drivers take."""
 
 import socket
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Prefect's flow, for a run from a terminal: imported only by who runs under Prefect."""
+"""Run Prefect's flow from a terminal, on a named server or one started for this run."""
 
 import os
 import secrets

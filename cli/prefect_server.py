@@ -1,4 +1,4 @@
-"""Which Prefect server a run goes through, if any, and its login: found without importing Prefect, never waited for."""
+"""Find the Prefect server a run goes through, and its login, without importing Prefect."""
 
 import base64
 import os

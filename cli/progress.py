@@ -1,4 +1,4 @@
-"""Live progress on stderr, read from the ledger: it shows what is committed and nothing else."""
+"""Live progress of a run on stderr, read from the ledger: only what is committed."""
 
 import os
 import threading

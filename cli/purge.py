@@ -1,4 +1,4 @@
-"""`rowtide purge`."""
+"""`rowtide purge`: delete the text of old rows; counts and money stay."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""`rowtide quarantine`: the rows that wait for a person, out to a sheet and back, sent again or given up."""
+"""`rowtide quarantine`: list, export, fix, retry and discard the rows that wait for a person."""
 
 import getpass
 import sys

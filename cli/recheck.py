@@ -1,4 +1,4 @@
-"""`rowtide recheck RUN|JOB`."""
+"""`rowtide recheck RUN|JOB`: judge stored answers again under today's checks and gates."""
 
 import getpass
 import os

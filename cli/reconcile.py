@@ -1,4 +1,4 @@
-"""`rowtide reconcile RUN [BATCH]`."""
+"""`rowtide reconcile RUN [BATCH]`: say what became of an unconfirmed or orphaned batch."""
 
 from datetime import UTC, datetime
 from typing import Annotated

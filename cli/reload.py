@@ -1,4 +1,4 @@
-"""`rowtide reload JOB|RUN`."""
+"""`rowtide reload JOB|RUN`: load accepted answers into a sink again."""
 
 import os
 from datetime import UTC, datetime

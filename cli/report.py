@@ -1,4 +1,4 @@
-"""`rowtide report [RUN]`."""
+"""`rowtide report [RUN]`: draw a run as one page of HTML."""
 
 import webbrowser
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""`rowtide results JOB|RUN`."""
+"""`rowtide results JOB|RUN`: read accepted answers."""
 
 import sys
 from pathlib import Path

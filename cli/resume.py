@@ -1,4 +1,4 @@
-"""`rowtide resume RUN`."""
+"""`rowtide resume RUN`: go on with a run from the last committed row."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""`rowtide run JOB`."""
+"""`rowtide run JOB`: run a job over its rows, from source to sink."""
 
 import os
 import secrets

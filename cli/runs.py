@@ -1,4 +1,4 @@
-"""`rowtide runs`."""
+"""`rowtide runs`: list runs, newest first."""
 
 import os
 from datetime import UTC, datetime

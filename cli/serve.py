@@ -1,4 +1,4 @@
-"""`rowtide serve`."""
+"""`rowtide serve`: receive rows by webhook."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""`rowtide show ROW_KEY`."""
+"""`rowtide show ROW_KEY`: tell the whole history of one row."""
 
 from collections.abc import Mapping
 from typing import Any

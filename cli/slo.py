@@ -1,4 +1,4 @@
-"""`rowtide slo [JOB]`."""
+"""`rowtide slo [JOB]`: show the objectives of a job, and whether they are met."""
 
 from datetime import UTC, datetime
 from pathlib import Path

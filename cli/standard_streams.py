@@ -1,4 +1,4 @@
-"""The three streams of a process, whoever started it and however: closed, full, of ASCII, or read no further."""
+"""Prepare stdin, stdout and stderr, whoever started the process: closed, full, ASCII, or no longer read."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""A run from a terminal: a server for Claude, Prefect where there is a server of its own, and progress."""
+"""Run a job from a terminal: choose the API and Prefect's part, show progress, print the summary."""
 
 import asyncio
 import os

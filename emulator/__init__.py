@@ -1,1 +1,1 @@
-"""What if there were no API: a stand-in for Claude that speaks HTTP."""
+"""A stand-in for the Claude API that speaks HTTP and answers by rule."""

@@ -1,4 +1,4 @@
-"""`python -m emulator`: the Claude API on this machine, for nothing."""
+"""`python -m emulator`: serve the emulated Claude API on this machine."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""What can be done to a call: each a way in which it goes wrong, as a plan of faults writes it."""
+"""The acts of a fault plan: refuse, cut, hang, garble, slow, lag, break, damage."""
 
 from typing import Annotated, Any, Literal
 

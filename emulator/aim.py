@@ -1,4 +1,4 @@
-"""Which calls, rows and batches a plan's rules strike, and how often each rule has struck.
+"""Choose which calls, rows and batches the rules of a fault plan strike, and count the strikes.
 
 Everything is drawn from seeds and counted from when the plan was loaded, so a plan does the same to the same work.
 Calls and rows are looked at in several threads: counting happens under one lock.

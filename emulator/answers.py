@@ -1,4 +1,4 @@
-"""An answer in the shape that was asked for: every property from what is known, or from what is plausible.
+"""Fill an answer's JSON schema: each property from what is known, else from something plausible.
 
 What comes out conforms to the schema, whatever is known and whatever goes wrong on the way.
 """

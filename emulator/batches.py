@@ -1,4 +1,4 @@
-"""A batch and how it ages: everything about it follows from a few facts and the time.
+"""An emulated batch and how it ages: its state follows from a few stored facts and the time.
 
 Rows finish one after another in `order`, evenly over the batch's latency; that order is also the order of its results.
 So no state is stored for a row: what a cancel or the 24 h limit leaves unfinished can be counted from the clock.

@@ -1,4 +1,4 @@
-"""What a judge is given: an answer, and the record it was made from. Both stand somewhere in one message.
+"""Find in a judge's message the answer to judge and the record it was made from.
 
 The answer is what is called so: `{"row": …, "answer": {…}}`, or the JSON after a heading with that word; else it is the
 last JSON object. A JSON schema that has its properties says what they mean; else that is guessed from the answer itself

@@ -1,4 +1,4 @@
-"""What time it is in the emulator's world.
+"""The emulator's clock, which a test can freeze or move.
 
 Everything that ages (a batch's end, 24 h expiry, 29 d archiving, a cache's TTL) asks this object and no other clock,
 so a test can let a month pass in a line.

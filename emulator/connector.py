@@ -1,4 +1,4 @@
-"""The MCP connector: requests whose tools are on servers that the API calls by itself.
+"""The MCP connector: answer requests whose tools are on servers that the API calls itself.
 
 One request, one reply: in it the mind's calls, what the servers said to them, and then its answer. Each step is a
 sampling of its own, which reads all that was said before it.

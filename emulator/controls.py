@@ -1,4 +1,4 @@
-"""The emulator's own doors, under /_emulator: its accounts, its clock, its settings, and what goes wrong."""
+"""The emulator's own HTTP endpoints under /_emulator: accounts, clock, settings and faults."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the API refuses in `messages`: roles, blocks, and tool calls without their results."""
+"""Validate `messages` as the API does: roles, blocks, tool calls without results."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Results that arrive other than they were sent: cut, short, twice, in disorder, or with a line of rubbish."""
+"""Damage a stream of results: cut, shortened, repeated, shuffled, or with a garbage line."""
 
 import random
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Direct calls: messages and token counts, without HTTP. Each is checked, let in, answered and billed at once."""
+"""Direct calls, without HTTP: messages and token counts, validated, rate-limited, answered and billed."""
 
 from threading import RLock
 from typing import Any, NamedTuple

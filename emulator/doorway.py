@@ -1,4 +1,4 @@
-"""What every call passes through: who is calling, in which version, and how the answer is signed.
+"""The steps every HTTP call passes: authentication, API version, planned faults, response headers.
 
 Also the one place where a call can be intercepted: `Faults.on_call` and the plan of faults are asked before and after
 each.

@@ -1,4 +1,4 @@
-"""How hard a model thinks: what that adds to a reply, and what it does to its chance of being wrong.
+"""The effect of effort: thinking tokens, and the chance of a wrong answer.
 
 A request that names no effort is thought about as its model usually does.
 """

@@ -1,4 +1,4 @@
-"""What a batch must be to be accepted. Nothing inside a row's `params` is looked at here: that comes at its end."""
+"""Check the envelope of a batch; the `params` of its rows are checked when the batch ends."""
 
 import re
 from typing import Any

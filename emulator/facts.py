@@ -1,4 +1,4 @@
-"""What a mind knows: the named values in the row it was given and in what the tools said."""
+"""Extract named values (facts) from a row and from tool output."""
 
 import json
 import re

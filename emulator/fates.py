@@ -1,4 +1,4 @@
-"""What a plan of faults has in store for a batch, written into it when it is accepted."""
+"""Draw the fate of a batch from the fault plan when the batch is accepted."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What goes wrong. Nothing, until a test or a plan says so.
+"""Fault injection: nothing goes wrong until a test or a plan says so.
 
 A plan (`load`) says it in rules. Beside it there is one seam for calls (`on_call`, asked before and after each) and one
 for rows (`on_row`). What becomes of rows and batches is decided when a batch is accepted, and lasts like the batch.

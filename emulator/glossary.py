@@ -1,4 +1,4 @@
-"""Choosing from an enum: by a fact that says so, else by the words that instructions give for each value.
+"""Choose an enum's value: by a fact that names it, else by the words the instructions give for each value.
 
 Instructions explain a value in a line of its own: `- VALUE: word, word, word` or `**VALUE**: …`.
 """

@@ -1,4 +1,4 @@
-"""What makes a row hard, when that is to follow from something: features of its text that a router could see too.
+"""How hard a row is, by features of its text that a router can see too.
 
 Each feature adds to the chance that a row is hard. Which rows are is drawn from their text, the same every time.
 """

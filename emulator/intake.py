@@ -1,4 +1,4 @@
-"""Taking in a batch's rows: what will become of each is decided here, and told only when the batch has ended."""
+"""Accept a batch's rows and decide each row's outcome, which is shown only when the batch has ended."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

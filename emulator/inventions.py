@@ -1,4 +1,4 @@
-"""What to say of which nothing is known: something of the right type that nobody would mistake for a finding."""
+"""Invent a value of the right type where nothing is known, so that nobody mistakes it for a finding."""
 
 import re
 from collections.abc import Sequence

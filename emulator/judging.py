@@ -1,4 +1,4 @@
-"""A verdict on an answer: whether a mind that reads the same row, tools and glossary could have given it.
+"""Judge an answer: could a mind that reads the same row, tools and glossary have given it?
 
 A request for a verdict is known by its schema: an object with a boolean `passes` and a string `why`. Whatever a mind
 has no opinion about passes.

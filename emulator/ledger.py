@@ -1,4 +1,4 @@
-"""What was billed: the other side of the product's own accounts."""
+"""The emulator's bill, to compare with the product's own accounts."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Rate limits: a token bucket for each account, class of models and kind of limit, refilled all the time.
+"""Rate limits: a token bucket for each account, class of models and kind of limit.
 
 A bucket holds a minute's worth. Requests and input are known beforehand and must be there; output is taken when it has
 been said, so a bucket of output may be overdrawn, and then nothing is let in until it holds something again.

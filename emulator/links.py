@@ -1,4 +1,4 @@
-"""Connections to MCP servers, over streamable HTTP. Imported only when a request asks for one: `mcp` is heavy."""
+"""Connections to MCP servers over streamable HTTP. Imported only when needed: `mcp` is heavy."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection

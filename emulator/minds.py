@@ -1,4 +1,4 @@
-"""Replies by rule: a pure function of the request, knowing no job, costing nothing.
+"""Make replies by rule: a pure function of the request that knows no job.
 
 A mind calls every tool whose inputs it can fill, then answers in the shape asked for, and is wrong on a repeatable
 share of rows. Markers in the row's text make it stop for other reasons.

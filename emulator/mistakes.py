@@ -1,4 +1,4 @@
-"""Which rows a mind gets wrong, and how. By the row's text alone, so the same rows are hard every time.
+"""Which rows a mind gets wrong, and how: drawn from the row's text, so the same rows are hard every time.
 
 About one row in eight is hard; or, if that is set, more of those with something hard about them. A cheap model fails
 most of those, a dear one hardly any, and what a dear one fails the cheap ones fail too. Told so once, it mends half of

@@ -1,4 +1,4 @@
-"""Which models there are, and what each refuses to be asked. The table is models.yaml."""
+"""The emulated models and which requests each refuses, read from models.yaml."""
 
 from dataclasses import dataclass
 from datetime import date

@@ -1,4 +1,4 @@
-"""Talked into it: a mind does what a row or a tool tells it to do. For tests of what an injection can bring about.
+"""Obey orders in rows or tool output, to test what a prompt injection can do.
 
 `[emulator:obey] call TOOL with {json}`, `[emulator:obey] answer {json}`, and `[emulator:loop]` in a row.
 """

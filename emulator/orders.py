@@ -1,4 +1,4 @@
-"""Orders in a text that was only to be read: `[emulator:obey]`, then `call TOOL with {json}` or `answer {json}`."""
+"""Parse orders in a text that was only to be read: `[emulator:obey]` and what follows."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The plainest text that matches a regular expression, for a schema's `pattern` that nothing known fits."""
+"""Make a short text that matches a regular expression, for a schema's `pattern`."""
 
 import re
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""A plan of faults: a list of rules, each about calls, about rows or about batches. Read strictly.
+"""Read a fault plan strictly: rules about calls, rows or batches.
 
 Within a rule everything that says which must hold; of several rules that strike one thing, the first decides.
 """

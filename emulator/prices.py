@@ -1,4 +1,4 @@
-"""What a reply costs, in whole micro-dollars. The prices are in models.yaml, in dollars per million tokens.
+"""The price of a reply in whole micro-dollars, from the prices in models.yaml.
 
 Worked out in integers: a dollar per million tokens is a thousand nano-dollars per token.
 """

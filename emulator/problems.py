@@ -1,4 +1,4 @@
-"""Everything the API can say no with: a status, a type and a message."""
+"""The errors the API can answer with: status, type and message."""
 
 from collections.abc import Mapping
 from typing import Any

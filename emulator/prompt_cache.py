@@ -1,4 +1,4 @@
-"""Which prompt prefixes each workspace has cached, and until when. Kept on disk, so that it outlives the emulator.
+"""The prompt cache of each workspace: which prefixes are cached, and until when. Kept on disk.
 
 A workspace's file is replaced whole. Nothing is held in memory: another emulator on the folder may have changed it.
 """

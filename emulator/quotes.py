@@ -1,4 +1,4 @@
-"""Evidence: text that stands word for word in what a tool said, chosen to support the answer."""
+"""Choose a quotation, word for word from tool output, that supports the answer."""
 
 from collections.abc import Sequence
 

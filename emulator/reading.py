@@ -1,4 +1,4 @@
-"""A request as a mind reads it: the row, the instructions, what the tools said, and how often it was corrected."""
+"""Parse a request as a mind reads it: row, instructions, tool results and number of corrections."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""From a request to the message that answers it: a mind's words, in the API's clothes, with what they cost."""
+"""Make the reply message for a request: content blocks, stop reason, usage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

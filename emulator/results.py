@@ -1,4 +1,4 @@
-"""A batch's results, worked out from its requests. Read twice, they are the same."""
+"""The results of a batch, worked out from its requests; the same at every reading."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""HTTP without state: reads calls, asks the world, writes answers."""
+"""The HTTP routes of the emulated API: parse calls, ask the world, write responses."""
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice

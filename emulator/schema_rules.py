@@ -1,4 +1,4 @@
-"""Which JSON schemas the API's grammar can be made from; the others are a 400."""
+"""Check whether the API could compile a JSON schema into a grammar; if not, it answers 400."""
 
 from functools import lru_cache
 from typing import Any

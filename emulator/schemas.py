@@ -1,4 +1,4 @@
-"""Reading JSON schemas: following references, choosing branches, turning a fact into the type that is wanted."""
+"""Read JSON schemas: resolve references, choose branches, convert a fact to the wanted type."""
 
 import re
 from collections.abc import Mapping, Sequence

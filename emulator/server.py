@@ -1,4 +1,4 @@
-"""Serving the emulated API on a socket: from the command line, or in a thread beside a test."""
+"""Serve the emulated API on a socket, from the command line or in a thread beside a test."""
 
 import asyncio
 import socket

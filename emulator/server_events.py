@@ -1,4 +1,4 @@
-"""A message as a stream of server-sent events, in the order the API sends them."""
+"""Write a message as server-sent events, in the API's order."""
 
 from collections.abc import Iterator
 from typing import Any

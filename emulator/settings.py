@@ -1,4 +1,4 @@
-"""What an operator can set while it runs, for all accounts or for one: rates, how long replies take, what is hard."""
+"""Settings an operator can change while it runs: rate limits, reply times, hardness, habits."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""Working out the rows of a batch that use MCP servers. What they say is kept at once: no call is made twice for it."""
+"""Work out the batch rows that use MCP servers, and keep what the servers said: no call is made twice."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where batches lie: per workspace a folder, per batch `ID.jsonl` (its rows) and `ID.json` (what is known about it).
+"""Store batches on disk: per workspace a folder, per batch `ID.jsonl` (its rows) and `ID.json` (its state).
 
 `ID.settled` has the results of rows that used MCP servers.
 

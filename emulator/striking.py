@@ -1,4 +1,4 @@
-"""Acting out what a plan says of a call: before its effect, after it, or upon the body of its answer."""
+"""Carry out a fault plan's act on a call: before its effect, after it, or on the response body."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator

@@ -1,4 +1,4 @@
-"""Thinking blocks: empty text and a signature, bound to the account, the model and everything said before.
+"""Thinking blocks: empty text and a signature, bound to account, model and everything said before.
 
 The signature proves nothing to anybody but the emulator, which is all it is for.
 """

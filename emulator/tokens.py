@@ -1,4 +1,4 @@
-"""How many tokens a request has, and which of them a prompt cache may hold.
+"""Count the tokens of a request, and find the prefixes a prompt cache may hold.
 
 A token is four bytes of JSON. Only the last `cache_control` mark within tools and system is counted as a cached prefix;
 marks in messages are allowed and checked, but their text is always billed as fresh input.

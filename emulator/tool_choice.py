@@ -1,4 +1,4 @@
-"""Which tools a mind calls next: those whose inputs it can fill from what it knows, each once.
+"""Choose the tools a mind calls next: those whose inputs it can fill, each once.
 
 So a tool that needs another tool's output is called in a later turn, and the calling ends.
 """

@@ -1,4 +1,4 @@
-"""What the API refuses in `tools` and `tool_choice`."""
+"""Validate `tools` and `tool_choice` as the API does."""
 
 import re
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""What the API refuses of the MCP connector: `mcp_servers`, and the toolsets among `tools`."""
+"""Validate the MCP connector's `mcp_servers` and toolsets as the API does."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping

@@ -1,4 +1,4 @@
-"""Answers that are given and billed, but not as hoped: stopped for a reason, with a strange block, or in prose."""
+"""Replies with a twist: billed, but with an odd stop reason, a strange block, or prose."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What the API refuses in a request's `params`: the same rules for a row of a batch and for /v1/messages.
+"""Validate a request's `params` as the API does, for batch rows and for /v1/messages alike.
 
 A batch's row meets them when it is processed (it comes back errored), a direct call at once (400).
 """

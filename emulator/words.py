@@ -1,4 +1,4 @@
-"""Words and how alike names are: all the understanding that a mind has of language."""
+"""Words and the likeness of names: all the understanding a mind has of language."""
 
 import re
 from functools import lru_cache

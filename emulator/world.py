@@ -1,4 +1,4 @@
-"""The state of the emulated API, without HTTP: workspaces, their batches, what is cached and what was billed.
+"""The state of the emulated API, without HTTP: workspaces, batches, caches and bills.
 
 Batches are on the shelf and age by the clock. Answers are not kept: they are worked out from the requests whenever
 results are read, and come out the same every time. Only those that took MCP servers are: the servers may say something

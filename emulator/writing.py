@@ -1,4 +1,4 @@
-"""A streamed message as it is written: spread over time, and broken off where a plan says so."""
+"""Write a streamed message over time, broken off where a plan says so."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable

@@ -1,1 +1,1 @@
-"""By what rules: rows, agents, money and the ledger. Nothing here knows Prefect."""
+"""Rowtide without Prefect: stages, the ledger, and the rules for rows, agents and money."""

@@ -1,4 +1,4 @@
-"""The time, as a process may rely on it: the wall clock's when the process began, and what has passed since.
+"""The clock of a process: starts at the wall clock's time and then runs steadily, whatever sets the wall clock.
 
 A wall clock is set: by a person, by NTP, when a virtual machine is moved. A process that measured leases, pauses and
 deadlines by it would take itself for dead, or wait for an hour.

@@ -1,4 +1,4 @@
-"""Database URLs as people write them, as SQLAlchemy and the drivers that are installed here take them.
+"""Database URLs: parse what people write into a SQLAlchemy URL for the drivers installed here.
 
 `postgres://`, `postgresql://` and any driver of it are psycopg's; a socket may stand where libpq lets it; a relative
 file is one of the folder that it is said for, whatever folder a command is started in.

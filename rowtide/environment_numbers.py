@@ -1,4 +1,4 @@
-"""Numbers out of environment variables: one that is none is a mistake that names its variable."""
+"""Read numbers from environment variables; a bad value is a UserMistake that names the variable."""
 
 from collections.abc import Mapping
 

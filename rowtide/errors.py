@@ -1,4 +1,4 @@
-"""What can go wrong that a person must hear about.
+"""The exceptions of Rowtide: mistakes of a user, faults of the world, reasons for a run to stop.
 
 A failed row is never one of these: it is data, with a reason, in the ledger.
 """

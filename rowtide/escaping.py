@@ -1,4 +1,4 @@
-"""Other people's text where it is shown: one function for each medium, so that no text is ever more than text.
+"""Escape other people's text for each medium: terminal, log, shell, HTML, Markdown. It is shown, never obeyed.
 
 Row keys, rows, answers, tools' words, errors, names of jobs, runs and files come from outside. What each medium would
 obey of them (an escape code, a table's bar, a tag, a line's end) is written out here and nowhere else. A cell of a

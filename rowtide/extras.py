@@ -1,4 +1,4 @@
-"""What is installed only where it is asked for, and what somebody is told who needs it and has it not."""
+"""Optional packages (extras): import them, or say which extra to install."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

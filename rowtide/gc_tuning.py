@@ -1,4 +1,4 @@
-"""The garbage collector of a process that works on rows: what it need not look at, and how often it looks.
+"""Tune Python's garbage collector for a process that works on rows: collect rarely, freeze what was imported.
 
 At the end nobody is told what it left.
 """

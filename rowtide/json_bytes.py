@@ -1,4 +1,4 @@
-"""JSON that takes no more memory than it is long, for what is kept by the page; and whole numbers as they were written.
+"""JSON to bytes and back: no more memory than the text needs, and whole numbers of any length.
 
 orjson knows whole numbers of 64 bits. A longer one it reads as a fraction, which is another number, and does not write.
 """

@@ -1,4 +1,4 @@
-"""Secrets, and texts without them: as they are, and as URLs, JSON, base64 and hexadecimal write them.
+"""Mask secrets in text: as they stand, and as URLs, JSON, base64 and hexadecimal write them.
 
 `mask_secrets` takes out of a text what this process was started with or was given since: passwords, tokens and keys.
 Every error of ours goes through it, and so does every line of a log. What is too short to be a secret, or a word of

@@ -1,4 +1,4 @@
-"""Where spans go: OTLP over HTTP, as the OTEL_* variables say. The only module that imports OpenTelemetry's SDK."""
+"""Export spans by OTLP over HTTP, as the OTEL_* variables say. The only module that imports OpenTelemetry's SDK."""
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource

@@ -1,4 +1,4 @@
-"""Money, time and other people's text, as a person reads them."""
+"""Format money, durations and other people's text for a person to read."""
 
 from datetime import timedelta
 

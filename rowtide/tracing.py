@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry, for who wants them: nothing is measured unless the standard OTEL_* variables say where to.
+"""OpenTelemetry spans, made only where the standard OTEL_* variables ask for them.
 
 The SDK is an extra, so `span_export` is imported when it is wanted.
 """

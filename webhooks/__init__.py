@@ -1,1 +1,1 @@
-"""How a program asks: the receiver of messages."""
+"""The receiver of webhooks: how a program asks."""

@@ -1,4 +1,4 @@
-"""What the receiver tells Prefect: that messages came, that rows are due to be flushed, that a run is wanted.
+"""Announce to Prefect that messages came, that rows are due to be flushed, and that a run is requested.
 
 A lost event loses no row: what is due is said again until it has been flushed, from what the ledger says.
 """

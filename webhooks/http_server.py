@@ -1,4 +1,4 @@
-"""The HTTP server under the receiver, and its bounds. The only module that imports uvicorn, and h11, by which it reads.
+"""The receiver's HTTP server, with bounds on time, connections and memory. Imports uvicorn and h11.
 
 uvicorn bounds a head's size and the time between two requests. What it leaves open is closed here: a head or a body
 that never ends, the number of connections, the memory of bodies, what comes after a refusal. When there are too many

@@ -1,4 +1,4 @@
-"""Figures for Prometheus, read from the ledger when they are asked for. The only module that imports its client."""
+"""Metrics for Prometheus, read from the ledger when asked for. The only module that imports prometheus_client."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Whether the receiver can take and keep a message, and what of it fails. Answered from what was last seen: at once."""
+"""The receiver's health and readiness, answered at once from what was last observed."""
 
 import asyncio
 from collections.abc import Sequence

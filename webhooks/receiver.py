@@ -1,4 +1,4 @@
-"""The receiver's HTTP: what it can be asked and how it answers. The only module that imports Starlette.
+"""The receiver's HTTP endpoints. The only module that imports Starlette.
 
 What is refused is answered with a problem (RFC 9457) that says why, and 202 is said only of what is on disk.
 """

@@ -1,1 +1,1 @@
-"""By what rules two versions of a job are compared, and when one of them is refused. Values in, values out."""
+"""The rules by which two versions of a job are compared, and one of them refused. Values in, values out."""

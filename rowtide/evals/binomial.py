@@ -1,4 +1,4 @@
-"""Shares of counted rows, exactly. With the routing thresholds, the only module that imports scipy."""
+"""Binomial statistics: exact probabilities, and Clopper and Pearson's bounds. Imports scipy."""
 
 from typing import Any
 

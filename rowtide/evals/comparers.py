@@ -1,4 +1,4 @@
-"""Whether a value that was answered is the one that is known: how each field of an answer is compared.
+"""Compare an answered value with the known one, field by field: exact, folded, number, date, set, enum order.
 
 Values are as JSON holds them. True is not 1. Null is only null. A field's kind says how it is compared, unless the job
 names a comparer, or brings its own: `compare_FIELD(known, answered)` in answer.py, which returns true or false.

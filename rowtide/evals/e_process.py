@@ -1,4 +1,4 @@
-"""A verdict that may be asked for at any time: a production audit, or the same comparison again in every CI run.
+"""An e-process: a test of two versions that may be looked at after every row, in audits or in CI.
 
 Planned looks do not serve where nobody knows how often there will be a look. An e-process does: it is a stake that,
 bet against the candidate's being worse by the margin, cannot be expected to grow if it is. Ville's inequality: the

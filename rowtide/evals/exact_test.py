@@ -1,4 +1,4 @@
-"""The chance of a z, exactly: what Tango's test lacks where rows are few.
+"""The exact test behind a verdict: the worst-case p-value of Tango's z, by counting all outcomes.
 
 The normal distribution promises the score test's level only roughly: of candidates that are worse by exactly 3 points,
 6.4% pass at 90 rows where 5% was promised. So a verdict is not read off the normal distribution. Its p-value is the

@@ -1,4 +1,4 @@
-"""Golden rows: rows whose right answer is known, how it is known, and by whom. One to a line of `golden.jsonl`.
+"""Golden rows: read and check `golden.jsonl`, a line for each row whose right answer is known, and by whom.
 
     {"key": "III.L", "answer": {"country": "GB"}, "how": "every ISIN begins with GB", "by": "rule"}
 

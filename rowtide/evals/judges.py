@@ -1,4 +1,4 @@
-"""Whether a model may judge in people's place, and how often rows are really right when it says so.
+"""Certify a model as a judge against people's labels, and correct its counts for its errors.
 
 A judge that is not certified on people's labels gates nothing. A certified one still errs: what it counts is corrected
 by how often it does.

@@ -1,4 +1,4 @@
-"""Golden rows that stand in a prompt or a skill: a version that was told the answers proves nothing.
+"""Find golden rows quoted in prompts or skills: a version that was told the answers proves nothing.
 
 Looked for are keys, as whole words, and runs of words of a row's own text. A key that is short, or a plain number of
 few digits, stands everywhere by chance, and is not looked for; nor is a run of words that several rows share, such as

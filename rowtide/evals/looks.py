@@ -1,4 +1,4 @@
-"""When an eval looks at its rows, in which order they come, and what level each look and each use of a set has.
+"""Plan the looks of an eval: after how many rows, in which order of rows, and at which significance level.
 
 Looking again and again finds something by chance, so looks are planned before the first row is asked, and share the
 level among them. So do the uses of a set: a set that has been asked often enough proves nothing any more.

@@ -1,4 +1,4 @@
-"""What came of an eval: the verdict and what it stands on, look by look and row by row, with both versions' answers.
+"""The outcome of an eval: its verdict and the evidence, look by look and row by row, with both versions' answers.
 
 An *arm* is one version on the golden rows. A row's `row_no` is its number in the ledger, in an ordinary run or in one
 of the eval's own: `ledger.read.history` tells its whole conversation.

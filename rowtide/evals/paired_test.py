@@ -1,4 +1,4 @@
-"""Is the candidate not worse than the incumbent by more than a margin? Tango's score test for paired shares.
+"""Tango's score test for paired shares: is the candidate worse than the incumbent by more than a margin?
 
 Both versions answer the same rows, so only rows on which they differ speak: `fixed`, where the candidate alone is
 good, and `broken`, where the incumbent alone is. All shares and margins are from 0 to 1 (0.03 is 3 points). The margin

@@ -1,4 +1,4 @@
-"""How many rows it takes, what they can prove, and the price of deciding. All of it is said before a cent is spent.
+"""Plan an eval before it costs anything: how many rows it needs, its power, and the price of deciding.
 
 Shares, margins and differences are from 0 to 1. A difference below 0 is a candidate that is worse.
 """

@@ -1,4 +1,4 @@
-"""What a golden row came to with one version: right, harm, or none; and how two versions did on the same rows."""
+"""Score golden rows for one version as right, harm or none, and pair the scores of two versions."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is said of a candidate after a look: better, not worse, worse, undecided, or that the comparison is invalid.
+"""The verdict on a candidate after a look: better, not worse, worse, undecided, or invalid.
 
 A candidate passes only if every condition holds, each tested at the look's whole level: a test that needs all of them
 needs no correction (an intersection-union test). `right` alone does not do: who quarantines less gets more rows right

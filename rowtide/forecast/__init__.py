@@ -1,1 +1,1 @@
-"""What a run will take, told before it begins."""
+"""The rules of a forecast: what a run will likely take and cost."""

@@ -1,4 +1,4 @@
-"""What a run will likely take: rows, turns and escalations by tier, money as a range, time by lane, and the other ways.
+"""Forecast a run: rows, turns and escalations by tier, a range of cost, time by lane, and alternatives.
 
 A row's *stay* on a tier costs what such stays cost before, at today's prices, with its own first message as long as
 those of the sample. How many escalate is what history and one weak prior say together. Without history, all are priors.

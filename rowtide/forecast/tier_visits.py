@@ -1,4 +1,4 @@
-"""What rows' stays on the tiers of a ladder are like, and what they cost: as seen before, or as taken to be so.
+"""Tier visits for a forecast: their turns, tokens and cost, from history or from stated guesses.
 
 A *stay* is all that one row says on one tier, from its first request there to its answer, its escalation or its end.
 """

@@ -1,1 +1,1 @@
-"""What rows and answers must pass together."""
+"""Gates: Great Expectations over rows, answers and loads, and a person's approval of what they hold."""

@@ -1,4 +1,4 @@
-"""The forms on a flow run's page that a person answers: leave for tool calls, and a gate that holds the run."""
+"""The two forms in Prefect's UI by which a person decides: allow tool calls, or let a run past a gate."""
 
 from typing import Literal
 

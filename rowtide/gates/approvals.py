@@ -1,4 +1,4 @@
-"""What a gate holds and why, in values and in words; and what a person's approval covers."""
+"""Approvals of gates: which failures hold a run, what approval would do, and which failures it covers."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""The calls that wait for a person, as pages that a person can read, and the hashes by which a decision names them."""
+"""Tool calls that await approval, split into readable pages, with a hash that names each call in a decision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

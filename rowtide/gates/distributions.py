@@ -1,4 +1,4 @@
-"""How a column's values are spread, counted page by page: a partition in Great Expectations' words.
+"""The distribution of a column's values, counted page by page, as a partition of Great Expectations.
 
 Categories become `values` and `weights`; numbers `bins` of about the same weight each. Memory does not grow with rows.
 """

@@ -1,4 +1,4 @@
-"""What was said of pages, added up; and of a run in the end, as verdicts and as failures that a person reads."""
+"""Add up the results of pages for each expectation, and turn the sums into verdicts and gate failures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What one expectation of a gate said of a run, as the ledger keeps it."""
+"""The verdict of one expectation on a run, as the ledger keeps it."""
 
 from dataclasses import dataclass, field
 from typing import Any

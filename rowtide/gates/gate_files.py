@@ -1,4 +1,4 @@
-"""Gates as files: what rows, answers and loads must pass, in Great Expectations' own words (type, kwargs, severity).
+"""Read and check a gate's file: expectations in Great Expectations' own words (type, kwargs, severity).
 
 The only module that imports Great Expectations. An expectation is judged in one of four ways:
 

@@ -1,4 +1,4 @@
-"""Judging rows in pages of a frame: each expectation looks at one row at a time."""
+"""Judge rows page by page with the expectations that look at one row at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

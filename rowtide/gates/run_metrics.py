@@ -1,4 +1,4 @@
-"""What a gate may name besides columns: facts of this run, and what is known of the last good one."""
+"""The metrics of a run that a gate may name, and the parameters taken from the last good run."""
 
 import re
 from collections.abc import Collection, Mapping

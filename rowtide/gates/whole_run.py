@@ -1,4 +1,4 @@
-"""Judging a run as a whole: the columns that matter in a scratch SQLite file, and Great Expectations' SQL over them.
+"""Judge a run as a whole: its columns in a scratch SQLite file, and Great Expectations' SQL over them.
 
 Nothing is sampled, and what is in memory does not grow with the rows.
 """

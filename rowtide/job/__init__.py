@@ -1,1 +1,1 @@
-"""What to do with a row: a job's folder, read strictly."""
+"""A job: its folder, read and checked strictly."""

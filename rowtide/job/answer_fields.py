@@ -1,5 +1,4 @@
-"""The fields of an answer model: under which name each is written, what kind of value it holds, and whether it can be
-carried unaltered to every sink and back.
+"""The fields of an answer model: name, kind of value, and whether every sink can hold the value unaltered.
 
 A field has one name from the reply on: in the ledger, in gates, in the quarantine sheet, in reports and in sinks. It is
 the name in Python, or the field's alias where the model says `serialize_by_alias`.

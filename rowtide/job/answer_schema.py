@@ -1,4 +1,4 @@
-"""What of a JSON schema the API cannot express, found before anything is sent.
+"""Check an answer's JSON schema against the limits of the API, before anything is sent.
 
 Its limits: platform.claude.com, *Structured outputs*, "Schema complexity limits"; the words it refuses with are in
 elie222/inbox-zero#2323 and vercel/ai#17268.

@@ -1,4 +1,4 @@
-"""An answer as it is kept, and what of it no sink can be trusted to hold.
+"""Answers to JSON and back, and the values in them that a sink or a database would alter.
 
 Kept is JSON, under the names that `answer_fields` gives. What JSON, 64 bits or a database would alter is found when the
 model speaks, in words that it can act on.

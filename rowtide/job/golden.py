@@ -1,4 +1,4 @@
-"""The rows of a job whose right answer is known."""
+"""Read a job's golden rows, those whose right answer is known, for the router and the report."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The boundary around a job's own code: checks, validators, serializers and templates.
+"""Run a job's own code (checks, validators, serializers, templates) so that a failure is a value, not a crash.
 
 Whatever that code does, it comes back as a value: what it returned, or a `JobCodeFailure` that names the place, the
 exception's type and its message. A failure costs its row; one that most of a run's first rows share stops the run.

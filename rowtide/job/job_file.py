@@ -1,4 +1,4 @@
-"""Reading `job.yaml`: strictly, and a mistake names the file, the line, the key and the nearest legal name."""
+"""Read `job.yaml` strictly: a mistake names the file, the line, the key and the nearest legal name."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A job's folder, loaded and checked: spec, prompt, answer model, checks.
+"""Load and check a job's folder: spec, prompt, answer model, checks, skills, versions.
 
 Everything that can be known to be wrong before a cent is spent is found here, with file, line and key.
 """

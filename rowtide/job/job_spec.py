@@ -1,4 +1,4 @@
-"""What to do with a row: the keys of `job.yaml`.
+"""The keys of `job.yaml`, as pydantic models.
 
 Every field is followed by its sentence; `docs/job_yaml.md` is generated from those sentences.
 """

@@ -1,4 +1,4 @@
-"""Whom to call about a job and where it stands what to do then: `owner` and `runbook` of `job.yaml`."""
+"""Check `owner` and `runbook` of `job.yaml`: whom to call about a job, and where the instructions are."""
 
 from pathlib import Path
 from urllib.parse import urlsplit

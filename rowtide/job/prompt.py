@@ -1,4 +1,4 @@
-"""A prompt: what all rows are told, the message of each, and whether its holes are columns.
+"""Read a prompt: the part for all rows, the message for each row, and a check that placeholders are columns.
 
 A hole is a column by its name, `{{ city }}`, or of `row`, which is the whole row: `{{ row["Company Name"] }}`.
 """

@@ -1,4 +1,4 @@
-"""What a run may be called: its id is the name of files and a word of the commands that we print, and nothing else."""
+"""Make and check run ids: each is part of file names and of the commands that are printed."""
 
 import re
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Skills: folders with a SKILL.md each, and which of them a row's group is taught.
+"""Read skills (folders with a SKILL.md), and choose those that the rows of a group get.
 
 A skill's description decides. It is searched, not understood: a skill goes to a group when every word of the group's
 name stands in its description, so "not for banks" speaks of banks too. What is sent is the description and the body

@@ -1,4 +1,4 @@
-"""A job's version: what decides how a row is asked, and what decides how its answer is judged. Two fingerprints.
+"""A job's version: one fingerprint of what rows are asked, one of how answers are judged.
 
 A change of the first asks again only the rows that it concerns. A change of the second judges stored answers again and
 asks nothing. What is neither (a comment, the sink, a budget) changes no version.

@@ -1,4 +1,4 @@
-"""The names of tools as the API takes them: made from `server` and `tool`, and taken apart again, here alone.
+"""Tool names as the API takes them, made from `server` and `tool` and taken apart again only here.
 
 The API takes letters, digits, `_` and `-`; a server and its tools may be called anything. A name that can travel does
 so as it is: `server__tool`. Another is written with `_` for what cannot, and ends in a hash of itself. The part before

@@ -1,4 +1,4 @@
-"""YAML as its author meant it: what YAML itself would drop or turn into something else, without a word, is said."""
+"""Read YAML, and refuse what YAML would silently drop or change."""
 
 from pathlib import Path
 from typing import Any

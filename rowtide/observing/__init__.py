@@ -1,1 +1,1 @@
-"""What can be seen of the work from outside: events in the log, spans, objectives and how they are met."""
+"""What operators see of a run: log events, labels, objectives; and the rules for recovery."""

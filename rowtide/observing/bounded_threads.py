@@ -1,4 +1,4 @@
-"""Calls that may never return, each in a thread of its own: nobody waits longer than he said, and nothing else waits.
+"""Call functions that may never return, each in its own thread and with a time limit.
 
 Not asyncio.to_thread: its few threads are shared by everybody, so one database that never answers stops all; and the
 end of the process waits for them.

@@ -1,4 +1,4 @@
-"""What an engineer on call needs to hear of, as lines of the log: few, of batches and runs, never of single rows.
+"""Log events for an engineer on call: few lines, about batches and runs, never about single rows.
 
 A line's words are for people; what programs look for stands beside them as fields: `event`, `run_id`, `batch_id`. They
 hold ids and figures only: no row's text, no tool's output and no secret is ever said here.

@@ -1,4 +1,4 @@
-"""A log that nobody outside can fill: the same line once a minute, and how many like it were left out."""
+"""Limit repeated log lines: each is written once a minute, with the number of those left out."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""What each run that is not over needs, by what is known of it: a pure function.
+"""Decide what each unfinished run needs: wake, restart, cancel, reconcile, or a warning. A pure function.
 
 A parked run is woken when a batch of it has ended. A run whose process died is started again, a few times; so is one
 that died before the ledger knew of it. A run that a person canceled has its batches canceled too. Whoever is at work on

@@ -1,4 +1,4 @@
-"""What a run is called where runs are listed, and the labels it is found by."""
+"""The title of a run in lists, and the labels by which it is found."""
 
 
 def run_title(job: str, run_id: str, status: str = "") -> str:

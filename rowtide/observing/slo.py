@@ -1,4 +1,4 @@
-"""Whether a job keeps what is promised of it: each objective, what was, and how much of its error budget is left.
+"""Measure a job's objectives (SLOs): target, actual value, and the error budget left.
 
 An error budget is what may go wrong without the objective being missed: with a coverage of 0.99 over 1,000 rows, ten
 rows. A budget that is overdrawn is a breach.

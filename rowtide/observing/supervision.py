@@ -1,4 +1,4 @@
-"""Background work that must not die of one fault: started again with backoff, counted, and told wherever one looks."""
+"""Supervise background work: restart it with backoff when it fails, and count its failures."""
 
 import asyncio
 import threading

@@ -1,1 +1,1 @@
-"""Rows that wait for a person: taken out, mended, brought back."""
+"""Quarantined rows as a sheet: written for a person, and read back with that person's edits."""

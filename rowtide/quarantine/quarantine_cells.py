@@ -1,4 +1,4 @@
-"""A value as the text of a cell, and back, whatever a spreadsheet would make of that text.
+"""Spreadsheet cells of a quarantine sheet: a value to text and back, whatever the spreadsheet makes of it.
 
 A spreadsheet takes `=1+1` for a formula, `007` for the number 7 and `1-2` for a date. Such text gets an apostrophe in
 front, which is taken off again when it comes back; text that would be mistaken without its own apostrophes gets one

@@ -1,4 +1,4 @@
-"""The quarantine as a sheet: a CSV file for a spreadsheet, or JSONL for a program, written and read back.
+"""Write and read the quarantine sheet: a CSV file for a spreadsheet, or JSONL for a program.
 
 A line is a row. It begins with its key, its reason and the detail; then comes every column of the source as
 `in.NAME`, every field of the last answer as `answer.NAME`, and `do`: what is to become of it. `run` and `as_of` tell a

@@ -1,4 +1,4 @@
-"""What a person did to a row in a sheet: its content mended, its answer given, the row sent again or given up.
+"""The edits a person made in a sheet: row edited, answer given, row sent again or discarded.
 
 Pure: takes a line of the sheet and the row as the ledger has it. What is odd is refused, with file, line and column.
 """

@@ -1,1 +1,1 @@
-"""What came of a run: in words, in figures, as a page."""
+"""The report of a run: text, figures, and a page of HTML."""

@@ -1,4 +1,4 @@
-"""The charts of a report: the only module that imports Altair and vl-convert, whose types stop here.
+"""Draw the charts of a report. The only module that imports Altair and vl-convert; their types stop here.
 
 Each chart is drawn twice, for a desk and for a phone, as SVG without scripts. Its colours are CSS variables of the
 page it stands in, so that it is light or dark with it.

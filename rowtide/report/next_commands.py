@@ -1,4 +1,4 @@
-"""The commands by which somebody looks closer at a run, as they are typed: each works as it is printed."""
+"""The commands to type next about a run, each of which works as it is printed."""
 
 from collections.abc import Mapping
 from pathlib import Path

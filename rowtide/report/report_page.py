@@ -1,4 +1,4 @@
-"""A run as one page of HTML: what came of it, what waits for a person, where rows, money and time went.
+"""Render a run's report as one page of HTML.
 
 Nothing is loaded from anywhere and nothing runs in it. Rows, remarks and tools' words are other people's text: each
 thing that the template puts into the page goes through `escaping.html`.

@@ -1,4 +1,4 @@
-"""What a report says in words: how the run stands, what came of it, and what waits for a person."""
+"""The text of a report: the status of a run, its headline and cost, and what waits for a person."""
 
 from collections.abc import Mapping
 from typing import Any

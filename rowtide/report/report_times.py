@@ -1,4 +1,4 @@
-"""The figures of a report that have time along their foot: where the rows were, and what the batches did."""
+"""The figures of a report over time: where the rows were, and what each batch did."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""A run's summary, in words: for a terminal, for a page."""
+"""The summary of a run as text, for a terminal and for Markdown."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

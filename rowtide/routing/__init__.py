@@ -1,1 +1,1 @@
-"""Where a row starts on the ladder: by rules, or by an estimate that was fitted."""
+"""Routing: the tier on which a row starts, by rules or by a fitted estimate."""

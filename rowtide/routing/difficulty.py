@@ -1,4 +1,4 @@
-"""Where a row should start, from what can be told of it: a fitted model as data, applied with plain arithmetic.
+"""Estimate from a fitted model (`router.json`) how difficult a row is, and so on which tier it starts.
 
 `rowtide fit-router` writes it to `router.json` in the job's folder. It decides what a row costs, never what is
 accepted. A row that a tier would answer, a higher tier is taken to answer too: so chances only grow up the ladder.

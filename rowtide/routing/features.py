@@ -1,4 +1,4 @@
-"""What can be told of a row before anybody is asked: named numbers that may say how hard it is.
+"""The features of a row: numbers, known before anything is asked, that may say how hard it is.
 
 The same row gives the same numbers. What they are compared with (which words are common, what is long for this job) is
 its vocabulary, counted when the router is fitted and kept with it.

@@ -1,4 +1,4 @@
-"""Which rule of `start` a row meets: SQL conditions over a page of rows at once; the only module that imports `duckdb`.
+"""Match rows against the rules of `start`: SQL conditions, asked by DuckDB over a page of rows at once.
 
 A condition is an expression and nothing else. What it may be made of is listed here, and all else is refused when a job
 is planned: other tables, functions that read files, settings or the clock, anything whose value could differ the next

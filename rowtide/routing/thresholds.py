@@ -1,4 +1,4 @@
-"""Where rows of which chance should start: the least expected cost with which golden rows come out right often enough.
+"""Choose the router's thresholds: the least expected cost at which enough golden rows come out right.
 
 Thresholds are chosen by what rows are expected to cost. What they save is then measured by what rows did cost: from
 another tier, what they cost where they went that way, else what is expected of them there. Whether a golden row would

@@ -1,1 +1,1 @@
-"""Where accepted rows go, so that writing again changes nothing."""
+"""Sinks: folders and tables that accepted rows are written to; to write a row again changes nothing."""

@@ -1,4 +1,4 @@
-"""The columns of a sink: one for each field of the answer, compared with those of an earlier load, filled with answers.
+"""The columns of a sink: one for each answer field, compared with those of an earlier load, filled with answers.
 
 Each sink has a type of its own for each kind of field (`answer_fields`). All columns but the key may be null, so that a
 later model may add one, and may let a value be missing.

@@ -1,4 +1,4 @@
-"""Rows that a sink does not take: found one by one when a page fails, and told from a sink that takes none at all."""
+"""Find the rows that a sink refuses, by halving a page that failed; tell them from a sink that takes nothing."""
 
 import re
 from collections.abc import Callable, Collection

@@ -1,4 +1,4 @@
-"""Where a rehearsal loads to: a folder of its own, so that no made-up answer reaches the job's sink."""
+"""The sink of a rehearsal: a folder of its own, so that no made-up answer reaches the job's sink."""
 
 from dataclasses import replace
 from os.path import normpath

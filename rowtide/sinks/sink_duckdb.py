@@ -1,4 +1,4 @@
-"""A table in a DuckDB file: upserted by key, each part in one transaction with the record of its load.
+"""The sink for a DuckDB table: rows upserted by key, each part in one transaction with the record of its load.
 
 Lists are lists there, and objects JSON. One process at a time has the file open.
 """

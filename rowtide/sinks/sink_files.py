@@ -1,4 +1,4 @@
-"""A folder of parts: each appears whole, by a rename, under a name that is always the same, or not at all.
+"""The sink for a folder of files: each part appears whole, by a rename and under a fixed name, or not at all.
 
 One process at a time writes to a folder (`.lock`; a dead one holds nothing). Rows that a part replaces are taken out of
 older parts after it stands, so a key is never missing; the manifest is replaced last, and lists what stands.

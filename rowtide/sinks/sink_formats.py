@@ -1,4 +1,4 @@
-"""The formats of parts: Parquet, CSV, JSONL. Rows become a table, a table a file's bytes, a file a table again."""
+"""The file formats of a folder sink: Parquet, CSV, JSONL, written from Arrow tables and read back."""
 
 import io
 from collections.abc import Callable, Sequence

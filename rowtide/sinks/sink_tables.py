@@ -1,4 +1,4 @@
-"""A table in SQLite or PostgreSQL: upserted by key, each part in one transaction with the record of its load.
+"""The sink for a SQLite or PostgreSQL table: rows upserted by key, each part in one transaction with its record.
 
 The record (`rowtide_loads`, beside the table) makes a part that is loaded again change nothing, and says which columns
 the table was given, of what kind.

@@ -1,4 +1,4 @@
-"""The kinds of sink that a job may name, and how each is opened."""
+"""What a sink is (`Sink`, `Part`), and `open_sink`, which opens the one that a job names."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""The type of a table's column for each kind of field, and the types of a table of somebody's own that will do."""
+"""The column type of a table for each kind of field, and which types of an existing table can hold it."""
 
 import re
 from collections.abc import Mapping

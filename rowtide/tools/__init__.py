@@ -1,1 +1,1 @@
-"""The tools a row may call: found, started, called, fenced."""
+"""The tools a row may call: servers found, trusted, started, called and bounded."""

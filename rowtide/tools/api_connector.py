@@ -1,4 +1,4 @@
-"""Tools that the API calls itself: how its connector is told of MCP servers, and what their calls look like in a reply.
+"""The API's MCP connector: how a request names its servers and tools, and the calls found in a reply.
 
 Source: platform.claude.com, MCP connector, beta `mcp-client-2025-11-20`; public HTTPS servers only. A token is written
 as `${NAME}` wherever it is kept, and filled in only in the body that goes out.

@@ -1,4 +1,4 @@
-"""HTTP answers of which no more is read than an honest one has to say."""
+"""Bound HTTP answers of tool servers and registries: read no more bytes than an honest answer has."""
 
 from collections.abc import AsyncIterator
 from functools import partial

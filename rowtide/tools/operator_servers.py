@@ -1,4 +1,4 @@
-"""What an operator says of tool servers, over what jobs and registries say: where one is, and what it is let in with.
+"""Tool servers that an operator configures in Prefect, laid over those of jobs and registries.
 
 A secret is a `${NAME}` here, as in `job.yaml`: its value is filled in when the server is started, and is kept nowhere.
 """

@@ -1,4 +1,4 @@
-"""A program that is spoken to in lines: started, listened to and ended, whatever it does.
+"""Run a program that is spoken to line by line: start it, send and read lines, end it.
 
 It runs under a guardian, so that what it started ends with it, and it with us. What it writes to stderr is kept, as far
 as its last words.

@@ -1,4 +1,4 @@
-"""Which server answers for a capability: looked up in a YAML file, or in a server that speaks the MCP registry's API.
+"""Resolve a capability to a tool server, from a YAML file or from an MCP registry.
 
 A job may say what it needs instead of who does it. What was found is pinned, name and version, and stays with the run.
 """

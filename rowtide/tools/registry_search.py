@@ -1,4 +1,4 @@
-"""A registry that speaks the MCP registry's API: asked over HTTPS for the server that is named for a capability.
+"""Search an MCP registry over HTTPS for the server that is named for a capability.
 
 What it says is a stranger's word. It is asked nowhere else than where the job says, and no more is read than an honest
 registry has to say.

@@ -1,4 +1,4 @@
-"""The MCP registry's server.json (2025-12-11), as a place to reach a server at.
+"""Turn the MCP registry's server.json (2025-12-11) into a program or a URL to reach a server at.
 
 Whoever wrote it describes how to start the server; what a user must add is a `${NAME}`, taken from the environment when
 the server is started, or stands in the job's `args`, `env` and `headers`. So no secret is pinned with a run.

@@ -1,4 +1,4 @@
-"""What a tool server is let in with: filled in where it stands as `${NAME}`, and taken out of all that the server says.
+"""The secrets of a tool server: filled in for `${NAME}`, and masked in all that the server says.
 
 A secret is every value that is filled in from the environment, and what is written out as a password, a token or a
 key.

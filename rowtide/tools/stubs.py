@@ -1,4 +1,4 @@
-"""Tools that are only written down: a YAML file of names, schemas and canned answers, until somebody writes real ones.
+"""Stub tools: a YAML file of names, schemas and canned answers, until somebody writes real ones.
 
 The first answer whose `when` holds is the answer. No process is started.
 """

@@ -1,4 +1,4 @@
-"""What a tool's result comes to as text: the words a model reads, and whether they are an error.
+"""Turn a tool's result into the text that a model reads.
 
 A result has blocks of content and may have structured content beside them. The protocol wants the blocks to say the
 same again as JSON, whole or in parts; the model reads it once, and what they say besides.

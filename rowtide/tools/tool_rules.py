@@ -1,4 +1,4 @@
-"""What a row may do with a tool, and what of it a model reads: names, permission, arguments, the fence around output.
+"""The rules for tools: names, permissions, arguments, and the fence around output.
 
 A server's word about its own tools is a hint from a stranger: it can take a permission away, never give one that the
 job withholds.

@@ -1,4 +1,4 @@
-"""Which tools the API takes: what it refuses of one is known before anything is sent.
+"""Check tools against what the API accepts, before anything is sent.
 
 One tool that it refuses makes it refuse every request, so every row. Its documents do not state these rules; they are
 known from its refusals: the keys of `properties` (anthropics/claude-code#79418, ComposioHQ/composio#3500), the root of

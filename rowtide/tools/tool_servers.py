@@ -1,4 +1,4 @@
-"""A server of tools, through all its sessions: opened when first needed, and again when one has died.
+"""One tool server over all its sessions: opened when first needed, and again when one has died.
 
 It is not tried for ever. One that comes to nothing again and again is left alone for a while, and its calls are
 answered for it.

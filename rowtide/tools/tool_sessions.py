@@ -1,4 +1,4 @@
-"""One session with a server of tools, over stdio or HTTP: the only module that imports `mcp`, whose types stop here.
+"""One session with a tool server, over stdio or HTTP. The only module that imports `mcp`; its types stop here.
 
 Whatever the server does, hang, crash or talk nonsense, a call ends in a reply.
 """

@@ -1,4 +1,4 @@
-"""The tools a row may call: what a job allows of what its servers offer, and what came of each call.
+"""The tool pool of a job: which tools its rows may call, and the outcome of each call.
 
 Whatever a server does, a call ends in an outcome the model can read; the row is never lost.
 """

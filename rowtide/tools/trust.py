@@ -1,4 +1,4 @@
-"""Which of the servers that a registry has listed a person has allowed: the file `tools.lock.yaml` beside `job.yaml`.
+"""Which registry servers a person has allowed for a job: the file `tools.lock.yaml` beside `job.yaml`.
 
 A job's own `command` and `url` are the job's word, and are trusted as its code is. What a registry lists is a
 stranger's word: nothing of it is started, called or told a secret until a person has allowed it as it is.
