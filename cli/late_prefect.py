@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from cli.prefect_server import named_url
 from configuration.operator import Operator
+from rowtide.stages.diagnose.findings import Finding
 
 T = TypeVar("T")
 
@@ -26,3 +27,10 @@ def flow_on_server(url: str | None) -> AbstractContextManager[Callable[..., Awai
     from cli import prefect_flow  # noqa: PLC0415 # see above
 
     return prefect_flow.flow_on_server(url)
+
+
+async def examine_prefect_server(url: str) -> list[Finding]:
+    """What is found of the deployments, workers and runs of the server at `url`."""
+    from cli import prefect_checks  # noqa: PLC0415 # see above
+
+    return await prefect_checks.examine_prefect_server(url)

@@ -71,6 +71,7 @@ app.command("cli.fit_router:fit_router", name="fit-router", help="Learn from a j
 app.command("cli.serve:serve", name="serve", help="Receive rows by webhook, and keep them until a run takes them.")
 app.command("cli.metrics:metrics", name="metrics", help="Serve figures of all runs for Prometheus.")
 app.command("cli.slo:slo", name="slo", help="Show what is promised of jobs, and how it is kept.")
+app.command("cli.doctor:doctor", name="doctor", help="Look at key, ledger, Prefect and a job; say what to mend.")
 app.command("cli.emulator:emulator", name="emulator", help="Serve a stand-in for the Claude API.")
 
 

@@ -55,6 +55,8 @@ class Claude:
     def __init__(self, api_key: str, base_url: str, api: str | None = None) -> None:
         self.api = api or api_name(base_url)
         """What it is known by in the ledger."""
+        self.date_header = ""
+        """The `Date` of the newest answer that was read; empty before."""
         hooks = response_bounds(ANSWER_BYTES, streams=True, packed=True, but="/results")
         http = anthropic.DefaultAsyncHttpxClient(verify=_tls(), event_hooks=hooks)
         self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
@@ -218,6 +220,7 @@ class Claude:
         """GET some JSON and take it apart. Lets NotFoundError pass: what it means depends on the question."""
         try:
             answer = await self._api.get(path, cast_to=httpx2.Response)
+            self.date_header = answer.headers.get("date", "")
             return parse(orjson.loads(answer.content))
         except anthropic.NotFoundError:
             raise

@@ -1,0 +1,145 @@
+"""`rowtide doctor [JOB]`."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cli.environment_checks import check_home
+from cli.exits import Exit
+from cli.home_folders import home_folder, is_in_rehearsal, rehearse_without_key
+from cli.late_prefect import examine_prefect_server
+from cli.open_ledger import has_ledger, open_ledger_at
+from cli.output import out, print_json
+from cli.prefect_server import find_server_url
+from cli.terminal_run import claude_or_emulator
+from configuration.claude_settings import ClaudeSettings
+from configuration.model_overrides import model_overrides_in_force
+from rowtide.api.which_api import describe_api
+from rowtide.errors import UserMistake
+from rowtide.job.job_folder import Job, find_job, load_job
+from rowtide.ledger.ledger import ledger_url
+from rowtide.stages.diagnose.api_checks import examine_api, examine_models
+from rowtide.stages.diagnose.findings import Finding, examine
+from rowtide.stages.diagnose.job_checks import examine_gates, examine_sink, examine_source, examine_tool_server
+from rowtide.stages.diagnose.ledger_checks import examine_home, examine_ledger
+from rowtide.stages.run_context import models_of
+from rowtide.tiers.catalogue import load_catalogue
+
+MARKS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
+WIDTH = max(map(len, MARKS))
+
+
+def doctor(job: str | None = None, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Look at everything that a run needs, and say what to do about what is wrong. It costs nothing.
+
+    The API and the key, the clock, the home and its ledger, Prefect; with a job its folder, source, models, tool
+    servers, gates and sink. Exits 0 when nothing has failed, else 2.
+
+    Parameters
+    ----------
+    job
+        A name under jobs/, or a folder that holds a job.yaml.
+    json
+        Print one JSON list on stdout, of objects: subject, verdict (ok, warning, failed, skipped), detail, advice.
+    """
+    rehearse_without_key()
+    folder = find_job(job, jobs=Path("jobs")) if job else None
+    with claude_or_emulator():
+        found = asyncio.run(_examine(folder, is_shown=not json))
+    if json:
+        print_json([asdict(each) for each in found])
+        return _status(found)
+    failed, warned = (sum(each.verdict == verdict for each in found) for verdict in ("failed", "warning"))
+    out.print(f"{len(found)} things looked at: {failed} failed, {warned} warnings")
+    if folder and not failed:
+        out.print(f"next: rowtide plan {job}")
+    return _status(found)
+
+
+def _status(found: Sequence[Finding]) -> Exit:
+    return Exit.MISTAKE if any(each.verdict == "failed" for each in found) else Exit.DONE
+
+
+async def _examine(folder: Path | None, *, is_shown: bool) -> list[Finding]:
+    found: list[Finding] = []
+    async for findings in _all_findings(folder):
+        found += findings
+        if is_shown:
+            for each in findings:
+                _print(each)
+    return found
+
+
+def _print(each: Finding) -> None:
+    out.print(f"{each.verdict:{WIDTH}}  {each.subject}: {each.detail}", style=MARKS[each.verdict])
+    if each.advice:
+        out.print(f"{'':{WIDTH}}  → {each.advice}")
+
+
+async def _all_findings(folder: Path | None) -> AsyncIterator[list[Finding]]:
+    """One list after another, as soon as it is known: what all runs need first, then what the job needs."""
+    yield await examine("API", _api)
+    yield await examine("home", _home)
+    yield await examine("ledger", _ledger)
+    yield await examine("Prefect", _prefect)
+    if folder is None:
+        return
+    try:
+        job = load_job(folder)
+    except UserMistake as mistake:
+        yield [Finding("job", "failed", str(mistake))]
+        return
+    yield [Finding("job", "ok", f"{folder}: job.yaml, prompt, answer model and checks are legal")]
+    yield await examine("source", partial(examine_source, job, os.environ))
+    yield await examine("models", partial(_models, job))
+    for name, spec in job.spec.tools.items():
+        yield await examine(f"tools.{name}", partial(examine_tool_server, job, name, spec, os.environ))
+    yield await examine("gates", partial(examine_gates, job, os.environ))
+    yield await examine("sink", partial(examine_sink, job, home_folder(), os.environ))
+
+
+async def _api() -> list[Finding]:
+    settings = await ClaudeSettings.in_force()
+    async with settings.get_client() as claude:
+        name = describe_api(settings.api, is_made_up=is_in_rehearsal())
+        return await examine_api(claude, name, lambda: datetime.now(UTC))
+
+
+async def _models(job: Job) -> list[Finding]:
+    settings = await ClaudeSettings.in_force()
+    catalogue = load_catalogue(await model_overrides_in_force())
+    async with settings.get_client() as claude:
+        return await examine_models(claude, models_of(job, catalogue))
+
+
+async def _home() -> list[Finding]:
+    check_home(home_folder())
+    return examine_home(home_folder())
+
+
+async def _ledger() -> list[Finding]:
+    if not has_ledger():
+        return [Finding("ledger", "ok", "none yet: the first run makes it")]
+    ledger = open_ledger_at(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
+    try:
+        return examine_ledger(ledger)
+    finally:
+        ledger.close()
+
+
+async def _prefect() -> list[Finding]:
+    if (url := find_server_url()) is None:
+        return [
+            Finding("Prefect", "ok", "no server is named and none runs here: runs start in the command's own process")
+        ]
+    return [
+        Finding("Prefect", "ok", f"the server at {url} answers, and its version fits"),
+        *await examine_prefect_server(url),
+    ]

@@ -1,0 +1,72 @@
+"""Whether a job's parts work, one finding for each: its folder, its source, its gates, its tool servers, its sink.
+
+`preflight` checks the same and stops at the first mistake; here the others are looked at too.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from rowtide.intake.sources import describe_source, source_shape
+from rowtide.job.job_folder import Job
+from rowtide.job.job_spec import ToolServerSpec
+from rowtide.sinks.sinks import open_sink
+from rowtide.stages.diagnose.findings import Finding
+from rowtide.stages.preflight import check_gates
+from rowtide.tools.tools import ToolPool
+
+
+async def examine_source(job: Job, environment: Mapping[str, str]) -> list[Finding]:
+    """Its columns, as far as they are known before its rows are read. Raises UserMistake."""
+    shape = source_shape(job.spec.source, job.folder, environment)
+    columns = ", ".join(shape.columns[:6]) + (", …" if len(shape.columns) > 6 else "")
+    return [Finding("source", "ok", f"{describe_source(job.spec.source, job.folder)}: {columns}")]
+
+
+async def examine_tool_server(
+    job: Job, name: str, spec: ToolServerSpec, environment: Mapping[str, str]
+) -> list[Finding]:
+    """Start a server, list its tools, and make one call of a tool that only reads and takes no arguments."""
+    subject = f"tools.{name}"
+    if spec.placement != "local":
+        return [Finding(subject, "skipped", "the API itself calls it")]
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(ToolPool({name: spec}, job.folder, environment, output_chars=2000))
+        tools = await pool.catalogue()
+        listed = f"it starts and lists {len(tools)} {'tool' if len(tools) == 1 else 'tools'} for the job"
+        if (
+            tool := next(
+                (t for t in tools if not t.may_write and not t.asks and not t.input_schema.get("required")), None
+            )
+        ) is None:
+            return [Finding(subject, "ok", f"{listed}; none can be called without arguments")]
+        outcome = await pool.call(tool.wire_name, {})
+    if outcome.is_error:
+        return [Finding(subject, "warning", f"{listed}; {tool.name} without arguments answers: {outcome.text:.200}")]
+    return [Finding(subject, "ok", f"{listed}; {tool.name} answers")]
+
+
+async def examine_gates(job: Job, environment: Mapping[str, str]) -> list[Finding]:
+    """Whether Great Expectations takes each gate's file, over columns that there are. Raises UserMistake."""
+    named = [name for name in ("rows", "answers", "load") if getattr(job.spec.gates, name) is not None]
+    if not named:
+        return [Finding("gates", "ok", "the job has none")]
+    check_gates(job, source_shape(job.spec.source, job.folder, environment).columns)
+    return [Finding("gates", "ok", f"{', '.join(named)}: Great Expectations takes them")]
+
+
+async def examine_sink(job: Job, home: Path, environment: Mapping[str, str]) -> list[Finding]:
+    """Whether the sink's columns fit the answer, and a folder can be written. Raises UserMistake."""
+    sink, columns = open_sink(job.spec.sink, home, job.answer, environment, job.folder)
+    sink.check()
+    if job.spec.sink.kind != "sql":
+        folder = (home / (job.spec.sink.path or "")).absolute()
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        if not os.access(there, os.W_OK):
+            return [
+                Finding(
+                    "sink", "failed", f"{there} cannot be written", "let this user write there, or move `sink.path`"
+                )
+            ]
+    return [Finding("sink", "ok", f"{sink.location}: {len(columns)} columns")]
