@@ -1,1 +1,1 @@
-"""One small agent a row: what it is asked, what becomes of its reply."""
+"""The agent of one row: what it asks, and what its row does after each reply."""

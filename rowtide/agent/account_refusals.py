@@ -1,7 +1,7 @@
-"""What the API says when the account, the key or the job's request is at fault, and not a row.
+"""Recognizes API errors that concern the account, the key or the job's request, not a single row.
 
-It says much of it as `invalid_request_error`, the type it also uses for a row of which it dislikes something. So the
-words decide, or the code in the error's details. Each line has the place it was read at.
+The API sends many of them as `invalid_request_error`, the type it also uses for a fault of one row. So the message
+decides, or the code in the error's details. Each entry has its source.
 """
 
 import re
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 
 class AccountRefusal(NamedTuple):
-    """One thing the API says to everybody."""
+    """An error that the API gives to every request."""
 
     regex: str
-    """A pattern found in the message or in `error.details.error_code`, whatever the case."""
+    """A pattern to find, case-insensitive, in the message or in `error.details.error_code`."""
     means: str
     do: str
     source: str
@@ -118,7 +118,7 @@ REFUSALS = [
     ),
 ]
 
-# The same types for what one row did: no run is stopped for these, however many meet them.
+# Errors of the same types for a fault of one row: they never stop a run, however many rows meet them.
 OF_THE_ROW = re.compile(
     r"prompt is too long|exceed(s|ed)? (the )?(context|maximum)|context (window|limit)|image|pdf|document"
     r"|request_too_large|non-empty|non-whitespace|surrogate",
@@ -129,5 +129,5 @@ _PATTERNS = [(re.compile(each.regex, re.IGNORECASE | re.DOTALL), each) for each 
 
 
 def account_refusal_of(message: str) -> AccountRefusal | None:
-    """What the account is refused for, by an error's message and code; None for what may be one row's fault."""
+    """Return the refusal that an error's message or code matches; None if the error may be one row's fault."""
     return next((each for pattern, each in _PATTERNS if pattern.search(message)), None)

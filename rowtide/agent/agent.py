@@ -1,7 +1,7 @@
-"""What a row does next: a pure function of where it is and what the model just said.
+"""Decides a row's next move: a pure function of where the row is and what the model just said.
 
-The conversation is the agent's only state. If it ends in unanswered tool calls, answer them; if it ends in an
-answer, judge it. There is no other resume logic.
+The conversation is the agent's only state. If it ends in unanswered tool calls, answer them; if it ends in an answer,
+judge it. There is no other resume logic.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from rowtide.tiers.pricing import MICRO
 
 Blocks = list[dict[str, Any]]
 
-LENGTHENINGS = 1  # a second cut at twice the room is no accident
+LENGTHENINGS = 1  # a second cut at twice the length is no accident
 
 
 class RowAt(NamedTuple):
-    """Where a row is: what decisions need of it."""
+    """Where a row is: the columns that decisions need."""
 
     row_no: int
     row_key: str
@@ -37,7 +37,7 @@ class RowAt(NamedTuple):
     effort: str | None = None
     turn_limit: int | None = None
     version_no: int = 0
-    """Of the run's versions, the one it is asked under, or was asked under at the last."""
+    """The version that it is, or was last, asked under."""
 
     @property
     def turns_here(self) -> int:
@@ -54,7 +54,7 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class CallTools:
-    """Run these, then ask again. None at all: the model only paused."""
+    """Make these calls, then ask again. No calls: the model only paused."""
 
     calls: list[ToolUse]
 
@@ -68,14 +68,14 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class SelfCheck:
-    """The answer, as JSON, passed all but the self-check: have another model take it."""
+    """The answer, as JSON, passed all but the self-check: have another model check it."""
 
     content: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Correct:
-    """Tell the model what was wrong; `told` is what it reads."""
+    """Ask again with `feedback`, which tells the model what was wrong."""
 
     reason: str
     feedback: str
@@ -83,7 +83,7 @@ class Correct:
 
 @dataclass(frozen=True, slots=True)
 class ExtendMaxTokens:
-    """The reply was cut: forget it and ask again, with room for twice as much."""
+    """The reply was cut: discard it and ask again with max_tokens doubled."""
 
     reason: str
     detail: str
@@ -99,7 +99,7 @@ class Escalate:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """It was asked under an earlier version of the job: ask afresh under the present one."""
+    """The row was asked under an earlier version of the job: ask afresh under the present one."""
 
     reason: str
     detail: str
@@ -107,21 +107,21 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Nothing more can be tried: quarantine."""
+    """Nothing more can be tried: quarantine the row."""
 
     reason: str
     detail: str
     failure: JobCodeFailure | None = None
-    """What the job's own code did, where that is why."""
+    """The failure of the job's own code, if that is the reason."""
 
 
 Move = CallTools | Accept | SelfCheck | Correct | ExtendMaxTokens | Escalate | Restart | GiveUp
 
 
 class Verdict(NamedTuple):
-    """What the checks say of an answer: its JSON, or the problems in words a model can act on.
+    """An answer's verdict: its JSON, and its problems in words that a model can act on.
 
-    Or they came to no verdict, because the job's own code failed: no model can mend that.
+    Or `failure`: the job's own code failed, so there is no verdict, and no model can correct that.
     """
 
     content: bytes
@@ -130,13 +130,13 @@ class Verdict(NamedTuple):
 
 
 Judge = Callable[[str], Verdict]
-TimesMade = Callable[[ToolUse], int]  # how often the row has made this very call in its present conversation
+TimesMade = Callable[[ToolUse], int]  # counts this very call in the present conversation
 
 
 def next_move(
     job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Judge, times_made: TimesMade = lambda _: 0
 ) -> Move:
-    """Decide what follows the reply `blocks` that ended with `stop_reason`."""
+    """Return the move that follows the reply `blocks`, which ended with `stop_reason`."""
     move = _move(job, row, stop_reason, blocks, judge, times_made)
     if isinstance(move, Accept | GiveUp):
         return move
@@ -144,7 +144,7 @@ def next_move(
 
 
 def after_self_check(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
-    """Decide what follows the self-check of an answer: `verdict` holds the answer and what was found wrong with it."""
+    """Return the move that follows a self-check: `verdict` holds the answer and what the self-check found wrong."""
     move = _after_answer(job, row, verdict)
     if isinstance(move, Accept | GiveUp):
         return move
@@ -152,9 +152,9 @@ def after_self_check(job: JobSpec, row: RowAt, verdict: Verdict) -> Move:
 
 
 def after_amend(job: JobSpec, row: RowAt, move: Move) -> Accept | Restart | GiveUp:
-    """Decide what follows a reply to what is no longer asked: an answer that passes counts, all else is asked anew.
+    """Return the move that follows a reply to an earlier version: an answer that passes counts, all else is asked anew.
 
-    That is so where the job's own code failed too: a check of today may rest on what only today's prompt brings.
+    That holds also when the job's own code failed: a check of today may need what only today's prompt asks for.
     """
     if isinstance(move, Accept):
         return move
@@ -163,12 +163,12 @@ def after_amend(job: JobSpec, row: RowAt, move: Move) -> Accept | Restart | Give
 
 
 def ask_anew(job: JobSpec, row: RowAt, reason: str, detail: str) -> Restart | GiveUp:
-    """Decide what follows a reply that is no answer, to what is no longer asked."""
+    """Return the move that asks the row anew under the present version, unless it is at its limit."""
     return _at_its_limit(job, row) or Restart(reason, detail)
 
 
 def _at_its_limit(job: JobSpec, row: RowAt) -> GiveUp | None:
-    """A row that has used up what it may read, write or cost is not asked again, on any tier."""
+    """Return GiveUp for a row that has used up its tokens or its dollars, on any tier; else None."""
     limits = job.limits
     if limits.tokens is not None and row.tokens >= limits.tokens:
         return GiveUp(
@@ -200,18 +200,18 @@ def _move(job: JobSpec, row: RowAt, stop_reason: str, blocks: Blocks, judge: Jud
 
 
 def max_reply_tokens(job: JobSpec, row: RowAt) -> int:
-    """The most tokens the row's next reply may have, before the model's own limit."""
+    """Return the max_tokens of the row's next reply, before the model's own limit."""
     return job.limits.max_tokens * 2**row.max_tokens_doublings
 
 
 def after_gate(job: JobSpec, row: RowAt, failures: list[str]) -> Escalate | GiveUp:
-    """Decide what follows an answer that the answers gate refused."""
+    """Return the move that follows an answer which the answers gate refused."""
     move = _escalate(job, row, "gate_failed", "; ".join(failures))
     return move if isinstance(move, GiveUp) else _at_its_limit(job, row) or move
 
 
 def text_of(blocks: Blocks) -> str:
-    """The text a reply ends in; thinking and tool blocks are left out."""
+    """Return the text of a reply, without thinking and tool blocks."""
     return "".join(block["text"] for block in blocks if block.get("type") == "text")
 
 

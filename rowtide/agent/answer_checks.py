@@ -1,7 +1,7 @@
-"""Whether an answer may be believed: its schema, the job's own checks, and grounding in what tools said.
+"""Checks an answer: its schema, the job's own checks, and grounding in tool output.
 
-A problem is a sentence a model can act on. Grounding means: a value the answer claims must stand in the output
-of the tool it is said to come from, as a whole.
+A problem is a sentence that a model can act on. Grounding means: a value that the answer claims must stand, as a whole,
+in the output of the tool it is said to come from.
 """
 
 import sys
@@ -21,11 +21,11 @@ from rowtide.job.job_code import Check, JobCodeFailure, JobCodeRaised, run_job_c
 from rowtide.job.job_spec import GroundingSpec
 
 PROBLEM_CHARS = 2000
-FAILURE_CHARS = 200  # of a tool's error, told again
+FAILURE_CHARS = 200  # of a tool's error, quoted to the model
 
 
 class ToolOutput(NamedTuple):
-    """What a tool said in the row's present conversation, or what was quoted to it."""
+    """A tool's output in the row's present conversation, or quoted to it."""
 
     tool: str
     text: str
@@ -42,9 +42,9 @@ def judge_answer(
     outputs: Callable[[], Iterable[ToolOutput]],
     is_kept: bool = False,
 ) -> Verdict:
-    """Judge the text of an answer; `is_kept` says that its fields are called as in the ledger, and not as in a reply.
+    """Judge the text of an answer. With `is_kept`, its fields have the ledger's names, not a reply's.
 
-    `row` and `outputs` are only asked for when they are needed.
+    `row` and `outputs` are called only when needed.
     """
     file = _file_of(answer)
     claimed = run_job_code("validator_failed", answer.__name__, file, lambda: _validated(answer, text, is_kept=is_kept))
@@ -52,7 +52,7 @@ def judge_answer(
         return Verdict(b"", list(map(_storable, claimed)))
     if isinstance(claimed, JobCodeFailure):
         return Verdict(b"", [], claimed)
-    # Before the checks: one that changes the answer does not change what is kept of it.
+    # Before the checks: a check that changes the answer does not change what is stored.
     written = run_job_code("serializer_failed", answer.__name__, file, lambda: _written(claimed))
     if isinstance(written, JobCodeFailure):
         return Verdict(b"", [], written)
@@ -81,7 +81,7 @@ def _file_of(answer: type[BaseModel]) -> Path:
 
 
 def _validated(answer: type[BaseModel], text: str, *, is_kept: bool) -> BaseModel | list[str]:
-    """The answer, or what is wrong with it."""
+    """Return the answer, or its problems."""
     try:
         return answer_from_json(answer, text) if is_kept else answer.model_validate_json(text)
     except ValidationError as error:
@@ -89,7 +89,9 @@ def _validated(answer: type[BaseModel], text: str, *, is_kept: bool) -> BaseMode
 
 
 def _written(claimed: BaseModel) -> tuple[bytes, list[str]]:
-    """The answer as JSON, and what that alters. Raises what a field's own code raises, not the library's account."""
+    """Return the answer as JSON, and what serializing alters. Raises the exception of a field's own code, not
+    pydantic's.
+    """
     try:
         content = answer_to_json(claimed)
     except PydanticSerializationError:
@@ -103,7 +105,7 @@ def _written(claimed: BaseModel) -> tuple[bytes, list[str]]:
 
 
 def _result_of_check(name: str, check: Check, claimed: BaseModel, values: dict[str, object]) -> str | None:
-    """What a check says. Raises JobCodeRaised when that is neither None nor a sentence."""
+    """Return what a check returned. Raises JobCodeRaised when that is neither None nor a text."""
     result = check(claimed, values)
     if result is None or isinstance(result, str):
         return result
@@ -115,14 +117,14 @@ def _result_of_check(name: str, check: Check, claimed: BaseModel, values: dict[s
 
 
 def _storable(problem: str) -> str:
-    """A problem as both databases and the API take it."""
+    """Return a problem in a form that both databases and the API accept."""
     return problem[:PROBLEM_CHARS].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def ungrounded_claims(
     claimed: BaseModel, grounding: Sequence[GroundingSpec], outputs: Sequence[ToolOutput]
 ) -> list[str]:
-    """The claims that stand in no output of the tool they are said to come from."""
+    """Return a problem for each claim that stands in no output of its tool."""
     problems: list[str] = []
     for rule in grounding:
         claims = list(claims_in_value(getattr(claimed, rule.field)))
@@ -137,7 +139,7 @@ def ungrounded_claims(
 
 
 def _ungrounded(rule: GroundingSpec, claim: Claim, result: Sequence[ToolOutput]) -> str:
-    """Why a claim is not grounded, and what to do, by what the tool has said so far."""
+    """Return why a claim is not grounded, and what to do, judging by the tool's output so far."""
     if not result:
         return f"{rule.field}: call {rule.tool} first; the value must come from its output"
     failed = next((output for output in reversed(result) if output.is_error), None)

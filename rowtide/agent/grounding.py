@@ -1,10 +1,10 @@
-"""Whether a value that an answer claims stands in what a tool said: as a whole value, never as a part of one.
+"""Decides whether a claimed value stands in a tool's output: as a whole value, never as part of one.
 
-What a tool said is JSON, or lines of it, or prose. Text stands in a text as whole words: upper and lower case are
-alike, and so is all white space; `C-10` does not stand in `C-100` or `XC-10`, nor `Oman` in `Romania` or `oman.com`.
-A number stands where that number stands, also as `1,000` or `1000.0` in a text. Text of digits stands only where it is
-written so. True and false stand only where JSON says so. The keys of an object are not values of it. Of a list or an
-object each value must stand. Null claims nothing; blank text never stands.
+Tool output is JSON, lines of JSON, or prose. Text stands in a text as whole words, ignoring case and kinds of white
+space: `C-10` does not stand in `C-100` or `XC-10`, nor `Oman` in `Romania` or `oman.com`. A number stands where that
+number stands, also as `1,000` or `1000.0` in a text. Text of digits stands only as it is written. True and false stand
+only where JSON has them. Keys of an object are not values. Each value of a list or object must stand. Null claims
+nothing; blank text never stands.
 """
 
 import json
@@ -33,7 +33,7 @@ CUT = re.compile(r"(?<!\S)\S*+\n\[cut: [\d,]+ characters, the first [\d,]+ shown
 
 
 class ParsedOutput(NamedTuple):
-    """What a tool said, taken apart: texts as they are compared, numbers of JSON as written, truth values of JSON."""
+    """A tool's output, parsed: folded texts, JSON numbers as written, JSON truth values."""
 
     texts: list[str]
     numbers: list[str]
@@ -41,7 +41,7 @@ class ParsedOutput(NamedTuple):
 
 
 class JsonNumber(str):
-    """A number of JSON, as it is written."""
+    """A JSON number as it is written."""
 
     __slots__ = ()
 
@@ -50,7 +50,7 @@ AS_WRITTEN = json.JSONDecoder(parse_float=JsonNumber, parse_int=JsonNumber, pars
 
 
 def values_in_output(output: str) -> ParsedOutput:
-    """The values in what a tool said."""
+    """Return the values in a tool's output."""
     parsed = ParsedOutput([], [], [])
     if output.endswith(" shown]"):
         output = CUT.sub("", output)
@@ -67,13 +67,13 @@ def values_in_output(output: str) -> ParsedOutput:
             _sort(found, parsed)
     text = "\n".join(prose)
     parsed.texts.append(_folded(text))
-    if "\\" in text:  # JSON among other words, or cut short: its texts stand there with escapes
+    if "\\" in text:  # JSON inside prose, or cut short: its texts are escaped
         parsed.texts.extend(_folded(str(_parsed(each))) for each in LITERAL.findall(text) if "\\" in each)
     return parsed
 
 
 def claims_in_value(value: object) -> Iterator[Claim]:
-    """The single values that a value claims."""
+    """Yield the single values that a value claims."""
     match value:
         case None:
             return
@@ -94,7 +94,7 @@ def claims_in_value(value: object) -> Iterator[Claim]:
 
 
 def is_grounded(claim: Claim, parsed: ParsedOutput) -> bool:
-    """Whether a single value stands in what was heard."""
+    """Return whether a single value stands in the output."""
     match claim:
         case bool():
             return claim in parsed.truths
@@ -106,7 +106,7 @@ def is_grounded(claim: Claim, parsed: ParsedOutput) -> bool:
 
 
 def _parsed(text: str) -> Any:
-    """JSON with its numbers as they are written; None for what is none."""
+    """Return parsed JSON with numbers as written; None for text that is not JSON."""
     try:
         return AS_WRITTEN.decode(text)
     except (ValueError, RecursionError):
@@ -132,7 +132,7 @@ def _sort(value: object, parsed: ParsedOutput) -> None:
 
 
 def _folded(text: str) -> str:
-    """Text as it is compared."""
+    """Return text in the form in which it is compared."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
@@ -161,7 +161,7 @@ def _is_word_in(word: str, text: str) -> bool:
 
 
 def _is_whole(text: str, start: int, end: int) -> bool:
-    """Whether what stands there is no part of a longer word or number."""
+    """Return whether the match is not part of a longer word or number."""
     return not (_is_tied_before(text, start) or _is_tied_after(text, end))
 
 

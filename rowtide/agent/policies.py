@@ -1,6 +1,6 @@
-"""What becomes of a row, for every way a request can end: the one table of outcomes.
+"""The policy for every way a request can end: what happens to its row.
 
-`docs/reliability.md` is generated from it. A word the API may invent tomorrow falls under the policy of `None`.
+`docs/reliability.md` is generated from it. Values that the API adds later fall under the policy of `None`.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Do(StrEnum):
 class Policy:
     do: Do
     reason: str
-    """What the ledger and the report call it."""
+    """Its name in the ledger and the report."""
     why: str
 
 
@@ -42,7 +42,7 @@ STOPS: dict[str | None, Policy] = {
     None: Policy(Do.ESCALATE, "unknown_stop", "the model stopped for a reason Rowtide does not know"),
 }
 
-# The type of an errored request's error. It is not billed.
+# The type of an errored request's error. Errors are not billed.
 ERRORS: dict[str | None, Policy] = {
     "api_error": Policy(Do.SEND_AGAIN, "api_error", "the API's own fault"),
     "overloaded_error": Policy(Do.SEND_AGAIN, "overloaded_error", "the API's own fault"),
@@ -50,7 +50,7 @@ ERRORS: dict[str | None, Policy] = {
     "timeout_error": Policy(Do.SEND_AGAIN, "timeout_error", "the API's own fault"),
     "invalid_request_error": Policy(Do.QUARANTINE, "rejected", "no repetition mends this request"),
     "request_too_large": Policy(Do.QUARANTINE, "rejected", "no repetition mends this request"),
-    "not_found_error": Policy(Do.STOP_RUN, "not_found", "no such model, and no alternative to stand in for it"),
+    "not_found_error": Policy(Do.STOP_RUN, "not_found", "no such model, and no fallback for it"),
     "permission_error": Policy(Do.STOP_RUN, "forbidden", "this key may not do it: every row would meet it"),
     "authentication_error": Policy(Do.STOP_RUN, "unauthenticated", "the key was refused: every row would meet it"),
     "billing_error": Policy(Do.STOP_RUN, "no_credit", "the account cannot pay: every row would meet it"),
@@ -60,7 +60,7 @@ ERRORS: dict[str | None, Policy] = {
 BLOCKED = Policy(Do.ESCALATE, "refused", "the API blocked what the model wrote: another model may write it")
 BLOCKED_WORDS = "blocked by content filtering policy"  # comes as invalid_request_error (anthropics/claude-code#58367)
 
-# What else the API may say of a request, or leave unsaid.
+# Other outcomes of a request, with or without words of the API.
 RESULTS: dict[str | None, Policy] = {
     "expired": Policy(Do.SEND_AGAIN, "expired", "the batch ran out of its 24 hours before this row's turn"),
     "canceled": Policy(Do.SEND_AGAIN, "canceled", "somebody canceled the batch before this row's turn"),
@@ -69,7 +69,7 @@ RESULTS: dict[str | None, Policy] = {
     None: Policy(Do.SEND_AGAIN, "unknown_result", "an outcome Rowtide does not know, without a reply"),
 }
 
-# What may become of a whole batch before its results were read.
+# What may happen to a whole batch before its results are read.
 BATCHES: dict[str, Policy] = {
     "deleted": Policy(Do.ASK_PERSON, "batch_deleted", "the API no longer knows the batch; it may have been paid for"),
     "no_results": Policy(
@@ -84,12 +84,12 @@ BATCHES: dict[str, Policy] = {
 
 
 def policy_of(table: dict[str | None, Policy], kind: str | None) -> Policy:
-    """The policy of `kind`, or the one for what nobody foresaw."""
+    """Return the policy of `kind`, or the policy for unknown kinds."""
     return table.get(kind) or table[None]
 
 
 def policy_of_error(kind: str, message: str) -> Policy:
-    """The policy of an errored request: its words decide where they are known, else its type."""
+    """Return the policy of an errored request: by its message where that is known, else by its type."""
     if refusal := account_refusal_of(message):
         return Policy(Do.STOP_RUN, "account_refused", f"{refusal.means}: {refusal.do}")
     return BLOCKED if BLOCKED_WORDS in message.lower() else policy_of(ERRORS, kind)

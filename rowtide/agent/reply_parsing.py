@@ -1,7 +1,7 @@
-"""What the API sent for one request, taken apart: the only place where a reply's shape is looked at.
+"""Parses what the API sent for one request: the only module that knows a reply's shape.
 
-Live or in a batch, whatever it sends becomes an outcome, and an outcome becomes a move: a reply that is none, of any
-kind, is asked for again a few times.
+Live or in a batch, everything it sends becomes an outcome. A reply that cannot be read, of any kind, is asked for again
+a few times.
 """
 
 import json
@@ -18,43 +18,43 @@ from rowtide.json_bytes import dump_json, parse_json
 from rowtide.masking import mask_secrets
 from rowtide.tiers.pricing import Usage, parse_usage
 
-LINE_BYTES = 32_000_000  # a longer result line is none: a reply has at most some hundred thousand tokens
+LINE_BYTES = 32_000_000  # a longer line is no result: a reply has at most some hundred thousand tokens
 LONGEST_DETAIL = 2000  # characters of an error that are kept
 LONGEST_STOP = 64
-LONGEST_NUMBER = 1000  # bits: a longer one is taken for infinite by whoever reads it next
+LONGEST_NUMBER = 1000  # bits; longer numbers count as infinite when read again
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")  # what the API takes back as the id of a call, or its tool's name
+_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")  # what the API accepts as the id of a call, or as its tool's name
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 
 
 class Replied(NamedTuple):
-    """What the model said."""
+    """A reply of the model."""
 
     stop_reason: str
     content: bytes
     usage: Usage | None
-    """None where the API did not say it in a way that can be true: nobody knows what the reply cost."""
+    """None if the API gave no plausible usage: the reply's cost is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """No reply; the policy says what becomes of the row."""
+    """A request without a reply; the policy says what happens to the row."""
 
     policy: Policy
     detail: str
     is_billed: bool = False
-    """Whether it may have been paid for all the same."""
+    """Whether it may have been billed nevertheless."""
 
 
 Outcome = Replied | Unanswered
 
 
 class _Unreadable(ValueError):
-    """It is no reply; says why."""
+    """What was sent is no reply; the message says why."""
 
 
 def parse_result_line(line: bytes) -> tuple[str, Outcome]:
-    """(custom_id, outcome) of one result line. Raises ValueError for a line that is none, or was cut short."""
+    """Return (custom_id, outcome) of one result line. Raises ValueError for a line that is none, or is truncated."""
     try:
         found = _loads(line)
         name, result = found["custom_id"], found["result"]
@@ -73,7 +73,7 @@ def parse_result_line(line: bytes) -> tuple[str, Outcome]:
 
 
 def parse_live_body(body: bytes) -> Outcome:
-    """The outcome of a live call that was answered with 200 and this."""
+    """Return the outcome of a live call that was answered with 200 and this body."""
     try:
         return parse_message(_loads(body))
     except (ValueError, RecursionError) as error:
@@ -81,7 +81,7 @@ def parse_live_body(body: bytes) -> Outcome:
 
 
 def parse_message(message: Any) -> Outcome:
-    """The outcome of a request that was answered by this message."""
+    """Return the outcome of a request that was answered with this message."""
     try:
         return _replied(message)
     except _Unreadable as error:
@@ -89,7 +89,7 @@ def parse_message(message: Any) -> Outcome:
 
 
 def parse_streamed_message(message: Any) -> Outcome:
-    """The outcome of a streamed call, of which the SDK made this message: it takes what no JSON can hold."""
+    """Return the outcome of a streamed call from the SDK's message, which may hold values that JSON cannot."""
     try:
         return parse_message(_clean(message))
     except RecursionError:
@@ -97,7 +97,7 @@ def parse_streamed_message(message: Any) -> Outcome:
 
 
 def parse_api_error(kind: str, message: str) -> Unanswered:
-    """An error of the API's, live or in a batch."""
+    """Return the outcome of an API error, live or in a batch."""
     detail = _shown(f"{kind}: {message}")
     return Unanswered(policy_of_error(kind, detail), detail)
 
@@ -118,7 +118,7 @@ def _replied(message: Any) -> Replied:
 
 
 def _check_blocks(blocks: list[Any]) -> int:
-    """How many calls there are among them. Every block must be one that can be acted on, and be sent back."""
+    """Return the number of tool calls. Raises _Unreadable for a block that cannot be acted on or sent back."""
     calls: set[str] = set()
     for block in blocks:
         match block.get("type") if isinstance(block, dict) else None:
@@ -159,7 +159,7 @@ def _outcome(result: Any) -> Outcome:
 
 
 def error_text_with_code(error: Mapping[str, Any]) -> str:
-    """What an error says; its code too, where the API gives it one: `…/details/error_code`."""
+    """Return an error's message, with its code if it has one (`details.error_code`)."""
     details = error.get("details")
     code = details.get("error_code") if isinstance(details, dict) else None
     return mask_secrets(f"{error.get('message')} ({code})" if code else str(error.get("message")))
@@ -170,7 +170,7 @@ def _unreadable(why: str) -> Unanswered:
 
 
 def _loads(line: bytes) -> Any:
-    """JSON as the API may send it: also what is none by the letter (NaN, half a surrogate pair)."""
+    """Parse JSON as the API may send it, including NaN and lone surrogates, which orjson refuses."""
     try:
         return parse_json(line)
     except orjson.JSONDecodeError:
@@ -180,7 +180,7 @@ def _loads(line: bytes) -> Any:
 def _blocks_as_json(blocks: list[Any]) -> bytes:
     try:
         return dump_json(blocks)
-    except TypeError:  # half a surrogate pair, or nested too deep for whoever reads it next
+    except TypeError:  # a lone surrogate, or nested too deep to be read again
         try:
             return dump_json(_clean(blocks))
         except (TypeError, RecursionError) as error:
@@ -188,7 +188,7 @@ def _blocks_as_json(blocks: list[Any]) -> bytes:
 
 
 def _clean(value: Any) -> Any:
-    """The value with what no database and no JSON takes put right."""
+    """Return the value with everything replaced that databases or JSON cannot hold."""
     match value:
         case str() if value.isascii():
             return value
@@ -207,5 +207,5 @@ def _clean(value: Any) -> Any:
 
 
 def _shown(words: str) -> str:
-    """An error as the ledger keeps it: PostgreSQL's text has no NUL."""
+    """Return an error's words as the ledger stores them: PostgreSQL's text has no NUL."""
     return _clean(words.replace("\0", "")[:LONGEST_DETAIL])

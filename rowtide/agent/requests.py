@@ -1,6 +1,6 @@
-"""The requests themselves: what the model reads, as bytes.
+"""Builds requests as bytes: what the model reads.
 
-What rows share (system, tools, answer schema) is serialised once for each set of skills and frozen in the ledger,
+What rows share (system, tools, answer schema) is serialized once for each set of skills and frozen in the ledger,
 because the API caches it and binds a conversation's thinking to it. A row adds its own message, then its conversation
 so far, verbatim.
 """
@@ -25,14 +25,14 @@ MARK = "cache_control"
 OUTPUT = b'"output_config":{'
 THOUGHT = ("thinking", "redacted_thinking")
 MAY_BE_BLANK = re.compile(rb'"text":"[ "\\\xc2\xe1\xe2\xe3]')  # begins with what may be white space
-BY_THE_API = "mcptoolu_"  # ids of calls the API makes itself: it has heard their results already
+BY_THE_API = "mcptoolu_"  # id prefix of calls that the API makes itself and whose results it has
 
 
-Earlier = tuple[str, str]  # the message of a row that came before, and its answer as JSON
+Earlier = tuple[str, str]  # an earlier row's message, and its answer as JSON
 
 
 class TaughtSkill(Protocol):
-    """A skill."""
+    """A skill to put into a prefix."""
 
     @property
     def name(self) -> str: ...
@@ -43,7 +43,7 @@ class TaughtSkill(Protocol):
 
 
 class ToolResult(Protocol):
-    """A tool's outcome, as the ledger gives it back."""
+    """A tool's result, as the ledger returns it."""
 
     @property
     def call_id(self) -> str: ...
@@ -56,7 +56,7 @@ class ToolResult(Protocol):
 
 
 class PastTurn(Protocol):
-    """A turn, as the ledger gives it back, with what the model was told after it."""
+    """A turn, as the ledger returns it, with the tool results or the correction that followed."""
 
     @property
     def stop_reason(self) -> str: ...
@@ -73,7 +73,7 @@ class PastTurn(Protocol):
 def shared_request_part(
     instructions: str, tools: Sequence[dict[str, object]], schema: dict[str, object], skills: Sequence[TaughtSkill] = ()
 ) -> bytes:
-    """The keys every request with these skills has in common, as the inside of a JSON object."""
+    """Return the keys that all requests with these skills share, as the inside of a JSON object."""
     shared: dict[str, Any] = {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
     if tools:
         shared["tools"] = list(tools)
@@ -81,12 +81,12 @@ def shared_request_part(
 
 
 def with_skills(shared: bytes, instructions: str, skills: Sequence[TaughtSkill]) -> bytes:
-    """The same shared part with other skills. Tools and schema are as they were frozen, not as they are now."""
+    """Return the shared part with other skills. Tools and schema stay as frozen."""
     return _inside(orjson.loads(b"{%b}" % shared), instructions, skills)
 
 
 def with_effort(shared: bytes, effort: str | None) -> bytes:
-    """The same shared part for rows that are to be thought about so hard. It is no part of what the API caches."""
+    """Return the shared part with this effort, which is no part of what the API caches."""
     if effort is None:
         return shared
     assert shared.startswith(OUTPUT), "what a model is to put out comes first in a shared part"
@@ -94,13 +94,13 @@ def with_effort(shared: bytes, effort: str | None) -> bytes:
 
 
 def cacheable_tokens(shared: bytes) -> int:
-    """About how many tokens the API can cache of a shared part: its tools and system."""
+    """Return about how many tokens of a shared part the API can cache: its tools and system."""
     found = orjson.loads(b"{%b}" % shared)
     return sum(len(orjson.dumps(found[part])) for part in ("tools", "system") if part in found) // BYTES_PER_TOKEN
 
 
 def cache_warnings(lengths: Sequence[int], minimums: Mapping[str, int]) -> list[str]:
-    """What to say of shared parts of so many tokens, when tiers (name → fewest tokens) cannot cache the shortest."""
+    """Return a warning if tiers (name → fewest cacheable tokens) cannot cache the shortest length, in tokens."""
     shortest = min(lengths, default=0)
     short_for = {tier: least for tier, least in minimums.items() if shortest < least}
     if not lengths or not short_for:
@@ -113,9 +113,9 @@ def cache_warnings(lengths: Sequence[int], minimums: Mapping[str, int]) -> list[
 
 
 def check_shared_part_size(shared: bytes, models: Iterable[Model], limits: LimitsSpec) -> None:
-    """Raise UserMistake when not even an empty row would fit beside what rows share.
+    """Raise UserMistake when not even an empty row would fit beside the shared part.
 
-    The tokens of the shared part are estimated from its bytes.
+    Its tokens are estimated from its bytes.
     """
     found = orjson.loads(b"{%b}" % shared)
     parts = ", ".join(f"{part} {len(orjson.dumps(found[part])):,}" for part in ("system", "tools") if part in found)
@@ -158,18 +158,18 @@ def _lesson(skill: TaughtSkill) -> str:
 
 
 def batch_request(custom_id: str, params: bytes) -> bytes:
-    """One element of a batch's `requests`."""
+    """Return one element of a batch's `requests`."""
     return b'{"custom_id":"%b","params":%b}' % (custom_id.encode(), params)
 
 
 def request_params(head: bytes, shared: bytes, messages: bytes) -> bytes:
-    """One request, as a live call sends it."""
+    """Return one request as a live call sends it, and a batch under `params`."""
     return b'{%b,%b,"messages":%b}' % (head, shared, messages)
 
 
 @cache
 def tier_keys(model_id: str, max_tokens: int, thinking: str | None = None) -> bytes:
-    """The keys that differ by tier."""
+    """Return the keys of a request that differ by tier, as the inside of a JSON object."""
     keys: dict[str, object] = {"model": model_id, "max_tokens": max_tokens}
     return orjson.dumps(keys | ({"thinking": {"type": thinking}} if thinking else {}))[1:-1]
 
@@ -177,14 +177,14 @@ def tier_keys(model_id: str, max_tokens: int, thinking: str | None = None) -> by
 def conversation_messages(
     first: str, talk: Iterable[PastTurn] = (), speaker: str | None = None, earlier: Sequence[Earlier] = ()
 ) -> bytes:
-    """The rows before it with their answers, the row's own message, then its conversation so far.
+    """Return the messages: earlier rows with their answers, the row's own message, then its conversation so far.
 
-    `speaker` is who is asked, where it is not the tier's own model: what another one thought is left out.
+    `speaker` is the model that is asked, if not the tier's own: other models' thinking is left out.
     """
     encoded = [*_rolling(earlier), _user_message(first)]
     for past in talk:
         if policy_of(STOPS, past.stop_reason).do is Do.EXTEND_MAX_TOKENS:
-            continue  # a reply that was cut is asked for again as if it had never been
+            continue  # a cut reply is asked for again as if it had never come
         content = past.content if past.model == speaker else _without_thoughts(past.content)
         content = _takeable(content, {each.call_id for each in past.tool_results})
         if content != b"[]":  # the API takes no empty message
@@ -199,7 +199,9 @@ def conversation_messages(
 
 
 def _rolling(earlier: Sequence[Earlier]) -> list[bytes]:
-    """The conversation that rolls from row to row. Its end is marked: the next row finds it in the cache."""
+    """Return earlier rows as a conversation that grows from row to row; its end is marked, so that the next row's
+    request hits the cache.
+    """
     encoded: list[bytes] = []
     for number, (message, answer) in enumerate(earlier, 1):
         block: dict[str, object] = {"type": "text", "text": answer}
@@ -214,7 +216,7 @@ def _without_thoughts(content: bytes) -> bytes:
 
 
 def _takeable(content: bytes, answered: Collection[str]) -> bytes:
-    """A reply as the API takes it back: without text that is blank, and without calls that nobody answered."""
+    """Return a reply in a form that the API accepts back: without blank text and without unanswered calls."""
     if not (MAY_BE_BLANK.search(content) or b'"tool_use"' in content):
         return content
     blocks = parse_json(content)
@@ -235,18 +237,20 @@ def _user_message(content: str | list[dict[str, object]]) -> bytes:
 
 
 def _tool_result(tool_results: ToolResult) -> dict[str, object]:
-    # Between marks nobody can forge from inside: what a tool says is data, whatever it says.
+    # Fenced by marks that no tool output can forge: output is data, whatever it says.
     past = fence_output(tool_results.tool, tool_results.output)
     result: dict[str, object] = {"type": "tool_result", "tool_use_id": tool_results.call_id, "content": past}
     return result | {"is_error": True} if tool_results.is_error else result
 
 
 def custom_id(tag: str, row_no: int) -> str:
-    """At most 64 of [A-Za-z0-9_-]: the batch's tag proves whose it is, the number says which row."""
+    """Return a request's custom_id, at most 64 of [A-Za-z0-9_-]: the tag proves whose batch it is, the number names the
+    row.
+    """
     return f"{tag}-{row_no}"
 
 
 def row_no_of_custom_id(custom_id: str, tag: str) -> int | None:
-    """The row a custom_id of this batch names, or None when it is not of this batch."""
+    """Return the row_no that a custom_id of this batch names, or None if it is not of this batch."""
     head, _, number = custom_id.rpartition("-")
     return int(number) if head == tag and number.isascii() and number.isdigit() and len(number) <= 19 else None

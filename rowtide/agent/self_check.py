@@ -1,7 +1,7 @@
-"""A self-check of an answer, by a tier of the job's choice: what it is asked, and what its verdict means.
+"""The self-check of an answer by a tier of the job's choice: its request, and its verdict.
 
 It is a request of its own, in batches like any other: a rubric, the row, the answer. It sees neither the conversation
-nor the tools, so it cannot be talked round by them.
+nor the tools, so these cannot influence it.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from rowtide.job.job_code import JobCodeFailure, fill_template
 
 
 class SelfCheckVerdict(BaseModel):
-    """What the self-check comes to."""
+    """The verdict of a self-check."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,25 +28,25 @@ class SelfCheckVerdict(BaseModel):
 
 @dataclass(frozen=True)
 class Rubric:
-    """What the self-check is told: a part all rows share, and a message for each."""
+    """The self-check's prompt: instructions that all rows share, and a message for each row."""
 
     instructions: str
     message: jinja2.Template
     file: Path
 
     def shared(self, schema: dict[str, object]) -> bytes:
-        """What all its requests have in common, as the inside of a JSON object."""
+        """Return the part that all its requests share, as the inside of a JSON object."""
         return shared_request_part(self.instructions, [], schema)
 
     def message_for(self, row: Mapping[str, object], answer: bytes) -> str | JobCodeFailure:
-        """The one message of a request: the rubric filled with the row and its answer."""
+        """Return the message of one request: the rubric filled with the row and its answer."""
         values = {**row, "answer": answer.decode(), "claimed": orjson.loads(answer)}
         text = fill_template(self.message, self.file, values, row)
         return text.strip() if isinstance(text, str) else text
 
 
 def parse_self_check_reply(words: str, answer: bytes) -> Verdict:
-    """What a reply says of the answer. One that says nothing readable does not let it pass."""
+    """Return a self-check's verdict on the answer. An unreadable reply does not let it pass."""
     try:
         look = SelfCheckVerdict.model_validate(orjson.loads(words))
     except (ValueError, ValidationError):

@@ -1,8 +1,8 @@
-"""Whether errors that nobody foresaw are the rows' own fault or everyone's: a pure function of what came back.
+"""Decides whether unforeseen errors are the rows' own fault or everyone's: a pure function of the outcomes.
 
-The first rows of a batch, or the first live calls, that all fail alike and none succeeds say more of the account, the
-job or this program than of any row. So the run stops, and no row is the worse for it. Alike is: the same words, but for
-ids and numbers. What one row can bring about by itself (a prompt that is too long) never counts.
+When the first rows of a batch, or the first live calls, all fail alike and none succeeds, the account, the job or this
+program is at fault rather than a row. So the run stops, with its rows unharmed. Alike means the same words, except ids
+and numbers. Errors that one row can cause by itself, such as a prompt that is too long, never count.
 """
 
 import re
@@ -12,25 +12,25 @@ from typing import NamedTuple
 
 from rowtide.agent.account_refusals import OF_THE_ROW
 
-FEWEST = 2  # where a run has no more rows than so, and not one has ever succeeded: one alone says nothing
+FEWEST = 2  # of a run that has no more rows, none of which ever succeeded: one row alone proves nothing
 
 _VARIES = re.compile(r"[\w.:/-]*\d[\w.:/-]*")  # a word with a digit in it: an id, a place, a number
 
 
-Group = tuple[int, int]  # the model that was asked, by its place, and the prefix, by its number
+Group = tuple[int, int]  # (index of the model that was asked, prefix_no)
 
 
 class FailedRow(NamedTuple):
-    """A row that is about to be quarantined for what the API said of it."""
+    """A row that is about to be quarantined for the API's error."""
 
     row_no: int
     about: Group
-    """What it shares with other rows."""
+    """The group of rows it belongs to."""
     message: str
 
 
 def error_signature(message: str) -> str:
-    """The words of an error without what differs from row to row."""
+    """Return an error's words without what differs from row to row."""
     return " ".join(_VARIES.sub("#", message).lower().split())
 
 
@@ -41,10 +41,10 @@ def rows_failed_by_shared_fault(
     *,
     enough: int,
 ) -> list[FailedRow]:
-    """Those of `failed` that failed for a reason of everyone's.
+    """Return those of `failed` that failed by a fault shared by all.
 
-    `answered` are the groups (`Failed.about`) of which some row was answered beside them, `ever_answered` those of
-    which one was at any time in this run. With `enough` 0, no error is everyone's.
+    `answered` are the groups (`FailedRow.about`) with an answered row on the same page, `ever_answered` those with one
+    at any time in this run. With `enough` 0, no error is shared.
     """
     groups = defaultdict[Group, dict[str, list[FailedRow]]](lambda: defaultdict(list))
     for each in failed:

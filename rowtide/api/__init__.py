@@ -1,1 +1,1 @@
-"""The API's rules and its door: which outcomes it has, how batches are packed, and the client."""
+"""The client of the Claude API, its outcomes, and how batches are packed."""

@@ -1,4 +1,4 @@
-"""What a call to the API came to: it did, it certainly did not, or nobody can say."""
+"""Outcomes of API calls: it happened, it certainly did not, or nobody can say."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from rowtide.agent.account_refusals import account_refusal_of
 from rowtide.agent.reply_parsing import Outcome
 from rowtide.lanes.rate_limiter import Allowance
 
-NOT_SENT = 0  # in place of a status code: no connection, so nothing went out
+NOT_SENT = 0  # status code for no connection: nothing was sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class BatchStatus:
 
     @property
     def took_seconds(self) -> float | None:
-        """How long it took by the API's own clock, once it has ended."""
+        """Return how long the batch took by the API's clock, in seconds; None until it has ended."""
         return (self.ended_at - self.created_at).total_seconds() if self.ended_at else None
 
 
@@ -45,7 +45,7 @@ class BatchRefused:
 
     @property
     def is_everyones(self) -> bool:
-        """Whether the API would refuse any other batch of the account's too, as far as its words say."""
+        """Whether the API's words say that it would refuse any other batch of the account too."""
         return self.status_code == 402 or account_refusal_of(self.message) is not None
 
     @property
@@ -59,7 +59,7 @@ class BatchRefused:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeUnknown:
-    """No answer, or one that says nothing: the API may have the batch."""
+    """No answer, or a meaningless one: the API may have the batch."""
 
     detail: str
     retry_after_seconds: float | None = None
@@ -67,7 +67,7 @@ class OutcomeUnknown:
 
 @dataclass(frozen=True, slots=True)
 class LiveReply:
-    """A call that was answered with 200: what came of it, and what the rate limits still allow."""
+    """A call answered with 200: its outcome, and what the rate limits still allow."""
 
     outcome: Outcome
     allowance: Allowance
@@ -75,7 +75,7 @@ class LiveReply:
 
 @dataclass(frozen=True, slots=True)
 class LiveRejection:
-    """The API certainly did not reply, and bills nothing."""
+    """The API certainly gave no reply, and bills nothing."""
 
     status_code: int
     kind: str
@@ -84,13 +84,13 @@ class LiveRejection:
 
 
 def refusal_text(status_code: int, message: str) -> str:
-    """What to tell a person whom the API refuses everything."""
+    """Return the message for a person whose requests the API refuses."""
     refusal = account_refusal_of(message)
     return f"{status_code}: {message}" + (f" ({refusal.means}: {refusal.do})" if refusal else "")
 
 
 def parse_batch_status(found: dict[str, Any]) -> BatchStatus:
-    """What the API says of a batch. Raises KeyError, TypeError, ValueError, AttributeError where it is none."""
+    """Parse a batch from the API. Raises KeyError, TypeError, ValueError or AttributeError for anything else."""
     return BatchStatus(
         api_id=str(found["id"]),
         status=found["processing_status"],
@@ -102,7 +102,7 @@ def parse_batch_status(found: dict[str, Any]) -> BatchStatus:
 
 
 def parse_batch_list(page: dict[str, Any]) -> tuple[list[BatchStatus], bool]:
-    """A page of a list, and whether the API says that there are more."""
+    """Parse a page of the API's batch list. Returns its batches, and whether there are more."""
     return [parse_batch_status(each) for each in page["data"]], bool(page.get("has_more"))
 
 

@@ -1,4 +1,4 @@
-"""The answer model as the JSON schema that requests carry. With the client, all that imports `anthropic`."""
+"""Converts the answer model to the JSON schema of requests. Only this module and the client import `anthropic`."""
 
 import anthropic
 from pydantic import BaseModel
@@ -9,7 +9,7 @@ from rowtide.job.answer_schema import check_answer_schema, check_schema_limits
 
 
 def api_schema(answer: type[BaseModel]) -> dict[str, object]:
-    """The answer model as the JSON schema the API takes. Raises UserMistake for what it cannot express."""
+    """Return the answer model as a JSON schema that the API accepts. Raises UserMistake for what it cannot express."""
     check_answer_model(answer)
     original = answer.model_json_schema()
     check_answer_schema(original, answer.__name__)

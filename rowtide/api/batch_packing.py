@@ -1,7 +1,7 @@
-"""When to cut a batch, and how many requests go into it.
+"""Decides when to cut a batch, and how many requests go into it.
 
-A batch is never cut on a timer: the ledger knows what is outstanding, so a small batch is cut only when nothing
-else can become ready.
+A batch is never cut on a timer: the ledger knows what is outstanding, so a small batch is cut only when nothing else
+can become ready.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,7 +13,7 @@ COMMA_BYTES = 1
 
 @dataclass(frozen=True, slots=True)
 class BatchRoom:
-    """What one body may hold. `micro` is the money left under the wall, in micro-dollars; None: no wall."""
+    """What one body may hold. `micro` is the budget left, in micro-dollars; None without a limit."""
 
     rows: int
     bytes: int
@@ -22,7 +22,7 @@ class BatchRoom:
 
 @dataclass(frozen=True, slots=True)
 class BatchLoad:
-    """What a body holds so far; its bytes count the envelope."""
+    """What a body holds so far; `bytes` include the envelope."""
 
     rows: int = 0
     bytes: int = ENVELOPE_BYTES
@@ -30,12 +30,12 @@ class BatchLoad:
 
 
 def is_batch_worth_packing(*, ready: int, in_flight: int, enough_rows: int) -> bool:
-    """Whether the ready rows are worth a batch now. `in_flight` rows may yet become ready."""
+    """Return whether the ready rows are worth a batch now. `in_flight` rows may yet become ready."""
     return ready > 0 and (ready >= enough_rows or in_flight == 0)
 
 
 def count_requests_that_fit(sizes: Sequence[int], costs: Sequence[int], held: BatchLoad, room: BatchRoom) -> int:
-    """How many of the next requests fit a body that holds `held`. `sizes` are bytes, `costs` worst cases."""
+    """Return how many of the next requests fit a body that holds `held`. `sizes` are bytes, `costs` worst cases."""
     used, reserved = held.bytes, held.micro
     for taken, (size, cost) in enumerate(zip(sizes, costs, strict=True)):
         used += size + (COMMA_BYTES if held.rows + taken else 0)
@@ -47,5 +47,5 @@ def count_requests_that_fit(sizes: Sequence[int], costs: Sequence[int], held: Ba
 
 
 def distinguishable_batch_size(rows: int, taken: Collection[int]) -> int:
-    """The most requests, up to `rows`, that no batch in doubt has: a count is all that listing tells of a batch."""
+    """Return the largest count up to `rows` that no unconfirmed batch has: the list shows only a batch's count."""
     return next((count for count in range(rows, 0, -1) if count not in taken), rows)

@@ -1,7 +1,7 @@
-"""The door to the API: the only module that calls it by `anthropic`, whose types stop here.
+"""The client of the Claude API: the only module that calls it by `anthropic`, whose types stop here.
 
-Bodies go out and results come in as bytes, through disk: no object per row. A create POST is made once and never
-repeated here, because the API would take it twice.
+Bodies go out and results come in as bytes, through disk: no object per row. A create POST is never repeated here,
+because the API would take it twice.
 """
 
 import os
@@ -41,22 +41,22 @@ LIST_PAGE = 100
 POST_SECONDS = 600
 WHO = "/_emulator"
 WHO_SECONDS = 5
-LONGEST_WAIT_SECONDS = 3600.0  # whatever `retry-after` says
+LONGEST_WAIT_SECONDS = 3600.0  # upper bound of `retry-after`
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
-# What a body that is not what the API promises can raise while it is taken apart, here or in the SDK.
+# What a body of unexpected shape can raise while it is parsed, here or in the SDK.
 NO_JSON = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 NO_STREAM = (*NO_JSON, AssertionError, RuntimeError)
-STREAMED = {"X-Stainless-Raw-Response": "stream"}  # the SDK's own way to say: do not read the body for me
+STREAMED = {"X-Stainless-Raw-Response": "stream"}  # tells the SDK not to read the body
 
 
 class Claude:
-    """A client for as long as an `async with` lasts. It repeats no call: whoever asks knows whether that is safe."""
+    """A client for the length of an `async with`. It retries nothing: the caller knows whether that is safe."""
 
     def __init__(self, api_key: str, base_url: str, api: str | None = None) -> None:
         self.api = api or api_name(base_url)
-        """What it is known by in the ledger."""
+        """Its name in the ledger."""
         self.date_header = ""
-        """The `Date` of the newest answer that was read; empty before."""
+        """The `Date` header of the last response that was read; empty before the first."""
         hooks = response_bounds(ANSWER_BYTES, streams=True, packed=True, but="/results")
         http = anthropic.DefaultAsyncHttpxClient(verify=_tls(), event_hooks=hooks)
         self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
@@ -68,7 +68,7 @@ class Claude:
         await self._api.close()
 
     async def is_emulator(self) -> bool:
-        """Whether it says of itself that it makes its answers up. No answer to that is no."""
+        """Return whether the server says that it makes answers up. No answer means False."""
         try:
             options: Any = {"timeout": WHO_SECONDS}
             answer = await self._api.get(WHO, cast_to=httpx2.Response, options=options)
@@ -79,7 +79,7 @@ class Claude:
     async def create_batch(
         self, body: SealedBody, betas: Sequence[str] = ()
     ) -> BatchCreated | BatchRefused | OutcomeUnknown:
-        """Post a body, once."""
+        """Post a body once."""
         headers = {"content-type": "application/json", "content-length": str(body.length)}
         if betas:
             headers["anthropic-beta"] = ",".join(betas)
@@ -101,7 +101,7 @@ class Claude:
     async def create_message(
         self, request: bytes, betas: Sequence[str] = (), on_text: Callable[[str], None] | None = None
     ) -> LiveReply | LiveRejection | OutcomeUnknown:
-        """Ask for one live reply, once; `hear` is given its words as they are written. `request` is a JSON object."""
+        """Ask for one live reply, once; `on_text` gets its text as it is written. `request` is a JSON object."""
         headers = {"anthropic-beta": ",".join(betas)} if betas else {}
         try:
             if on_text is not None:
@@ -136,7 +136,7 @@ class Claude:
             return LiveReply(outcome, limits_from_headers(stream.response.headers))
 
     async def count_tokens(self, request: bytes) -> int:
-        """How many tokens the API would read of a request. It is free. Raises WorldError."""
+        """Return how many tokens the API would read of a request. Free. Raises WorldError."""
         options: Any = {"headers": {"content-type": "application/json"}}
         try:
             answer = await self._api.post(
@@ -147,19 +147,19 @@ class Claude:
             _raise(error)
 
     async def retrieve(self, api_id: str) -> BatchStatus | None:
-        """A batch's status, or None when the API does not know it (yet, or any more)."""
+        """Return a batch's status, or None when the API does not know it (yet, or any more). Raises WorldError."""
         try:
             return await self._read(f"{BATCHES}/{api_id}", api_outcomes.parse_batch_status)
         except anthropic.NotFoundError:
             return None
 
     async def newest(self) -> datetime | None:
-        """The API's own date of the newest batch it lists, or None when it lists none."""
+        """Return the API's date of the newest batch it lists, or None when it lists none. Raises WorldError."""
         listed, _ = await self._read(f"{BATCHES}?limit=1", api_outcomes.parse_batch_list)
         return max((each.created_at for each in listed), default=None)
 
     async def list_since(self, moment: datetime | None) -> list[BatchStatus]:
-        """The workspace's batches not older than `moment` on the API's clock, newest first; all for None."""
+        """Return the workspace's batches not older than `moment` on the API's clock, newest first; all for None."""
         found: dict[str, BatchStatus] = {}
         after = ""
         while True:
@@ -167,12 +167,12 @@ class Claude:
             young = {each.api_id: each for each in listed if moment is None or each.created_at >= moment}
             brought = young.keys() - found.keys()
             found |= young
-            if not has_more or not brought or len(young) < len(listed):  # a list that repeats itself has an end too
+            if not has_more or not brought or len(young) < len(listed):  # a list that repeats itself ends here
                 return list(found.values())
             after = f"&after_id={listed[-1].api_id}"
 
     async def first_lines(self, api_id: str, count: int) -> list[bytes] | None:
-        """The first lines of an ended batch's results, or None when the API has none (yet, or any more)."""
+        """Return the first lines of an ended batch's results, or None when the API has none (yet, or any more)."""
         lines: list[bytes] = []
         rest = b""
         try:
@@ -187,9 +187,9 @@ class Claude:
         return [line for line in [*lines, rest] if line][:count]
 
     async def spool_results(self, api_id: str, into: Path) -> bool:
-        """Bring a batch's results to disk. False when the API has none (yet, or any more).
+        """Write a batch's results to disk. Returns False when the API has none (yet, or any more).
 
-        Raises WorldError when the stream was cut; one that ends too soon without a word is found out by filing.
+        Raises WorldError when the stream breaks off; one that ends early without an error is noticed by filing.
         """
         part = into.with_suffix(".part")
         last = b"\n"
@@ -199,7 +199,7 @@ class Claude:
                     out.write(chunk)
                     last = chunk[-1:] or last
                 if last != b"\n":
-                    out.write(b"\n")  # servers differ; a line cut short is found out by filing
+                    out.write(b"\n")  # servers differ; filing notices a truncated line
                 out.flush()
                 os.fsync(out.fileno())
         except anthropic.NotFoundError:
@@ -208,7 +208,7 @@ class Claude:
         return True
 
     async def cancel(self, api_id: str) -> None:
-        """Ask for a batch to be canceled. One that has ended already is left as it is."""
+        """Ask the API to cancel a batch. A batch that has ended stays as it is."""
         try:
             await self._api.post(f"{BATCHES}/{api_id}/cancel", cast_to=httpx2.Response)
         except (anthropic.BadRequestError, anthropic.NotFoundError, anthropic.ConflictError):
@@ -217,7 +217,7 @@ class Claude:
             _raise(error)
 
     async def _read(self, path: str, parse: Callable[[Any], Parsed]) -> Parsed:
-        """GET some JSON and take it apart. Lets NotFoundError pass: what it means depends on the question."""
+        """GET JSON and parse it. Raises NotFoundError, whose meaning the caller knows, UserMistake and WorldError."""
         try:
             answer = await self._api.get(path, cast_to=httpx2.Response)
             self.date_header = answer.headers.get("date", "")
@@ -228,9 +228,9 @@ class Claude:
             _raise(error)
 
     async def _results(self, api_id: str) -> AsyncGenerator[bytes]:
-        """The bytes of a batch's results, as they come."""
+        """Yield the bytes of a batch's results as they arrive."""
         try:
-            # Our own path, never the results_url of the reply: the key goes to the server we were told of.
+            # Our own path, never the reply's results_url: the key goes only to the configured server.
             options: Any = {"headers": STREAMED}
             answer = await self._api.get(f"{BATCHES}/{api_id}/results", cast_to=httpx2.Response, options=options)
             try:
@@ -264,7 +264,7 @@ def _raise(error: Exception) -> NoReturn:
 
 
 def _never_left(error: Exception) -> bool:
-    """Whether there was no connection, so that nothing went out."""
+    """Return whether there was no connection, so that nothing was sent."""
     return isinstance(error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
 
 
@@ -273,12 +273,12 @@ def _not_connected(error: Exception) -> str:
 
 
 def _error_text(error: Exception) -> str:
-    """What went wrong on the way: the SDK says `Connection error.`, and has what it was as the cause."""
+    """Return what went wrong: the SDK only says `Connection error.`, with the real error as its cause."""
     return mask_secrets(f"{type(error).__name__}: {str(error.__cause__ or '') or error}")
 
 
 def _kind(error: anthropic.APIStatusError) -> str:
-    """The type of an error, as the API names it; of one that is not the API's (a proxy's page), that nobody knows."""
+    """Return an API error's type; for an error that is not the API's, such as a proxy's page, "api_error"."""
     inner = _inner(error)
     return str(inner.get("type")) if inner else "api_error"
 

@@ -1,7 +1,7 @@
-"""A body lies on disk until it is posted; what the API's connector is let in with never does.
+"""Keeps the connector's credentials off the disk: bodies hold placeholders, filled in when they are sent.
 
 Where a server's `${NAME}` stands, the body has a mark: the batch's tag, which nobody outside knows, and the name. The
-value takes its place on the way out.
+value replaces it on the way out.
 """
 
 import json
@@ -16,25 +16,25 @@ CHUNK_BYTES = 1 << 20
 
 
 def secret_placeholders(tag: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """For each variable its mark, no shorter than its value: a body is never longer than it is on disk."""
+    """Return variable → its mark, padded to its value's length or more: a sent body is never longer than the file."""
     return {name: f"{tag}.{name}.".ljust(len(_in_json(value)), "~") + "." for name, value in environment.items()}
 
 
 class SealedBody:
-    """What is sent of a body on disk, in chunks, and how long that is. Raises UserMistake for a value that is gone."""
+    """A body on disk, its secrets filled in when sent, and its length. Raises UserMistake for an unset variable."""
 
     def __init__(self, file: Path, tag: str = "", environment: Mapping[str, str] | None = None) -> None:
         self._file, self._tag, self._environment = file, tag, environment
         self.length = file.stat().st_size if environment is None else sum(map(len, self.chunks()))
 
     def chunks(self) -> Iterator[bytes]:
-        """Its bytes."""
+        """Yield the body's bytes, secrets filled in."""
         with self._file.open("rb") as source:
             read = iter(partial(source.read, CHUNK_BYTES), b"")
             yield from read if self._environment is None else self._unsealed(read, self._environment)
 
     async def sent(self) -> AsyncIterator[bytes]:
-        """The same for who sends them."""
+        """Yield the same asynchronously."""
         for chunk in self.chunks():
             yield chunk
 

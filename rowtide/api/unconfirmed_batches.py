@@ -1,7 +1,7 @@
-"""What to believe of a batch whose POST was never answered.
+"""Judges what became of a batch whose POST was never answered.
 
-The API may have it. Listing shows how many requests each batch has and nothing else of use; only results carry the
-tag. So a batch of the same count is a candidate until its results prove it ours or not.
+The API may have it. The list shows each batch's number of requests and nothing else of use; only results carry the tag.
+So a batch of the same count is a candidate until its results prove it ours or not.
 """
 
 from collections.abc import Collection
@@ -18,17 +18,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class NeverTaken:
-    """The API has had time to show it, and does not."""
+    """The API has had time to list it, and does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unprovable:
-    """What may have been it vanished before it could be asked. A person must say."""
+    """A candidate vanished before its results could be read. A person must decide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Too early to say. `is_seen`: some candidate is being watched."""
+    """Too early to say. `is_seen`: a candidate is being watched."""
 
     is_seen: bool
 
@@ -44,7 +44,7 @@ def judge_unconfirmed_batch(
     unconfirmed_for: timedelta,
     confirm_within: timedelta,
 ) -> Verdict:
-    """Judge one unconfirmed batch. `vanished` are earlier candidates that the API no longer knows, never disproven."""
+    """Judge one unconfirmed batch. `vanished`: earlier candidates that the API no longer knows and nobody disproved."""
     if proven is not None:
         return Found(proven)
     if candidates:

@@ -1,7 +1,7 @@
-"""Which API answers: how one is known again, and why a run goes on with no other.
+"""Names the API that answers a run, and checks that a run continues with the same one.
 
-An API is known by its base URL. A key is no part of it: keys are changed, and many are of one workspace. The emulator
-that Rowtide starts where there is no key has no URL that lasts; it is known by its name, in a home of its own.
+An API is named by its base URL. The key is no part of it: keys change, and many belong to one workspace. The emulator
+that Rowtide starts when there is no key has no lasting URL; it has a name of its own, and a home of its own.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from rowtide.errors import UserMistake
 
 KEY, BASE_URL = "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"
-REHEARSAL = "ROWTIDE_REHEARSAL"  # set by `rowtide`, for itself and its children, where there is no key
+REHEARSAL = "ROWTIDE_REHEARSAL"  # set by `rowtide` for itself and its children when there is no key
 OWN_EMULATOR = "emulator"
 DEFAULT_URL = "https://api.anthropic.com"
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -19,21 +19,21 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Who answers, and whether no model does."""
+    """An API, and whether its answers are made up."""
 
     name: str
-    """Its base URL, or OWN_EMULATOR; empty where it is not known."""
+    """Its base URL, or OWN_EMULATOR; empty if unknown."""
     is_made_up: bool = False
-    """Answers are made up: it is an emulator."""
+    """An emulator makes its answers up."""
 
 
 UNKNOWN = Api("")
 
 
 def api_name(base_url: str) -> str:
-    """The name of the API at a base URL: the same however the URL is written, and without a password in it.
+    """Return the name of the API at a base URL: normalized, without a password.
 
-    Raises UserMistake when it is no URL.
+    Raises UserMistake for anything that is not a URL.
     """
     try:
         parts = urlsplit(base_url.strip())
@@ -48,23 +48,23 @@ def api_name(base_url: str) -> str:
 
 
 def api_in_environment(environment: Mapping[str, str]) -> str:
-    """The name of the API that a command would use. Raises UserMistake."""
+    """Return the name of the API that a command would use. Raises UserMistake."""
     if REHEARSAL in environment or not environment.get(KEY):
         return OWN_EMULATOR
     return api_name(environment.get(BASE_URL) or DEFAULT_URL)
 
 
 def describe_api(name: str, *, is_made_up: bool) -> str:
-    """An API as a person reads it."""
+    """Return an API's name as shown to people."""
     if name == OWN_EMULATOR:
         return "the emulator"
     return f"the emulator at {name}" if is_made_up else name or "an API that was not written down"
 
 
 def check_same_api(run_id: str, api: str, now: str) -> None:
-    """A run goes on with the API that it began with. Raises UserMistake saying which variable to set.
+    """Raise UserMistake, with the variable to set, unless the run's API is the present one.
 
-    `api` is the run's; empty when nobody wrote it down: then any will do.
+    `api` is the run's; empty if none was recorded: then any will do.
     """
     if api in ("", now):
         return

@@ -1,1 +1,1 @@
-"""By which lane a turn reaches the model, and how many live calls may be made at once."""
+"""The lanes by which turns reach the model, how one is chosen, and the rate limiter of live calls."""

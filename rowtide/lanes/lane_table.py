@@ -1,4 +1,4 @@
-"""The lanes: the ways by which a turn reaches the model. What differs between them is a fact of the lane, kept here."""
+"""The table of lanes, the ways by which a turn reaches the model, and how they differ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,24 +12,24 @@ AskedLane = Literal["auto", LaneName]
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One way to the model. Without batches, a turn is a live call of the process that makes it."""
+    """One way to the model. Outside batches, a turn is a live call of this process."""
 
     name: LaneName
     in_batches: bool = False
-    """Whether turns wait in batches of the API, at the batch price; else they are calls on the wire."""
+    """Whether turns wait in the API's batches, at the batch price, or are live calls."""
     in_order: bool = False
-    """Whether a row waits for the row that it comes after, and sees the answers of earlier rows."""
+    """Whether a row waits for the row it comes after, and sees earlier rows' answers."""
     shows_words: bool = False
-    """Whether a watcher sees what the model writes while it writes."""
+    """Whether a watcher sees the model's text while it is written."""
 
     @property
     def cache_hits(self) -> tuple[float, float]:
-        """The lowest and the highest share of a prefix that is taken to be read from the cache."""
+        """The lowest and the highest share of a prefix that is assumed to be read from the cache."""
         # Batches: hit rates that users see (platform.claude.com, batch processing). Live: only the first calls miss.
         return (0.30, 0.98) if self.in_batches else (0.90, 1.0)
 
     def price_share(self, batch_share: Decimal) -> Decimal:
-        """What share of a model's live price a turn costs, where one in a batch costs `batch_share` of it."""
+        """Return the share of a model's live price that a turn costs; `batch_share` is a batch's."""
         return batch_share if self.in_batches else Decimal(1)
 
 

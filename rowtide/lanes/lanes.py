@@ -1,11 +1,11 @@
-"""Which lane a turn goes by, and why: the decision of `lane: auto`, and what a deadline does to it.
+"""Chooses the lane of a run's rows, and says why: `lane: auto`, and what a deadline changes.
 
     1–5 rows       live, one at a time          rows that come after others   sequential
     6–20           live, all at once            a deadline batches would miss live
     21–100         stream                       a tail not worth a batch      live
     more           batch, at half price
 
-A job or a command may say the lane instead. Then nothing moves a row to another.
+A job or a command may name the lane instead. Then no row changes to another.
 """
 
 from dataclasses import dataclass
@@ -16,24 +16,25 @@ from rowtide.text_format import format_age
 
 ONE_AT_A_TIME, ALL_AT_ONCE, WORTH_WATCHING = 5, 20, 100  # rows
 TAIL_SHARE = 0.02  # of a run: a larger tail costs more than the hour it saves
-SPARE = 1.5  # how much longer than foreseen the live calls may take before a deadline is missed
-FEWEST_LIVE = timedelta(seconds=5)  # what going live takes at least, canceling the batches included
+SPARE = 1.5  # the live calls may take so much longer than forecast before a deadline is missed
+FEWEST_LIVE = timedelta(seconds=5)  # the least time that going live takes, including the cancellation of batches
 
 
 @dataclass(frozen=True, slots=True)
 class LaneHistory:
-    """What the ledger has seen, or what is taken to be so until it has."""
+    """What the ledger has measured, or the defaults until it has."""
 
     batch_p90: timedelta = timedelta(hours=1)
-    """How long nine of ten batches took. Most take less than an hour (platform.claude.com, batch processing)."""
+    """The time in which nine of ten batches ended. Most take less than an hour (platform.claude.com, batch processing).
+    """
     batches: int = 0
-    """How many batches that is of; 0 when none was seen."""
+    """The number of batches measured; 0 for none."""
     call_seconds: float = 10.0
-    """How long one live reply takes."""
+    """The duration of one live reply, in seconds."""
     turns: float = 2.0
-    """Replies a row of this job takes."""
+    """Replies per row of this job."""
     row_usd: float | None = None
-    """What a row of this job cost, mostly in batches; None when none was seen."""
+    """The cost of a row of this job, mostly in batches; None if none was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ class WorkToDo:
     """`auto`, or the lane that was asked for."""
     concurrency: int
     left_usd: float | None = None
-    """What may yet be spent; None when there is no wall."""
+    """What may still be spent, in US dollars; None without a limit."""
     batch_share: float = 1.0
-    """What share of a live price a batch costs."""
+    """A batch's share of the live price."""
     finish_by: datetime | None = None
 
 
@@ -59,7 +60,7 @@ class LaneChoice:
 
 
 def choose_lane(work: WorkToDo, pasts: LaneHistory, now: datetime) -> LaneChoice:
-    """The lane of a run's rows, and why in one line."""
+    """Return the lane of a run's rows, and why in one line."""
     if work.asked != "auto":
         return LaneChoice(LANES[work.asked], "as asked")
     if work.has_after:
@@ -76,27 +77,27 @@ def choose_lane(work: WorkToDo, pasts: LaneHistory, now: datetime) -> LaneChoice
 
 
 def concurrent_calls(rows: int, concurrency: int) -> int:
-    """How many live calls are made at once for so many rows."""
+    """Return how many live calls are made at once for so many rows."""
     return 1 if rows <= ONE_AT_A_TIME else min(rows, concurrency)
 
 
 def is_tail_of_run(ready: int, in_flight: int, rows: int, tail_rows: int) -> bool:
-    """Whether the rows that are ready are the last few of a run, and no batch could bring more."""
+    """Return whether the ready rows are the last few of a run, with none in flight."""
     return 0 < ready <= min(tail_rows, rows * TAIL_SHARE) and in_flight == 0
 
 
 def would_batch_be_late(rows: int, concurrency: int, pasts: LaneHistory, now: datetime, finish_by: datetime) -> bool:
-    """Whether so many rows would be late if they went by a batch now."""
+    """Return whether so many rows would be late if they went into a batch now."""
     return now + pasts.batch_p90 > finish_by or now >= latest_live_start(rows, concurrency, pasts, finish_by)
 
 
 def latest_live_start(rows: int, concurrency: int, pasts: LaneHistory, finish_by: datetime) -> datetime:
-    """When rows that wait in batches must go live to be done in time."""
+    """Return when rows that wait in batches must go live to meet the deadline."""
     return finish_by - max(live_duration(rows, concurrency, pasts) * SPARE, FEWEST_LIVE)
 
 
 def live_duration(rows: int, concurrency: int, pasts: LaneHistory) -> timedelta:
-    """How long so many rows take live."""
+    """Return how long so many rows take live."""
     return timedelta(seconds=rows * pasts.turns * pasts.call_seconds / concurrent_calls(rows, concurrency))
 
 
@@ -109,7 +110,7 @@ def _hurry(work: WorkToDo, pasts: LaneHistory, now: datetime) -> LaneChoice | No
 
 
 def _too_dear(work: WorkToDo, pasts: LaneHistory) -> str | None:
-    """Why live calls would not be paid for by what is left; or None."""
+    """Return why the remaining budget cannot pay for live calls, or None."""
     if work.left_usd is None or pasts.row_usd is None:
         return None
     live = pasts.row_usd / work.batch_share * work.rows

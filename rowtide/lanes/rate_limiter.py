@@ -1,8 +1,8 @@
-"""How many live calls may be on the wire: as many as the job allows, fewer when the API's rate limits say so.
+"""Limits the live calls in flight: to the job's limit, or fewer by the API's rate limits.
 
-Every reply carries what its limits still allow (`anthropic-ratelimit-*`, token buckets that fill continuously). The
-number of calls grows by one for each round of replies and halves when one is turned away.
-Source: platform.claude.com, rate limits, read 2026-11.
+Every reply says what its limits still allow (`anthropic-ratelimit-*`, token buckets that fill continuously). The limit
+grows by one with each round of replies and halves when a call is rejected. Source: platform.claude.com, rate limits,
+read 2026-11.
 """
 
 import re
@@ -14,14 +14,14 @@ METERS = ("requests", "input-tokens", "output-tokens")
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 LONGEST_FILLING_SECONDS = 600.0  # a bucket is full again in a minute, whatever a header says
-KEPT = 0.1  # of a bucket that is left for others who use the same account
+KEPT = 0.1  # share of a bucket that is left to others on the same account
 NUMBER = re.compile(r"[0-9]{1,15}")
-GETS_USED_TO = 0.2  # how much the newest call counts in what a call is taken to use
+GETS_USED_TO = 0.2  # weight of the newest call in the average use of a call
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """One bucket: how much it holds, how much is left, when it is full again."""
+    """One token bucket: its size, what is left, when it is full again."""
 
     limit: int
     remaining: int
@@ -32,7 +32,7 @@ Allowance = Mapping[str, RateLimit]
 
 
 def limits_from_headers(headers: Mapping[str, str]) -> Allowance:
-    """What a reply's headers say of each meter; those it says nothing of are left out."""
+    """Return the rate limits in a reply's headers, by meter; meters that are missing or unreadable are left out."""
     found: dict[str, RateLimit] = {}
     for name in METERS:
         limit, left, full_at = (
@@ -52,7 +52,7 @@ def _moment(stamp: str | None) -> datetime | None:
 
 
 class RateLimiter:
-    """What the live call pool has learnt of the API's patience."""
+    """Decides how many live calls may start, from replies and rejections."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -62,13 +62,13 @@ class RateLimiter:
         self._not_before: datetime | None = None
 
     def room(self, in_flight: int, now: datetime) -> int:
-        """How many more calls may start now."""
+        """Return how many more calls may start now."""
         if self._not_before and now < self._not_before:
             return 0
         return max(0, min(int(self._ceiling), self._most) - in_flight)
 
     def record_reply(self, allowance: Allowance, used: Mapping[str, int], now: datetime) -> None:
-        """A reply came, of so many tokens; `allowance` is what it says is left."""
+        """Record a reply: the amounts it used, and the limits in its headers."""
         self._backoff = FIRST_BACKOFF_SECONDS
         self._ceiling = min(self._most, self._ceiling + 1 / max(self._ceiling, 1))
         for name, amount in used.items():
@@ -78,11 +78,11 @@ class RateLimiter:
         )
 
     def pause_seconds(self, now: datetime) -> float:
-        """How long until a call may start, as far as time decides."""
+        """Return the seconds until a call may start, as far as time decides."""
         return max(0.0, (self._not_before - now).total_seconds()) if self._not_before else 0.0
 
     def turned_away(self, retry_after_seconds: float | None, now: datetime) -> None:
-        """A call was refused for want of room (429, 529) or for the API's own fault: fewer, and later."""
+        """Record a rejection for lack of capacity (429, 529) or an error of the API: halve the limit and back off."""
         wait = retry_after_seconds or self._backoff
         self._backoff = min(self._backoff * 2, LONGEST_BACKOFF_SECONDS)
         self._ceiling = max(1.0, self._ceiling / 2)
@@ -90,7 +90,7 @@ class RateLimiter:
 
 
 def _until(meter: RateLimit, use: float, now: datetime) -> datetime:
-    """When the bucket will hold what the next call uses and what is kept for others."""
+    """Return when the bucket will hold what the next call uses plus what is left to others."""
     wanted = use + KEPT * meter.limit
     if meter.remaining >= wanted:
         return now

@@ -1,1 +1,1 @@
-"""The models, what they cost, and escalation from one to the next."""
+"""The models, their prices, and escalation from one to the next."""

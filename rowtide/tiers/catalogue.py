@@ -1,4 +1,4 @@
-"""The model catalogue: ids, limits, rules and prices, from `models.yaml` and what an operator says over it."""
+"""The model catalogue: ids, limits, rules and prices, from `models.yaml` and an operator's overrides."""
 
 import math
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Price(CatalogueEntry):
 
     @cached_property
     def parts(self) -> tuple[int, ...]:
-        """What a token costs, in the order above and in whole parts of a micro-dollar; last, how many make one."""
+        """Prices per token in the order above, as integers; the last item says how many make a micro-dollar."""
         prices = (self.input, self.output, self.cache_write_5m, self.cache_write_1h, self.cache_read)
         ratios = [price.as_integer_ratio() for price in prices]
         per = math.lcm(*(below for _, below in ratios))
@@ -43,7 +43,7 @@ class Price(CatalogueEntry):
 
 
 class Efforts(CatalogueEntry):
-    """How hard a model may be told to think, easiest first."""
+    """The efforts that a model accepts, lowest first."""
 
     legal: list[Effort]
     default: Effort
@@ -58,7 +58,7 @@ class Efforts(CatalogueEntry):
 
 
 class Thinking(CatalogueEntry):
-    """Which types of thinking a request may ask for, each up to which effort; and which one it does ask for."""
+    """The types of thinking that a request may ask for, each up to an effort, and the type it does ask for."""
 
     types: dict[str, Effort]
     send: str | None = None
@@ -81,7 +81,7 @@ class Model(CatalogueEntry):
     alternatives: list[str] = []
     fall_back_after_seconds: float = Field(ge=0)
     prices: dict[int, Price]
-    """By how long a prompt, in tokens, each begins above."""
+    """Prompt tokens above which each price begins → price."""
     priced_on: date
     source: str
     batch_share: Decimal
@@ -93,35 +93,35 @@ class Model(CatalogueEntry):
         return self
 
     def price_at(self, prompt_tokens: int) -> Price:
-        """The price of a request whose whole prompt is so long."""
-        begins = 0  # where the price of the shortest prompts does
+        """Return the price of a request with a prompt of so many tokens."""
+        begins = 0  # the step of the shortest prompts
         for step in self.prices:
             if begins < step < prompt_tokens:
                 begins = step
         return self.prices[begins]
 
     def effort(self, asked: str | None) -> str | None:
-        """What a request says of effort when a row asks for `asked`: that, or the nearest below that is legal."""
+        """Return the effort of a request for a row that asks for `asked`: that, or the nearest legal one below."""
         if asked is None:
             return None
         easy_enough = [each for each in self.efforts.legal if RANKS[each] <= RANKS[asked]]
         return easy_enough[-1] if easy_enough else self.efforts.legal[0]
 
     def thinking_at(self, effort: str | None) -> str | None:
-        """What a request of this effort says of thinking; None for nothing."""
+        """Return the type of thinking in a request of this effort; None for none."""
         send = self.thinking.send
         return send if send and RANKS[effort or self.efforts.default] <= RANKS[self.thinking.types[send]] else None
 
 
 class Overrides(CatalogueEntry):
-    """What an operator says over the packaged catalogue and over the jobs' ladders."""
+    """An operator's changes to the packaged catalogue and to the jobs' ladders."""
 
     models: dict[str, dict[str, Any] | None] = {}
-    """Alias → what of its entry is different. A key that is null is taken away."""
+    """Alias → changed keys of its entry. A null removes a key."""
     tiers: dict[str, Tiers] = {}
-    """Job → its ladder; "*" speaks for every job that is not named."""
+    """Job → its ladder; "*" applies to all jobs without an entry."""
     place: str = Field(default="overrides", exclude=True)
-    """Where it was said: mistakes name it."""
+    """Where the overrides were read; errors name it."""
 
 
 NOTHING = Overrides()
@@ -132,7 +132,7 @@ class Catalogue(CatalogueEntry):
     overrides: Overrides = NOTHING
 
     def tier(self, alias: str, *, key: str = "tiers", file: str | None = None) -> Model:
-        """The model called `alias`. Raises UserMistake with the nearest name."""
+        """Return the model with this alias. Raises UserMistake with the nearest name."""
         if alias not in self.models:
             meant = nearest_name(alias, self.models)
             what = f"{alias!r} is not a tier; tiers: {', '.join(self.models)}"
@@ -140,12 +140,12 @@ class Catalogue(CatalogueEntry):
         return self.models[alias]
 
     def ladder(self, job: str, tiers: list[str]) -> list[str]:
-        """The tiers of a job that asks for `tiers`."""
+        """Return the ladder of a job that asks for `tiers`."""
         overriding = self.overrides.tiers
         return list(overriding.get(job) or overriding.get("*") or tiers)
 
     def unknown_id(self, alias: str) -> str:
-        """What to say when the API has no such model: where its id stands, and the nearest id that is known."""
+        """Return the message for an id that the API does not know: where it stands, and the nearest known id."""
         model, overriding = self.models[alias], self.overrides.models.get(alias) or {}
         place = self.overrides.place if "id" in overriding else f"{PACKAGED}:{_line_of(model.id)}"
         known = {each.id for each in (*self.models.values(), *load_catalogue().models.values())} - {model.id}
@@ -155,12 +155,12 @@ class Catalogue(CatalogueEntry):
 
 
 def load_catalogue(overrides: Overrides = NOTHING) -> Catalogue:
-    """The packaged catalogue with an operator's word over it. Raises UserMistake naming place, key and nearest name."""
+    """Return the packaged catalogue with overrides. Raises UserMistake with place, key and nearest name."""
     return _packaged() if overrides is NOTHING else _merged(overrides)
 
 
 def read_overrides(file: Path) -> Overrides:
-    """An operator's word from a YAML file. Raises UserMistake."""
+    """Read overrides from a YAML file. Raises UserMistake."""
     if not file.is_file():
         raise UserMistake("no such file", file=file, key="ROWTIDE_MODELS")
     found = read_yaml(file)[0] or {}
@@ -170,7 +170,7 @@ def read_overrides(file: Path) -> Overrides:
 
 
 def parse_overrides(found: Mapping[str, Any], place: str) -> Overrides:
-    """An operator's word as it was written at `place`. Raises UserMistake."""
+    """Parse overrides that were written at `place`. Raises UserMistake."""
     try:
         return Overrides.model_validate({**found, "place": place})
     except ValidationError as error:
@@ -204,10 +204,10 @@ def _merged(overrides: Overrides) -> Catalogue:
 
 
 def _over(under: Any, over: Any) -> Any:
-    """`over` laid on `under`: mappings key by key, a null takes its key away, all else is replaced."""
+    """Merge `over` into `under`: mappings key by key, a null removes its key, all else is replaced."""
     if not isinstance(under, dict) or not isinstance(over, dict):
         return over
-    # A block keeps JSON, whose keys are text: the steps of a price are numbers.
+    # A block stores JSON, whose keys are text; the steps of a price are numbers.
     overriding = {int(key) if isinstance(key, str) and key.isdigit() else key: value for key, value in over.items()}
     laid = {**under, **{key: _over(under.get(key), value) for key, value in overriding.items()}}
     return {key: value for key, value in laid.items() if key not in overriding or overriding[key] is not None}

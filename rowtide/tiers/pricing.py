@@ -1,4 +1,4 @@
-"""What a reply cost, in integer micro-dollars: exact until the last step, rounded half up once a reply."""
+"""Computes what a reply costs, in integer micro-dollars: exact until it is rounded half up, once per reply."""
 
 from operator import mul
 from typing import Any, NamedTuple
@@ -7,11 +7,11 @@ from rowtide.lanes.lane_table import Lane
 from rowtide.tiers.catalogue import Model
 
 MICRO = 1_000_000  # micro-dollars in a dollar
-MOST_TOKENS = 100_000_000  # of one kind in one reply: no model reads or writes so many
+MOST_TOKENS = 100_000_000  # of one kind in one reply: no model reads or writes more
 
 
 class Usage(NamedTuple):
-    """Tokens of one reply, as the API bills them, in the order of a `Price`."""
+    """Tokens of one reply as the API bills them, in the order of a `Price`."""
 
     input_tokens: int
     output_tokens: int
@@ -26,8 +26,9 @@ class Usage(NamedTuple):
 
 
 def parse_usage(usage: object) -> Usage | None:
-    """Read a reply's `usage`, or None where it says nothing that can be true. Cache writes without a split count as the
-    dearer kind."""
+    """Parse a reply's `usage`; None if it is not plausible. Cache writes without a split count as the more expensive
+    kind.
+    """
     if not isinstance(usage, dict):
         return None
     fields: dict[str, Any] = usage
@@ -43,18 +44,20 @@ def parse_usage(usage: object) -> Usage | None:
 
 
 def cost_micro(model: Model, usage: Usage, *, lane: Lane) -> int:
-    """What a reply cost, in micro-dollars. A price per million tokens is a price in micro-dollars per token."""
+    """Return what a reply cost, in micro-dollars. A price per million tokens is a price in micro-dollars per token."""
     *prices, per = model.price_at(usage.prompt_tokens).parts
     return _rounded(sum(map(mul, usage, prices)), per, model, lane)
 
 
 def worst_case_micro(model: Model, prompt_tokens: int, max_tokens: int, *, lane: Lane) -> int:
-    """The most a request can cost: its whole prompt written to the 1-hour cache, its reply as long as allowed."""
+    """Return the most that a request can cost: its whole prompt written to the 1-hour cache, its reply as long as
+    allowed.
+    """
     read, output, *cached, per = model.price_at(prompt_tokens).parts
     return _rounded(prompt_tokens * max(read, *cached) + max_tokens * output, per, model, lane)
 
 
 def _rounded(parts: int, per: int, model: Model, lane: Lane) -> int:
-    """Parts of a micro-dollar as whole micro-dollars, with the lane's discount: half of one is rounded up."""
+    """Return parts of a micro-dollar as whole micro-dollars, rounded half up, with the lane's discount."""
     share, of = lane.price_share(model.batch_share).as_integer_ratio()
     return (2 * parts * share + per * of) // (2 * per * of)
