@@ -1,4 +1,4 @@
-"""What an operator fills in."""
+"""Prefect blocks that an operator fills in."""
 
 # `prefect block register -m blocks` looks for blocks in this module and in no other.
 from blocks.claude_credentials import ClaudeCredentials

@@ -1,4 +1,4 @@
-"""What operators have filled in, as the Prefect server keeps it: read when needed, so that a change holds at once."""
+"""Reads block documents from the Prefect server when they are needed, so that a change takes effect at once."""
 
 import time
 from http import HTTPStatus
@@ -14,22 +14,21 @@ from rowtide.errors import WorldError
 
 NAME = "default"
 LOOK_AGAIN_SECONDS = 60.0
-MOST = 200  # of one kind: as many as Prefect gives at once
+MOST = 200  # blocks of a kind: Prefect's page limit
 
-# Of which kind, where, and in which flow run, there was no block, and when that was seen.
+# (kind, API, flow run) without a block → when that was seen.
 _absent: dict[tuple[str, str, str | None], float] = {}
 
 
 async def read_block(slug: str) -> dict[str, Any] | None:
-    """The block of this kind called `default`, or None. Raises WorldError when Prefect does not say."""
+    """Return the block of this kind named `default`, or None. Raises WorldError when Prefect does not answer."""
     return (await read_all_blocks(slug)).get(NAME)
 
 
 async def read_all_blocks(slug: str) -> dict[str, dict[str, Any]]:
-    """Every block of this kind, by name. Raises WorldError when Prefect does not say.
+    """Return every block of this kind by name. Raises WorldError when Prefect does not answer.
 
-    One call to the API; where it had none, no call until it may have one again: in the next flow run, or after a
-    minute. None without a Prefect API.
+    One API call; if there was no block, none until the next flow run or for a minute. Empty without a Prefect API.
     """
     url = get_current_settings().api.url
     if not url:
@@ -51,7 +50,7 @@ async def _read(slug: str) -> list[BlockDocument]:
             return await client.read_block_documents_by_type(slug, limit=MOST, include_secrets=True)
     except httpx.HTTPStatusError as error:
         if error.response.status_code == HTTPStatus.NOT_FOUND:
-            return []  # nobody has registered the kind
+            return []  # the kind is not registered
         raise WorldError(f"Prefect did not say whether there is a block {slug}: {error}") from error
     except httpx.HTTPError as error:
         words = f"Prefect did not say whether there is a block {slug}: {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""How to reach Claude."""
+"""The block of credentials for the Claude API."""
 
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
@@ -38,9 +38,9 @@ class ClaudeCredentials(Block):
     )
 
     def get_settings(self) -> ClaudeSettings:
-        """What it says, as the stages take it."""
+        """Return the settings for the stages."""
         return ClaudeSettings(self.api_key.get_secret_value(), self.base_url, self.confirm_within_seconds)
 
     def get_client(self) -> Claude:
-        """A client for as long as an `async with` lasts."""
+        """Return a client for the length of an `async with`."""
         return self.get_settings().get_client()

@@ -1,4 +1,4 @@
-"""Where the ledger is, and where files wait on their way."""
+"""The block of the ledger's database and its home folder."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ class LedgerDatabase(Block):
     )
 
     def get_settings(self) -> LedgerSettings:
-        """What it says, as the stages take it."""
+        """Return the settings for the stages."""
         return LedgerSettings(self.url.get_secret_value() if self.url else None, self.home)
 
     @contextmanager

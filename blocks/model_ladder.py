@@ -1,4 +1,4 @@
-"""Models, prices and ladders, changed without a deploy."""
+"""The block of models, prices and ladders, changed without a deploy."""
 
 from typing import Any
 
@@ -43,5 +43,5 @@ class ModelLadder(Block):
         return self
 
     def get_overrides(self) -> Overrides:
-        """What it says, as the catalogue takes it. Raises UserMistake."""
+        """Return the overrides for the catalogue. Raises UserMistake."""
         return parse_overrides({"models": self.models, "tiers": self.tiers}, f"block {SLUG}/{NAME}")

@@ -1,4 +1,4 @@
-"""What an operator has filled in, where a server of Prefect's keeps it: read when needed, so a change holds at once."""
+"""An operator's settings from Prefect's blocks, read when needed, so that a change takes effect at once."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 
 class OperatorBlocks(Operator):
-    """Prefect's blocks: of each kind the one called `default`, and those of all tool servers."""
+    """Prefect's blocks: the one called `default` of each kind, and those of all tool servers."""
 
     async def filled_in(self, kind: type[T]) -> T | None:
-        """Raises WorldError when Prefect does not say, and UserMistake when what it says is wrong."""
+        """Raises WorldError when Prefect does not answer, and UserMistake when a block is wrong."""
         block, read = _BLOCKS[kind]
         if block is ToolServer:
             return read(await read_all_blocks(SLUG))

@@ -1,4 +1,4 @@
-"""Prefect's API, for whoever is in a run or is not."""
+"""A client of Prefect's API, inside or outside a run."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -9,7 +9,7 @@ from prefect.client.utilities import get_or_create_client
 
 @asynccontextmanager
 async def prefect_client() -> AsyncGenerator[PrefectClient]:
-    """The client of the flow or task run we are in: a new one reads the machine's certificates, which takes 45 ms."""
+    """Return the client of the present flow or task run, else a new one, which takes 45 ms to read certificates."""
     client, is_the_runs_own = get_or_create_client()
     if is_the_runs_own:
         yield client

@@ -1,4 +1,4 @@
-"""Where a tool server is, and what it is let in with."""
+"""The block of a tool server: its place and its secrets."""
 
 from prefect.blocks.core import Block
 from prefect.types import SecretDict
@@ -50,7 +50,7 @@ class ToolServer(Block):
         return self
 
     def get_place(self, name: str) -> ServerPlace:
-        """Where the server is. Every secret is a `${NAME}`, whose value `get_secrets` gives."""
+        """Return the server's place. Every secret is a `${NAME}`, whose value `get_secrets` returns."""
         return ServerPlace(
             self.command,
             [_hole(name, "args", str(number)) for number in range(len(self.args))],
@@ -60,7 +60,7 @@ class ToolServer(Block):
         )
 
     def get_secrets(self, name: str) -> dict[str, str]:
-        """The values of every `${NAME}`."""
+        """Return the value of every `${NAME}`."""
         args = {
             secret_variable(name, "args", str(number)): each.get_secret_value() for number, each in enumerate(self.args)
         }

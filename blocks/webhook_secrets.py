@@ -1,4 +1,4 @@
-"""Who may send rows."""
+"""The block of the secrets that webhooks are signed with."""
 
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
@@ -29,5 +29,5 @@ class WebhookSecrets(Block):
     secrets: SecretStr = Field(description=f"{SHAPE}.")
 
     def get_secrets(self) -> WebhookSecretSet:
-        """The secrets, as signatures are checked with them. Raises UserMistake."""
+        """Return the secrets for checking signatures. Raises UserMistake."""
         return parse_webhook_secrets(self.secrets.get_secret_value())

@@ -1,1 +1,1 @@
-"""What is in force: what the environment says, and what an operator has filled in where it leaves something open."""
+"""The settings in force: from the environment, else from what an operator has filled in."""

@@ -1,4 +1,4 @@
-"""How to reach Claude."""
+"""Settings of the Claude API: key, server, and how long to wait for a batch to be listed."""
 
 import os
 from dataclasses import dataclass, field
@@ -25,7 +25,9 @@ class ClaudeSettings:
 
     @classmethod
     def from_environment(cls) -> "ClaudeSettings":
-        """From ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, as the SDK reads them, and ROWTIDE_CONFIRM_WITHIN_SECONDS."""
+        """Read ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, like the SDK, and ROWTIDE_CONFIRM_WITHIN_SECONDS. Raises
+        UserMistake.
+        """
         key = os.environ.get("ANTHROPIC_API_KEY")
         if not key:
             raise UserMistake("ANTHROPIC_API_KEY is not set, and there is no block rowtide-claude/default")
@@ -37,14 +39,14 @@ class ClaudeSettings:
 
     @classmethod
     async def in_force(cls) -> "ClaudeSettings":
-        """As the environment says; where it names no key, as was filled in. Raises UserMistake, WorldError."""
+        """Return the environment's settings; without a key there, the operator's. Raises UserMistake, WorldError."""
         if not os.environ.get("ANTHROPIC_API_KEY") and (found := await current_operator().filled_in(cls)):
             return found
         return cls.from_environment()
 
     @classmethod
     async def name_in_force(cls) -> str:
-        """What the ledger knows the API by that would answer; empty where nobody has named one. Raises WorldError."""
+        """Return the ledger's name of the API in force; empty if none is configured. Raises WorldError."""
         try:
             return (await cls.in_force()).api
         except UserMistake:
@@ -56,12 +58,12 @@ class ClaudeSettings:
 
     @property
     def api(self) -> str:
-        """What the ledger knows this API by; the emulator that `rowtide` has started for itself by its name."""
+        """The ledger's name of this API; a rehearsal's emulator has a name of its own."""
         return OWN_EMULATOR if os.environ.get(REHEARSAL) else api_name(self.base_url)
 
     @classmethod
     async def api_in_force(cls) -> Api:
-        """Which API would answer, and whether it makes its answers up. Raises UserMistake where there is no key."""
+        """Return the API in force, and whether it makes its answers up. Raises UserMistake without a key."""
         if os.environ.get(REHEARSAL):
             return Api(OWN_EMULATOR, is_made_up=True)
         credentials = await cls.in_force()
@@ -71,7 +73,7 @@ class ClaudeSettings:
             return Api(credentials.api, is_made_up=await claude.is_emulator())
 
     def get_client(self, run: Run | None = None) -> Claude:
-        """A client for as long as an `async with` lasts. Raises UserMistake when another API answers the run."""
+        """Return a client for the length of an `async with`. Raises UserMistake when the run belongs to another API."""
         if run is not None:
             check_same_api(run.run_id, run.api, self.api)
         register_secrets({"api_key": self.api_key})

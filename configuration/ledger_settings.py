@@ -1,4 +1,4 @@
-"""Where the ledger is, and where files wait on their way: a run of it, opened for work."""
+"""Settings of the ledger and its home folder, and runs opened for work."""
 
 import os
 import stat
@@ -21,29 +21,29 @@ from rowtide.stages.run_context import RunContext, open_run
 from rowtide.stages.worker import How, worker_of
 from rowtide.tools.operator_servers import OperatorServers
 
-ONLY_ENVIRONMENT = "ROWTIDE_LEDGER_FROM_ENVIRONMENT"  # set by the command line, for itself
+ONLY_ENVIRONMENT = "ROWTIDE_LEDGER_FROM_ENVIRONMENT"  # set by the command line for itself
 
 
 @dataclass(frozen=True)
 class LedgerSettings:
-    """The database that never forgets where each row is."""
+    """The ledger's URL, and the home folder."""
 
     url: str | None = field(repr=False)
-    """SQLAlchemy's; None: a SQLite file in the home."""
+    """An SQLAlchemy URL; None means a SQLite file in the home."""
     home: Path
     """The folder for the ledger's file, spooled bodies, results and reports."""
 
     @classmethod
     def from_environment(cls) -> "LedgerSettings":
-        """As ROWTIDE_LEDGER and ROWTIDE_HOME say."""
+        """Read ROWTIDE_LEDGER and ROWTIDE_HOME."""
         home = Path(os.environ.get("ROWTIDE_HOME", ".rowtide")).resolve()
         return cls(os.environ.get("ROWTIDE_LEDGER") or None, home)
 
     @classmethod
     async def in_force(cls) -> "LedgerSettings":
-        """As the environment says; what it leaves open, as the operator says. Raises WorldError.
+        """Return the environment's settings; what it leaves open, from the operator. Raises WorldError.
 
-        A command of `rowtide` has its ledger from the environment alone: what it shows afterwards is in that one.
+        A `rowtide` command uses the environment alone, so that what it shows afterwards is in the same ledger.
         """
         configured = cls.from_environment()
         if os.environ.get("ROWTIDE_LEDGER") or os.environ.get(ONLY_ENVIRONMENT):
@@ -54,7 +54,7 @@ class LedgerSettings:
 
     @contextmanager
     def get_ledger(self) -> Generator[Ledger]:
-        """The ledger, open and migrated, for the length of the block. Closes the home to everybody but its owner."""
+        """Open the ledger, migrated, for the length of the block. Makes the home private to its owner."""
         _make_private(self.home)
         url = ledger_url(self.url, self.home)
         ledger = Ledger(url, patience_seconds=PATIENCE_SECONDS)
@@ -64,7 +64,7 @@ class LedgerSettings:
             ledger.close()
 
     async def get_plan(self, folder: Path, source: str | None, tiers: list[str] | None = None) -> Plan:
-        """The job in a folder, found fit to run, maybe on another ladder, and to load into its sink.
+        """Return the job in a folder, checked with its sink, on the ladder `tiers` if given.
 
         Raises UserMistake.
         """
@@ -78,19 +78,19 @@ class LedgerSettings:
 
     @asynccontextmanager
     async def get_run_alone(self, run_id: str) -> AsyncGenerator[RunContext]:
-        """A run of this ledger, opened for work by this process alone; waits while another works on it alone."""
+        """Open a run for work by this process alone; waits while another process works on it alone."""
         async with self._opened(run_id, "alone") as context:
             yield context
 
     @asynccontextmanager
     async def get_run_if_free(self, run_id: str) -> AsyncGenerator[RunContext]:
-        """The same without waiting: `work.worker.is_alone` says whether nobody else works on it alone."""
+        """Open a run without waiting: `context.worker.is_alone` says whether this process holds its lease."""
         async with self._opened(run_id, "alone if free") as context:
             yield context
 
     @asynccontextmanager
     async def get_shared_run(self, run_id: str) -> AsyncGenerator[RunContext]:
-        """A run of this ledger, opened for what many workers may do at a time, each with what it has claimed.
+        """Open a run for work that many workers share, each on what it has claimed.
 
         SQLite has one writer at a time: there they take turns.
         """
@@ -110,16 +110,17 @@ class LedgerSettings:
 
 
 def _known(provided: OperatorServers) -> dict[str, str]:
-    """The environment that a job's servers are let in with, whose secrets no error will say."""
+    """Return the environment for a job's servers, and register its secrets, so that no error shows them."""
     register_secrets(os.environ)
     register_secrets(provided.secrets, are_secret=True)
     return {**os.environ, **provided.secrets}
 
 
 def _make_private(home: Path) -> None:
-    """Make the home, or close it, and write what this process writes for its owner alone: it holds the customer's rows.
+    """Create the home, or make it private, and let this process write files for their owner only: they hold customers'
+    rows.
 
-    A folder all share, such as /tmp, is left alone.
+    A folder that all share, such as /tmp, is left alone.
     """
     os.umask(0o077)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Models, prices and ladders, changed without a deploy."""
+"""Overrides in force of models, prices and ladders."""
 
 import os
 from pathlib import Path
@@ -8,9 +8,9 @@ from rowtide.tiers.catalogue import NOTHING, Overrides, read_overrides
 
 
 async def model_overrides_in_force() -> Overrides:
-    """What an operator says: filled in, else in the file that ROWTIDE_MODELS names, else nothing.
+    """Return the operator's overrides, else those in the file ROWTIDE_MODELS, else none.
 
-    Raises WorldError when it is not known what was filled in, and UserMistake.
+    Raises WorldError when the operator's are unknown, and UserMistake.
     """
     if (found := await current_operator().filled_in(Overrides)) is not None:
         return found

@@ -1,6 +1,6 @@
-"""What an operator has filled in, for those who work: nothing, unless a server of Prefect's keeps it.
+"""The interface to an operator's settings: none, unless Prefect's blocks provide them.
 
-The stages ask `current_operator()` and do not know of Prefect. How its blocks are read: `blocks/operator_blocks.py`.
+The stages ask `current_operator()` and do not know Prefect. `blocks/operator_blocks.py` reads its blocks.
 """
 
 from collections.abc import Generator
@@ -12,12 +12,13 @@ T = TypeVar("T")
 
 
 class Operator:
-    """Nobody: the environment alone says how things are."""
+    """No operator: only the environment configures."""
 
     async def filled_in(self, kind: type[T]) -> T | None:
-        """What was filled in of a kind: ClaudeSettings, LedgerSettings, Overrides, Provided or Secrets.
+        """Return what was filled in of a kind: ClaudeSettings, LedgerSettings, Overrides, OperatorServers or
+        WebhookSecretSet.
 
-        Raises WorldError when it is not to be had, and UserMistake when it is wrong.
+        Raises WorldError when it cannot be read, and UserMistake when it is wrong.
         """
         return None
 
@@ -28,13 +29,13 @@ _operator: ContextVar[Operator] = ContextVar("operator", default=NOBODY)
 
 
 def current_operator() -> Operator:
-    """Who has filled in what the environment leaves open."""
+    """Return the operator whose settings fill what the environment leaves open."""
     return _operator.get()
 
 
 @contextmanager
 def with_operator(who: Operator) -> Generator[None]:
-    """Have what `who` filled in in force for the length of the block."""
+    """Put the settings of `who` in force for the length of the block."""
     before = _operator.set(who)
     try:
         yield

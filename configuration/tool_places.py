@@ -1,9 +1,9 @@
-"""Where tool servers are, and what they are let in with, over what jobs and registries say."""
+"""Places and secrets of tool servers in force, over those of jobs and registries."""
 
 from configuration.operator import current_operator
 from rowtide.tools.operator_servers import NOTHING_PROVIDED, OperatorServers
 
 
 async def tool_places_in_force() -> OperatorServers:
-    """What was filled in of all tool servers; else nothing. Raises WorldError."""
+    """Return the operator's places of tool servers, else none. Raises WorldError."""
     return await current_operator().filled_in(OperatorServers) or NOTHING_PROVIDED

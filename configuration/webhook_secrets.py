@@ -1,4 +1,4 @@
-"""Who may send rows."""
+"""Webhook secrets in force."""
 
 import os
 
@@ -7,7 +7,7 @@ from rowtide.intake.signatures import WebhookSecretSet, parse_webhook_secrets
 
 
 async def webhook_secrets_in_force() -> WebhookSecretSet | None:
-    """As ROWTIDE_WEBHOOK_SECRETS says, else as was filled in, else None. Raises WorldError."""
+    """Return the secrets in ROWTIDE_WEBHOOK_SECRETS, else the operator's, else None. Raises WorldError, UserMistake."""
     if words := os.environ.get("ROWTIDE_WEBHOOK_SECRETS"):
         return parse_webhook_secrets(words)
     return await current_operator().filled_in(WebhookSecretSet)

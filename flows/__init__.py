@@ -1,1 +1,1 @@
-"""When: the order of events."""
+"""The flows: when each stage runs."""

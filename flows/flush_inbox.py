@@ -1,4 +1,4 @@
-"""A run over what has come by webhook."""
+"""The flow over rows that came by webhook."""
 
 from typing import Any
 

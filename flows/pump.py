@@ -1,4 +1,4 @@
-"""The pump: a job's rows, from source to sink. The order of events, for the flow and for a process without Prefect."""
+"""The pump: the order of stages that takes a job's rows from source to sink, with or without Prefect."""
 
 import gc
 from typing import Any
@@ -30,18 +30,17 @@ async def pump(
     plan: Plan | None = None,
 ) -> dict[str, Any]:
     """Take a job's rows from its source to its sink; the arguments are those of `run_job`. Returns the run's summary.
+    `plan` is the checked job, if this process has planned it already.
 
-    `plan` is the job, where this process has already found it fit to run.
-
-    Every stage finds its own work in the ledger, so whoever starts it again goes on from the last committed row.
+    Every stage finds its own work in the ledger, so a restart goes on from the last committed row.
     """
     if not gc.get_freeze_count():
         gc_tuning.freeze_imported_objects()
     run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers, plan)  # rows in, once
     await route(run)  # a first tier for each, and a lane for all
-    while await submit(run) or await ask_approval(run):  # ready rows → batches; or ask a person, for those that wait
+    while await submit(run) or await ask_approval(run):  # ready rows → batches; or a person approves
         await converse(run)  # rows of a live lane, call by call
-        await park(run, moved=await wait(run))  # until some batch has ended, and is filed; or parked
+        await park(run, moved=await wait(run))  # until a batch has ended and is filed; or parked
         await follow_up(run)  # tools, checks, corrections: ready again, or answered, or held
         await validate(run)  # the answers gate: accepted, or quarantined
     await load(run)  # accepted rows → the sink, exactly once

@@ -1,4 +1,4 @@
-"""The watch over runs that no process works on."""
+"""The flow that recovers runs no process works on."""
 
 from prefect import flow
 
@@ -11,14 +11,14 @@ from tasks.watch_objectives import watch_objectives
 
 @flow(name="resume_runs", flow_run_name="watch: looking", persist_result=False)
 async def resume_runs() -> dict[str, int]:
-    """Wake parked runs whose batches have ended; start again those whose process died; cancel what was canceled.
+    """Wake parked runs whose batches have ended, restart those whose process died, and finish cancellations.
 
-    For a schedule of a few minutes. It leaves alone whatever a live process works on, and starts a run again at most
-    five times a day, or 25 times after deaths of the whole worker.
+    For a schedule of a few minutes. It never touches what a live process works on, and restarts a run at most five
+    times a day, or 25 times after crashes of the whole worker.
     """
     with under_prefect():
-        steps = await plan_recovery()  # what each run that is not over needs
+        steps = await plan_recovery()  # what each unfinished run needs
         if await reconcile_batches(steps):  # batches whose POST was never answered
             steps = await plan_recovery()
-        await watch_objectives()  # what is promised of jobs, also of those whose rows only wait
-        return await recover_runs(steps)  # done, where all is still as it was seen
+        await watch_objectives()  # objectives of all jobs, also of those whose rows only wait
+        return await recover_runs(steps)  # each step, if nothing has changed since

@@ -1,4 +1,4 @@
-"""The pump as Prefect runs it: a form, retries, parking, and a page for each run."""
+"""The pump as a Prefect flow: a form, retries, parking, and a page for each run."""
 
 from typing import Annotated, Any
 

@@ -1,1 +1,1 @@
-"""What Prefect is told of a run: its name, tags, progress, artifacts and events; and how a stage becomes a task."""
+"""The Prefect side of a run: names, tags, progress, artifacts and events; and stages as tasks."""

@@ -1,4 +1,4 @@
-"""A stage as a task of Prefect's."""
+"""Wraps a stage as a Prefect task."""
 
 from collections.abc import Callable
 from functools import cache
@@ -13,7 +13,9 @@ from rowtide.stages.orchestrator import RETRY_AFTER_SECONDS, is_retryable
 
 @cache
 def as_task(stage: Callable[..., Any]) -> Task[..., Any]:
-    """The ledger is the memory, so Prefect remembers nothing. Only the world's faults are worth another try."""
+    """Return the stage as a task. Nothing is cached, for the ledger is the memory; only faults of the world are
+    retried.
+    """
     return task(
         name=stage.__name__,
         cache_policy=NO_CACHE,

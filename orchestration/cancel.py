@@ -1,4 +1,4 @@
-"""Cancel a run: nothing more is sent, and what the API has not come to is not asked."""
+"""Cancels a run: nothing more is sent, and its open batches are canceled."""
 
 from configuration.claude_settings import ClaudeSettings
 from configuration.ledger_settings import LedgerSettings
@@ -8,9 +8,9 @@ from rowtide.stages.wait.poll_batches import CANCELED, cancel_open_batches
 
 
 async def cancel(run_id: str) -> int:
-    """Stop a run and cancel its open batches, as `rowtide cancel` does. Returns how many could still be canceled.
+    """Stop a run and cancel its open batches, as `rowtide cancel` does. Returns how many could be canceled.
 
-    Finished rows are kept, and the run can be gone on with.
+    Finished rows are kept, and the run can be resumed.
     """
     with (await LedgerSettings.in_force()).get_ledger() as ledger:
         with ledger.view() as tx:

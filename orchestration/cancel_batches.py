@@ -1,4 +1,4 @@
-"""Cancel, pressed in Prefect while a run's process works on it."""
+"""Cancels a run's batches when its flow run is canceled in Prefect."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from rowtide.ledger import flow_runs as ledger_flow_runs
 
 
 async def cancel_batches(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A hook of Prefect's, called when the process was stopped: the run's open batches are canceled at once.
+    """Cancel the run's open batches: a hook that Prefect calls when the flow run's process was stopped.
 
-    Where it is not called, because there was no process or no worker, `resume_runs` does the same.
+    If it is not called, because there was no process or no worker, `resume_runs` does the same.
     """
     with (await LedgerSettings.in_force()).get_ledger() as ledger, ledger.view() as tx:
         run = ledger_flow_runs.current_run_of_flow_run(tx, str(flow_run.id))

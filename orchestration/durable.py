@@ -1,4 +1,4 @@
-"""What every stage has in common."""
+"""The decorator of every stage: tracing, and retries by the orchestrator."""
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -13,9 +13,9 @@ R = TypeVar("R")
 
 
 def durable(stage: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """Have a stage called by whoever orchestrates: in a flow it is a Prefect task, elsewhere it is called at once.
+    """Have the orchestrator call the stage: in a flow as a Prefect task, elsewhere directly.
 
-    It may be called again at any time. Either of the two does so when the world has failed it.
+    The stage may be called again at any time. Both retry it after faults of the world.
     """
 
     @wraps(stage)
@@ -32,5 +32,5 @@ def durable(stage: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
 
 
 def _run_id(args: tuple[object, ...]) -> str | None:
-    """Of a stage of one run, which has nothing but its id to work on."""
+    """Return the run id of a stage whose only argument it is, else None."""
     return args[0] if len(args) == 1 and isinstance(args[0], str) else None

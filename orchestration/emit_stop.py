@@ -1,4 +1,4 @@
-"""What keeps a run from going on, told once each time: a gate, calls that wait for leave, a budget."""
+"""Emits an event for each thing that keeps a run from going on: a gate, calls that await approval, a budget."""
 
 import hashlib
 
@@ -18,8 +18,9 @@ BUDGETS = ("budget", "day_budget")
 
 
 def emit_stop(context: RunContext) -> None:
-    """Emit `rowtide.run.held` for each gate that holds the run and for calls that wait; `rowtide.run.needs-a-person`
-    for each batch that is lost; `rowtide.budget.reached`."""
+    """Emit `rowtide.run.held` for each gate that holds the run and for calls that await approval;
+    `rowtide.run.needs-a-person` for each orphaned batch; `rowtide.budget.reached`.
+    """
     ledger = context.ledger
     with ledger.view() as tx:
         run = find_run(tx, context.run.run_id)

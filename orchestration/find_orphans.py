@@ -1,4 +1,4 @@
-"""Flow runs that a worker took and that have begun no run."""
+"""Finds flow runs that a worker took and that have begun no run."""
 
 from datetime import datetime
 
@@ -12,13 +12,13 @@ from rowtide.ledger import flow_runs as ledger_flow_runs
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.recovery import RESTARTS_WITHIN, WORKER_CRASHED, UnfinishedRunStatus
 
-AT_ONCE = 100  # flow runs that Prefect is asked for in one call
+AT_ONCE = 100  # flow runs per request to Prefect
 
 
 async def find_orphans(client: PrefectClient, ledger: Ledger, now: datetime) -> list[UnfinishedRunStatus]:
-    """The flow runs of deployments that a worker took and that have begun no run: they may have died before they could.
+    """Return the status of deployments' flow runs that have begun no run: their process may have died before.
 
-    A flush that died so has taken no rows, and is asked for again.
+    Flushes are left out: one that died so has claimed no rows, and is asked for again.
     """
     states = {"type": {"any_": ["PENDING", "RUNNING", "CRASHED"]}}
     newest = await client.read_flow_runs(

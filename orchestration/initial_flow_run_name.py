@@ -1,4 +1,4 @@
-"""What a flow run is called until its run is known."""
+"""Names a flow run until its run is known."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from prefect.runtime import flow_run
 
 
 def initial_flow_run_name() -> str:
-    """By what was asked for; what an earlier life of it was called stays. Prefect itself would say `bright-hyena`."""
+    """Return a name from the parameters; a restarted flow run keeps its name. Prefect's own would be `bright-hyena`."""
     if any(tag.startswith("run:") for tag in flow_run.tags):
         return str(flow_run.name)
     run_id, job = (flow_run.parameters.get(name) for name in ("run_id", "job"))

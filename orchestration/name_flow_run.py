@@ -1,4 +1,4 @@
-"""What a flow run is called, and the tags it carries: a list of runs is to be read, by people and by automations."""
+"""Names and tags flow runs, so that people and automations can tell them apart."""
 
 from collections.abc import Mapping
 from uuid import UUID
@@ -8,11 +8,11 @@ from prefect.runtime import flow_run
 
 from blocks.prefect_client import prefect_client
 
-OURS = "rowtide"  # the tag by which automations know our flow runs
+OURS = "rowtide"  # the tag by which automations find our flow runs
 
 
 async def name_flow_run(words: str, labels: Mapping[str, str | None]) -> None:
-    """Rename the flow run, and give it a tag `label:value` for each label; None takes an earlier one away."""
+    """Rename the flow run, and give it a tag `label:value` for each label; None removes a tag."""
     tags = {OURS, *(tag for tag in flow_run.tags if tag.partition(":")[0] not in labels)}
     tags |= {f"{label}:{value}" for label, value in labels.items() if value is not None}
     async with prefect_client() as client:

@@ -1,4 +1,4 @@
-"""How far a run has come, where the orchestrator shows it."""
+"""Publishes a run's progress where the orchestrator shows it."""
 
 from rowtide.ledger.ledger import find_run
 from rowtide.ledger.read.progress import Progress, read_progress
@@ -7,7 +7,7 @@ from rowtide.stages.run_context import RunContext
 
 
 async def publish_progress(context: RunContext) -> None:
-    """Bring the run's progress up to date. It counts settled rows and nothing else."""
+    """Publish the run's progress: the share of its rows that are settled."""
     with context.ledger.view() as tx:
         seen = read_progress(tx, find_run(tx, context.run.run_id))
     await current_orchestrator().show_progress(round(100 * seen.share, 1), _words(seen))

@@ -1,4 +1,4 @@
-"""What came of a run, where people look: artifacts of the orchestrator, and a line of the log."""
+"""Publishes a run's report: artifacts of the orchestrator, and a line of the log."""
 
 import os
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ LOGGED = (
 
 
 async def publish_report(found: dict[str, Any], examples: Mapping[str, str], home: Path, *, is_elsewhere: bool) -> None:
-    """Show a run's summary: one text, tables of what a person sorts and searches, and a line of the log.
+    """Publish a run's summary: one text, tables to sort and search, and a line of the log.
 
-    `examples` is the key of one row for each reason; `is_elsewhere` says that the ledger is not a file in `home`.
+    `examples` is one row's key for each reason; `is_elsewhere` says that the ledger is not a file in `home`.
     """
     run_id, page = found["run_id"], home / "reports" / f"{found['run_id']}.html"
     await current_orchestrator().name(run_title(found["job"], run_id, listing_name(found)))
@@ -45,7 +45,7 @@ async def publish_report(found: dict[str, Any], examples: Mapping[str, str], hom
 
 
 def _asked_home(home: Path) -> Path:
-    """What ROWTIDE_HOME is to be for a command to find the run: a rehearsal's home is found from the one above it."""
+    """Return the ROWTIDE_HOME with which commands find the run: a rehearsal's home is found from the one above it."""
     return home.parent if REHEARSAL in os.environ else home
 
 

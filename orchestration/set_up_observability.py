@@ -1,4 +1,4 @@
-"""What operators may ask to have said of the work, and how: logs as JSON, spans. Off unless the environment says so."""
+"""Sets up logs as JSON, and tracing. Off unless the environment says so."""
 
 import logging
 import os
@@ -13,12 +13,14 @@ from rowtide.masking import mask_logs, register_secrets
 OURS = ("rowtide", "orchestration", "tasks", "blocks", "flows", "webhooks", "cli")
 FORMATS = ("human", "json")
 FIELDS = "%(asctime)s %(levelname)s %(name)s %(message)s"
-FOR_PEOPLE = "PrefectConsoleHandler"  # by its name: to import it costs seconds, and where it is not, it is not here
+FOR_PEOPLE = "PrefectConsoleHandler"  # known by name: its import takes seconds, and without Prefect it is absent
 NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 
 
 def set_up_observability() -> None:
-    """Do as ROWTIDE_LOG and the OTEL_* variables say; a second time changes nothing. Raises UserMistake."""
+    """Set up logs and tracing by ROWTIDE_LOG and the OTEL_* variables; repeating it changes nothing. Raises
+    UserMistake.
+    """
     register_secrets(os.environ)
     mask_logs()
     tracing.start_tracing(os.environ)
@@ -37,7 +39,8 @@ def _log_in_json() -> None:
     handler.setFormatter(JsonFormatter(FIELDS, rename_fields=NAMES, datefmt="%Y-%m-%dT%H:%M:%S%z"))
     for name in OURS:
         logger = logging.getLogger(name)
-        # Prefect writes the same to the same place for people, here and at the root; what is for the run's page stays.
+        # Prefect writes the same for people to the same place, here and at the root; its handler for the run's page
+        # stays.
         logger.handlers = [each for each in logger.handlers if type(each).__name__ != FOR_PEOPLE]
         logger.addHandler(handler)
         logger.propagate = False

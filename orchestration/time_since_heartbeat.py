@@ -1,4 +1,4 @@
-"""How long ago a flow run gave its last sign of life."""
+"""Measures how long ago a flow run gave its last sign of life."""
 
 from datetime import datetime, timedelta
 
@@ -10,7 +10,7 @@ from rowtide.observing.recovery import LOOK_BACK
 
 
 async def time_since_heartbeat(client: PrefectClient, flow_run: FlowRun, now: datetime) -> timedelta:
-    """Since the newest heartbeat of a flow run, or its newest state."""
+    """Return the time since the newest heartbeat or state of a flow run."""
     assert flow_run.state is not None
     heartbeats = EventFilter(
         event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),

@@ -1,4 +1,4 @@
-"""Prefect as the orchestrator: each stage is a task, and what it has to say is on the flow run's page."""
+"""Prefect as the orchestrator: each stage is a task, and its output is shown on the flow run's page."""
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -35,18 +35,18 @@ Form = TypeVar("Form", bound=BaseModel)
 
 @contextmanager
 def under_prefect() -> Generator[None]:
-    """Have stages called by Prefect, and its blocks in force, for the length of a block. Every flow begins with it."""
+    """Have Prefect call the stages, and its blocks in force, for the length of the block. Every flow begins with it."""
     show_logs_on_page()
     with with_operator(OperatorBlocks()), orchestrated_by(_Prefect()):
         yield
 
 
 class _Prefect(Orchestrator):
-    """Shows what it can: a page of Prefect's that cannot be written is no reason to stop a run."""
+    """Shows what it can: when Prefect's API fails, the run goes on."""
 
     @property
     def can_suspend(self) -> bool:
-        """Only a flow run of a deployment can be woken."""
+        """Only a deployment's flow run can be resumed."""
         context = FlowRunContext.get()
         return context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None
 
@@ -91,7 +91,7 @@ class _Prefect(Orchestrator):
 
 
 def _cell(value: object) -> object:
-    """A cell of Prefect's tables, which reads texts as Markdown."""
+    """Escape a cell of Prefect's tables, which render text as Markdown."""
     return value if value is None or isinstance(value, bool | int | float) else escape_markdown(value)
 
 

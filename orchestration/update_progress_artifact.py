@@ -1,4 +1,4 @@
-"""How far a run has come, on its page in Prefect."""
+"""Updates a run's progress artifact in Prefect."""
 
 from uuid import UUID
 
@@ -12,7 +12,7 @@ KEY = "run-progress"
 
 
 async def update_progress_artifact(percent: float, words: str) -> None:
-    """Bring the flow run's progress artifact up to date: one for each flow run, written only when something changed."""
+    """Update the flow run's progress artifact: one for each flow run, written only when the text changed."""
     this = ArtifactFilterFlowRunId(any_=[UUID(str(flow_run.id))])
     async with prefect_client() as client:
         mine = ArtifactFilter(key=ArtifactFilterKey(any_=[KEY]), flow_run_id=this)

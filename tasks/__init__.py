@@ -1,1 +1,1 @@
-"""What is retried: one durable effect each."""
+"""The stages of a run as tasks: each has one durable effect, and is retried."""

@@ -1,4 +1,4 @@
-"""A person's leave: for the calls that wait for it, and to go on past a gate that holds the run."""
+"""Asks a person's approval of calls, and of gates that hold the run."""
 
 import hashlib
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ Form = TypeVar("Form", bound=BaseModel)
 
 
 async def ask_approval(run_id: str) -> bool:
-    """Ask for leave by a form on the flow run's page: the run loads what it may and suspends until it is given.
+    """Ask for approval by a form on the flow run's page: load what may be loaded, then suspend until it is answered.
 
-    Each form decides about what it shows, as it shows it. Returns whether rows go on. Without a deployment there is no
-    such form: `rowtide approve` is asked instead. Not durable: only a flow can suspend itself.
+    Each form decides on what it shows, as shown. Returns whether rows go on. Without a deployment there are no forms,
+    and it returns False: `rowtide approve` is used instead. Not durable: only a flow can suspend itself.
     """
     if not current_orchestrator().can_suspend:
         return False
@@ -64,9 +64,10 @@ async def _ask_about_gates(database: LedgerSettings, run_id: str) -> bool:
 
 
 async def _ask_about_calls(database: LedgerSettings, run_id: str) -> bool:
-    """Ask about each page and decide when all are answered: rows that went on before would keep later pages waiting.
+    """Ask about each page, and decide when all are answered: earlier decisions would let rows go on and delay later
+    pages.
 
-    Where a page's calls have changed since it was shown, nothing of it is decided, and the next look asks again.
+    If a page's calls have changed since it was shown, nothing on it is decided, and the next round asks again.
     """
     async with database.get_run_alone(run_id) as context:
         with context.ledger.view() as tx:
@@ -83,7 +84,8 @@ async def _ask_about_calls(database: LedgerSettings, run_id: str) -> bool:
 async def _ask_about_page(database: LedgerSettings, run_id: str, page: CallPage[PendingCall]) -> CallApproval:
     with database.get_ledger() as ledger, ledger.page() as tx:
         ledger_tool_calls.mark_calls_shown(tx, page.calls)
-    # The same key for the same calls: a flow run that starts again finds its form answered. Asked again, it is another.
+    # The same key for the same calls, so that a restarted flow run finds its form answered; a new request has a new
+    # key.
     about = [f"{each.approval.place}{each.hash}{each.why}{each.approval.decided_at}" for each in page.calls]
     return await _ask(CallApproval, call_approval_text(run_id, page), about)
 

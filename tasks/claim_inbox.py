@@ -1,4 +1,4 @@
-"""The rows that wait in the inbox, given to a run, once."""
+"""Begins a run over the rows that wait in the inbox."""
 
 import os
 from datetime import timedelta
@@ -18,14 +18,14 @@ from rowtide.stages.extract.begin_run import InboxEmpty, RunOptions, begin_new_r
 from rowtide.stages.orchestrator import current_orchestrator
 
 INBOX_DAYS = 30
-PLAIN_RUN_ID = 12  # the last digits of a flow run's id: the first are the time
+PLAIN_RUN_ID = 12  # last digits of a flow run's id; the first are the time
 
 
 @durable
 async def claim_inbox(job: str | None, at_least: int, older_than_seconds: float | None) -> tuple[str, str] | None:
-    """Begin a run over what waits for the job, or for the one that has waited longest. Returns (job, run_id).
+    """Begin a run over the job's waiting rows, or those of the job that has waited longest. Returns (folder, run_id).
 
-    None when too little waits. The same flow run, started again, finds the run it began.
+    Returns None when too little waits. The same flow run, started again, finds the run it began.
     """
     database = await LedgerSettings.in_force()
     with database.get_ledger() as ledger:
@@ -48,12 +48,12 @@ async def claim_inbox(job: str | None, at_least: int, older_than_seconds: float 
 
 
 def _kept_for() -> timedelta:
-    """How long the text of messages is kept that runs have read: ROWTIDE_INBOX_DAYS."""
+    """Return how long to keep the text of messages that runs have read: ROWTIDE_INBOX_DAYS."""
     return timedelta(days=number_from_environment(os.environ, "ROWTIDE_INBOX_DAYS", INBOX_DAYS, least=0, most=36_500))
 
 
 def _due(ledger: Ledger, job: str | None, at_least: int, older_than_seconds: float | None) -> Path | None:
-    """The folder of the job whose rows are to be taken."""
+    """Return the folder of the job whose rows are due, or None."""
     asked = find_job(job, jobs=Path("jobs")) if job else None
     now = clock.now()
     with ledger.view() as tx:

@@ -1,4 +1,4 @@
-"""Rows of the live lanes, call by call."""
+"""Asks the rows of the live lanes, call by call."""
 
 import secrets
 from datetime import datetime
@@ -24,7 +24,7 @@ from rowtide.tools.tools import ToolPool
 
 @durable
 async def converse(run_id: str) -> int:
-    """Take the rows of a live lane through their conversations, as far as the budget goes. Returns how many replied.
+    """Take the rows of a live lane through their conversations, as far as the budget allows. Returns how many replied.
 
     Rows of the batch lane are left to the other stages.
     """
@@ -49,13 +49,13 @@ async def converse(run_id: str) -> int:
 
 async def _follow(context: RunContext, pool: ToolPool, lane: Lane) -> int:
     moved = await follow_up_rows(context, pool, clock=_now)
-    if lane.in_order:  # whoever comes after a row waits for the gate's word on it
+    if lane.in_order:  # a row that comes after another waits for the gate's verdict on it
         judge_answers(context, load_gate(context.job), clock=_now)
     return moved
 
 
 def _writer(context: RunContext) -> OnText:
-    """Puts words down as they are written, one JSON line for each piece, while somebody watches."""
+    """Return a function that appends the model's text to the spool, a JSON line each, while somebody watches."""
     file = context.spool(WRITTEN)
 
     def on_text(row_key: str, words: str) -> None:

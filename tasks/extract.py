@@ -1,4 +1,4 @@
-"""Rows in, once."""
+"""Brings rows in, once."""
 
 import os
 from pathlib import Path
@@ -42,8 +42,8 @@ async def extract(
 ) -> str:
     """Begin the run, or find it, and admit the source's rows from where it stopped. Returns the run's id.
 
-    `budget` is in US dollars; a run that is found can only be given more. A deadline counts from the run's beginning.
-    `plan` is the job, where this process has already found it fit to run.
+    `budget` is in US dollars; an existing run can only be given more. A deadline counts from the run's beginning.
+    `plan` is the checked job, if this process has planned it already.
     """
     database, api = await LedgerSettings.in_force(), (await ClaudeSettings.in_force()).api
     with database.get_ledger() as ledger:
@@ -59,7 +59,7 @@ async def extract(
             await name_run(run)
             async with database.get_run_alone(
                 name
-            ) as context:  # of several workers the first lets the rows in; others wait
+            ) as context:  # the first of several workers admits the rows; the others wait
                 if not context.run.extracted_at:
                     _admit_all(context.ledger, context.run, found)
             async with database.get_run_alone(name) as context:
@@ -75,7 +75,7 @@ async def extract(
 
 
 def _admit_all(ledger: Ledger, run: Run, found: Plan) -> None:
-    """Read the source from its start, pass over what was admitted, and admit the rest page by page."""
+    """Read the source from its start, skip admitted rows, and admit the rest page by page."""
     position = 0
     row_bytes = found.job.spec.limits.row_bytes
     pages = read_pages(found.source, found.job.folder, SPOOL_PAGE, os.environ, row_bytes)

@@ -1,4 +1,4 @@
-"""What each reply asks for: tools, a correction, a self-check, the next tier; or it is an answer."""
+"""Follows up each reply: with tool calls, a correction, a self-check, the next tier, or an answer."""
 
 from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
@@ -10,7 +10,7 @@ from rowtide.stages.run_context import open_tool_pool
 
 @durable
 async def follow_up(run_id: str) -> int:
-    """Take replied rows one move further, page by page, as far as no other worker does. Returns how many moved."""
+    """Move replied rows one step on, page by page, unless another worker does. Returns how many moved."""
     async with (
         (await LedgerSettings.in_force()).get_shared_run(run_id) as context,
         open_tool_pool(context.job, context.environment, context.servers) as pool,

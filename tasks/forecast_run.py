@@ -1,4 +1,4 @@
-"""What a run would cost, told and not run."""
+"""Forecasts what a run would cost, without running it."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ async def forecast_run(
     finish_within_minutes: float | None,
     tiers: list[str] | None,
 ) -> dict[str, Any]:
-    """Leave a forecast as an artifact, as `rowtide plan` says it. Nothing is asked of a model, and no row is written.
+    """Publish a forecast as an artifact, like `rowtide plan`. No model is asked, and no row is written.
 
     Returns what `rowtide plan --json` prints.
     """

@@ -1,4 +1,4 @@
-"""Accepted rows into the sink, exactly once."""
+"""Loads accepted rows into the sink, exactly once."""
 
 import os
 from datetime import datetime
@@ -15,12 +15,14 @@ from rowtide.stages.load.write_part import load_part
 from rowtide.stages.run_context import RunContext
 from rowtide.stages.validate.approval_checks import may_load
 
-PART_BYTES = 64_000_000  # of answers: a part is in memory whole, once
+PART_BYTES = 64_000_000  # of answers: a part is held in memory whole
 
 
 @durable
 async def load(run_id: str) -> int:
-    """Finish the parts an earlier life began, then write the rest, if no gate holds it. Returns how many rows."""
+    """Finish the parts that an earlier process began, then write the rest unless a gate holds it. Returns how many
+    rows.
+    """
     async with (await LedgerSettings.in_force()).get_run_alone(run_id) as context:
         sink, columns = open_sink(
             context.job.spec.sink, context.home, context.job.answer, os.environ, context.job.folder

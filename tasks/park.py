@@ -1,4 +1,4 @@
-"""A run that outlives its patience leaves its worker."""
+"""Parks a run that has waited too long for its batches, so that it leaves its worker."""
 
 import secrets
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from rowtide.stages.orchestrator import current_orchestrator
 
 
 async def park(run_id: str, *, moved: Mapping[str, int]) -> None:
-    """Suspend the run when nothing moved while its batches were waited for: `resume_runs` wakes it.
+    """Suspend the run if nothing moved while it waited for batches: `resume_runs` wakes it.
 
-    Where nothing could start it again, it goes on. Not durable: only a flow can suspend itself.
+    It goes on if nothing could wake it. Not durable: only a flow can suspend itself.
     """
     if moved or not current_orchestrator().can_suspend:
         return
@@ -20,5 +20,5 @@ async def park(run_id: str, *, moved: Mapping[str, int]) -> None:
         if not context.batches("open", "posting"):
             return
     await name_run(context.run, "parked until a batch has ended")
-    # Prefect passes over a suspension whose key it has seen, so each has its own.
+    # Prefect ignores a suspension whose key it has seen, so each has its own.
     await current_orchestrator().suspend(f"{PARKED}{secrets.token_hex(8)}")

@@ -1,4 +1,4 @@
-"""What each run that is not over needs."""
+"""Plans the recovery of unfinished runs: what each of them needs."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ from rowtide.stages.wait.poll_batches import CANCELED
 
 @durable
 async def plan_recovery() -> list[Step]:
-    """Compare what the ledger, Prefect and the API say of every run that is not over. Changes nothing."""
+    """Return the steps that unfinished runs need, by what the ledger, Prefect and the API say. Changes nothing."""
     now, api = datetime.now(UTC), await ClaudeSettings.name_in_force()
     with (await LedgerSettings.in_force()).get_ledger() as ledger:
         with ledger.view() as tx:
@@ -55,7 +55,7 @@ async def plan_recovery() -> list[Step]:
 
 
 async def _flow_runs(client: PrefectClient, ids: Sequence[str]) -> list[FlowRun]:
-    """Those that this server knows: a run by the command line may have had a server of its own."""
+    """Return the flow runs that this server knows: a run by the command line may have had another server."""
     found: list[FlowRun] = []
     for start in range(0, len(ids), AT_ONCE):
         these = FlowRunFilter(id=FlowRunFilterId.model_validate({"any_": ids[start : start + AT_ONCE]}))
@@ -94,7 +94,7 @@ async def _status_of(
 
 
 async def _unended(ledger: Ledger, found: Sequence[UnfinishedRun]) -> set[str]:
-    """The batches of all these runs that the API says it works on: one list, from the oldest on."""
+    """Return the ids of these runs' batches that the API still works on, from one list."""
     with ledger.view() as tx:
         batches = [batch for each in found for batch in ledger_batches.batches_in_states(tx, each.run, ["open"])]
     oldest = None if any(each.newest_before is None for each in batches) else min(str(b.newest_before) for b in batches)

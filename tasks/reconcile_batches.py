@@ -1,4 +1,4 @@
-"""The unconfirmed batches of runs that nobody works on."""
+"""Reconciles the unconfirmed batches of runs that no process works on."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from rowtide.observing.event_log import logger
 from rowtide.observing.recovery import Reconcile, Step
 from rowtide.stages.wait.reconcile import mark_unanswered_posts, reconcile_unconfirmed
 
-LONGEST_SECONDS = 60.0  # for one run: somebody may have begun to work on it
+LONGEST_SECONDS = 60.0  # for one run: another process may have begun to work on it
 
 log = logger(__name__)
 
 
 @durable
 async def reconcile_batches(steps: Sequence[Step]) -> int:
-    """Look for the batches whose POST was never answered. Returns how many are unconfirmed no more."""
+    """Look for batches whose POST was never answered. Returns how many were reconciled."""
     database = await LedgerSettings.in_force()
     reconciled = 0
     for run_id in [step.at.run_id for step in steps if isinstance(step, Reconcile)]:
@@ -34,7 +34,7 @@ async def reconcile_batches(steps: Sequence[Step]) -> int:
 
 
 async def _reconcile(database: LedgerSettings, run_id: str) -> int:
-    """Whoever has the lease is alone at work on a run: a POST without a reply will never have one."""
+    """Reconcile a run's batches. We hold its lease, so a POST without a reply will never get one."""
     credentials = await ClaudeSettings.in_force()
     async with database.get_run_alone(run_id) as context, credentials.get_client(context.run) as claude:
         mark_unanswered_posts(context, clock=_now)

@@ -1,4 +1,4 @@
-"""Doing what runs need that nobody works on."""
+"""Recovers runs that no process works on, by planned steps."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ log = logger(__name__)
 
 @durable
 async def recover_runs(steps: Sequence[Step]) -> dict[str, int]:
-    """Wake, restart, cancel and warn; each only where all is still as it was seen. Returns how many of each."""
+    """Wake, restart, cancel and warn; each only if nothing has changed since the plan. Returns how many of each."""
     done: list[tuple[Step, str]] = []
     with (await LedgerSettings.in_force()).get_ledger() as ledger:
         async with prefect_client() as client:
             for step in steps:
                 if isinstance(step, Reconcile):
-                    continue  # it was looked for
+                    continue  # done by `reconcile_batches`
                 try:
                     what = await _do(client, ledger, step)
                 except (RowtideError, HTTPError, PrefectException) as error:
@@ -62,7 +62,7 @@ async def _do(client: PrefectClient, ledger: Ledger, step: Wake | Restart | Canc
             await client.resume_flow_run(at.flow_run_id)  # pyright: ignore[reportArgumentType] # text does as well
             return "woken"
         case Restart():
-            if at.run_id:  # else Prefect alone knows how often
+            if at.run_id:  # else only Prefect counts its restarts
                 with ledger.page() as tx:
                     run, now = find_run(tx, at.run_id), datetime.now(UTC)
                     ledger_flow_runs.record_restart(tx, run, at.flow_run_id, step.why, now=now)

@@ -1,4 +1,4 @@
-"""What happened, in counts and money, as a picture and in words."""
+"""Reports a run: a summary in counts and money, and a page."""
 
 import asyncio
 import os
@@ -32,9 +32,9 @@ log = logger(__name__)
 
 @durable
 async def report(run_id: str) -> dict[str, Any]:
-    """Close the run's accounts: a summary and a page on disk, and where the orchestrator shows it. Returns the summary.
+    """Finish the run and write its summary and page to disk and where the orchestrator shows them. Returns the summary.
 
-    Raises RunStopped, or StoppedByWorld, for a run that ended at a wall: it can be resumed.
+    Raises RunStopped or StoppedByWorld for a run that stopped with rows left: it can be resumed.
     """
     database = await LedgerSettings.in_force()
     async with database.get_run_alone(run_id) as context:
@@ -63,7 +63,7 @@ async def report(run_id: str) -> dict[str, Any]:
 
 
 async def _draw(database: LedgerSettings, run_id: str, file: Path, now: datetime) -> None:
-    """Draw the page in a process of its own: if that dies, hangs or fails, the run is done all the same."""
+    """Draw the page in a process of its own: if that crashes, hangs or fails, the run is finished all the same."""
     url = ledgers.ledger_url(database.url, database.home)
     command = [sys.executable, "-m", "rowtide.stages.report.draw_report"]
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""A first tier for each row, and a lane for all."""
+"""Routes rows: a first tier for each row, and a lane for all."""
 
 import orjson
 
@@ -17,9 +17,9 @@ from rowtide.stages.run_context import SPOOL_PAGE, RunContext
 
 @durable
 async def route(run_id: str) -> int:
-    """Give every ready row that has no tier its first: by the rules of `start`, else by estimate, else the lowest.
+    """Give every ready row without a tier its first: by the rules of `start`, else by estimate, else the lowest.
 
-    Then choose the lane by which they go. Returns how many rows were given a tier.
+    Then choose the lane of all rows. Returns how many rows were given a tier.
     """
     async with (await LedgerSettings.in_force()).get_run_alone(run_id) as context:
         with open_starter(context.job, context.run.api) as starter:
@@ -40,7 +40,7 @@ def _log_routing(context: RunContext, routed: int) -> None:
 
 
 def _route(context: RunContext, starter: Starter) -> int:
-    """Page by page, each committed; all at once where nothing tells rows apart."""
+    """Route page by page, each committed; all rows at once if neither rules nor a router tell them apart."""
     if starter.asker is None and starter.router is None:
         with context.ledger.page() as tx:
             return ledger_rows.route_rows(tx, context.run, tier=0)

@@ -1,4 +1,4 @@
-"""Ready rows into batches."""
+"""Submits ready rows in batches."""
 
 import asyncio
 import secrets
@@ -26,7 +26,7 @@ from rowtide.stages.validate.approval_checks import may_send
 from rowtide.stages.wait.reconcile import mark_unanswered_posts, reconcile_unconfirmed
 
 LOOK_AGAIN_SECONDS = 1.0
-REFUSALS = 8  # in a row, before the stage fails, to be tried again
+REFUSALS = 8  # in a row, before the stage fails and is tried again
 LONGEST_PAUSE_SECONDS = 60.0
 
 _new_tag = partial(secrets.token_hex, 6)
@@ -34,10 +34,11 @@ _new_tag = partial(secrets.token_hex, 6)
 
 @durable
 async def submit(run_id: str) -> int:
-    """Settle what an earlier life left in doubt, then post the batches worth cutting, as far as the budget goes.
+    """Recover what an earlier process left, reconcile unconfirmed batches, then post new ones, as far as the budget
+    goes.
 
     Rows of a live lane are left to `converse`, and all rows to another worker that is sending already. Returns how many
-    are still undecided: while there are any, the pump goes on.
+    rows are undecided: while there are any, the pump goes on.
     """
     database, credentials = await LedgerSettings.in_force(), await ClaudeSettings.in_force()
     async with database.get_run_if_free(run_id) as context, credentials.get_client(context.run) as claude:
@@ -46,7 +47,7 @@ async def submit(run_id: str) -> int:
         why, next_micro = context.run.stopped, None
         with context.ledger.page() as tx:
             ledger_live_calls.recover_orphaned_calls(tx, context.run, now=_now())
-        if why == RunStop.JOB_CODE:  # to be mended first: what is at the API is read by the next life
+        if why == RunStop.JOB_CODE:  # the job must be corrected first; the next process files what is at the API
             void_unsent_batches(context, everything=True)
             return 0
         goes_live = not lane_of_ready_rows(context, now=_now()).in_batches
@@ -69,7 +70,7 @@ async def submit(run_id: str) -> int:
 
 
 async def _reconcile_unconfirmed(context: RunContext, claude: Claude, credentials: ClaudeSettings) -> None:
-    """Wait until the API shows every batch in doubt, or has had time to: nothing new is sent before."""
+    """Wait until the API lists every unconfirmed batch, or has had time to: nothing new is sent before."""
     while Wait(is_seen=False) in await reconcile_unconfirmed(
         context, claude, confirm_within=credentials.confirm_within, clock=_now
     ):
@@ -77,7 +78,7 @@ async def _reconcile_unconfirmed(context: RunContext, claude: Claude, credential
 
 
 async def _post(context: RunContext, claude: Claude, credentials: ClaudeSettings, batch: Batch) -> bool:
-    """Post a batch. False when the API has no room now, but batches of ours whose end will make some."""
+    """Post a batch. Returns False when the API has no room now, and open batches of ours whose end will make some."""
     for refusals in range(REFUSALS):
         outcome = await post_batch(context, claude, batch, clock=_now)
         match outcome:

@@ -1,4 +1,4 @@
-"""Until some batch has ended."""
+"""Waits until a batch has ended, and files its results."""
 
 import asyncio
 from collections import Counter
@@ -22,7 +22,7 @@ from rowtide.stages.worker import reap_dead
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 60.0
 LONGEST_WITH_A_DEADLINE = 5.0
-LONGEST_AMONG_OTHERS = 1.0  # until the next look at the ledger, where other workers may leave rows to act on
+LONGEST_AMONG_OTHERS = 1.0  # seconds between looks at the ledger, where other workers may leave rows to act on
 PAUSE_GROWS_BY = 1.5
 FOR_EVER = timedelta(days=365)
 LONGEST_UNAVAILABILITY = timedelta(
@@ -32,10 +32,10 @@ LONGEST_UNAVAILABILITY = timedelta(
 
 @durable
 async def wait(run_id: str) -> dict[str, int]:
-    """Poll until rows have moved or an unconfirmed batch is settled, or the run's patience is at an end.
+    """Poll until rows have moved, a batch is reconciled, or the run's patience ends.
 
-    Returns what became of rows and of unconfirmed batches; nothing, when neither moved. Among many workers one polls;
-    the others file what it finds, and go on as soon as somebody has left rows to act on.
+    Returns counts of rows by outcome and of reconciled batches; empty when nothing moved. Of many workers one polls;
+    the others file what it finds, and go on as soon as another leaves rows to act on.
     """
     done: Counter[str] = Counter()
     credentials = await ClaudeSettings.in_force()
@@ -76,21 +76,22 @@ async def wait(run_id: str) -> dict[str, int]:
 
 
 def _pause(context: RunContext, poll_at: datetime) -> float:
-    """Seconds until the next look."""
+    """Return the seconds until the next look."""
     until_poll = max(0.0, (poll_at - _now()).total_seconds())
     return min(until_poll, LONGEST_AMONG_OTHERS) if has_other_workers(context) else until_poll
 
 
 def _patience(context: RunContext, confirm_within: timedelta) -> timedelta:
-    """How long to wait here. For ever, where nothing could start the run again, or a deadline must be watched; and
-    long enough for a batch that the API does not know to be known as lost."""
+    """Return how long to wait here: for ever, if nothing could start the run again or a deadline must be watched; else
+    long enough for a batch that the API does not know to be declared orphaned.
+    """
     if context.run.finish_by or not current_orchestrator().can_suspend:
         return FOR_EVER
     return max(timedelta(seconds=context.job.spec.limits.patience_seconds), 10 * confirm_within)
 
 
 async def _confirmed(context: RunContext, claude: Claude, patience: timedelta) -> bool:
-    """Whether some unconfirmed batch is unconfirmed no more."""
+    """Return whether an unconfirmed batch was reconciled."""
     verdicts = await reconcile_unconfirmed(context, claude, confirm_within=patience, clock=_now)
     return any(not isinstance(each, Wait) for each in verdicts)
 

@@ -1,4 +1,4 @@
-"""What is promised of jobs, looked at: an artifact that shows it, and an event for each new breach."""
+"""Measures jobs' objectives: an artifact shows them, and each new breach emits an event."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,9 +17,9 @@ from rowtide.stages.slo_watch import WatchedJob, folders_of_jobs, watch_jobs
 
 @durable
 async def watch_objectives(folders: Sequence[str] | None = None) -> int:
-    """Measure the objectives of the jobs in these folders, or of all jobs. Returns how many are breached.
+    """Measure the objectives of the jobs in these folders, or of all jobs. Returns how many objectives are breached.
 
-    A job whose `job.yaml` cannot be read is left out: its own runs say so.
+    Jobs without objectives are left out. Raises UserMistake when a `job.yaml` cannot be read.
     """
     now = clock.now()
     with (await LedgerSettings.in_force()).get_ledger() as ledger:

@@ -63,7 +63,7 @@ def next_tier(tiers: int, current: int, visits: Mapping[int, VisitCounts], spec:
 
 
 def resolve_model(catalogue: Catalogue, own: Model, out: Collection[str]) -> Model:
-    """Return the model that answers for a tier: its own, the first alternative not in `out`, or its own if all are out."""
+    """Return the model that answers for a tier: its own or the first alternative not in `out`; else its own."""
     standing = (each for each in candidate_models(catalogue, own) if each.id not in out)
     return next(standing, own)
 
