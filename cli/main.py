@@ -47,6 +47,7 @@ app.command("cli.plan:plan_", name="plan", help="Say what a run would likely cos
 app.command("cli.resume:resume", name="resume", help="Go on with a run, from the last committed row.")
 app.command("cli.amend:amend_", name="amend", help="Take the mended job into a run that has begun; keep what was paid.")
 app.command("cli.recheck:recheck_", name="recheck", help="Judge stored answers again, by today's checks; ask nothing.")
+app.command("cli.jobs:jobs", name="jobs", help="List the jobs here, each with its newest run.")
 app.command("cli.runs:runs", name="runs", help="List runs, newest first.")
 app.command("cli.show:show", name="show", help="Tell the whole story of one row.")
 app.command("cli.results:results_", name="results", help="Read accepted answers, wherever they were loaded.")
