@@ -99,4 +99,4 @@ async def _if_reachable(shown: Awaitable[object]) -> None:
     try:
         await shown
     except (HTTPError, PrefectException) as error:
-        log.warning("Prefect was not shown what it was to show: %s", error)
+        log.warning("the flow run's page was not updated, because Prefect did not answer: %s", error)

@@ -46,7 +46,7 @@ async def recover_runs(steps: Sequence[Step]) -> dict[str, int]:
         "watch: " + (", ".join(f"{count} {what}" for what, count in counts.items()) or "all well")
     )
     if done:
-        await current_orchestrator().show_text(_in_words(done), key="resume-runs", about="What became of idle runs")
+        await current_orchestrator().show_text(_in_words(done), key="resume-runs", about="Recovery of idle runs")
     return dict(counts)
 
 
@@ -56,7 +56,7 @@ async def _do(client: PrefectClient, ledger: Ledger, step: Wake | Restart | Canc
         _warn(ledger, step)
         return "warned"
     if not await _is_still_so(client, ledger, at):
-        return "left: it has moved meanwhile"
+        return "left: it has changed since"
     match step:
         case Wake():
             await client.resume_flow_run(at.flow_run_id)  # pyright: ignore[reportArgumentType] # text does as well

@@ -96,7 +96,9 @@ async def _post(context: RunContext, claude: Claude, credentials: ClaudeSettings
                 raise StoppedByWorld(f"a batch was refused: {refusal_text(outcome.status_code, outcome.message)}")
             case _:
                 return True
-    raise WorldError(f"the API refused a batch of {batch.rows:,} rows {REFUSALS} times; it lies packed")
+    raise WorldError(
+        f"the API refused a batch of {batch.rows:,} rows {REFUSALS} times; it stays packed until the run goes on"
+    )
 
 
 def _now() -> datetime:

@@ -28,7 +28,7 @@ async def watch_objectives(folders: Sequence[str] | None = None) -> int:
         for each in watched:
             _emit_breaches(ledger, each)
     if watched:
-        await current_orchestrator().show_text(_in_words(watched, now), key="slo", about="What is promised of jobs")
+        await current_orchestrator().show_text(_in_words(watched, now), key="slo", about="The objectives of jobs")
     return sum(len(each.breached) for each in watched)
 
 

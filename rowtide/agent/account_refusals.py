@@ -50,7 +50,7 @@ REFUSALS = [
     AccountRefusal(
         r"linked_organization_billing_unavailable|user_profile_not_billable|user_profile_billing_not_authorized",
         "the API cannot bill the account",
-        "mend the account's billing",
+        "correct the account's billing",
         SDK,
     ),
     AccountRefusal(
@@ -68,7 +68,7 @@ REFUSALS = [
     ),
     AccountRefusal(
         r"data[ -]retention mode|zero data retention|data retention (policy|settings?)",
-        "the model or a feature is not to be had under the organization's data retention",
+        "the model or a feature is not available under the organization's data retention",
         "change the organization's data retention, or use another tier",
         "Claude on Bedrock: \"data retention mode 'default' is not available for this model\"",
     ),
@@ -87,8 +87,8 @@ REFUSALS = [
     ),
     AccountRefusal(
         r"(not available|unsupported|not supported) in your (country|region)|unsupported (country|region)",
-        "the API is not to be had from here",
-        "send from a place where it is",
+        "the API is not available from here",
+        "send from a supported place",
         "platform.claude.com, supported regions",
     ),
     AccountRefusal(

@@ -77,7 +77,7 @@ def parse_live_body(body: bytes) -> Outcome:
     try:
         return parse_message(_loads(body))
     except (ValueError, RecursionError) as error:
-        return _unreadable(f"no JSON that can be read: {error}")
+        return _unreadable(f"not readable JSON: {error}")
 
 
 def parse_message(message: Any) -> Outcome:
@@ -166,7 +166,7 @@ def error_text_with_code(error: Mapping[str, Any]) -> str:
 
 
 def _unreadable(why: str) -> Unanswered:
-    return Unanswered(RESULTS["unreadable"], _shown(f"a reply that is none: {why}"), is_billed=True)
+    return Unanswered(RESULTS["unreadable"], _shown(f"not a usable reply: {why}"), is_billed=True)
 
 
 def _loads(line: bytes) -> Any:
@@ -184,7 +184,7 @@ def _blocks_as_json(blocks: list[Any]) -> bytes:
         try:
             return dump_json(_clean(blocks))
         except (TypeError, RecursionError) as error:
-            raise _Unreadable(f"content that cannot be kept: {error}") from None
+            raise _Unreadable(f"content that cannot be stored: {error}") from None
 
 
 def _clean(value: Any) -> Any:

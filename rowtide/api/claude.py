@@ -96,7 +96,7 @@ class Claude:
                 return BatchRefused(api_outcomes.NOT_SENT, _not_connected(error))
             return OutcomeUnknown(_error_text(error))
         except NO_JSON as error:
-            return OutcomeUnknown(mask_secrets(f"an answer that is no batch: {error!r:.300}"))
+            return OutcomeUnknown(mask_secrets(f"the response is not a batch: {error!r:.300}"))
 
     async def create_message(
         self, request: bytes, betas: Sequence[str] = (), on_text: Callable[[str], None] | None = None
@@ -118,7 +118,7 @@ class Claude:
                 return LiveRejection(api_outcomes.NOT_SENT, "timeout_error", _not_connected(error))
             return OutcomeUnknown(_error_text(error))
         except NO_STREAM as error:
-            return OutcomeUnknown(mask_secrets(f"a stream that is none: {error!r:.300}"))
+            return OutcomeUnknown(mask_secrets(f"the stream is not valid: {error!r:.300}"))
 
     async def _listen(
         self, request: dict[str, Any], headers: dict[str, str], on_text: Callable[[str], None]

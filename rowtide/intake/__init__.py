@@ -1,1 +1,1 @@
-"""How rows come in: read from a source, told apart, admitted to a run."""
+"""How rows come in: read from a source, parsed, admitted to a run."""

@@ -1,7 +1,7 @@
-"""Which rows a run takes in, and which it quarantines at the door.
+"""Decides which rows a run admits, and which it quarantines at once.
 
-A row without a key, with a key already seen, too large, or unreadable is quarantined at once with its reason; the
-others are none the worse for it.
+A row without a key, with a key already seen, too large, or unreadable is quarantined with its reason; the other rows
+are not affected.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,7 +11,7 @@ from rowtide.intake.source_rows import BadRow, SourceRow, canonical_json, key_fa
 
 
 class Admission(NamedTuple):
-    """A row as extract hands it to the ledger. `reason` sends it to quarantine at once."""
+    """A row as extract hands it to the ledger. A row with a `reason` is quarantined at once."""
 
     row_no: int
     row_key: str
@@ -22,7 +22,7 @@ class Admission(NamedTuple):
 
 
 def row_keys_of_page(page: Sequence[SourceRow | BadRow], columns: Sequence[str]) -> list[str | None]:
-    """The key of each row, or None where there is none."""
+    """Return the key of each row, or None for a row without one."""
     return [row_key(row.values, columns) if isinstance(row, SourceRow) else None for row in page]
 
 
@@ -34,7 +34,7 @@ def admit_page(
     first_row_no: int,
     row_bytes: int,
 ) -> list[Admission]:
-    """Judge one page. `present` are keys the run has already; `first_row_no` is the number of the page's first row."""
+    """Judge one page. `present` are keys that the run has already; `first_row_no` is the page's first row_no."""
     seen = set(present)
     taken: list[Admission] = []
     for row_no, (row, key) in enumerate(zip(page, keys, strict=True), first_row_no):
@@ -48,7 +48,7 @@ def admit_page(
 
 
 def with_unused_names(rows: Sequence[Admission], present: Collection[str]) -> list[Admission]:
-    """The rows, those under another name whose name is in `present`: `line 7` may be the key of another row."""
+    """Return the rows, renaming those whose key is in `present`: `line 7` may be the key of another row."""
     return [
         row._replace(row_key=f"{row.row_key} (line {row.row_no})") if row.row_key in present else row for row in rows
     ]
@@ -70,7 +70,7 @@ def _judged(row_no: int, row: SourceRow, key: str | None, seen: Collection[str],
 
 
 def _refused(row_no: int, line: int, key: str | None, content: bytes, reason: str, detail: str) -> Admission:
-    """A row that cannot go by its own key is known by its line, so that it can be found and mended."""
+    """Return a quarantined row named by its line, so that it can be found and edited."""
     name = f"{key} (line {line})" if key else f"line {line}"
     line_name = f"line {line}: {detail}".replace("\0", "\\0")  # PostgreSQL's text holds no NUL
     return Admission(row_no, name, row_id(content), content or b"{}", reason, line_name)

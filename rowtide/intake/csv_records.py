@@ -1,7 +1,7 @@
-"""Records of a CSV file, as they are written. What quotes leave open is never guessed.
+"""Reads the records of a CSV file as they are written, without guessing at ambiguous quotes.
 
-A line whose quoting is wrong is quarantined by itself where its last quote can close a cell. Where it cannot, nobody
-can say where its record ends, and the file is refused with line and column.
+A line with wrong quoting is quarantined alone if its last quote can close a cell. Otherwise nobody can say where its
+record ends, and the file is refused with line and column.
 """
 
 import csv
@@ -25,18 +25,18 @@ from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_spec import SourceSpec
 
 HEAD_BYTES = 256 * 1024
-CELL_BYTES = 64  # what Python needs for a cell, beside its length
-# How large a cell may be is decided by the record's length, before it is read.
+CELL_BYTES = 64  # Python's overhead for a cell
+# Cells have no limit of their own: the record's length is limited before it is parsed.
 csv.field_size_limit(sys.maxsize)
-UNDECODED = re.compile(r"[\udc80-\udcff]")  # what errors="surrogateescape" leaves of a byte that is not UTF-8
+UNDECODED = re.compile(r"[\udc80-\udcff]")  # what errors="surrogateescape" makes of a byte that is not UTF-8
 
 
 class _TooLong(Exception):
-    """A record is longer than any row may be; no more of it is read."""
+    """A record is longer than any row may be; the rest of it is not read."""
 
 
 class CsvFile:
-    """A CSV file that is open: its dialect, its columns, its records."""
+    """An open CSV file: its dialect, its columns, its records."""
 
     def __init__(self, file: Path, spec: SourceSpec, record_chars: int) -> None:
         with file.open("rb") as start:
@@ -50,14 +50,14 @@ class CsvFile:
         self._gaps, self._spaced = gaps, [self.dialect.delimiter + gap for gap in gaps]
 
     def shape(self) -> SourceShape:
-        """The columns, and what is to be said of how the file is read."""
+        """Return the columns, and notes on how the file is read. Raises UserMistake."""
         with self._open() as text:
             lines = _Lines(text, self._most, self.dialect.delimiter)
             names, padded = self._header(lines, self.dialect.reader(lines))
         return SourceShape(names, [each for each in (self._as_read(len(names)), *padded) if each])
 
     def records(self) -> Weighed:
-        """Every record, with its length in characters."""
+        """Yield every record, with its length in characters. Raises UserMistake where a record has no certain end."""
         with self._open() as text:
             lines = _Lines(text, self._most, self.dialect.delimiter)
             reader = self.dialect.reader(lines)
@@ -81,7 +81,7 @@ class CsvFile:
                         yield lines.chars + CELL_BYTES * len(cells), self._row(lines, names, cells)
 
     def _is_spaced(self, record: str) -> bool:
-        """Whether a space may stand between a delimiter and a quote, where the reader takes the quote for text."""
+        """Whether spaces may precede a quote, which the reader would take for text."""
         return any(each in record for each in self._spaced) or record.startswith(self._gaps)
 
     def _open(self) -> TextIO:
@@ -146,7 +146,7 @@ class CsvFile:
         return UserMistake(what, file=self._file, line=lines.number + 1)
 
     def _malformed(self, lines: "_Lines", words: str) -> BadRow:
-        """The row to quarantined. Raises UserMistake where the record's end cannot be known."""
+        """Return the record to quarantine. Raises UserMistake if its end is uncertain."""
         place, what = (quoting_fault(lines.record, self.dialect) if self.dialect.quote else None) or (0, words)
         before = lines.record[:place]
         line = lines.began + before.count(self.dialect.newline)
@@ -160,7 +160,7 @@ class CsvFile:
         raise UserMistake(what, file=self._file, line=line)
 
     def _skip(self, lines: "_Lines") -> BadRow:
-        """Pass over the rest of a record that is too long. Raises UserMistake where it has no end."""
+        """Skip the rest of a record that is too long. Raises UserMistake if it has no end."""
         most = f"{self._most:,} characters" if lines.chars > self._most else f"{self._most // 8:,} cells"
         what = f"more than {most}, which no row of limits.row_bytes can have"
         place, _ = (quoting_fault(lines.record, self.dialect) if self.dialect.quote else None) or (0, "")
@@ -171,7 +171,7 @@ class CsvFile:
 
 
 class _Lines:
-    """A file's lines, those of the present record kept. No record is read further than so many characters."""
+    """A file's lines, with those of the present record kept, up to `most` characters a record."""
 
     def __init__(self, text: TextIO, most: int, delimiter: str) -> None:
         self._text, self._most, self._delimiter = text, most, delimiter
@@ -201,7 +201,7 @@ class _Lines:
         return line
 
     def skip(self, dialect: Dialect) -> bool:
-        """Pass over the present record. False when the file ends inside it."""
+        """Skip the present record. Returns False when the file ends inside it."""
         piece, is_open = dialect.delimiter + self.record, False
         while piece:
             piece = self._past_quotes(piece, dialect.quote)
@@ -215,7 +215,7 @@ class _Lines:
         return not is_open
 
     def _past_quotes(self, piece: str, quote: str) -> str:
-        """A piece with what follows it, where it ends in quotes; of many in a row, one or two say the same."""
+        """Return a piece that ends in quotes with what follows; of many quotes in a row, one or two mean the same."""
         after, quotes = "", 0
         while quote and (after or piece[-1]) == quote and (after := self._text.read(1)) == quote:
             quotes += 1

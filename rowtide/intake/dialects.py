@@ -1,4 +1,4 @@
-"""How a text file is written: encoding, delimiter, quotes. What is certain is found; what is not is asked for."""
+"""Finds out how a text file is written: encoding, delimiter, quotes. What is not certain must be configured."""
 
 import codecs
 import csv
@@ -10,7 +10,7 @@ from rowtide.errors import UserMistake
 from rowtide.job.job_spec import SourceSpec
 
 DELIMITERS = (",", ";", "\t", "|")
-BOMS = {  # UTF-32's first: UTF-16's stands at its beginning
+BOMS = {  # UTF-32's first: they begin with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -26,12 +26,12 @@ class Dialect:
     newline: str
     delimiter: str
     quote: str
-    """Empty where quotes mean nothing."""
+    """Empty if quotes have no meaning."""
     escape: str | None
     skip_spaces: bool
 
     def reader(self, lines: Iterable[str]) -> Iterator[list[str]]:
-        """Python's reader. It is strict, so that it passes over no quote that stands where none may stand."""
+        """Return Python's CSV reader, in strict mode: a misplaced quote is an error."""
         return csv.reader(
             lines,
             delimiter=self.delimiter,
@@ -45,7 +45,7 @@ class Dialect:
 
 
 def encoding_of(head: bytes) -> str:
-    """The encoding its first bytes show: a byte order mark, or the NULs of UTF-16. Else it can only be UTF-8."""
+    """Return the encoding that the first bytes show: by byte order mark, or by the NULs of UTF-16; else UTF-8."""
     for mark, name in BOMS.items():
         if head.startswith(mark):
             return name
@@ -59,7 +59,9 @@ def encoding_of(head: bytes) -> str:
 
 
 def dialect_of(spec: SourceSpec, head: bytes) -> Dialect:
-    """As the job says; what it does not say, as the file's first bytes show. Raises UserMistake where they do not."""
+    """Return the dialect that the job sets, completed from the file's first bytes. Raises UserMistake if they are
+    ambiguous.
+    """
     encoding = spec.encoding or encoding_of(head)
     text = head.decode(encoding, errors="ignore")
     end = re.search(r"\r\n?|\n", text)
@@ -71,7 +73,7 @@ def dialect_of(spec: SourceSpec, head: bytes) -> Dialect:
 
 
 def delimiter_of(lines: Sequence[str], quote: str) -> str:
-    """The one that splits the header, and every line alike. Raises UserMistake when two do, or two split some."""
+    """Return the delimiter that splits the header and every line alike. Raises UserMistake if several could."""
     widths = {each: _widths(lines, each, quote) for each in DELIMITERS}
     splitting = [each for each, found in widths.items() if found and found[0] > 1]
     if len(splitting) < 2:
@@ -86,12 +88,12 @@ def delimiter_of(lines: Sequence[str], quote: str) -> str:
 
 
 def delimiter_name(delimiter: str) -> str:
-    """A delimiter as it is said to people."""
+    """Return a delimiter's name for people."""
     return "tab" if delimiter == "\t" else f"`{delimiter}`"
 
 
 def quoting_fault(record: str, dialect: Dialect) -> tuple[int, str] | None:
-    """Where a record's quoting goes wrong, and how; None where it does not."""
+    """Return where a record's quoting goes wrong, and how; None if it does not."""
     quote, ends = re.escape(dialect.quote), re.escape(dialect.delimiter) + r"\r\n"
     quoted = re.compile(f"{quote}[^{quote}]*(?:{quote}{quote}[^{quote}]*)*{quote}")
     spaced, ended = re.compile(rf"[ \t]+(?={quote})"), re.compile(f"[{ends}]|$")
@@ -118,13 +120,13 @@ def quoting_fault(record: str, dialect: Dialect) -> tuple[int, str] | None:
 
 
 def can_record_end_here(line: str, dialect: Dialect) -> bool:
-    """Whether a line's last quote can close a cell, so that its record goes on no further whatever else is wrong."""
+    """Return whether a line's last quote can close a cell, so that its record ends here whatever else is wrong."""
     after = line[line.rfind(dialect.quote) + 1 :].lstrip(" ")
     return after.startswith(dialect.delimiter) or not after.strip()
 
 
 def is_quote_open_after(text: str, dialect: Dialect, *, is_open: bool) -> bool:
-    """Whether a quoted cell is open at the end of a piece of a record. It ends neither in a quote nor a delimiter."""
+    """Return whether a quoted cell is open at the end of a piece, which ends in neither a quote nor a delimiter."""
     opening, place = dialect.delimiter + dialect.quote, 0
     while True:
         if not is_open:

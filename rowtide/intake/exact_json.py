@@ -1,4 +1,4 @@
-"""JSON as it is written: a number of more digits than a computer's is not rounded, and no name stands twice."""
+"""Parses JSON without loss: numbers with too many digits are not rounded, and duplicate names are refused."""
 
 import json
 from decimal import Decimal
@@ -8,11 +8,11 @@ import orjson
 
 
 def parse_json_exactly(text: bytes) -> Any:
-    """The value. A number that neither 64 bits nor a double hold becomes its digits, as text. Raises ValueError."""
+    """Return the value. A number that neither 64 bits nor a double can hold becomes text. Raises ValueError."""
     value = orjson.loads(text)
     try:
-        # What is written again as it stood was read as it stands. Only what differs is looked at closely; mostly, it is
-        # another way of writing the same.
+        # If the value serializes to the same bytes, nothing was lost. Otherwise parse again slowly; mostly it was only
+        # written in another way.
         if orjson.dumps(value) == text.rstrip():
             return value
         return json.loads(text, parse_float=_number, parse_int=_integer, object_pairs_hook=_object)
@@ -21,13 +21,13 @@ def parse_json_exactly(text: bytes) -> Any:
 
 
 def _integer(digits: str) -> int | str:
-    """An integer, or its digits as text where 64 bits do not hold it."""
+    """Return an integer, or its digits as text if 64 bits cannot hold it."""
     value = int(digits) if len(digits) <= 20 else None
     return digits if value is None or not -(2**63) <= value < 2**64 else value
 
 
 def _number(digits: str) -> float | str:
-    """A number, or its digits as text where a double is another number."""
+    """Return a number, or its digits as text if a double would change it."""
     value = float(digits)
     return value if Decimal(repr(value)) == Decimal(digits) else digits
 

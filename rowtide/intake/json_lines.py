@@ -1,4 +1,4 @@
-"""Records of a JSON Lines file: an object a line, every number and every name as it is written."""
+"""Reads the records of a JSON Lines file: an object a line, numbers and names as written."""
 
 import io
 from itertools import islice
@@ -13,20 +13,20 @@ from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_spec import SourceSpec
 
 HEAD_BYTES = 4096
-SEEN_ROWS = 1000  # records whose names are looked at before a run begins
-MARKS = (b",", b"[", b"{")  # a record has at most one value more than these; each takes a byte of the row too
-VALUE_BYTES = 64  # what Python needs for a value, beside its length
+SEEN_ROWS = 1000  # records from which columns are read before a run begins
+MARKS = (b",", b"[", b"{")  # a record has at most one value more than these; each is a byte of the row too
+VALUE_BYTES = 64  # Python's overhead for a value
 BOM = b"\xef\xbb\xbf"
 
 
 class JsonLines:
-    """A JSON Lines file. A line that is longer than `line_bytes` is not read."""
+    """A JSON Lines file. Lines longer than `line_bytes` are not read."""
 
     def __init__(self, file: Path, spec: SourceSpec, line_bytes: int) -> None:
         self._file, self._encoding, self._most = file, spec.encoding, line_bytes
 
     def shape(self) -> SourceShape:
-        """The names in its first records, of which no more than one is held."""
+        """Return the names in the first records, one record in memory. Raises UserMistake if none can be read."""
         names, bad = dict[str, None](), None
         for _, record in islice(self.records(), SEEN_ROWS):
             if isinstance(record, SourceRow):
@@ -39,7 +39,7 @@ class JsonLines:
         return SourceShape(list(names))
 
     def records(self) -> Weighed:
-        """Every record, with about how many bytes it takes."""
+        """Yield every record, with its approximate size in bytes."""
         most = self._most
         with self._file.open("rb") as raw:
             known = self._encoding or encoding_of(raw.read(HEAD_BYTES))
@@ -62,7 +62,7 @@ class JsonLines:
 
 
 class _Transcoded:
-    """The lines of a file that is not UTF-8, as UTF-8."""
+    """A file's lines, converted to UTF-8."""
 
     def __init__(self, raw: BinaryIO, encoding: str, file: Path) -> None:
         self._text, self._encoding, self._file = io.TextIOWrapper(raw, encoding, newline="\n"), encoding, file

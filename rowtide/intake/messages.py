@@ -1,4 +1,4 @@
-"""What stands in a message: a row, a list of rows, or a CloudEvent that holds them; and why one is refused.
+"""Parses a message: a row, a list of rows, or a CloudEvent with rows; or refuses it.
 
 Every refusal has a kind that a program can act on, an HTTP status, and words for a person (RFC 9457).
 """
@@ -13,37 +13,37 @@ from rowtide.intake.exact_json import parse_json_exactly
 from rowtide.intake.source_rows import canonical_json, key_fault, row_id, row_key
 
 REFUSALS = {
-    "bad_head": (400, "The request's head contradicts itself"),
+    "bad_head": (400, "The request's headers contradict each other"),
     "not_json": (400, "The body is not JSON"),
     "not_rows": (400, "The body holds no rows"),
-    "no_message_id": (400, "The message has no id that can be kept"),
+    "no_message_id": (400, "The message has no id that can be stored"),
     "not_signed": (401, "The message is not signed"),
-    "bad_signature": (401, "The signature is not one of ours"),
+    "bad_signature": (401, "The signature is not valid"),
     "stale": (401, "The message was signed too long ago"),
-    "from_the_future": (401, "The message was signed at a time that is still to come"),
+    "from_the_future": (401, "The message was signed with a time in the future"),
     "from_a_page": (403, "A page in a browser may not send"),
     "unknown_job": (404, "There is no such job"),
     "unknown_message": (404, "There is no such message"),
-    "too_slow": (408, "The body took too long to come"),
+    "too_slow": (408, "The body took too long to arrive"),
     "message_differs": (409, "Another message was received under this id"),
-    "no_length": (411, "The body's length is not said"),
+    "no_length": (411, "The request does not give its body's length"),
     "too_large": (413, "The body is too large"),
-    "not_json_type": (415, "The body is no JSON, its head says"),
+    "not_json_type": (415, "The body is not declared as JSON"),
     "missing_columns": (422, "A row lacks columns that the job needs"),
     "missing_key": (422, "A row has no key"),
-    "unusable_key": (422, "A row's key cannot be kept"),
+    "unusable_key": (422, "A row's key cannot be stored"),
     "row_too_large": (422, "A row is too large"),
-    "cannot_be_kept": (422, "The ledger does not take a value of the message"),
-    "bad_parameters": (422, "A run cannot be asked for like this"),
+    "cannot_be_kept": (422, "The ledger cannot store a value of the message"),
+    "bad_parameters": (422, "The request for a run is not valid"),
     "too_many": (429, "Too many messages"),
-    "busy": (503, "More messages wait to be written than can be"),
+    "busy": (503, "Too many messages wait to be written"),
     "unavailable": (503, "This cannot be done now"),
 }
-CLOUD_EVENT = ("specversion", "id", "source", "type")  # what every CloudEvent has
+CLOUD_EVENT = ("specversion", "id", "source", "type")  # attributes of every CloudEvent
 
 
 class MessageRefused(RowtideError):
-    """A message is not taken, for a reason its sender can act on."""
+    """A message is refused for a reason that its sender can act on."""
 
     def __init__(self, kind: str, detail: str, *, retry_after_seconds: float | None = None) -> None:
         self.kind, self.detail, self.retry_after_seconds = kind, detail, retry_after_seconds
@@ -53,7 +53,7 @@ class MessageRefused(RowtideError):
 
 @dataclass(frozen=True, slots=True)
 class RowRules:
-    """What a job asks of a row before it is let in."""
+    """What a job requires of a row in a message."""
 
     job: str
     key: Sequence[str]
@@ -63,7 +63,7 @@ class RowRules:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that can be kept: its rows as (key, canonical JSON)."""
+    """A message fit to be stored: its rows as (key, canonical JSON)."""
 
     job: str
     message_id: str
@@ -72,7 +72,7 @@ class Message:
 
 
 def parse_body(body: bytes) -> object:
-    """The body as JSON. Raises MessageRefused."""
+    """Parse the body as JSON. Raises MessageRefused."""
     try:
         return parse_json_exactly(body)
     except ValueError as error:
@@ -80,14 +80,14 @@ def parse_body(body: bytes) -> object:
 
 
 def build_message(door: RowRules, message_id: str, value: object) -> Message:
-    """The message, fit to be kept, whole or not at all. Raises MessageRefused, naming the row and the column."""
+    """Return the message, if all its rows are fit. Raises MessageRefused, naming the row and the column."""
     rows = rows_of_body(value)
     kept = [_kept(door, row, f"row {n}" if len(rows) > 1 else "the row") for n, row in enumerate(rows, 1)]
     return Message(door.job, message_id, row_id(b"\n".join(content for _, content in kept)), kept)
 
 
 def rows_of_body(value: object) -> list[Mapping[str, object]]:
-    """The rows of a body. A CloudEvent's data, or each of a batch of them, may itself be a row or a list of rows."""
+    """Return the rows of a body. The data of a CloudEvent, alone or in a list, is a row or a list of rows."""
     if isinstance(value, list):
         rows = [row for each in value for row in (rows_of_body(each) if _is_cloud_event(each) else [each])]
     else:
@@ -101,10 +101,10 @@ def rows_of_body(value: object) -> list[Mapping[str, object]]:
 
 
 def cloud_event_id(value: object) -> str | None:
-    """What a CloudEvent calls itself, which with its source is unique; None for anything else."""
+    """Return `source#id` of a CloudEvent, which is unique; None for anything else."""
     if not isinstance(value, dict) or not _is_cloud_event(value):
         return None
-    its_own = value["id"].replace("%", "%25").replace("#", "%23")  # the last # of the whole stands between the two
+    its_own = value["id"].replace("%", "%25").replace("#", "%23")  # so that the last # is the separator
     return f"{value['source']}#{its_own}"
 
 

@@ -1,7 +1,7 @@
-"""Records of a Parquet file, read so that a small file cannot fill memory.
+"""Reads the records of a Parquet file so that a small file cannot fill memory.
 
-What a file says of itself is looked at before it is read: how long its columns are when they are unpacked, and how many
-values their lists hold. Texts that a file holds once and repeats are unpacked row by row.
+Its metadata is checked before it is read: how long its columns are when unpacked, and how many values their lists hold.
+Texts that a file stores once and repeats are unpacked row by row.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,31 +19,31 @@ from rowtide.intake.source import SourceShape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_spec import SourceSpec
 
-BATCH_ROWS = 256  # read at once: a page's end is seen after so many at the latest
-AT_ONCE_BYTES = 16_000_000  # the same in bytes, where rows are long
-COLUMN_BYTES = 128_000_000  # a column of a row group may be longer only if the file is not so much shorter:
+BATCH_ROWS = 256  # rows to a read, so a page ends after at most so many
+AT_ONCE_BYTES = 16_000_000  # the same in bytes, for long rows
+COLUMN_BYTES = 128_000_000  # a longer column of a row group must not be compressed more than MOST_PACKED times
 MOST_PACKED = 100
-READ_BYTES = 1 << 20  # of a column, read ahead
-REPEATED_BYTES = AT_ONCE_BYTES // BATCH_ROWS  # a text so long that repeating it in each row of a batch is too much
-TEXTS = {"STRING", "NONE", "JSON", "ENUM"}  # what a column of bytes may be that is read as a dictionary
-OF_MAP = ".key_value."  # in the path of a map's column, which cannot be read as a dictionary
-VALUE_BYTES = 64  # what Python needs for a value, beside its length
+READ_BYTES = 1 << 20  # read ahead of each column
+REPEATED_BYTES = AT_ONCE_BYTES // BATCH_ROWS  # longer texts must not be repeated in each row of a batch
+TEXTS = {"STRING", "NONE", "JSON", "ENUM"}  # logical types of byte columns that can be read as dictionaries
+OF_MAP = ".key_value."  # in a map column's path, which cannot be read as a dictionary
+VALUE_BYTES = 64  # Python's overhead for a value
 
 
 class Parquet:
-    """A Parquet file. A row that is longer than `row_bytes` is quarantined."""
+    """A Parquet file. Rows longer than `row_bytes` are quarantined."""
 
     def __init__(self, file: Path, _: SourceSpec, row_bytes: int) -> None:
         self._file, self._row_bytes = file, row_bytes
 
     def shape(self) -> SourceShape:
-        """The names of its columns, and what becomes of the values of its first rows."""
+        """Return the column names, and notes on values in the first rows that are converted. Raises UserMistake."""
         return SourceShape(list(_opened(self._file).schema_arrow.names), describe_conversions(self._first()))
 
     def records(self) -> Weighed:
-        """Every record, with about how many bytes it takes.
+        """Yield every record, with its approximate size in bytes.
 
-        Raises UserMistake for a file that is none, or that unpacks to far more than it is.
+        Raises UserMistake for a file that is not Parquet, or that unpacks to far more than its size.
         """
         number = 0
         try:
@@ -55,7 +55,7 @@ class Parquet:
             raise UserMistake(f"row {number + 1:,} cannot be read: {error}", file=self._file) from None
 
     def _first(self) -> Iterator[Mapping[str, object]]:
-        """Its first rows, as far as they can be read."""
+        """Yield the first rows, up to the first that cannot be read."""
         seen = 0
         for weight, row in chain.from_iterable(
             _rows_of(batch, self._row_bytes) for batch in islice(_batches(self._file), 1)
@@ -85,7 +85,7 @@ def _batches(file: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _check(parquet: pq.ParquetFile, group: int, file: Path) -> None:
-    """Refuse a column that is short in the file and long in memory."""
+    """Raise UserMistake for a column that is short in the file and long in memory."""
     for number, column in _columns(parquet, group):
         unpacked_bytes = _unpacked(parquet, number, column)
         if unpacked_bytes > max(COLUMN_BYTES, MOST_PACKED * column.total_compressed_size):
@@ -97,7 +97,7 @@ def _check(parquet: pq.ParquetFile, group: int, file: Path) -> None:
 
 
 def _repeated(parquet: pq.ParquetFile, group: int) -> Iterator[str]:
-    """The columns of texts that the file may hold once for many rows."""
+    """Yield the text columns that the file may store once for many rows."""
     for number, column in _columns(parquet, group):
         is_text = column.physical_type == "BYTE_ARRAY" and parquet.schema.column(number).logical_type.type in TEXTS
         if is_text and column.has_dictionary_page and column.total_uncompressed_size > REPEATED_BYTES:
@@ -113,7 +113,7 @@ def _rows_at_once(parquet: pq.ParquetFile, group: int) -> int:
 
 
 def _unpacked(parquet: pq.ParquetFile, number: int, column: Any) -> int:
-    """How many bytes a column's values take at least: what the file says, or what so many values of its kind take."""
+    """Return the least size of a column's values in bytes: by the metadata, or by their number and type."""
     known = parquet.schema.column(number)
     fixed = known.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 8 * (known.max_repetition_level > 0)
     return max(column.total_uncompressed_size, column.num_values * fixed)
@@ -125,7 +125,7 @@ def _columns(parquet: pq.ParquetFile, group: int) -> Iterator[tuple[int, Any]]:
 
 
 def _rows_of(batch: pa.RecordBatch, row_bytes: int) -> Iterator[tuple[int, Mapping[str, object] | BadRow | str]]:
-    """A batch's rows, each with its weight; of one with a value that Python has no room for, what is wrong with it."""
+    """Yield a batch's rows with their sizes; for a row with a value that Python cannot hold, the error text."""
     width = sum(map(_width, batch.columns))
     if width <= AT_ONCE_BYTES:
         try:
@@ -145,7 +145,7 @@ def _rows_of(batch: pa.RecordBatch, row_bytes: int) -> Iterator[tuple[int, Mappi
 
 
 def _width(values: Any) -> int:
-    """How many bytes values take once they are unpacked."""
+    """Return the size of values in bytes once unpacked."""
     kind = values.type
     if pa.types.is_dictionary(kind):
         if not (pa.types.is_primitive(kind.value_type) or len(values.dictionary) == 0):

@@ -1,6 +1,6 @@
-"""What a source's values are in a row. A row is JSON: what JSON has no kind for becomes text, and that is said.
+"""Converts a source's values to JSON values: types that JSON lacks become text, and a note says so.
 
-Text, truth values, null, integers of 64 bits and finite numbers stay what they are.
+Text, truth values, null, integers of 64 bits and finite numbers stay as they are.
 """
 
 import ipaddress
@@ -27,13 +27,13 @@ class UnreadableValue(ValueError):
 
 
 def is_plain_value(value: object) -> bool:
-    """Whether a value is in a row what it is in the source. Lists and mappings are looked into by `plain_value`."""
+    """Return whether a value needs no conversion. Lists and mappings are examined by `plain_value`."""
     kind = type(value)
     return kind in SAME or (kind is int and SMALLEST <= value < BIGGEST) or (kind is float and value - value == 0)  # pyright: ignore[reportOperatorIssue] # both are numbers
 
 
 def plain_row(values: Mapping[str, object]) -> dict[str, object]:
-    """A row of such values. Raises Unreadable naming the column."""
+    """Return a row with its values converted. Raises UnreadableValue naming the column."""
     try:
         return {name: value if is_plain_value(value) else plain_value(value) for name, value in values.items()}
     except (UnreadableValue, RecursionError) as error:
@@ -42,14 +42,14 @@ def plain_row(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def plain_value(value: Any) -> object:
-    """A value as a row holds it. Raises Unreadable."""
+    """Return a value as a row holds it. Raises UnreadableValue."""
     if is_plain_value(value):
         return value
     match value:
         case str():
             return str(value)
         case int():
-            return str(int(value))  # more than 64 bits: its digits
+            return str(int(value))  # over 64 bits: its digits
         case float():
             return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
         case Enum():
@@ -75,17 +75,17 @@ def plain_value(value: Any) -> object:
 
 
 def _duration(value: Any) -> str:
-    """As ISO 8601 writes it; pandas' own counts nanoseconds."""
+    """Return a duration in ISO 8601; pandas' own class counts nanoseconds."""
     return value.isoformat() if hasattr(value, "isoformat") else DURATION.dump_python(value, mode="json")
 
 
 def _interval(value: Any) -> str:
-    """Arrow's months, days and nanoseconds, none of which can be turned into another."""
+    """Return Arrow's months, days and nanoseconds in ISO 8601; none can be converted to another."""
     return f"P{value.months}M{value.days}DT{Decimal(value.nanoseconds).scaleb(-9):f}S"
 
 
 def describe_conversions(rows: Iterable[Mapping[str, object]]) -> list[str]:
-    """What becomes of values that JSON has no kind for, by column: one sentence each."""
+    """Return a sentence for each column whose values are converted."""
     found: dict[str, str] = {}
     for row in rows:
         for name, value in row.items():

@@ -1,4 +1,4 @@
-"""What a request's head must say before a byte of its body is read. Nothing of it is believed yet."""
+"""Checks a request's headers before its body is read. Nothing in them is trusted yet."""
 
 import re
 from collections import Counter
@@ -15,14 +15,14 @@ UTF_8 = re.compile(r'charset="?utf-?8"?', re.ASCII | re.IGNORECASE)
 SIGNED = ("webhook-id", "webhook-timestamp", "webhook-signature")
 MESSAGE_ID = re.compile(r"[\x21-\x7e]{1,256}")
 STAMP = re.compile(r"[0-9]{1,11}")
-SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{43}=")  # of HMAC-SHA256; there may be others beside it
+SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{43}=")  # HMAC-SHA256; other signatures may stand beside it
 MOST_SIGNATURES = 16
 
 Headers = Sequence[tuple[str, str]]
 
 
 def check_sender(headers: Headers, *, is_signed: bool) -> None:
-    """Refuse whoever cannot be a sender: a page in a browser, a head that says a thing twice, an unsigned one."""
+    """Raise MessageRefused for a browser's page, a header that stands twice, or a missing signature."""
     found = dict(headers)
     page = next((name for name in OF_A_BROWSER if name in found), None)
     if page and not is_signed:
@@ -37,7 +37,7 @@ def check_sender(headers: Headers, *, is_signed: bool) -> None:
 
 
 def check_body_headers(headers: Headers, most_bytes: int, *, is_signed: bool) -> None:
-    """Refuse a body that is not to be read: without a length, too long, or no JSON by its own account."""
+    """Raise MessageRefused for a body without a length, too long, or not declared as JSON."""
     found = dict(headers)
     length = found.get("content-length", "")
     if "transfer-encoding" in found or not length.isascii() or not length.isdigit():
@@ -47,7 +47,7 @@ def check_body_headers(headers: Headers, most_bytes: int, *, is_signed: bool) ->
     if found.get("content-encoding", "identity").lower() != "identity":
         raise MessageRefused("not_json_type", "content-encoding: send the body as it is")
     kind = found.get("content-type")
-    if kind is None and is_signed:  # no page of a browser can sign; it can send without a type
+    if kind is None and is_signed:  # no page in a browser can sign, though it can omit the type
         return
     name, _, parameters = (kind or "").partition(";")
     charset = parameters.strip()
@@ -56,7 +56,7 @@ def check_body_headers(headers: Headers, most_bytes: int, *, is_signed: bool) ->
 
 
 def check_signature_headers(headers: Mapping[str, str]) -> tuple[str, datetime, list[bytes]]:
-    """The id, the time and the signatures that a message says it has. Raises MessageRefused."""
+    """Return the id, the time and the signatures in a message's headers. Raises MessageRefused."""
     if missing := [name for name in SIGNED if not headers.get(name)]:
         raise MessageRefused("not_signed", f"no {', '.join(missing)}")
     message_id, stamp, signatures = (headers[name] for name in SIGNED)
@@ -70,7 +70,7 @@ def check_signature_headers(headers: Mapping[str, str]) -> tuple[str, datetime, 
 
 
 def check_message_id(message_id: str) -> str:
-    """The id, if it can be kept. Raises MessageRefused."""
+    """Return the id if it can be stored. Raises MessageRefused."""
     if not MESSAGE_ID.fullmatch(message_id):
         raise MessageRefused("no_message_id", "webhook-id: 1 to 256 visible ASCII characters")
     return message_id

@@ -1,4 +1,4 @@
-"""What each job asks of its rows: found when its first message comes, and its trouble with that is its own alone."""
+"""Finds out what each job requires of its rows when its first message comes; one job's failure is its own."""
 
 import asyncio
 import time
@@ -12,15 +12,15 @@ from rowtide.intake.sources import source_columns
 from rowtide.job.job_file import JOB_FILE, read_spec
 from rowtide.observing.bounded_threads import BoundedThreads
 
-WAIT_SECONDS = 5.0  # a sender, for a source that does not answer
-AGAIN_SECONDS = 10.0  # a door that could not be found is not looked for sooner
-GIVEN_UP_SECONDS = 60.0  # a source that has not answered for so long is asked once more beside
-LISTED_SECONDS = 1.0  # the folder of jobs is read no more often, whoever asks for whatever
+WAIT_SECONDS = 5.0  # how long a sender waits for a source that does not answer
+AGAIN_SECONDS = 10.0  # a failed search is not repeated sooner
+GIVEN_UP_SECONDS = 60.0  # a search that hangs so long gets a second one beside it
+LISTED_SECONDS = 1.0  # the folder of jobs is listed at most so often
 
 
 @dataclass
 class _Search:
-    """One attempt to find a job's door."""
+    """One attempt to read a job's rules."""
 
     task: Task[RowRules]
     since: float
@@ -28,7 +28,7 @@ class _Search:
 
 @dataclass
 class RowRulesOfJobs:
-    """The doors of the jobs under a folder."""
+    """The row rules of the jobs under a folder."""
 
     jobs: Path
     environment: Mapping[str, str]
@@ -39,7 +39,7 @@ class RowRulesOfJobs:
     _threads: dict[str, BoundedThreads] = field(default_factory=dict[str, BoundedThreads])
 
     def has(self, job: str) -> bool:
-        """Whether there is such a job: the name is looked for among the folders', and is never a path."""
+        """Return whether the job exists: its name is compared with the folders' names, and never used as a path."""
         now = time.monotonic()
         if now - self._listed_at >= LISTED_SECONDS:
             self._known = frozenset(file.parent.name for file in self.jobs.glob(f"*/{JOB_FILE}"))
@@ -47,7 +47,7 @@ class RowRulesOfJobs:
         return job in self._known
 
     async def door(self, job: str) -> RowRules:
-        """What the job asks of a row. Raises MessageRefused while that is not known, UserMistake for a wrong job."""
+        """Return the job's row rules. Raises MessageRefused while they are unknown, UserMistake for an invalid job."""
         if job in self._found:
             return self._found[job]
         search = self._search(job)
@@ -72,7 +72,7 @@ class RowRulesOfJobs:
 
 
 def read_row_rules(job: str, jobs: Path, environment: Mapping[str, str]) -> RowRules:
-    """Read the job, and its source's columns. Raises UserMistake where either is wrong."""
+    """Read a job's row rules from its spec and its source's columns. Raises UserMistake if either is wrong."""
     folder = jobs / job
     spec = read_spec(folder)
     return RowRules(job, spec.key_columns, source_columns(spec.source, folder, environment), spec.limits.row_bytes)

@@ -1,4 +1,4 @@
-"""What may be said of a run that is asked for over HTTP: never a path, and its job by name."""
+"""Validates a run requested over HTTP: never by a path, and its job by name."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from rowtide.lanes.lane_table import AskedLane
 
 
 class RunRequest(BaseModel):
-    """The job stands in the body too, because the path is not signed: one job's message is good for no other."""
+    """The body names the job too, because the path is not signed: a request for one job is invalid for any other."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -21,7 +21,7 @@ class RunRequest(BaseModel):
 
 
 def run_parameters(value: object, *, job: str) -> dict[str, Any]:
-    """The parameters of the run that is wanted. Raises MessageRefused, naming the key."""
+    """Return the parameters of the requested run. Raises MessageRefused, naming the key."""
     try:
         wanted = RunRequest.model_validate(value)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Whether a message is from whom it says: Standard Webhooks' signatures, and the time they are good for."""
+"""Verifies Standard Webhooks signatures, and the age of signed messages."""
 
 import binascii
 import hmac
@@ -15,13 +15,13 @@ from rowtide.intake.request_headers import check_signature_headers
 if TYPE_CHECKING:
     from standardwebhooks import Webhook
 
-SECRET_BYTES = 24  # the specification's least
+SECRET_BYTES = 24  # the specification's minimum
 SHAPE = "whsec_… or JOB=whsec_…, several with a space between them"
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookSecretSet:
-    """Who may sign: for every job, or for one. A job that has secrets of its own takes no others."""
+    """The secrets that may sign: for every job, or for one. A job with secrets of its own accepts no others."""
 
     of_all: "Sequence[Webhook]"
     of_job: "Mapping[str, Sequence[Webhook]]"
@@ -31,7 +31,7 @@ class WebhookSecretSet:
 
 
 def parse_webhook_secrets(words: str) -> WebhookSecretSet:
-    """Secrets as an operator writes them. Raises UserMistake, which never repeats one."""
+    """Parse secrets as an operator writes them. Raises UserMistake, which never shows one."""
     of_all: list[Webhook] = []
     of_job: dict[str, list[Webhook]] = {}
     for n, word in enumerate(words.split(), 1):
@@ -45,9 +45,9 @@ def parse_webhook_secrets(words: str) -> WebhookSecretSet:
 def check_signature(
     secrets: "Sequence[Webhook]", headers: Mapping[str, str], body: bytes, *, now: datetime, window: timedelta
 ) -> str:
-    """The id of a message that one of the secrets signed within the window. Raises MessageRefused.
+    """Return the id of a message that one of the secrets signed within the window. Raises MessageRefused.
 
-    Only who signed rightly hears that it was too long ago.
+    The age is checked last: only a valid signer learns that the message is too old.
     """
     message_id, signed_at, given = check_signature_headers(headers)
     try:

@@ -1,4 +1,4 @@
-"""What a source is: columns that are known before a run begins, and records that are read one after the other."""
+"""The interface of a source: its columns, known before a run begins, and its records, read in order."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Protocol
 from rowtide.intake.source_rows import BadRow, SourceRow
 
 Weighed = Iterator[tuple[int, SourceRow | BadRow]]
-"""Each record with about how many bytes it is."""
+"""(approximate size in bytes, record) of each record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +16,16 @@ class SourceShape:
 
     columns: Sequence[str]
     notes: Sequence[str] = field(default_factory=list[str])
-    """How it is read, where that is not the usual way, and what becomes of values that no row can hold."""
+    """How it is read, if not the usual way, and which values are converted."""
 
 
 class Source(Protocol):
-    """Somewhere rows come from."""
+    """A place that rows come from."""
 
     def shape(self) -> SourceShape:
-        """Its columns and what is to be said of how it is read. Raises UserMistake where it cannot be."""
+        """Return the columns, and notes on how they are read. Raises UserMistake."""
         ...
 
     def records(self) -> Weighed:
-        """Its records in order. One that cannot be read is a BadRow. Raises UserMistake where all after it are lost."""
+        """Yield the records in order; an unreadable one is a BadRow. Raises UserMistake if the rest cannot be read."""
         ...

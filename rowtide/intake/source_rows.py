@@ -1,4 +1,4 @@
-"""What a row is: its values, its content as bytes, its identity."""
+"""A row as it was read: its values, its content as bytes, its key and hash."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ import orjson
 from rowtide.intake.plain_values import plain_value
 from rowtide.json_bytes import dump_json
 
-KEY_BYTES = 1024  # PostgreSQL's index takes 2,704 in all, and beside a loaded row's key stand its job and its sink
+KEY_BYTES = 1024  # PostgreSQL indexes 2,704 bytes in all; a loaded row's key shares them with its job and sink
 
 
 class SourceRow(NamedTuple):
-    """One record as it was read; `line` is where."""
+    """One record as it was read; `line` is its place in the source."""
 
     line: int
     values: dict[str, object]
@@ -29,17 +29,17 @@ class BadRow(NamedTuple):
 
 
 def canonical_json(values: Mapping[str, object]) -> bytes:
-    """The row's content as JSON with sorted keys: equal rows give equal bytes."""
+    """Return the row's content as JSON with sorted keys: equal rows give equal bytes."""
     return dump_json(values, orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY, plain_value)
 
 
 def row_id(content: bytes) -> str:
-    """The hash of a row's canonical content: 16 bytes of BLAKE2b, in hex."""
+    """Return the hash of a row's canonical content: 16 bytes of BLAKE2b, in hex."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def row_key(values: Mapping[str, object], columns: Sequence[str]) -> str | None:
-    """The key the columns spell, or None when any of them is null or blank. Spaces around it do not count."""
+    """Return the key that the columns form, stripped, or None when any of them is null or blank."""
     parts = ["" if (value := values.get(column)) is None else str(value).strip() for column in columns]
     if not all(parts):
         return None
@@ -47,7 +47,7 @@ def row_key(values: Mapping[str, object], columns: Sequence[str]) -> str | None:
 
 
 def key_fault(key: str) -> str | None:
-    """Why no ledger can know a row by this key; None where one can. SQLite and PostgreSQL go by the same rule."""
+    """Return why a ledger cannot store this key, or None. SQLite and PostgreSQL have the same rule."""
     if "\0" in key:
         return "the key holds a NUL"
     if (size := len(key.encode("utf-8", "surrogatepass"))) > KEY_BYTES:

@@ -1,7 +1,7 @@
-"""Where rows come from: CSV, JSONL, Parquet, SQL, streamed in pages. What came by webhook is in the ledger.
+"""Opens sources (CSV, JSONL, Parquet, SQL) and reads them in pages. Rows that came by webhook are in the ledger.
 
-A record that cannot be read becomes a BadRow with its line and reason; the records around it are none the worse. A
-source that cannot be read at all is the user's mistake, named with its file.
+A record that cannot be read becomes a BadRow with its line and reason; other records are not affected. A source that
+cannot be read at all raises UserMistake, which names it.
 """
 
 import re
@@ -21,27 +21,27 @@ from rowtide.job.job_spec import LimitsSpec, SourceSpec
 
 Page = list[SourceRow | BadRow]
 
-INBOX = "inbox:"  # a run's source, where that is not a file but what waits in the inbox
+INBOX = "inbox:"  # the source of a run over the inbox
 ROW_BYTES = LimitsSpec().row_bytes
-ESCAPED = 8  # as JSON writes it, a line may be so many times as long as the row is
-PAGE_BYTES = 64_000_000  # a page ends here, however few its rows are
+ESCAPED = 8  # escapes may make a JSON line so many times longer than its row
+PAGE_BYTES = 64_000_000  # a page ends here, even with few rows
 
 
 class Place(NamedTuple):
-    """What a source is opened with."""
+    """The arguments with which a source is opened."""
 
     spec: SourceSpec
     folder: Path
-    """The job's: files are relative to it."""
+    """The job's folder: files are relative to it."""
     environment: Mapping[str, str]
     row_bytes: int
-    """How long a row may be."""
+    """The longest row, in bytes."""
 
 
 def read_pages(
     spec: SourceSpec, folder: Path, page_rows: int, environment: Mapping[str, str], row_bytes: int = ROW_BYTES
 ) -> Iterator[Page]:
-    """The source's records in order, so many at a time, or fewer where they are long. Memory holds one page."""
+    """Yield the source's records in order, `page_rows` at a time, or fewer if they are long. Memory holds one page."""
     page, weight = Page(), 0
     for bytes_read, record in open_source(spec, folder, environment, row_bytes).records():
         page.append(record)
@@ -54,17 +54,17 @@ def read_pages(
 
 
 def source_columns(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> list[str]:
-    """The source's columns: a CSV's header, a table's fields, the names in a JSONL file's first records."""
+    """Return the source's columns: a CSV's header, a query's fields, the names in a JSONL file's first records."""
     return list(source_shape(spec, folder, environment).columns)
 
 
 def source_shape(spec: SourceSpec, folder: Path, environment: Mapping[str, str]) -> SourceShape:
-    """The source's columns and what is to be said of how it is read. Raises UserMistake where it cannot be."""
+    """Return the source's columns, and notes on how it is read. Raises UserMistake."""
     return open_source(spec, folder, environment, ROW_BYTES).shape()
 
 
 def choose_source(own: SourceSpec, path: str | None, folder: Path, environment: Mapping[str, str]) -> SourceSpec:
-    """The job's own source, or what was given instead. Rows of the inbox have the columns of the job's own."""
+    """Return the job's own source, or the file given instead. The inbox has the columns of the job's own."""
     if path is None:
         return own
     if path == INBOX:
@@ -85,7 +85,7 @@ def expand_variables(value: str, environment: Mapping[str, str]) -> str:
 
 
 class _Inbox:
-    """Rows that come by webhook: their columns are said in job.yaml."""
+    """Rows that come by webhook; `job.yaml` names their columns."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._columns = columns
@@ -132,22 +132,22 @@ READERS: Mapping[str, Callable[[Path, SourceSpec, int], Source]] = {
     "jsonl": JsonLines,
     "parquet": Parquet,
 }
-"""Files: kind → what reads one whose records have at most so many bytes."""
+"""Kind of file → its reader; its number is the longest record, in bytes."""
 SUFFIXES = {"csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet", "pq": "parquet"}
 PLACES: Mapping[str, tuple[Callable[[Place], Source], Callable[[SourceSpec, Path], str]]] = {
     "path": (_file, _name_of_file),
     "url": (_query, lambda spec, _: url_without_password(spec.url or "")),
     "inbox": (_inbox, lambda _, __: "inbox"),
 }
-"""Where a source is: key of `source` → how it is opened, and its name for people; never a password."""
+"""Key of `source` → how to open it, and how to name it for people, without a password."""
 
 
 def open_source(spec: SourceSpec, folder: Path, environment: Mapping[str, str], row_bytes: int = ROW_BYTES) -> Source:
-    """The source that a job names. Raises UserMistake."""
+    """Open the source of a job. Raises UserMistake."""
     opened, _ = PLACES[spec.place]
     return opened(Place(spec, folder, environment, row_bytes))
 
 
 def describe_source(spec: SourceSpec, folder: Path) -> str:
-    """The source's name for people; never a password."""
+    """Return the source's name for people, without a password."""
     return PLACES[spec.place][1](spec, folder)

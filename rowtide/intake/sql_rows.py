@@ -1,6 +1,6 @@
-"""Rows of a query, as its driver gives them; no more of them at once than memory holds.
+"""Reads the rows of an SQL query, no more at once than memory holds.
 
-PostgreSQL is asked to leave out a cell that is longer than any row may be, before it is sent; SQLite, not to read it.
+PostgreSQL is asked not to send a cell longer than any row may be; SQLite, not to read it.
 """
 
 import sqlite3
@@ -20,17 +20,18 @@ from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_file import JOB_FILE, line_of_key
 
 FIRST_ROWS = 256
-FETCHED_ROWS = 64  # at the most, from one answer of a server to the next
-FETCHED_BYTES = 4_000_000  # of one answer, where rows are alike
+FETCHED_ROWS = 64  # most rows of one fetch
+FETCHED_BYTES = 4_000_000  # of one fetch, for rows of like size
 SQLITE_CELL_BYTES = 64_000_000
-VALUE_BYTES = 64  # what Python needs for a value, beside its length
+VALUE_BYTES = 64  # Python's overhead for a value
 TOO_LONG = "rowtide_too_long"
-# PostgreSQL's types whose values may be of any length: text, varchar, char, bytea; json and xml, which may hold spaces.
+# PostgreSQL's types of unlimited length: text, varchar, char, bytea; json and xml, which may hold spaces. The number is
+# how many times longer than a row they may be.
 LONG_TYPES = {25: 1, 1043: 1, 1042: 1, 17: 1, 114: 8, 142: 8, 3802: 8}
 
 
 class SqlQuery:
-    """A query's rows; `url` is filled in, and never shown with its password."""
+    """A query's rows; `url` is complete, and never shown with its password."""
 
     def __init__(self, url: str, query: str, folder: Path, row_bytes: int) -> None:
         self._url, self._query, self._row_bytes = url, query, row_bytes
@@ -38,14 +39,14 @@ class SqlQuery:
         self._columns: list[str] = []  # known once a row was read
 
     def shape(self) -> SourceShape:
-        """The names of its columns, and what becomes of the values of its first rows."""
+        """Return the column names, and notes on values in the first rows that are converted. Raises UserMistake."""
         notes = describe_conversions(self._first())
         if not self._columns:
             raise self._mistake("the query finds no row")
         return SourceShape(self._columns, notes)
 
     def _first(self) -> Iterator[Mapping[str, object]]:
-        """Its first rows, as many as are looked at before a run begins."""
+        """Yield the first rows, from which the shape is read."""
         weight = 0
         for row in islice(self.values(), FIRST_ROWS):
             weight += approximate_bytes(row)
@@ -55,7 +56,7 @@ class SqlQuery:
                 return
 
     def records(self) -> Weighed:
-        """Each row as a record, with about how many bytes it takes. Raises UserMistake with the query's place."""
+        """Yield each row as a record, with its approximate size in bytes. Raises UserMistake with the query's place."""
         for number, row in enumerate(self.values(), 1):
             if row is None or (weight := approximate_bytes(row)) > self._row_bytes * 8 + VALUE_BYTES * len(row):
                 what = f"more than {self._row_bytes:,} bytes, which is what limits.row_bytes allows"
@@ -64,7 +65,7 @@ class SqlQuery:
                 yield weight, _plain(number, row)
 
     def values(self) -> Iterator[Mapping[str, object] | None]:
-        """Each row as the driver gives it; None for one with a cell that is longer than any row may be."""
+        """Yield each row as the driver gives it; None for a row with a cell longer than any row may be."""
         number = 0
         try:
             engine = create_engine(self._url)
@@ -102,12 +103,12 @@ class SqlQuery:
             at_once = max(1, min(2 * at_once, fit, most))
 
     def _without_long_cells(self, connection: Connection) -> str:
-        """The query, asked so that a cell that is too long is not sent; as it is, where it cannot be asked so."""
+        """Return the query rewritten to leave out cells that are too long; unchanged if it cannot be rewritten."""
         inner = f"({self._query.rstrip().rstrip(';')}\n) AS q"
         try:
             probe = connection.execute(text(f"SELECT * FROM {inner} LIMIT 0"))
         except SQLAlchemyError:
-            connection.rollback()  # no query that may stand within another; or it is wrong, and says so by itself
+            connection.rollback()  # not a valid subquery, or an invalid query, which fails by itself
             return self._query
         description: Any = probe.cursor.description if probe.cursor else ()
         columns = [(each.name, LONG_TYPES.get(each.type_code)) for each in description]
@@ -136,7 +137,7 @@ class SqlQuery:
 
 
 def approximate_bytes(value: object) -> int:
-    """About how many bytes a value takes, and all in it."""
+    """Return a value's approximate size in bytes, with all it contains."""
     match value:
         case str() | bytes() | bytearray() | memoryview():
             return VALUE_BYTES + len(value)
@@ -149,7 +150,7 @@ def approximate_bytes(value: object) -> int:
 
 
 def url_without_password(url: str) -> str:
-    """A database's URL as it may be shown."""
+    """Return a database URL as it may be shown."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
@@ -157,7 +158,7 @@ def url_without_password(url: str) -> str:
 
 
 def _quoted(name: str) -> str:
-    """A column's name as PostgreSQL takes it, in a text of SQLAlchemy's."""
+    """Return a column name quoted for PostgreSQL, and escaped for SQLAlchemy's text."""
     return '"{}"'.format(name.replace('"', '""').replace(":", "\\:"))
 
 

@@ -1,11 +1,11 @@
-"""How many messages a sender may bring: a bucket of tokens that fills at a steady rate."""
+"""The rate limit of a sender: a token bucket that fills at a steady rate."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class TokenBucket:
-    """So many a second, and so many at once. Its clock is the caller's."""
+    """Allows `per_second` messages, and `at_once` in a burst. The caller brings the clock."""
 
     per_second: float
     at_once: float
@@ -13,7 +13,7 @@ class TokenBucket:
     at_seconds: float
 
     def take(self, now_seconds: float) -> float:
-        """Take one. Returns 0, or after how many seconds there will be one."""
+        """Take a token. Returns 0, or the seconds until there is one."""
         grown = (now_seconds - self.at_seconds) * self.per_second
         self.left, self.at_seconds = min(self.at_once, self.left + grown), now_seconds
         if self.left < 1:

@@ -70,7 +70,7 @@ async def _join(ledger: Ledger, run_id: str, me: str, how: How) -> bool:
                 ledger_claims.join_run(tx, run_id, me, now=now)
                 return how != "with others" and other is None
         if other != waits_for:
-            log.warning("run %s is being worked on by %s; this process waits its turn", run_id, other)
+            log.warning("run %s is being worked on by %s; this process waits until it is free", run_id, other)
         waits_for = other
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
 

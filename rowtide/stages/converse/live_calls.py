@@ -270,7 +270,7 @@ class LiveCallPool:
         )
         if not falls_back and now - self._last_reply_at > LONGEST_UNAVAILABILITY:
             raise WorldError(
-                f"the API turns all calls away: {api_reply.message}", retry_after_seconds=api_reply.retry_after_seconds
+                f"the API rejects all calls: {api_reply.message}", retry_after_seconds=api_reply.retry_after_seconds
             )
 
     def _end(self, following: asyncio.Future[int] | None) -> None:
