@@ -132,7 +132,7 @@ def _ask_row_by_row(job: Job, queue: LabelQueue, who: str) -> None:
 
 
 def _keep_one(job: Job, label: GoldenRow, row: Candidate) -> int:
-    """Take one label at once. What does not fit is typed, and the row passed over."""
+    """Take one label at once. What does not fit is reported, and the row passed over."""
     try:
         return take_labels(job, [label], [row.key], Path("what you typed")).added
     except UserMistake as mistake:

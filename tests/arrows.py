@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FLOORS = [
-    "stages", "ledger", "evals", "sinks", "report", "forecast", "gates", "api", "quarantine", "intake", "observing",
+    "stages", "ledger", "report", "evals", "sinks", "forecast", "gates", "api", "quarantine", "intake", "observing",
     "routing", "agent", "tiers", "tools", "job", "lanes", "",
 ]  # fmt: skip
 STAGES = [

@@ -7,11 +7,10 @@ import heapq
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from rowtide.evals.golden_rows import RANDOM
 
-Stratum = Literal["random", "disagreement", "quarantined", "diverse"]
+Stratum = str  # `random`, `disagreement`, `quarantined`, `diverse`
 SHARES: dict[Stratum, float] = {"disagreement": 0.25, "quarantined": 0.125, "diverse": 0.125}  # the rest at random
 POOL = 20  # times as many rows as are asked for: those among which unlike ones are looked for
 WORD = re.compile(r"\w{3,}")

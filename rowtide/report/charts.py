@@ -148,6 +148,30 @@ def interval_chart(rows: Rows, *, title: str) -> Markup:
     return _svg(draw, HALF, title=title)
 
 
+def difference_chart(rows: Rows, *, title: str) -> Markup:
+    """Differences in points with what is known of them: `points`, between `low` and `high`, a line for each `name`;
+    right of 0 is better. A `margin` is how far left it may go."""
+    if not rows:
+        return Markup()
+    reach = max(1.0, *(abs(row[end]) for row in rows for end in ("low", "high", "margin") if row.get(end) is not None))
+
+    def draw(width: int) -> Layers:
+        data = alt.Data(values=list(rows))
+        y = alt.Y("name:N", sort=None, title=None, axis=_names([row["name"] for row in rows], width))
+        scale = alt.Scale(domain=[-1.05 * reach, 1.05 * reach], nice=False)
+        ticks = alt.Axis(format="+.0f", tickCount=3 if width == NARROW else 6)
+        span = alt.Chart(data).mark_bar(height=5, color="var(--here)")
+        span = span.encode(y=y, x=alt.X("low:Q", scale=scale, title=None, axis=ticks), x2="high:Q")
+        points = alt.X("points:Q", scale=scale, title=None)
+        dot = alt.Chart(data).mark_point(filled=True, size=90, opacity=1, color="var(--loaded)").encode(y=y, x=points)
+        zero = alt.Chart(alt.Data(values=[{"points": 0}])).mark_rule(color="var(--muted)").encode(x=points)
+        limits = alt.Data(values=[{**row, "points": row["margin"]} for row in rows if row.get("margin") is not None])
+        limit = alt.Chart(limits).mark_tick(color="var(--aside)", thickness=3, size=BAR - 6).encode(y=y, x=points)
+        return alt.LayerChart(layer=[span, zero, limit, dot]).properties(height=BAR * len(rows) + 8)
+
+    return _svg(draw, HALF, title=title)
+
+
 def _svg(draw: Callable[[int], Layers], size: int, *, title: str) -> Markup:
     """Both sizes, each shown where it fits. A screen reader hears the title; the numbers stand in a table below."""
     drawn = Markup()

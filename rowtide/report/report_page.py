@@ -1,22 +1,13 @@
-"""Render a run's report as one page of HTML.
-
-Nothing is loaded from anywhere and nothing runs in it. Rows, remarks and tools' words are other people's text: each
-thing that the template puts into the page goes through `escaping.html`.
-"""
+"""Render a run's report as one page of HTML."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from rowtide.escaping import escape_html
 from rowtide.report import report_figures as figures
 from rowtide.report import report_times as times
+from rowtide.report.page_template import render_template
 from rowtide.report.report_text import cost_line, headline, report_warnings, requests_for_a_person, run_status
-from rowtide.text_format import format_duration, format_usd, shorten_text
 
 MOVES = {
     "bounce": "sent back by the API",
@@ -45,38 +36,17 @@ def render_report_page(
         "tools": figures.tool_call_chart(seen),
         "golden": figures.golden_accuracy(seen),
     }
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            found=found,
-            seen=seen,
-            gates=gates,
-            drawn=drawn,
-            moves=MOVES,
-            standing=run_status(found, seen),
-            headline=headline(found),
-            cost_line=cost_line(found),
-            asks=requests_for_a_person(found, seen),
-            warnings=report_warnings(found, seen),
-            drawn_at=f"{now:%Y-%m-%d %H:%M:%S}",
-        )
+    return render_template(
+        "report.html",
+        found=found,
+        seen=seen,
+        gates=gates,
+        drawn=drawn,
+        moves=MOVES,
+        standing=run_status(found, seen),
+        headline=headline(found),
+        cost_line=cost_line(found),
+        asks=requests_for_a_person(found, seen),
+        warnings=report_warnings(found, seen),
+        drawn_at=f"{now:%Y-%m-%d %H:%M:%S}",
     )
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_text,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"shown": shorten_text, "usd": format_usd, "took": format_duration, "number": "{:,}".format}
-    return environment
-
-
-def _text(value: object) -> object:
-    """What stands in the page, each thing: HTML of our own as it is, else text."""
-    return value if isinstance(value, Markup) else escape_html(value)
