@@ -1,4 +1,4 @@
-"""What a run says of which rows are worth labelling; and the answers that a person gave in its quarantine."""
+"""Reads what labelling needs of runs: keys worth labelling, and answers that people gave in quarantine."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from rowtide.ledger.ledger import Run, is_one_of, list_parameter
 
-MOST = 20_000  # keys; more need nobody's choice
+MOST = 20_000  # keys; nobody labels more
 
 
 class PersonsAnswer(NamedTuple):
@@ -21,7 +21,7 @@ class PersonsAnswer(NamedTuple):
 
 
 def quarantined_keys(tx: Connection, run: Run) -> list[str]:
-    """Rows of a run that could not be verified and were not given up."""
+    """Return the keys of a run's quarantined rows that were asked and not discarded."""
     query = (
         "SELECT row_key FROM row WHERE run_no = :run AND state = 'quarantined' AND turn > 0 "
         "AND reason <> 'discarded' ORDER BY row_no LIMIT :most"
@@ -30,7 +30,7 @@ def quarantined_keys(tx: Connection, run: Run) -> list[str]:
 
 
 def disputed_keys(tx: Connection, run: Run) -> list[str]:
-    """Accepted rows whose answer was escalated or corrected first: tiers, checks or the self-check disagreed."""
+    """Return the keys of accepted rows that were escalated or corrected: tiers, checks or self-check disagreed."""
     query = (
         "SELECT r.row_key FROM row r WHERE r.run_no = :run AND r.state IN ('accepted', 'loaded') AND EXISTS "
         "(SELECT 1 FROM note n WHERE n.row_no = r.row_no AND n.move IN ('escalate', 'correct')) "
@@ -40,7 +40,7 @@ def disputed_keys(tx: Connection, run: Run) -> list[str]:
 
 
 def answers_of_persons(tx: Connection, runs: Sequence[Run]) -> list[PersonsAnswer]:
-    """The answers that people gave in the quarantine of these runs, and that were accepted; of each row the newest."""
+    """Return the accepted answers that people gave in these runs' quarantine, of each row the newest."""
     query = (
         "SELECT r.row_key, a.content, n.who, u.run_id FROM note n JOIN row r ON r.row_no = n.row_no "
         "JOIN answer a ON a.row_no = r.row_no JOIN run u ON u.run_no = r.run_no AND n.turn = r.turn "

@@ -1,1 +1,1 @@
-"""What `rowtide doctor` looks at: everything that a run needs and did not choose."""
+"""Checks everything that a run needs from outside its job, for `rowtide doctor`."""

@@ -1,6 +1,6 @@
-"""Whether the API answers, takes the key, knows the job's models, and keeps the same time as this machine.
+"""Checks that the API answers, accepts the key, has the job's models, and agrees with this machine's clock.
 
-All calls are free: a list of one batch, and a count of tokens for each model.
+All calls are free: a list of one batch, and a token count for each model.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,9 @@ CLOCKS_APART_SECONDS = 30.0  # signatures of webhooks are good for minutes, ages
 
 
 async def examine_api(claude: Claude, name: str, clock: Callable[[], datetime]) -> list[Finding]:
-    """Whether the API lists the workspace's batches, and how far its clock is from ours. Raises as `newest` does."""
+    """Check that the API lists the workspace's batches, and how far its clock differs from ours. Raises as `newest`
+    does.
+    """
     await claude.newest()
     found = [Finding("API", "ok", f"{name} takes the key, and lists the batches of its workspace")]
     try:
@@ -33,7 +35,7 @@ async def examine_api(claude: Claude, name: str, clock: Callable[[], datetime]) 
 
 
 async def examine_models(claude: Claude, models: Sequence[Model]) -> list[Finding]:
-    """Whether the API has each of a job's models, by counting the tokens of one word."""
+    """Check that the API has each of a job's models, by counting the tokens of one word."""
     found: list[Finding] = []
     for model in {each.id: each for each in models}.values():
         request = {"model": model.id, "messages": [{"role": "user", "content": "hello"}]}

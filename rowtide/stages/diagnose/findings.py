@@ -1,4 +1,4 @@
-"""One finding for each thing that a run needs: what was looked at, the verdict, and what to do."""
+"""The findings of a diagnosis: for each thing that a run needs, a verdict and what to do."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Verdict = Literal["ok", "warning", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one thing. `advice` is a sentence or a command; empty where nothing is to be done."""
+    """The finding on one thing. `advice` is a sentence or a command; empty if nothing is to be done."""
 
     subject: str
     verdict: Verdict
@@ -20,7 +20,7 @@ class Finding:
 
 
 async def examine(subject: str, check: Callable[[], Awaitable[Sequence[Finding]]]) -> list[Finding]:
-    """The findings of a check; an error that it raises is a failed finding about `subject`."""
+    """Return the findings of a check; a RowtideError that it raises becomes a failed finding about `subject`."""
     try:
         return [*await check()]
     except RowtideError as error:

@@ -1,6 +1,6 @@
-"""Whether a job's parts work, one finding for each: its folder, its source, its gates, its tool servers, its sink.
+"""Checks a job's parts, each by itself: source, gates, tool servers, sink.
 
-`preflight` checks the same and stops at the first mistake; here the others are looked at too.
+`preflight` checks the same and stops at the first mistake; here the other parts are checked too.
 """
 
 import os
@@ -18,7 +18,7 @@ from rowtide.tools.tools import ToolPool
 
 
 async def examine_source(job: Job, environment: Mapping[str, str]) -> list[Finding]:
-    """Its columns, as far as they are known before its rows are read. Raises UserMistake."""
+    """Check the source's columns, as far as they are known before its rows are read. Raises UserMistake."""
     shape = source_shape(job.spec.source, job.folder, environment)
     columns = ", ".join(shape.columns[:6]) + (", …" if len(shape.columns) > 6 else "")
     return [Finding("source", "ok", f"{describe_source(job.spec.source, job.folder)}: {columns}")]
@@ -27,7 +27,7 @@ async def examine_source(job: Job, environment: Mapping[str, str]) -> list[Findi
 async def examine_tool_server(
     job: Job, name: str, spec: ToolServerSpec, environment: Mapping[str, str]
 ) -> list[Finding]:
-    """Start a server, list its tools, and make one call of a tool that only reads and takes no arguments."""
+    """Start a server, list its tools, and call one that only reads and needs no arguments."""
     subject = f"tools.{name}"
     if spec.placement != "local":
         return [Finding(subject, "skipped", "the API itself calls it")]
@@ -48,7 +48,7 @@ async def examine_tool_server(
 
 
 async def examine_gates(job: Job, environment: Mapping[str, str]) -> list[Finding]:
-    """Whether Great Expectations takes each gate's file, over columns that there are. Raises UserMistake."""
+    """Check that Great Expectations accepts each gate's file, with existing columns. Raises UserMistake."""
     named = [name for name in ("rows", "answers", "load") if getattr(job.spec.gates, name) is not None]
     if not named:
         return [Finding("gates", "ok", "the job has none")]
@@ -57,7 +57,7 @@ async def examine_gates(job: Job, environment: Mapping[str, str]) -> list[Findin
 
 
 async def examine_sink(job: Job, home: Path, environment: Mapping[str, str]) -> list[Finding]:
-    """Whether the sink's columns fit the answer, and a folder can be written. Raises UserMistake."""
+    """Check that the sink's columns fit the answer, and that its folder can be written. Raises UserMistake."""
     sink, columns = open_sink(job.spec.sink, home, job.answer, environment, job.folder)
     sink.check()
     if job.spec.sink.kind != "sql":

@@ -1,4 +1,4 @@
-"""Whether the ledger can be opened and written, whom its files are open to, and how much room it has."""
+"""Checks that the ledger can be opened and written, who may read its files, and the free disk space."""
 
 import shutil
 import stat
@@ -13,7 +13,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def examine_ledger(ledger: Ledger) -> list[Finding]:
-    """Open for reading and writing, its runs that are not over, and what its files are like. Raises RowtideError."""
+    """Check that the ledger can be read and written, and report unfinished runs and its file. Raises RowtideError."""
     with ledger.view() as tx:
         runs = all_runs(tx, limit=1000)
     check_writable(ledger)
@@ -29,7 +29,7 @@ def examine_ledger(ledger: Ledger) -> list[Finding]:
 
 
 def examine_home(home: Path) -> list[Finding]:
-    """Whom the home is open to, and how much room there is for spooled batches and results."""
+    """Check who may read the home, and the free disk space for spooled batches and results."""
     found = [_open_to(home, "home")]
     place = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free

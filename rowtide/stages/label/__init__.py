@@ -1,1 +1,1 @@
-"""Labels: which rows a person should look at next, and how what they say becomes golden rows."""
+"""Labelling: which rows a person should label next, and how labels become golden rows."""

@@ -1,4 +1,4 @@
-"""Labels taken into golden.jsonl: checked whole, then added in one step, or refused with file and line."""
+"""Adds labels to golden.jsonl: all of them in one step, or none, with file and line of the mistake."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,19 +27,19 @@ from rowtide.quarantine.quarantine_cells import is_same_json
 
 @dataclass(frozen=True, slots=True)
 class LabelsTaken:
-    """What came of labels: rows that are golden now, and rows that were already, with the same answer."""
+    """How many labels became golden rows, and how many rows were golden already."""
 
     added: int
     known: int
 
 
 def comparers_of_job(job: Job) -> dict[str, Comparer]:
-    """How each field of a job's answer is compared."""
+    """Return the comparer of each field of a job's answer."""
     return comparers_of(answer_fields(job.answer), {}, job_comparers(job.own_code, job.folder / ANSWER_FILE))
 
 
 def take_labels(job: Job, labels: Sequence[GoldenRow], source_keys: Iterable[str], sheet: Path) -> LabelsTaken:
-    """Add golden rows that came in a sheet. Raises UserMistake with file and line, and then adds none."""
+    """Add golden rows from a sheet. Raises UserMistake with file and line, and then adds none."""
     golden = job.folder / GOLDEN_FILE
     known, fresh = {row.key: row for row in read_golden_rows(golden)}, dict[str, GoldenRow]()
     check_golden_rows(labels, job.answer, comparers_of_job(job), sheet)
@@ -57,9 +57,9 @@ def take_labels(job: Job, labels: Sequence[GoldenRow], source_keys: Iterable[str
 
 
 def take_answers_of_persons(job: Job, ledger: Ledger, fields: Sequence[str]) -> LabelsTaken:
-    """Make golden rows of the answers that people gave in quarantine: of each, these fields that have a comparer.
+    """Make golden rows of people's answers in quarantine, with those of `fields` that have a comparer.
 
-    Rows that are golden already stay as they are. Without `fields`, those that golden rows have; else all.
+    Rows that are golden already stay as they are. Without `fields`, the golden rows' fields; else all.
     """
     golden, comparers = job.folder / GOLDEN_FILE, comparers_of_job(job)
     known = read_golden_rows(golden)
@@ -84,7 +84,7 @@ def take_answers_of_persons(job: Job, ledger: Ledger, fields: Sequence[str]) -> 
 
 
 def golden_line(row: GoldenRow) -> bytes:
-    """A golden row as its line, without what it does not say."""
+    """Return a golden row as a line of the file, without keys that have their default."""
     line: dict[str, object] = {"key": row.key, "answer": dict(row.answer)}
     line |= {name: value for name in ("how", "by") if (value := getattr(row, name))}
     line |= {"pinned": True} if row.pinned else {}
@@ -97,7 +97,7 @@ def _says_the_same(one: Mapping[str, object], other: Mapping[str, object]) -> bo
 
 
 def _append(golden: Path, rows: Sequence[GoldenRow]) -> None:
-    """Add lines to the file: all of them or none, whoever reads it meanwhile."""
+    """Append lines to the file in one step, so that readers see all of them or none."""
     if not rows:
         return
     before = golden.read_bytes() if golden.is_file() else b""

@@ -1,4 +1,4 @@
-"""The rows of a job that are worth labelling next: its source read once, with what its newest run found odd."""
+"""Chooses the job's rows that are worth labelling next, from its source and its newest run."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PAGE_ROWS = 5000
 
 @dataclass(frozen=True, slots=True)
 class LabelQueue:
-    """The rows to label, in their order, and the columns of their source."""
+    """The rows to label, in order, with the columns of their source, and the rows already labelled."""
 
     columns: list[str]
     rows: list[Candidate]
@@ -28,7 +28,7 @@ class LabelQueue:
 def rows_to_label(
     job: Job, source_path: str | None, environment: Mapping[str, str], ledger: Ledger | None, count: int
 ) -> LabelQueue:
-    """Choose the rows. Raises UserMistake where the source or the golden file cannot be read."""
+    """Choose up to `count` rows. Raises UserMistake when the source or the golden file cannot be read."""
     source = choose_source(job.spec.source, source_path, job.folder, environment)
     columns = source_columns(source, job.folder, environment)
     check_columns(job, columns)
@@ -39,7 +39,7 @@ def rows_to_label(
 
 
 def source_rows(job: Job, source_path: str | None, environment: Mapping[str, str]) -> Iterator[Candidate]:
-    """The job's rows that can be read and have a key, one after another."""
+    """Yield the job's readable rows that have a key."""
     source = choose_source(job.spec.source, source_path, job.folder, environment)
     for page in read_pages(source, job.folder, PAGE_ROWS, environment, job.spec.limits.row_bytes):
         for record in page:
@@ -48,7 +48,7 @@ def source_rows(job: Job, source_path: str | None, environment: Mapping[str, str
 
 
 def _odd_rows(job: Job, ledger: Ledger | None) -> dict[str, Stratum]:
-    """What the job's newest run found odd, by key; nothing where there was none."""
+    """Return key → stratum of rows that the job's newest run quarantined or disputed; empty without a run."""
     if ledger is None:
         return {}
     with ledger.view() as tx:
