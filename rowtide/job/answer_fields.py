@@ -64,7 +64,7 @@ PYDANTICS_OWN = ("pydantic.networks", "pydantic._internal")  # URLs, IP addresse
 
 @dataclass(frozen=True, slots=True)
 class AnswerField:
-    """A field of an answer, as it is known once the model has spoken."""
+    """One field of an answer."""
 
     name: str
     attribute: str
@@ -76,7 +76,7 @@ class AnswerField:
 
 @lru_cache
 def answer_fields(answer: type[BaseModel]) -> tuple[AnswerField, ...]:
-    """The fields that are written, in their order: those of the model, and then its computed ones."""
+    """The fields of an answer, in their order: those of the model, then its computed ones."""
     read = _Reading.of(answer.__pydantic_core_schema__)
     by_alias = uses_aliases(answer)
     found: list[AnswerField] = []
@@ -91,7 +91,7 @@ def answer_fields(answer: type[BaseModel]) -> tuple[AnswerField, ...]:
 
 
 def gate_column_names(answer: type[BaseModel]) -> list[str]:
-    """What a gate can ask about."""
+    """The names of the columns that a gate over answers may use."""
     return [field.name for field in answer_fields(answer)]
 
 
@@ -126,7 +126,7 @@ def field_kind(annotation: Any) -> str:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A core schema, with what its references stand for."""
+    """A core schema with its references resolved."""
 
     root: Schema
     definitions: Mapping[str, Schema]
@@ -144,7 +144,7 @@ class _Reading:
         return found if found["type"] == "model-fields" else {"type": "model-fields"}
 
     def inner(self, schema: Schema) -> Schema | None:
-        """What a validator, a default, a reference or an optional is about; None for a schema that is about itself."""
+        """The schema inside a validator, a default, a reference or an optional; None for any other schema."""
         kind = schema["type"]
         if kind == "definition-ref":
             return self.definitions[schema["schema_ref"]]
@@ -162,7 +162,7 @@ class _Reading:
         return {"type": "json-value"} if _serialization(schema) else schema
 
     def kind_and_null(self, schema: Schema) -> tuple[str, bool]:
-        """The kind of column for a schema, and whether it may be None."""
+        """The kind of value for a schema, and whether it may be None."""
         kind = self._kind(schema)
         return ("text" if kind == NONE else kind), self._is_nullable(schema)
 
@@ -200,7 +200,9 @@ class _Reading:
                 return inner is not None and self._is_nullable(inner)
 
     def faults(self, answer: type[BaseModel]) -> Iterator[tuple[str, str]]:
-        """What cannot be carried: (place, as in `Answer.people.name`; why, and what to write instead)."""
+        """The parts that cannot be stored unaltered: (place, as in `Answer.people.name`; why, and what to write
+        instead).
+        """
         if self.innermost(self.root).get("root_model"):
             yield answer.__name__, "is a RootModel; an answer is an object: put the value into a field of a BaseModel"
             return
@@ -246,7 +248,7 @@ class _Reading:
 
 
 def _serialization(schema: Schema) -> Mapping[str, Any] | None:
-    """How a schema is written, when a function of the job's does that."""
+    """The schema's serializer, if a function of the job serializes it; else None."""
     own = schema.get("serialization", {})
     if own.get("type") not in ("function-plain", "function-wrap"):
         return None
@@ -283,7 +285,7 @@ def _of_value(value: object) -> str:
 
 
 def _one(kinds: set[str]) -> str:
-    """One kind for values of several: text where all are text in JSON, else JSON, so that 1 and "1" stay apart."""
+    """One kind for a union of kinds: text where all are text in JSON, else json, so that 1 and "1" stay different."""
     kinds = kinds - {NONE} if len(kinds) > 1 else kinds
     if len(kinds) == 1:
         return next(iter(kinds))
@@ -293,5 +295,5 @@ def _one(kinds: set[str]) -> str:
 
 
 def _decimal(digits: int | None, places: int | None) -> str:
-    """A decimal, of a size if it is known to have one that fits: no digit may be lost."""
+    """The decimal kind, with its size where a known size fits: no digit may be lost."""
     return "decimal" if digits is None or places is None or digits > WIDEST_DECIMAL else f"decimal({digits},{places})"

@@ -66,7 +66,7 @@ def _refuse(schema: Any, defs: dict[str, Any], place: str, inside: tuple[str, ..
 
 
 def _traits(schema: Any, defs: dict[str, Any], place: str) -> Iterator[tuple[Trait, str]]:
-    """What counts towards the limits, with its place. A model that is used twice counts twice."""
+    """The traits that count towards the limits, each with its place. A model used twice counts twice."""
     if not isinstance(schema, dict):
         return
     if ref := schema.get("$ref"):

@@ -24,17 +24,19 @@ ZONE = re.compile(r"(z|[+-]\d\d(:?\d\d)?(:?\d\d)?)$", re.IGNORECASE)
 
 
 def answer_to_json(claimed: BaseModel) -> bytes:
-    """An answer as JSON, as the ledger keeps it."""
+    """An answer as the JSON that the ledger keeps."""
     return claimed.model_dump_json(by_alias=uses_aliases(type(claimed))).encode()
 
 
 def answer_from_json(answer: type[BaseModel], content: bytes | str) -> BaseModel:
-    """A kept answer as the model. Raises ValidationError."""
+    """A stored answer as the model. Raises ValidationError."""
     return answer.model_validate_json(content, by_alias=uses_aliases(answer), by_name=True)
 
 
 def describe_alterations(claimed: BaseModel, content: bytes) -> list[str]:
-    """What of an answer would not be kept or loaded as it is: `score: inf is no number; give a finite one`."""
+    """The values of an answer that storing or loading would alter, in words: `score: inf is no number; give a finite
+    one`.
+    """
     found: list[str] = []
     if b"null" in content or b"NaN" in content or b"Infinity" in content:  # as pydantic writes what is no JSON number
         found += [f"{place}: {value} is not finite; give a finite number" for place, value in _not_finite(claimed)]
@@ -50,7 +52,7 @@ def describe_alterations(claimed: BaseModel, content: bytes) -> list[str]:
 
 
 def unstorable_values(content: bytes) -> list[tuple[str, str]]:
-    """What no sink can be trusted to hold, of an answer that is kept: (place, why)."""
+    """The values of a stored answer that a sink might not hold: (place, why)."""
     if NUL not in content and not has_long_digits(content):
         return []
     return list(_unfit("", json.loads(content)))  # not orjson, to which a long integer is a float
@@ -88,5 +90,5 @@ def _not_finite(claimed: BaseModel) -> Iterator[tuple[str, float]]:
 
 @lru_cache
 def _times(answer: type[BaseModel]) -> list[str]:
-    """The columns of moments: a column has a zone, so each of its values needs one."""
+    """The names of the fields that hold moments: their column has a time zone, so each value needs one."""
     return [each.name for each in answer_fields(answer) if each.kind in ("datetime", f"{LIST_OF}datetime")]

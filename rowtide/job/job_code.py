@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class JobCodeFailure:
-    """What a job's code did instead of returning what it should."""
+    """A failure of a job's code: where it happened, which exception, what it said."""
 
     reason: str
     """The reason of its row: `check_failed`, `validator_failed`, `serializer_failed` or `template_failed`."""
@@ -58,7 +58,7 @@ class JobCodeFailure:
 
 
 class JobCodeRaised(Exception):
-    """Carries a failure through code that returns something else."""
+    """An exception that carries a JobCodeFailure out of code that returns something else."""
 
     def __init__(self, failure: JobCodeFailure) -> None:
         self.failure = failure
@@ -66,13 +66,12 @@ class JobCodeRaised(Exception):
 
 
 class JobCodeTimeout(BaseException):
-    """It never returned; what a bare `except` of the job's swallows is raised again a second later."""
+    """The job's code ran over its time; if a bare `except` of the job swallows it, it is raised again a second later."""
 
 
 class _Ticker:
-    """Ticks once a second while code of a job's is run, and ends what runs over its time.
-
-    A signal, because nothing else reaches code that holds the interpreter, such as a regular expression without end.
+    """A signal once a second while a job's code runs; it ends code that runs over its time. A signal, because nothing
+    else reaches code that holds the interpreter, such as a regular expression without end.
     """
 
     __slots__ = ("count", "idle", "is_on", "until")
@@ -110,7 +109,8 @@ _TICKER = _Ticker()
 def run_job_code(
     reason: str, name: str, file: Path, code: Callable[[], T], seconds: int = SECONDS
 ) -> T | JobCodeFailure:
-    """Run `code`, which calls a job's own. `name` says what it is, `file` where it is written.
+    """Run `code`, which calls the job's own code. Returns its value, or the failure. `name` says what it is, `file`
+    where it is written.
 
     Signals come to a process's main thread: code that is run in another is not bounded in time.
     """
@@ -147,7 +147,8 @@ def _outcome(reason: str, name: str, file: Path, code: Callable[[], T]) -> T | J
 def functions_with_prefix(
     module: Mapping[str, object], prefix: str, what: str, file: Path
 ) -> dict[str, Callable[[Any, Any], object]]:
-    """The functions of answer.py whose name begins so, by name, in their order. `module` is what it defines (`vars`).
+    """The functions of answer.py whose names begin with `prefix`, by name, in their order. `module` is what it defines
+    (`vars`).
 
     Raises UserMistake for one that cannot be called with two values; `what` says what such a function is of.
     """
@@ -167,7 +168,7 @@ def functions_with_prefix(
 def fill_template(
     template: jinja2.Template, file: Path, values: Mapping[str, object], row: Mapping[str, object]
 ) -> str | JobCodeFailure:
-    """The text of a prompt or a rubric for one row: of its values, and of the row as a whole as `row`."""
+    """The text of a prompt or a rubric for one row: filled from `values`, with the whole row as `row`."""
     return run_job_code("template_failed", file.name, file, lambda: _filled(template, values, row))
 
 
@@ -185,7 +186,7 @@ def _filled(template: jinja2.Template, values: Mapping[str, object], row: Mappin
 
 
 def failure_from_exception(reason: str, name: str, file: Path, error: BaseException) -> JobCodeFailure:
-    """What an exception out of a job's code comes to."""
+    """The failure that an exception raised by a job's code stands for."""
     function, line = _place(error.__traceback__, file)
     place = f"{file.name}:{line}" if line else file.name
     named = name if reason == "check_failed" else function or name
@@ -195,7 +196,7 @@ def failure_from_exception(reason: str, name: str, file: Path, error: BaseExcept
 
 
 def safe_failure_text(text: str, length: int = MESSAGE_CHARS) -> str:
-    """Text out of a job's code as it may be stored, sent and shown: one line, cut, without logins or tokens."""
+    """Text from a job's code, safe to store, send and show: one line, cut, without logins or tokens."""
     whole = " ".join(text[: 10 * length].encode(errors="replace").decode().split())
     return shorten_text(mask_secrets(LOGIN.sub(r"\1***@", whole)), length)
 
@@ -210,14 +211,14 @@ def most_frequent_failure(failures: Iterable[JobCodeFailure]) -> tuple[JobCodeFa
 
 
 def is_job_wide_fault(failed: int, tried: int, *, are_all: bool) -> bool:
-    """Whether so many rows that fail alike are the job's fault; `are_all`: the run has no more rows than were tried."""
+    """Whether this many rows failing alike is the job's fault. `are_all`: every row of the run was tried."""
     if tried >= FIRST_ROWS:
         return failed > MOST * tried
     return are_all and failed == tried >= FEWEST
 
 
 def _is_the_jobs(error: BaseException) -> bool:
-    """Whether the job's code raised it itself. What a signal handler raises comes out of the same frames."""
+    """Whether the job's code raised the exception itself: a signal handler's exception passes through the same frames."""
     if isinstance(error, Exception | SystemExit):
         return True
     last = error.__traceback__
@@ -231,7 +232,7 @@ def _is_the_jobs(error: BaseException) -> bool:
 
 
 def _place(traceback: TracebackType | None, file: Path) -> tuple[str | None, int | None]:
-    """The function of the job's file, and the innermost line there or of the template, that the exception came from."""
+    """Where an exception came from: the function in the job's file, and the innermost line there or in the template."""
     function = line = None
     while traceback is not None:
         code = traceback.tb_frame.f_code

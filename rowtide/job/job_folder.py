@@ -40,7 +40,7 @@ REQUIREMENTS = "requirements.txt"  # what its own code and its servers need
 
 @dataclass(frozen=True)
 class Job:
-    """A job, ready to work."""
+    """A job that was loaded and checked."""
 
     folder: Path
     spec: JobSpec
@@ -63,13 +63,13 @@ class Job:
 
     @property
     def tiers(self) -> list[str]:
-        """What the models of its ladder are called in reports."""
+        """The names of the ladder's tiers, and of the self-check's, as reports show them."""
         look = self.spec.checks.self_check
         return [*self.spec.tiers, *([f"{look.tier} (check)"] if look else [])]
 
     @property
     def is_gated(self) -> bool:
-        """Whether answers wait for a gate."""
+        """Whether answers must pass a gate."""
         return self.spec.gates.answers is not None
 
     @cached_property
@@ -78,27 +78,27 @@ class Job:
         return self.folder / self.spec.prompt
 
     def message_for(self, row: Mapping[str, object]) -> str | JobCodeFailure:
-        """The row's own message."""
+        """The row's own message: the prompt below `---`, filled in; or the failure of the template."""
         text = fill_template(self.message, self.prompt_file, row, row)
         return text.lstrip("\n") if isinstance(text, str) else text  # the lines above it are for error messages only
 
     def group_of(self, row: Mapping[str, object]) -> str | None:
-        """The name of the row's group, or None when the job has no groups. A row without a value has no name."""
+        """The name of the row's group: empty where the row has no value, None when the job has no groups."""
         column = self.spec.skills.group_by
         return None if column is None else _name_of_group(row.get(column))
 
     def skills_for(self, group: str | None) -> list[Skill]:
-        """What the rows of a group are taught."""
+        """The skills that the rows of a group get."""
         return skills_for_group(self.skills, group, self.spec.skills.always)
 
     @property
     def skills_for_all(self) -> list[Skill]:
-        """What every row is taught, whatever its group."""
+        """The skills that every row gets, whatever its group."""
         return self.skills_for(None if self.spec.skills.group_by is None else "")
 
 
 def find_job(name: str, *, jobs: Path) -> Path:
-    """The folder of a job given by folder, or by its name under `jobs`."""
+    """The folder of a job, named by its folder or by its name under `jobs`."""
     for folder in (Path(name), jobs / name):
         if (folder / "job.yaml").is_file():
             return folder.resolve()
@@ -109,7 +109,7 @@ def find_job(name: str, *, jobs: Path) -> Path:
 
 
 def load_job(folder: Path) -> Job:
-    """Load and check everything in a job's folder but its rows and its tool servers."""
+    """Load and check a job's folder, all but its rows and its tool servers. Raises UserMistake."""
     spec = read_spec(folder)
     instructions, message = read_prompt(folder / spec.prompt)
     module = _module(folder / ANSWER_FILE)
@@ -124,7 +124,7 @@ def load_job(folder: Path) -> Job:
 
 
 def check_columns(job: Job, columns: Collection[str]) -> None:
-    """The key must be made of columns, and so must the groups and what the estimate looks at."""
+    """Raise UserMistake unless key, groups and the estimate's columns are all columns of the source."""
     named = [("key", column) for column in job.spec.key_columns]
     named += [("difficulty.columns", column) for column in job.spec.difficulty.columns]
     named += [("difficulty.lookup", column) for column in [job.spec.difficulty.lookup] if column is not None]
@@ -141,7 +141,7 @@ def check_columns(job: Job, columns: Collection[str]) -> None:
 
 
 def check_runbook(job: Job) -> None:
-    """A runbook that is no URL must be a file in the job's folder. Raises UserMistake."""
+    """Raise UserMistake for a runbook that is neither a URL nor a file in the job's folder."""
     runbook = job.spec.runbook
     if runbook is None or is_url(runbook):
         return
@@ -173,13 +173,13 @@ def _module(file: Path) -> ModuleType:
 
 
 def _what_to_install(kind: str, file: Path) -> str:
-    """How a job's own packages are installed, where it lacks one and says which it needs."""
+    """How to install the job's own packages, for a message about one that is missing."""
     needed = file.parent / REQUIREMENTS
     return f"; pip install -r {needed}" if kind == ModuleNotFoundError.__name__ and needed.is_file() else ""
 
 
 def _execute(file: Path, module: ModuleType) -> SyntaxError | None:
-    """Run the source itself: a compiled file is known by its second and its size, and an edit may keep both."""
+    """Run the source file itself: Python recognizes a compiled file by second and size, and an edit may change neither."""
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
     except SyntaxError as error:
@@ -210,7 +210,7 @@ def _check_grounding(spec: JobSpec, answer: type[BaseModel], folder: Path) -> No
 
 
 def _version(folder: Path, spec: JobSpec, answer: type[BaseModel], skills: list[Skill]) -> JobVersion:
-    """Every file that is sent, run or checked with; and the schema, which a comment in answer.py does not change."""
+    """The job's version: a hash of every file that is sent, run or checked with, and of the schema."""
     asked = [spec.prompt, *(Path(arg) for server in spec.tools.values() for arg in server.args)]
     asked += [server.stub for server in spec.tools.values() if server.stub]
     asked += [spec.checks.self_check.rubric] if spec.checks.self_check else []

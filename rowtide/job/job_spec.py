@@ -22,7 +22,7 @@ Whole = Annotated[int, Field(strict=True, le=MOST)]
 
 
 def _number_in_text(value: object) -> object:
-    """`1e-6` is a text to YAML 1.1, for want of a point, and a number to whoever wrote it."""
+    """A number written as text: YAML 1.1 reads `1e-6` as text, because it lacks a point."""
     return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
 
 
@@ -288,7 +288,7 @@ class SloSpec(Spec):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is promised."""
+        """Whether the job sets no objective."""
         return not self.model_dump(exclude={"window_days"}, exclude_none=True)
 
 

@@ -8,12 +8,12 @@ WEB = ("http", "https")
 
 
 def validate_owner(value: str) -> str:
-    """An owner fit for a tag. Raises ValueError."""
+    """The owner, if it can be a tag. Raises ValueError."""
     return _one_line(value)
 
 
 def validate_runbook(value: str) -> str:
-    """A URL without a login, or a path that stays in the job's folder. Raises ValueError."""
+    """The runbook, if it is a URL without a login or a path inside the job's folder. Raises ValueError."""
     _one_line(value)
     parts = urlsplit(value)
     if "://" in value or parts.scheme in WEB:
@@ -35,7 +35,7 @@ def is_url(runbook: str) -> bool:
 
 
 def runbook_location(runbook: str | None, folder: Path) -> str | None:
-    """A runbook as somebody finds it who has not the job at hand: its URL, or the whole path."""
+    """Where to find a runbook without the job at hand: its URL, or the whole path."""
     return runbook if runbook is None or is_url(runbook) else str(folder / runbook)
 
 

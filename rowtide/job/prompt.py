@@ -25,7 +25,9 @@ _ENVIRONMENT.globals.update(range=cast(type[range], safe_range))
 
 
 def read_prompt(file: Path) -> tuple[str, jinja2.Template]:
-    """What all rows are told, above the line `---`, and the message of each, below it. Raises UserMistake."""
+    """The instructions for all rows, above the line `---`, and the template of each row's message, below it. Raises
+    UserMistake.
+    """
     if not file.is_file():
         raise UserMistake("no such file; a job needs a prompt", file=file, key="prompt")
     text = read_text(file)
@@ -46,7 +48,7 @@ def read_prompt(file: Path) -> tuple[str, jinja2.Template]:
 
 
 def check_placeholders(file: Path, columns: Collection[str]) -> None:
-    """Every hole in a prompt must be a column, or one of `row`. Raises UserMistake with line and nearest column."""
+    """Raise UserMistake, with line and nearest column, for a placeholder that is neither a column nor one of `row`."""
     text = read_text(file)
     tree = _ENVIRONMENT.parse(text)
     undeclared = jinja2.meta.find_undeclared_variables(tree) - _ENVIRONMENT.globals.keys()
@@ -72,7 +74,7 @@ def _check_row(tree: nodes.Template, columns: Collection[str], file: Path) -> No
 
 
 def _taken_of_row(tree: nodes.Template) -> Iterator[tuple[str, str, int]]:
-    """What a prompt takes of `row` by name: (as it is written, the column, the line)."""
+    """The columns that a prompt takes from `row` by name: (as written, column, line)."""
     for attribute in tree.find_all(nodes.Getattr):
         if _is_row(attribute.node):
             yield f"row.{attribute.attr}", attribute.attr, attribute.lineno
@@ -93,12 +95,12 @@ def _no_column(written: str, name: str, columns: Collection[str], file: Path, li
 
 
 def _spelled(column: str) -> str:
-    """A column as it can always be written in a prompt, whatever it is called."""
+    """A placeholder for a column that works whatever the column is called."""
     return f"row[{orjson.dumps(column).decode()}]"
 
 
 def _about_names(text: str, line: int) -> str:
-    """What to say of a hole that is a column's name, and no name for Jinja2."""
+    """The advice for a column's name that is no name for Jinja2."""
     lines = text.splitlines()
     for found in NAMED.findall(lines[line - 1] if line <= len(lines) else ""):
         if not found.isidentifier():

@@ -14,7 +14,7 @@ _LEGAL = re.compile(r"(?!\.+$)(?![- ])[\w .,@+=~-]+(?<! )")  # one name, not the
 
 
 def check_run_id(run_id: str) -> str:
-    """The id, if a run may be called so. Raises UserMistake."""
+    """The id, if it is a legal run id. Raises UserMistake."""
     if not _LEGAL.fullmatch(run_id) or len(run_id.encode("utf-8", "replace")) > LONGEST:
         raise UserMistake(
             f"a run cannot be called {run_id[:80]!r}: an id is the name of a file, of at most {LONGEST} bytes: "
@@ -24,7 +24,7 @@ def check_run_id(run_id: str) -> str:
 
 
 def new_run_id(job: str, now: datetime, end: str) -> str:
-    """An id for a run of a job, whatever its folder is called."""
+    """A new run id that begins with the job's name, made legal if need be."""
     known = _ILLEGAL.sub("-", job).encode()[: LONGEST - 50].decode(errors="ignore").strip(" -")
     return f"{known or 'run'}-{now:%m%d-%H%M%S}-{end}"
 

@@ -43,7 +43,7 @@ KEYS = [field.alias or name for name, field in Frontmatter.model_fields.items()]
 
 @dataclass(frozen=True)
 class Skill:
-    """One skill, as it is taught. `file` is its SKILL.md."""
+    """One skill, as the model reads it. `file` is its SKILL.md."""
 
     name: str
     description: str
@@ -86,7 +86,7 @@ def _speaks_of(skill: Skill, sought: Sequence[set[str]]) -> bool:
 
 
 def _sought(group: str) -> list[set[str]]:
-    """The words of a group's name that count, each in its forms; all of its words when none does."""
+    """The words of a group's name to look for, each in its forms; small words only if there are no others."""
     terms = WORD.findall(group)
     telling = [word for word in terms if CODE.fullmatch(word) or word.lower() not in SMALL_WORDS]
     return [_forms(word) for word in telling or terms]

@@ -40,7 +40,7 @@ FIXED = tuple(JOB_KEY + each for each in ("key", "tiers", "after", "checks.self_
 
 
 class RecordedVersion(Protocol):
-    """A run, and what its job is to it."""
+    """A run and the version of its job that it recorded."""
 
     @property
     def run_id(self) -> str: ...
@@ -56,35 +56,36 @@ class RecordedVersion(Protocol):
 
 @dataclass(frozen=True)
 class JobVersion:
-    """What of a job decides its answers, by part: a hash of each file that is sent, run or checked with, and each key
-    of job.yaml that counts."""
+    """The parts of a job that decide its answers: a hash of each file that is sent, run or checked with, and of each
+    key of job.yaml that counts.
+    """
 
     asks: Parts
     judges: Parts
 
     @cached_property
     def asking(self) -> str:
-        """Changes when what a row is asked does: prompt, answer schema, tools, skills, tiers, rubric."""
+        """The fingerprint of what a row is asked: prompt, answer schema, tools, skills, tiers, rubric."""
         return _hash(self.asks)
 
     @cached_property
     def judging(self) -> str:
-        """Changes when what an answer is judged by does: answer.py, grounding, corrections, answers gate, limits."""
+        """The fingerprint of how an answer is judged: answer.py, grounding, corrections, answers gate, limits."""
         return _hash(self.judges)
 
     def record(self) -> str:
-        """As JSON, to be known again."""
+        """The version as JSON, for `version_from_record`."""
         return orjson.dumps({"asking": self.asks, "judging": self.judges}).decode()
 
 
 def version_from_record(record: str) -> JobVersion:
-    """What `record` gave."""
+    """The version that `record` wrote."""
     kept = orjson.loads(record)
     return JobVersion(kept["asking"], kept["judging"])
 
 
 def changed_parts(before: Parts, now: Parts) -> list[str]:
-    """The files and keys that differ."""
+    """The files and keys that differ between two versions' parts."""
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
@@ -95,7 +96,7 @@ def list_changes(before: JobVersion, now: JobVersion) -> list[str]:
 
 
 def check_job_unchanged(now: JobVersion, run: RecordedVersion, folder: Path) -> None:
-    """The job must be as the run has it. Raises UserMistake naming the files and keys that are not."""
+    """Raise UserMistake, naming the changed files and keys, unless the job is as the run recorded it."""
     if (now.asking, now.judging) != (run.asking, run.judging):
         changed = ", ".join(list_changes(version_from_record(run.parts), now))
         since = f"run {run.run_id} began" if run.version_no == 0 else f"it was last taken into run {run.run_id}"

@@ -24,26 +24,26 @@ def wire_name(server: str, tool: str) -> str:
 
 
 def server_prefix(server: str) -> str:
-    """What stands before the first `__` in the names of a server's tools."""
+    """The part of a wire name before the first `__`, for a server's tools."""
     if BETWEEN in server or server.endswith("_"):
         return _hashed(server, SERVER_CHARS)
     return _part(server, SERVER_CHARS)
 
 
 def server_of_wire_name(wire: str, servers: Collection[str]) -> str | None:
-    """The server that a tool of this name would be of; None where it is none of these."""
+    """The server whose tool has this wire name; None where it is none of these servers."""
     head = wire.partition(BETWEEN)[0]
     return next((server for server in servers if server_prefix(server) == head), None)
 
 
 def wire_name_of_plain(name: str, servers: Collection[str]) -> str:
-    """The name on the wire of what people call `server.tool`; a name of no known server stays as it is."""
+    """The wire name of `server.tool`; a name of no known server stays as it is."""
     server = server_of_plain_name(name, servers)
     return name if server is None else wire_name(server, name[len(server) + 1 :])
 
 
 def plain_name_of_wire(wire: str, servers: Collection[str]) -> str:
-    """What people call a tool that no server has listed: `server.tool`, or its name on the wire where that is none."""
+    """The plain name `server.tool` of a wire name, or the wire name itself where it belongs to no server."""
     server = server_of_wire_name(wire, servers)
     tool = wire.partition(BETWEEN)[2]
     return f"{server}.{tool}" if server is not None and wire_name(server, tool) == wire else wire
@@ -55,7 +55,7 @@ def server_of_plain_name(name: str, servers: Collection[str]) -> str | None:
 
 
 def _part(name: str, room: int) -> str:
-    """The name itself where it can travel in so many characters and is not mistaken for a hashed one."""
+    """The name itself, where it is legal, fits into `room` and cannot be mistaken for a hashed one; else a hashed one."""
     can_travel = 0 < len(name) <= room and not FORBIDDEN.search(name) and not MARKED.search(name)
     return name if can_travel else _hashed(name, room)
 

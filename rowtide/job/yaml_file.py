@@ -11,7 +11,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # every stage reads the 
 
 
 def read_text(file: Path) -> str:
-    """A file that people write, as text. Raises UserMistake with the line and column of a byte that is not UTF-8."""
+    """Read a text file that people write. Raises UserMistake with line and column of a byte that is not UTF-8."""
     content = file.read_bytes()
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
@@ -23,7 +23,7 @@ def read_text(file: Path) -> str:
 
 
 def read_yaml(file: Path) -> tuple[Any, yaml.Node | None]:
-    """The values a file holds, and the nodes that know their lines. Raises UserMistake.
+    """Parse a YAML file: its values, and the nodes that know their lines. Raises UserMistake.
 
     A key that stands twice in one mapping is refused, at any depth: YAML would keep the last one.
     """
@@ -61,7 +61,7 @@ def find_node(node: yaml.Node, path: list[Any]) -> tuple[yaml.Node, int]:
 
 
 def explain_yaml_coercion(node: yaml.Node, value: object) -> str:
-    """What to say where somebody wrote a word and YAML made something else of it; empty where it did not."""
+    """Explain that YAML turned somebody's word into another value; empty where it did not."""
     if isinstance(node, yaml.ScalarNode) and not node.style and not isinstance(value, str | None):
         return f"; YAML reads {node.value} as {value!r}: put quotes around it"
     if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">") and not node.value:

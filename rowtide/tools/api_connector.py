@@ -19,7 +19,7 @@ BETA = "mcp-client-2025-11-20"
 
 @dataclass(frozen=True, slots=True)
 class ConnectorCall:
-    """One call the API made for a row, and what it heard."""
+    """One call that the API made for a row, and its result."""
 
     call_id: str
     tool: str
@@ -29,17 +29,19 @@ class ConnectorCall:
 
 
 def connector_servers(specs: Mapping[str, ToolServerSpec]) -> list[dict[str, object]]:
-    """What a request says of the servers the API is to call."""
+    """The `mcp_servers` of a request: the servers that the API is to call."""
     return [_server(name, spec) for name, spec in specs.items() if spec.placement == "connector"]
 
 
 def connector_toolsets(specs: Mapping[str, ToolServerSpec]) -> list[dict[str, object]]:
-    """Their tools, as entries of a request's `tools`: all of a server's, or only those the job names."""
+    """The toolsets of these servers, for a request's `tools`: all tools of a server, or only those the job names."""
     return [_toolset(name, spec) for name, spec in specs.items() if spec.placement == "connector"]
 
 
 def fill_in_tokens(shared: bytes, environment: Mapping[str, str]) -> bytes:
-    """The shared part with its servers' tokens in place, and nothing else of it. Raises UserMistake for one not set."""
+    """The shared part of a request with the servers' tokens filled in; nothing else changes. Raises UserMistake for an
+    unset variable.
+    """
     found = orjson.loads(b"{%b}" % shared)
     for server in found["mcp_servers"]:
         secrets = ServerSecrets(f"tools.{server['name']}", environment)
@@ -48,7 +50,7 @@ def fill_in_tokens(shared: bytes, environment: Mapping[str, str]) -> bytes:
 
 
 def connector_calls(blocks: Sequence[Mapping[str, Any]]) -> Iterator[ConnectorCall]:
-    """The calls the API made in the course of a reply."""
+    """The calls that the API made in the course of a reply."""
     results = {block["tool_use_id"]: block for block in blocks if block.get("type") == "mcp_tool_result"}
     for block in blocks:
         if block.get("type") == "mcp_tool_use":

@@ -11,13 +11,15 @@ STREAM = "text/event-stream"  # of a tool server, lasts as long as the session; 
 
 
 def bounded_client(*, streams: bool, **more: Any) -> httpx2.AsyncClient:
-    """A client that breaks off an answer that is longer than ANSWER_BYTES; a stream of events only with `streams`."""
+    """A client that ends an answer longer than ANSWER_BYTES; an event stream is bounded only with `streams`."""
     return httpx2.AsyncClient(event_hooks=response_bounds(ANSWER_BYTES, streams=streams), **more)
 
 
 def response_bounds(most: int, *, streams: bool, packed: bool = False, but: str = "\0") -> dict[str, list[Any]]:
-    """A client's hooks that break off an answer of more than `most` bytes, as sent; none from a path that ends in
-    `but`. Only with `packed` may it be compressed: what is compressed does not say how long it is."""
+    """Hooks for an HTTP client that end an answer of more than `most` bytes as sent; event streams are bounded only
+    with `streams`, a path that ends in `but` never. A compressed answer is accepted only with `packed`, because it does
+    not say how long it is.
+    """
     bound = partial(_bound, most, streams=streams, packed=packed, but=but)
     return {"request": [] if packed else [_ask_plainly], "response": [bound]}
 
@@ -49,5 +51,5 @@ class _Bounded(httpx2.AsyncByteStream):
             yield piece
 
     async def aclose(self) -> None:
-        """Let go of the answer."""
+        """Close the answer."""
         await self._stream.aclose()

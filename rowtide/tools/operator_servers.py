@@ -12,7 +12,7 @@ from rowtide.job.job_spec import ToolServerSpec
 
 @dataclass(frozen=True, slots=True)
 class ServerPlace:
-    """One server: a program or a URL, or neither, when only `env` and `headers` are added to the job's own."""
+    """Where one server is: a program, a URL, or neither where only `env` and `headers` are added to the job's own."""
 
     command: str | None = None
     args: list[str] = field(default_factory=list[str])
@@ -23,7 +23,7 @@ class ServerPlace:
 
 @dataclass(frozen=True, slots=True)
 class OperatorServers:
-    """All that operators say: each server's place by its block's name, and the values of the `${NAME}` in them."""
+    """What operators configured: each server's place by its block's name, and the values of the `${NAME}` in them."""
 
     places: Mapping[str, ServerPlace] = field(default_factory=dict[str, ServerPlace])
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -33,19 +33,19 @@ NOTHING_PROVIDED = OperatorServers()
 
 
 def secret_variable(*words: str) -> str:
-    """The name of a secret: `secret_variable("shop", "headers", "X-Key")` is ROWTIDE_TOOL_SHOP_HEADERS_X_KEY."""
+    """The variable name for a secret: `secret_variable("shop", "headers", "X-Key")` is ROWTIDE_TOOL_SHOP_HEADERS_X_KEY."""
     return re.sub(r"\W", "_", "_".join(["ROWTIDE_TOOL", *words])).upper()
 
 
 def apply_operator_servers(
     job: str, specs: Mapping[str, ToolServerSpec], provided: OperatorServers
 ) -> dict[str, ToolServerSpec]:
-    """A job's servers, as operators would have them: what may be called stays the job's to say."""
+    """A job's servers with the operators' settings laid over them. Which tools may be called stays the job's decision."""
     return {name: _provide(job, name, spec, provided.places) for name, spec in specs.items()}
 
 
 def _provide(job: str, name: str, spec: ToolServerSpec, places: Mapping[str, ServerPlace]) -> ToolServerSpec:
-    """The first block that is called JOB-SERVER, SERVER, or as the capability that the job asks for."""
+    """The server's spec with the first block laid over it that is called JOB-SERVER, SERVER, or as its capability."""
     for each in (f"{job}-{name}", name, spec.capability or name):
         if place := places.get(re.sub(r"[^a-z0-9]", "-", each.lower())):
             return _at(place, spec)

@@ -19,7 +19,7 @@ GRACE_SECONDS = 1.0  # for each of: it ends when nobody speaks to it, and when i
 
 
 class Program:
-    """One process, from its start to its end."""
+    """A process from its start to its end."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -30,7 +30,7 @@ class Program:
 
     @classmethod
     async def start(cls, command: Sequence[str], *, folder: Path, environment: Mapping[str, str]) -> "Program":
-        """Start it. Raises OSError when there is no such program."""
+        """Start a program. Raises OSError when there is no such program."""
         pipe = asyncio.subprocess.PIPE
         if shutil.which(command[0], path=environment.get("PATH")) is None and not (folder / command[0]).is_file():
             raise FileNotFoundError(f"there is no program {command[0]!r}")
@@ -48,7 +48,7 @@ class Program:
         )
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """What it says, line by line, until it says no more or says too much at once."""
+        """The lines it writes to stdout, until it closes stdout or writes a line that is too long."""
         assert self._process.stdout is not None
         try:
             while line := await self._process.stdout.readline():
@@ -60,7 +60,7 @@ class Program:
         await asyncio.wait([self._overhearing], timeout=0.1)
 
     async def send(self, line: bytes) -> None:
-        """Say a line to it. Raises OSError when it listens no more."""
+        """Write a line to its stdin. Raises OSError when it no longer reads."""
         assert self._process.stdin is not None
         self._process.stdin.write(line)
         await self._process.stdin.drain()
@@ -71,7 +71,7 @@ class Program:
         return self._tail.decode("utf-8", "replace")
 
     async def end(self) -> None:
-        """Close its stdin, and when that is not enough, end it and all that it has started: asked first, then not."""
+        """Close its stdin; if it does not end then, terminate it and all its children, and kill what is left."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         for last_resort, seconds in (

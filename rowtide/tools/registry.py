@@ -57,7 +57,9 @@ class Registry(StrictModel):
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """The server that a job's tools come from: what a run must remember, for the next day may list another."""
+    """The server found for a job's tools, by name and version. A run keeps it, since the registry may list another
+    tomorrow.
+    """
 
     spec: ToolServerSpec
     name: str
@@ -67,7 +69,7 @@ class Pinned:
 
 
 class _Anything(dict[str, str]):
-    """An environment that has every name."""
+    """A mapping that has every name, instead of an environment."""
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -76,7 +78,7 @@ class _Anything(dict[str, str]):
 async def resolve_servers(
     specs: Mapping[str, ToolServerSpec], *, registry: str, folder: Path, environment: Mapping[str, str]
 ) -> dict[str, Pinned]:
-    """Every server of a job with its place known. Raises UserMistake for a capability nobody has."""
+    """Every server of a job with its place resolved. Raises UserMistake for a capability that no server has."""
     return {
         name: await resolve_capability(name, spec, registry, folder, environment)
         if spec.capability is not None
@@ -88,7 +90,7 @@ async def resolve_servers(
 async def resolve_capability(
     name: str, spec: ToolServerSpec, registry: str, folder: Path, environment: Mapping[str, str]
 ) -> Pinned:
-    """The server a registry lists for the capability that `spec` asks for."""
+    """The server that the registry lists for the capability in `spec`."""
     key, capability = f"tools.{name}.capability", spec.capability or ""
     if "://" in registry:
         listed = await find_server(registry, capability, key, environment)
@@ -113,7 +115,7 @@ def _described(
     registry: str,
     entry: RegistryEntry | None = None,
 ) -> Pinned:
-    """A server of which a server.json tells, and maybe an entry of our own more."""
+    """The pinned server that a server.json describes, together with an entry of our own if there is one."""
     where = key.removesuffix(".capability")
     name = (entry and entry.name) or listed.name
     version = (entry and entry.version) or listed.version
@@ -125,7 +127,7 @@ def _described(
 
 
 def _filled_in(spec: ToolServerSpec, place: Mapping[str, Any]) -> ToolServerSpec:
-    """What the registry says of the place, and what the job says of everything else. The job's word comes last."""
+    """The spec with its place from the registry and everything else from the job. The job's values win."""
     asked = spec.model_dump(exclude={"capability", "command", "url", "stub"})
     return ToolServerSpec.model_validate(
         {

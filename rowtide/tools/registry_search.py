@@ -26,7 +26,7 @@ OFFICIAL = "io.modelcontextprotocol.registry/official"
 
 
 class _Asking:
-    """One search: where, with which secrets, and for whom a mistake is named."""
+    """One search: the registry, its secrets, and the key of job.yaml that a mistake names."""
 
     def __init__(self, registry: str, key: str, environment: Mapping[str, str]) -> None:
         self.key, self._secrets = key, ServerSecrets("registry", environment)
@@ -41,12 +41,12 @@ class _Asking:
 
 
 def registry_url_shown(registry: str, environment: Mapping[str, str]) -> str:
-    """A registry's URL as it may be written down: no password is in it, and no token."""
+    """A registry's URL that may be logged: without password and tokens."""
     return _Asking(registry, "", environment).shown
 
 
 async def find_server(registry: str, capability: str, key: str, environment: Mapping[str, str]) -> ServerJson:
-    """The one server in a registry that is named for a capability: by its whole name, or by the last part of it.
+    """The one server in a registry whose whole name, or its last part, is the capability.
 
     Raises UserMistake where there is none or several, or the registry may not be asked; WorldError where it is down.
     """
@@ -106,7 +106,7 @@ async def _page(web: httpx2.AsyncClient, url: httpx2.URL, asking: _Asking) -> di
 
 
 async def _read(web: httpx2.AsyncClient, url: httpx2.URL, asking: _Asking) -> tuple[int, bytes]:
-    """The status and the body of what answers at a URL, and nowhere else."""
+    """The status and the body of the response at a URL; redirects stay within the same registry."""
     for _ in range(MOST_REDIRECTS + 1):
         async with web.stream("GET", url) as answer:
             if (to := answer.headers.get("location")) and answer.is_redirect:
@@ -117,7 +117,7 @@ async def _read(web: httpx2.AsyncClient, url: httpx2.URL, asking: _Asking) -> tu
 
 
 def _followed(url: httpx2.URL, to: str, asking: _Asking) -> httpx2.URL:
-    """Where a redirect leads, if that is the same registry. Raises UserMistake."""
+    """The target of a redirect, if it is the same registry. Raises UserMistake otherwise."""
     there = url.join(to)
     if (there.scheme, there.host, there.port) != (url.scheme, url.host, url.port):
         raise asking.mistake(

@@ -16,7 +16,7 @@ from rowtide.job.job_spec import ToolServerSpec
 
 
 class Part(BaseModel):
-    """Strangers write these: what we do not know of a part is no mistake of the job's author."""
+    """A part of a server.json. Strangers write it, so unknown keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel)
 
@@ -70,7 +70,7 @@ class ServerJson(Part):
 def server_place(
     server: ServerJson, spec: ToolServerSpec, environment: Mapping[str, str], *, key: str
 ) -> dict[str, Any]:
-    """Where a server is: the keys of a ToolServerSpec. Raises UserMistake when we cannot reach it there."""
+    """The place of a server, as keys of a ToolServerSpec. Raises UserMistake when Rowtide cannot reach it that way."""
     remotes = [each for each in server.remotes if each.type == "streamable-http"]
     packages = [each for each in server.packages if each.registry_type in RUNNERS and each.transport.type == "stdio"]
     if packages and spec.placement == "local":
@@ -137,7 +137,7 @@ def _address(remote: Remote, spec: ToolServerSpec, environment: Mapping[str, str
 
 
 def _value(described: Input, name: str, environment: Mapping[str, str]) -> str | None:
-    """What is described, or `${NAME}` when it is for the user to say; None when it may be left out and is not set."""
+    """The described value, or `${NAME}` where the user sets it; None where it is optional and not set."""
     value = _template(described, environment)
     if value is not None:
         return value
@@ -146,7 +146,7 @@ def _value(described: Input, name: str, environment: Mapping[str, str]) -> str |
 
 
 def _template(described: Input, environment: Mapping[str, str]) -> str | None:
-    """A value with its `{variables}` as defaults, or as `${NAME}` for the environment to say."""
+    """A value whose `{variables}` are replaced by their defaults, or by `${NAME}` for the environment."""
     value = described.value if described.value is not None else described.default
     if value is None:
         return None
@@ -159,5 +159,5 @@ def _template(described: Input, environment: Mapping[str, str]) -> str | None:
 
 
 def _variable(name: str) -> str:
-    """The name a shell takes: `X-API-Key` is X_API_KEY, and `token` is TOKEN."""
+    """A name as a shell variable: `X-API-Key` is X_API_KEY, and `token` is TOKEN."""
     return re.sub(r"\W", "_", name).upper()

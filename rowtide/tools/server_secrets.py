@@ -49,7 +49,7 @@ class ServerSecrets(Mask):
         return filled
 
     def fill_url(self, url: str, *, key: str = "") -> str:
-        """The same of a URL, whose password and tokens are secrets too."""
+        """Fill in every `${NAME}` of a URL; its password and tokens count as secrets too."""
         filled = self.fill(url, key=key)
         parts = urlsplit(filled)
         if parts.password:

@@ -47,7 +47,7 @@ class Stub(StrictModel):
         }
 
     def answer(self, name: str, arguments: dict[str, object]) -> tuple[str, bool]:
-        """What the stub says, and whether that is an error."""
+        """The canned answer to a call: (text, whether it is an error)."""
         tool = next(tool for tool in self.tools if tool.name == name)
         for canned in tool.answers:
             if all(key in arguments and arguments[key] == value for key, value in canned.when.items()):
@@ -62,7 +62,7 @@ def load_stub(file: Path) -> Stub:
 
 
 def read_strictly(file: Path, model: type[Read]) -> Read:
-    """A YAML (or JSON) file as a model. Raises UserMistake naming the file, the key and the nearest legal name."""
+    """Read a YAML (or JSON) file into a model. Raises UserMistake naming the file, the key and the nearest legal name."""
     if not file.is_file():
         raise UserMistake("no such file", file=file)
     values, _ = read_yaml(file)
@@ -70,7 +70,7 @@ def read_strictly(file: Path, model: type[Read]) -> Read:
 
 
 def validate_strictly(values: object, model: type[Read], file: Path | str) -> Read:
-    """Values somebody wrote, as a model. Raises UserMistake for the first thing wrong with them."""
+    """Validate values that somebody wrote against a model. Raises UserMistake for the first fault."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -15,7 +15,7 @@ BEGINNING = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(\d{1,
 
 
 def result_text(blocks: Sequence[str], structured: object) -> str:
-    """All that a tool said: its structured content as JSON, then every block that says something else."""
+    """The text of a tool's result: its structured content as JSON, then every block that says something else."""
     if structured is None:
         return "\n".join(blocks) or NOTHING
     new = [block for block in blocks if not _is_repeated(structured, {_canonical(block): block} | _as_json(block))]
@@ -23,14 +23,13 @@ def result_text(blocks: Sequence[str], structured: object) -> str:
 
 
 def lossless_json(value: object) -> str:
-    """A value as JSON that keeps what JSON of other makes holds: numbers of any length, NaN, half a surrogate pair."""
+    """A value as JSON, including what other JSON writers refuse: numbers of any length, NaN, half a surrogate pair."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def lenient_json(line: bytes) -> Any:
-    """The value of JSON that is not quite: bytes that are no UTF-8, and what UTF-8 cannot write, become U+FFFD.
-
-    Of what cannot be read at all, only the call that it answers; None where not even that can be known.
+    """Parse almost valid JSON: bytes that are not UTF-8, and characters UTF-8 cannot write, become U+FFFD. Of
+    unreadable text only the id of the call it answers; None where that is unknown too.
     """
     try:
         found = json.loads(line.decode("utf-8", "replace"))
@@ -41,7 +40,7 @@ def lenient_json(line: bytes) -> Any:
 
 
 def _is_repeated(structured: object, text_blocks: Mapping[str, object]) -> bool:
-    """Whether structured content holds one of these values, each by its own JSON: 1 is not true."""
+    """Whether the structured content holds one of these values, compared as JSON: 1 is not true."""
     return _canonical(structured) in text_blocks or any(
         value == other and _canonical(value) == name
         for value in _values(structured)

@@ -42,7 +42,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool as a row may call it."""
+    """A tool that a row may call."""
 
     name: str
     wire_name: str
@@ -55,7 +55,7 @@ class Tool:
     error_if: str | None = None
 
     def says_error(self, text: str) -> bool:
-        """Whether its words are an error by the job's own pattern."""
+        """Whether the job's own pattern (`error_if`) finds an error in the tool's output."""
         return self.error_if is not None and re.search(self.error_if, text) is not None
 
 
@@ -70,7 +70,7 @@ class Offer:
 
 
 def offered_tools(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed]) -> dict[str, Offer]:
-    """The tools a job names, or all there are, by wire name and in a fixed order. Raises UserMistake."""
+    """The tools a job names, or all of a server's, by wire name and in a fixed order. Raises UserMistake."""
     _check_names(server, spec, listed)
     chosen = [_offer(server, spec, listed[name]) for name in sorted(listed) if spec.tools is None or name in spec.tools]
     if chosen and not any(offer.is_allowed for offer in chosen):
@@ -90,7 +90,7 @@ def offered_tools(server: str, spec: ToolServerSpec, listed: Mapping[str, Listed
 
 
 def check_distinct_names(tools: Sequence[Tool]) -> None:
-    """No two tools may be called alike, `server.tool` or on the wire. Raises UserMistake."""
+    """Raise UserMistake if two tools share a name, as `server.tool` or on the wire."""
     for names in ([tool.name for tool in tools], [tool.wire_name for tool in tools]):
         for name, times in Counter(names).items():
             if times > 1:
@@ -100,14 +100,14 @@ def check_distinct_names(tools: Sequence[Tool]) -> None:
 
 
 def fence_output(tool: str, text: str) -> str:
-    """A tool's words between marks that cannot be forged from inside: the mark is a hash of the words themselves."""
+    """A tool's output between marks that cannot be forged from inside: each mark holds a hash of the output."""
     mark = blake2b(text.encode(), digest_size=8, key=b"rowtide").hexdigest()
     source = UNPLAIN.sub("_", tool)
     return f'<tool_output from="{source}" mark="{mark}">\n{text}\n</tool_output mark="{mark}">'
 
 
 def cut_output(text: str, limit: int) -> str:
-    """The text as a model may read it and any database may store it."""
+    """The text, cut at `limit` characters, as a model may read it and any database may store it."""
     text = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     return text if len(text) <= limit else f"{text[:limit]}\n[cut: {len(text):,} characters, the first {limit:,} shown]"
 
@@ -156,7 +156,7 @@ def _offer(server: str, spec: ToolServerSpec, listed: Listed) -> Offer:
 
 
 def _of_tool(setting: T | dict[str, T] | None, tool: str) -> T | None:
-    """What a key says of one tool, when it says the same of all or something of each."""
+    """The value of a setting for one tool, where the setting is one value for all tools or a value for each."""
     return setting.get(tool) if isinstance(setting, dict) else setting
 
 
@@ -165,14 +165,14 @@ def _seconds(remember: Remember) -> float:
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with an argument nobody declared made a mistake, where that can be said."""
+    """The schema with undeclared arguments forbidden, where a schema can express that."""
     whole = {"type": "object", **schema}
     is_open = "properties" not in schema or OPEN_KEYWORDS & schema.keys()
     return whole if is_open else {"additionalProperties": False, **whole}
 
 
 def _misfits_of(schema: dict[str, Any]) -> Callable[[Mapping[str, object]], list[str]]:
-    """A function that says what is wrong with a call's arguments; compiled once, for it is asked at every call."""
+    """A function that lists what is wrong with a call's arguments. Compiled once, because every call uses it."""
     try:
         validator = jsonschema_rs.validator_for(schema, offline=True)  # what a `$ref` names elsewhere is never fetched
     except ValueError:

@@ -32,7 +32,7 @@ def check_tools(tools: Iterable[Tool]) -> None:
 
 
 def refusal_of(schema: Mapping[str, Any]) -> str | None:
-    """Why the API would refuse a tool that takes this, or None."""
+    """Why the API would refuse a tool with this input schema, or None."""
     if (kind := schema.get("type")) != "object":
         return f"what it takes is {kind!r}; the API takes only tools whose arguments are an object"
     if words := [word for word in AT_THE_ROOT if word in schema]:

@@ -26,7 +26,7 @@ STOP_SECONDS = 15
 
 
 class CallResult(NamedTuple):
-    """What came of a call."""
+    """The result of a call."""
 
     text: str
     is_error: bool
@@ -34,7 +34,7 @@ class CallResult(NamedTuple):
 
 
 class ToolServer:
-    """One server, through all its sessions."""
+    """One tool server over all its sessions."""
 
     def __init__(self, name: str, spec: ToolServerSpec, folder: Path, environment: Mapping[str, str]) -> None:
         self.name, self._spec = name, spec
@@ -51,7 +51,7 @@ class ToolServer:
         self._mistake = UserMistake("it stops again and again while answering", key=f"tools.{name}")
 
     async def listed(self, *, is_patient: bool = True) -> dict[str, Listed]:
-        """Its tools, as it listed them first. Raises UserMistake when it will not start."""
+        """Its tools, as it listed them first. Raises UserMistake when it does not start."""
         if self._listed is None:
             session = await self._open(is_patient=is_patient)
             self._listed = self._listed or session.listed  # what it says of them later counts for nothing
@@ -60,9 +60,8 @@ class ToolServer:
     async def call(
         self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool
     ) -> CallResult:
-        """Call one of its tools. When the server died under it, and that does no harm, once more, with no other call.
-
-        So of the calls that a server died under, only the one that ends it again comes to nothing.
+        """Call one of its tools. If the server dies under a call that is safe to repeat, make that call once more,
+        alone: of the calls it died under, only the one that kills it again fails.
         """
         began = time.perf_counter()
         async with self._room.beside_others():
@@ -111,14 +110,14 @@ class ToolServer:
             self._replace(session)
 
     def _replace(self, session: Session) -> None:
-        """Let go of a session, once: of the calls that die with it, only the first counts."""
+        """Drop a session, once: of the calls that die with it, only the first counts."""
         if session is self._session:
             session.over.set()
             self._session, self._strikes = None, 0
             self._fell(under_one_call=self._room.taken <= 1)
 
     def _fell(self, *, under_one_call: bool = False) -> None:
-        """Count a death; one under a single call says more of that call than of the server."""
+        """Count a death of the server; with `under_one_call` it is evidence against that call rather than the server."""
         self._killed += under_one_call
         self._deaths += not under_one_call
         if self._is_given_up:
@@ -129,7 +128,7 @@ class ToolServer:
         return self._deaths >= GIVE_UP or self._killed >= GIVE_UP_KILLED
 
     async def _open(self, *, is_patient: bool) -> Session:
-        """The session there is, or a new one. Raises UserMistake when there will be none for now."""
+        """The open session, or a new one. Raises UserMistake while the server is not to be started."""
         if self._session is not None and not self._session.owner.done():
             return self._session
         async with self._starting:
@@ -148,7 +147,7 @@ class ToolServer:
             return self._session
 
     async def _pause(self) -> None:
-        """Wait the longer, the more often it fell; when that was too often, not at all."""
+        """Wait before a restart, longer with each death; after too many deaths do not wait but fail."""
         if self._is_given_up and asyncio.get_running_loop().time() < self._rests_until:
             raise self._mistake
         if self._deaths:
@@ -161,12 +160,12 @@ class ToolServer:
 
 
 def _not_again(reply: Reply, server: str, tool: str) -> Reply:
-    """What is said of a call that changes something, when nobody knows whether it has."""
+    """The reply for a call that changes something, when nobody knows whether it took place."""
     return reply._replace(text=f"{reply.text} {server}.{tool} may have taken place, and is not called a second time.")
 
 
 class _Room:
-    """Place for so many calls beside each other, or for one alone; `taken` by so many beside each other."""
+    """A lock that admits a number of concurrent calls, or one call alone; `taken` counts the concurrent ones."""
 
     def __init__(self, places: int) -> None:
         self._places, self._free, self._one = places, asyncio.Semaphore(places), asyncio.Lock()
@@ -190,7 +189,7 @@ class _Room:
 
 
 class _RateLimiter:
-    """At most so many calls begin in a second, evenly."""
+    """Spaces calls evenly, so that no more than a given number begin in a second."""
 
     def __init__(self, per_second: float | None) -> None:
         self._gap = 1 / per_second if per_second else 0.0

@@ -47,7 +47,7 @@ UNUSABLE = (ValueError, TypeError, AttributeError, RuntimeError)  # what `mcp` r
 
 
 class Fate(Enum):
-    """What a call says of the session it was made in."""
+    """What a call reveals about its server: it lives, it may be dead, it may be out of reach, or it is gone."""
 
     ANSWERED = "the server lives"
     UNANSWERED = "perhaps it does not"
@@ -62,7 +62,7 @@ class Reply(NamedTuple):
 
 
 class Session:
-    """One life of a server. One task opens and closes it, as anyio demands; others only call."""
+    """One life of a server. One task opens and closes it, as anyio requires; other tasks only make calls."""
 
     def __init__(self, name: str, transport: "Transport", secrets: ServerSecrets) -> None:
         self._name, self.secrets = name, secrets
@@ -79,7 +79,7 @@ class Session:
         self.owner.add_done_callback(lambda owner: owner.cancelled() or owner.exception())  # read, so never warned of
 
     async def is_ready(self) -> bool:
-        """Wait until it can be called, or will never be."""
+        """Wait until it can be called or has failed to start; returns whether it can be called."""
         ready = asyncio.create_task(self._ready.wait())
         try:
             await asyncio.wait([ready, self.owner], return_when=asyncio.FIRST_COMPLETED)
@@ -93,7 +93,7 @@ class Session:
     async def call(
         self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, timeout_seconds: float
     ) -> Reply:
-        """Call a tool, whatever comes of it."""
+        """Call a tool. Always returns a reply, whatever the server does."""
         name = f"{self._name}.{tool}"
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -114,7 +114,7 @@ class Session:
             return _error(f"{name} answered something that cannot be used: {self._in_short(error)}", fate)
 
     def _refused(self, name: str, error: MCPError) -> Reply:
-        """What a protocol error means: the session is over, or the server has answered after all."""
+        """The reply for a protocol error: either the session is over, or the server answered with an error."""
         if self.is_closed or error.message == SESSION_IS_GONE:
             return self._gone()
         fate = Fate.ANSWERED
@@ -134,7 +134,7 @@ class Session:
         return self.fault or self.last_words or (self._in_short(error) if error else "it ended at once")
 
     def _in_short(self, error: BaseException) -> str:
-        """The first real error in a group of groups, in a line."""
+        """The first real error inside nested exception groups, in one line."""
         while isinstance(error, BaseExceptionGroup) and error.exceptions:
             error = error.exceptions[0]
         words = f"{type(error).__name__}: {error}"
@@ -159,7 +159,7 @@ Transport = Callable[[Session], AbstractAsyncContextManager[Any]]
 def transport_of(
     spec: ToolServerSpec, folder: Path, environment: Mapping[str, str], secrets: ServerSecrets
 ) -> Transport:
-    """How to reach a server, with every `${NAME}` filled in."""
+    """The transport to a server, with every `${NAME}` filled in."""
     if spec.url is not None:
         url = secrets.fill_url(spec.url, key="url")
         headers = {name: secrets.fill(value, key="headers", name=name) for name, value in spec.headers.items()}
@@ -187,7 +187,9 @@ async def _http(url: str, headers: dict[str, str], session: Session) -> AsyncGen
 async def _stdio(
     command: list[str], folder: Path, environment: dict[str, str], session: Session
 ) -> AsyncGenerator[Any]:
-    """Our own, for the library's reads lines without end, and drops an answer that is not quite JSON-RPC."""
+    """A stdio transport of our own: the library's has no limit on a line, and drops an answer that is not quite
+    JSON-RPC.
+    """
     program = await Program.start(command, folder=folder, environment=environment)
     to_us, received = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     to_send, from_us = anyio.create_memory_object_stream[SessionMessage](0)
@@ -267,12 +269,12 @@ def _error(words: str, fate: Fate) -> Reply:
 
 
 def _open_map(meta: dict[str, object]) -> Any:
-    """`_meta` takes any keys; the library's type for it names only its own."""
+    """`meta` as the library's type for `_meta`, which names only its own keys though the protocol allows any."""
     return meta or None
 
 
 def _block(block: Any) -> str:
-    """A block of content as text; what is no text is said to be left out."""
+    """A content block as text; a block that is no text becomes a note that it was left out."""
     match block:
         case TextContent():
             return block.text

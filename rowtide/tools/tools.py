@@ -23,7 +23,7 @@ NAME_CHARS = 300  # of a tool nobody has: the model's own words
 
 
 class ToolOutcome(NamedTuple):
-    """What came of a call; an error is words for the model."""
+    """The outcome of a call; an error is text for the model."""
 
     tool: str
     text: str
@@ -32,7 +32,7 @@ class ToolOutcome(NamedTuple):
 
 
 class ToolPool:
-    """The tool servers of a job, for as long as an `async with` lasts."""
+    """The tool servers of a job, open while its `async with` lasts."""
 
     def __init__(
         self, specs: Mapping[str, ToolServerSpec], folder: Path, environment: Mapping[str, str], output_chars: int
@@ -50,14 +50,16 @@ class ToolPool:
         await asyncio.gather(*(server.stop() for server in self._servers.values()))
 
     async def catalogue(self) -> list[Tool]:
-        """Every tool a row may call, in a fixed order. Raises UserMistake for a server that will not start."""
+        """Every tool a row may call, in a fixed order. Raises UserMistake for a server that does not start."""
         offered = await asyncio.gather(*(self._offered(name, is_patient=False) for name in self._servers))
         tools = [offer.tool for server in offered for offer in server.values() if offer.is_allowed]
         check_distinct_names(tools)
         return tools
 
     async def call_all(self, calls: Sequence[tuple[str, dict[str, object]]]) -> list[ToolOutcome]:
-        """Make calls (name, arguments) that only read: of each server's as many at once as it takes."""
+        """Make read-only calls (name, arguments), concurrently up to each server's limit. Outcomes are in the order of
+        `calls`.
+        """
         outcomes: dict[int, ToolOutcome] = {}
         by_server: dict[str | None, list[int]] = defaultdict(list)
         for number, (wire_name, _) in enumerate(calls):
@@ -78,7 +80,7 @@ class ToolPool:
     async def call(
         self, wire_name: str, arguments: dict[str, object], *, idempotency_key: str | None = None
     ) -> ToolOutcome:
-        """Call a tool by the name the model uses. Never raises for what the server does."""
+        """Call a tool by its wire name. Never raises for a fault of the server."""
         if (server := server_of_wire_name(wire_name, self._local)) is None:
             return self._outcome(wire_name, f"There is no tool {wire_name!r}.")
         try:
@@ -120,7 +122,7 @@ class _Server(Protocol):
 
 
 class _StubServer:
-    """A stub, called as a server is."""
+    """A stub with the interface of a server."""
 
     def __init__(self, stub: Stub) -> None:
         self._stub = stub
@@ -134,7 +136,7 @@ class _StubServer:
         return CallResult(*self._stub.answer(tool, arguments))
 
     async def stop(self) -> None:
-        """Nothing was started."""
+        """Does nothing: no process was started."""
 
 
 def _server(name: str, spec: ToolServerSpec, folder: Path, environment: Mapping[str, str]) -> _Server:
@@ -145,12 +147,12 @@ def _server(name: str, spec: ToolServerSpec, folder: Path, environment: Mapping[
 
 
 def _as_traced(tool: str) -> dict[str, str]:
-    """As OpenTelemetry's conventions for generative AI name these things; the arguments may be private."""
+    """Span attributes by OpenTelemetry's conventions for generative AI; without arguments, which may be private."""
     return {"gen_ai__operation__name": "execute_tool", "gen_ai__tool__name": tool}
 
 
 def _refusal(offer: Offer, arguments: dict[str, object]) -> str:
-    """Why a call is not even made; empty when it is."""
+    """Why a call is refused before it is made; empty when it is allowed."""
     tool = offer.tool.name
     if not offer.is_allowed:
         return f"{tool} changes something, and this job does not allow it."

@@ -26,7 +26,7 @@ HEAD = """# The tool servers that a registry lists for this job, and that a pers
 
 
 class AllowedServer(StrictModel):
-    """One server as it was found, and as it was allowed."""
+    """One server of a registry, as it was found or allowed."""
 
     capability: str
     registry: str
@@ -47,7 +47,7 @@ class TrustLock(StrictModel):
 
 @dataclass(frozen=True, slots=True)
 class TrustRequest:
-    """A server that nobody has allowed, and what had been allowed in its place."""
+    """A server that nobody has allowed, and the version that was allowed before, if any."""
 
     server: str
     found: AllowedServer
@@ -55,7 +55,7 @@ class TrustRequest:
 
 
 class NotTrusted(UserMistake):
-    """A registry lists servers for a job that no person has allowed as they are."""
+    """A registry lists servers for a job that nobody has allowed in this form."""
 
     def __init__(self, asked: list[TrustRequest], job: str) -> None:
         self.asked = asked
@@ -67,7 +67,7 @@ class NotTrusted(UserMistake):
 def found_server(
     capability: str, registry: str, name: str, version: str | None, place: Mapping[str, Any], entry: object
 ) -> AllowedServer:
-    """A server of a registry, as a person is to see it. `place` is where it is, and `entry` all that was said of it."""
+    """A registry's server, to be shown to a person. `place` is where it is, `entry` the registry's whole entry."""
     command = [place.get("command"), *place.get("args", [])]
     starts = shlex.join(map(str, command)) if place.get("command") else str(place.get("url"))
     given = sorted(set(FILLED.findall(dump_json([*place.values()], default=str).decode())))
@@ -78,7 +78,7 @@ def found_server(
 
 
 def check_trusted(folder: Path, found: Mapping[str, AllowedServer]) -> None:
-    """Raise NotTrusted for the servers that nobody has allowed just so."""
+    """Raise NotTrusted for the servers that nobody has allowed in exactly this form."""
     lock = _lock(folder) if found else TrustLock()
     asked = [
         TrustRequest(server, each, lock.servers.get(server))
@@ -90,7 +90,9 @@ def check_trusted(folder: Path, found: Mapping[str, AllowedServer]) -> None:
 
 
 def allow_servers(folder: Path, asked: list[TrustRequest]) -> Path:
-    """Write down that a person has allowed these servers. Returns the file. Raises UserMistake when it cannot be."""
+    """Record that a person has allowed these servers. Returns the lock file. Raises UserMistake when it cannot be
+    written.
+    """
     file = folder / LOCK_FILE
     servers = _lock(folder).servers | {each.server: each.found for each in asked}
     description = {"servers": {name: each.model_dump() for name, each in sorted(servers.items())}}
@@ -102,7 +104,7 @@ def allow_servers(folder: Path, asked: list[TrustRequest]) -> Path:
 
 
 def visible_line(text: str) -> str:
-    """A stranger's text in one line, with nothing in it that a terminal obeys or that is not seen."""
+    """A stranger's text in one line, with control and invisible characters written out."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
@@ -112,7 +114,7 @@ def _lock(folder: Path) -> TrustLock:
 
 
 def trust_request_text(asked: TrustRequest) -> str:
-    """What would be started, from where, and what had been allowed."""
+    """What would be started, where the entry comes from, and what was allowed before."""
     found, before = asked.found, asked.before
     version = f" {found.version}" if found.version else ""
     what = "would start" if "://" not in found.starts.split(" ")[0] else "would call"
