@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 
 class CallApproval(BaseModel):
-    """Allow or deny the calls of the page above, all of them as they stand there; for some of them: rowtide approve."""
+    """Allow or deny all calls shown on the page above. To decide about some of them only, use `rowtide approve`."""
 
     decision: Literal["allow", "deny"] = Field(description="What becomes of every call of this page.")
     why: str = Field(default="", description="Your reason; the model reads that of a denial.")

@@ -14,7 +14,7 @@ EXAMPLES_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class GateFailure:
-    """An expectation that a run did not meet: which, what was seen, how many rows failed it, and keys of some."""
+    """An expectation that a run did not meet: the observed value, how many rows failed, and the keys of some."""
 
     gate: str
     expectation: str
@@ -24,7 +24,7 @@ class GateFailure:
 
     @property
     def text(self) -> str:
-        """What was seen and, where it is about rows, how many and which."""
+        """The observed value and, for rows, how many failed and which."""
         if not self.rows:
             return shorten_middle(self.message)
         named = ", ".join(shorten_text(each, 60) for each in self.examples[:EXAMPLES_SHOWN])
@@ -33,7 +33,7 @@ class GateFailure:
 
 @dataclass(frozen=True, slots=True)
 class GateApproval:
-    """A gate's failures, before a person. `rows` were judged; those of them in `waiting` wait for the decision."""
+    """A gate's failures, for a person to decide on. `rows` were judged; those in state `waiting` wait for it."""
 
     approval_no: int
     gate: str
@@ -45,24 +45,24 @@ class GateApproval:
 
     @property
     def hash(self) -> str:
-        """What a person decides about: these failures, over so many rows."""
+        """The hash that a decision refers to: these failures, over so many rows."""
         about = [self.gate, [asdict(each) for each in self.failures], self.rows]
         return blake2b(dump_json(about), digest_size=16).hexdigest()
 
     @property
     def waiting(self) -> RowState:
-        """The state of the rows that wait: at the door to be asked, or before the sink to be loaded."""
+        """The state of the rows that wait: before they are asked, or before they are loaded."""
         return RowState.READY if self.gate == "rows" else RowState.ACCEPTED
 
 
 def approval_covers(approved: GateApproval, failures: Sequence[GateFailure], rows: int) -> bool:
-    """Whether a person has approved of these failures already: of each of them, and of no fewer rows."""
+    """Whether an earlier approval covers these failures: it has each of them, over no fewer rows."""
     known = {each.expectation for each in approved.failures}
     return rows <= approved.rows and all(each.expectation in known for each in failures)
 
 
 def approval_consequences(gate_approvals: Sequence[GateApproval], waiting: int, replaces: int) -> str:
-    """What approval would do, and what rejection would."""
+    """What approval and what rejection would do, in a sentence."""
     if any(gate_approval.gate == "rows" for gate_approval in gate_approvals):
         return f"approved, {waiting:,} rows are asked; rejected, they are quarantined and nothing is paid"
     if not waiting:

@@ -12,7 +12,7 @@ PAGE_CHARACTERS = 60_000  # of arguments: they are shown whole, so that nothing 
 
 
 class ShownCall(Protocol):
-    """A call as it is shown: whose row it is, its tool, what with, and what else to know of it."""
+    """A call as a person sees it: its row, tool, arguments and any further note."""
 
     @property
     def row_key(self) -> str: ...
@@ -29,7 +29,7 @@ CallT = TypeVar("CallT", bound=ShownCall)
 
 @dataclass(frozen=True)
 class CallPage(Generic[CallT]):
-    """Calls that are shown together: page `number` of `pages`, of `waiting` calls in all."""
+    """Calls that are shown together: page `number` of `pages`, out of `waiting` calls in all."""
 
     number: int
     pages: int
@@ -38,12 +38,12 @@ class CallPage(Generic[CallT]):
 
 
 def call_hash(tool: str, arguments: bytes, row_key: str) -> str:
-    """A call's name in a decision: of its server and tool, its arguments and its row's key."""
+    """The hash that names a call in a decision: of server and tool, arguments and row key."""
     return blake2b(dump_json([tool, arguments.decode(), row_key]), digest_size=16).hexdigest()
 
 
 def pages_of_calls(calls: Sequence[CallT]) -> list[CallPage[CallT]]:
-    """The pages of calls that wait. One that is longer than a page has a page of its own."""
+    """Waiting calls split into pages. A call longer than a page has a page of its own."""
     cut: list[list[CallT]] = []
     room = 0
     for each in calls:
@@ -56,5 +56,5 @@ def pages_of_calls(calls: Sequence[CallT]) -> list[CallPage[CallT]]:
 
 
 def call_text(call: ShownCall) -> str:
-    """`desk.open_ticket({"message": "late"})`: a call, whole."""
+    """A call in full: `desk.open_ticket({"message": "late"})`."""
     return f"{call.tool}({call.arguments.decode()})"

@@ -15,7 +15,7 @@ MANY = 5_000  # different numbers, before they are rounded to three digits
 
 
 class Distribution:
-    """Of one column."""
+    """The distribution of one column, counted page by page."""
 
     def __init__(self) -> None:
         self._texts: Counter[str] = Counter()
@@ -25,7 +25,7 @@ class Distribution:
         self._is_neither = False  # too many different texts, or lists, or objects
 
     def add(self, values: Sequence[Any]) -> None:
-        """Count one more page."""
+        """Count one more page of values."""
         if self._is_neither:
             return
         kinds = set(map(type, values))
@@ -42,7 +42,7 @@ class Distribution:
             self._numbers.clear()
 
     def partition(self) -> dict[str, list[Any]] | None:
-        """What later runs are compared with; None where there is nothing to compare."""
+        """The partition that later runs are compared with; None where there is nothing to compare."""
         counts: Counter[Any] = self._texts or self._numbers
         if self._is_neither or not counts or any(len(text) > LONGEST for text in self._texts):
             return None
@@ -61,7 +61,7 @@ class Distribution:
             self._numbers, self._is_rounded = rounded, True
 
     def _bins(self) -> dict[str, list[Any]]:
-        """Edges and shares: a bin is closed when it has its share of all values, so that none is empty."""
+        """Bin edges and weights: a bin is closed when it has its share of all values, so none is empty."""
         values, total = sorted(self._numbers), self._numbers.total()
         edges, weights, inside = [self._least], [], 0
         for value, following in zip(values, [*values[1:], None], strict=True):

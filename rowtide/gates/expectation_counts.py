@@ -19,7 +19,7 @@ SHOWN_CHARACTERS = 200  # characters of it that are told
 
 @dataclass
 class ExpectationCount:
-    """How many rows one expectation has looked at, how many failed, and the keys of a few."""
+    """How many rows one expectation has judged, how many failed, and the keys of a few."""
 
     judged: int = 0
     failed: int = 0
@@ -27,13 +27,13 @@ class ExpectationCount:
 
 
 class ExpectationCounts:
-    """One for each expectation that is judged in pages."""
+    """The counts of every expectation that is judged in pages."""
 
     def __init__(self, expectations: Sequence[Expectation]) -> None:
         self._all = {each.place: (each, ExpectationCount()) for each in expectations}
 
     def add(self, page: Sequence[PageResult], keys: Mapping[int, str]) -> None:
-        """Add a page; `keys` are those of its rows."""
+        """Add a page's results; `keys` are those of its rows, by row_no."""
         for found in page:
             counted = self._all[found.expectation.place][1]
             counted.judged += found.judged
@@ -42,7 +42,7 @@ class ExpectationCounts:
             counted.examples += [keys[row_no] for row_no in wanted]
 
     def outcomes(self) -> list[ExpectationOutcome]:
-        """What each said of all pages together."""
+        """The outcome of each expectation over all pages."""
         return [
             ExpectationOutcome(each, _is_met(each, counted), counted.judged, counted.failed, None, counted.examples)
             for each, counted in self._all.values()
@@ -52,7 +52,7 @@ class ExpectationCounts:
 def verdicts_of_outcomes(
     suite: Suite, outcomes: Sequence[ExpectationOutcome], metrics: Mapping[str, Any]
 ) -> list[ExpectationVerdict]:
-    """Outcomes as they are written down."""
+    """Outcomes as the verdicts that the ledger keeps."""
     found: list[ExpectationVerdict] = []
     for each in outcomes:
         observed = metrics.get(each.expectation.kwargs.get("column", ""), each.observed)
@@ -76,7 +76,7 @@ def verdicts_of_outcomes(
 
 
 def critical_failures(suite: Suite, verdicts: Sequence[ExpectationVerdict]) -> list[GateFailure]:
-    """The critical ones that failed, but for those that fail rows and no more."""
+    """The failures that hold a run: critical expectations that failed, except those that only fail single rows."""
     rows = {each.place for each in suite.of("rows")}
     return [
         GateFailure(
@@ -88,7 +88,7 @@ def critical_failures(suite: Suite, verdicts: Sequence[ExpectationVerdict]) -> l
 
 
 def failing_rows_of_page(page: Sequence[PageResult]) -> dict[int, list[str]]:
-    """row_no → reasons, of the rows that critical expectations over single rows fail."""
+    """row_no → reasons, for the rows that critical row-level expectations fail."""
     failures: dict[int, list[str]] = {}
     for found in page:
         if found.expectation.is_critical and found.expectation.way == "rows":

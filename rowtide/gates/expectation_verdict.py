@@ -8,7 +8,7 @@ EXAMPLES = 20  # keys of failing rows that are kept for each expectation
 
 @dataclass(frozen=True, slots=True)
 class ExpectationVerdict:
-    """What one expectation of a gate said of a run."""
+    """The verdict of one expectation of a gate on a run."""
 
     gate: str
     place: int

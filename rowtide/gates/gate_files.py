@@ -72,7 +72,7 @@ class Expectation:
 
     @property
     def columns(self) -> list[str]:
-        """The columns it looks at; of a condition, every word that may be one."""
+        """The columns it uses; of a condition, every word that may be a column."""
         named = [self.kwargs[key] for key in COLUMN_KEYS if key in self.kwargs]
         words = re.findall(r"\w+", str(self.kwargs.get("row_condition") or ""))
         return list(dict.fromkeys([*named, *self.kwargs.get("column_list", []), *words]))
@@ -99,7 +99,7 @@ class Suite:
 
 
 def load_suite(file: Path, gate: Gate, columns: Collection[str] | None) -> Suite:
-    """Read a gate's file; None for columns that were checked before.
+    """Read a gate's file. With None for `columns` they are not checked again.
 
     Raises UserMistake for an unknown type, key, column or parameter, naming file, line and nearest legal name.
     """
@@ -120,7 +120,7 @@ def load_suite(file: Path, gate: Gate, columns: Collection[str] | None) -> Suite
 
 
 def gx_suite(gx: ModuleType, expectations: Sequence[Expectation], file: Path) -> Any:
-    """Great Expectations' own suite of some expectations, in their order. Raises UserMistake for one it refuses."""
+    """Great Expectations' own suite for these expectations, in their order. Raises UserMistake for one it refuses."""
     entries = [
         {"type": e.type, "kwargs": e.kwargs, "severity": e.severity, "meta": {"n": e.place}} for e in expectations
     ]
@@ -131,7 +131,7 @@ def gx_suite(gx: ModuleType, expectations: Sequence[Expectation], file: Path) ->
 
 
 def import_great_expectations() -> ModuleType:
-    """Import GX: six seconds, so only where there is a gate. It reads its switch for telemetry when imported."""
+    """Import GX, only where there is a gate: it takes six seconds. Its telemetry is switched off before the import."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     is_new = "great_expectations" not in sys.modules
     import great_expectations  # noqa: PLC0415 # see above
@@ -145,14 +145,14 @@ def import_great_expectations() -> ModuleType:
 
 
 def in_memory_context(gx: ModuleType) -> Any:
-    """A context that lives in memory, and draws no bars."""
+    """A context of Great Expectations in memory, without progress bars."""
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     return context
 
 
 def why_not_judged(found: Any) -> str:
-    """Why an expectation could not be judged; nothing when it was."""
+    """Why an expectation could not be judged; empty when it was."""
     info = found.exception_info or {}
     each = [info] if "raised_exception" in info else list(info.values())
     return next((str(one["exception_message"]) for one in each if one.get("raised_exception")), "")

@@ -27,7 +27,7 @@ Rows = Sequence[tuple[int, dict[str, Any]]]  # (row_no, values)
 
 @dataclass(frozen=True)
 class PageResult:
-    """What one expectation said of one page."""
+    """The result of one expectation for one page."""
 
     expectation: Expectation
     judged: int
@@ -36,7 +36,7 @@ class PageResult:
 
 
 class PageJudge:
-    """Expectations over single rows, ready to judge page after page."""
+    """Row-level expectations, ready to judge page after page."""
 
     def __init__(self, suite: Suite, expectations: Sequence[Expectation]) -> None:
         gx = import_great_expectations()
@@ -48,8 +48,9 @@ class PageJudge:
         self._columns = list(dict.fromkeys(column for each in expectations for column in each.columns))
 
     def judge(self, rows: Rows) -> list[PageResult]:
-        """Judge a page of (row_no, values). A row that an expectation cannot be asked of fails it; raises UserMistake
-        where that is most rows."""
+        """Judge a page of (row_no, values). A row on which an expectation raises fails it; raises UserMistake where
+        most rows do.
+        """
         if not self._by_place or not rows:
             return []
         return [self._found(each, rows) for each in self._ask(self._suite, rows)]
@@ -76,7 +77,7 @@ class PageJudge:
         return PageResult(expectation, asked, failed)
 
     def _apart(self, expectation: Expectation, rows: Rows) -> PageResult:
-        """Judge a page by halves, and theirs, until the rows stand alone that the expectation cannot be asked of."""
+        """Judge a page by halves, recursively, to isolate the rows on which the expectation raises."""
         suite = gx_suite(import_great_expectations(), [expectation], self._file)
         first, rest = rows[:FIRST_ROWS], rows[FIRST_ROWS:]
         pieces = [rest, *([each] for each in reversed(first))] if rest else [[each] for each in first]
@@ -103,8 +104,9 @@ class PageJudge:
 
 
 def _plain(column: list[object]) -> list[object] | pd.Series:
-    """A column as it is: lists and objects as JSON text, for GX compares cells, and these do not hash; and integers as
-    integers, of which pandas makes floats where one is missing."""
+    """A column for GX: lists and objects as JSON text, because GX needs hashable cells; integers kept as integers,
+    which pandas would turn into floats where one is missing.
+    """
     kinds = set(map(type, column))
     if kinds & {list, dict}:
         return [orjson.dumps(value).decode() if isinstance(value, list | dict) else value for value in column]

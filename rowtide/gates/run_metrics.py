@@ -17,29 +17,29 @@ _CONSTANTS = frozenset({"E", "PI"})
 
 
 def metrics_of_gate(gate: str) -> list[str]:
-    """The facts of this run that a gate can ask about."""
+    """The metrics of this run that a gate can ask about."""
     return [*RUN_METRICS, *LOAD_METRICS] if gate == "load" else []
 
 
 def gate_parameters(gate: str, columns: Collection[str]) -> list[str]:
-    """What may stand in a gate's `$PARAMETER`."""
+    """The names that may stand in a gate's `$PARAMETER`."""
     distribution = [] if gate == "rows" else columns  # the spread of answers is kept, not that of the source
     return [*metrics_of_gate(gate), *(f"last.{name}" for name in (*RUN_METRICS, *distribution))]
 
 
 def parameter_names_in(expression: str) -> list[str]:
-    """The parameters that an expression speaks of."""
+    """The parameters that an expression uses."""
     return [name for name in _NAME.findall(expression) if name not in _FUNCTIONS | _CONSTANTS]
 
 
 def undotted_expression(expression: str) -> str:
-    """`last.accepted * 0.9` as Great Expectations can read it: its names have no dots."""
+    """An expression such as `last.accepted * 0.9` in a form Great Expectations can parse: names without dots."""
     return _NAME.sub(lambda found: found[0].replace(".", "_"), expression)
 
 
 def parameter_values(
     metrics: Mapping[str, float], last: Mapping[str, float] | None, distributions: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What each parameter stands for; those of a last run only when there is one."""
+    """The value of each parameter; those of the last run only when there is one."""
     before = {**distributions, **last} if last is not None else {}
     return {**metrics, **{f"last_{name}": value for name, value in before.items()}}

@@ -32,7 +32,7 @@ KEPT = {str, float, bool, type(None)}  # what SQLite takes as it is
 
 @dataclass(frozen=True)
 class ExpectationOutcome:
-    """What one expectation said of the whole run."""
+    """The outcome of one expectation over the whole run."""
 
     expectation: Expectation
     passed: bool | None
@@ -45,7 +45,7 @@ class ExpectationOutcome:
 
 
 class ScratchTable:
-    """A table of some columns of the run's rows, and one of its facts. The file is gone when it is closed."""
+    """A table of some columns of the run's rows, and one of its metrics. The file is deleted when it is closed."""
 
     def __init__(self, file: Path, columns: Sequence[str]) -> None:
         self.file, self.columns = file, list(columns)
@@ -63,7 +63,7 @@ class ScratchTable:
         self._db.executemany(self._insert, zip([key for key, _ in rows], *columns, strict=True))
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """No more rows will come."""
+        """Add the metrics and end the input: no more rows will come."""
         if metrics:
             self._db.execute(f"CREATE TABLE metrics ({KEY}, {', '.join(map(_quoted, metrics))})")
             places = ", ".join("?" * (1 + len(metrics)))
@@ -89,7 +89,7 @@ def scratch_table(file: Path, expectations: Sequence[Expectation]) -> Generator[
 def judge_whole_run(
     suite: Suite, expectations: Sequence[Expectation], table: ScratchTable, parameters: Mapping[str, Any]
 ) -> list[ExpectationOutcome]:
-    """Judge expectations over a finished scratch table. `parameters` are what `$PARAMETER` may stand for."""
+    """Judge expectations over a finished scratch table. `parameters` are the values of `$PARAMETER`."""
     gx = import_great_expectations()
     outcomes: list[ExpectationOutcome] = []
     filled = [(each, _filled(gx, each, parameters, suite.file)) for each in expectations]
@@ -115,7 +115,7 @@ def judge_whole_run(
 
 
 def _filled(gx: Any, each: Expectation, parameters: Mapping[str, Any], file: Path) -> Expectation | None:
-    """The expectation with its parameters filled in; None when one of them is of a run that is not there."""
+    """The expectation with its parameters filled in; None when one belongs to an earlier run that does not exist."""
     kwargs = dict(each.kwargs)
     read = gx.core.suite_parameters.parse_suite_parameter
     for key, value in kwargs.items():
@@ -148,7 +148,7 @@ def _cells(column: list[Any]) -> list[Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A value as SQLite holds it: a list or an object as text, a very long integer as a float."""
+    """A value as SQLite can hold it: a list or an object as text, a very long integer as a float."""
     if isinstance(value, list | dict):
         return orjson.dumps(value).decode()
     return float(value) if isinstance(value, int) and not -WIDEST <= value < WIDEST else value

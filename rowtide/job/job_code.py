@@ -66,7 +66,7 @@ class JobCodeRaised(Exception):
 
 
 class JobCodeTimeout(BaseException):
-    """The job's code ran over its time; if a bare `except` of the job swallows it, it is raised again a second later."""
+    """The job's code ran over its time. If a bare `except` of the job swallows it, it is raised once more."""
 
 
 class _Ticker:
@@ -218,7 +218,7 @@ def is_job_wide_fault(failed: int, tried: int, *, are_all: bool) -> bool:
 
 
 def _is_the_jobs(error: BaseException) -> bool:
-    """Whether the job's code raised the exception itself: a signal handler's exception passes through the same frames."""
+    """Whether the job's code raised the exception itself; a signal handler's passes through the same frames."""
     if isinstance(error, Exception | SystemExit):
         return True
     last = error.__traceback__

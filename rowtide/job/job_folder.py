@@ -179,7 +179,7 @@ def _what_to_install(kind: str, file: Path) -> str:
 
 
 def _execute(file: Path, module: ModuleType) -> SyntaxError | None:
-    """Run the source file itself: Python recognizes a compiled file by second and size, and an edit may change neither."""
+    """Run the source file itself: Python knows a compiled file by second and size, and an edit may change neither."""
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
     except SyntaxError as error:

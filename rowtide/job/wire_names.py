@@ -55,7 +55,7 @@ def server_of_plain_name(name: str, servers: Collection[str]) -> str | None:
 
 
 def _part(name: str, room: int) -> str:
-    """The name itself, where it is legal, fits into `room` and cannot be mistaken for a hashed one; else a hashed one."""
+    """The name itself, where it is legal, fits into `room` and does not look like a hashed one; else a hashed one."""
     can_travel = 0 < len(name) <= room and not FORBIDDEN.search(name) and not MARKED.search(name)
     return name if can_travel else _hashed(name, room)
 

@@ -35,13 +35,13 @@ NO_JSON = object()
 
 
 def to_cell(value: object) -> str:
-    """The cell of a value: text as it is, nothing for null, all else as JSON; guarded where it must be."""
+    """A value as a cell: text as it is, null as nothing, anything else as JSON; with an apostrophe where needed."""
     text = value_as_text(value)
     return f"'{text}" if _is_mistakable(text) else text
 
 
 def value_as_text(value: object) -> str:
-    """A value as text, unguarded."""
+    """A value as text, without a protecting apostrophe."""
     if value is None or isinstance(value, str):
         return value or ""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
@@ -63,17 +63,17 @@ def was_cell_cut(cell: str, value: object) -> bool:
 
 
 def value_kind(value: object) -> str:
-    """What a value of a row is called; every value of JSON but null has a name."""
+    """The name of a row value's kind; every JSON value but null has one."""
     return KINDS[type(value)]
 
 
 def value_kinds(values: Iterable[object]) -> frozenset[str]:
-    """The kinds that stand among values."""
+    """The kinds that occur among values."""
     return frozenset(value_kind(value) for value in values if value is not None)
 
 
 def parse_cell(cell: str, kinds: Collection[str]) -> object:
-    """The value that a person wrote into a column of these kinds. Raises ValueError for one of another kind."""
+    """The value that a person wrote into a column of these kinds. Raises ValueError for another kind."""
     text = unguard_cell(cell)
     if set(kinds) <= {TEXT}:
         return text
@@ -88,7 +88,9 @@ def parse_cell(cell: str, kinds: Collection[str]) -> object:
 
 
 def parse_answer_cell(cell: str, field: TypeAdapter[object]) -> object:
-    """The value that a person wrote into an answer's field: text where the field takes it, else JSON, else as it is."""
+    """The value that a person wrote into an answer's field: text where the field accepts it, else JSON, else as
+    written.
+    """
     text = unguard_cell(cell)
     candidates = [text, _parsed(text)] if text else [None, text]
     return next((each for each in candidates if each is not NO_JSON and field_accepts(field, each)), text)

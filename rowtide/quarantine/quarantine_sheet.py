@@ -26,7 +26,7 @@ DO = ("retry", "accept", "discard")
 
 @dataclass(frozen=True, slots=True)
 class SheetShape:
-    """The columns of a run's sheet: of the source, each with the kinds of value that stand in it; of the answer."""
+    """The columns of a run's sheet: those of the source, each with its kinds of value, and those of the answer."""
 
     inputs: Mapping[str, frozenset[str]]
     fields: tuple[str, ...]
@@ -39,7 +39,7 @@ class SheetShape:
 
 @dataclass(frozen=True, slots=True)
 class SelectedRow:
-    """A row of the quarantine that somebody means, without its content."""
+    """A quarantined row that somebody selected, without its content."""
 
     row_no: int
     turn: int
@@ -52,7 +52,7 @@ class SelectedRow:
 
 @dataclass(frozen=True, slots=True)
 class SheetEntry:
-    """A row of the quarantine, as a sheet shows it. One that has left it is still known."""
+    """A row of the quarantine, as a sheet shows it. A row that has left quarantine is still known."""
 
     row_no: int
     turn: int
@@ -70,7 +70,7 @@ class SheetEntry:
 
 @dataclass(frozen=True, slots=True)
 class SheetLine:
-    """One row of a sheet that came back. Cells are text as it was written, or JSON values."""
+    """One row of a sheet that came back. Cells are text as written, or JSON values."""
 
     number: int
     row_key: str
@@ -81,7 +81,7 @@ class SheetLine:
 
 
 def sheet_record(entry: SheetEntry, run_id: str, shape: SheetShape) -> dict[str, object]:
-    """The line of an entry: column → value."""
+    """The sheet's line for an entry: column → value."""
     answer = entry.answer or {}
     return {
         "row_key": entry.row_key,

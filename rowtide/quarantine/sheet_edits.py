@@ -34,7 +34,7 @@ NAMED_BY_LINE = re.compile(r"(.+ \()?line \d+\)?", re.DOTALL)  # how admission c
 
 @dataclass(frozen=True, slots=True)
 class EditRules:
-    """What mended rows must comply with."""
+    """What edited rows must comply with."""
 
     file: str
     shape: SheetShape
@@ -46,7 +46,7 @@ class EditRules:
 
 @dataclass(frozen=True, slots=True)
 class SheetEdit:
-    """What is to become of a row. A content or an answer is there when it is a new one; both are JSON."""
+    """The edit of a row. `content` or `answer` is set when it is new; both are JSON."""
 
     line: int
     row_no: int
@@ -62,7 +62,7 @@ class SheetEdit:
 
 
 def advice_for_reason(reason: str, *, can_escalate: bool) -> str:
-    """What a person can do about rows with this reason. `can_climb`: there is a tier above one of them."""
+    """What a person can do about rows with this reason. `can_escalate`: there is a tier above one of them."""
     note = ADVICE.get(reason, "look at one; then mend it, send it again, or answer it yourself")
     return note.replace(AGAIN, f"{AGAIN} at a higher tier") if can_escalate and reason in BY_THE_MODEL else note
 
@@ -70,7 +70,7 @@ def advice_for_reason(reason: str, *, can_escalate: bool) -> str:
 def edits_of_sheet(
     lines: Sequence[SheetLine], entries: Mapping[str, SheetEntry], rules: EditRules, known: Collection[str]
 ) -> list[SheetEdit]:
-    """What every line asks for; nothing for those that ask for nothing.
+    """The edits that a sheet's lines ask for; lines without a change ask for none.
 
     `entries` are the run's, by key; `known` are keys that somebody may have meant.
     """
@@ -90,7 +90,7 @@ def edits_of_sheet(
 
 
 def check_new_keys(given: Sequence[SheetEdit], rules: EditRules, taken: Collection[str]) -> None:
-    """No row may be given a key that is `taken`, nor two rows the same."""
+    """Raise UserMistake if a row is given a key that is `taken`, or two rows the same key."""
     seen = set(taken)
     for edit in given:
         if edit.row_key in seen:
@@ -137,7 +137,7 @@ def _edit(
 
 
 def _changed_inputs(line: SheetLine, entry: SheetEntry, rules: EditRules) -> Iterator[tuple[str, object]]:
-    """The columns whose cell says something new: (name, value)."""
+    """The source columns whose cell was changed: (name, value)."""
     for name, kinds in rules.shape.inputs.items():
         if (column := INPUT + name) in line.cells:
             old, cell = entry.content.get(name), line.cells[column]
@@ -184,7 +184,7 @@ def _is_untouched(cell: str, old: object, line: SheetLine, rules: EditRules, col
 
 
 def _check_stale(line: SheetLine, entry: SheetEntry, rules: EditRules, *, is_changed: bool) -> None:
-    """A row that has moved on since the export may only say what is so already."""
+    """Raise UserMistake if a row has moved on since the export and the line asks for a change."""
     if entry.state == "quarantined":
         is_so = not line.do or (line.do == "discard" and entry.reason == "discarded")
     else:
@@ -194,7 +194,7 @@ def _check_stale(line: SheetLine, entry: SheetEntry, rules: EditRules, *, is_cha
 
 
 def _content(values: Mapping[str, object], line: SheetLine, entry: SheetEntry, rules: EditRules) -> dict[str, Any]:
-    """The row as it is now. One that was never read must be given whole."""
+    """The row's content after the edit. A row that was never read must be given whole."""
     if entry.content:
         content = {**entry.content, **values}
     else:
@@ -209,7 +209,7 @@ def _content(values: Mapping[str, object], line: SheetLine, entry: SheetEntry, r
 
 
 def _key(content: dict[str, Any], line: SheetLine, entry: SheetEntry, rules: EditRules) -> str:
-    """A row keeps its key; one that was named by its line, for want of a key of its own, gets the one it now spells."""
+    """The key after the edit: a row keeps its key; one that was named by its line gets the key it now spells."""
     column = INPUT + rules.key_columns[0]
     if (key := row_key(content, rules.key_columns)) is None:
         _refuse("the key is null or blank", line, rules, column)
@@ -225,7 +225,7 @@ def _key(content: dict[str, Any], line: SheetLine, entry: SheetEntry, rules: Edi
 def _answer(
     claims: Mapping[str, object], content: dict[str, Any], line: SheetLine, entry: SheetEntry, rules: EditRules
 ) -> bytes:
-    """The answer that a person vouches for, as JSON. It passes all that an answer must, but its grounding."""
+    """The answer given by a person, as JSON. It must pass all checks except grounding."""
     given = fields_to_fill_in(rules.answer)
     old = {name: value for name, value in (entry.answer or {}).items() if name in given}
     text = orjson.dumps({**old, **claims}).decode()

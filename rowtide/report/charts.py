@@ -31,7 +31,7 @@ Layers = alt.LayerChart | alt.Chart
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, what it says, and the numbers behind it."""
+    """A chart: its caption, its drawing, and the numbers behind it."""
 
     title: str
     chart: Markup
@@ -43,7 +43,7 @@ class Chart:
 
 
 def horizontal_bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
-    """Bars that lie, one for each `name`, stacked by `part`: `amount` each; `label` stands behind the whole bar."""
+    """Horizontal bars, one for each `name`, stacked by `part`: `amount` each; `label` stands behind the whole bar."""
     if not rows:
         return Markup()
     names = list(dict.fromkeys(row["name"] for row in rows))
@@ -73,7 +73,7 @@ def horizontal_bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
 
 
 def stacked_areas(rows: Rows, *, colours: Colours, clock: str, title: str) -> Markup:
-    """How many rows were where: areas on each other, of `rows` at the moment `at` and the place `part`."""
+    """Stacked areas: how many `rows` were at place `part` at the moment `at`."""
     order = {name: n for n, name in enumerate(colours)}
 
     def draw(width: int) -> Layers:
@@ -94,7 +94,7 @@ def stacked_areas(rows: Rows, *, colours: Colours, clock: str, title: str) -> Ma
 
 
 def timeline_chart(rows: Rows, *, colours: Colours, clock: str, title: str) -> Markup:
-    """Batches, one under the other: what each was doing (`part`) from `start` to `end`, with a `label` behind it."""
+    """A timeline, one line for each batch: its phases (`part`) from `start` to `end`, with a `label` behind."""
     names = list(dict.fromkeys(row["name"] for row in rows))
     if not names:
         return Markup()
@@ -110,7 +110,7 @@ def timeline_chart(rows: Rows, *, colours: Colours, clock: str, title: str) -> M
 
 
 def vertical_bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
-    """Bars that stand, one for each `name`, stacked by `part`: `amount` each."""
+    """Vertical bars, one for each `name`, stacked by `part`: `amount` each."""
     if not rows:
         return Markup()
     names = list(dict.fromkeys(row["name"] for row in rows))
@@ -130,7 +130,7 @@ def vertical_bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
 
 
 def interval_chart(rows: Rows, *, title: str) -> Markup:
-    """Shares with what is known of them: `share`, between `low` and `high`, one line for each `name`."""
+    """Shares with their intervals: `share` between `low` and `high`, one line for each `name`."""
     if not rows:
         return Markup()
     floor = max(0.0, min(row["low"] for row in rows) - 0.05)
@@ -173,7 +173,9 @@ def difference_chart(rows: Rows, *, title: str) -> Markup:
 
 
 def _svg(draw: Callable[[int], Layers], size: int, *, title: str) -> Markup:
-    """Both sizes, each shown where it fits. A screen reader hears the title; the numbers stand in a table below."""
+    """Both sizes of a chart, each shown where it fits. A screen reader reads the title; the numbers stand in a table
+    below.
+    """
     drawn = Markup()
     for width, kind in ((size, "wide"), (NARROW, "narrow")):
         with debug_mode(False):  # checking every part against Vega-Lite's schema takes longer than drawing it

@@ -19,19 +19,19 @@ REASONS = 8  # of what was quarantined: those with the most rows
 
 
 def rows_command(run_id: str, reason: str) -> str:
-    """What prints the rows that were quarantined for a reason."""
+    """The command that prints the rows quarantined for a reason."""
     return f"rowtide quarantine export {run_id} --reason {shell_word(reason)}"
 
 
 def show_command(run_id: str, row_key: str) -> str:
-    """What tells the story of one row."""
+    """The command that tells the history of one row."""
     return f"rowtide show --row-key={shell_word(row_key)} --run {run_id}"
 
 
 def terminal_commands(
     found: Mapping[str, Any], examples: Mapping[str, str], *, home: Path, ledger_is_elsewhere: bool
 ) -> Markdown:
-    """A block of commands. `examples`: a row's key for each reason, those with the most rows first."""
+    """A block of commands. `examples`: reason → a row's key, the most frequent reason first."""
     run_id = found["run_id"]
     lines = [
         f"export ROWTIDE_HOME={shell_word(str(home))}",
@@ -47,7 +47,7 @@ def terminal_commands(
 
 
 def contact_lines(found: Mapping[str, Any], report: Path | None) -> Markdown:
-    """Whom to call, where it stands what to do, and where the report is."""
+    """Whom to call, where the runbook is, and where the report is."""
     owner, runbook = found["owner"], found["runbook"]
     return markdown_named_parts(
         owner=markdown_code(owner) if owner else NOTHING,

@@ -33,7 +33,7 @@ STEPS = {"read": "way", "asked": "way", "verified": "way", "loaded": "loaded", "
 
 
 def row_funnel(found: RunMetrics, seen: RunMetrics) -> Chart | None:
-    """How many rows came how far."""
+    """How many rows reached each stage."""
     if not (rows := found["rows"]):
         return None
     steps = {
@@ -63,7 +63,7 @@ def row_funnel(found: RunMetrics, seen: RunMetrics) -> Chart | None:
 
 
 def cost_by_tier(found: RunMetrics) -> Chart | None:
-    """Cost by tier, against what the same would have cost otherwise."""
+    """Cost by tier, against the cost of the same work done otherwise."""
     if not found["turns"]:
         return None
     paid, tiers = found["cost_usd"], found["tiers"]
@@ -97,7 +97,7 @@ def cost_by_tier(found: RunMetrics) -> Chart | None:
 
 
 def money_by_outcome(found: RunMetrics, seen: RunMetrics) -> Chart | None:
-    """What the money went into, by how the rows ended."""
+    """How much was spent on rows, by their outcome."""
     amounts: defaultdict[str, float] = defaultdict(float)
     for state, micro in seen["spent"].items():
         amounts[state if state in ENDINGS else ""] += micro / MICRO
@@ -129,7 +129,7 @@ def money_by_outcome(found: RunMetrics, seen: RunMetrics) -> Chart | None:
 
 
 def tokens_by_turn(seen: RunMetrics) -> Chart | None:
-    """What was read and written, turn by turn, and how much of it came from the cache."""
+    """Tokens read and written, turn by turn, and the part read from the cache."""
     by_turn: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for each in seen["turns"]:
         by_turn[each["turn"]].update({name: each[name] for name in (*TOKENS, "replies", "cost_micro")})
@@ -157,7 +157,7 @@ def tokens_by_turn(seen: RunMetrics) -> Chart | None:
 
 
 def tool_call_chart(seen: RunMetrics) -> Chart | None:
-    """What was asked of the tools, how often that failed, and how long it took."""
+    """Calls of each tool: how many, how many failed, how long they took."""
     if not seen["tools"]:
         return None
     rows_of_table: list[dict[str, Any]] = []
@@ -184,7 +184,7 @@ def tool_call_chart(seen: RunMetrics) -> Chart | None:
 
 
 def golden_accuracy(seen: RunMetrics) -> Chart | None:
-    """How many of the rows whose answer is known came out right."""
+    """The share of golden rows answered right."""
     if not (known := seen["golden"]) or not known["fields"]:
         return None
     rows_of_table: list[dict[str, Any]] = [
@@ -215,7 +215,7 @@ def golden_accuracy(seen: RunMetrics) -> Chart | None:
 
 
 def wilson_interval(right: int, rows: int) -> tuple[float, float]:
-    """Between which shares the true one lies, with 95 % confidence (Wilson's score interval)."""
+    """Wilson's score interval for a share, (low, high), with 95 % confidence."""
     z = 1.96
     share, middle = right / rows, (right + z * z / 2) / (rows + z * z)
     half = z * (share * (1 - share) / rows + z * z / (4 * rows * rows)) ** 0.5 / (1 + z * z / rows)

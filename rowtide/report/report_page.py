@@ -25,7 +25,9 @@ RunMetrics = Mapping[str, Any]
 def render_report_page(
     found: RunMetrics, seen: RunMetrics, *, gates: Sequence[Mapping[str, str]] = (), now: datetime
 ) -> str:
-    """The page. `found` is the run's summary, `seen` its picture, `gates` what each gate said and where that stands."""
+    """The page as HTML. `found` is the run's summary, `seen` the report data, `gates` the verdict and link of each
+    gate.
+    """
     drawn = {
         "funnel": figures.row_funnel(found, seen),
         "cost": figures.cost_by_tier(found),

@@ -14,7 +14,7 @@ RunMetrics = Mapping[str, Any]
 
 
 def run_status(found: RunMetrics, seen: RunMetrics) -> str:
-    """One word for the run: done, held, stopped, going on, or idle when nobody works on it and it is not done."""
+    """One word for the run: done, held, stopped, going on, or idle when no process works on it and it is not done."""
     if found["stopped"]:
         return "stopped"
     if not seen["finished_at"]:
@@ -34,12 +34,12 @@ STOPS = {
 
 
 def listing_name(found: RunMetrics) -> str:
-    """What a run is called in a list: why it stopped, if it did, and what came of its rows."""
+    """The name of a run in a list: why it stopped, if it did, and how its rows ended."""
     return f"{STOPS[found['stopped']]}: {headline(found)}" if found["stopped"] else headline(found)
 
 
 def headline(found: RunMetrics) -> str:
-    """What came of the rows, in a sentence."""
+    """How the rows ended, in a sentence."""
     rows, loaded = found["rows"], found["loaded"]
     if not rows:
         return "There are no rows."
@@ -63,7 +63,7 @@ def headline(found: RunMetrics) -> str:
 
 
 def cost_line(found: RunMetrics) -> str:
-    """What it cost, and what that is of the same work done otherwise."""
+    """The cost, and its share of the cost of the same work done otherwise."""
     cost, baseline = found["cost_usd"], found["baseline_cost_usd"]
     if not found["turns"]:
         return "Nothing was paid for."
@@ -76,7 +76,7 @@ def cost_line(found: RunMetrics) -> str:
 
 
 def requests_for_a_person(found: RunMetrics, seen: RunMetrics) -> list[dict[str, str]]:
-    """What waits for a person, most pressing first: what, why, and the command that deals with it."""
+    """What waits for a person, most pressing first: `what`, `why`, and the `command` that deals with it."""
     run_id = found["run_id"]
     asked = [
         {
@@ -113,7 +113,7 @@ def requests_for_a_person(found: RunMetrics, seen: RunMetrics) -> list[dict[str,
 
 
 def report_warnings(found: RunMetrics, seen: RunMetrics) -> list[str]:
-    """What nobody must act on now, and somebody should know."""
+    """Warnings: somebody should know them, nobody must act now."""
     lines = [*found["skips"], *found["cache"]["warnings"]]
     for each in found["outages"]:
         instead = f": {each['instead']} stands in for it" if each["instead"] else ""

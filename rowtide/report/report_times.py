@@ -29,7 +29,7 @@ PHASES = {
 
 
 def rows_over_time(seen: RunMetrics) -> Chart | None:
-    """Where the rows were, from start to end."""
+    """Where the rows were, from the run's start to its end."""
     points = [*seen["over_time"], _a_little_later(seen["over_time"])]
     used = {name: shown for name, shown in PLACES.items() if any(point[name] for point in points)}
     if not used:
@@ -51,13 +51,13 @@ def rows_over_time(seen: RunMetrics) -> Chart | None:
 
 
 def _a_little_later(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The last point again, so that how the rows ended is wide enough to be seen."""
+    """The last point repeated a little later, so that the final state is wide enough to see."""
     first, last = (datetime.fromisoformat(points[n]["at"]) for n in (0, -1))
     return {**points[-1], "at": (last + (last - first) / 30).isoformat()}
 
 
 def batch_timeline(seen: RunMetrics, *, now: datetime) -> Chart | None:
-    """What each batch did when."""
+    """The phases of each batch over time."""
     batches, until = seen["batches"], seen["finished_at"] or now.isoformat()
     if not batches:
         return None
@@ -99,6 +99,6 @@ def _time(stamp: str | None) -> str:
 
 
 def _clock(start: str, end: str) -> str:
-    """How finely times are written along an axis."""
+    """The format of times along an axis, by the length of the span."""
     seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
     return "%H:%M:%S" if seconds < 600 else "%H:%M" if seconds < 86400 else "%d %b %H:%M"

@@ -10,7 +10,7 @@ POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in
 
 
 def enough_budget(budget: float, next_row: float) -> float:
-    """A budget, in US dollars, with which a run that stopped at this one goes on for a while."""
+    """A budget in US dollars with which a run that stopped at `budget` can go on for a while."""
     return max(2 * budget, round(budget + 2 * next_row, 2))
 
 
@@ -47,6 +47,6 @@ def stop_text(found: Mapping[str, Any]) -> str:
 
 
 def stop_error(found: Mapping[str, Any]) -> RunStopped | StoppedByWorld:
-    """What to raise at the end of a run with rows still to send, so that Prefect shows it as failed."""
+    """The exception to raise at the end of a run with rows still to send, so that Prefect shows it as failed."""
     by_world = found["stopped"] in (RunStop.REFUSED, RunStop.SAME_ERROR)
     return (StoppedByWorld if by_world else RunStopped)(stop_text(found))

@@ -24,7 +24,7 @@ POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in
 def summary_as_text(
     found: Mapping[str, Any], *, results: str, ledger: str, already_printed: Collection[str] = ()
 ) -> str:
-    """The last lines a person reads, each one line; of warnings those not `said` when it began."""
+    """The closing lines of a run; warnings in `already_printed` are left out."""
     lines = [
         *funnel_lines(found),
         *money_lines(found),
@@ -45,13 +45,13 @@ def summary_as_text(
 
 
 def on_call_lines(owner: str | None, runbook: str | None) -> list[str]:
-    """Whom to call, and where it stands what to do, where the job says so."""
+    """Whom to call and where the runbook is, where the job names them."""
     known = [owner or "", f"runbook: {runbook}" if runbook else ""]
     return [f"owner    {' · '.join(each for each in known if each)}"] if any(known) else []
 
 
 def with_min_loaded(found: Mapping[str, Any], min_loaded: float | None) -> dict[str, Any]:
-    """The summary, and whether too few rows have a verified answer in the sink, from this run or an earlier one.
+    """The summary, with whether too few rows have a verified answer in the sink, from this run or an earlier one.
 
     `min_loaded` is a share of the rows that came in below 1, else a number of rows. Without it one row is enough.
     """
@@ -63,7 +63,7 @@ def with_min_loaded(found: Mapping[str, Any], min_loaded: float | None) -> dict[
 
 
 def too_few_loaded(found: Mapping[str, Any]) -> str:
-    """How few rows were loaded, and where the others are."""
+    """How few rows were loaded, and where the others are, in a sentence."""
     least, of = found["min_loaded"], f"{found['loaded']:,} of {found['rows']:,} rows were loaded"
     asked = "" if least is None else f", and at least {f'{least:.0%}' if least < 1 else f'{least:,.0f}'} had to be"
     where = found["run_id"] if found["quarantined"] else next(iter(found["quarantined_in"]), "") or found["run_id"]
@@ -71,7 +71,7 @@ def too_few_loaded(found: Mapping[str, Any]) -> str:
 
 
 def funnel_lines(found: Mapping[str, Any]) -> list[str]:
-    """Where the rows went, and the work it took."""
+    """How the rows ended, and the work it took."""
     ended = ("loaded", "quarantined", "unchanged", "held", "waiting")
     counts = " + ".join(f"{found[name]:,} {name}" for name in ended if found[name] or name in ("loaded", "quarantined"))
     lines = [
@@ -96,7 +96,7 @@ def funnel_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def quarantined_before_lines(found: Mapping[str, Any]) -> list[str]:
-    """Which of the unchanged rows were never verified, and how they can be."""
+    """The unchanged rows that were never verified, and how to verify them."""
     return [
         f"{rows:,} of the {found['unchanged']:,} unchanged rows are in quarantine since run {run_id}, and were not "
         f"asked again: `rowtide quarantine list {run_id}` says why; `rowtide quarantine retry {run_id} --all`, then "
@@ -108,7 +108,7 @@ def quarantined_before_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def version_lines(found: Mapping[str, Any]) -> list[str]:
-    """What was done under each version of a job that was amended."""
+    """The work done under each version of a job that was amended."""
     return [
         f"version  {each['version']}: {each['rows']:,} rows, {each['turns']:,} turns, ${each['cost_usd']:.4f}"
         + (f"; {shorten_text(', '.join(each['changed']))} changed" if each["changed"] else "")
@@ -117,7 +117,7 @@ def version_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def lane_lines(found: Mapping[str, Any]) -> list[str]:
-    """By which lane the rows went, why, and what going live cost more."""
+    """The lane of the rows, why it was chosen, and the extra cost of live calls."""
     lines = [f"lane     {found['lane']}: {found['lane_why']}"] if found["lane_why"] else []
     if more := found["hurry_usd"]:
         turns = sum(each["turns"] for name, each in found["lanes"].items() if not LANES[name].in_batches)
@@ -129,14 +129,14 @@ def lane_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def _remembered(found: Mapping[str, Any]) -> str:
-    """What share of the tool calls an earlier one had already answered."""
+    """The share of tool calls answered from an earlier one."""
     if not found["tools_remembered"]:
         return ""
     return f" ({found['tools_remembered'] / found['tool_calls']:.0%} of them remembered)"
 
 
 def gate_lines(found: Mapping[str, Any]) -> dict[str, str]:
-    """What each gate said, in a line."""
+    """The verdict of each gate, in a line: gate → line."""
     texts: dict[str, str] = {}
     for gate, each in found["gates"].items():
         failed, warned = (
@@ -149,7 +149,7 @@ def gate_lines(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def approval_lines(found: Mapping[str, Any]) -> list[str]:
-    """The gates and the calls that wait for a person, and who says so."""
+    """The gates and the calls that await approval, and the commands that decide."""
     asked = found["gate_approvals"]
     lines = [f"held     at the {gate} gate: {each}" for gate, failures in asked.items() for each in failures]
     if asked:
@@ -166,7 +166,7 @@ def decision_commands(run_id: str) -> str:
 
 
 def unconfirmed_batch_lines(found: Mapping[str, Any]) -> list[str]:
-    """The batches that a person must settle, and how."""
+    """The batches that a person must reconcile, and the command for it."""
     return [
         f"unsettled  batch {each['batch']} of {each['rows']:,} rows: {each['why']}; "
         f"${each['at_stake_usd']:.4f} at stake: rowtide reconcile {found['run_id']} {each['batch']} --help"
@@ -176,7 +176,7 @@ def unconfirmed_batch_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def money_lines(found: Mapping[str, Any]) -> list[str]:
-    """What it cost, against what it might have: rowtide/ledger/read/costs.py says what is assumed."""
+    """The cost, against that of alternatives; rowtide/ledger/read/costs.py states what these assume."""
     if not found["turns"]:
         stake = found["at_stake_usd"]
         return [f"cost     $0, and up to ${stake:.4f} at stake" if stake else "cost     $0: nothing was paid for"]
@@ -190,7 +190,7 @@ def money_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def tier_lines(found: Mapping[str, Any]) -> list[str]:
-    """How each tier of the ladder fared, and what an accepted row cost there."""
+    """How each tier of the ladder fared, and the cost of an accepted row there."""
     longest = max((len(name) for name in found["tiers"]), default=0)
     return [f"tier     {name:<{longest}}  {_fared(each)}" for name, each in found["tiers"].items()]
 
@@ -207,7 +207,7 @@ def _fared(tier: Mapping[str, Any]) -> str:
 
 
 def ladder_problem_lines(found: Mapping[str, Any]) -> list[str]:
-    """What went wrong with tiers and models."""
+    """Problems with tiers and models."""
     lines = [f"warning  {each}" for each in found["skips"]]
     for each in found["outages"]:
         instead = f": {each['instead']} stands in for it" if each["instead"] else ""
@@ -216,7 +216,7 @@ def ladder_problem_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def poor_tiers(found: Mapping[str, Any]) -> list[str]:
-    """The tiers that took much of the money and settled next to nothing."""
+    """The tiers that took much of the money and got hardly any row accepted."""
     total = found["cost_usd"]
     return [
         f"warning  {format_usd(each['cost_usd'])} of {format_usd(total)} went to {name}, which settled "
@@ -231,7 +231,7 @@ def poor_tiers(found: Mapping[str, Any]) -> list[str]:
 
 
 def cache_lines(found: Mapping[str, Any], already_printed: Collection[str] = ()) -> list[str]:
-    """How much of what was read came from the cache, and what is likely wrong when it is little."""
+    """The share of tokens read from the cache, and the likely fault when it is small."""
     if not found["turns"]:
         return []
     rate = f"cache    {found['cache']['hit_rate']:.0%} of what was read came from the cache"
@@ -241,7 +241,7 @@ def cache_lines(found: Mapping[str, Any], already_printed: Collection[str] = ())
 
 
 def summary_as_markdown(found: Mapping[str, Any]) -> Markdown:
-    """The run's page in Prefect's UI."""
+    """The summary as Markdown, for the run's page in Prefect's UI."""
     head = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns", "tool_calls")
     judged, reasons = gate_lines(found), found["reasons"]
     counts = [f"{found[name]:,}" for name in head]

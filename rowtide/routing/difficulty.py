@@ -24,7 +24,7 @@ class Part(BaseModel):
 
 
 class FeatureWeight(Part):
-    """One feature: how far a row is from the average, in standard deviations, times `weight`, is what it says."""
+    """The weight of one feature: (value - mean) / standard deviation × `weight` is added to the score."""
 
     mean: float
     scale: float
@@ -32,7 +32,7 @@ class FeatureWeight(Part):
 
 
 class CalibrationBin(Part):
-    """Rows that were given about the same chance, and what came of them."""
+    """Rows given about the same chance, and the share for which it came true."""
 
     rows: int
     chance: float
@@ -40,7 +40,7 @@ class CalibrationBin(Part):
 
 
 class TierFit(Part):
-    """One tier: the chance that it, or one below, gives an answer that is accepted."""
+    """The fit of one tier: the chance that it, or one below, gives an accepted answer."""
 
     tier: str
     rows: int
@@ -64,7 +64,7 @@ class TierFit(Part):
 
 
 class GoldenEvidence(Part):
-    """What rows whose right answer is known say of the thresholds."""
+    """What golden rows show about the thresholds."""
 
     rows: int
     right: int
@@ -76,7 +76,7 @@ class GoldenEvidence(Part):
 
 
 class Saving(Part):
-    """What starting where the model says saves, against starting every row on the lowest tier: shares of the cost."""
+    """The saving against starting every row on the lowest tier, as shares of the cost."""
 
     share: float
     low: float
@@ -87,7 +87,7 @@ class Saving(Part):
 
 
 class Router(Part):
-    """All that was learnt of a job's rows."""
+    """A fitted router, as kept in `router.json`."""
 
     version: int = 1
     api: str = ""
@@ -118,7 +118,7 @@ class Outcome:
     """What its turns cost on each tier it visited."""
 
     def would_suffice(self, tier_no: int) -> bool | None:
-        """Whether it would have gone no higher, had it started there; None where nobody knows."""
+        """Whether the row would have gone no higher had it started on this tier; None where that is unknown."""
         if tier_no <= self.failed_at:
             return False
         return True if self.accepted_at is not None and tier_no >= self.accepted_at else None
@@ -126,7 +126,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Where a row starts, and why."""
+    """The tier on which a row starts, and why."""
 
     tier_no: int
     chances: dict[str, float]
@@ -134,7 +134,7 @@ class Estimate:
 
 
 def read_router(folder: Path) -> Router | None:
-    """What was learnt for the job in `folder`, or None. Raises UserMistake."""
+    """The router of the job in `folder`, or None. Raises UserMistake."""
     file = folder / ROUTER_FILE
     if not file.is_file():
         return None
@@ -147,12 +147,12 @@ def read_router(folder: Path) -> Router | None:
 
 
 def fits_ladder(router: Router | None, tiers: Sequence[str]) -> bool:
-    """Whether it was fitted for this ladder."""
+    """Whether the router was fitted for this ladder."""
     return router is not None and router.tiers == list(tiers)
 
 
 def estimate_start(router: Router, values: Values) -> Estimate:
-    """Where a row starts, and what of it spoke for and against the tier it would have started on otherwise."""
+    """The tier a row starts on, and the features for and against the tier below."""
     found = row_features(values, router.vocabulary)
     chances = tier_chances(router.tier_fits, found)
     tier_no = first_tier(chances, router.thresholds)
@@ -169,18 +169,18 @@ def tier_chances(tier_fits: Sequence[TierFit], found: Features) -> list[float]:
 
 
 def tier_chance(fit: TierFit, found: Features) -> float:
-    """The chance that the tier, by itself, says."""
+    """The chance by this tier's own fit."""
     score = fit.intercept + sum(_contributions(found, fit.weights).values())
     return 1 / (1 + math.exp(min(700.0, fit.slope * score + fit.offset)))
 
 
 def first_tier(chances: Sequence[float], thresholds: Sequence[float]) -> int:
-    """The lowest tier with chance enough; the highest when there is none."""
+    """The lowest tier whose chance reaches its threshold; the highest tier when none does."""
     return next((n for n, least in enumerate(thresholds) if chances[n] >= least), len(thresholds))
 
 
 def expected_micro(tier_fits: Sequence[TierFit], chances: Sequence[float], start: int) -> float:
-    """What a row is expected to cost that starts on tier `start`, and escalations as far as it must."""
+    """The expected cost, in micro-dollars, of a row that starts on tier `start` and escalates as needed."""
     cost, reached = 0.0, 1.0
     for fit, ends_here in list(zip(tier_fits, chances, strict=True))[start:]:
         fails = 1 - ends_here
@@ -191,7 +191,7 @@ def expected_micro(tier_fits: Sequence[TierFit], chances: Sequence[float], start
 
 
 def explain_chance(fit: TierFit, found: Features) -> list[str]:
-    """The features that spoke most for and against the tier, strongest first, in words."""
+    """The strongest features for and against the tier, strongest first, in words."""
     contributions = sorted(_contributions(found, fit.weights).items(), key=lambda each: -abs(each[1] * fit.slope))
     return [
         f"{'for' if weight * -fit.slope > 0 else 'against'} {fit.tier}: {_in_words(name, found, fit.weights[name])}"

@@ -33,7 +33,7 @@ LONG_SHARE = 0.9  # of rows are shorter than a long one
 
 
 class Vocabulary(BaseModel):
-    """What is usual in a job's rows."""
+    """What is usual in a job's rows: common words, usual lengths."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,7 +51,7 @@ class Vocabulary(BaseModel):
 
 
 def build_vocabulary(rows: Iterable[Values], columns: Sequence[str], lookup: str | None) -> Vocabulary:
-    """Count what is usual. `columns` empty: all that the rows have, or the first of them in order of name."""
+    """Count what is usual in `rows`. With no `columns`: all that the rows have, or the first ones by name."""
     words: Counter[str] = Counter()
     languages: Counter[str] = Counter()
     seen: dict[str, None] = {}
@@ -76,7 +76,7 @@ def build_vocabulary(rows: Iterable[Values], columns: Sequence[str], lookup: str
 
 
 def row_features(values: Values, usual: Vocabulary) -> Features:
-    """The numbers of one row."""
+    """The features of one row."""
     texts = {name: _text(values.get(name)) for name in usual.columns}
     missing = {name: float(text.strip().lower() in NOTHING) for name, text in texts.items()}
     text = _joined(values, usual.columns)
@@ -105,7 +105,7 @@ def _kinds_of_letters(text: str) -> Features:
 
 
 def _lookup(text: str, usual: Vocabulary) -> Features:
-    """A value that is short, or made of words that many rows have, could mean several things."""
+    """Features of the looked-up value: one that is short, or made of common words, could mean several things."""
     words = _words(text)
     shares = [math.log((1 + usual.words.get(word, 0)) / (1 + usual.rows)) for word in words]
     return {
@@ -136,7 +136,7 @@ def _is_latin(letter: str) -> bool:
 
 
 def _language(text: str) -> str:
-    """A language's two letters, or UNTOLD where there is too little to tell from."""
+    """The two-letter code of a text's language, or UNTOLD where the text is too short to tell."""
     if sum(letter.isalpha() for letter in text) < LANGUAGE_LETTERS:
         return UNKNOWN_FEATURE
     return str(_identifier().classify(text)[0])

@@ -62,7 +62,7 @@ TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class StartRules:
-    """Conditions found fit to be asked, as one query."""
+    """Checked conditions, compiled into one query."""
 
     columns: list[str]
     """The columns they speak of."""
@@ -89,7 +89,7 @@ def compile_rules(start: Sequence[StartSpec], columns: Sequence[str] | None, fol
 
 
 def tier_of_rule(rule: StartSpec, number: int, tiers: Sequence[str], folder: Path) -> int:
-    """Where on the ladder the rows of a rule (the first is 0) start. Raises UserMistake."""
+    """The place on the ladder where the rows of a rule (numbered from 0) start. Raises UserMistake."""
     if rule.tier is None:
         return 0
     if rule.tier not in tiers:
@@ -101,7 +101,7 @@ def tier_of_rule(rule: StartSpec, number: int, tiers: Sequence[str], folder: Pat
 def check_start_rules(
     start: Sequence[StartSpec], models: Sequence[Model], columns: Sequence[str], folder: Path
 ) -> None:
-    """Every rule must name a tier, an effort its model knows, and a condition over the columns. Raises UserMistake."""
+    """Raise UserMistake unless every rule names a tier, an effort its model knows, and a condition over the columns."""
     for number, rule in enumerate(start):
         model = models[tier_of_rule(rule, number, [model.alias for model in models], folder)]
         legal = model.efforts.legal
@@ -114,21 +114,23 @@ def check_start_rules(
 
 @contextmanager
 def open_rule_matcher(rules: StartRules, folder: Path) -> Generator["RuleMatcher"]:
-    """Something to ask page after page."""
+    """A RuleMatcher, open until the block ends."""
     with _connection() as connection:
         yield RuleMatcher(rules, connection, folder)
 
 
 @dataclass(frozen=True, slots=True)
 class RuleMatcher:
-    """A database with nothing in it, which sees one page at a time."""
+    """An empty in-memory database that sees one page of rows at a time."""
 
     rules: StartRules
     connection: duckdb.DuckDBPyConnection
     folder: Path
 
     def first_matches(self, page: Sequence[Values]) -> list[int | None]:
-        """Of each row the first rule, from 1, whose condition holds; a condition that fails, or is NULL, does not."""
+        """For each row the first rule, from 1, whose condition holds, or None; a condition that fails or is NULL does
+        not hold.
+        """
         _show(self.connection, self.rules.columns, page)
         try:
             found = self.connection.execute(self.rules.query).fetchall()
@@ -156,7 +158,7 @@ def _connection() -> Generator[duckdb.DuckDBPyConnection]:
 
 
 def _show(connection: duckdb.DuckDBPyConnection, columns: Sequence[str], page: Sequence[Values]) -> None:
-    """Make `page` the rows that conditions see. A table needs a column even where no condition asks for one."""
+    """Load `page` as the table that conditions see. A table needs a column even where no condition uses one."""
     arrays = [pa.array([_text(row.get(column)) for row in page], pa.string()) for column in columns]
     nothing = pa.nulls(len(page), pa.string())
     connection.register("page", pa.table([*arrays, nothing], names=[*columns, "\x01"]))
@@ -174,7 +176,7 @@ def _tried(when: str) -> str:
 
 
 def _parsed(connection: duckdb.DuckDBPyConnection, when: str) -> dict[str, Any]:
-    """The expression as DuckDB's parser sees it: exactly one, of which nothing else is selected."""
+    """The expression as DuckDB's parser sees it; raises unless it is exactly one expression."""
     if not when.strip():
         raise UserMistake("an empty condition")
     if len(when) > LONGEST:
@@ -188,7 +190,7 @@ def _parsed(connection: duckdb.DuckDBPyConnection, when: str) -> dict[str, Any]:
 
 
 def _select(connection: duckdb.DuckDBPyConnection, when: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `SELECT (when)` selects, and all else it says."""
+    """The expressions that `SELECT (when)` selects, and the rest of the statement."""
     query = "SELECT json_serialize_sql($1::VARCHAR)"
     ((text,),) = connection.execute(query, [f"SELECT (\n{when}\n)"]).fetchall()
     parsed = orjson.loads(text)
@@ -202,7 +204,7 @@ def _select(connection: duckdb.DuckDBPyConnection, when: str) -> tuple[dict[str,
 
 
 def _columns_in(expression: dict[str, Any], columns: Sequence[str] | None) -> list[str]:
-    """The columns an expression speaks of. Raises UserMistake for whatever it must not be made of."""
+    """The columns an expression uses. Raises UserMistake for anything that is not allowed in one."""
     found: list[str] = []
     for node in _nodes(expression):
         kind = node["class"]
@@ -219,7 +221,7 @@ def _columns_in(expression: dict[str, Any], columns: Sequence[str] | None) -> li
 
 
 def _nodes(part: Any) -> Iterator[dict[str, Any]]:
-    """Every part of an expression that has a class, and every other mapping's own parts."""
+    """Every node of an expression that has a class, and the parts of every other mapping."""
     waiting = [part]
     while waiting:
         match waiting.pop():
@@ -257,7 +259,7 @@ def _check_type(node: dict[str, Any]) -> None:
 
 
 def _check_kind(connection: duckdb.DuckDBPyConnection, when: str, columns: Sequence[str]) -> None:
-    """The condition must be true or false over columns of text. Raises UserMistake."""
+    """Raise UserMistake unless the condition is true or false over columns of text."""
     _show(connection, list(dict.fromkeys(columns)), [])
     try:
         asked = connection.execute(f"SELECT {_tried(when)} FROM page")
@@ -272,7 +274,7 @@ def _check_kind(connection: duckdb.DuckDBPyConnection, when: str, columns: Seque
 
 
 def _check_case(columns: Sequence[str], folder: Path) -> None:
-    """SQL does not tell names apart by case. Raises UserMistake."""
+    """Raise UserMistake for columns that differ only in case: SQL cannot tell them apart."""
     seen: dict[str, str] = {}
     for name in columns:
         if (other := seen.setdefault(name.lower(), name)) != name:

@@ -28,7 +28,7 @@ DEVIATIONS = 1.96  # either side of the mean, for 95%
 
 @dataclass(frozen=True, slots=True)
 class ThresholdChoice:
-    """The thresholds that were chosen, and what they come to."""
+    """The chosen thresholds, and their expected cost and accuracy."""
 
     thresholds: list[float]
     golden: GoldenEvidence
@@ -38,7 +38,9 @@ class ThresholdChoice:
 def choose_thresholds(
     tier_fits: Sequence[TierFit], past: Sequence[Outcome], chances: Floats, right: Mapping[str, Right], target: float
 ) -> ThresholdChoice:
-    """Try every combination of thresholds on the rows of `past`, whose chances (row × tier) nobody learnt from them."""
+    """Try every combination of thresholds on past rows, whose chances (row × tier) come from models that did not learn
+    from them.
+    """
     chances = np.maximum.accumulate(chances, axis=1)
     costs = np.array([_costs_from(each, tier_fits, row) for each, row in zip(past, chances, strict=True)])
     tried = _tried(chances)
@@ -74,12 +76,12 @@ def is_golden_row_right(seen: Right, start: int) -> bool:
 
 
 def lower_bound(right: int, rows: int, confidence: float) -> float:
-    """Clopper and Pearson's, one-sided: the least share that would still give so many right with some likelihood."""
+    """Clopper and Pearson's one-sided lower bound of the true share, given `right` of `rows`."""
     return float(beta.ppf(1 - confidence, right, rows - right + 1)) if right else 0.0
 
 
 def estimate_saving(costs: Floats, starts: Ints) -> Saving:
-    """What is saved against starting all rows on the lowest tier, and between what for 95 in 100 such histories."""
+    """The saving against starting all rows on the lowest tier, with its 95% interval."""
     lowest, here = costs[:, 0], costs[np.arange(len(costs)), starts]
     usual = max(float(lowest.mean()), 1e-9)
     share = float(here.mean()) / usual
@@ -95,7 +97,8 @@ def estimate_saving(costs: Floats, starts: Ints) -> Saving:
 
 
 def _tried(chances: Floats) -> list[tuple[list[float], Ints]]:
-    """Thresholds that differ in where some row starts, with where each does; first of all, every row on the lowest.
+    """Threshold combinations that differ in where some row starts, with each row's start; first, all rows on the lowest
+    tier.
 
     Of those that do not differ, the middle: a row like none that was seen starts as the nearest ones do.
     """
@@ -131,7 +134,7 @@ def _cost_from(past: Outcome, tier_fits: Sequence[TierFit], chances: Floats, sta
 
 
 def _eligible(counts: Sequence[int], rows: int, target: float, confidence: float) -> tuple[list[int], str]:
-    """Which combinations golden rows allow, and why."""
+    """The combinations that the golden rows allow, and why."""
     needed = math.ceil(math.log(1 - confidence) / math.log(target))
     if rows < needed:
         words = f"{rows} in the history cannot show {target:.0%}, even if all are right; {needed} could"
@@ -145,7 +148,7 @@ def _eligible(counts: Sequence[int], rows: int, target: float, confidence: float
 
 
 def _cheapest(expected: Floats, costs: Floats, starts: Sequence[Ints], eligible: Sequence[int]) -> int:
-    """The cheapest; the first of all, every row on the lowest tier, unless the other did cost less for certain."""
+    """The cheapest combination; the first (every row on the lowest tier) unless another was certainly cheaper."""
     rows = np.arange(len(costs))
     best = min(eligible, key=lambda n: float(expected[rows, starts[n]].mean()))
     return 0 if 0 in eligible and estimate_saving(costs, starts[best]).low <= 0 else best

@@ -38,7 +38,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class SinkPage:
-    """Some rows on their way into a sink: column → values, as JSON has them."""
+    """A page of rows for a sink: column → values, as JSON has them."""
 
     values: Mapping[str, Sequence[Any]]
 
@@ -47,7 +47,7 @@ class SinkPage:
 
 
 def sink_columns(answer: type[BaseModel], *, lineage: bool) -> list[Column]:
-    """The key, the answer's fields, and where each row comes from if that is wanted. Raises UserMistake."""
+    """The key, the answer's fields and, with `lineage`, the origin of each row. Raises UserMistake."""
     columns = [Column(KEY, "text", is_nullable=False)]
     columns += [Column(field.name, field.kind, field.is_nullable) for field in answer_fields(answer)]
     columns += [Column(name, kind) for name, kind in LINEAGE.items() if lineage]
@@ -61,7 +61,7 @@ def sink_columns(answer: type[BaseModel], *, lineage: bool) -> list[Column]:
 
 
 def check_table_names(columns: Sequence[Column]) -> None:
-    """A table takes no two names that differ in case only, nor very long ones. Raises UserMistake."""
+    """Raise UserMistake for names that differ only in case, or that are too long for a table."""
     seen: dict[str, str] = {}
     for name in (column.name for column in columns):
         if (other := seen.setdefault(name.lower(), name)) != name:
@@ -73,7 +73,7 @@ def check_table_names(columns: Sequence[Column]) -> None:
 
 
 def check_partition(columns: Sequence[Column], name: str) -> None:
-    """Folders are made of one plain column. Raises UserMistake."""
+    """Raise UserMistake unless the partition is one plain column."""
     kinds = {column.name: column.kind for column in columns if column.name != KEY}
     if name not in kinds:
         meant = nearest_name(name, kinds)
@@ -84,7 +84,9 @@ def check_partition(columns: Sequence[Column], name: str) -> None:
 
 
 def columns_to_add(before: Mapping[str, str], now: Sequence[Column], *, sink: str) -> list[Column]:
-    """The columns that a sink with those of `before` (name → kind) must get. Raises UserMistake for one that breaks."""
+    """The columns to add to a sink that has those of `before` (name → kind). Raises UserMistake for an incompatible
+    change.
+    """
     kinds = {column.name: column.kind for column in now}
     for name, kind in before.items():
         if name not in kinds:
@@ -111,7 +113,7 @@ def columns_to_add(before: Mapping[str, str], now: Sequence[Column], *, sink: st
 
 
 def unloadable_rows(contents: Sequence[bytes]) -> dict[int, str]:
-    """Rows that no sink can be trusted to hold as they are: place in the page → why."""
+    """The rows that no sink can hold unaltered: place in the page → why."""
     if not unstorable_values(b"[%b]" % b",".join(contents)):
         return {}
     found = {place: unstorable_values(content) for place, content in enumerate(contents)}
@@ -121,7 +123,7 @@ def unloadable_rows(contents: Sequence[bytes]) -> dict[int, str]:
 def page_of_answers(
     columns: Sequence[Column], keys: Sequence[str], contents: Sequence[bytes], **lineage: list[Any]
 ) -> SinkPage:
-    """Answers (JSON objects) as columns."""
+    """Answers (JSON objects) as a page of columns."""
     answers = [orjson.loads(content) for content in contents]
     values: dict[str, list[Any]] = {KEY: list(keys)}
     for name in (column.name for column in columns if column.name != KEY):
@@ -130,7 +132,7 @@ def page_of_answers(
 
 
 def rows_of_page(page: SinkPage, places: range) -> SinkPage:
-    """Some rows of a page, by their places."""
+    """The rows at these places of a page, as a page."""
     return SinkPage({name: values[places.start : places.stop] for name, values in page.values.items()})
 
 
@@ -172,14 +174,14 @@ def _json(value: Any) -> str:
 
 
 def _exact(value: float) -> float:
-    """A number as a double, which holds no integer above 2⁵³ for sure."""
+    """A number as a double. Raises ValueError for an integer that a double cannot hold."""
     if int(float(value)) != value and isinstance(value, int):
         raise ValueError(f"{value} does not fit a double")
     return float(value)
 
 
 def _numeric(value: str) -> str:
-    """A decimal that PostgreSQL's NUMERIC holds: it rounds what has more places, and refuses what has more digits."""
+    """A decimal that PostgreSQL's NUMERIC holds unaltered. Raises ValueError for one with too many digits or places."""
     if len(value) > WIDEST_NUMERIC or "E" in value:
         _, digits, exponent = Decimal(value).as_tuple()
         if isinstance(exponent, int) and not -WIDEST_NUMERIC < exponent < WIDEST_NUMERIC - len(digits):

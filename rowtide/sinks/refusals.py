@@ -14,12 +14,12 @@ NO_SUCH_VALUE = (ValueError, TypeError, ArithmeticError)  # of a conversion: the
 
 
 class RowsRefused(Exception):
-    """A sink does not take some rows of a page, and says why. It holds none of the page."""
+    """A sink refuses some rows of a page, with its reason, and has kept nothing of the page."""
 
 
 @dataclass
 class RowByRowWriter:
-    """Writing pages to a sink row by row where it must be."""
+    """Writes pages to a sink, and splits a page that fails."""
 
     write: Callable[[SinkPage], None]
     """Leaves no trace of a page that it refuses."""
@@ -29,8 +29,9 @@ class RowByRowWriter:
     refused: dict[int, str] = field(default_factory=dict)
 
     def page(self, page: SinkPage) -> dict[int, str]:
-        """Write a page; where the sink refuses it, its halves, and theirs, so that the rows at fault alone are left
-        out. Returns place in the page → why. Raises UserMistake when the first rows are refused alike."""
+        """Write a page; if the sink refuses it, write its halves, and theirs, so that only the rows at fault are left
+        out. Returns place in the page → why. Raises UserMistake when the first rows are all refused for one reason.
+        """
         self.refused = {}
         if page:
             self._write(page, 0)
@@ -53,7 +54,7 @@ class RowByRowWriter:
 
 
 def check_some_taken(refused: Collection[str], rows: int, sink: str) -> None:
-    """Raise UserMistake when so many rows, more than one, were all refused for one reason: it is not theirs."""
+    """Raise UserMistake when all of these rows (more than one) were refused for one reason: the sink is at fault."""
     if 1 < rows == len(refused) and len({OF_ONE_ROW.sub("…", each) for each in refused}) == 1:
         raise UserMistake(
             f"it refuses every row, so nothing is loaded and no row is quarantined: {next(iter(refused))}. "

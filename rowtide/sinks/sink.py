@@ -24,39 +24,39 @@ class Place:
 
 
 class Part(Protocol):
-    """A part that is being written, while nobody else writes to the sink."""
+    """A part that is being written, while no other process writes to the sink."""
 
     def keys_held(self, part: str, keys: set[str]) -> set[str]:
-        """Those of the keys that stand in another part, which may be half written."""
+        """The keys that another part holds, even a half-written one."""
         ...
 
     def write(self, page: SinkPage) -> Mapping[int, str]:
-        """Write some rows. Returns those that the sink does not take: place in the page → why."""
+        """Write some rows. Returns the refused ones: place in the page → why."""
         ...
 
     def finish(self, replaced: Mapping[str, set[str]], /) -> None:
-        """Let the part stand; take what it replaces (older part → keys) out of where that stood."""
+        """Publish the part, and remove the rows it replaces (older part → keys)."""
         ...
 
     def take_out(self, parts: Mapping[str, set[str]]) -> None:
-        """Instead of a part: take rows (part → keys) out of where they stand. Doing so twice changes nothing."""
+        """Instead of writing a part: remove rows (part → keys). Repeating it changes nothing."""
         ...
 
 
 class Sink(Protocol):
-    """Somewhere accepted rows go."""
+    """A place to write accepted rows to."""
 
     @property
     def location(self) -> str:
-        """Where that is, for people and for the ledger; no secrets."""
+        """The sink's location, for people and for the ledger; no secrets."""
         ...
 
     def check(self) -> None:
-        """Raise UserMistake when what stands there and what would be loaded do not go together."""
+        """Raise UserMistake when the existing data and the columns to load are incompatible."""
         ...
 
     def writing(self, part: str, *, has_taken: bool = False) -> AbstractContextManager[Part]:
-        """The sink is this process's alone until the block ends. A part that is not finished leaves no trace.
+        """Write a part; the sink is locked for this process until the block ends. A part not finished leaves no trace.
 
         `has_taken` says that the sink has taken rows of the same run: if it takes none now, then that is their fault.
         """

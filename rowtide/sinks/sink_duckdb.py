@@ -45,7 +45,7 @@ OF_A_ROW = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputExceptio
 
 
 class DuckTable:
-    """A table, upserted by key."""
+    """A DuckDB table, upserted by key."""
 
     def __init__(self, url: URL, table: str, columns: Sequence[Column]) -> None:
         schema, _, name = table.rpartition(".")
@@ -56,14 +56,14 @@ class DuckTable:
         self._file = Path(url.database or "")
 
     def check(self) -> None:
-        """Raise UserMistake when the table and what would be loaded do not go together."""
+        """Raise UserMistake when the existing table and the columns to load are incompatible."""
         if self._file.is_file():
             with self._connect() as tx:
                 self._missing(tx)
 
     @contextmanager
     def writing(self, part: str, *, has_taken: bool = False) -> Generator["DuckPart"]:
-        """One transaction; nobody else can have the file open meanwhile."""
+        """Write a part in one transaction; no other process can have the file open meanwhile."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._connect() as tx:
             self.begin(tx)
@@ -81,12 +81,12 @@ class DuckTable:
             raise UserMistake(str(error).partition("\n")[0], file=self.location) from None
 
     def begin(self, tx: duckdb.DuckDBPyConnection) -> None:
-        """Begin a transaction that finds the table as it must be."""
+        """Begin a transaction, and prepare the table in it."""
         tx.execute("BEGIN")
         self._prepare(tx)
 
     def _prepare(self, tx: duckdb.DuckDBPyConnection) -> None:
-        """Make the table, or give it the columns it lacks."""
+        """Create the table, or add the columns it lacks."""
         missing = self._missing(tx)
         tx.execute(f"CREATE TABLE IF NOT EXISTS {self.loads} {LOADS}")
         if missing is None:
@@ -97,7 +97,7 @@ class DuckTable:
             tx.execute(f"ALTER TABLE {self.name} ADD COLUMN {quote_name(each.name)} {duck_type(each.kind)}")
 
     def _missing(self, tx: duckdb.DuckDBPyConnection) -> list[Column] | None:
-        """The columns the table must get; None when there is no table. Raises UserMistake for what cannot be."""
+        """The columns to add to the table; None when there is no table. Raises UserMistake for an incompatible one."""
         schemas = {str(name) for (name,) in tx.execute("SELECT schema_name FROM duckdb_schemas()").fetchall()}
         if self.schema not in schemas:
             meant = nearest_name(self.schema, schemas)
@@ -141,7 +141,7 @@ class DuckPart:
         self._is_loaded = self._stands(part)
 
     def keys_held(self, part: str, keys: set[str]) -> set[str]:
-        """All or none of the keys: a part stands whole or not at all."""
+        """All of the keys, or none: a part exists whole or not at all."""
         return keys if self._stands(part) else set()
 
     def write(self, page: SinkPage) -> dict[int, str]:
@@ -171,7 +171,7 @@ class DuckPart:
         self._tx.unregister(PAGE)
 
     def finish(self, _: Mapping[str, set[str]]) -> None:
-        """Commit. The upserts have taken the place of older rows already."""
+        """Commit. The upserts have already replaced older rows."""
         if not self._is_loaded:
             columns = orjson.dumps({each.name: each.kind for each in self._sink.columns}).decode()
             place = [self._sink.table, self._part, sum(each.num_rows for each in self._written), columns]

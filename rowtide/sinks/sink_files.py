@@ -27,7 +27,7 @@ LONGEST_FOLDER = 255  # bytes; what file systems take
 
 
 class FolderSink:
-    """Parts in one format, in folders by a column's value if that is wanted."""
+    """A folder of files in one format, partitioned by a column's value if wanted."""
 
     def __init__(self, folder: Path, form: Format, columns: Sequence[Column], partition_by: str | None) -> None:
         self.folder, self.format, self.columns, self.partition_by = folder, form, columns, partition_by
@@ -37,7 +37,7 @@ class FolderSink:
         return str(self.folder)
 
     def check(self) -> None:
-        """Raise UserMistake when what stands there and what would be loaded do not go together."""
+        """Raise UserMistake when the existing files and the columns to load are incompatible."""
         manifest = self.manifest()
         if manifest["files"] and "columns" in manifest:
             columns_to_add(manifest["columns"], self.columns, sink=self.location)
@@ -47,7 +47,7 @@ class FolderSink:
 
     @contextmanager
     def writing(self, part: str, *, has_taken: bool = False) -> Generator["FolderPart"]:
-        """The folder is this process's alone until the block ends."""
+        """Write a part; the folder is locked for this process until the block ends."""
         with self.errors_as_mistakes():
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -62,7 +62,7 @@ class FolderSink:
 
     @contextmanager
     def errors_as_mistakes(self) -> Generator[None]:
-        """What the file system objects to, in words."""
+        """Turn errors of the file system into UserMistake."""
         try:
             yield
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
@@ -71,7 +71,7 @@ class FolderSink:
             raise WorldError(f"{self.location}: {error.strerror}") from None
 
     def files(self, part: str) -> list[Path]:
-        """What stands of a part."""
+        """The files of a part that exist."""
         return sorted(self.folder.glob(f"{'*/' if self.partition_by else ''}{part}.{self.format.suffix}"))
 
     def manifest(self) -> dict[str, Any]:
@@ -98,14 +98,14 @@ class FolderPart:
         self._files: dict[str, Any] = sink.manifest()["files"]
 
     def keys_held(self, part: str, keys: set[str]) -> set[str]:
-        """Those of the keys that stand in another part, were it only half written."""
+        """The keys that another part holds, even a half-written one."""
         return {key for file in self._sink.files(part) for key in keys_in(self._read(file))} & keys
 
     def write(self, page: SinkPage) -> dict[int, str]:
         return self._writing.page(page)
 
     def finish(self, replaced: Mapping[str, set[str]]) -> None:
-        """Let the part stand; take what it replaces (older part → keys) out of where that stood."""
+        """Publish the part, and remove the rows it replaces (older part → keys) from their files."""
         with self._sink.errors_as_mistakes():
             self._finish(replaced)
 
@@ -138,7 +138,7 @@ class FolderPart:
         _replace(self._sink.folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
 
     def take_out(self, parts: Mapping[str, set[str]]) -> None:
-        """Take rows (part → keys) out of where they stand."""
+        """Remove rows (part → keys) from their files."""
         self.finish(parts)
 
     def _by_file(self) -> dict[Path, pa.Table]:
@@ -152,7 +152,7 @@ class FolderPart:
         return {here / _folder(column, value) / name: rows for value, rows in split_by_column(table, column).items()}
 
     def _put(self, file: Path, table: pa.Table) -> None:
-        """Replace one file whole; an empty one goes."""
+        """Replace one file atomically; an empty one is removed."""
         if not table.num_rows:
             self._remove(file)
             return
@@ -162,7 +162,7 @@ class FolderPart:
         self._files[self._name(file)] = {"rows": table.num_rows, "bytes": len(content)}
 
     def _remove(self, file: Path) -> None:
-        """Remove a file, and its folder with the last one."""
+        """Remove a file, and its folder when that is empty."""
         file.unlink(missing_ok=True)
         self._files.pop(self._name(file), None)
         if self._sink.partition_by:
@@ -177,7 +177,7 @@ class FolderPart:
 
 
 def _folder(column: str, value: Any) -> str:
-    """`column=value`, as readers of partitions understand it. Raises RowsRefused for a value that cannot be told so."""
+    """The folder of a partition, `column=value`. Raises RowsRefused for a value that cannot be such a name."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     name = f"{quote(column, safe='')}={NO_VALUE if value is None else quote(text, safe='')}"
     if text == NO_VALUE:
@@ -190,7 +190,7 @@ def _folder(column: str, value: Any) -> str:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """Make the file hold `content`, at once or not at all."""
+    """Write `content` to the file atomically."""
     part = file.with_name(f".{file.name}.part")
     with part.open("wb") as out:
         out.write(content)

@@ -36,7 +36,7 @@ GROUP_ROWS = 10_000  # what Parquet compresses at once; of 50,000 it holds 25 MB
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How one kind of file is written and read. Its tables have a column for the key, whatever else they have."""
+    """How one kind of file is written and read. Its tables always have the key's column."""
 
     suffix: str
     table: Callable[[Sequence[Column], SinkPage], pa.Table]
@@ -45,7 +45,7 @@ class Format:
 
 
 def arrow_table(columns: Sequence[Column], page: SinkPage) -> pa.Table:
-    """A page with lists as lists, dates as dates, decimals as decimals."""
+    """A page as an Arrow table with native types: lists, dates, decimals."""
     values = {
         each.name: pa.array(native_values(each.kind, page.values[each.name]), arrow_type(each.kind)) for each in columns
     }
@@ -53,7 +53,7 @@ def arrow_table(columns: Sequence[Column], page: SinkPage) -> pa.Table:
 
 
 def flat_table(columns: Sequence[Column], page: SinkPage) -> pa.Table:
-    """A page with numbers, booleans and text only."""
+    """A page as an Arrow table of numbers, booleans and text only."""
     return pa.table(
         {each.name: pa.array(flat_values(each.kind, page.values[each.name]), flat_type(each.kind)) for each in columns}
     )
@@ -72,7 +72,7 @@ def flat_type(kind: str) -> pa.DataType:
 
 
 def to_csv(table: pa.Table, *, header: bool) -> bytes:
-    """Text is quoted and a null is not, so that a null and an empty text differ."""
+    """A table as CSV. Text is quoted and a null is not, so a null and an empty text differ."""
     out = io.BytesIO()
     pa_csv.write_csv(table, out, pa_csv.WriteOptions(include_header=header))
     return out.getvalue()
@@ -88,7 +88,7 @@ def without_keys(table: pa.Table, keys: set[str]) -> pa.Table:
 
 
 def split_by_column(table: pa.Table, column: str) -> dict[Any, pa.Table]:
-    """The rows of each value of a column, without the column: where it stands says it."""
+    """The table split by a column's value, without the column: the file's folder names the value."""
     places: dict[Any, list[int]] = {}
     for place, value in enumerate(table[column].to_pylist()):
         places.setdefault(value, []).append(place)
@@ -122,7 +122,7 @@ def _from_csv(columns: Sequence[Column], file: Path) -> pa.Table:
 
 
 def _to_lines(columns: Sequence[Column], page: SinkPage) -> pa.Table:
-    """Each row's line beside its key; in a table, because so many small objects would not be given back."""
+    """Each row's JSON line beside its key, in a table, because many small Python objects would keep their memory."""
     names = [each.name for each in columns]
     rows = zip(*(page.values[name] for name in names), strict=True)
     return _lines([orjson.dumps(dict(zip(names, row, strict=True)), option=orjson.OPT_APPEND_NEWLINE) for row in rows])

@@ -49,7 +49,7 @@ OF_A_ROW = ("22", "23", "44", "54", "P0")
 
 
 class TableSink:
-    """A table, upserted by key."""
+    """A table in SQLite or PostgreSQL, upserted by key."""
 
     def __init__(self, url: URL, table: str, columns: Sequence[Column]) -> None:
         if url.get_backend_name() not in TYPES:
@@ -76,7 +76,9 @@ class TableSink:
         )
 
     def check(self) -> None:
-        """Raise UserMistake when the table and what would be loaded do not go together, or it is out of reach."""
+        """Raise UserMistake when the existing table and the columns to load are incompatible, or the database is out of
+        reach.
+        """
         if self._file and not self._file.exists():
             return
         try:
@@ -87,7 +89,7 @@ class TableSink:
 
     @contextmanager
     def writing(self, part: str, *, has_taken: bool = False) -> Generator["TablePart"]:
-        """One transaction; nobody else loads into this table meanwhile."""
+        """Write a part in one transaction; no other process loads into this table meanwhile."""
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -103,7 +105,7 @@ class TableSink:
 
     @contextmanager
     def errors_as_mistakes(self, *, of_rows: bool = False) -> Generator[None]:
-        """What the database objects to, in words without secrets. Raises RowsRefused where rows may be at fault."""
+        """Turn database errors into UserMistake, without secrets, or into RowsRefused where rows may be at fault."""
         try:
             yield
         except (DBAPIError, self.engine.dialect.loaded_dbapi.Error) as error:  # from COPY come the driver's own
@@ -116,7 +118,7 @@ class TableSink:
             raise UserMistake(words, file=self.location) from None
 
     def _prepare(self, tx: Connection) -> None:
-        """Make the table, or give it the columns it lacks."""
+        """Create the table, or add the columns it lacks."""
         missing = self._missing(tx)
         self.loads.create(tx, checkfirst=True)
         if missing is None:
@@ -131,7 +133,7 @@ class TableSink:
             )
 
     def _missing(self, tx: Connection) -> list[Column] | None:
-        """The columns the table must get; None when there is no table. Raises UserMistake for what cannot be."""
+        """The columns to add to the table; None when there is no table. Raises UserMistake for an incompatible one."""
         found, schema = inspect(tx), self.table.schema
         if schema is not None and not found.has_schema(schema):
             known = found.get_schema_names()
@@ -150,7 +152,7 @@ class TableSink:
         return new
 
     def _try_upsert(self, tx: Connection) -> None:
-        """Upsert no row at all. Raises UserMistake when the key is not unique, or we may not write there."""
+        """Upsert no row at all. Raises UserMistake when the key is not unique or the table is not writable."""
         key = self.table.c[KEY]
         nothing = select(key).where(literal_column("1 = 0"))
         dialect = {"sqlite": sqlite, "postgresql": postgresql}[tx.dialect.name]
@@ -163,7 +165,7 @@ class TableSink:
             raise UserMistake(words, file=self.location) from None
 
     def _recorded(self, tx: Connection) -> dict[str, str]:
-        """The columns that were ever loaded into this table: name → kind."""
+        """The columns ever loaded into this table: name → kind."""
         if not inspect(tx).has_table(self.loads.name, self.table.schema):
             return {}
         query = select(self.loads.c.columns).where(self.loads.c.sink_table == self.table.fullname).distinct()
@@ -193,7 +195,7 @@ class TablePart:
             tx.exec_driver_sql(f"CREATE TEMP TABLE {PAGE} ON COMMIT DROP AS {like}")
 
     def keys_held(self, part: str, keys: set[str]) -> set[str]:
-        """All or none of the keys: a part stands whole or not at all."""
+        """All of the keys, or none: a part exists whole or not at all."""
         with self._sink.errors_as_mistakes():
             return keys if self._stands(part) else set()
 
@@ -209,7 +211,7 @@ class TablePart:
             self._put(page)
 
     def finish(self, _: Mapping[str, set[str]]) -> None:
-        """Commit. The upserts have taken the place of older rows already."""
+        """Commit. The upserts have already replaced older rows."""
         with self._sink.errors_as_mistakes():
             if not self._is_loaded:
                 columns = orjson.dumps({each.name: each.kind for each in self._sink.columns}).decode()
@@ -240,7 +242,7 @@ class TablePart:
         self._tx.exec_driver_sql(upsert, list(zip(*values, strict=True)))
 
     def _copy(self, page: SinkPage) -> None:
-        """The page into a table of its own, by the fastest way there is; from there by upsert."""
+        """Copy the page into a temporary table by the fastest way, and upsert it from there."""
         names = [each.name for each in self._sink.columns]
         quote = self._tx.dialect.identifier_preparer.quote_identifier
         quoted = ", ".join(quote(name).replace("%%", "%") for name in names)  # COPY fills in no values
@@ -255,13 +257,13 @@ class TablePart:
 
 
 def table_location(url: URL, table: str) -> str:
-    """Where a table is, for people and for the ledger: no password, wherever in its URL that stands."""
+    """The location of a table for people and for the ledger, with every password in its URL removed."""
     shown = url.difference_update_query([name for name in url.query if "password" in name])
     return f"{shown.render_as_string(hide_password=True)}#{table}"
 
 
 def _is_of_a_row(error: BaseException | None) -> bool:
-    """Whether a row's value may be what a database objects to."""
+    """Whether a database error may be caused by a row's value."""
     if state := getattr(error, "sqlstate", None):
         return str(state).startswith(OF_A_ROW)
     return type(error).__name__ in ("IntegrityError", "DataError")  # sqlite3's

@@ -1,4 +1,4 @@
-"""What a sink is (`Sink`, `Part`), and `open_sink`, which opens the one that a job names."""
+"""The registry of sinks, and `open_sink`, which opens the sink that a job names."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -48,7 +48,7 @@ MICROSECONDS = 6  # digits of a second
 
 
 def plain_kind(kind: str) -> str:
-    """A kind without its size; a list is JSON to a table."""
+    """A kind without its size; a list is JSON in a table."""
     return "json" if kind.startswith(LIST_OF) else kind.partition("(")[0]
 
 
@@ -85,6 +85,6 @@ def _postgres_alters(found: TypeEngine[Any], kind: str) -> bool:
 
 
 def decimal_fits(size: re.Match[str], digits: int, places: int) -> bool:
-    """Whether decimal(n,m) fits a column of so many digits, of which so many are behind the point."""
+    """Whether decimal(n,m) fits a column of `digits` digits, `places` of them after the point."""
     wanted, behind = int(size[1]), int(size[2])
     return behind <= places and wanted - behind <= digits - places

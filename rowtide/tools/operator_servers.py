@@ -33,14 +33,14 @@ NOTHING_PROVIDED = OperatorServers()
 
 
 def secret_variable(*words: str) -> str:
-    """The variable name for a secret: `secret_variable("shop", "headers", "X-Key")` is ROWTIDE_TOOL_SHOP_HEADERS_X_KEY."""
+    """The variable of a secret: `secret_variable("shop", "headers", "X-Key")` is ROWTIDE_TOOL_SHOP_HEADERS_X_KEY."""
     return re.sub(r"\W", "_", "_".join(["ROWTIDE_TOOL", *words])).upper()
 
 
 def apply_operator_servers(
     job: str, specs: Mapping[str, ToolServerSpec], provided: OperatorServers
 ) -> dict[str, ToolServerSpec]:
-    """A job's servers with the operators' settings laid over them. Which tools may be called stays the job's decision."""
+    """A job's servers with the operators' settings laid over them. Which tools may be called, the job decides."""
     return {name: _provide(job, name, spec, provided.places) for name, spec in specs.items()}
 
 

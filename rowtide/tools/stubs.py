@@ -62,7 +62,7 @@ def load_stub(file: Path) -> Stub:
 
 
 def read_strictly(file: Path, model: type[Read]) -> Read:
-    """Read a YAML (or JSON) file into a model. Raises UserMistake naming the file, the key and the nearest legal name."""
+    """Read a YAML (or JSON) file into a model. Raises UserMistake naming file, key and nearest legal name."""
     if not file.is_file():
         raise UserMistake("no such file", file=file)
     values, _ = read_yaml(file)

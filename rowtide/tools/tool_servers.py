@@ -117,7 +117,7 @@ class ToolServer:
             self._fell(under_one_call=self._room.taken <= 1)
 
     def _fell(self, *, under_one_call: bool = False) -> None:
-        """Count a death of the server; with `under_one_call` it is evidence against that call rather than the server."""
+        """Count a death of the server; with `under_one_call` it is evidence against that call, not the server."""
         self._killed += under_one_call
         self._deaths += not under_one_call
         if self._is_given_up:
