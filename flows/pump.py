@@ -1,6 +1,5 @@
 """The pump: the order of stages that takes a job's rows from source to sink, with or without Prefect."""
 
-import gc
 from typing import Any
 
 from rowtide import gc_tuning
@@ -34,8 +33,7 @@ async def pump(
 
     Every stage finds its own work in the ledger, so a restart goes on from the last committed row.
     """
-    if not gc.get_freeze_count():
-        gc_tuning.freeze_imported_objects()
+    gc_tuning.freeze_once()
     run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers, plan)  # rows in, once
     await route(run)  # a first tier for each, and a lane for all
     while await submit(run) or await ask_approval(run):  # ready rows → batches; or a person approves

@@ -28,6 +28,12 @@ def freeze_imported_objects() -> None:
     gc.set_threshold(NEW_OBJECTS)
 
 
+def freeze_once() -> None:
+    """The same, unless it was done before: to ask Python how much is frozen, it counts, for a seventh of a second."""
+    if gc.get_threshold()[0] != NEW_OBJECTS:
+        freeze_imported_objects()
+
+
 def _say_no_more() -> None:
     """DuckDB's binding lists what is left of it as leaked, straight to stderr, once Python is gone.
 

@@ -90,7 +90,7 @@ def test_what_the_api_says_of_an_account_is_known_and_says_what_to_do(said: str)
     assert found.do
     assert found.source
     assert policy_of_error("invalid_request_error", said).do is Do.STOP_RUN
-    assert len({each.says for each in REFUSALS}) == len(REFUSALS)
+    assert len({each.regex for each in REFUSALS}) == len(REFUSALS)
 
 
 @pytest.mark.parametrize(
