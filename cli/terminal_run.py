@@ -40,6 +40,7 @@ from rowtide.stages.preflight import Plan
 from rowtide.tools.trust import LOCK_FILE, NotTrusted, TrustRequest, allow_servers, trust_request_text
 
 EMULATOR_STOPS_SECONDS = 10.0
+REHEARSED_SECONDS = "0..0.5"  # that a batch takes: long enough that some are open side by side
 
 AskedPrefect = Annotated[
     bool | None,
@@ -207,6 +208,8 @@ def claude_or_emulator() -> Generator[None]:
         "0",
         "--data",
         str(home_folder() / "emulator"),
+        "--batch-seconds",
+        REHEARSED_SECONDS,
         "--until-stdin-closes",
     ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

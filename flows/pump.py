@@ -4,6 +4,7 @@ from typing import Any
 
 from rowtide import gc_tuning
 from rowtide.stages.preflight import Plan
+from rowtide.tools.kept_pool import keep_tool_servers
 from tasks.ask_approval import ask_approval
 from tasks.converse import converse
 from tasks.extract import extract
@@ -17,6 +18,7 @@ from tasks.validate import validate
 from tasks.wait import wait
 
 
+@keep_tool_servers()
 async def pump(
     job: str,
     source: str | None = None,

@@ -37,7 +37,8 @@ DOORS = {
         "rehearsal_sink", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "table_types",
     },
     "tools": {
-        "http_bounds", "programs", "registry", "registry_search", "tool_servers", "tool_sessions", "tools", "trust",
+        "http_bounds", "kept_pool", "programs", "registry", "registry_search", "tool_servers", "tool_sessions", "tools",
+        "trust",
     },
 }  # fmt: skip
 ROOT_RULES = {"json_bytes", "errors", "escaping", "text_format", "environment_numbers", "masking", "extras"}

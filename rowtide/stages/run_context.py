@@ -4,6 +4,7 @@ Every task opens one, so every task works on the same job or says what has chang
 """
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -34,6 +35,7 @@ from rowtide.sinks.rehearsal_sink import with_rehearsal_sink
 from rowtide.tiers.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
 from rowtide.tiers.escalation import resolve_model
 from rowtide.tools.api_connector import BETA, fill_in_tokens
+from rowtide.tools.kept_pool import pool_of
 from rowtide.tools.operator_servers import NOTHING_PROVIDED, OperatorServers, apply_operator_servers
 from rowtide.tools.tools import ToolPool
 
@@ -171,8 +173,12 @@ def self_check_rubric(job: Job) -> Rubric | None:
     return Rubric(*read_prompt(file := job.folder / look.rubric), file) if look else None
 
 
-def open_tool_pool(job: Job, environment: Mapping[str, str], servers: Mapping[str, ToolServerSpec]) -> ToolPool:
-    return ToolPool(servers, job.folder, environment, job.spec.limits.tool_output_chars)
+def open_tool_pool(
+    job: Job, environment: Mapping[str, str], servers: Mapping[str, ToolServerSpec]
+) -> AbstractAsyncContextManager[ToolPool]:
+    """The job's tool servers, for as long as an `async with` lasts; stages that follow each other share them."""
+    made_of = dict(servers), job.folder, dict(environment), job.spec.limits.tool_output_chars
+    return pool_of(made_of, lambda: ToolPool(*made_of))
 
 
 def load_gate(job: Job, gate: Gate = "answers") -> Suite | None:

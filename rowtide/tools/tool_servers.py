@@ -78,6 +78,11 @@ class ToolServer:
         twice = f"{self.name}.{tool} was called twice with this, the second time alone, and ended its server each time."
         return reply._replace(text=f"{reply.text} {twice} Do not call it with this again.")
 
+    @property
+    def has_trouble(self) -> bool:
+        """Whether it has died, or did not answer when it was last called."""
+        return bool(self._strikes or self._deaths or self._killed)
+
     async def stop(self) -> None:
         """End its sessions."""
         if self._session is not None:

@@ -47,7 +47,16 @@ class ToolPool:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End every server's sessions."""
         await asyncio.gather(*(server.stop() for server in self._servers.values()))
+
+    @property
+    def has_trouble(self) -> bool:
+        """Whether a server has died, or did not answer when it was last called."""
+        return any(server.has_trouble for server in self._servers.values())
 
     async def catalogue(self) -> list[Tool]:
         """Every tool a row may call, in a fixed order. Raises UserMistake for a server that does not start."""
@@ -119,10 +128,14 @@ class _Server(Protocol):
         self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool
     ) -> CallResult: ...
     async def stop(self) -> None: ...
+    @property
+    def has_trouble(self) -> bool: ...
 
 
 class _StubServer:
     """A stub with the interface of a server."""
+
+    has_trouble = False
 
     def __init__(self, stub: Stub) -> None:
         self._stub = stub

@@ -1,0 +1,74 @@
+"""Tool servers that outlive the stage that started them: to start one takes a second, and stages follow each other.
+
+They end when nobody has called them for a moment: a batch may take hours, and a connection that old is not trusted with
+a call that writes.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+from rowtide.tools.tools import ToolPool
+
+IDLE_SECONDS = 5.0
+
+
+class KeptPool:
+    """At most one pool, for stages that run one after another on one event loop."""
+
+    def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._idle_seconds = idle_seconds
+        self._made_of: object = None
+        self._pool: ToolPool | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def opened(self, made_of: object, make: Callable[[], ToolPool]) -> AsyncGenerator[ToolPool]:
+        """The pool that was kept, if it was made of the same; else a new one."""
+        if self._ending is not None:
+            self._ending.cancel()
+        if self._pool is None or self._made_of != made_of:
+            await self.end()
+            self._made_of, self._pool = made_of, make()
+        pool = self._pool
+        try:
+            yield pool
+        finally:
+            self._ending = asyncio.create_task(self._end_soon(0 if pool.has_trouble else self._idle_seconds))
+
+    async def end(self) -> None:
+        """End the servers."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.stop()
+
+    async def _end_soon(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self.end()
+
+
+_kept: ContextVar[KeptPool | None] = ContextVar("kept_pool", default=None)
+
+
+@asynccontextmanager
+async def keep_tool_servers(idle_seconds: float = IDLE_SECONDS) -> AsyncGenerator[None]:
+    """Have stages share tool servers for the length of the block."""
+    kept = KeptPool(idle_seconds)
+    before = _kept.set(kept)
+    try:
+        yield
+    finally:
+        _kept.reset(before)
+        await kept.end()
+
+
+@asynccontextmanager
+async def pool_of(made_of: object, make: Callable[[], ToolPool]) -> AsyncGenerator[ToolPool]:
+    """The pool that is kept here; where none is kept, one for the length of the block."""
+    if (kept := _kept.get()) is not None:
+        async with kept.opened(made_of, make) as pool:
+            yield pool
+        return
+    async with make() as pool:
+        yield pool
