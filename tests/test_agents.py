@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import ANSWER, ask_ledger, make_job, run, wait_until
 from test_tools import start_remote
-from test_tour import cli, cli_text, start_cli
+from test_tour import finish, start
 
 from cli.main import app
 from rowtide.tools.api_connector import fill_in_tokens
@@ -74,29 +74,25 @@ def test_a_call_that_needs_leave_waits_for_it_and_is_made_once_when_it_is_given(
 
 
 @pytest.mark.slow
-def test_a_death_while_a_tool_writes_never_makes_the_call_twice(
-    prefect_server: str, emulator_server: Any, tmp_path: Path
-) -> None:
+def test_a_death_while_a_tool_writes_never_makes_the_call_twice(emulator_server: Any, tmp_path: Path) -> None:
     job, home, url = desk_job(tmp_path / "job", allow=["open_ticket"]), tmp_path / "home", emulator_server.url
     hang = tmp_path / "job.hang"
     hang.touch()
-    process = start_cli(home, prefect_server, url, "run", str(job), "--json")
+    process = start(home, url, "run", str(job))
     # as many as are called at once
     wait_until(lambda: process.poll() is not None or calls(tmp_path / "job")["open_ticket"] >= 8)
     process.send_signal(signal.SIGKILL)
     process.wait()
     hang.unlink()
-    (only,) = json.loads(cli_text(home, prefect_server, url, "runs", "--json"))
-    resumed = start_cli(home, prefect_server, url, "resume", only["run_id"], "--json")
-    found = json.loads(resumed.communicate(timeout=120)[0].splitlines()[-1])
-    assert resumed.returncode == 3
+    ((run_id,),) = ask_ledger(home, "SELECT run_id FROM run")
+    found = finish(start(home, url, "resume", run_id), status=3)
     assert found["held"] + found["loaded"] == 9
     assert len(keys(tmp_path / "job")) == len(set(keys(tmp_path / "job")))
-    waiting = json.loads(cli_text(home, prefect_server, url, "approve", only["run_id"], "--json"))
+    waiting = finish(start(home, url, "approve", run_id))
     assert len(waiting) == found["held"] >= 8
     assert "may have taken place" in waiting[0]["why"]
-    cli_text(home, prefect_server, url, "approve", only["run_id"], "--all", "--deny", "--why", "it was done by hand")
-    assert cli(home, prefect_server, url, "resume", only["run_id"])["loaded"] == 9
+    assert start(home, url, "approve", run_id, "--all", "--deny", "--why", "it was done by hand").wait() == 0
+    assert finish(start(home, url, "resume", run_id))["loaded"] == 9
     assert len(keys(tmp_path / "job")) == len(set(keys(tmp_path / "job")))
 
 

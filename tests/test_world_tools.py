@@ -27,6 +27,7 @@ from rowtide.errors import UserMistake
 from rowtide.job.job_spec import GroundingSpec, ToolServerSpec
 from rowtide.job.wire_names import WIRE_CHARS, server_of_wire_name, wire_name, wire_name_of_plain
 from rowtide.json_bytes import dump_json, parse_json
+from rowtide.lanes.lane_table import LIVE
 from rowtide.ledger import live_calls as ledger_live_calls
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import turns as ledger_turns
@@ -585,7 +586,7 @@ def tell_of_a_loop(ledger: Ledger) -> list[int]:
         return dump_json([{"type": "tool_use", "id": f"t{n}", "name": "s__find", "input": {"n": n}} for n in numbers])
 
     with ledger.page() as tx:
-        batch_no = ledger_live_calls.begin_live_calls(tx, run, "live", "tag", now=NOW)
+        batch_no = ledger_live_calls.begin_live_calls(tx, run, LIVE, "tag", now=NOW)
         for turn, (content, after) in enumerate([(asks(0, 1), 5), (asks(2), 67)], 1):
             ledger_live_calls.start_calls(tx, batch_no, {row_no: 0})
             asked_at = to_timestamp(NOW + timedelta(seconds=after))

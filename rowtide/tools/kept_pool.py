@@ -21,31 +21,39 @@ class KeptPool:
         self._idle_seconds = idle_seconds
         self._made_of: object = None
         self._pool: ToolPool | None = None
-        self._ending: asyncio.Task[None] | None = None
+        self.ending: asyncio.Task[None] | None = None
+        """What ends the servers, when nobody has called them for a while."""
 
     @asynccontextmanager
     async def opened(self, made_of: object, make: Callable[[], ToolPool]) -> AsyncGenerator[ToolPool]:
         """The pool that was kept, if it was made of the same; else a new one."""
-        if self._ending is not None:
-            self._ending.cancel()
+        self._go_on()
         if self._pool is None or self._made_of != made_of:
-            await self.end()
+            await self._stop()
             self._made_of, self._pool = made_of, make()
         pool = self._pool
         try:
             yield pool
         finally:
-            self._ending = asyncio.create_task(self._end_soon(0 if pool.has_trouble else self._idle_seconds))
+            self.ending = asyncio.create_task(self._end_soon(0 if pool.has_trouble else self._idle_seconds))
 
     async def end(self) -> None:
         """End the servers."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await pool.stop()
+        self._go_on()
+        await self._stop()
+
+    def _go_on(self) -> None:
+        if self.ending is not None:
+            self.ending.cancel()
 
     async def _end_soon(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        await self.end()
+        await self._stop()
+
+    async def _stop(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.stop()
 
 
 _kept: ContextVar[KeptPool | None] = ContextVar("kept_pool", default=None)
