@@ -95,7 +95,7 @@ async def test_a_server_that_died_is_not_kept(tmp_path: Path) -> None:
     given, kept = made_of(tmp_path), KeptPool()
     async with kept.opened(given, lambda: ToolPool(*given)) as pool:
         await pool.call("shop__price", {"what": "death"})
-        assert pool.has_trouble
+        assert pool.is_unhealthy
     assert kept.ending is not None
     await kept.ending
     async with kept.opened(given, lambda: ToolPool(*given)) as other:

@@ -35,7 +35,7 @@ class KeptPool:
         try:
             yield pool
         finally:
-            self.ending = asyncio.create_task(self._end_soon(0 if pool.has_trouble else self._idle_seconds))
+            self.ending = asyncio.create_task(self._end_soon(0 if pool.is_unhealthy else self._idle_seconds))
 
     async def end(self) -> None:
         """End the servers."""

@@ -79,7 +79,7 @@ class ToolServer:
         return reply._replace(text=f"{reply.text} {twice} Do not call it with this again.")
 
     @property
-    def has_trouble(self) -> bool:
+    def is_unhealthy(self) -> bool:
         """Whether it has died, or did not answer when it was last called."""
         return bool(self._strikes or self._deaths or self._killed)
 

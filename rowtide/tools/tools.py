@@ -54,9 +54,9 @@ class ToolPool:
         await asyncio.gather(*(server.stop() for server in self._servers.values()))
 
     @property
-    def has_trouble(self) -> bool:
+    def is_unhealthy(self) -> bool:
         """Whether a server has died, or did not answer when it was last called."""
-        return any(server.has_trouble for server in self._servers.values())
+        return any(server.is_unhealthy for server in self._servers.values())
 
     async def catalogue(self) -> list[Tool]:
         """Every tool a row may call, in a fixed order. Raises UserMistake for a server that does not start."""
@@ -129,13 +129,13 @@ class _Server(Protocol):
     ) -> CallResult: ...
     async def stop(self) -> None: ...
     @property
-    def has_trouble(self) -> bool: ...
+    def is_unhealthy(self) -> bool: ...
 
 
 class _StubServer:
     """A stub with the interface of a server."""
 
-    has_trouble = False
+    is_unhealthy = False
 
     def __init__(self, stub: Stub) -> None:
         self._stub = stub
