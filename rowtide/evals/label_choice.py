@@ -68,8 +68,8 @@ def choose_rows(
         pool.offer(row)
         if (stratum := wanted.get(row.key)) in odd:
             odd[stratum].offer(Candidate(row.key, row.values, stratum))
-    offered = {stratum: sample.rows() for stratum, sample in odd.items()}
-    most = {stratum: round(count * share) for stratum, share in SHARES.items()}
+    offered: dict[Stratum, list[Candidate]] = {stratum: sample.rows() for stratum, sample in odd.items()}
+    most: dict[Stratum, int] = {stratum: round(count * share) for stratum, share in SHARES.items()}
     return _put_together(drawn.rows(), offered, pool.rows(), most, count)
 
 

@@ -117,7 +117,7 @@ def _file(place: Place) -> Source:
     if file.stat().st_size == 0:
         raise UserMistake("the source is empty", file=file)
     kind = spec.kind or SUFFIXES.get(file.suffix[1:].lower())
-    if kind not in READERS:
+    if kind is None or kind not in READERS:
         raise UserMistake(f"no reader for {file.suffix!r}; say `source.kind`: {', '.join(READERS)}", file=file)
     return READERS[kind](file, spec, place.row_bytes * ESCAPED)
 

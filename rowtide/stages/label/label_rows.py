@@ -56,5 +56,6 @@ def _odd_rows(job: Job, ledger: Ledger | None) -> dict[str, Stratum]:
             newest = runs_by_name(tx, job.name)[0]
         except UserMistake:
             return {}
-        disputed: dict[str, Stratum] = dict.fromkeys(disputed_keys(tx, newest), "disagreement")
-        return disputed | dict.fromkeys(quarantined_keys(tx, newest), "quarantined")
+        odd: dict[str, Stratum] = dict.fromkeys(disputed_keys(tx, newest), "disagreement")
+        odd.update(dict.fromkeys(quarantined_keys(tx, newest), "quarantined"))
+        return odd
