@@ -31,21 +31,21 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def check_platform(platform: str) -> None:
-    """Refuse a system on which files cannot be locked nor processes ended together. Raises UserMistake."""
+    """Raise UserMistake on a system without file locks or process groups."""
     if platform == "win32":
         words = "Rowtide runs on Linux and macOS: it locks files, and ends groups of processes, as Windows does not"
         raise UserMistake(f"{words}; run it in WSL")
 
 
 def check_network(environment: MutableMapping[str, str]) -> None:
-    """Let this machine be reached directly, and refuse proxies and certificates that are none. Raises UserMistake."""
+    """Exempt this machine from proxies, and raise UserMistake for unusable proxies or certificates."""
     exempt_localhost_from_proxies(environment)
     check_proxies(environment)
     check_certificates(environment)
 
 
 def exempt_localhost_from_proxies(environment: MutableMapping[str, str]) -> None:
-    """Say in NO_PROXY what every proxy variable means to say: this machine is not behind it."""
+    """Add this machine to NO_PROXY, so that no proxy is asked for it."""
     if not any(name.upper() in PROXIES for name in environment):
         return
     exempt_hosts = [each.strip() for name in ("no_proxy", "NO_PROXY") for each in environment.get(name, "").split(",")]
@@ -56,7 +56,7 @@ def exempt_localhost_from_proxies(environment: MutableMapping[str, str]) -> None
 
 
 def check_proxies(environment: Mapping[str, str]) -> None:
-    """Refuse a proxy that no client could speak to. Raises UserMistake."""
+    """Raise UserMistake for a proxy that no client could use."""
     if "*" in environment.get("NO_PROXY", "").split(","):
         return
     for name, value in environment.items():
@@ -72,7 +72,7 @@ def check_proxies(environment: Mapping[str, str]) -> None:
 
 
 def check_certificates(environment: Mapping[str, str]) -> None:
-    """Refuse certificates that are not there, cannot be read or are none. Raises UserMistake."""
+    """Raise UserMistake for certificates that are missing, unreadable or invalid."""
     for name in dict.fromkeys((*FILES, *FOLDERS)):
         value = environment.get(name, "")
         for place in filter(None, value.split(os.pathsep) if name == "SSL_CERT_DIR" else [value]):
@@ -93,7 +93,7 @@ def _check_certificate(name: str, place: Path) -> None:
 
 
 def check_home(home: Path) -> None:
-    """Refuse a home in which nothing can be kept. Raises UserMistake."""
+    """Raise UserMistake for a home folder that cannot be written to."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home) as probe:
@@ -107,7 +107,7 @@ def check_home(home: Path) -> None:
 
 
 def explain_environment_error(error: BaseException, home: Path) -> str | None:
-    """What in the surroundings an error is of, and what to do, in a sentence; None when it is of something else."""
+    """The part of the environment that caused an error, and what to do, in a sentence; None for other errors."""
     if isinstance(error, ValidationError) and error.title.endswith("Settings"):
         first = error.errors()[0]
         name, got = "_".join(str(part) for part in first["loc"]).upper(), shorten_text(repr(first["input"]), 80)
@@ -122,7 +122,7 @@ def explain_environment_error(error: BaseException, home: Path) -> str | None:
 
 
 def _unreadable() -> str | None:
-    """Which of the files that Prefect reads where a command is started cannot be read, and why."""
+    """The file that Prefect reads at the start of a command and that cannot be read, and why."""
     for file in (Path(".env"), Path("prefect.toml"), Path("pyproject.toml")):
         try:
             if file.is_file():

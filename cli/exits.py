@@ -37,7 +37,7 @@ TABLE = "\n".join(["Exit status:", *(f"  {status.value:>3}  {words}" for status,
 
 
 def exit_status_of(found: Mapping[str, Any]) -> Exit:
-    """How a command ends whose run ended like this."""
+    """The exit status for a run that ended with this summary."""
     if found["stopped"]:
         return Exit.BUDGET if found["stopped"] in BUDGETS else Exit.STOPPED
     if found["held"] or found["gate_approvals"]:
@@ -46,7 +46,7 @@ def exit_status_of(found: Mapping[str, Any]) -> Exit:
 
 
 def unexpected_error_text(error: BaseException, home: Path, run_id: str | None, *, now: datetime) -> str:
-    """What to tell a person of an error that nobody foresaw; its traceback goes into a file."""
+    """The message for an error that nobody foresaw; its traceback is written to a file."""
     file = home / "errors" / f"{now:%Y%m%d-%H%M%S-%f}.txt"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

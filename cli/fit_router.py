@@ -53,7 +53,7 @@ def fit_router(job: str, *, json: Annotated[bool, Parameter(negative="")] = Fals
 
 
 def router_lines(router: Router) -> list[str]:
-    """What was learnt, line by line."""
+    """The fitted router in words, line by line."""
     lines = [
         f"Learnt from {router.rows:,} rows of {_count(router.runs, 'run')}: {router.escalated:,} escalated or failed, "
         f"{router.quarantined:,} were quarantined."
@@ -122,7 +122,7 @@ def _summary(router: Router) -> dict[str, Any]:
 
 
 def _check_takes_the_place(file: Path, router: Router) -> None:
-    """Raise UserMistake where what was made up would take the place of what was learnt from another API."""
+    """Raise UserMistake where a router fitted to made-up answers would replace one fitted to another API's."""
     before = read_router(file.parent)
     if before and before.api != router.api:
         raise UserMistake(

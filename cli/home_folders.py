@@ -13,24 +13,24 @@ FOLDER = "rehearsal"
 
 
 def home_folder() -> Path:
-    """The folder of ledger, spool, results and reports."""
+    """The home folder: ledger, spool, results and reports."""
     return Path(os.environ.get("ROWTIDE_HOME", ".rowtide")).resolve()
 
 
 def is_in_rehearsal() -> bool:
-    """Whether this process is in a rehearsal's home."""
+    """Whether this process works in a rehearsal's home."""
     return REHEARSAL in os.environ
 
 
 def rehearse_without_key() -> bool:
-    """Go to the rehearsal's home where there is no key. Returns whether this process is there."""
+    """Enter the rehearsal's home if there is no key. Returns whether this process is in it."""
     if not os.environ.get(KEY) and not is_in_rehearsal():
         enter_rehearsal()
     return is_in_rehearsal()
 
 
 def enter_rehearsal() -> None:
-    """Let this process, and those it starts, work in the rehearsal's home."""
+    """Have this process, and those it starts, work in the rehearsal's home."""
     os.environ |= {"ROWTIDE_HOME": str(home_folder() / FOLDER), REHEARSAL: "1"}
     os.environ.pop("ROWTIDE_LEDGER", None)
 

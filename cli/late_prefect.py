@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class PrefectServerBlocks(Operator):
-    """What stands in the blocks of the server that the environment or the active profile names; nothing without one."""
+    """The blocks of the server that the environment or the active profile names; none without a server."""
 
     async def filled_in(self, kind: type[T]) -> T | None:
         if named_url() is None:
@@ -23,7 +23,7 @@ class PrefectServerBlocks(Operator):
 
 
 def flow_on_server(url: str | None) -> AbstractContextManager[Callable[..., Awaitable[dict[str, Any]]]]:
-    """Prefect's flow on the server at `url`; None: on one that is started here, and ends with this process."""
+    """Prefect's flow on the server at `url`; None: on a server that is started here and ends with this process."""
     from cli import prefect_flow  # noqa: PLC0415 # see above
 
     return prefect_flow.flow_on_server(url)

@@ -19,7 +19,7 @@ ROWS = 6  # whose words are shown at once
 
 @contextmanager
 def record_live_text(run_id: str) -> Generator[Callable[[], list[str]]]:
-    """Have the words of a run's streams put down until the block ends. Gives what tells the newest of them."""
+    """Have the stage record streamed text until the block ends. Gives a function that returns the newest lines."""
     file = home_folder() / "spool" / run_id / WRITTEN
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
@@ -30,14 +30,14 @@ def record_live_text(run_id: str) -> Generator[Callable[[], list[str]]]:
 
 
 class _Words:
-    """What was put down so far, by row."""
+    """The text recorded so far, by row."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._read = file, 0
         self._words: dict[str, str] = {}
 
     def lines(self) -> list[str]:
-        """The last words of each row that writes, or, when only one does, all its lines."""
+        """The newest words of each row that writes or, when only one does, all its words."""
         for row_key, words in self._new():
             self._words[row_key] = self._words.pop(row_key, "") + words  # popped: the newest writer stands last
         if len(self._words) == 1:
@@ -48,7 +48,7 @@ class _Words:
         ]
 
     def _new(self) -> list[tuple[str, str]]:
-        """What was put down since the last look, as far as whole lines go."""
+        """The whole lines recorded since the last look."""
         with self._file.open("rb") as lines:
             lines.seek(self._read)
             whole = lines.read().rpartition(b"\n")[0]

@@ -77,7 +77,7 @@ app.command("cli.emulator:emulator", name="emulator", help="Serve a stand-in for
 
 
 def main() -> None:
-    """Run the command line. How it exits: cli/exits.py."""
+    """Run the command line. The exit statuses are in cli/exits.py."""
     os.umask(0o077)  # what it writes holds the customer's rows: nobody else's business, whatever the shell says
     sys.excepthook = _stumble
     gc_tuning.collect_rarely()
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def _stumble(_: object, error: BaseException, __: object) -> None:
-    """Nobody is shown a traceback: it goes into a file. Exits 1, or 2 where the surroundings are at fault."""
+    """Report an unexpected error; its traceback goes into a file. Exits 1, or 2 where the environment is at fault."""
     if (words := explain_environment_error(error, home_folder())) is None:
         print_error(unexpected_error_text(error, home_folder(), output.at_work_on, now=datetime.now(UTC)))
         return
@@ -120,5 +120,5 @@ def _stumble(_: object, error: BaseException, __: object) -> None:
 
 
 def _resume() -> str:
-    """How to go on with the run that the command works on; nothing where it works on none."""
+    """How to go on with the command's run; empty where it has none."""
     return f"; what was committed is kept: rowtide resume {output.at_work_on}" if output.at_work_on else ""

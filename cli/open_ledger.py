@@ -15,7 +15,7 @@ from rowtide.ledger.ledger import Ledger, ledger_url
 def open_existing_ledger(
     run: str | None = None, row_key: str | None = None, job: str | None = None, *, newest: bool = False
 ) -> Generator[Ledger]:
-    """The ledger that a command is about, and this process in its home. Raises UserMistake when there is none yet.
+    """Open the ledger that a command is about, and enter its home. Raises UserMistake when there is none yet.
 
     Where there are two, it is the one that has the newer run of this id, with this row or of this job, or with
     `newest` the newer run of all; else the one that the environment names.
@@ -34,14 +34,14 @@ def open_existing_ledger(
 
 
 def open_ledger_at(url: str) -> Ledger:
-    """The ledger at a URL, made where there is none. Raises UserMistake when it cannot be opened."""
+    """The ledger at a URL, created if there is none. Raises UserMistake when it cannot be opened."""
     with ledger_errors_as_mistakes():
         return Ledger(url)
 
 
 @contextmanager
 def ledger_errors_as_mistakes() -> Generator[None]:
-    """A ledger that is not to be had when a command begins is told as what can be set right."""
+    """Turn the error of a ledger that cannot be reached into a UserMistake."""
     try:
         yield
     except (LedgerUnavailable, LedgerBroken) as error:
@@ -50,7 +50,7 @@ def ledger_errors_as_mistakes() -> Generator[None]:
 
 
 def open_all_ledgers() -> Generator[Ledger]:
-    """Each ledger there is, the rehearsal's last. Raises UserMistake when there is none yet."""
+    """Open every existing ledger, the rehearsal's last. Raises UserMistake when there is none yet."""
     urls = [ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder())] if has_ledger() else []
     urls += [f"sqlite:///{rehearsal_file()}"] if rehearsal_file().is_file() else []
     if not urls:

@@ -24,7 +24,7 @@ at_work_on: str | None = None
 
 
 class PlainTable(Table):
-    """A table whose cells are plain text, whole."""
+    """A table whose cells are plain text, never cut."""
 
     def add_row(self, *cells: Any, **how: Any) -> None:
         super().add_row(*(plain_line(cell) for cell in cells), **how)
@@ -34,7 +34,7 @@ class PlainTable(Table):
 
 
 class Terminal(Console):
-    """A console on which each text that is printed is one line."""
+    """A console on which each printed text stays one line."""
 
     def print(self, *things: Any, **how: Any) -> None:
         try:
@@ -54,7 +54,7 @@ class Terminal(Console):
 
 
 def plain_line(thing: Any) -> Any:
-    """A text as one line without markup; what is drawn otherwise as it is."""
+    """A text as one line without markup; a Rich renderable unchanged."""
     return Text(one_line(thing)) if isinstance(thing, str) else thing
 
 
@@ -65,7 +65,7 @@ err = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 def plain_table(*heads: str, numbers: Sequence[str] = ()) -> PlainTable:
-    """A table with these heads; below them, on the right, come `numbers`."""
+    """A table with these heads, and after them the right-aligned columns `numbers`."""
     table = PlainTable(box=None, pad_edge=False)
     for head in heads:
         table.add_column(head)
@@ -75,7 +75,7 @@ def plain_table(*heads: str, numbers: Sequence[str] = ()) -> PlainTable:
 
 
 def print_error(words: str) -> None:
-    """Say what went wrong."""
+    """Print an error on stderr."""
     err.print("rowtide: " + re.sub(r"\s*\n\s*", " ", words), style="red")
 
 
@@ -85,12 +85,12 @@ def print_json(value: object) -> None:
 
 
 def print_data(text: str) -> str:
-    """Data for stdout: to a program byte by byte, to a person's terminal with what it would obey written out."""
+    """Print data on stdout: unchanged for a program, with control characters written out on a terminal."""
     return visible_text(text) if sys.stdout.isatty() else text
 
 
 def short_path(path: Path) -> str:
-    """A path as a person standing here would type it."""
+    """A path relative to the current folder where it is inside it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -13,12 +13,12 @@ POSTGRES_PORT = 5432
 
 
 def database_variable_in(environment: Mapping[str, str]) -> str | None:
-    """The variable that names Prefect's database, if one does."""
+    """The name of the variable that sets Prefect's database, or None."""
     return next((name for name in NAMES if environment.get(name)), None)
 
 
 def prefect_database_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Both variables, with a URL that Prefect can open; nothing where none is set.
+    """Both variables, with a URL that Prefect can open; empty where none is set.
 
     Raises UserMistake naming the variable where it is no such URL or nobody answers there.
     """

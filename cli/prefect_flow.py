@@ -34,7 +34,7 @@ SETTINGS = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFEC
 
 @contextmanager
 def flow_on_server(url: str | None) -> Generator[Callable[..., Awaitable[dict[str, Any]]]]:
-    """The flow on the server at `url`; None: on one that is started here, and ends with this process.
+    """Prefect's flow on the server at `url`; None: on a server that is started here and ends with this process.
 
     What it raises because of Prefect is PrefectFailed. SIGTERM is what it is without Prefect.
     """

@@ -32,7 +32,7 @@ class PrefectFailed(RowtideError):
 
 
 def find_server_url() -> str | None:
-    """The URL of the server that is named, or of one that runs on this machine. Raises UserMistake.
+    """The URL of the server that is named, or of one running on this machine. Raises UserMistake.
 
     PREFECT_API_URL names it, else the active profile. `make serve`, and `prefect server start`, run one here; one whose
     login is not known here is somebody else's.
@@ -50,12 +50,12 @@ def find_server_url() -> str | None:
 
 
 def named_url() -> str | None:
-    """The URL of the server that the environment names, else the active profile; it is not looked at."""
+    """The URL that the environment names, else the active profile; the server is not contacted."""
     return os.environ.get("PREFECT_API_URL") or _profile().get("PREFECT_API_URL")
 
 
 def find_login() -> str | None:
-    """USER:PASSWORD, as the environment or the profile says; else that of this home's `make serve`, if it ever ran."""
+    """USER:PASSWORD from the environment or the profile; else that of this home's `make serve`, if it ever ran."""
     if body := os.environ.get(LOGIN) or _profile().get(LOGIN):
         return body
     file = home_folder() / LOGIN_FILE
@@ -63,7 +63,7 @@ def find_login() -> str | None:
 
 
 def _profile() -> Mapping[str, str]:
-    """What the profile in use says, as Prefect reads it."""
+    """The settings of the active profile, as Prefect reads them."""
     folder = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
     file = Path(os.environ.get("PREFECT_PROFILES_PATH") or folder / "profiles.toml")
     try:
@@ -77,7 +77,7 @@ def _profile() -> Mapping[str, str]:
 
 
 def _check(url: str, who: str) -> None:
-    """A Prefect server of a version that fits must answer there: Prefect's client would try for minutes, and wonder.
+    """Raise UserMistake unless a Prefect server of a fitting version answers: Prefect's client would retry for minutes.
 
     Behind a proxy, or in Prefect's cloud, only Prefect can tell.
     """
@@ -113,7 +113,7 @@ def _address(url: str, who: str) -> tuple[str, int]:
 
 
 def _check_version(server: str, url: str, who: str) -> None:
-    """A client must not be newer than its server, nor of another major version. Raises UserMistake."""
+    """Raise UserMistake for a client that is newer than its server, or of another major version."""
     own = version("prefect")
     theirs, ours = _numbers(server), _numbers(own)
     if theirs[:1] != ours[:1] or theirs < ours:
@@ -136,7 +136,7 @@ def _is_prefect(url: str) -> bool:
 
 
 def _ask(url: str, seconds: float) -> tuple[int, bytes]:
-    """What is answered there, never by way of a proxy: (status, the first bytes)."""
+    """The response at an address, never through a proxy: (status, the first bytes)."""
     known: dict[str, str] = {}
     if word := find_login():
         known["Authorization"] = f"Basic {base64.b64encode(word.encode()).decode()}"

@@ -85,12 +85,12 @@ def _look(ledger: Ledger, run_id: str) -> Progress | None:
 
 
 def progress_line(seen: Progress) -> str:
-    """One line, the same for as long as nothing changes."""
+    """The progress as one line, which changes only when the run does."""
     return f"{seen.standing} | {seen.at_api()} | {seen.money}"
 
 
 def progress_panel(seen: Progress, lines: Sequence[str], *, width: int, now: datetime) -> Panel:
-    """The same for a terminal, with what else there is to show below."""
+    """The progress as a panel for a terminal, with further lines below."""
     settled = f"reading rows: {seen.rows:,} so far" if seen.is_reading else f"{seen.settled:,} of {seen.rows:,} settled"
     figures = [f"{settled} · {seen.money}", seen.standing, seen.at_api(now)]
     also = [Text(one_line(line)[: width - 4], style="dim", no_wrap=True) for line in lines[-LINES_SHOWN:]]

@@ -66,7 +66,7 @@ def purge(
 
 
 def _delete(ledger: Ledger, runs: Sequence[Run], key: str | None, now: datetime) -> None:
-    """A purge that was killed is finished by the next: room is given back whether there is anything left or not."""
+    """Delete the text of rows. Repeating it finishes a purge that was killed, freeing disk space in any case."""
     for each in runs:
         if each.stopped == CANCELED:
             ledger_purge.quarantine_unfinished_rows(ledger, each, now=now)
@@ -114,7 +114,7 @@ def _list(ledger: Ledger, runs: Sequence[Run], key: str | None) -> None:
 
 
 def _remove_files(folder: Path, run_id: str) -> None:
-    """Delete what lies on disk of a run: bodies on their way, its page, its gates' pages."""
+    """Delete a run's files: request bodies, its report, its gates' pages."""
     name = Path(run_id).name
     for place in (folder / "spool" / name, folder / "reports" / name):
         shutil.rmtree(place, ignore_errors=True)

@@ -200,7 +200,7 @@ def _groups(ledger: Ledger, run: Run) -> list[ledger_quarantine.ReasonGroup]:
 
 
 def _print_next_step(ledger: Ledger, run: Run, *, goes_on: bool) -> None:
-    """What is left in quarantine, and how to go on."""
+    """Print what is left in quarantine, and how to go on."""
     left = ", ".join(f"{each.rows:,} {each.reason}" for each in _groups(ledger, run)) or "nothing"
     out.print(f"in quarantine: {left}", markup=False)
     if goes_on:

@@ -62,7 +62,7 @@ def recheck_(target: str, *, dry_run: Flag = False, take_out: Flag = False) -> i
 
 
 def recheck_text(run: str, found: Rechecked, *, is_dry: bool, took_out: bool) -> list[str]:
-    """What came of judging a run's answers again, a line for each number."""
+    """The outcome of a recheck, a line for each number."""
     lines = [f"run {run}: {found.judged:,} answers judged by today's checks and gates; nothing was asked, $0.00"]
     lines.append(f"  {found.stand:>9,} accepted or loaded that pass")
     if found.fail:

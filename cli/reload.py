@@ -59,7 +59,7 @@ def reload_(
 
 
 def _asked(run: Run, sink: str, table: str | None, kind: FolderKind) -> SinkSpec:
-    """The sink that was asked for. A folder is where a person stands. Raises UserMistake."""
+    """The sink that was asked for; its folder is relative to the current one. Raises UserMistake."""
     if "://" not in sink:
         if table:
             raise UserMistake("a table is in a database: give its URL, --sink postgresql://…", key="--table")

@@ -56,7 +56,7 @@ def resume(
 
 
 def _give_budget(ledger: Ledger, run: Run, micro: int) -> None:
-    """Set the run's budget, and say what it was and what is left of it."""
+    """Set the run's budget, and print the old one and what is left of the new one."""
     with ledger.page() as tx:
         counted = ledger_batches.spent_micro(tx, run) + ledger_batches.reserved_micro(tx, run)
         ledger_costs.set_budget(tx, run, micro)

@@ -73,7 +73,7 @@ def run(
 
 
 def _begin(folder: Path, source: Path | None, *, trust: bool) -> tuple[str, Plan]:
-    """Find the mistakes, before any server is started, and name the run. Returns its id, and the plan."""
+    """Check the job before any server is started, and name the run. Returns its id and the plan."""
     rehearse_without_key()
     found = checked_plan(folder, source, trust=trust)
     check_home(home_folder())

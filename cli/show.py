@@ -40,7 +40,7 @@ def show(row_key: str, *, run: str | None = None, full: bool = False) -> int:
 
 
 def history_lines(found: RowHistory, *, width: int | None) -> list[str]:
-    """The story, line by line."""
+    """The history of a row, line by line."""
     row = found.row
     tiers: list[str] = orjson.loads(found.run.tiers)
     lines = [
@@ -73,13 +73,13 @@ def history_lines(found: RowHistory, *, width: int | None) -> list[str]:
 
 
 def _purged(found: RowHistory) -> list[str]:
-    """That its text is gone, and since when."""
+    """The line that says when the row's text was purged."""
     when = [note["noted_at"][:19] for note in found.notes if note["move"] == PURGED]
     return [f"purged   {when[-1]}: its text was purged, what it was asked, what it and its tools said"] if when else []
 
 
 def _start(found: RowHistory) -> list[str]:
-    """What decided where it began, when something did."""
+    """The lines that say why the row started where it did, if anything decided it."""
     row, tiers = found.row, orjson.loads(found.run.tiers)
     began = tiers[found.turns[0]["tier"] if found.turns else row["tier"] or 0]
     if row["rule"]:
@@ -97,7 +97,7 @@ def _start(found: RowHistory) -> list[str]:
 
 
 def _sent(turn: Mapping[Any, Any]) -> str:
-    """How and when a turn was asked for."""
+    """The lane and time of a turn's request."""
     if LANES[turn["lane"]].in_batches:
         return f"batch {turn['api_id']} of {turn['batch_rows']:,} rows, sent {(turn['posted_at'] or '')[:19]}"
     sent = turn["asked_at"]
@@ -131,7 +131,7 @@ def _tools(found: RowHistory, turn: int, width: int | None) -> list[str]:
 
 
 def _unmade(found: RowHistory, turn: int, blocks: list[dict[str, Any]], width: int | None) -> list[str]:
-    """The calls that a reply asked for and that nobody made: one too many, one too often, or one that still waits."""
+    """The calls that a reply asked for and that were not made: one too many, a repetition, or one still waiting."""
     made = {call["call_id"] for call in found.tool_calls if call["turn"] == turn}
     waits = turn == found.row["turn"] and found.row["state"] in ("replied", "held")
     return [
@@ -190,7 +190,7 @@ def _ending(found: RowHistory, width: int | None) -> list[str]:
 
 
 def _where(batch: Batch) -> str:
-    """What is known of the batch a row waits for."""
+    """What is known of the batch that a row waits for."""
     place = f"batch {batch.batch_no} of {batch.rows:,} rows"
     match batch.state:
         case "orphaned":
@@ -210,6 +210,6 @@ def _fields(values: dict[str, Any], width: int | None) -> list[str]:
 
 
 def _quoted(before: str, text: object, width: int | None) -> list[str]:
-    """Other people's text of many lines, marked, so that none of them is taken for one of ours."""
+    """Other people's text of several lines, each marked, so that none is mistaken for one of ours."""
     first, *rest = shorten_text(text, width).split("\n")
     return [before + first, *(f"      │ {line}" for line in rest)]

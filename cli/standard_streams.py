@@ -10,7 +10,7 @@ NARROWEST = 20  # columns
 
 
 def prepare_streams() -> None:
-    """Have three streams that can be written to, and a width that something fits into."""
+    """Make stdin, stdout and stderr usable, with a width that fits a line."""
     while (taken := os.open(os.devnull, os.O_RDWR)) <= 2:  # else a database is opened as stdout
         pass
     os.close(taken)
@@ -26,7 +26,7 @@ def prepare_streams() -> None:
 
 
 def write_stdout(text: str) -> None:
-    """Write to stdout. Nothing is wrong when nobody reads it to its end. Raises RowtideError where it cannot be."""
+    """Write to stdout. A reader that stops early is no error. Raises RowtideError where writing fails."""
     try:
         sys.stdout.write(text)
     except OSError as error:
@@ -34,7 +34,7 @@ def write_stdout(text: str) -> None:
 
 
 def flush_streams() -> None:
-    """Have all that was printed leave this process. Raises RowtideError when it cannot."""
+    """Flush what was printed. Raises RowtideError when that fails."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -42,7 +42,7 @@ def flush_streams() -> None:
 
 
 def abandon_output(error: OSError) -> None:
-    """Let what is still printed go nowhere. Raises RowtideError unless whoever read it has gone."""
+    """Discard all further output. Raises RowtideError unless its reader has gone away."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

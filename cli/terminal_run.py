@@ -72,7 +72,7 @@ def run_to_end(
     plan: Plan | None = None,
     **parameters: Any,
 ) -> int:
-    """Run the stages to their end and print what came of it. Returns the exit status.
+    """Run the stages to their end and print the outcome. Returns the exit status.
 
     `prefect`: through Prefect's flow, whose server is started if there is none; None: if there is one. `plan` is what
     the job was found to be, and its warnings were given already.
@@ -102,7 +102,7 @@ def run_to_end(
 
 @contextmanager
 def use_prefect(prefect: bool | None) -> Generator[None]:
-    """Look at the server that is named, or have none for the length of the block. Raises UserMistake."""
+    """Use the named Prefect server, or none, until the block ends. Raises UserMistake."""
     if prefect is not False:
         find_server_url()
         yield
@@ -113,7 +113,7 @@ def use_prefect(prefect: bool | None) -> Generator[None]:
 
 @contextmanager
 def _way(prefect: bool | None, plan: Plan | None) -> Generator[Go]:
-    """How the stages are called; says so where that is not by the server that is named."""
+    """How the stages are called; prints a line where that is not through the named server."""
     url = None if prefect is False else find_server_url()
     if url is None and not prefect:
         err.print("no Prefect server: the stages run in this process (--prefect starts one, PREFECT_API_URL names one)")
@@ -149,7 +149,7 @@ async def take(go: Go, run_id: str, parameters: dict[str, Any]) -> dict[str, Any
 
 
 def _finished(run_id: str) -> dict[str, Any] | None:
-    """The summary of a run that has come to its end, as its report had it."""
+    """The summary of a finished run, as its report had it."""
     if not has_ledger():
         return None
     with open_existing_ledger() as ledger, ledger.view() as tx:
@@ -160,7 +160,7 @@ def _finished(run_id: str) -> dict[str, Any] | None:
 
 
 def checked_plan(folder: Path, source: Path | None, *, trust: bool) -> Plan:
-    """The mistakes come before any server is started. Raises UserMistake.
+    """The checked plan of a job, before any server is started. Raises UserMistake.
 
     `trust`: servers that a registry lists are allowed as they are; else who is at the terminal is asked.
     """
@@ -181,7 +181,7 @@ def checked_plan(folder: Path, source: Path | None, *, trust: bool) -> Plan:
 
 
 def _says_yes(found: NotTrusted) -> bool:
-    """What a person at a terminal says to it; nobody is there where there is none."""
+    """Whether a person at the terminal agrees; false where there is no terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     for each in found.asked:
@@ -196,7 +196,7 @@ def _in_short(asked: TrustRequest) -> str:
 
 @contextmanager
 def claude_or_emulator() -> Generator[None]:
-    """The API the environment names; without a key, the emulator, for as long as we live."""
+    """The API that the environment names or, without a key, an emulator that lives as long as this process."""
     if os.environ.get(KEY):
         yield
         return
@@ -227,7 +227,7 @@ def claude_or_emulator() -> Generator[None]:
 
 
 def announce_rehearsal(instead_of: SinkSpec | None = None, sink: SinkSpec | None = None) -> None:
-    """Say of a rehearsal, in its first line, that it is one, where it is, and where its rows go instead."""
+    """Print as a rehearsal's first line that it is one, where it is, and where its rows go."""
     if not is_in_rehearsal():
         return
     line = f"rehearsal: no {KEY}, so the emulator makes up the answers: nothing is sent or paid, and nothing of it"
@@ -239,13 +239,13 @@ def announce_rehearsal(instead_of: SinkSpec | None = None, sink: SinkSpec | None
 
 
 def report_location(run_id: str) -> Path:
-    """The run's page; where none was drawn, its numbers."""
+    """Where the run's page is or, where none was drawn, its summary."""
     page = home_folder() / "reports" / f"{run_id}.html"
     return page if page.is_file() else page.with_suffix(".json")
 
 
 def results_location(run_id: str) -> str:
-    """Where the run's rows were written, as a person would say it."""
+    """Where the run's rows were written, in words."""
     with open_existing_ledger() as ledger, ledger.view() as tx:
         sink = ledger_loads.last_sink_of_job(tx, ledgers.find_run(tx, run_id))
     if sink is None:

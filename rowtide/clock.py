@@ -12,12 +12,12 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # it goes on whi
 
 
 def monotonic_seconds() -> float:
-    """Seconds by a clock that nobody sets. Only differences mean something."""
+    """Seconds of a monotonic clock. Only differences mean something."""
     return time.clock_gettime(_CLOCK)
 
 
 def steady_clock(began: datetime, seconds: Callable[[], float]) -> Callable[[], datetime]:
-    """A clock that says `began` now, and goes on with `seconds`."""
+    """A clock that shows `began` now and advances with `seconds`."""
     first = seconds()
     return lambda: began + timedelta(seconds=seconds() - first)
 

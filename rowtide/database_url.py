@@ -23,7 +23,8 @@ ONLY_PSYCOPG2 = ("async_fallback", "prepared_statement_cache_size")  # words of 
 
 
 def database_url(text: str, key: str, folder: Path | None = None, *, keeps: bool = True) -> URL:
-    """A URL that can be opened here; a file's relative path is relative to `folder`. `keeps`: it is written to.
+    """Parse a database URL. A file's relative path is relative to `folder`; `keeps`: it is written to, so it must be
+    durable.
 
     Raises UserMistake naming `key`, where the URL was said, and never the password in it.
     """
@@ -43,7 +44,7 @@ def database_url(text: str, key: str, folder: Path | None = None, *, keeps: bool
 
 
 def _parsed(scheme: str, rest: str) -> URL:
-    """The parts of a URL. A password may hold what should have been quoted: it ends at the last @ before the place."""
+    """The parts of a URL. The password may hold unquoted characters: it ends at the last @."""
     login, at, place = rest.rpartition("@")
     if not at or re.search(r"\?\w+=", login) or not re.fullmatch(PLACE, place):
         return make_url(f"{scheme}://{rest}")
@@ -53,7 +54,7 @@ def _parsed(scheme: str, rest: str) -> URL:
 
 
 def _of_postgresql(url: URL) -> URL:
-    """libpq's own way to write a socket's folder as the host: `postgresql://%2Fvar%2Frun%2Fpostgresql/database`."""
+    """The URL with libpq's notation for a socket resolved: `postgresql://%2Fvar%2Frun%2Fpostgresql/database`."""
     query = {name: value for name, value in url.query.items() if name not in ONLY_PSYCOPG2}
     if "ssl" in query and "sslmode" not in query:  # asyncpg's word
         query["sslmode"] = query.pop("ssl")
@@ -64,7 +65,7 @@ def _of_postgresql(url: URL) -> URL:
 
 
 def _of_file(url: URL, key: str, folder: Path | None, *, keeps: bool) -> URL:
-    """A file, by its whole path. Raises UserMistake for a database in memory, where nothing would be kept."""
+    """The URL of a file, with its absolute path. Raises UserMistake for an in-memory database that is written to."""
     name = url.database or ""
     if url.host:
         words = f"write three slashes: {url.get_backend_name()}:///file for a relative path, four for an absolute one"

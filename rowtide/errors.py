@@ -11,14 +11,14 @@ from rowtide.masking import mask_secrets
 
 
 class RowtideError(Exception):
-    """Something Rowtide cannot go on without has failed. Its words hold no secret, whatever they quote."""
+    """Something that Rowtide cannot go on without has failed. The message holds no secret, whatever it quotes."""
 
     def __init__(self, words: str) -> None:
         super().__init__(mask_secrets(words))
 
 
 class UserMistake(RowtideError):
-    """A job, a source or a command is wrong in a way its author can mend. The command line exits 2.
+    """A mistake in a job, a source or a command that its author can correct. The command line exits 2.
 
     Rendered as `job.yaml:12: tiers: 'haikoo' is not a tier; did you mean 'haiku'?`.
     """
@@ -39,7 +39,7 @@ class UserMistake(RowtideError):
 
 
 class DecisionOutdated(UserMistake):
-    """A person decided about what was shown, and it is not so any more. Nothing is decided; it is shown again."""
+    """What a person decided about has changed since it was shown. Nothing is decided; it is shown again."""
 
 
 class WorldError(RowtideError):
@@ -55,7 +55,7 @@ class StoppedByWorld(WorldError):
 
 
 class RunStopped(RowtideError):
-    """The run ended at a wall with rows still to send; what was verified is loaded. It can be resumed."""
+    """The run stopped at a limit with rows still to send; verified rows are loaded. It can be resumed."""
 
 
 class StoppedByJob(RowtideError):
@@ -67,7 +67,7 @@ class LeaseLost(RowtideError):
 
 
 class IllegalMove(RowtideError):
-    """A row was asked to make a move its state does not allow: a bug, or two writers. The run stops."""
+    """A row was asked to make a move that its state does not allow: a bug, or two writers. The run stops."""
 
 
 def nearest_name(name: str, legal: Iterable[str]) -> str | None:

@@ -47,17 +47,17 @@ _MARKS = re.compile(
 
 
 def visible_text(text: object) -> str:
-    """Text of many lines, with what nobody would see of it written out."""
+    """Text of several lines, with invisible characters written out."""
     return _UNSEEN.sub(_written_out, str(text))
 
 
 def one_line(text: object) -> str:
-    """Text as one line of a terminal: no escape code, no line end, nothing unseen."""
+    """Text as one line of a terminal: control codes, line ends and invisible characters are written out."""
     return _UNSEEN_IN_A_LINE.sub(_written_out, str(text))
 
 
 def log_line(text: object) -> str:
-    """Text as one line of a log, cut where a line is no line any more."""
+    """Text as one line of a log, cut at a maximum length."""
     line = one_line(text)
     return line if len(line) <= LOG_LENGTH else f"{line[:LOG_LENGTH]}… ({len(line):,} characters)"
 
@@ -68,12 +68,12 @@ def escape_html(text: object) -> Markup:
 
 
 def relative_link(path: PurePath) -> str:
-    """A relative path as a link, which is no other address and no script whatever its folders are called."""
+    """A relative path as a link; never another address or a script, whatever its folders are called."""
     return "./" + quote(path.as_posix())
 
 
 def terminal_safe_json(value: object) -> str:
-    """A value as JSON, the same to whoever reads it as JSON, and harmless to a terminal that shows it."""
+    """A value as JSON that any JSON reader understands and that is harmless to a terminal."""
     return _UNSEEN_IN_JSON.sub(_as_json_escape, dump_json(value).decode())
 
 
@@ -88,7 +88,7 @@ def shell_word(text: str) -> str:
 
 
 def markdown_code(text: object) -> Markdown:
-    """Text as a piece of code in a line of Markdown."""
+    """Text as inline code of Markdown."""
     plain = one_line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
     return Markdown(f"{fence} {plain} {fence}")  # CommonMark takes one space away on each side
@@ -100,12 +100,12 @@ def markdown_commands(lines: Iterable[str]) -> Markdown:
 
 
 def markdown_web_link(url: str) -> Markdown:
-    """An address of the web that was checked, as a link that shows it."""
+    """A checked web address as a link that shows the address."""
     return Markdown(f"[{escape_markdown(url)}](<{url}>)")
 
 
 def markdown_named_parts(**texts: Markdown) -> Markdown:
-    """A line of what is there, each with its name before it."""
+    """One line of Markdown parts, each after its name."""
     return Markdown(" · ".join(f"{name}: {each}" for name, each in texts.items() if each))
 
 
@@ -120,8 +120,7 @@ def markdown_bold(text: object) -> Markdown:
 
 def markdown_labelled(**texts: object) -> Markdown:
     """A paragraph of plain texts, each after its name in bold: none of them is ever bold, so none can forge a name.
-
-    Those that are empty are left out. Prefect breaks its lines; a cell of a table it hides beyond the edge of a form.
+    Empty ones are left out. Prefect breaks these lines, but hides a table's cell beyond the edge of a form.
     """
     return Markdown(" ".join(f"{markdown_bold(name)} {escape_markdown(text)}" for name, text in texts.items() if text))
 
@@ -131,7 +130,7 @@ def markdown_heading(text: object) -> Markdown:
 
 
 def markdown_table(heads: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: int = 0) -> Markdown:
-    """A table of plain texts; its last columns, so many, are numbers."""
+    """A table of plain texts; the last `numbers` columns are numbers."""
     ruled = ["---"] * (len(heads) - numbers) + ["---:"] * numbers
     lines = [
         [escape_markdown(head) for head in heads],
@@ -142,7 +141,7 @@ def markdown_table(heads: Sequence[object], rows: Iterable[Sequence[object]], *,
 
 
 def markdown_page(*blocks: Markdown) -> Markdown:
-    """Blocks below each other."""
+    """Blocks of Markdown, one below another."""
     return Markdown("\n\n".join(block for block in blocks if block))
 
 

@@ -9,7 +9,7 @@ from rowtide.errors import UserMistake
 
 @contextmanager
 def extra(name: str) -> Generator[None]:
-    """Import, in the block, what an extra of the package brings. Raises UserMistake that names the extra."""
+    """Guard a block that imports what an extra brings. Raises UserMistake that names the extra."""
     try:
         yield
     except ImportError as missing:
@@ -19,6 +19,6 @@ def extra(name: str) -> Generator[None]:
 
 
 def need(name: str, module: str) -> None:
-    """See to it that a module of an extra can be imported. Raises UserMistake."""
+    """Raise UserMistake, naming the extra, unless the module can be imported."""
     with extra(name):
         import_module(module)

@@ -20,7 +20,7 @@ def collect_rarely() -> None:
 
 
 def freeze_imported_objects() -> None:
-    """Take all that is there now, which is mostly what was imported, to stay; look for garbage less often.
+    """Freeze all objects that exist now, mostly imported ones, and collect garbage less often.
 
     It is not looked through for garbage: that takes a quarter of a second, and finds a few thousand objects.
     """

@@ -24,7 +24,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def guarded_command(*words: str, grace_seconds: float = GRACE_SECONDS) -> list[str]:
-    """The command that runs `words` under a guardian; once told to, they have so long to end by themselves."""
+    """The command that runs `words` under a guardian; told to stop, they have `grace_seconds` to end by themselves."""
     return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(grace_seconds), *words]
 
 
@@ -65,7 +65,7 @@ def main(words: list[str], grace_seconds: float) -> int:
 
 
 def _pipe_of_signals() -> int:
-    """What can be read from when a signal has come, so that a wait for it ends."""
+    """A file descriptor that becomes readable when a signal has come, so that a wait for it ends."""
     woken, wake = os.pipe()
     os.set_blocking(woken, False)
     os.set_blocking(wake, False)
@@ -75,7 +75,7 @@ def _pipe_of_signals() -> int:
 
 
 def _let_go() -> None:
-    """Close our ends of the streams that are the program's: who reads or writes the others sees when it is gone."""
+    """Close our copies of the program's streams, so that the other side sees when the program is gone."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(nothing, stream)
@@ -83,7 +83,7 @@ def _let_go() -> None:
 
 
 def _has_ended(program: "subprocess.Popen[bytes]") -> bool:
-    """Whether the program has; orphans below us that have ended are let go of meanwhile."""
+    """Whether the program has ended; reaps orphans below us meanwhile."""
     with contextlib.suppress(AttributeError, ChildProcessError):  # macOS has no waitid, and no orphans come to us
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if ended.si_pid == program.pid:
@@ -93,7 +93,7 @@ def _has_ended(program: "subprocess.Popen[bytes]") -> bool:
 
 
 def _end_with_us() -> None:
-    """In the program, before it begins: it is killed when its guardian is."""
+    """In the program, before it starts: have it killed when its guardian dies."""
     _ask_linux(DEATH_SIGNAL, signal.SIGKILL)
 
 
@@ -103,7 +103,7 @@ def _ask_linux(option: int, value: int) -> None:
 
 
 def _end_orphans(program: int) -> None:
-    """End what the program has left: asked first, then not. What it has started in between is found again."""
+    """End the processes that the program left: terminate, then kill. Processes started meanwhile are found again."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(program, number)  # all that can be found of it where there is no /proc
@@ -116,7 +116,7 @@ def _end_orphans(program: int) -> None:
 
 
 def _below(root: int) -> list[int]:
-    """Every living process below this one, by what /proc says of parents."""
+    """Every living process below `root`, by the parents in /proc."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):

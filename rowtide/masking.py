@@ -31,7 +31,7 @@ TOKEN = re.compile(r"\b(sk-[\w-]{8}|whsec_|xox[bap]-|gh[ops]_|Bearer\s+)[\w\-+/=
 
 
 class Mask:
-    """What is taken out of texts."""
+    """A set of secrets to be masked in text."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
@@ -39,7 +39,7 @@ class Mask:
         """Each way to write a secret, and what stands for it; the longest first."""
 
     def keep(self, name: str, value: str) -> None:
-        """Take a value out from now on; `name` stands in its place."""
+        """Mask a value from now on; `name` takes its place."""
         if len(value) < SECRET_CHARS or value in self._known:
             return
         self._known[value] = name
@@ -47,13 +47,13 @@ class Mask:
         self._names = sorted(found.items(), key=lambda each: -len(each[0]))
 
     def hide(self, text: str) -> str:
-        """The text with the name of each secret in its place."""
+        """The text with each secret replaced by its name."""
         for written, name in self._names:
             text = text.replace(written, name)
         return text
 
     def hide_in(self, value: Any) -> Any:
-        """The same of every text in a value of JSON, names of members included."""
+        """A JSON value with the secrets in all its texts and member names replaced."""
         match value:
             case str():
                 return self.hide(value)
@@ -69,13 +69,14 @@ _OURS = Mask()
 
 
 def mask_secrets(text: str) -> str:
-    """The text without any secret of this process, nor a password in a URL, nor what has a token's shape."""
+    """The text without this process's secrets, passwords in URLs, and anything shaped like a token."""
     return TOKEN.sub("***", LOGIN.sub(r"\1***@", _OURS.hide(text)))
 
 
 def register_secrets(environment: Mapping[str, str], *, are_secret: bool = False) -> None:
-    """Have `mask_secrets` take out the secrets among some variables: those whose name says so, and passwords in URLs;
-    with `are_secret` all of them."""
+    """Have `mask_secrets` mask the secrets among some variables: those whose name says so, and passwords in URLs; with
+    `are_secret` all of them.
+    """
     for name, value in environment.items():
         for secret in [value] if are_secret else _secrets_in(name, value):
             if not EVERYDAY.fullmatch(secret):
@@ -83,7 +84,7 @@ def register_secrets(environment: Mapping[str, str], *, are_secret: bool = False
 
 
 def mask_logs() -> None:
-    """Take secrets out of every record of every logger of this process, and of the tracebacks that come with them."""
+    """Mask secrets in every log record of this process, tracebacks included."""
     made = logging.getLogRecordFactory()
     if getattr(made, "masks", False):
         return
@@ -104,7 +105,7 @@ def mask_logs() -> None:
 
 
 def _secrets_in(name: str, value: str) -> Iterator[str]:
-    """What of a variable's value is secret, the whole first."""
+    """The secret parts of a variable's value, the whole first."""
     if "://" in value:
         yield from [value] if NAMES_PLACE.search(name) else _secrets_in_url(value)
     elif NAMES_SECRET.search(name) and not NAMES_FILE.search(name):
@@ -126,7 +127,7 @@ def _secrets_in_url(url: str) -> Iterator[str]:
 
 
 def _written(value: str) -> Iterator[str]:
-    """A secret in each way that it may be written."""
+    """A secret in each encoding in which it may be written."""
     raw = value.encode("utf-8", "surrogateescape")
     for is_ascii in (True, False):
         once = json.dumps(value, ensure_ascii=is_ascii)[1:-1]

@@ -33,12 +33,14 @@ def format_age(span: timedelta) -> str:
 
 
 def shorten_middle(text: object) -> str:
-    """Other people's text, cut in its middle: its end holds the figure that matters."""
+    """Other people's text with its middle cut out: its end may hold the figure that matters."""
     plain = visible_text(text)
     return plain if len(plain) <= CUT else f"{plain[: CUT * 5 // 8]} … {plain[-CUT * 3 // 8 :]}"
 
 
 def shorten_text(text: object, length: int | None = CUT) -> str:
-    """Other people's text, as it may be shown: cut, unless it has no length to keep to, and nothing in it unseen."""
+    """Other people's text, safe to show: cut to `length`, unless that is None, and with invisible characters written
+    out.
+    """
     plain = visible_text(text)
     return plain if length is None or len(plain) <= length else f"{plain[:length]}… ({len(plain):,} characters)"

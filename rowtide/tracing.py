@@ -25,7 +25,7 @@ def are_spans_wanted(environment: Mapping[str, str]) -> bool:
 
 
 def start_tracing(environment: Mapping[str, str]) -> None:
-    """Send spans where the variables say, if they do. A provider that is there already, as of an agent's, is used.
+    """Send spans where the variables say, if they do. An existing provider, such as an agent's, is used.
 
     Raises UserMistake when the SDK is not installed.
     """
@@ -42,7 +42,7 @@ def use_provider(provider: trace.TracerProvider | None) -> None:
 
 
 def span(name: str, **attributes: str | int | float | None) -> AbstractContextManager[Any]:
-    """A span for as long as a `with` lasts; nothing at all when spans are not wanted."""
+    """A span for the length of a `with`; does nothing when spans are not wanted."""
     if not _tracers:
         return nullcontext()
     known = {key.replace("__", "."): value for key, value in attributes.items() if value is not None}

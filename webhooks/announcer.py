@@ -33,16 +33,15 @@ ACCEPTED, DUE = "rowtide.message.accepted", "rowtide.inbox.due"
 
 
 def has_prefect() -> bool:
-    """Whether there is a Prefect server to tell."""
+    """Whether a Prefect server is configured."""
     return bool(get_current_settings().api.url)
 
 
 @dataclass
 class Announcer:
-    """Tells Prefect once a second what has come, however much that was; of several on one ledger, one tells it.
-
-    What is to be told is taken out of the ledger in one transaction, and told after that: once, whatever fails. Killed
-    between the two, it is not told.
+    """Tells Prefect once a second which messages came; of several receivers on one ledger, one tells. What is to be
+    told is taken out of the ledger in one transaction and told after it: at most once. Killed between the two, it is
+    not told.
     """
 
     ledger: Ledger
@@ -55,14 +54,14 @@ class Announcer:
     _threads: BoundedThreads = field(default_factory=lambda: BoundedThreads(1))
 
     async def work(self) -> None:
-        """Say what is to be said, until cancelled."""
+        """Announce until cancelled."""
         while True:
             is_all = await self._threads.call(ANNOUNCE_SECONDS, self._announce, datetime.now(UTC))
             self.background.succeeded()
             await asyncio.sleep(LOOK_EVERY_SECONDS if is_all else 0)
 
     def _announce(self, now: datetime) -> bool:
-        """Tell what there is to tell. Returns whether that was all."""
+        """Announce what is new. Returns whether that was all."""
         last = now - timedelta(seconds=ANNOUNCE_AGAIN_SECONDS)
         with self.ledger.page() as tx:
             messages = ledger_inbox.take_unannounced(tx, limit=MOST_MESSAGES)
@@ -82,14 +81,14 @@ class Announcer:
         return len(messages) < MOST_MESSAGES
 
     def _why(self, waiting: WaitingRows, now: datetime) -> str | None:
-        """Why rows are due to be flushed, if they are."""
+        """Why rows are due to be flushed: `size` or `age`; None when they are not."""
         if waiting.is_due(self.flush_rows, None, now):
             return "size"
         return "age" if waiting.is_due(1, self.flush_seconds, now) else None
 
 
 async def request_run(parameters: dict[str, Any], message_id: str) -> dict[str, str]:
-    """Have Prefect run a job; once, however often it is asked with this job and message id. Raises MessageRefused."""
+    """Ask Prefect to run a job, once for each job and message id. Raises MessageRefused."""
     if not has_prefect():
         raise MessageRefused("unavailable", "PREFECT_API_URL is not set, so there is nobody to ask for a run")
     try:

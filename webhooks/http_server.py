@@ -31,7 +31,7 @@ log = logging.getLogger("rowtide")
 
 
 class Phase(StrEnum):
-    """What a connection is at."""
+    """The phase of a connection."""
 
     HEAD = "head"  # between requests, or in a head
     BODY = "body"
@@ -45,7 +45,7 @@ NO_VICTIM = {Phase.ANSWER}  # it has sent all it should
 
 @dataclass
 class Connections:
-    """Those that are open, the longest at their phase first."""
+    """The open connections, the longest in its phase first."""
 
     most: int
     most_unread_bytes: int = 64_000_000
@@ -56,24 +56,24 @@ class Connections:
     dropped: Counter[str] = field(default_factory=Counter[str])
 
     def enter(self, connection: "Connection") -> None:
-        """Let it begin a phase. Where there are too many, the one that has been at it for longest is dropped."""
+        """Let a connection begin a phase. Where there are too many, drop the one that is longest in its phase."""
         self.open.pop(connection, None)
         self.open[connection] = self.monotonic()
         if len(self.open) > self.most:
             self._drop_oldest("connections")
 
     def leave(self, connection: "Connection") -> None:
-        """Forget it."""
+        """Forget a connection."""
         self.open.pop(connection, None)
 
     def hold(self, count: int) -> None:
-        """So many bytes more are unread, or fewer."""
+        """Change the number of unread bytes by `count`."""
         self.unread_bytes += count
         if self.unread_bytes > self.most_unread_bytes:
             self._drop_oldest("memory")
 
     def drop_late(self) -> None:
-        """Drop those that have been at their phase for too long."""
+        """Drop the connections that are too long in their phase."""
         now = self.monotonic()
         for connection in [each for each, since in self.open.items() if now - since > SECONDS[each.phase]]:
             self._drop(connection, connection.phase.value)
@@ -125,7 +125,7 @@ class Connection(BufferedProtocol, H11Protocol):  # pyright: ignore[reportIncomp
             self.bounds.hold(nbytes)
 
     def on_response_complete(self) -> None:
-        """Go on with the next request; after a refusal that left the body unread, with none."""
+        """Go on with the next request; after a refusal that left the body unread, close instead."""
         self._release()
         if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
             self._linger()
@@ -136,7 +136,7 @@ class Connection(BufferedProtocol, H11Protocol):  # pyright: ignore[reportIncomp
         self._look()
 
     def send_400_response(self, msg: str) -> None:
-        """Say that this is no HTTP, where anything can still be said."""
+        """Answer that this is not HTTP, where an answer is still possible."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.drop()
             return
@@ -146,13 +146,13 @@ class Connection(BufferedProtocol, H11Protocol):  # pyright: ignore[reportIncomp
         self._linger()
 
     def drop(self) -> None:
-        """End it at once."""
+        """Close it at once."""
         self._release()
         self.bounds.leave(self)
         self.transport.abort()
 
     def _linger(self) -> None:
-        """Hear the other side out, unread: who is cut off while he sends does not get to read why."""
+        """Read and discard what still comes: a sender that is cut off does not get to read why."""
         self._release()
         self.phase = Phase.LINGER
         self.bounds.enter(self)
@@ -160,7 +160,7 @@ class Connection(BufferedProtocol, H11Protocol):  # pyright: ignore[reportIncomp
         self.transport.write_eof()
 
     def _look(self) -> None:
-        """Note which phase the other side has come to."""
+        """Record the phase that the other side has come to."""
         if self.phase is Phase.LINGER:
             return
         state = self.conn.their_state
@@ -177,7 +177,7 @@ class Connection(BufferedProtocol, H11Protocol):  # pyright: ignore[reportIncomp
 
 
 class Server(uvicorn.Server):
-    """Says where it listens, once it does, and looks after its connections."""
+    """A server that prints its address once it listens, and watches its connections."""
 
     def __init__(self, config: uvicorn.Config, connections: Connections, print_line: Callable[[str], None]) -> None:
         super().__init__(config)
@@ -197,7 +197,7 @@ class Server(uvicorn.Server):
 
 
 def build_server(app: Any, host: str, port: int, connections: Connections, print_line: Callable[[str], None]) -> Server:
-    """The server for an application."""
+    """The HTTP server for an application."""
 
     class Bounded(Connection):
         def __init__(self, *given: Any, **named: Any) -> None:
@@ -212,7 +212,7 @@ def build_server(app: Any, host: str, port: int, connections: Connections, print
 
 
 def connection_limit(wanted: int) -> int:
-    """How many connections there can be: as many as are wanted, unless this process may not open so many files."""
+    """How many connections are possible: `wanted`, unless this process may not open that many files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = wanted + OTHER_FILES + psutil.Process().num_fds()
     if soft < files:
@@ -222,6 +222,8 @@ def connection_limit(wanted: int) -> int:
 
 
 def _log_fault(_: AbstractEventLoop, context: dict[str, Any]) -> None:
-    """asyncio's own writes a traceback for each: of connections that it has no file for, thousands a second."""
+    """Log a fault in one line: asyncio's own handler writes a traceback for each, thousands a second without free
+    files.
+    """
     error = context.get("exception")
     log.warning("the HTTP server: %s (%s)", context["message"], f"{type(error).__name__}: {error}" if error else "")

@@ -21,7 +21,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class LedgerCollector(Collector):
-    """The ledger's figures. Several may ask at once; one reads. While it does not answer there are none."""
+    """The ledger's metrics. Several may ask at once and one reads. While the ledger does not answer there are none."""
 
     def __init__(self, ledger: Ledger, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ledger, self._monotonic, self._lock = ledger, monotonic, threading.Lock()
@@ -29,7 +29,7 @@ class LedgerCollector(Collector):
         self._begun_at = float("-inf")
 
     def describe(self) -> list[Metric]:
-        """Nothing: to be registered must not cost a look into the ledger."""
+        """Nothing, so that registering the collector does not query the ledger."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -68,7 +68,7 @@ class LedgerCollector(Collector):
 
 
 class ReceiverMetrics:
-    """What a process offers to Prometheus: the ledger's figures, and what a receiver counts of its own."""
+    """All metrics of a process: the ledger's, and the receiver's own counts."""
 
     def __init__(self, ledger: Ledger, dropped: Mapping[str, int] | None = None) -> None:
         self._dropped = {} if dropped is None else dropped
@@ -84,11 +84,11 @@ class ReceiverMetrics:
         self._failing = Gauge("rowtide_background_failing", words, ["background"], registry=self._registry)
 
     def count(self, job: str, outcome: str) -> None:
-        """Count a message. The job of one that is refused may be no job: what strangers write is no label."""
+        """Count a message. A refused message may name no real job: what strangers write is no label."""
         self._messages.labels(job, outcome).inc()
 
     def text(self, backgrounds: Sequence[Background] = ()) -> bytes:
-        """All figures, as Prometheus reads them."""
+        """All metrics, in Prometheus' text format."""
         for each in backgrounds:
             self._restarts.labels(each.name).set(each.restarts)
             self._failing.labels(each.name).set(each.is_failing)
@@ -97,7 +97,7 @@ class ReceiverMetrics:
         return generate_latest(self._registry)
 
     def serve(self, host: str, port: int) -> tuple[int, threading.Thread]:
-        """Serve them at /metrics, from a thread. Returns the port, and the thread."""
+        """Serve the metrics at /metrics, from a thread. Returns the port and the thread."""
         server, thread = start_http_server(port, host, self._registry)
         return server.server_port, thread
 

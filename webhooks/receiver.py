@@ -48,7 +48,7 @@ log = logging.getLogger("rowtide")
 
 @dataclass(frozen=True, slots=True)
 class ReceiverLimits:
-    """What the receiver takes."""
+    """The limits on what the receiver accepts."""
 
     body_bytes: int
     per_second: int
@@ -57,7 +57,7 @@ class ReceiverLimits:
 
 @dataclass
 class Receiver:
-    """What the receiver works with."""
+    """The parts that the receiver works with."""
 
     ledger: Ledger
     inbox: Inbox
@@ -76,13 +76,13 @@ class Receiver:
 
     @property
     def backgrounds(self) -> list[Background]:
-        """What works behind the requests."""
+        """The background work behind the requests."""
         workers = [self.inbox, self.lookout, *([self.announcer] if self.announcer else [])]
         return [each.background for each in workers]
 
 
 def build_application(receiver: Receiver) -> Starlette:
-    """The receiver, to be served."""
+    """The receiver as an ASGI application."""
 
     @asynccontextmanager
     async def working(_: Starlette) -> AsyncGenerator[None]:
@@ -172,7 +172,7 @@ async def _metrics(request: Request) -> Response:
 
 
 def _job(request: Request) -> tuple[Receiver, str]:
-    """The job that a request is for, by its head alone. Raises MessageRefused."""
+    """The job that a request is for, judged by its head alone. Raises MessageRefused."""
     receiver: Receiver = request.app.state.receiver
     job: str = request.path_params["job"]
     if not receiver.doors.has(job):
@@ -182,7 +182,7 @@ def _job(request: Request) -> tuple[Receiver, str]:
 
 
 async def _message(request: Request) -> tuple[Receiver, str, str | None, bytes]:
-    """The receiver, the job, the message's id and its body, from whom it says. Nothing of the job has been opened."""
+    """The receiver, job, message id and body of an authenticated request. No file of the job has been opened yet."""
     receiver, job = _job(request)
     most = receiver.limits.body_bytes
     check_body_headers(request.headers.items(), most, is_signed=receiver.secrets is not None)
@@ -193,7 +193,7 @@ async def _message(request: Request) -> tuple[Receiver, str, str | None, bytes]:
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """The body, no further than it may be long."""
+    """The body, if it is not longer than `most` bytes. Raises MessageRefused."""
     parts, size = list[bytes](), 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -208,7 +208,7 @@ async def _body(request: Request, most: int) -> bytes:
 
 
 def _authenticated(receiver: Receiver, job: str, request: Request, body: bytes) -> str | None:
-    """The message's id: what was signed; where nothing need be, its own, if it has one. Raises MessageRefused."""
+    """The id of a message: the signed one or, where no signature is needed, its own if any. Raises MessageRefused."""
     if receiver.secrets is not None:
         secrets = receiver.secrets.of(job)
         return check_signature(secrets, request.headers, body, now=datetime.now(UTC), window=WINDOW)
@@ -217,7 +217,7 @@ def _authenticated(receiver: Receiver, job: str, request: Request, body: bytes) 
 
 
 def _allow(receiver: Receiver, job: str) -> None:
-    """Count a message that is from whom it says: nobody else can use up the job's rate. Raises MessageRefused."""
+    """Count an authenticated message against the job's rate. Raises MessageRefused."""
     now, rate = time.monotonic(), receiver.limits.per_second
     allowance = receiver.allowances.setdefault(job, TokenBucket(rate, rate, rate, now))
     if seconds := allowance.take(now):
@@ -225,7 +225,7 @@ def _allow(receiver: Receiver, job: str) -> None:
 
 
 def _check_same(receipt: Receipt, job: str, message_id: str) -> None:
-    """Refuse another message under an id that this job has had. Raises MessageRefused."""
+    """Raise MessageRefused for another body under an id that this job has had."""
     if receipt is Receipt.DIFFERENT:
         raise MessageRefused("message_differs", f"message {message_id!r} of job {job!r} had another body")
 
@@ -266,7 +266,7 @@ async def _refused(request: Request, why: Exception) -> Response:
 
 
 async def _broken(_: Request, mistake: Exception) -> Response:
-    """The job itself is wrong: its operator's business, so a sender hears no paths."""
+    """The response for a mistake in the job itself: that is its operator's business, so a sender learns no paths."""
     log.warning(f"a job cannot receive: {mistake}")
     return _problem(503, "unavailable", "This cannot be done now", "the job is not fit to run; its operator was told")
 

@@ -112,7 +112,7 @@ def check_golden_rows(
 
 
 def rows_of_no_source(rows: Sequence[GoldenRow], source_keys: Iterable[str]) -> list[GoldenRow]:
-    """The golden rows whose key is in no source, in their order. The keys may be streamed: none is kept."""
+    """The golden rows whose key is not in the source, in their order. The keys may be streamed: none is kept."""
     missing = {row.key: row for row in rows}
     for key in source_keys:
         if missing.pop(key, None) and not missing:

@@ -21,7 +21,7 @@ EXTRA = 0  # the look of rows that no statistics count: pinned rows that were no
 
 @dataclass(frozen=True, slots=True)
 class ArmAnswer:
-    """What one version made of one golden row."""
+    """One version's answer to one golden row."""
 
     row_no: int | None
     """In the ledger; None where nothing was asked, because the other arm's request is the same to the byte and no
@@ -47,7 +47,7 @@ class ArmAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RowOutcome:
-    """One golden row, with both versions."""
+    """One golden row, with the answers of both versions."""
 
     key: str
     look: int
@@ -72,7 +72,7 @@ class RowOutcome:
 
 @dataclass(frozen=True, slots=True)
 class LookOutcome:
-    """What was found after so many rows."""
+    """The result of one look, after so many rows."""
 
     look: int
     """From 1 on."""
@@ -103,7 +103,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class EvalOutcome:
-    """An eval, as far as it has come."""
+    """An eval and its results so far."""
 
     eval_id: str
     job: str

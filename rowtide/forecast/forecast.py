@@ -44,7 +44,7 @@ WAYS: Sequence[tuple[str, bool, Lane]] = (
 
 @dataclass(frozen=True, slots=True)
 class TierForecast:
-    """What is expected of one tier."""
+    """The forecast for one tier."""
 
     tier: str
     rows: float
@@ -61,7 +61,7 @@ class TierForecast:
 
 @dataclass(frozen=True, slots=True)
 class AlternativeWay:
-    """One way to do the same work."""
+    """One alternative way to do the same work."""
 
     name: str
     is_this: bool
@@ -84,7 +84,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class VisitCost:
-    """What a stay costs, in micro-dollars."""
+    """The cost of a tier visit, in micro-dollars."""
 
     low: float
     high: float
@@ -98,7 +98,7 @@ class VisitCost:
 def forecast_run(
     prospect: PlannedWork, history: VisitHistory | None, pasts: LaneHistory, draw: random.Random
 ) -> Forecast:
-    """Foresee a run. There must be rows, and a sample of them."""
+    """Forecast a run. `prospect` must have rows, and a sample of them."""
     visits = history.visits if history else []
     shift = _shift(prospect, visits)
     self_checks = _self_checks(prospect, history)
@@ -119,13 +119,13 @@ def forecast_run(
 
 
 def _shift(prospect: PlannedWork, visits: Sequence[TierVisit]) -> float:
-    """How much longer these rows' first prompts are than those of the rows before."""
+    """How many tokens longer these rows' first prompts are than those of earlier rows."""
     before = [visit.first_tokens for visit in visits if visit.is_start]
     return statistics.fmean(prospect.sample_tokens) - statistics.fmean(before) if before else 0.0
 
 
 def _self_checks(prospect: PlannedWork, history: VisitHistory | None) -> float:
-    """How many self-check stays a row has."""
+    """The expected number of self-checks for a row."""
     if len(prospect.models) == prospect.tier_count:
         return 0.0
     seen = sum(visit.tier == prospect.tier_count for visit in history.visits) if history else 0
@@ -184,7 +184,7 @@ def _drawn(
     self_checks: float,
     draw: random.Random,
 ) -> float:
-    """What one drawn run costs, in micro-dollars."""
+    """The cost of one simulated run, in micro-dollars."""
     total = escalating = 0.0
     misjudged, hits = draw.gauss(0, 1), draw.random()  # one error for all tiers: they are guessed alike
     extra_tokens = draw.gauss(0, statistics.pstdev(prospect.sample_tokens) / math.sqrt(len(prospect.sample_tokens)))
@@ -207,7 +207,8 @@ def _drawn_escalations(rows: float, profile: VisitProfile, draw: random.Random) 
 def _ways(
     prospect: PlannedWork, visits: Sequence[TierVisit], shift: float, self_checks: float, pasts: LaneHistory
 ) -> list[AlternativeWay]:
-    """The same rows on the top tier alone, and up the ladder. The top one is taken to need what a row's first tier did.
+    """The alternatives: the same rows on the top tier alone, and up the ladder. The top tier is assumed to need what a
+    row's first tier needed.
 
     Self-checks are counted with the ladder only.
     """
@@ -229,7 +230,7 @@ def _ways(
 
 
 def _seconds(prospect: PlannedWork, tier_forecasts: Sequence[TierForecast], lane: Lane, pasts: LaneHistory) -> float:
-    """How long it takes by a lane: in batches, as many waves as the longest way up takes turns, each a long one."""
+    """The expected time by a lane. In batches: as many waves as the longest way up takes turns, each a long one."""
     turns = _turns(tier_forecasts)
     if lane.in_batches:
         waves = sum(math.ceil(each.turns) for each in tier_forecasts if each.rows >= 1)

@@ -43,7 +43,7 @@ class TierVisit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class VisitHistory:
-    """The stays of settled rows of the job's earlier runs."""
+    """The tier visits of settled rows in the job's earlier runs."""
 
     rows: int
     runs: int
@@ -54,7 +54,7 @@ class VisitHistory:
 
 @dataclass(frozen=True, slots=True)
 class PlannedWork:
-    """What is to be done."""
+    """The work to be forecast: rows, tiers, lane and a sample of prompts."""
 
     models: Sequence[Model]
     """One for each tier; and the one that takes the self-check, if there is one."""
@@ -76,7 +76,7 @@ class PlannedWork:
 
 @dataclass(frozen=True, slots=True)
 class VisitProfile:
-    """What stays on a tier are like. Two lists of stays are two beliefs: it lies somewhere between their means."""
+    """What visits of a tier are like. Two lists are two beliefs: the truth lies between their means."""
 
     low: Sequence[TierVisit]
     high: Sequence[TierVisit]
@@ -84,12 +84,12 @@ class VisitProfile:
     seen: int
 
     def mean(self, value: Callable[[TierVisit], float]) -> float:
-        """Of a stay, in the middle of what is believed."""
+        """The expected `value` of a visit: the middle between the lists' means."""
         return (_mean(self.low, value) + _mean(self.high, value)) / 2
 
 
 def visit_cost_micro(model: Model, visit: TierVisit, lane: Lane, shift: float = 0, *, is_cached: bool = True) -> float:
-    """What a stay would cost, in micro-dollars, were each of its prompts `shift` tokens longer."""
+    """The cost of a tier visit in micro-dollars, if each of its prompts were `shift` tokens longer."""
     prompt = max(0.0, visit.prompt_tokens + shift * visit.turns)
     written, read = (visit.written_tokens, visit.read_tokens) if is_cached else (0.0, 0.0)
     price = model.price_at(round(prompt / visit.turns))
@@ -103,7 +103,7 @@ def visit_cost_micro(model: Model, visit: TierVisit, lane: Lane, shift: float = 
 
 
 def visit_profile_of(prospect: PlannedWork, visits: Sequence[TierVisit], tier: int, lane: Lane) -> VisitProfile:
-    """What was seen on the tier; else on the nearest one, the lower first; else what is taken to be so."""
+    """The visits seen on the tier; else on the nearest tier, the lower first; else the stated guesses."""
     if own := [visit for visit in visits if visit.tier == tier]:
         return VisitProfile(own, own, sum(visit.escalated for visit in own), len(own))
     others = {visit.tier for visit in visits if visit.tier < prospect.tier_count}

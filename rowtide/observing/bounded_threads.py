@@ -16,7 +16,7 @@ Got = TypeVar("Got")
 
 
 class BoundedThreads:
-    """At most so many threads at once, of which any may hang. They end with the process."""
+    """A bounded number of threads, any of which may hang. They end with the process."""
 
     def __init__(self, most: int) -> None:
         self._free = most
@@ -24,7 +24,9 @@ class BoundedThreads:
     async def call(
         self, within_seconds: float | None, call: Callable[Given, Got], *given: Given.args, **named: Given.kwargs
     ) -> Got:
-        """What the call returns or raises. Raises TimeoutError, also where all threads hang; the call goes on."""
+        """What the call returns or raises. Raises TimeoutError after `within_seconds`, or when all threads hang; the
+        call itself goes on.
+        """
         if not self._free:
             raise TimeoutError("earlier calls have not returned")
         self._free -= 1

@@ -12,7 +12,7 @@ from rowtide.escaping import log_line
 
 
 class OneLineLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose records are one line each, whatever they quote: nobody outside writes a line of our log."""
+    """A logger whose records are one line each, so that quoted text cannot forge a line of the log."""
 
     def log(self, level: int, msg: object, *args: object, **parts: Any) -> None:
         if self.logger.isEnabledFor(level):
@@ -20,7 +20,7 @@ class OneLineLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def logger(name: str) -> OneLineLogger:
-    """The logger of a module. Everything that Rowtide logs goes through one of these."""
+    """The logger of a module. All of Rowtide logs through one of these."""
     return OneLineLogger(logging.getLogger(name))
 
 
@@ -28,7 +28,7 @@ log = logger("rowtide")
 
 
 def log_event(event: str, words: str, fields: Mapping[str, object], *, is_warning: bool = False) -> None:
-    """Say that something happened to a run of a job, or to a job; trouble is what somebody may have to act on."""
+    """Log an event of a run or a job; `is_warning` means that somebody may have to act on it."""
     about = f"run {fields['run_id']} of {fields['job']}" if "run_id" in fields else f"job {fields['job']}"
     level = logging.WARNING if is_warning else logging.INFO
     log.log(level, "%s: %s", about, words, extra={"event": event, **fields})

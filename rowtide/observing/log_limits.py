@@ -11,7 +11,7 @@ CHANGING = re.compile(r"0x[0-9a-f]+|\d+")
 
 
 class OncePerMinute(logging.Filter):
-    """Lets one of several records through that differ in numbers only."""
+    """Lets one record a minute through among those that differ only in numbers."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class OncePerMinute(logging.Filter):
         """When a record of a kind was let through, and how many were left out since."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written; the first of a new minute says how many were not."""
+        """Whether to write the record; the first of a new minute says how many were left out."""
         words, now = record.getMessage(), self._monotonic()
         kind = f"{record.name} {CHANGING.sub('#', words)[:200]}"
         at, left_out = self._last.get(kind, (float("-inf"), 0))
@@ -36,7 +36,7 @@ class OncePerMinute(logging.Filter):
 
 
 def limit_logs() -> None:
-    """Let every handler that there is write through one filter: a logger's own would not see its children's."""
+    """Give every existing handler the same filter. A filter on a logger would not see its children's records."""
     limit = OncePerMinute()
     loggers = [logging.getLogger(), *(each for each in logging.root.manager.loggerDict.values())]
     handlers = {id(each): each for logger in loggers if isinstance(logger, logging.Logger) for each in logger.handlers}

@@ -34,7 +34,7 @@ Lease = Literal["free", "held", "expired", "dead"]
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedRunStatus:
-    """A run that is not over, and the flow run that worked on it last."""
+    """A run that is not over, and the flow run that last worked on it."""
 
     run_id: str
     """Empty: its flow run has not come so far as to begin a run."""
@@ -70,7 +70,7 @@ class UnfinishedRunStatus:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Some batch has ended: let the flow run go on."""
+    """A batch has ended: resume the flow run."""
 
     at: UnfinishedRunStatus
     why: str
@@ -78,7 +78,7 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Its process is dead: let a worker start it again."""
+    """Its process is dead: have a worker start it again."""
 
     at: UnfinishedRunStatus
     why: str
@@ -86,7 +86,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """A person canceled it in one place: do so in the others."""
+    """A person canceled it in Prefect or in the ledger: cancel it in the other too."""
 
     at: UnfinishedRunStatus
     why: str
@@ -94,7 +94,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Reconcile:
-    """Look for its unconfirmed batches: nobody else does."""
+    """Look for its unconfirmed batches: no other process does."""
 
     at: UnfinishedRunStatus
     why: str
@@ -102,7 +102,7 @@ class Reconcile:
 
 @dataclass(frozen=True, slots=True)
 class Warn:
-    """Only a person can do something about it."""
+    """Only a person can act; tell one."""
 
     at: UnfinishedRunStatus
     why: str
@@ -112,14 +112,14 @@ Step = Wake | Restart | Cancel | Reconcile | Warn
 
 
 def longest_silence(heartbeat_seconds: int | None) -> timedelta:
-    """How long a live process may give no sign of life, at this frequency of heartbeats."""
+    """How long a live process may show no sign of life, given its frequency of heartbeats."""
     return max(SILENCE, HEARTBEATS * timedelta(seconds=heartbeat_seconds or 0))
 
 
 def recovery_steps(
     at: UnfinishedRunStatus, *, unended: Collection[str], silence: timedelta, now: datetime
 ) -> list[Step]:
-    """What a run needs now. `unended` are the batches that the API says it works on."""
+    """The steps that a run needs now. `unended` are the batches that the API still works on."""
     found: list[Step] = [] if (step := _step(at, unended, silence)) is None else [step]
     oldest = min(at.opened.values(), default=now)
     if now - oldest > RESULTS_LAST - WARN_BEFORE:
@@ -164,7 +164,9 @@ def _parked(at: UnfinishedRunStatus, unended: Collection[str]) -> Step | None:
 
 
 def _is_dead(at: UnfinishedRunStatus, silence: timedelta) -> bool:
-    """A lease of a process of this machine that is gone is proof; else there must have been no sign for long."""
+    """Whether its process is dead: its lease belongs to a process of this machine that is gone, or it was silent too
+    long.
+    """
     return at.lease == "dead" or at.silent_for > silence
 
 

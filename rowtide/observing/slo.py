@@ -15,7 +15,7 @@ from rowtide.tiers.pricing import MICRO
 
 @dataclass(frozen=True, slots=True)
 class SloMeasurements:
-    """What a job's runs came to in a window."""
+    """The measured values of a job's runs within a window."""
 
     covered: int
     """Rows with a verified answer in the sink."""
@@ -32,7 +32,7 @@ class SloMeasurements:
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveStatus:
-    """How one objective is met."""
+    """The status of one objective."""
 
     objective: str
     target: float
@@ -47,7 +47,7 @@ class ObjectiveStatus:
 
 
 def objective_statuses(spec: SloSpec, figures: SloMeasurements) -> list[ObjectiveStatus]:
-    """Every objective a job has, in the order of its keys."""
+    """The status of every objective of a job, in the order of its keys."""
     promised = [(name, getattr(spec, name)) for name in MEASURES]
     return [
         ObjectiveStatus(name, target, *MEASURES[name](target, figures))
@@ -59,7 +59,7 @@ def objective_statuses(spec: SloSpec, figures: SloMeasurements) -> list[Objectiv
 def objectives_as_json(
     spec: SloSpec, found: Sequence[ObjectiveStatus], since: Mapping[str, datetime]
 ) -> list[dict[str, object]]:
-    """The same for programs."""
+    """The statuses as JSON values."""
     return [
         {
             "objective": each.objective,
@@ -77,7 +77,7 @@ def objectives_as_json(
 def objectives_as_table(
     found: Sequence[ObjectiveStatus], since: Mapping[str, datetime], now: datetime
 ) -> list[list[str]]:
-    """The same as a table's rows: objective, what is promised, what was, budget left, breached."""
+    """The statuses as table rows: objective, target, actual, budget left, whether breached and for how long."""
     rows: list[list[str]] = []
     for each in found:
         begun = f"for {format_age(now - since[each.objective])}" if each.objective in since else "now"
@@ -100,12 +100,14 @@ def _figure(objective: str, value: float) -> str:
 
 
 def _share(target: float, good: int, total: int) -> tuple[float | None, float]:
-    """Of bad rows, (1 - target) of all may be: that is the budget."""
+    """The actual share, and the error budget left: (1 - target) of all rows may be bad."""
     return (good / total, 1 - (total - good) / ((1 - target) * total)) if total else (None, 1.0)
 
 
 def _cost(target: float, figures: SloMeasurements) -> tuple[float | None, float]:
-    """The budget is what all accepted rows may cost together. Money spent for none of them overdraws it."""
+    """The actual cost per accepted row, and the budget left, which is the target for all accepted rows together.
+    Without accepted rows, more spent than one row's target overdraws it.
+    """
     spent = figures.cost_micro / MICRO
     if not figures.accepted:
         return None, -1.0 if spent > target else 1.0

@@ -16,7 +16,7 @@ log = logger("rowtide")
 
 @dataclass
 class Background:
-    """One thread or task that works beside the others, and how it has fared."""
+    """A background thread or task, and how it has fared."""
 
     name: str
     meanwhile: str
@@ -27,13 +27,13 @@ class Background:
     _in_a_row: int = 0
 
     def succeeded(self) -> None:
-        """Note that it does what it is there for."""
+        """Record a success."""
         if self.is_failing:
             log.warning("%s works again after %d failures", self.name, self._in_a_row)
         self.is_failing, self._in_a_row = False, 0
 
     def failed(self, error: Exception) -> float:
-        """Note a failure. Returns the seconds until it is to be started again."""
+        """Record a failure. Returns the seconds to wait before the restart."""
         first_line = str(error).partition("\n")[0]  # of a database's error; below it stand a row's values
         self.last_error = f"{type(error).__name__}: {safe_failure_text(first_line)}"
         pause = min(FIRST_PAUSE_SECONDS * 2**self._in_a_row, LONGEST_PAUSE_SECONDS)
@@ -45,7 +45,7 @@ class Background:
 
 
 async def supervise(background: Background, work: Callable[[], Awaitable[None]]) -> None:
-    """Keep a task's work going until it is cancelled or returns."""
+    """Run a task's work, restarting it after failures, until it is cancelled or returns."""
     while True:
         try:
             await work()
@@ -56,7 +56,7 @@ async def supervise(background: Background, work: Callable[[], Awaitable[None]])
 
 
 def supervise_thread(background: Background, work: Callable[[], None], over: threading.Event) -> None:
-    """Keep a thread's work going until it returns, or `over` is set."""
+    """Run a thread's work, restarting it after failures, until it returns or `over` is set."""
     while not over.is_set():
         try:
             work()
