@@ -57,7 +57,7 @@ def choose_rows(
 
     `wanted` are rows that a run found odd, by key; `labelled` are the keys that need no label.
     """
-    odd = {stratum: Smallest(2 * count, stratum) for stratum in SHARES if stratum != "diverse"}
+    odd: dict[Stratum, Smallest] = {stratum: Smallest(2 * count, stratum) for stratum in SHARES if stratum != "diverse"}
     drawn, pool = Smallest(count, RANDOM), Smallest(count * POOL, "diverse")
     seen = set(labelled)
     for row in rows:
