@@ -7,6 +7,7 @@
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null)
 JOBS := $(wildcard jobs/*/requirements.txt)
+FOR_RUNS := .[report,serve]
 PINS := pyproject.toml constraints.txt $(JOBS)
 
 help: ## list these targets
@@ -55,7 +56,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # The test stamp includes the run-time one, so a fresh `make test` installs once.
 .venv/.run: $(PINS) | .venv/bin/python
-	$(call install,.[report,serve])
+	$(call install,$(FOR_RUNS))
 	@touch $@
 
 .venv/.test: $(PINS) | .venv/bin/python
