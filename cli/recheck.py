@@ -29,7 +29,7 @@ def recheck_(target: str, *, dry_run: Flag = False, take_out: Flag = False) -> i
     A quarantined row whose last answer passes today is accepted, and loaded when the run goes on (`rowtide resume`). An
     answer that is accepted or loaded and fails today is reported, and stays where it is unless you say --take-out. What
     is judged: the answer model, the job's checks, grounding, and the gate over answers, row by row; gates over whole
-    runs are judged at the next load. Who needs a self-check by a model that nobody has taken stays in quarantine.
+    runs are judged at the next load. A row whose self-check no model has taken remains in quarantine.
 
     Parameters
     ----------

@@ -1,12 +1,11 @@
 """Forecast a run: rows, turns and escalations by tier, a range of cost, time by lane, and alternatives.
 
-A row's *stay* on a tier costs what such stays cost before, at today's prices, with its own first message as long as
-those of the sample. How many escalate is what history and one weak prior say together. Without history, all are priors.
+A tier visit costs what earlier visits of the tier cost, at today's prices, with the first message as long as those of
+the sample. How many rows escalate follows from history and one weak prior. Without history, all numbers are priors.
 
-The range: a thousand runs are drawn. Each draws every tier's escalations (how sure history is of the share, then the
-luck of these rows), what its tier visits cost (how many were seen, and the luck again), how often the cache is hit
-where nobody knows yet, and how long prompts are (the sample's). Nine of ten drawn runs lie within. It speaks of rows
-like those before.
+The range: a thousand runs are simulated. Each draws every tier's escalation rate (from what history leaves open), which
+rows escalate, the cost of their tier visits, the share of cache hits where it is unknown, and the length of prompts
+(from the sample). Nine of ten simulated runs lie within the range. It holds for rows like the earlier ones.
 """
 
 import math
@@ -49,11 +48,11 @@ class TierForecast:
     tier: str
     rows: float
     turns: float
-    """Replies a stay takes."""
+    """Replies in a tier visit."""
     escalations: float
-    """The share of stays that end in a escalation."""
+    """The share of tier visits that end in an escalation."""
     seen: int
-    """How many stays that is read from; 0: priors, or what was seen on another tier."""
+    """How many tier visits this rests on; 0: priors, or what was seen on another tier."""
     input_tokens: float
     output_tokens: float
     usd: float

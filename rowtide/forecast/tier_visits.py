@@ -1,6 +1,6 @@
 """Tier visits for a forecast: their turns, tokens and cost, from history or from stated guesses.
 
-A *stay* is all that one row says on one tier, from its first request there to its answer, its escalation or its end.
+A tier visit is one row's conversation on one tier, from its first request there to its answer, escalation or end.
 """
 
 import math
@@ -49,7 +49,7 @@ class VisitHistory:
     runs: int
     is_of_this_version: bool
     visits: Sequence[TierVisit]
-    """Self-checks are stays on the tier above the top one."""
+    """Self-checks count as visits of the tier above the top one."""
 
 
 @dataclass(frozen=True, slots=True)
