@@ -22,6 +22,13 @@ def test_a_library_that_tells_of_leaks_at_the_end_is_not_heard_and_all_else_is()
     assert ended.stderr == "goodbye"
 
 
+@pytest.mark.parametrize(("stamp", "extras"), [(".venv/.run", "'.[report,serve]'"), (".venv/.test", "'.[test]'")])
+def test_make_installs_the_extras_by_name_and_the_jobs_own_packages(stamp: str, extras: str) -> None:
+    command = ["make", "--dry-run", "--always-make", stamp]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"--requirement jobs/companies/requirements.txt --editable {extras}" in said
+
+
 @pytest.mark.slow
 def test_what_needs_a_browser_is_skipped_with_one_line_that_says_how_to_get_it(tmp_path: Path) -> None:
     ended = subprocess.run(
