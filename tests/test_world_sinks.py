@@ -541,7 +541,7 @@ class Loose(BaseModel):
     ],
 )
 def test_a_value_that_would_be_altered_on_the_way_is_told_to_the_model(said: str, problem: str) -> None:
-    verdict = judge_answer(said, answer=Loose, checks=(), grounding=(), row=dict, outputs=list)
+    verdict = judge_answer(said, answer=Loose, checks=(), built_in={}, row=dict, outputs=list)
     assert [each[: len(problem)] for each in verdict.problems] == ([problem] if problem else [])
 
 
@@ -640,7 +640,7 @@ def test_a_field_with_an_alias_is_judged_shown_and_given_back_under_one_name(by_
     )
     total, twice = ("Total, EUR", "Twice") if by_alias else ("total", "twice")
     said = '{"Total, EUR": 7, "person": {"Full Name": "A", "age": null, "tags": [null]}}'
-    answer = json.loads(judge_answer(said, answer=model, checks=(), grounding=(), row=dict, outputs=list).content)
+    answer = json.loads(judge_answer(said, answer=model, checks=(), built_in={}, row=dict, outputs=list).content)
     assert gate_column_names(model) == [total, "person", twice] == list(answer)
 
     gate = tmp_path / "gate.yaml"

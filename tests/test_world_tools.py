@@ -21,7 +21,7 @@ from sqlalchemy import text as sql
 
 from cli.show import history_lines
 from rowtide.agent.agent import CallTools, RowAt, ToolUse
-from rowtide.agent.answer_checks import ToolOutput, ungrounded_claims
+from rowtide.agent.grounding import Evidence, ToolOutput, ungrounded_claims
 from rowtide.agent.reply_parsing import Replied, parse_result_line
 from rowtide.errors import UserMistake
 from rowtide.job.job_spec import GroundingSpec, ToolServerSpec
@@ -314,7 +314,9 @@ class Colour(Enum):
 
 def problems(claim: Any, *outputs: ToolOutput, rule: str = "crm.find") -> list[str]:
     answer = create_model("Answer", value=(Any, ...))
-    return ungrounded_claims(answer(value=claim), [GroundingSpec(field="value", tool=rule)], outputs)
+    return ungrounded_claims(
+        answer(value=claim), [GroundingSpec(field="value", tool=rule)], Evidence(dict, lambda: outputs)
+    )
 
 
 def is_grounded(claim: Any, said: str) -> bool:

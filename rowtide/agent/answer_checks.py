@@ -1,35 +1,30 @@
-"""Checks an answer: its schema, the job's own checks, and grounding in tool output.
+"""Checks an answer: its schema, the job's own checks, and the built-in ones that the job asks for.
 
-A problem is a sentence that a model can act on. Grounding means: a value that the answer claims must stand, as a whole,
-in the output of the tool it is said to come from.
+A problem is a sentence that a model can act on.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from rowtide.agent.agent import Verdict
-from rowtide.agent.grounding import Claim, claims_in_value, is_grounded, values_in_output
+from rowtide.agent.grounding import Evidence, ToolOutput, ungrounded_claims
 from rowtide.job.answer_values import answer_from_json, answer_to_json, describe_alterations
 from rowtide.job.job_code import Check, JobCodeFailure, JobCodeRaised, run_job_code, safe_failure_text
-from rowtide.job.job_spec import GroundingSpec
 
 PROBLEM_CHARS = 2000
-FAILURE_CHARS = 200  # of a tool's error, quoted to the model
 
 
-class ToolOutput(NamedTuple):
-    """A tool's output in the row's present conversation, or quoted to it."""
+BuiltInCheck = Callable[[BaseModel, Sequence[Any], Evidence], list[str]]
+"""Of an answer, the job's rules for this check, and what they may be held against: what is wrong, as sentences."""
 
-    tool: str
-    text: str
-    is_error: bool = False
+BUILT_IN: Mapping[str, BuiltInCheck] = {"grounding": ungrounded_claims}
+"""The checks that a job may ask for: key of `checks` → who looks."""
 
 
 def judge_answer(
@@ -37,14 +32,14 @@ def judge_answer(
     *,
     answer: type[BaseModel],
     checks: Sequence[Check],
-    grounding: Sequence[GroundingSpec],
+    built_in: Mapping[str, Sequence[Any]],
     row: Callable[[], dict[str, object]],
     outputs: Callable[[], Iterable[ToolOutput]],
     is_kept: bool = False,
 ) -> Verdict:
     """Judge the text of an answer. With `is_kept`, its fields have the ledger's names, not a reply's.
 
-    `row` and `outputs` are called only when needed.
+    `built_in` has the rules of each of BUILT_IN that is asked for. `row` and `outputs` are called only when needed.
     """
     file = _file_of(answer)
     claimed = run_job_code("validator_failed", answer.__name__, file, lambda: _validated(answer, text, is_kept=is_kept))
@@ -64,11 +59,9 @@ def judge_answer(
         if isinstance(result, JobCodeFailure):
             return Verdict(content, [], result)
         problems += [_storable(result)] if result else []
-    if grounding:
-        tool_outputs = list(outputs())
-        found = run_job_code(
-            "check_failed", "grounding", file, lambda: ungrounded_claims(claimed, grounding, tool_outputs)
-        )
+    evidence = Evidence(row, outputs)
+    for name, rules in built_in.items():
+        found = run_job_code("check_failed", name, file, partial(BUILT_IN[name], claimed, rules, evidence))
         if isinstance(found, JobCodeFailure):
             return Verdict(content, [], found)
         problems += map(_storable, found)
@@ -119,38 +112,6 @@ def _result_of_check(name: str, check: Check, claimed: BaseModel, values: dict[s
 def _storable(problem: str) -> str:
     """Return a problem in a form that both databases and the API accept."""
     return problem[:PROBLEM_CHARS].encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def ungrounded_claims(
-    claimed: BaseModel, grounding: Sequence[GroundingSpec], outputs: Sequence[ToolOutput]
-) -> list[str]:
-    """Return a problem for each claim that stands in no output of its tool."""
-    problems: list[str] = []
-    for rule in grounding:
-        claims = list(claims_in_value(getattr(claimed, rule.field)))
-        result = [output for output in outputs if rule.tool == output.tool or fnmatchcase(output.tool, rule.tool)]
-        parsed_outputs = [values_in_output(output.text) for output in result if not output.is_error] if claims else []
-        problems += [
-            _ungrounded(rule, claim, result)
-            for claim in claims
-            if not any(is_grounded(claim, each) for each in parsed_outputs)
-        ]
-    return problems
-
-
-def _ungrounded(rule: GroundingSpec, claim: Claim, result: Sequence[ToolOutput]) -> str:
-    """Return why a claim is not grounded, and what to do, judging by the tool's output so far."""
-    if not result:
-        return f"{rule.field}: call {rule.tool} first; the value must come from its output"
-    failed = next((output for output in reversed(result) if output.is_error), None)
-    if failed is not None and all(output.is_error for output in result):
-        what = (
-            f"{rule.field}: {failed.tool} was called and failed ({failed.text[:FAILURE_CHARS]!r}), so it says nothing"
-        )
-        return f"{what} of {claim!r}; call it otherwise, the value must come from its output"
-    if isinstance(claim, str) and not claim.strip():
-        return f"{rule.field}: blank text stands nowhere; copy the value from what {rule.tool} said"
-    return f"{rule.field}: {claim!r} does not stand in what {rule.tool} said; copy the whole value from there"
 
 
 def _in_words(error: Any, text: str) -> str:

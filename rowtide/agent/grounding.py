@@ -11,13 +11,18 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from enum import Enum
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
+
+from rowtide.job.job_spec import GroundingSpec
+
+FAILURE_CHARS = 200  # of a tool's error, quoted to the model
 
 Claim = bool | int | float | Decimal | str
 
@@ -30,6 +35,21 @@ NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,
 PADDED = re.compile(r"[-+]?0\d")  # a code, not a number
 LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 CUT = re.compile(r"(?<!\S)\S*+\n\[cut: [\d,]+ characters, the first [\d,]+ shown\]$")  # and what may be half a word
+
+
+class ToolOutput(NamedTuple):
+    """A tool's output in the row's present conversation, or quoted to it."""
+
+    tool: str
+    text: str
+    is_error: bool = False
+
+
+class Evidence(NamedTuple):
+    """What an answer may be held against: its row's columns, what its tools said. Each is read when it is called."""
+
+    row: Callable[[], dict[str, object]]
+    outputs: Callable[[], Iterable[ToolOutput]]
 
 
 class ParsedOutput(NamedTuple):
@@ -189,3 +209,34 @@ def _is_tied_after(text: str, end: int) -> bool:
 
 def _is_of_word(character: str) -> bool:
     return character.isalnum() or character == "_"
+
+
+def ungrounded_claims(claimed: BaseModel, rules: Sequence[GroundingSpec], evidence: Evidence) -> list[str]:
+    """Return a problem for each claim that stands in no output of its tool."""
+    problems: list[str] = []
+    outputs = list(evidence.outputs())
+    for rule in rules:
+        claims = list(claims_in_value(getattr(claimed, rule.field)))
+        result = [output for output in outputs if rule.tool == output.tool or fnmatchcase(output.tool, rule.tool)]
+        parsed_outputs = [values_in_output(output.text) for output in result if not output.is_error] if claims else []
+        problems += [
+            _ungrounded(rule, claim, result)
+            for claim in claims
+            if not any(is_grounded(claim, each) for each in parsed_outputs)
+        ]
+    return problems
+
+
+def _ungrounded(rule: GroundingSpec, claim: Claim, result: Sequence[ToolOutput]) -> str:
+    """Return why a claim is not grounded, and what to do, judging by the tool's output so far."""
+    if not result:
+        return f"{rule.field}: call {rule.tool} first; the value must come from its output"
+    failed = next((output for output in reversed(result) if output.is_error), None)
+    if failed is not None and all(output.is_error for output in result):
+        what = (
+            f"{rule.field}: {failed.tool} was called and failed ({failed.text[:FAILURE_CHARS]!r}), so it says nothing"
+        )
+        return f"{what} of {claim!r}; call it otherwise, the value must come from its output"
+    if isinstance(claim, str) and not claim.strip():
+        return f"{rule.field}: blank text stands nowhere; copy the value from what {rule.tool} said"
+    return f"{rule.field}: {claim!r} does not stand in what {rule.tool} said; copy the whole value from there"

@@ -27,7 +27,7 @@ from rowtide.job.job_code import (
     run_job_code,
 )
 from rowtide.job.job_file import JOB_FILE, read_spec
-from rowtide.job.job_spec import JobSpec
+from rowtide.job.job_spec import GroundingSpec, JobSpec
 from rowtide.job.on_call import is_url
 from rowtide.job.prompt import read_prompt
 from rowtide.job.skills import Skill, read_skills, skills_for_group
@@ -114,7 +114,7 @@ def load_job(folder: Path) -> Job:
     instructions, message = read_prompt(folder / spec.prompt)
     module = _module(folder / ANSWER_FILE)
     answer = _answer_model(module, spec.answer, folder / ANSWER_FILE)
-    _check_grounding(spec, answer, folder)
+    _check_rules(spec, answer, folder)
     of = "a check is a function of the answer and the row"
     checks = [*functions_with_prefix(vars(module), "check_", of, folder / ANSWER_FILE).values()]
     folders = [Path(os.path.normpath(folder / each)) for each in spec.skills.folders]
@@ -198,13 +198,14 @@ def _answer_model(module: ModuleType, name: str, file: Path) -> type[BaseModel]:
     return models[name]
 
 
-def _check_grounding(spec: JobSpec, answer: type[BaseModel], folder: Path) -> None:
-    for number, rule in enumerate(spec.checks.grounding):
-        file, key = folder / "job.yaml", f"checks.grounding.{number}"
+def _check_rules(spec: JobSpec, answer: type[BaseModel], folder: Path) -> None:
+    named = [(f"{name}.{n}", rule) for name, rules in spec.checks.rules.items() for n, rule in enumerate(rules)]
+    for place, rule in named:
+        file, key = folder / "job.yaml", f"checks.{place}"
         if rule.field not in answer.model_fields:
             meant = nearest_name(rule.field, answer.model_fields)
             raise UserMistake(f"the answer has no field {rule.field!r}", file=file, key=key, meant=meant)
-        if server_of_plain_name(rule.tool, spec.tools) is None:
+        if isinstance(rule, GroundingSpec) and server_of_plain_name(rule.tool, spec.tools) is None:
             server = rule.tool.partition(".")[0]
             raise UserMistake(f"no tool server {server!r}", file=file, key=key, meant=nearest_name(server, spec.tools))
 

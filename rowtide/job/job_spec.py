@@ -5,6 +5,7 @@ Every field is followed by its sentence; `docs/job_yaml.md` is generated from th
 
 import codecs
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -195,7 +196,13 @@ def _compiles(pattern: str) -> bool:
         return False
 
 
-class GroundingSpec(Spec):
+class RuleSpec(Spec):
+    """A rule of a built-in check, about one field of the answer."""
+
+    field: str
+
+
+class GroundingSpec(RuleSpec):
     field: str
     """The answer's field whose value must stand in tool output."""
     tool: str
@@ -216,6 +223,12 @@ class ChecksSpec(Spec):
     """Claims that must stand in the output of a tool the row called."""
     self_check: SelfCheckSpec | None = None
     """A self-check of every answer that passed the rest, in batches too; what fails it is corrected."""
+
+    @property
+    def rules(self) -> Mapping[str, Sequence[RuleSpec]]:
+        """The built-in checks that are asked for: key → its rules."""
+        lists = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: rules for name, rules in lists.items() if isinstance(rules, list) and rules}
 
 
 class SkillsSpec(Spec):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from rowtide.errors import UserMistake
-from rowtide.job.job_spec import JobSpec
+from rowtide.job.job_spec import ChecksSpec, JobSpec
 
 Place = tuple[str, ...]
 Parts = Mapping[str, str]  # a file, or a key of job.yaml → its hash
@@ -31,7 +31,8 @@ NEITHER: frozenset[Place] = frozenset(
 )
 # Where a row's conversation ends is judged too: with more turns, a row that ran out of them goes on with those it had.
 JUDGING: frozenset[Place] = frozenset(
-    {("answer",), ("checks", "corrections"), ("checks", "grounding"), ("gates", "answers"), ("limits",)}
+    {("answer",), ("gates", "answers"), ("limits",)}
+    | {("checks", each) for each in ChecksSpec.model_fields if each != "self_check"}
 )
 # How a server is reached, and which of its words are asked for again: not what it is asked.
 OF_A_SERVER = frozenset({"timeout_seconds", "concurrency", "calls_per_second", "remember", "error_if"})

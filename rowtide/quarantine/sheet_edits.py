@@ -233,7 +233,7 @@ def _answer(
         text,
         answer=rules.answer,
         checks=rules.checks,
-        grounding=(),
+        built_in={},
         row=lambda: content,
         outputs=lambda: (),
         is_kept=True,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import orjson
 
 from rowtide.agent.agent import Verdict, text_of
-from rowtide.agent.answer_checks import ToolOutput, judge_answer
+from rowtide.agent.answer_checks import judge_answer
+from rowtide.agent.grounding import ToolOutput
 from rowtide.agent.self_check import parse_self_check_reply
 from rowtide.errors import StoppedByJob, UserMistake
 from rowtide.gates.expectation_counts import failing_rows_of_page
@@ -199,7 +200,7 @@ def _verdict(job: Job, each: StoredAnswer, known: Evidence) -> Verdict:
         known.words(each),
         answer=job.answer,
         checks=job.checks,
-        grounding=[] if each.is_overridden else job.spec.checks.grounding,
+        built_in={} if each.is_overridden else job.spec.checks.rules,
         row=lambda: orjson.loads(known.contents[number]),
         outputs=lambda: known.outputs.get(number, []),
     )

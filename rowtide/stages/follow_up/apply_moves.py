@@ -25,7 +25,8 @@ from rowtide.agent.agent import (
     next_move,
     text_of,
 )
-from rowtide.agent.answer_checks import ToolOutput, judge_answer
+from rowtide.agent.answer_checks import judge_answer
+from rowtide.agent.grounding import ToolOutput
 from rowtide.agent.policies import STOPS, Do, policy_of
 from rowtide.agent.self_check import parse_self_check_reply
 from rowtide.agent.states import RowState
@@ -90,18 +91,17 @@ def decide_moves(
     context: RunContext, page: Sequence[tuple[RowAt, str, bytes]]
 ) -> tuple[list[tuple[RowAt, Move]], list[ToolRecord]]:
     """Return each row's move after its reply (row, stop_reason, content), and records of calls the API made itself."""
-    spec = context.job.spec
+    spec, rules = context.job.spec, context.job.spec.checks.rules
     rows = [row for row, *_ in page]
     with context.ledger.view() as tx:
-        contents = ledger_turns.row_contents(tx, [row.row_no for row in rows]) if context.job.checks else {}
+        checked = rows if context.job.checks or rules else []
+        contents = ledger_turns.row_contents(tx, [row.row_no for row in checked])
         telling = [row for row, stop_reason, _ in page if _needs_outputs(spec, row, stop_reason)]
         outputs = ledger_turns.tool_outputs(tx, telling)
-        quoted = ledger_turns.quotations(tx, rows) if spec.checks.grounding else {}
+        quoted = ledger_turns.quotations(tx, rows) if rules else {}
         answers = ledger_turns.row_answers(tx, [row.row_no for row in rows if row.in_self_check])
     by_the_api: list[ToolRecord] = []
-    judging = partial(
-        judge_answer, answer=context.job.answer, checks=context.job.checks, grounding=spec.checks.grounding
-    )
+    judging = partial(judge_answer, answer=context.job.answer, checks=context.job.checks, built_in=rules)
 
     def row_values(row_no: int) -> dict[str, object]:
         return orjson.loads(contents[row_no])
@@ -195,7 +195,7 @@ def _needs_outputs(spec: JobSpec, row: RowAt, stop_reason: str) -> bool:
     """Whether tool outputs decide the row's move: they may ground its answer, or show that it repeats a call."""
     match policy_of(STOPS, stop_reason).do:
         case Do.JUDGE:
-            return bool(spec.checks.grounding)
+            return bool(spec.checks.rules)
         case Do.RUN_TOOLS:
             return row.tool_calls >= spec.limits.repeats
         case _:
