@@ -22,7 +22,7 @@ import orjson
 import pyarrow.parquet as pq
 import yaml
 
-from rowtide.job.golden import read_golden
+from rowtide.evals.golden_rows import GOLDEN_FILE, read_golden_rows
 
 JOB = Path(__file__).parent.parent / "jobs" / "companies"
 KEY = "company_id"
@@ -57,7 +57,7 @@ class Way:
 
 def main() -> int:
     """Run all four, print the table, leave the figures as JSON."""
-    golden = read_golden(JOB)
+    golden = {row.key: row.answer for row in read_golden_rows(JOB / GOLDEN_FILE)}
     with tempfile.TemporaryDirectory() as folder:
         ways = [_run(Path(folder) / f"way-{n}", name, WAYS[name], golden) for n, name in enumerate(WAYS)]
     first, last = ways[0], ways[-1]

@@ -13,6 +13,7 @@ from conftest import NOW, ask_ledger, make_job
 
 from cli.fit_router import router_lines as tell_router
 from cli.show import history_lines
+from rowtide.binomial import clopper_pearson_lower
 from rowtide.errors import UserMistake
 from rowtide.intake.admission import Admission
 from rowtide.job.job_folder import load_job
@@ -33,7 +34,7 @@ from rowtide.routing.difficulty import (
     tier_chance,
 )
 from rowtide.routing.features import build_vocabulary, row_features
-from rowtide.routing.thresholds import choose_thresholds, is_golden_row_right, lower_bound
+from rowtide.routing.thresholds import choose_thresholds, is_golden_row_right
 from rowtide.stages.extract.begin_run import RunOptions, begin_new_run
 from rowtide.stages.preflight import plan_run
 from rowtide.stages.route.router_fit import fit_router, model_as_data, new_model
@@ -276,5 +277,5 @@ def test_what_nobody_knows_of_a_golden_row_counts_as_wrong() -> None:
     assert is_golden_row_right({1: True}, 0) is True
     assert is_golden_row_right({}, 0) is False
     # Clopper and Pearson's own closed form where all are right.
-    assert lower_bound(59, 59, 0.95) == pytest.approx(0.05 ** (1 / 59))
-    assert lower_bound(0, 10, 0.95) == 0
+    assert clopper_pearson_lower(59, 59, 0.95) == pytest.approx(0.05 ** (1 / 59))
+    assert clopper_pearson_lower(0, 10, 0.95) == 0

@@ -40,7 +40,6 @@ from rowtide.evals.golden_rows import (
 from rowtide.evals.leakage import find_leaks
 from rowtide.evals.scores import pair_scores, score_row
 from rowtide.job.answer_fields import answer_fields
-from rowtide.job.golden import read_golden
 from rowtide.job.job_code import JobCodeFailure
 
 ROOT = Path(__file__).parent.parent
@@ -281,7 +280,6 @@ def written(folder: Path, *lines: object) -> Path:
 def test_a_golden_file_of_today_is_read_as_before() -> None:
     file = COMPANIES / "golden.jsonl"
     rows = read_golden_rows(file)
-    assert {row.key: row.answer for row in rows} == read_golden(COMPANIES)
     counts = count_golden_rows(rows)
     assert (counts.rows, counts.by_stratum, counts.by_labeller, counts.pinned) == (
         165,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, multinomial
 
-from rowtide.evals.binomial import clopper_pearson_lower, clopper_pearson_upper
+from rowtide.binomial import clopper_pearson_lower, clopper_pearson_upper
 from rowtide.evals.e_process import STAKES, cluster_means, e_values, is_not_worse
 from rowtide.evals.exact_test import exact_critical_value, worst_case_p_value
 from rowtide.evals.judges import JudgeCounts, certify_judge, corrected_rate, krippendorff_alpha

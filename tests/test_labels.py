@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from rowtide.errors import UserMistake
 from rowtide.evals.golden_rows import GoldenRow, read_golden_rows
+from rowtide.evals.job_golden import read_job_golden
 from rowtide.evals.label_choice import Candidate, Stratum, choose_rows
 from rowtide.evals.label_sheet import read_label_sheet
 from rowtide.job.job_folder import Job, load_job
@@ -169,3 +170,19 @@ def test_a_run_says_which_rows_are_odd_and_what_people_answered_in_its_quarantin
     queue = rows_to_label(job, None, {}, ledger, 10)
     assert {row.stratum for row in queue.rows} <= {"random", "diverse"}
     assert len(queue.rows) == 10
+
+
+def test_golden_rows_are_counted_as_their_fields_are_meant_and_one_that_does_not_fit_is_refused(job: Job) -> None:
+    comparer = (
+        "\n\ndef compare_country(known: str, answered: str) -> bool:\n    return known.lower() == answered.lower()\n"
+    )
+    with (job.folder / "answer.py").open("a") as file:
+        file.write(comparer)
+    golden = read_job_golden(load_job(job.folder))
+    assert golden.is_right("MMM", {"country": "us", "sector": "Industrials", "confidence": 1})
+    assert not golden.is_right("MMM", {"country": "us", "sector": "industrials"})
+    assert not golden.is_right("MMM", {"country": "us"})
+    with (job.folder / "golden.jsonl").open("a") as file:
+        file.write('\n{"key": "TSLA", "answer": {"sector": "Cars"}}')
+    with pytest.raises(UserMistake, match=r"golden.jsonl:3: TSLA: sector"):
+        read_job_golden(load_job(job.folder))

@@ -179,7 +179,7 @@ def test_a_glance_says_what_is_at_the_api_and_that_nobody_knows_how_far(ledger: 
 
 
 def test_golden_rows_that_cannot_be_read_are_named_by_line(sqlite_ledger: Ledger, tmp_path: Path) -> None:
-    (tmp_path / "golden.jsonl").write_text('{"key": "a", "answer": {}}\n{"key": "b"}\n')
+    (tmp_path / "golden.jsonl").write_text('{"key": "a", "answer": {"x": 1}}\n{"key": "b"}\n')
     make_run(sqlite_ledger, job_folder=str(tmp_path))
     with pytest.raises(UserMistake, match=r"golden.jsonl:2"):
         draw_report(sqlite_ledger, "run-1", tmp_path / "page.html", now=NOW)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rowtide.evals.binomial import binomial_probability, binomial_tail
+from rowtide.binomial import binomial_probability, binomial_tail
 from rowtide.evals.paired_test import critical_value, tango_score
 
 SHARES = np.linspace(0, 1, 48) ** 3  # closer together where few rows differ: there the chance changes fastest

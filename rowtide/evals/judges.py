@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from statistics import NormalDist
 
-from rowtide.evals.binomial import clopper_pearson_lower
+from rowtide.binomial import clopper_pearson_lower
 
 LEAST_RATE = 0.80  # of true positives, and of true negatives, that a judge must be shown to have
 CONFIDENCE = 0.95

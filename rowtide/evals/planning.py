@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rowtide.evals.binomial import binomial_probability
+from rowtide.binomial import binomial_probability
 from rowtide.evals.exact_test import exact_critical_value
 from rowtide.evals.paired_test import PairedCounts, critical_value, tango_score
 

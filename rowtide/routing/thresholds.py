@@ -12,8 +12,8 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
 
+from rowtide.binomial import clopper_pearson_lower
 from rowtide.routing.difficulty import GoldenEvidence, Outcome, Saving, TierFit, expected_micro
 
 Floats = npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ def choose_thresholds(
     )
     best = _cheapest(expected, costs, [starts for _, starts in tried], eligible)
     thresholds, starts = tried[best]
-    bound = lower_bound(counts[best], len(places), confidence)
+    bound = clopper_pearson_lower(counts[best], len(places), confidence)
     golden = GoldenEvidence(
         rows=len(places), right=counts[best], lower_bound=bound, confidence=CONFIDENCE, target=target, verdict=verdict
     )
@@ -73,11 +73,6 @@ def is_golden_row_right(seen: Right, start: int) -> bool:
     """
     above = [tier_fit for tier_fit in seen if tier_fit >= start]
     return seen[min(above)] if above else any(seen.values())
-
-
-def lower_bound(right: int, rows: int, confidence: float) -> float:
-    """Clopper and Pearson's one-sided lower bound of the true share, given `right` of `rows`."""
-    return float(beta.ppf(1 - confidence, right, rows - right + 1)) if right else 0.0
 
 
 def estimate_saving(costs: Floats, starts: Ints) -> Saving:
@@ -139,7 +134,7 @@ def _eligible(counts: Sequence[int], rows: int, target: float, confidence: float
     if rows < needed:
         words = f"{rows} in the history cannot show {target:.0%}, even if all are right; {needed} could"
         return list(range(len(counts))), f"{words}. Chosen by cost: what is accepted has passed the same checks"
-    shown = [n for n, count in enumerate(counts) if lower_bound(count, rows, confidence) >= target]
+    shown = [n for n, count in enumerate(counts) if clopper_pearson_lower(count, rows, confidence) >= target]
     if shown:
         return shown, f"shown: at least {target:.0%} of golden rows come out right"
     most = max(counts)

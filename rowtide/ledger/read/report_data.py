@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, RowMapping, text
 
+from rowtide.evals.comparers import Exact, values_agree
 from rowtide.lanes.lane_table import LANES
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.ledger import Run, from_timestamp, is_one_of, list_parameter
@@ -19,6 +20,7 @@ from rowtide.ledger.ledger import Run, from_timestamp, is_one_of, list_parameter
 BATCHES_SHOWN = 40  # the newest; more bars would be unreadable
 REASONS_SHOWN = 12
 SAMPLES = 5
+EXACT = Exact()  # the job's own comparers are code of a folder that may have changed since
 SAMPLE_CHARS = 2000  # of a row's content or reason, as far as it is read
 TURNS_SHOWN = 12  # later turns are counted with the last
 POINTS = 120  # of a curve
@@ -269,7 +271,7 @@ def _golden(tx: Connection, run: Run, golden: Mapping[str, Mapping[str, Any]]) -
         for name, right in golden[key].items():
             field = fields.setdefault(name, {"right": 0, "rows": 0})
             field["rows"] += 1
-            field["right"] += answer.get(name) == right
+            field["right"] += values_agree(EXACT, right, answer.get(name)) is True
     quarantined = sum(each["state"] == "quarantined" for each in found)
     return (
         {"rows": len(found), "verified": len(answers), "quarantined": quarantined, "fields": fields} if found else None

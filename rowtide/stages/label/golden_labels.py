@@ -8,7 +8,6 @@ from pathlib import Path
 import orjson
 
 from rowtide.errors import UserMistake
-from rowtide.evals.comparers import Comparer, comparers_of, job_comparers
 from rowtide.evals.golden_rows import (
     GOLDEN_FILE,
     RANDOM,
@@ -17,8 +16,8 @@ from rowtide.evals.golden_rows import (
     check_golden_rows,
     read_golden_rows,
 )
-from rowtide.job.answer_fields import answer_fields
-from rowtide.job.job_folder import ANSWER_FILE, Job
+from rowtide.evals.job_golden import comparers_of_job
+from rowtide.job.job_folder import Job
 from rowtide.ledger.answers import runs_by_name
 from rowtide.ledger.labels import answers_of_persons
 from rowtide.ledger.ledger import Ledger
@@ -31,11 +30,6 @@ class LabelsTaken:
 
     added: int
     known: int
-
-
-def comparers_of_job(job: Job) -> dict[str, Comparer]:
-    """Return the comparer of each field of a job's answer."""
-    return comparers_of(answer_fields(job.answer), {}, job_comparers(job.own_code, job.folder / ANSWER_FILE))
 
 
 def take_labels(job: Job, labels: Sequence[GoldenRow], source_keys: Iterable[str], sheet: Path) -> LabelsTaken:

@@ -14,7 +14,7 @@ import orjson
 
 from rowtide.errors import RowtideError
 from rowtide.escaping import relative_link
-from rowtide.job.golden import read_golden
+from rowtide.evals.golden_rows import GOLDEN_FILE, read_golden_rows
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read.history import run_summary
@@ -30,7 +30,8 @@ def draw_report(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> No
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
         found = run_summary(tx, run, now=now)
-        seen = read_report_data(tx, run, golden=read_golden(Path(run.job_folder)), now=now)
+        golden = {row.key: row.answer for row in read_golden_rows(Path(run.job_folder) / GOLDEN_FILE)}
+        seen = read_report_data(tx, run, golden=golden, now=now)
     file.parent.mkdir(parents=True, exist_ok=True)
     half = file.with_name(f".{file.name}.half")
     half.write_text(render_report_page(found, seen, gates=_gates(found, file), now=now), encoding="utf-8")

@@ -7,7 +7,7 @@ are left out.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,8 +16,8 @@ import numpy as np
 import orjson
 
 from rowtide.errors import UserMistake
+from rowtide.evals.job_golden import read_job_golden
 from rowtide.extras import extra
-from rowtide.job.golden import read_golden
 from rowtide.job.job_folder import Job
 from rowtide.ledger import routes as ledger_routes
 from rowtide.ledger.apis import api_of_job
@@ -67,18 +67,18 @@ def fit_router(ledger: Ledger, job: Job, output_prices: Sequence[float], *, now:
     usual = build_vocabulary(
         (orjson.loads(each.content) for each in pages), job.spec.difficulty.columns, job.spec.difficulty.lookup
     )
-    golden = read_golden(job.folder)
+    golden = read_job_golden(job)
     history = RoutingHistory(len(run_nos), [], [], defaultdict(dict))
     for each in pages:
         history.past.append(each.outcome)
         history.found.append(row_features(orjson.loads(each.content), usual))
-        if each.row_key in golden and each.outcome.accepted_at is not None and each.answer is not None:
-            is_right = _agrees(orjson.loads(each.answer), golden[each.row_key])
+        if each.row_key in golden.rows and each.outcome.accepted_at is not None and each.answer is not None:
+            is_right = golden.is_right(each.row_key, orjson.loads(each.answer))
             history.right[each.row_key] = {**history.right[each.row_key], each.outcome.accepted_at: is_right}
     _check_enough(history, job)
     tier_fits, chances = _fit_tiers(tiers, history, output_prices)
     # A golden row without an accepted answer counts as wrong.
-    right = {each.row_key: history.right.get(each.row_key, {}) for each in history.past if each.row_key in golden}
+    right = {each.row_key: history.right.get(each.row_key, {}) for each in history.past if each.row_key in golden.rows}
     choice = choose_thresholds(tier_fits, history.past, chances, right, job.spec.difficulty.accuracy)
     return Router(
         api=api.name,
@@ -216,7 +216,3 @@ def _costs(past: Sequence[Outcome], tier_no: int) -> tuple[float, float]:
     went_on = [each.cost_micro[tier_no] for each in here if each.failed_at >= tier_no]
     either = ended + went_on or [0]
     return float(np.mean(ended or either)), float(np.mean(went_on or either))
-
-
-def _agrees(answer: Mapping[str, Any], golden: Mapping[str, Any]) -> bool:
-    return all(answer.get(field) == value for field, value in golden.items())

@@ -1,0 +1,36 @@
+"""A job's golden rows with the comparers of its fields: read and checked for whoever counts what came out right."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rowtide.evals.comparers import Comparer, comparers_of, job_comparers
+from rowtide.evals.golden_rows import GOLDEN_FILE, GoldenRow, check_golden_rows, read_golden_rows
+from rowtide.evals.scores import score_row
+from rowtide.job.answer_fields import answer_fields
+from rowtide.job.job_folder import ANSWER_FILE, Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobGolden:
+    """The golden rows of a job, by key, and how each field is compared."""
+
+    rows: Mapping[str, GoldenRow]
+    comparers: Mapping[str, Comparer]
+
+    def is_right(self, key: str, answer: Mapping[str, Any]) -> bool:
+        """Whether an answer that would be loaded agrees in every golden field."""
+        return score_row(self.rows[key], answer, self.comparers, is_loaded=True).score == "right"
+
+
+def comparers_of_job(job: Job) -> dict[str, Comparer]:
+    """How each field of a job's answer is compared."""
+    return comparers_of(answer_fields(job.answer), {}, job_comparers(job.own_code, job.folder / ANSWER_FILE))
+
+
+def read_job_golden(job: Job) -> JobGolden:
+    """Read and check them; no rows where the job has no golden file. Raises UserMistake with file and line."""
+    comparers, file = comparers_of_job(job), job.folder / GOLDEN_FILE
+    rows = read_golden_rows(file)
+    check_golden_rows(rows, job.answer, comparers, file)
+    return JobGolden({row.key: row for row in rows}, comparers)
