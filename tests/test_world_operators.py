@@ -20,8 +20,8 @@ from cyclopts import CycloptsError
 from pydantic import BaseModel
 from test_world_account import Go, api, emulator, go, of_all  # noqa: F401 # fixtures
 
-from cli.home_folders import existing_ledger
 from cli.main import app
+from cli.open_ledger import open_existing_ledger
 from cli.prefect_server import PrefectFailed
 from cli.terminal_run import take
 from rowtide import clock
@@ -446,7 +446,7 @@ def test_a_ledger_that_cannot_be_had_is_told_by_its_variable(
 ) -> None:
     (tmp_path / "file").write_text("this is no database, and long enough to be seen as none" * 20)
     monkeypatch.setenv("ROWTIDE_LEDGER", url.format(here=tmp_path))
-    with pytest.raises(UserMistake, match="^ROWTIDE_LEDGER: ") as refused, existing_ledger():
+    with pytest.raises(UserMistake, match="^ROWTIDE_LEDGER: ") as refused, open_existing_ledger():
         pass
     assert "secret" not in str(refused.value)
 
