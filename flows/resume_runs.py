@@ -20,5 +20,6 @@ async def resume_runs() -> dict[str, int]:
         steps = await plan_recovery()  # what each unfinished run needs
         if await reconcile_batches(steps):  # batches whose POST was never answered
             steps = await plan_recovery()
+        done = await recover_runs(steps)  # each step, if nothing has changed since
         await watch_objectives()  # objectives of all jobs, also of those whose rows only wait
-        return await recover_runs(steps)  # each step, if nothing has changed since
+        return done

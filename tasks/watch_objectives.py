@@ -19,12 +19,12 @@ from rowtide.stages.slo_watch import WatchedJob, folders_of_jobs, watch_jobs
 async def watch_objectives(folders: Sequence[str] | None = None) -> int:
     """Measure the objectives of the jobs in these folders, or of all jobs. Returns how many objectives are breached.
 
-    Jobs without objectives are left out. Raises UserMistake when a `job.yaml` cannot be read.
+    Jobs without objectives are left out; of all jobs, also those whose `job.yaml` cannot be read, which is logged.
     """
     now = clock.now()
     with (await LedgerSettings.in_force()).get_ledger() as ledger:
         where = folders_of_jobs(ledger, Path("jobs")) if folders is None else [Path(each) for each in folders]
-        watched = watch_jobs(ledger, where, now=now)
+        watched = watch_jobs(ledger, where, now=now, skip_unreadable=folders is None)
         for each in watched:
             _emit_breaches(ledger, each)
     if watched:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -27,8 +28,10 @@ from orchestration.set_up_observability import OURS, set_up_observability
 from rowtide.errors import RowtideError, UserMistake
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import check_runbook, load_job
+from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.report.next_commands import show_command
 from rowtide.stages.orchestrator import NOTHING, orchestrated_by
+from rowtide.stages.slo_watch import watch_jobs
 
 CONTACT = {"owner": "data-team@example.com", "runbook": "https://wiki.example.com/companies?at=night"}
 
@@ -90,6 +93,22 @@ def test_both_stand_wherever_a_run_is_told_of_as_the_job_says_now(api: Any, tmp_
     make_job(job, rows=2, tiers=["opus"], owner="night-shift", runbook="runbook.md")
     gone_on = run(job, run_id="r1")
     assert (gone_on["owner"], gone_on["runbook"]) == ("night-shift", str(job / "runbook.md"))
+
+
+def test_a_job_that_cannot_be_read_keeps_no_other_from_being_watched(
+    api: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = make_job(tmp_path / "good", slo={"window_days": 1, "coverage": 0.5})
+    run(good, run_id="r1")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "job.yaml").write_text("prompd: x\n")
+    ledger = Ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), Path(os.environ["ROWTIDE_HOME"])))
+    seen = watch_jobs(ledger, [broken, good], now=datetime.now(UTC), skip_unreadable=True)
+    assert [each.job for each in seen] == [good.name]
+    assert "job.yaml:1" in caplog.text, "and somebody is told"
+    with pytest.raises(UserMistake):
+        watch_jobs(ledger, [broken], now=datetime.now(UTC))
 
 
 def test_slo_exits_0_and_says_so_where_nothing_is_promised_or_has_run(api: Any, tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from rowtide.errors import UserMistake
 from rowtide.job.job_file import JOB_FILE, read_spec
 from rowtide.job.job_spec import SloSpec
 from rowtide.job.on_call import runbook_location
 from rowtide.ledger import slo as ledger_slo
 from rowtide.ledger.ledger import Ledger
+from rowtide.observing.event_log import log_event
 from rowtide.observing.slo import ObjectiveStatus, objective_statuses
 
 
@@ -30,9 +32,21 @@ class WatchedJob:
         return [each for each in self.found if each.is_breached]
 
 
-def watch_jobs(ledger: Ledger, folders: Sequence[Path], *, now: datetime) -> list[WatchedJob]:
-    """Measure the jobs in these folders; jobs without objectives are left out. Raises UserMistake."""
-    seen = [_watch(ledger, folder, now) for folder in folders]
+def watch_jobs(
+    ledger: Ledger, folders: Sequence[Path], *, now: datetime, skip_unreadable: bool = False
+) -> list[WatchedJob]:
+    """Measure the jobs in these folders; jobs without objectives are left out.
+
+    Raises UserMistake when a `job.yaml` cannot be read; with `skip_unreadable` that job is left out, and logged.
+    """
+    seen: list[WatchedJob] = []
+    for folder in folders:
+        try:
+            seen.append(_watch(ledger, folder, now))
+        except UserMistake as mistake:
+            if not skip_unreadable:
+                raise
+            log_event("job_unreadable", str(mistake), {"job": folder.name}, is_warning=True)
     return [each for each in seen if each.found]
 
 
