@@ -19,6 +19,7 @@ class Exit(IntEnum):
     HELD = 3
     BUDGET = 4
     TOO_FEW = 5
+    REFUSED = 6
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -30,6 +31,7 @@ MEANS = {
     Exit.HELD: "held: a gate, a tool call or an orphaned batch waits for a person; of slo: an objective is breached",
     Exit.BUDGET: "stopped at a budget; rowtide resume RUN --budget MORE goes on",
     Exit.TOO_FEW: "done, but nothing was loaded, or fewer rows than --min-loaded or limits.min_loaded asks for",
+    Exit.REFUSED: "of eval: the version does not pass: it is worse, or undecided, or cannot be compared",
     Exit.INTERRUPTED: "interrupted (Ctrl-C); rowtide resume RUN goes on",
     Exit.TERMINATED: "terminated (SIGTERM); rowtide resume RUN goes on",
 }

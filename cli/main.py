@@ -69,6 +69,7 @@ app.command("cli.reload:reload_", name="reload", help="Load accepted answers aga
 app.command("cli.purge:purge", name="purge", help="Delete what is old or personal; counts and money stay.")
 app.command("cli.label:label", name="label", help="Choose rows to label, and take labels as golden rows.")
 app.command("cli.fit_router:fit_router", name="fit-router", help="Learn from a job's history where its rows start.")
+app.command("cli.eval:eval_", name="eval", help="Compare two versions of a job, and say whether the new one may run.")
 app.command("cli.serve:serve", name="serve", help="Receive rows by webhook, and keep them until a run takes them.")
 app.command("cli.metrics:metrics", name="metrics", help="Serve figures of all runs for Prometheus.")
 app.command("cli.slo:slo", name="slo", help="Show what is promised of jobs, and how it is kept.")

@@ -115,12 +115,17 @@ def _sections(place: str, model: type[BaseModel]) -> Iterator[str]:
     yield from ("| key | what | default | meaning |", "|---|---|---|---|")
     yield from (_line(name, field) for name, field in model.model_fields.items())
     for name, field in model.model_fields.items():
-        if inner := _model_in(field.annotation):
-            yield from _sections(f"{place}.{name}".lstrip(".") + _each(field.annotation), inner)
+        for inner in (found := [each for each in _models_in(field.annotation) if len(each.model_fields) > 1]):
+            which = f" (compare: {inner.model_fields['compare'].default})" if len(found) > 1 else ""
+            yield from _sections(f"{place}.{name}".lstrip(".") + _each(field.annotation) + which, inner)
 
 
 def _line(name: str, field: FieldInfo) -> str:
-    return f"| `{name}` | {_kind(field.annotation)} | {_default(field)} | {field.description or ''} |"
+    return f"| `{name}` | {_kind(field.annotation)} | {_default(field)} | {_sentence(field)} |"
+
+
+def _sentence(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split())  # a line of a table is one line
 
 
 def _default(field: FieldInfo) -> str:
@@ -141,7 +146,7 @@ def _kind(annotation: Any) -> str:
         case origin if origin is Literal:
             return ", ".join(f"`{each}`" for each in arguments)
         case origin if origin in (Union, UnionType):
-            return " or ".join(_kind(each) for each in arguments)
+            return " or ".join(dict.fromkeys(_kind(each) for each in arguments))
         case origin if origin is list:
             return f"list of {_kind(arguments[0])}"
         case origin if origin is dict:
@@ -150,10 +155,10 @@ def _kind(annotation: Any) -> str:
             return WORDS.get(annotation, "mapping, below")
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for each in get_args(annotation) if (found := _model_in(each))), None)
+        return [annotation]
+    return [found for each in get_args(annotation) for found in _models_in(each)]
 
 
 def _each(annotation: Any) -> str:

@@ -2,20 +2,13 @@
 
 from typing import Any
 
+from flows.answer_rows import answer_rows
 from rowtide import gc_tuning
 from rowtide.stages.preflight import Plan
 from rowtide.tools.kept_pool import keep_tool_servers
-from tasks.ask_approval import ask_approval
-from tasks.converse import converse
 from tasks.extract import extract
-from tasks.follow_up import follow_up
 from tasks.load import load
-from tasks.park import park
 from tasks.report import report
-from tasks.route import route
-from tasks.submit import submit
-from tasks.validate import validate
-from tasks.wait import wait
 
 
 @keep_tool_servers()
@@ -37,11 +30,6 @@ async def pump(
     """
     gc_tuning.freeze_once()
     run = await extract(job, source, run_id, limit, lane, budget, finish_within_minutes, tiers, plan)  # rows in, once
-    await route(run)  # a first tier for each, and a lane for all
-    while await submit(run) or await ask_approval(run):  # ready rows → batches; or a person approves
-        await converse(run)  # rows of a live lane, call by call
-        await park(run, moved=await wait(run))  # until a batch has ended and is filed; or parked
-        await follow_up(run)  # tools, checks, corrections: ready again, or answered, or held
-        await validate(run)  # the answers gate: accepted, or quarantined
+    await answer_rows(run)  # asked, followed up, judged: accepted, or quarantined
     await load(run)  # accepted rows → the sink, exactly once
     return await report(run)

@@ -39,11 +39,13 @@ async def extract(
     finish_within_minutes: float | None = None,
     tiers: list[str] | None = None,
     plan: Plan | None = None,
+    eval_id: str | None = None,
 ) -> str:
     """Begin the run, or find it, and admit the source's rows from where it stopped. Returns the run's id.
 
     `budget` is in US dollars; an existing run can only be given more. A deadline counts from the run's beginning.
-    `plan` is the checked job, if this process has planned it already.
+    `plan` is the checked job, if this process has planned it already. `eval_id` is the eval whose
+    arm it is: its rows pass no gate but that over answers.
     """
     database, api = await LedgerSettings.in_force(), (await ClaudeSettings.in_force()).api
     with database.get_ledger() as ledger:
@@ -53,7 +55,7 @@ async def extract(
         run = continue_existing_run(ledger, name, api, budget, worked_by, now=now)
         if run is None or not run.extracted_at:
             found = plan or await database.get_plan(folder, run.source_path if run else source, tiers)
-            asked = RunOptions(name, worked_by, source, limit, lane, budget, finish_within_minutes)
+            asked = RunOptions(name, worked_by, source, limit, lane, budget, finish_within_minutes, eval_id=eval_id)
             run = run or begin_new_run(ledger, found, asked, now=now)
             check_job_unchanged(found.job.version, run, found.job.folder)
             await name_run(run)
@@ -64,7 +66,7 @@ async def extract(
                     _admit_all(context.ledger, context.run, found)
             async with database.get_run_alone(name) as context:
                 if not context.run.extracted_at:
-                    if found.job.spec.gates.rows:
+                    if found.job.spec.gates.rows and not eval_id:
                         check_rows_gate(context, clock=lambda: clock.now())
                     adopt_earlier_answers(context.ledger, context.run, context.job, Signature("rowtide", clock.now()))
                     with context.ledger.page() as tx:

@@ -21,9 +21,11 @@ PART_BYTES = 64_000_000  # of answers: a part is held in memory whole
 @durable
 async def load(run_id: str) -> int:
     """Finish the parts that an earlier process began, then write the rest unless a gate holds it. Returns how many
-    rows.
+    rows: none of an eval's.
     """
     async with (await LedgerSettings.in_force()).get_run_alone(run_id) as context:
+        if context.run.eval_id:
+            return 0  # its rows are compared, and go nowhere
         sink, columns = open_sink(
             context.job.spec.sink, context.home, context.job.answer, os.environ, context.job.folder
         )

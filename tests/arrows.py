@@ -18,6 +18,7 @@ FLOORS = [
 STAGES = [
     "diagnose",
     "amend",
+    "evaluate",
     "forecast",
     "label",
     "load",

@@ -16,13 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from rowtide.errors import UserMistake
 from rowtide.evals.comparers import (
     Comparer,
-    Date,
-    EnumOrder,
-    Exact,
-    Folded,
     JobComparer,
-    Number,
-    SetF1,
     comparers_of,
     default_comparer,
     job_comparers,
@@ -40,6 +34,7 @@ from rowtide.evals.golden_rows import (
 from rowtide.evals.leakage import find_leaks
 from rowtide.evals.scores import pair_scores, score_row
 from rowtide.job.answer_fields import answer_fields
+from rowtide.job.evals_spec import Date, EnumOrder, Exact, Folded, Number, SetF1
 from rowtide.job.job_code import JobCodeFailure
 
 ROOT = Path(__file__).parent.parent

@@ -11,75 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
-
-from pydantic import Field, field_validator
+from typing import Any, cast
 
 from rowtide.errors import UserMistake, nearest_name
 from rowtide.job.answer_fields import LIST_OF, AnswerField
+from rowtide.job.evals_spec import Date, EnumOrder, Exact, Folded, Number, SetF1
 from rowtide.job.job_code import JobCodeFailure, functions_with_prefix, run_job_code
-from rowtide.job.job_spec import Real, Spec, Whole
 
 OWN = "compare_"
 EXACT = Context(prec=120, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])  # more digits than any sink holds
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
-
-
-class Exact(Spec):
-    """The same JSON value."""
-
-    compare: Literal["exact"] = "exact"
-
-
-class Folded(Spec):
-    """Texts that differ in case, in spaces or in how Unicode writes a letter are the same."""
-
-    compare: Literal["folded"] = "folded"
-
-
-class Number(Spec):
-    """A number, also one that is written as text."""
-
-    compare: Literal["number"] = "number"
-    absolute: Real = Field(default=0, ge=0)
-    """How far it may be off."""
-    relative: Real = Field(default=0, ge=0)
-    """How far it may be off, as a share of what is known: 0.01 is one percent. The wider of the two counts."""
-
-
-class Date(Spec):
-    """A day, or a moment, in whatever way ISO 8601 writes it. Where a day is known, a moment within it agrees."""
-
-    compare: Literal["date"] = "date"
-    days: Whole = Field(default=0, ge=0)
-    """How many days it may be off."""
-
-
-class SetF1(Spec):
-    """Lists, without their order and without doubles: F1 of what was answered against what is known."""
-
-    compare: Literal["set_f1"] = "set_f1"
-    at_least: Real = Field(default=1, gt=0, le=1)
-    """The F1 from which on the lists agree: 2·common/(known + answered). Two empty lists have 1."""
-    folded: bool = False
-    """Whether texts in them are compared as `folded` does."""
-
-
-class EnumOrder(Spec):
-    """Words with an order, such as low, medium, high."""
-
-    compare: Literal["enum_order"] = "enum_order"
-    order: list[str] = Field(min_length=2)
-    """The words, from one end to the other."""
-    steps: Whole = Field(default=0, ge=0)
-    """How many places it may be off."""
-
-    @field_validator("order")
-    @classmethod
-    def _each_once(cls, order: list[str]) -> list[str]:
-        if len(set(order)) < len(order):
-            raise ValueError("a word stands twice; each has one place")
-        return order
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +32,6 @@ class JobComparer:
     code: Callable[[Any, Any], object]
 
 
-Named = Annotated[Exact | Folded | Number | Date | SetF1 | EnumOrder, Field(discriminator="compare")]
 Comparer = Exact | Folded | Number | Date | SetF1 | EnumOrder | JobComparer
 
 

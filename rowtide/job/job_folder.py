@@ -77,6 +77,11 @@ class Job:
         """The file of its prompt."""
         return self.folder / self.spec.prompt
 
+    @property
+    def answer_file(self) -> Path:
+        """The file of its answer model, checks and comparers."""
+        return self.folder / ANSWER_FILE
+
     def message_for(self, row: Mapping[str, object]) -> str | JobCodeFailure:
         """The row's own message: the prompt below `---`, filled in; or the failure of the template."""
         text = fill_template(self.message, self.prompt_file, row, row)

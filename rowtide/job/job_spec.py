@@ -9,32 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from rowtide.job.evals_spec import EvalsSpec
 from rowtide.job.on_call import validate_owner, validate_runbook
+from rowtide.job.spec import MOST, Real, Spec, Whole
 from rowtide.lanes.lane_table import AskedLane
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
-
-MOST = 1_000_000_000  # of anything that is counted: more is a slip of the hand
-
-EXPONENT = re.compile(r"[0-9]{1,20}[eE][-+]?[0-9]{1,3}")
-Whole = Annotated[int, Field(strict=True, le=MOST)]
-
-
-def _number_in_text(value: object) -> object:
-    """A number written as text: YAML 1.1 reads `1e-6` as text, because it lacks a point."""
-    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
-
-
-Real = Annotated[float, BeforeValidator(_number_in_text), Field(strict=True, le=MOST, allow_inf_nan=False)]
 Remember = bool | float
-
-
-class Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
 PLACES = ("path", "url", "inbox")  # where a source may be; it is in one of them
 
 
@@ -399,6 +382,8 @@ class JobSpec(Spec):
     """Where accepted rows go."""
     slo: SloSpec = SloSpec()
     """What is promised of the job, watched by `rowtide slo` and after every run."""
+    evals: EvalsSpec = EvalsSpec()
+    """How versions are compared on golden rows (`rowtide eval`); with a golden.jsonl, none of it is needed."""
 
     @property
     def key_columns(self) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 from rowtide.errors import UserMistake
 
 LONGEST = 200  # bytes
+OF_EVALS = " (eval)"  # after a job's name: no job can be called so
 _ILLEGAL = re.compile(r"[^\w .,@+=~-]")
 _LEGAL = re.compile(r"(?!\.+$)(?![- ])[\w .,@+=~-]+(?<! )")  # one name, not the folder above, and no option
 
@@ -27,6 +28,17 @@ def new_run_id(job: str, now: datetime, end: str) -> str:
     """A new run id that begins with the job's name, made legal if need be."""
     known = _ILLEGAL.sub("-", job).encode()[: LONGEST - 50].decode(errors="ignore").strip(" -")
     return f"{known or 'run'}-{now:%m%d-%H%M%S}-{end}"
+
+
+def job_of_evals(job: str) -> str:
+    """What the runs of a job's evals have as their job: so nothing that is the job's own (what stands in its sink, its
+    figures, its objectives) takes them for its own runs."""
+    return f"{job}{OF_EVALS}"
+
+
+def without_evals(job: str) -> str:
+    """The job itself, of either name."""
+    return job.removesuffix(OF_EVALS)
 
 
 def _form(run_id: str) -> str:

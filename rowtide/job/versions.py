@@ -24,7 +24,7 @@ JOB_KEY = "job.yaml: "
 # decides how a row is asked: a key that is forgotten here costs a question too many, and no wrong answer.
 NEITHER: frozenset[Place] = frozenset(
     {("job",), ("description",), ("owner",), ("runbook",)}
-    | {("source",), ("sink",), ("lane",), ("live",), ("finish_within_minutes",), ("slo",)}
+    | {("source",), ("sink",), ("lane",), ("live",), ("finish_within_minutes",), ("slo",), ("evals",)}
     | {("start",), ("difficulty",), ("escalation",), ("gates", "rows"), ("gates", "load"), ("prompt",)}
     | {("limits", each) for each in ("budget_usd", "day_usd", "bounces", "row_bytes", "patience_seconds")}
     | {("limits", each) for each in ("batch_rows", "batch_bytes", "enough_rows")}

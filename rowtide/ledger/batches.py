@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, text
 
 from rowtide.errors import IllegalMove
+from rowtide.job.run_id import job_of_evals, without_evals
 from rowtide.lanes.lane_table import LANES
 from rowtide.ledger import claims as ledger_claims
 from rowtide.ledger.ledger import Run, take_advisory_lock, to_timestamp
@@ -216,13 +217,15 @@ def spent_micro(tx: Connection, run: Run) -> int:
 
 
 def spent_since_micro(tx: Connection, run: Run, since: datetime) -> int:
-    """Return what the job's runs on this API have spent since then plus what they may yet spend, in micro-dollars."""
+    """Return what the job's runs and evals on this API have spent since, plus what they may yet, in micro-dollars."""
     query = text(
         "SELECT coalesce(sum(b.cost_micro + b.reserved_micro), 0) FROM batch b JOIN run r ON r.run_no = b.run_no "
-        "WHERE r.job = :job AND r.api = :api AND (coalesce(b.filed_at, b.posted_at, b.packed_at) >= :since "
+        "WHERE r.job IN (:job, :evals) AND r.api = :api AND (coalesce(b.filed_at, b.posted_at, b.packed_at) >= :since "
         "OR b.state IN ('packed', 'posting', 'open'))"
     )
-    return int(tx.execute(query, {"job": run.job, "api": run.api, "since": to_timestamp(since)}).scalar_one())
+    job = without_evals(run.job)
+    values = {"job": job, "evals": job_of_evals(job), "api": run.api, "since": to_timestamp(since)}
+    return int(tx.execute(query, values).scalar_one())
 
 
 def reserved_micro(tx: Connection, run: Run) -> int:
@@ -253,7 +256,7 @@ def _left_of_day(tx: Connection, run: Run, day_usd: float | None, now: datetime,
     if day_usd is None:
         return None
     if reserves:
-        take_advisory_lock(tx, f"reserve {run.job} {run.api}")
+        take_advisory_lock(tx, f"reserve {without_evals(run.job)} {run.api}")
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return round(day_usd * MICRO) - spent_since_micro(tx, run, midnight)
 

@@ -1,7 +1,6 @@
 """Opens the ledger, the database that knows where each row is, and keeps its runs.
 
-One transaction a page: `with ledger.page() as tx:` commits when the block ends and rolls back when it raises. The moves
-of rows, batches and loads are in `rows`, `batches` and `loads`; what people read is in `read/`.
+`with ledger.page() as tx:` is one transaction, undone if the block raises. Moves are in `rows`, `batches`, `loads`.
 """
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -46,6 +45,7 @@ class Run:
     run_no: int
     run_id: str
     job: str
+    eval_id: str | None
     job_folder: str
     owner: str | None
     runbook: str | None
@@ -243,9 +243,9 @@ def begin_run(tx: Connection, values: Mapping[str, object], *, now: datetime) ->
 def find_run(tx: Connection, run_id: str | None) -> Run:
     """Return the run `run_id`, or the newest run. Raises UserMistake with the nearest known id."""
     if run_id is None:
-        if not (newest := all_runs(tx, limit=1)):
-            raise UserMistake("no run in this ledger yet: `rowtide run JOB` makes one")
-        return newest[0]
+        if newest := all_runs(tx, limit=1):
+            return newest[0]
+        raise UserMistake("no run in this ledger yet: `rowtide run JOB` makes one")
     if (found := tx.execute(text(f"{RUNS} WHERE r.run_id = :id"), {"id": run_id}).mappings().first()) is None:
         known = tx.execute(text("SELECT run_id FROM run ORDER BY run_no DESC LIMIT 1000")).scalars().all()
         raise UserMistake(f"no run {run_id!r} in this ledger", meant=nearest_name(run_id, known))
@@ -257,9 +257,9 @@ def has_run(tx: Connection, run_id: str) -> bool:
 
 
 def all_runs(tx: Connection, *, limit: int) -> list[Run]:
-    """Return up to `limit` runs, newest first."""
-    found = tx.execute(text(f"{RUNS} ORDER BY r.run_no DESC LIMIT :limit"), {"limit": limit}).mappings()
-    return [_run(each) for each in found]
+    """Return up to `limit` runs, newest first, without those of evals."""
+    query = text(f"{RUNS} WHERE r.eval_id IS NULL ORDER BY r.run_no DESC LIMIT {limit:d}")
+    return [_run(each) for each in tx.execute(query).mappings()]
 
 
 def finish_extract(tx: Connection, run: Run, *, now: datetime) -> None:

@@ -77,5 +77,6 @@ def record_emitted(tx: Connection, subject: str, occurrence: str, *, now: dateti
 
 def job_folders(tx: Connection) -> dict[str, str]:
     """Return the ledger's jobs, and the folder of each in its newest run."""
-    query = text("SELECT job, job_folder FROM run WHERE run_no IN (SELECT max(run_no) FROM run GROUP BY job)")
+    newest = "SELECT max(run_no) FROM run WHERE eval_id IS NULL GROUP BY job"
+    query = text(f"SELECT job, job_folder FROM run WHERE run_no IN ({newest})")
     return dict(tx.execute(query).tuples().all())

@@ -69,6 +69,7 @@ class Plan:
             "judging": self.job.version.judging,
             "parts": self.job.version.record(),
             "tiers": orjson.dumps(self.job.tiers).decode(),
+            "models": orjson.dumps([model.id for model in self.models]).decode(),
             "request": self.request,
             "servers": orjson.dumps(
                 {name: _as_kept(each) for name, each in self.servers.items() if self.job.spec.tools[name].capability}

@@ -9,7 +9,7 @@ from rowtide.errors import RowtideError
 from rowtide.intake.sources import INBOX
 from rowtide.job.job_file import read_spec
 from rowtide.job.on_call import runbook_location
-from rowtide.job.run_id import check_run_id
+from rowtide.job.run_id import check_run_id, job_of_evals
 from rowtide.ledger import apis as ledger_apis
 from rowtide.ledger import flow_runs as ledger_flow_runs
 from rowtide.ledger import inbox as ledger_inbox
@@ -38,6 +38,8 @@ class RunOptions:
     finish_within_minutes: float | None = None
     at_least: int = 0
     """For rows from the inbox: begin only with at least so many."""
+    eval_id: str | None = None
+    """The eval whose arm it is."""
 
 
 class InboxEmpty(RowtideError):
@@ -90,6 +92,8 @@ def begin_new_run(ledger: Ledger, plan: Plan, asked: RunOptions, *, now: datetim
         "api": plan.api.name,
         "made_up": int(plan.api.is_made_up),
         "run_id": check_run_id(asked.run_id),
+        "job": job_of_evals(plan.job.name) if asked.eval_id else plan.job.name,
+        "eval_id": asked.eval_id,
         "source_path": asked.source if asked.source in (None, INBOX) else str(Path(asked.source).resolve()),
         "row_limit": asked.row_limit,
         "lane": asked.lane,

@@ -33,6 +33,7 @@ from rowtide.agent.states import RowState
 from rowtide.job.job_spec import JobSpec
 from rowtide.job.wire_names import wire_name_of_plain
 from rowtide.json_bytes import dump_json, parse_json
+from rowtide.ledger import recordings as ledger_recordings
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import tiers as ledger_tiers
 from rowtide.ledger import tool_calls as ledger_tool_calls
@@ -166,6 +167,7 @@ def _apply(
         # A reply may be judged again; the calls that the API made for it are recorded already.
         ledger_turns.record_tool_calls(tx, by_the_api, when_there="ON CONFLICT DO NOTHING")
         ledger_tool_calls.record_outputs(tx, context.run, tools.outputs, asked_at=tools.asked_at)
+        ledger_recordings.record(tx, context.run.job, tools.recordings)
         ledger_rows.hold_rows(tx, tools.waiting, now=now)
         ledger_rows.continue_after_tools(tx, {row_no: n for row_no, n in calls.items() if row_no not in waiting})
         to_check = {row.row_no: move.content for row, move in page if isinstance(move, SelfCheck)}

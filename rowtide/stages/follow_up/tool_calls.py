@@ -17,6 +17,7 @@ import orjson
 
 from rowtide.agent.agent import CallTools, Move, RowAt, ToolUse
 from rowtide.json_bytes import dump_json
+from rowtide.ledger import recordings as ledger_recordings
 from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.ledger import to_timestamp
@@ -24,11 +25,13 @@ from rowtide.ledger.rows import MoveReason
 from rowtide.ledger.tool_calls import ApprovalRecord, Place, RecordedOutput
 from rowtide.ledger.turns import ToolRecord
 from rowtide.stages.run_context import Clock, RunContext
+from rowtide.tools.recordings import recording_of
 from rowtide.tools.tools import Tool, ToolOutcome, ToolPool
 
 FOR_EVER_SECONDS = 1e9  # longer than any run
 NO_MEMO = RecordedOutput("", "")  # older than any
 BY_KEY = orjson.OPT_SORT_KEYS
+NOT_IN_EVAL = "In an eval nothing is changed, so this call was not made. Go on without it."
 ON_THE_WIRE = "the process died while this call was on the wire: it may have taken place"
 
 
@@ -60,6 +63,8 @@ class CallOutcomes:
     records: list[ToolRecord] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
     waiting: list[MoveReason] = field(default_factory=list)
+    recordings: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    """Of an eval: what calls heard that were not on record, and when, by `recording_of`."""
 
 
 async def call_tools(
@@ -77,6 +82,8 @@ async def call_tools(
         for row, uses in asked
         for position, use in enumerate(uses)
     ]
+    if context.run.eval_id:
+        return await _call_for_eval(context, pool, tools, calls, outcomes_of_page)
     writes = [call for call in calls if _writes(tools, call)]
     ready = _with_approval(context, tools, writes, outcomes_of_page, clock()) if writes else {}
     held = {move_reason.row_no for move_reason in outcomes_of_page.waiting}
@@ -89,6 +96,36 @@ async def call_tools(
     outcomes_of_page.records += read
     outcomes_of_page.records += [record for record in written if record is not None]
     return outcomes_of_page
+
+
+async def _call_for_eval(
+    context: RunContext,
+    pool: ToolPool,
+    tools: Mapping[str, Tool],
+    calls: Sequence[RequestedCall],
+    found: CallOutcomes,
+) -> CallOutcomes:
+    """Make the calls of an eval's page: what is on record is played back, for both versions must hear the same; only
+    the rest is made. What would change something is not."""
+    reads = [call for call in calls if not _writes(tools, call)]
+    refused = [call for call in calls if _writes(tools, call)]
+    found.records += [_record(call, ToolOutcome(call.name, NOT_IN_EVAL, True, 0.0)) for call in refused]
+    marks = {
+        call.place: recording_of(context.job.version.asks, context.servers, call.name, call.arguments) for call in reads
+    }
+    oldest = found.asked_at - timedelta(days=context.job.spec.evals.reuse_days or 1)
+    with context.ledger.view() as tx:
+        kept = ledger_recordings.recorded(tx, context.run, set(marks.values()), since=oldest)
+    asking = {marks[call.place]: call for call in reversed(reads) if marks[call.place] not in kept}
+    made = dict(zip(asking, [outcome for _, outcome in await _made(pool, [*asking.values()])], strict=True))
+    at = to_timestamp(found.asked_at)
+    found.recordings |= {mark: (outcome.text, at) for mark, outcome in made.items() if not outcome.is_error}
+    for call in reads:
+        if (mark := marks[call.place]) in kept:
+            found.records.append(_remembered(call, kept[mark]))
+        else:
+            found.records.append(_record(call, made[mark], remembered=int(asking[mark] is not call)))
+    return found
 
 
 def _writes(tools: Mapping[str, Tool], call: RequestedCall) -> bool:

@@ -1,0 +1,124 @@
+"""`rowtide eval JOB`."""
+
+import asyncio
+import getpass
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from cli.environment_checks import check_home
+from cli.exits import Exit
+from cli.home_folders import home_folder, rehearse_without_key
+from cli.numbers import Amount
+from cli.open_ledger import open_ledger_at
+from cli.output import err, out, print_error, print_json, short_path
+from cli.terminal_run import AsJson, announce_rehearsal, claude_or_emulator
+from configuration.operator import NOBODY, with_operator
+from flows.evaluate import evaluate
+from rowtide.errors import RowtideError, RunStopped, WorldError
+from rowtide.evals.eval_words import as_json, as_junit, as_text
+from rowtide.evals.golden_rows import Part
+from rowtide.evals.outcome import EvalOutcome
+from rowtide.evals.verdicts import PASSES
+from rowtide.job.job_folder import find_job
+from rowtide.ledger.engine import LedgerBroken
+from rowtide.ledger.ledger import ledger_url
+from rowtide.ledger.read.evals import read_outcome
+from rowtide.stages.evaluate.choose_arms import Candidate
+from rowtide.stages.evaluate.write_arm import Changes
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+def eval_(
+    job: str,
+    *,
+    candidate: Path | None = None,
+    tiers: str | None = None,
+    prompt: Path | None = None,
+    skill: Annotated[list[Path] | None, Parameter(negative="")] = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    against: str | None = None,
+    dev: Flag = False,
+    budget: Amount | None = None,
+    lane: Literal["batch", "live", "stream", "auto"] = "batch",
+    again: Flag = False,
+    json: AsJson = False,
+    junit: Path | None = None,
+) -> int:
+    """Compare two versions of a job on rows whose answer is known, and say whether the new one may run.
+
+    Without a candidate the job as it is is compared with the version that passed last. The eval stops at the first
+    look that decides. Started again, it goes on where it stopped; a question that was answered costs nothing.
+
+    Parameters
+    ----------
+    job
+        A name under jobs/, or a folder that holds a job.yaml.
+    candidate
+        Another job's folder, compared with the job.
+    tiers
+        The candidate is the job on this ladder, cheapest first: haiku,sonnet.
+    prompt
+        The candidate is the job with this prompt.
+    skill
+        The candidate is the job with this skill's folder besides. May be given several times.
+    set_
+        The candidate is the job with KEY=VALUE in job.yaml, such as limits.turns=4. May be given several times.
+    against
+        Compare the job as it is with a git revision of its folder, such as main, or with another folder.
+    dev
+        Ask the golden rows that may be looked at while the job is changed: it takes nothing of the level, and lets no
+        version run.
+    budget
+        What the eval may cost at worst, in US dollars; what would cross it is not sent, and the command exits 4.
+    lane
+        How turns reach the model: in batches at half price, or live; auto decides as for a run.
+    again
+        Ask a question again that was answered.
+    json
+        Print one JSON object last on stdout.
+    junit
+        Write the verdict as a JUnit file, for a CI server.
+    """
+    folder = find_job(job, jobs=Path("jobs"))
+    rehearse_without_key()
+    check_home(home_folder())
+    announce_rehearsal()
+    changes = Changes(tuple(tiers.split(",")) if tiers else (), prompt, tuple(skill or ()), tuple(set_ or ()))
+    asked = Candidate(candidate, changes, against)
+    part: Part = "dev" if dev else "confirm"
+    who = getpass.getuser()
+    try:
+        with claude_or_emulator(), with_operator(NOBODY):
+            eval_id = asyncio.run(evaluate(str(folder), asked, part, budget, lane, who, is_anew=again))
+    except RunStopped as stopped:
+        print_error(f"{stopped}: the same command with a larger --budget goes on")
+        return Exit.BUDGET
+    except (WorldError, LedgerBroken) as gone:
+        raise RowtideError(f"{gone}; what was asked is kept: the same command goes on") from gone
+    return say_outcome(_outcome(eval_id), as_json_object=json, junit=junit)
+
+
+def say_outcome(outcome: EvalOutcome, *, as_json_object: bool, junit: Path | None) -> int:
+    """Print what came of an eval. Returns the exit status."""
+    if junit is not None:
+        junit.parent.mkdir(parents=True, exist_ok=True)
+        junit.write_bytes(as_junit(outcome))
+        err.print(f"written to {short_path(junit)}")
+    if as_json_object:
+        print_json(as_json(outcome))
+    else:
+        out.lines([*as_text(outcome), f"eval       {outcome.eval_id}"])
+    return Exit.DONE if outcome.verdict in PASSES else Exit.REFUSED
+
+
+def _outcome(eval_id: str) -> EvalOutcome:
+    ledger = open_ledger_at(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
+    try:
+        with ledger.view() as tx:
+            return read_outcome(tx, eval_id)
+    finally:
+        ledger.close()

@@ -1,0 +1,204 @@
+"""What came of an eval, in words: for a terminal, for a program, and for a CI server."""
+
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+from rowtide.evals.outcome import ArmAnswer, ArmName, EvalOutcome, RowOutcome, by_field, by_group
+from rowtide.evals.paired_test import tango_interval
+from rowtide.evals.planning import DecisionPrice
+from rowtide.evals.verdicts import PASSES, Comparison
+from rowtide.text_format import format_usd
+from rowtide.tiers.pricing import MICRO
+
+SAYS = {
+    "better": "better: more rows right, and not worse in anything",
+    "not_worse": "not worse",
+    "worse": "worse",
+    "undecided": "undecided: neither shown to be worse, nor not to be",
+    "invalid": "invalid: the two cannot be compared",
+}
+SHOWN_ROWS = 10
+
+
+def as_text(outcome: EvalOutcome) -> list[str]:
+    """The eval line by line, the verdict first."""
+    lines = [verdict_line(outcome)]
+    lines += [f"  because {each}" for each in outcome.reasons]
+    lines += [
+        f"candidate  {outcome.candidate.label}",
+        f"incumbent  {outcome.incumbent.label}",
+        f"differ in  {', '.join(outcome.changed) or 'nothing'}",
+    ]
+    if outcome.looks:
+        lines += list(_measures(outcome))
+    if outcome.price:
+        lines.append(price_line(outcome.price))
+    if outcome.use:
+        left = f"{100 * outcome.level_left:.2g} of {100 * outcome.level:g} points of its level are left"
+        lines.append(f"set        verdict {outcome.use} on these golden rows; {left}")
+    return [*lines, *_rows(outcome)]
+
+
+def verdict_line(outcome: EvalOutcome) -> str:
+    """The verdict in a sentence."""
+    if outcome.verdict is None:
+        return f"eval {outcome.eval_id} goes on: {len(outcome.looks)} of {len(outcome.planned)} looks are done"
+    made_up = " (of made-up answers)" if outcome.is_made_up else ""
+    rows = f" after {outcome.looks[-1].rows} rows, at look {len(outcome.looks)}" if outcome.looks else ""
+    return f"{SAYS[outcome.verdict]}{made_up}{rows}; it cost {format_usd(outcome.cost_micro / MICRO)}"
+
+
+def price_line(price: DecisionPrice) -> str:
+    """What it would take to decide."""
+    return (
+        f"to decide  about {price.rows:,} more golden rows, {format_usd(price.cost_micro / MICRO)}; the answer must be "
+        f"known of {price.labels:,} of them: those on which the two differ"
+    )
+
+
+def as_json(outcome: EvalOutcome) -> dict[str, Any]:
+    """The eval as one object; shares from 0 to 1, money in US dollars."""
+    last = outcome.looks[-1].finding if outcome.looks else None
+    return {
+        "eval_id": outcome.eval_id,
+        "job": outcome.job,
+        "verdict": outcome.verdict,
+        "passes": outcome.verdict in PASSES,
+        "reasons": list(outcome.reasons),
+        "part": outcome.part,
+        "candidate": outcome.candidate.label,
+        "incumbent": outcome.incumbent.label,
+        "changed": list(outcome.changed),
+        "rows": len(outcome.counted),
+        "look": len(outcome.looks),
+        "planned_looks": list(outcome.planned),
+        "right": _as_json(last.right) if last else None,
+        "harm": _as_json(last.harm) if last else None,
+        "level": outcome.level,
+        "alpha": outcome.alpha,
+        "use": outcome.use,
+        "level_left": outcome.level_left,
+        "price": None if outcome.price is None else _priced(outcome.price),
+        "cost_usd": outcome.cost_micro / MICRO,
+        "fixed": [row.key for row in outcome.fixed],
+        "broken": [row.key for row in outcome.broken],
+        "asked_once": sum(row.is_same_request for row in outcome.rows),
+        "live_calls": outcome.candidate.live_calls + outcome.incumbent.live_calls,
+        "replayed_calls": outcome.candidate.replayed_calls + outcome.incumbent.replayed_calls,
+        "arms": {name: arm_figures(outcome, name) for name in ("candidate", "incumbent")},
+        "is_made_up": outcome.is_made_up,
+    }
+
+
+def arm_figures(outcome: EvalOutcome, name: ArmName) -> dict[str, Any]:
+    """One version on the rows that were counted: how they came out, and what those that were asked took."""
+    answers = [answer_of(row, name) for row in outcome.counted]
+    asked = [each for each in answers if each.row_no is not None]
+    return {
+        **{score: sum(each.score == score for each in asked) for score in ("right", "harm", "none", "unscored")},
+        "rows": len(asked),
+        "from_ledger": sum(each.is_from_before for each in asked),
+        "cost_per_row_usd": sum(each.cost_micro for each in asked) / MICRO / len(asked) if asked else None,
+        "turns_per_row": sum(each.turns for each in asked) / len(asked) if asked else None,
+    }
+
+
+def answer_of(row: RowOutcome, name: ArmName) -> ArmAnswer:
+    return row.candidate if name == "candidate" else row.incumbent
+
+
+def as_junit(outcome: EvalOutcome) -> bytes:
+    """The eval as a JUnit file: a test for the verdict, one for each measure, and one for each pinned row."""
+    tests = list(_tests(outcome))
+    failed = sum(words is not None for _, words in tests)
+    suite = ElementTree.Element(
+        "testsuite", name=f"rowtide eval {outcome.job}", tests=str(len(tests)), failures=str(failed)
+    )
+    for name, words in tests:
+        case = ElementTree.SubElement(suite, "testcase", classname=outcome.job, name=name)
+        if words is not None:
+            ElementTree.SubElement(case, "failure", message=_clean(words)).text = _clean(words)
+    output = ElementTree.SubElement(suite, "system-out")
+    output.text = _clean("\n".join(as_text(outcome)))
+    return ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+
+
+def _clean(text: str) -> str:
+    """XML takes no control characters, however they are written."""
+    legal = "".join(each if each in "\t\n" or each >= " " else "\ufffd" for each in text)
+    return legal.encode(errors="replace").decode()
+
+
+def _tests(outcome: EvalOutcome) -> Iterator[tuple[str, str | None]]:
+    """Each test's name, and why it fails."""
+    passes = outcome.verdict in PASSES
+    yield "the verdict", None if passes else "; ".join([verdict_line(outcome), *outcome.reasons])
+    if outcome.looks:
+        finding = outcome.looks[-1].finding
+        for name, each in (("right", finding.right), ("harm", finding.harm)):
+            yield f"{name} is not worse by {_points(each.margin)}", None if each.is_not_worse else _measure(name, each)
+    for row in outcome.rows:
+        if row.is_pinned and row.candidate.row_no is not None:
+            is_right = row.candidate.score == "right"
+            yield f"pinned row {row.key}", None if is_right else f"{row.candidate.score}: {row.candidate.reason or ''}"
+
+
+def _measures(outcome: EvalOutcome) -> Iterator[str]:
+    finding = outcome.looks[-1].finding
+    yield _measure("right", finding.right)
+    yield _measure("harm", finding.harm)
+    for name in ("candidate", "incumbent"):
+        each = arm_figures(outcome, name)
+        if each["rows"]:
+            cost = f"{format_usd(each['cost_per_row_usd'])} and {each['turns_per_row']:.1f} turns a row"
+            found = f"{each['right']} right, {each['harm']} harm, {each['none'] + each['unscored']} without an answer"
+            yield f"{name}  of {each['rows']} rows: {found}; {cost}; {each['from_ledger']} known before"
+    if (same := sum(row.is_same_request for row in outcome.counted)) and outcome.changed:
+        yield f"same       {same} of {len(outcome.counted)} rows are asked alike by both, so they differ in nothing"
+    for kind, found in (("field", by_field(outcome.counted)), ("group", by_group(outcome.counted))):
+        for name, result in found.items():
+            if result.fixed or result.broken:
+                low, high = tango_interval(result.counts)
+                between = f"{_signed(low)} to {_signed(high)} points"
+                yield f"  {kind} {name or '(none)'}: {result.fixed} better, {result.broken} worse; {between}"
+
+
+def _measure(name: str, each: Comparison) -> str:
+    counts, bound = each.counts, _signed(each.bound)
+    proven = f"{'not worse by' if each.is_not_worse else 'not shown to be within'} {_points(each.margin)}"
+    seen = f"{counts.fixed} better, {counts.broken} worse of {counts.rows}"
+    return f"{name:<9}  {seen}: at least {bound} points, {proven} (level {100 * each.alpha:.2g}%)"
+
+
+def _rows(outcome: EvalOutcome) -> Iterator[str]:
+    for word, rows in (("broken", outcome.broken), ("fixed", outcome.fixed)):
+        if rows:
+            more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
+            yield f"{word:<9}  {', '.join(row.key for row in rows[:SHOWN_ROWS])}{more}"
+
+
+def _as_json(each: Comparison) -> dict[str, Any]:
+    return {
+        "n": each.counts.rows,
+        "b": each.counts.fixed,
+        "c": each.counts.broken,
+        "margin": each.margin,
+        "bound": each.bound,
+        "p_value": each.p_value,
+        "is_not_worse": each.is_not_worse,
+        "is_better": each.is_better,
+        "is_worse": each.is_worse,
+    }
+
+
+def _priced(price: DecisionPrice) -> dict[str, Any]:
+    return {"rows": price.rows, "labels": price.labels, "cost_usd": price.cost_micro / MICRO}
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:g} points"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}"

@@ -1,0 +1,233 @@
+"""Evals as people read them: outcomes, the rows of both arms, and which version may run."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import orjson
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, text
+
+from rowtide.errors import UserMistake, nearest_name
+from rowtide.evals.outcome import Arm, ArmAnswer, ArmName, EvalOutcome, LookOutcome, RowOutcome
+from rowtide.evals.paired_test import PairedCounts
+from rowtide.evals.verdicts import PASSES, Finding, Margins, compare_measure
+from rowtide.job.run_id import job_of_evals
+from rowtide.ledger.evals import Eval, EvalRow, eval_from, find, rows
+from rowtide.ledger.ledger import is_one_of, list_parameter
+from rowtide.ledger.routes import COULD_NOT
+
+BOTH = TypeAdapter(tuple[ArmAnswer, ArmAnswer])
+# A row that was quarantined for another reason says nothing of the version that was asked.
+THE_VERSIONS = ", ".join(f"'{each}'" for each in COULD_NOT)
+
+
+class ArmRow(NamedTuple):
+    """A row of an arm, or of an earlier run that stands for one."""
+
+    row_no: int
+    row_key: str
+    state: str
+    reason: str | None
+    tier: int | None
+    turns: int
+    tool_calls: int
+    cost_micro: int
+    tiers: str
+    answer: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A row whose answer may be known: how it would be asked by a version."""
+
+    row_key: str
+    row_id: str
+    tier: int
+    effort: str | None
+    turn_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a version of a job may run, and on whose word."""
+
+    may_run: bool
+    eval_id: str | None = None
+    verdict: str | None = None
+    who: str | None = None
+    """The person who let it run without a passing verdict."""
+    why: str | None = None
+
+
+def read_outcome(tx: Connection, eval_id: str) -> EvalOutcome:
+    """An eval with all that was found so far. Raises UserMistake with the nearest_name one there is."""
+    found = find(tx, eval_id)
+    if found is None:
+        known = tx.execute(text("SELECT eval_id FROM eval ORDER BY eval_no DESC LIMIT 1000")).scalars().all()
+        raise UserMistake(f"no eval {eval_id!r} in this ledger", meant=nearest_name(eval_id, known))
+    cost = text("SELECT coalesce(sum(b.cost_micro), 0) FROM batch b JOIN run r USING (run_no) WHERE r.eval_id = :id")
+    looks, made = read_looks(tx, found), calls(tx, eval_id)
+    return EvalOutcome(
+        eval_id=found.eval_id,
+        job=found.job,
+        part="dev" if found.part == "dev" else "confirm",
+        candidate=_counted(found.candidate, "candidate", made),
+        incumbent=_counted(found.incumbent, "incumbent", made),
+        changed=found.plan.changed,
+        margins=found.plan.margins,
+        level=found.plan.level,
+        alpha=found.plan.alpha,
+        use=found.use_no,
+        level_left=found.plan.level_left,
+        planned=found.plan.looks.rows,
+        looks=looks,
+        verdict=found.verdict,
+        reasons=found.reasons,
+        price=found.price,
+        cost_micro=int(tx.execute(cost, {"id": eval_id}).scalar_one()),
+        budget_micro=found.budget_micro,
+        is_made_up=bool(found.made_up),
+        started_at=found.started_at,
+        finished_at=found.finished_at,
+        who=found.who,
+        rows=tuple(row_outcome(each) for each in rows(tx, found.eval_no) if each.found is not None),
+    )
+
+
+def read_looks(tx: Connection, found: Eval) -> tuple[LookOutcome, ...]:
+    """What the looks of an eval found, first first."""
+    query = text("SELECT look, found FROM eval_look WHERE eval_no = :eval ORDER BY look")
+    kept = [(number, orjson.loads(each)) for number, each in tx.execute(query, {"eval": found.eval_no})]
+    return tuple(
+        LookOutcome(number, each["right"][0], _finding(each, found.plan.margins), each["cost_micro"], each["looked_at"])
+        for number, each in kept
+    )
+
+
+def row_outcome(row: EvalRow) -> RowOutcome:
+    """A row that was scored."""
+    assert row.found is not None
+    candidate, incumbent = BOTH.validate_json(row.found)
+    known = orjson.loads(row.golden)
+    return RowOutcome(
+        key=row.row_key,
+        look=row.look,
+        group=known["group"],
+        stratum=known["stratum"],
+        is_pinned=known["pinned"],
+        known=known["answer"],
+        by=known["by"],
+        is_same_request=bool(row.is_same),
+        candidate=candidate,
+        incumbent=incumbent,
+    )
+
+
+def calls(tx: Connection, eval_id: str) -> dict[str, tuple[int, int]]:
+    """The read-only calls of each of an eval's runs: those that went out, and those that were played back."""
+    query = text(
+        "SELECT u.run_id, sum(1 - t.remembered), sum(t.remembered) FROM tool_call t "
+        "JOIN row r USING (row_no) JOIN run u USING (run_no) WHERE u.eval_id = :id GROUP BY u.run_id"
+    )
+    return {run_id: (int(live), int(replayed)) for run_id, live, replayed in tx.execute(query, {"id": eval_id})}
+
+
+def arm_rows(tx: Connection, row_nos: Collection[int]) -> dict[int, ArmRow]:
+    """Rows as an eval reads them, by number."""
+    return {
+        row.row_no: row
+        for row in _rows(tx, f"r.row_no {is_one_of(tx, 'rows')}", {"rows": list_parameter(list(row_nos))})
+    }
+
+
+def rows_of_run(tx: Connection, run_no: int) -> list[ArmRow]:
+    """All rows of an arm's run."""
+    return _rows(tx, "r.run_no = :run", {"run": run_no})
+
+
+def earlier_rows(
+    tx: Connection, job: str, api: str, asked: Mapping[str, str], sought: Sequence[Sought], *, since: str
+) -> dict[str, int]:
+    """The newest settled row of each key that a run of the job, or of its evals, asked just so: key → row_no.
+
+    `asked` is the version: asking, judging, tiers and models. A row that a person had a hand in does not count.
+    """
+    query = text(
+        "SELECT r.row_no, r.row_key, r.row_id, t.tier, r.effort, r.turn_limit FROM row r JOIN run u USING (run_no) "
+        "JOIN version v ON v.run_no = r.run_no AND v.version_no = r.version_no "
+        "JOIN turn t ON t.row_no = r.row_no AND t.turn = 1 "
+        "WHERE u.job IN (:job, :evals) AND u.api = :api AND u.tiers = :tiers AND u.models = :models "
+        "AND u.started_at >= :since AND v.asking = :asking AND v.judging = :judging "
+        f"AND r.row_key {is_one_of(tx, 'keys', kind='text')} "
+        "AND (r.state IN ('accepted', 'loaded') AND EXISTS (SELECT 1 FROM answer a WHERE a.row_no = r.row_no) "
+        f"OR r.state = 'quarantined' AND r.reason IN ({THE_VERSIONS})) "
+        "AND NOT EXISTS (SELECT 1 FROM note n WHERE n.row_no = r.row_no AND n.who IS NOT NULL AND n.who <> 'rowtide') "
+        "ORDER BY r.row_no"
+    )
+    by_key = {each.row_key: each for each in sought}
+    names = {"job": job, "evals": job_of_evals(job), "api": api, "since": since, "keys": list_parameter(list(by_key))}
+    found: dict[str, int] = {}
+    for row_no, key, *how in tx.execute(query, {**names, **asked}):
+        each = by_key[key]
+        if how == [each.row_id, each.tier, each.effort, each.turn_limit]:
+            found[key] = row_no
+    return found
+
+
+def tool_outputs(tx: Connection, row_nos: Collection[int]) -> list[tuple[str, bytes, str, str]]:
+    """What tools arguments to rows: (tool, arguments, output, when the row's run began)."""
+    query = text(
+        "SELECT t.tool, t.arguments, t.output, u.started_at FROM tool_call t JOIN row r USING (row_no) "
+        f"JOIN run u USING (run_no) WHERE t.row_no {is_one_of(tx, 'rows')} AND t.is_error = 0"
+    )
+    return [
+        (tool, bytes(arguments), out, at)
+        for tool, arguments, out, at in tx.execute(query, {"rows": list_parameter(list(row_nos))})
+    ]
+
+
+def standing(tx: Connection, job: str, version: str, api: str) -> Standing:
+    """Whether this version of a job may run: an eval on this API passed it, or a person let it."""
+    query = text("SELECT who, why FROM eval_override WHERE job = :job AND version = :version")
+    values = {"job": job, "version": version, "api": api}
+    if override := tx.execute(query, values).first():
+        return Standing(True, who=override.who, why=override.why)
+    query = text(
+        "SELECT eval_id, verdict FROM eval WHERE job = :job AND version = :version AND api = :api "
+        "AND part = 'confirm' AND may_gate = 1 AND verdict IS NOT NULL ORDER BY eval_no DESC LIMIT 1"
+    )
+    newest = tx.execute(query, values).first()
+    return Standing(newest.verdict in PASSES, newest.eval_id, newest.verdict) if newest else Standing(False)
+
+
+def last_passed(tx: Connection, job: str, api: str) -> Eval | None:
+    """The eval whose candidate passed last."""
+    passing = ", ".join(f"'{each}'" for each in sorted(PASSES))
+    query = text(
+        "SELECT * FROM eval WHERE job = :job AND api = :api AND part = 'confirm' AND may_gate = 1 "
+        f"AND verdict IN ({passing}) ORDER BY eval_no DESC LIMIT 1"
+    )
+    found = tx.execute(query, {"job": job, "api": api}).mappings().first()
+    return None if found is None else eval_from(found)
+
+
+def _counted(arm: Arm, name: ArmName, made: Mapping[str, tuple[int, int]]) -> Arm:
+    """The arm with the calls of its runs."""
+    mine = [each for run_id, each in made.items() if run_id.endswith(f"-{name}")]
+    return replace(arm, live_calls=sum(live for live, _ in mine), replayed_calls=sum(back for _, back in mine))
+
+
+def _rows(tx: Connection, which: str, values: Mapping[str, Any]) -> list[ArmRow]:
+    query = text(
+        "SELECT r.row_no, r.row_key, r.state, r.reason, r.tier, r.turn, "
+        "(SELECT count(*) FROM tool_call t WHERE t.row_no = r.row_no), r.cost_micro, u.tiers, a.content FROM row r "
+        f"JOIN run u USING (run_no) LEFT JOIN answer a ON a.row_no = r.row_no WHERE {which}"
+    )
+    return [ArmRow(*each) for each in tx.execute(query, values)]
+
+
+def _finding(kept: Mapping[str, Any], margins: Margins) -> Finding:
+    right = compare_measure(PairedCounts(*kept["right"]), margins.right, kept["alpha"])
+    harm = compare_measure(PairedCounts(*kept["harm"]), margins.harm, kept["alpha"])
+    return Finding(kept["verdict"], right, harm, tuple(kept["reasons"]))

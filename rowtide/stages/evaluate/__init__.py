@@ -1,0 +1,1 @@
+"""Two versions of a job on the same golden rows, look by look."""

@@ -1,0 +1,14 @@
+"""The rows of an eval that must be asked next."""
+
+from configuration.ledger_settings import LedgerSettings
+from orchestration.durable import durable
+from rowtide.stages.evaluate import next_look as stage
+from rowtide.stages.evaluate.next_look import ArmRun
+
+
+@durable
+async def next_look(eval_id: str) -> list[ArmRun] | None:
+    """The runs that the next look needs; None where the eval has its verdict."""
+    settings = await LedgerSettings.in_force()
+    with settings.get_ledger() as ledger:
+        return stage.next_look(ledger, settings.home, eval_id)

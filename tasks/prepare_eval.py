@@ -1,0 +1,77 @@
+"""The beginning of an eval: two versions, the golden rows, and every mistake before a cent is spent."""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from configuration.claude_settings import ClaudeSettings
+from configuration.ledger_settings import LedgerSettings
+from orchestration.durable import durable
+from rowtide import clock
+from rowtide.errors import UserMistake
+from rowtide.evals.golden_rows import Part
+from rowtide.job.job_folder import find_job, load_job
+from rowtide.job.run_id import new_run_id
+from rowtide.stages.evaluate.begin_eval import Compared, Question, begin_eval
+from rowtide.stages.evaluate.choose_arms import (
+    Candidate,
+    Folders,
+    at_origin,
+    check_comparable,
+    choose_arms,
+    own_ladder,
+)
+from rowtide.stages.evaluate.golden_set import read_golden_set
+
+
+@durable
+async def prepare_eval(
+    job: str,
+    candidate: Candidate,
+    *,
+    part: Part = "confirm",
+    budget: float | None = None,
+    lane: str = "batch",
+    who: str = "",
+    is_anew: bool = False,
+) -> str:
+    """Begin an eval, or find the one that asks the same and go on with it. Returns its id. Raises UserMistake."""
+    settings, api = await LedgerSettings.in_force(), await ClaudeSettings.api_in_force()
+    folder, now = find_job(job, jobs=Path("jobs")), clock.now()
+    eval_id, begun = new_run_id(f"eval-{folder.name}", now, secrets.token_hex(2)), None
+    into = settings.home / "evals" / eval_id
+    with settings.get_ledger() as ledger:
+        try:
+            folders = choose_arms(ledger, folder, api.name, candidate, into)
+            try:
+                new, old = await _compared(settings, folders)
+                asked = Question(
+                    eval_id=eval_id,
+                    job=(own := load_job(folder)),
+                    settings_of=folders.settings_of,
+                    part=part,
+                    candidate=new,
+                    incumbent=old,
+                    golden=read_golden_set(own, new.plan, part, os.environ),
+                    is_first=folders.is_first,
+                    budget_usd=budget,
+                    lane=lane,
+                    who=who,
+                    is_anew=is_anew,
+                )
+                begun = begin_eval(ledger, asked, now=now)
+            except UserMistake as mistake:
+                raise at_origin(mistake, folders, candidate.changes) from None
+        finally:
+            if begun is None or begun.eval_id != eval_id:
+                shutil.rmtree(into, ignore_errors=True)  # nothing was begun, or it is another's question
+    return begun.eval_id
+
+
+async def _compared(settings: LedgerSettings, folders: Folders) -> tuple[Compared, Compared]:
+    """Candidate and incumbent, each found fit to run, on the same columns."""
+    new = await settings.get_plan(folders.candidate, None, own_ladder(folders))
+    old = await settings.get_plan(folders.incumbent, None)
+    check_comparable(new, old)
+    return Compared(folders.candidate_label, new), Compared(folders.incumbent_label, old)
