@@ -20,7 +20,7 @@ MOST = 200  # blocks of a kind: Prefect's page limit
 _absent: dict[tuple[str, str, str | None], float] = {}
 
 
-async def read_block(slug: str) -> dict[str, Any] | None:
+async def read_default_block(slug: str) -> dict[str, Any] | None:
     """Return the block of this kind named `default`, or None. Raises WorldError when Prefect does not answer."""
     return (await read_all_blocks(slug)).get(NAME)
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from prefect.blocks.core import Block
 
-from blocks.block_documents import read_all_blocks, read_block
+from blocks.block_documents import read_all_blocks, read_default_block
 from blocks.claude_credentials import ClaudeCredentials
 from blocks.ledger_database import LedgerDatabase
 from blocks.model_ladder import ModelLadder
@@ -29,7 +29,7 @@ class OperatorBlocks(Operator):
         block, read = _BLOCKS[kind]
         if block is ToolServer:
             return read(await read_all_blocks(SLUG))
-        found = await read_block(block.get_block_type_slug())
+        found = await read_default_block(block.get_block_type_slug())
         return None if found is None else read(block.model_validate(found))
 
 

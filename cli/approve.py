@@ -11,7 +11,7 @@ from cli.open_ledger import open_existing_ledger
 from cli.output import err, out, print_json
 from rowtide.errors import DecisionOutdated, UserMistake, nearest_name
 from rowtide.gates.approvals import REJECTED, GateApproval
-from rowtide.gates.call_pages import CallPage, call_text, pages_of_calls
+from rowtide.gates.call_pages import CallPage, approval_pages, call_text
 from rowtide.json_bytes import parse_json
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import ledger as ledgers
@@ -145,7 +145,7 @@ def _decide(
 def _agreed(ledger: Ledger, calls: list[PendingCall], after: str) -> list[PendingCall]:
     """Show calls page by page; on a terminal each page is asked about. Returns those that were agreed to."""
     agreed: list[PendingCall] = []
-    for page in pages_of_calls(calls):
+    for page in approval_pages(calls):
         _show_page(ledger, page)
         if not sys.stdin.isatty() or input(f"These {len(page.calls):,} calls are {after}? [y/N] ").lower() == "y":
             agreed += page.calls
@@ -171,7 +171,7 @@ def _list(
         out.print("nothing waits for a person")
     if gate_approvals and not as_json:
         _list_gates(ledger, run, gate_approvals)
-    for page in pages_of_calls(waiting) if not as_json else []:
+    for page in approval_pages(waiting) if not as_json else []:
         _show_page(ledger, page)
     if as_json:
         print_json([_as_json(each) for each in waiting])

@@ -15,7 +15,7 @@ from cli.environment_checks import check_home
 from cli.exits import Exit
 from cli.home_folders import home_folder, is_in_rehearsal, rehearse_without_key
 from cli.late_prefect import examine_prefect_server
-from cli.open_ledger import has_ledger, open_ledger_at
+from cli.open_ledger import has_ledger, open_or_create_ledger
 from cli.output import out, print_json
 from cli.prefect_server import find_server_url
 from cli.terminal_run import claude_or_emulator
@@ -127,7 +127,7 @@ async def _home() -> list[Finding]:
 async def _ledger() -> list[Finding]:
     if not has_ledger():
         return [Finding("ledger", "ok", "none yet: the first run makes it")]
-    ledger = open_ledger_at(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
+    ledger = open_or_create_ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
     try:
         return examine_ledger(ledger)
     finally:

@@ -12,7 +12,7 @@ from cli.environment_checks import check_home
 from cli.exits import Exit
 from cli.home_folders import home_folder, rehearse_without_key
 from cli.numbers import Amount
-from cli.open_ledger import open_ledger_at
+from cli.open_ledger import open_or_create_ledger
 from cli.output import err, out, print_error, print_json, short_path
 from cli.terminal_run import AsJson, announce_rehearsal, claude_or_emulator
 from configuration.operator import NOBODY, with_operator
@@ -116,7 +116,7 @@ def say_outcome(outcome: EvalOutcome, *, as_json_object: bool, junit: Path | Non
 
 
 def _outcome(eval_id: str) -> EvalOutcome:
-    ledger = open_ledger_at(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
+    ledger = open_or_create_ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
     try:
         with ledger.view() as tx:
             return read_outcome(tx, eval_id)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cli.open_ledger import has_any_ledger, open_all_ledgers
 from cli.output import err, out, plain_table, print_json
 from rowtide.errors import UserMistake
-from rowtide.intake.sources import describe_source
+from rowtide.intake.sources import source_display_name
 from rowtide.job.job_file import read_spec
 from rowtide.ledger.answers import runs_by_name
 from rowtide.ledger.ledger import Run
@@ -52,7 +52,7 @@ def _seen(folder: Path, newest: dict[str, Any] | None) -> dict[str, Any]:
     seen: dict[str, Any] = {"job": folder.name, "source": None, "tiers": [], "mistake": None, "newest_run": newest}
     try:
         spec = read_spec(folder)
-        return {**seen, "source": describe_source(spec.source, folder), "tiers": spec.tiers}
+        return {**seen, "source": source_display_name(spec.source, folder), "tiers": spec.tiers}
     except UserMistake as mistake:
         return {**seen, "mistake": str(mistake)}
 

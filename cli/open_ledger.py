@@ -26,14 +26,14 @@ def open_existing_ledger(
         enter_rehearsal()
     elif (run or row_key or newest) and rehearsal_file().is_file() and _rehearsal_is_newer(run, row_key, job):
         enter_rehearsal()
-    ledger = open_ledger_at(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
+    ledger = open_or_create_ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
     try:
         yield ledger
     finally:
         ledger.close()
 
 
-def open_ledger_at(url: str) -> Ledger:
+def open_or_create_ledger(url: str) -> Ledger:
     """The ledger at a URL, created if there is none. Raises UserMistake when it cannot be opened."""
     with ledger_errors_as_mistakes():
         return Ledger(url)
@@ -56,7 +56,7 @@ def open_all_ledgers() -> Generator[Ledger]:
     if not urls:
         raise UserMistake("no ledger here yet: `rowtide run JOB` makes one", file=home_folder() / "ledger.db")
     for url in urls:
-        ledger = open_ledger_at(url)
+        ledger = open_or_create_ledger(url)
         try:
             yield ledger
         finally:
@@ -75,7 +75,7 @@ def has_any_ledger() -> bool:
 
 def _rehearsal_is_newer(run: str | None, row_key: str | None, job: str | None) -> bool:
     def began(url: str) -> str:
-        ledger = open_ledger_at(url)
+        ledger = open_or_create_ledger(url)
         try:
             with ledger.view() as tx:
                 return ledger_apis.newest_start(tx, run, row_key, job) or ""

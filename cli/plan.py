@@ -14,7 +14,7 @@ from cli import output
 from cli.environment_checks import check_home
 from cli.home_folders import home_folder, is_in_rehearsal, rehearse_without_key
 from cli.numbers import Amount, Count
-from cli.open_ledger import ledger_errors_as_mistakes, open_ledger_at
+from cli.open_ledger import ledger_errors_as_mistakes, open_or_create_ledger
 from cli.output import out, plain_table, print_json
 from cli.prefect_server import find_server_url
 from cli.terminal_run import Trust, checked_plan, claude_or_emulator
@@ -100,7 +100,7 @@ def _ledger_if_any() -> Generator[Ledger | None]:
     if not is_there:
         yield None
         return
-    ledger = open_ledger_at(url)
+    ledger = open_or_create_ledger(url)
     try:
         yield ledger
     finally:

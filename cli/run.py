@@ -8,7 +8,7 @@ from pathlib import Path
 from cli.environment_checks import check_home
 from cli.home_folders import home_folder, rehearse_without_key
 from cli.numbers import Amount, Count
-from cli.open_ledger import open_ledger_at
+from cli.open_ledger import open_or_create_ledger
 from cli.output import err
 from cli.terminal_run import AsJson, AskedPrefect, Trust, announce_rehearsal, checked_plan, run_to_end, use_prefect
 from rowtide.job.job_file import read_spec
@@ -77,7 +77,7 @@ def _begin(folder: Path, source: Path | None, *, trust: bool) -> tuple[str, Plan
     rehearse_without_key()
     found = checked_plan(folder, source, trust=trust)
     check_home(home_folder())
-    open_ledger_at(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder())).close()
+    open_or_create_ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder())).close()
     announce_rehearsal(instead_of=read_spec(folder).sink, sink=found.job.spec.sink)
     already_printed = [f"source: {each}" for each in found.shape.notes] + [
         f"warning: {each}" for each in found.warnings

@@ -14,13 +14,13 @@ from cli.output import err
 from configuration.webhook_secrets import webhook_secrets_in_force
 from orchestration.set_up_observability import set_up_observability
 from rowtide.errors import UserMistake
-from rowtide.intake.row_rules import RowRulesOfJobs
 from rowtide.intake.signatures import WebhookSecretSet
+from rowtide.intake.webhook_row_rules import RowRulesOfJobs
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.observing.log_limits import limit_logs
+from rowtide.observing.repeated_log_lines import limit_logs
 from rowtide.stages.extract.inbox import Inbox
-from webhooks.announcer import Announcer, has_prefect
 from webhooks.http_server import Connections, build_server, connection_limit
+from webhooks.prefect_notifier import Announcer, has_prefect
 from webhooks.prometheus import ReceiverMetrics
 from webhooks.readiness import Lookout
 from webhooks.receiver import Receiver, ReceiverLimits, build_application

@@ -18,7 +18,7 @@ from rowtide.sinks.rehearsal_sink import with_rehearsal_sink
 from rowtide.sinks.sinks import open_sink
 from rowtide.stages.preflight import Plan, plan_run
 from rowtide.stages.run_context import RunContext, open_run
-from rowtide.stages.worker import How, worker_of
+from rowtide.stages.worker_lease import How, worker_of
 from rowtide.tools.operator_servers import OperatorServers
 
 ONLY_ENVIRONMENT = "ROWTIDE_LEDGER_FROM_ENVIRONMENT"  # set by the command line for itself

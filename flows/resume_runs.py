@@ -3,9 +3,9 @@
 from prefect import flow
 
 from orchestration.under_prefect import under_prefect
+from tasks.apply_recovery import apply_recovery
 from tasks.plan_recovery import plan_recovery
 from tasks.reconcile_batches import reconcile_batches
-from tasks.recover_runs import recover_runs
 from tasks.watch_objectives import watch_objectives
 
 
@@ -20,6 +20,6 @@ async def resume_runs() -> dict[str, int]:
         steps = await plan_recovery()  # what each unfinished run needs
         if await reconcile_batches(steps):  # batches whose POST was never answered
             steps = await plan_recovery()
-        done = await recover_runs(steps)  # each step, if nothing has changed since
+        done = await apply_recovery(steps)  # each step, if nothing has changed since
         await watch_objectives()  # objectives of all jobs, also of those whose rows only wait
         return done

@@ -10,7 +10,7 @@ from rowtide.escaping import markdown_page
 from rowtide.observing.event_log import log_event
 from rowtide.observing.run_labels import run_title
 from rowtide.report.next_commands import contact_lines, rows_command, show_command, terminal_commands
-from rowtide.report.report_text import headline, listing_name
+from rowtide.report.report_text import headline, run_list_name
 from rowtide.report.stop_text import stop_text
 from rowtide.report.summary_text import summary_as_markdown
 from rowtide.stages.orchestrator import current_orchestrator
@@ -27,7 +27,7 @@ async def publish_report(found: dict[str, Any], examples: Mapping[str, str], hom
     `examples` is one row's key for each reason; `is_elsewhere` says that the ledger is not a file in `home`.
     """
     run_id, page = found["run_id"], home / "reports" / f"{found['run_id']}.html"
-    await current_orchestrator().name(run_title(found["job"], run_id, listing_name(found)))
+    await current_orchestrator().name(run_title(found["job"], run_id, run_list_name(found)))
     block = terminal_commands(found, examples, home=_asked_home(home), ledger_is_elsewhere=is_elsewhere)
     text = markdown_page(summary_as_markdown(found), contact_lines(found, page if page.is_file() else None), block)
     about = f"Rowtide run {run_id}"

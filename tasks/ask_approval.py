@@ -15,7 +15,7 @@ from rowtide.errors import DecisionOutdated
 from rowtide.escaping import Markdown
 from rowtide.gates.approval_forms import CallApproval, Verdict
 from rowtide.gates.approvals import GateApproval
-from rowtide.gates.call_pages import CallPage, pages_of_calls
+from rowtide.gates.call_pages import CallPage, approval_pages
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger.tool_calls import PendingCall
@@ -71,7 +71,7 @@ async def _ask_about_calls(database: LedgerSettings, run_id: str) -> bool:
     """
     async with database.get_run_alone(run_id) as context:
         with context.ledger.view() as tx:
-            pages = pages_of_calls(ledger_tool_calls.pending_calls(tx, context.run))
+            pages = approval_pages(ledger_tool_calls.pending_calls(tx, context.run))
         if pages:
             await name_run(context.run, "waits for a person to allow calls")
     given = [await _ask_about_page(database, run_id, page) for page in pages]

@@ -39,7 +39,7 @@ async def prepare_eval(
     """Begin an eval, or find the one that asks the same and go on with it. Returns its id. Raises UserMistake."""
     settings, api = await LedgerSettings.in_force(), await ClaudeSettings.api_in_force()
     folder, now = find_job(job, jobs=Path("jobs")), clock.now()
-    eval_id, begun = new_run_id(f"eval-{folder.name}", now, secrets.token_hex(2)), None
+    eval_id, begun_id = new_run_id(f"eval-{folder.name}", now, secrets.token_hex(2)), ""
     into = settings.home / "evals" / eval_id
     with settings.get_ledger() as ledger:
         try:
@@ -60,13 +60,13 @@ async def prepare_eval(
                     who=who,
                     is_anew=is_anew,
                 )
-                begun = begin_eval(ledger, asked, now=now)
+                begun_id = begin_eval(ledger, asked, now=now).eval_id
             except UserMistake as mistake:
                 raise at_origin(mistake, folders, candidate.changes) from None
         finally:
-            if begun is None or begun.eval_id != eval_id:
+            if begun_id != eval_id:
                 shutil.rmtree(into, ignore_errors=True)  # nothing was begun, or it is another's question
-    return begun.eval_id
+    return begun_id
 
 
 async def _compared(settings: LedgerSettings, folders: Folders) -> tuple[Compared, Compared]:

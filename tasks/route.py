@@ -9,9 +9,9 @@ from rowtide.ledger import routes as ledger_routes
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import find_run
 from rowtide.observing.event_log import log_event
-from rowtide.stages.converse.row_order import order_rows
+from rowtide.stages.converse.sequential_order import order_rows
 from rowtide.stages.route.lane_choice import choose_run_lane
-from rowtide.stages.route.start_rows import Starter, open_starter
+from rowtide.stages.route.start_tiers import Starter, open_starter
 from rowtide.stages.run_context import SPOOL_PAGE, RunContext
 
 

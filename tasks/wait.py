@@ -17,7 +17,7 @@ from rowtide.stages.run_context import RunContext
 from rowtide.stages.wait.poll_batches import BatchPoller
 from rowtide.stages.wait.reconcile import reconcile_unconfirmed
 from rowtide.stages.work_shares import has_other_workers, has_unclaimed_rows, may_more_come
-from rowtide.stages.worker import reap_dead
+from rowtide.stages.worker_lease import reap_dead
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 60.0

@@ -19,7 +19,7 @@ from test_retry import execute
 from test_serve import post, receiver, row
 
 import blocks
-from webhooks.announcer import DUE, request_run
+from webhooks.prefect_notifier import DUE, request_run
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,7 +14,7 @@ from scipy.stats import binomtest, multinomial
 
 from rowtide.binomial import clopper_pearson_lower, clopper_pearson_upper
 from rowtide.evals.e_process import STAKES, cluster_means, e_values, is_not_worse
-from rowtide.evals.exact_test import exact_critical_value, worst_case_p_value
+from rowtide.evals.exact_tango import exact_critical_value, worst_case_p_value
 from rowtide.evals.judges import JudgeCounts, certify_judge, corrected_rate, krippendorff_alpha
 from rowtide.evals.looks import LOOKS, alpha_left, alpha_of_use, plan_looks, row_order
 from rowtide.evals.paired_test import (

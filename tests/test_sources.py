@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 
 from rowtide.errors import UserMistake
 from rowtide.intake.source_rows import BadRow, SourceRow, canonical_json, row_id, row_key
-from rowtide.intake.sources import describe_source, read_pages, source_columns
+from rowtide.intake.sources import read_pages, source_columns, source_display_name
 from rowtide.job.job_spec import SourceSpec
 
 
@@ -91,7 +91,7 @@ def test_a_failed_query_never_shows_the_password(tmp_path: Path) -> None:
     with pytest.raises(UserMistake) as caught:
         list(read_pages(spec, tmp_path, 10, {}))
     spec = SourceSpec(url="postgresql://me:hunter2@localhost/x", query="SELECT 1")
-    assert "hunter2" not in describe_source(spec, tmp_path)
+    assert "hunter2" not in source_display_name(spec, tmp_path)
     assert "query failed" in str(caught.value)
 
 

@@ -10,7 +10,7 @@ import yaml
 from conftest import make_job
 
 from rowtide.job.job_folder import load_job
-from rowtide.job.versions import FIXED, list_changes, version_from_record
+from rowtide.job.versions import FIXED, name_changes, version_from_record
 
 ANSWER = '''from typing import Literal
 
@@ -130,7 +130,7 @@ def test_a_change_is_of_what_is_asked_or_of_what_is_judged_or_of_neither(
     edit(job)
     now = load_job(job).version
     assert (before.asking != now.asking, before.judging != now.judging) == (bool(asks), bool(judges))
-    assert bool(list_changes(before, now)) == bool(asks or judges), "what changed is named"
+    assert bool(name_changes(before, now)) == bool(asks or judges), "what changed is named"
 
 
 def test_fingerprints_are_alike_in_every_process(job: Path) -> None:
@@ -150,5 +150,5 @@ def test_what_changed_is_named_by_file_and_key(job: Path) -> None:
     in_spec(limits={"turns": 3}, key=["id", "message"])(job)
     in_file("prompt.md", "---", "Be brief.\n---")(job)
     named = ["job.yaml: key", "prompt.md", "job.yaml: limits.turns"]
-    assert list_changes(version_from_record(before.record()), load_job(job).version) == named
+    assert name_changes(version_from_record(before.record()), load_job(job).version) == named
     assert "job.yaml: key" in FIXED

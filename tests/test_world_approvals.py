@@ -29,7 +29,7 @@ from rowtide.errors import DecisionOutdated
 from rowtide.escaping import Markdown, one_line
 from rowtide.gates.approval_forms import CallApproval, Verdict
 from rowtide.gates.approvals import GateApproval, GateFailure
-from rowtide.gates.call_pages import PAGE_CALLS, PAGE_CHARACTERS, call_hash, pages_of_calls
+from rowtide.gates.call_pages import PAGE_CALLS, PAGE_CHARACTERS, approval_pages, call_hash
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger.ledger import Ledger, Run, find_run
@@ -151,7 +151,7 @@ def test_five_hundred_calls_are_ten_pages_and_each_call_stands_on_one(
     assert "page 3 of 10: 50 of 500 calls that wait" in said
     for n in range(1, 501):
         assert f"key-{n}: shop.refund(" in said
-    pages = pages_of_calls(pending(ledger, run))
+    pages = approval_pages(pending(ledger, run))
     assert [(page.number, page.pages, len(page.calls)) for page in pages] == [(n, 10, 50) for n in range(1, 11)]
     form = call_approval_text("run-1", pages[2])
     assert "Page 3 of 10" in form
@@ -237,7 +237,7 @@ def test_pages_hold_every_call_once_in_order_and_are_short_enough_to_be_read(len
         PendingCall(f"k{n}", "t", b"x" * length, None, ApprovalRecord(n, 0, 0, "t", b"", "asked", None))
         for n, length in enumerate(lengths)
     ]
-    pages = pages_of_calls(calls)
+    pages = approval_pages(calls)
     assert [call for page in pages for call in page.calls] == calls
     for page in pages:
         assert 1 <= len(page.calls) <= PAGE_CALLS
@@ -250,7 +250,7 @@ def test_a_form_shows_texts_of_others_as_texts_and_forges_no_cell(waiting: Any) 
     ledger, run, ask = waiting
     for words in HOSTILE:
         ask(1, tool=words, arguments=orjson.dumps({words: words}), key=words)
-    (page,) = pages_of_calls(pending(ledger, run))
+    (page,) = approval_pages(pending(ledger, run))
     form = call_approval_text(run.run_id, page)
     assert_is_plain(form)
     assert not UNSEEN.search(form)
@@ -267,7 +267,7 @@ def test_calls_are_shown_whole_however_long(waiting: Any, capsys: pytest.Capture
     ask(1, arguments=long)
     command("approve", run.run_id)
     assert long.decode() in capsys.readouterr().out.replace("\n", "")
-    (page,) = pages_of_calls(pending(ledger, run))
+    (page,) = approval_pages(pending(ledger, run))
     assert texts(call_approval_text(run.run_id, page))[1] == f"shop.refund({long.decode()})"
 
 

@@ -21,7 +21,7 @@ from rowtide.ledger.inbox import Receipt
 from rowtide.ledger.ledger import WORTH_A_COPY, Ledger
 from rowtide.observing.supervision import supervise
 from rowtide.stages.extract.inbox import MOST_IN_A_COMMIT, Inbox
-from webhooks.announcer import ACCEPTED, DUE, Announcer
+from webhooks.prefect_notifier import ACCEPTED, DUE, Announcer
 
 Outcome = Receipt | str
 

@@ -57,8 +57,8 @@ from rowtide.errors import UserMistake
 from rowtide.gates.gate_files import load_suite
 from rowtide.gates.page_judging import PageJudge
 from rowtide.job.answer_fields import check_answer_model, fields_to_fill_in, gate_column_names
-from rowtide.job.answer_values import answer_from_json, answer_to_json, describe_alterations
 from rowtide.job.job_spec import SinkSpec
+from rowtide.job.storable_answers import answer_from_json, answer_to_json, describe_alterations
 from rowtide.quarantine.quarantine_sheet import SheetEntry, SheetShape, read_sheet, sheet_record, write_csv_sheet
 from rowtide.quarantine.sheet_edits import EditRules, edits_of_sheet
 from rowtide.sinks.columns import Column, page_of_answers, unloadable_rows

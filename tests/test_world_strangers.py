@@ -25,8 +25,8 @@ from test_serve import SECRET, post, receiver, row, signed
 
 from rowtide.intake.messages import MessageRefused
 from rowtide.intake.request_headers import check_body_headers, check_sender
-from rowtide.intake.row_rules import RowRulesOfJobs
 from rowtide.intake.signatures import parse_webhook_secrets
+from rowtide.intake.webhook_row_rules import RowRulesOfJobs
 from rowtide.ledger.ledger import Ledger
 from rowtide.stages.extract.inbox import Inbox
 from webhooks.http_server import SECONDS, Connections, Phase, build_server

@@ -10,7 +10,7 @@ from conftest import NOW, make_run, wait_until
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.supervision import Background, supervise, supervise_thread
-from webhooks.announcer import Announcer
+from webhooks.prefect_notifier import Announcer
 from webhooks.prometheus import ReceiverMetrics
 
 

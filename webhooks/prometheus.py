@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from rowtide.ledger.ledger import Ledger
-from rowtide.ledger.read.metrics import Counted, LedgerMetrics, read_ledger_metrics
+from rowtide.ledger.read.monitoring_figures import Counted, LedgerMetrics, read_ledger_metrics
 from rowtide.observing.supervision import Background
 
 KEPT_SECONDS = 10.0  # figures are read no more often, however often they are asked for

@@ -23,18 +23,18 @@ from starlette.routing import Route
 from rowtide.errors import UserMistake
 from rowtide.intake.messages import MessageRefused, build_message, cloud_event_id, parse_body
 from rowtide.intake.request_headers import check_body_headers, check_message_id, check_sender
-from rowtide.intake.row_rules import RowRulesOfJobs
 from rowtide.intake.run_requests import run_parameters
 from rowtide.intake.signatures import WebhookSecretSet, check_signature
 from rowtide.intake.source_rows import canonical_json, row_id
 from rowtide.intake.token_bucket import TokenBucket
+from rowtide.intake.webhook_row_rules import RowRulesOfJobs
 from rowtide.ledger import inbox as ledger_inbox
 from rowtide.ledger.inbox import MessageRowTrace, Receipt
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.bounded_threads import BoundedThreads
 from rowtide.observing.supervision import Background, supervise
 from rowtide.stages.extract.inbox import Inbox
-from webhooks.announcer import Announcer, request_run
+from webhooks.prefect_notifier import Announcer, request_run
 from webhooks.prometheus import CONTENT_TYPE, ReceiverMetrics
 from webhooks.readiness import Lookout, failing_parts, receiver_health
 

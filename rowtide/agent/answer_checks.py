@@ -14,8 +14,8 @@ from pydantic_core import PydanticSerializationError
 
 from rowtide.agent.agent import Verdict
 from rowtide.agent.grounding import Evidence, ToolOutput, ungrounded_claims
-from rowtide.job.answer_values import answer_from_json, answer_to_json, describe_alterations
-from rowtide.job.job_code import Check, JobCodeFailure, JobCodeRaised, run_job_code, safe_failure_text
+from rowtide.job.job_code import Check, JobCodeFailure, JobCodeRaised, redacted_failure_line, run_job_code
+from rowtide.job.storable_answers import answer_from_json, answer_to_json, describe_alterations
 
 PROBLEM_CHARS = 2000
 
@@ -93,7 +93,7 @@ def _written(claimed: BaseModel) -> tuple[bytes, list[str]]:
         claimed.model_dump()
         raise
     if not content.startswith(b"{"):
-        raise TypeError(f"an answer is a JSON object, not {safe_failure_text(content.decode(), 80)}")
+        raise TypeError(f"an answer is a JSON object, not {redacted_failure_line(content.decode(), 80)}")
     return content, describe_alterations(claimed, content)
 
 
@@ -105,7 +105,7 @@ def _result_of_check(name: str, check: Check, claimed: BaseModel, values: dict[s
     code = getattr(check, "__code__", None)
     place = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
     where = f"{name}{place} returned {type(result).__name__}"
-    words = f"{safe_failure_text(repr(result), 80)}; a check returns None for a right answer, else a text"
+    words = f"{redacted_failure_line(repr(result), 80)}; a check returns None for a right answer, else a text"
     raise JobCodeRaised(JobCodeFailure("check_failed", where, words))
 
 

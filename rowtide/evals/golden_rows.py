@@ -24,8 +24,8 @@ from rowtide.evals.comparers import Comparer
 from rowtide.intake.exact_json import parse_json_exactly
 from rowtide.intake.source_rows import key_fault
 from rowtide.job.answer_fields import fields_to_fill_in, gate_column_names
-from rowtide.job.answer_values import answer_from_json
 from rowtide.job.job_code import JobCodeFailure, run_job_code
+from rowtide.job.storable_answers import answer_from_json
 
 GOLDEN_FILE = "golden.jsonl"
 MOST_ROWS = 20_000  # more say nothing more

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rowtide.binomial import binomial_probability
-from rowtide.evals.exact_test import exact_critical_value
+from rowtide.evals.exact_tango import exact_critical_value
 from rowtide.evals.paired_test import PairedCounts, critical_value, tango_score
 
 POWER = 0.8

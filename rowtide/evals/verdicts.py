@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rowtide.evals.exact_test import worst_case_p_value
+from rowtide.evals.exact_tango import worst_case_p_value
 from rowtide.evals.paired_test import PairedCounts, tango_lower_bound, tango_score_of_counts
 
 Verdict = Literal["better", "not_worse", "worse", "undecided", "invalid"]

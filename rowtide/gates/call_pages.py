@@ -42,7 +42,7 @@ def call_hash(tool: str, arguments: bytes, row_key: str) -> str:
     return blake2b(dump_json([tool, arguments.decode(), row_key]), digest_size=16).hexdigest()
 
 
-def pages_of_calls(calls: Sequence[CallT]) -> list[CallPage[CallT]]:
+def approval_pages(calls: Sequence[CallT]) -> list[CallPage[CallT]]:
     """Waiting calls split into pages. A call longer than a page has a page of its own."""
     cut: list[list[CallT]] = []
     room = 0

@@ -75,7 +75,7 @@ def verdicts_of_outcomes(
     return found
 
 
-def critical_failures(suite: Suite, verdicts: Sequence[ExpectationVerdict]) -> list[GateFailure]:
+def critical_run_failures(suite: Suite, verdicts: Sequence[ExpectationVerdict]) -> list[GateFailure]:
     """The failures that hold a run: critical expectations that failed, except those that only fail single rows."""
     rows = {each.place for each in suite.of("rows")}
     return [

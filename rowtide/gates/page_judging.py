@@ -16,7 +16,7 @@ from rowtide.gates.gate_files import (
     in_memory_context,
     why_not_judged,
 )
-from rowtide.job.job_code import FIRST_ROWS, is_job_wide_fault, safe_failure_text
+from rowtide.job.job_code import FIRST_ROWS, is_job_wide_fault, redacted_failure_line
 from rowtide.tools.tool_rules import cut_output
 
 ROW = "rowtide_row_no"  # no column of anybody's
@@ -92,7 +92,7 @@ class PageJudge:
                 pieces += [piece[len(piece) // 2 :], piece[: len(piece) // 2]]
             elif problem:
                 alone += 1
-                why = {piece[0][0]: f"{expectation.words} cannot be judged: {safe_failure_text(problem)}"}
+                why = {piece[0][0]: f"{expectation.words} cannot be judged: {redacted_failure_line(problem)}"}
                 whole = PageResult(expectation, whole.judged + 1, whole.failed | why)
                 if is_job_wide_fault(alone, tried, are_all=tried == len(rows)):
                     break

@@ -148,6 +148,6 @@ def open_source(spec: SourceSpec, folder: Path, environment: Mapping[str, str], 
     return opened(Place(spec, folder, environment, row_bytes))
 
 
-def describe_source(spec: SourceSpec, folder: Path) -> str:
+def source_display_name(spec: SourceSpec, folder: Path) -> str:
     """Return the source's name for people, without a password."""
     return PLACES[spec.place][1](spec, folder)

@@ -195,7 +195,7 @@ def failure_from_exception(reason: str, name: str, file: Path, error: BaseExcept
     return JobCodeFailure(reason, f"{where} raised {kind}", _message(error), kind, line)
 
 
-def safe_failure_text(text: str, length: int = MESSAGE_CHARS) -> str:
+def redacted_failure_line(text: str, length: int = MESSAGE_CHARS) -> str:
     """Text from a job's code, safe to store, send and show: one line, cut, without logins or tokens."""
     whole = " ".join(text[: 10 * length].encode(errors="replace").decode().split())
     return shorten_text(mask_secrets(LOGIN.sub(r"\1***@", whole)), length)
@@ -244,6 +244,6 @@ def _place(traceback: TracebackType | None, file: Path) -> tuple[str | None, int
 
 def _message(error: BaseException) -> str:
     try:
-        return safe_failure_text(str(error))
+        return redacted_failure_line(str(error))
     except Exception:  # noqa: BLE001 # its __str__ is the job's code too
         return ""

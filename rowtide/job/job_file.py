@@ -47,7 +47,8 @@ def _first_mistake(error: ValidationError, file: Path, node: yaml.Node) -> UserM
         meant = nearest_name(str(path[-1]), legal)
         return UserMistake(f"unknown key; legal here: {', '.join(legal)}", file=file, line=line, key=key, meant=meant)
     if first["type"] == "union_tag_invalid":
-        tag, meant = first["ctx"]["tag"], nearest_name(first["ctx"]["tag"], COMPARERS)
+        tag = str(first.get("ctx", {}).get("tag"))
+        meant = nearest_name(tag, COMPARERS)
         what = f"{tag!r} is no comparer; comparers: {', '.join(COMPARERS)}"
         return UserMistake(what, file=file, line=line, key=key, meant=meant)
     if first["type"] == "missing":

@@ -90,7 +90,7 @@ def changed_parts(before: Parts, now: Parts) -> list[str]:
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
-def list_changes(before: JobVersion, now: JobVersion) -> list[str]:
+def name_changes(before: JobVersion, now: JobVersion) -> list[str]:
     """The files and keys that differ between two versions, asked ones first, each once."""
     asked, judged = changed_parts(before.asks, now.asks), changed_parts(before.judges, now.judges)
     return list(dict.fromkeys([*asked, *judged]))
@@ -99,7 +99,7 @@ def list_changes(before: JobVersion, now: JobVersion) -> list[str]:
 def check_job_unchanged(now: JobVersion, run: RecordedVersion, folder: Path) -> None:
     """Raise UserMistake, naming the changed files and keys, unless the job is as the run recorded it."""
     if (now.asking, now.judging) != (run.asking, run.judging):
-        changed = ", ".join(list_changes(version_from_record(run.parts), now))
+        changed = ", ".join(name_changes(version_from_record(run.parts), now))
         since = f"run {run.run_id} began" if run.version_no == 0 else f"it was last taken into run {run.run_id}"
         raise UserMistake(
             f"{changed} changed since {since}: `rowtide amend {run.run_id}` goes on with the job as it is now, and "

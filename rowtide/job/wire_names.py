@@ -19,11 +19,11 @@ FORBIDDEN = re.compile(r"[^A-Za-z0-9_-]+")
 
 def wire_name(server: str, tool: str) -> str:
     """What the API and the model call a server's tool. No two tools have one name, and none is too long."""
-    head = server_prefix(server)
+    head = wire_server_name(server)
     return head + BETWEEN + _part(tool, WIRE_CHARS - len(head) - len(BETWEEN))
 
 
-def server_prefix(server: str) -> str:
+def wire_server_name(server: str) -> str:
     """The part of a wire name before the first `__`, for a server's tools."""
     if BETWEEN in server or server.endswith("_"):
         return _hashed(server, SERVER_CHARS)
@@ -33,7 +33,7 @@ def server_prefix(server: str) -> str:
 def server_of_wire_name(wire: str, servers: Collection[str]) -> str | None:
     """The server whose tool has this wire name; None where it is none of these servers."""
     head = wire.partition(BETWEEN)[0]
-    return next((server for server in servers if server_prefix(server) == head), None)
+    return next((server for server in servers if wire_server_name(server) == head), None)
 
 
 def wire_name_of_plain(name: str, servers: Collection[str]) -> str:

@@ -216,7 +216,7 @@ def spent_micro(tx: Connection, run: Run) -> int:
     return int(tx.execute(query, {"run": run.run_no}).scalar_one())
 
 
-def spent_since_micro(tx: Connection, run: Run, since: datetime) -> int:
+def job_spent_and_reserved_since_micro(tx: Connection, run: Run, since: datetime) -> int:
     """Return what the job's runs and evals on this API have spent since, plus what they may yet, in micro-dollars."""
     query = text(
         "SELECT coalesce(sum(b.cost_micro + b.reserved_micro), 0) FROM batch b JOIN run r ON r.run_no = b.run_no "
@@ -258,7 +258,7 @@ def _left_of_day(tx: Connection, run: Run, day_usd: float | None, now: datetime,
     if reserves:
         take_advisory_lock(tx, f"reserve {without_evals(run.job)} {run.api}")
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return round(day_usd * MICRO) - spent_since_micro(tx, run, midnight)
+    return round(day_usd * MICRO) - job_spent_and_reserved_since_micro(tx, run, midnight)
 
 
 def smallest_refused_bytes(tx: Connection, run: Run) -> int | None:

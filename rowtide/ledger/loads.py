@@ -155,7 +155,7 @@ def exclude_refused_rows(tx: Connection, run: Run, load: Load, refused: Sequence
     return left
 
 
-def has_loaded(tx: Connection, run: Run) -> bool:
+def has_loaded_any_row(tx: Connection, run: Run) -> bool:
     """Return whether a sink has taken rows of this run."""
     done = text("SELECT 1 FROM load WHERE run_no = :run AND done_at IS NOT NULL AND rows > 0 LIMIT 1")
     return tx.execute(done, {"run": run.run_no}).first() is not None

@@ -192,7 +192,7 @@ def escalate_rows(tx: Connection, move_reasons: Sequence[MoveReason], to: Mappin
     _note(tx, "escalate", move_reasons, now)
 
 
-def restart_rows(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
+def ask_rows_again(tx: Connection, move_reasons: Sequence[MoveReason], *, now: datetime) -> None:
     """Return rows to ready under the run's present version; the note says what became of their reply."""
     _move_remarked(tx, "restart", move_reasons, "reason = NULL", now)
 

@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy import Connection, text
 
 from rowtide.agent.states import state_after, states_before
-from rowtide.job.versions import JobVersion, list_changes, version_from_record
+from rowtide.job.versions import JobVersion, name_changes, version_from_record
 from rowtide.ledger.ledger import Run, find_run, is_one_of, list_parameter, to_timestamp
 from rowtide.ledger.prefixes import skills_by_prefix
 from rowtide.ledger.quarantine import FIRST_TIER, FRESH, Signature
@@ -272,7 +272,7 @@ def version_history(tx: Connection, run: Run) -> list[dict[str, Any]]:
     before, rows = [None, *found], []
     for last, each in zip(before, found, strict=False):
         count, turns, cost = done.get(each.version_no, (0, 0, 0))
-        changed = list_changes(version_from_record(last.parts), version_from_record(each.parts)) if last else []
+        changed = name_changes(version_from_record(last.parts), version_from_record(each.parts)) if last else []
         rows.append(
             {
                 "version": each.version_no,

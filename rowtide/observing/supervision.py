@@ -5,7 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from rowtide.job.job_code import safe_failure_text
+from rowtide.job.job_code import redacted_failure_line
 from rowtide.observing.event_log import logger
 
 FIRST_PAUSE_SECONDS = 0.25
@@ -35,7 +35,7 @@ class Background:
     def failed(self, error: Exception) -> float:
         """Record a failure. Returns the seconds to wait before the restart."""
         first_line = str(error).partition("\n")[0]  # of a database's error; below it stand a row's values
-        self.last_error = f"{type(error).__name__}: {safe_failure_text(first_line)}"
+        self.last_error = f"{type(error).__name__}: {redacted_failure_line(first_line)}"
         pause = min(FIRST_PAUSE_SECONDS * 2**self._in_a_row, LONGEST_PAUSE_SECONDS)
         self.restarts, self._in_a_row, self.is_failing = self.restarts + 1, min(self._in_a_row + 1, 10), True
         words = "%s failed (%s); it is started again in %g s; meanwhile %s"

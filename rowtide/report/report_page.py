@@ -32,7 +32,7 @@ def render_report_page(
         "funnel": figures.row_funnel(found, seen),
         "cost": figures.cost_by_tier(found),
         "endings": figures.money_by_outcome(found, seen),
-        "over_time": times.rows_over_time(seen),
+        "over_time": times.row_states_over_time(seen),
         "timeline": times.batch_timeline(seen, now=now),
         "tokens": figures.tokens_by_turn(seen),
         "tools": figures.tool_call_chart(seen),

@@ -33,7 +33,7 @@ STOPS = {
 }
 
 
-def listing_name(found: RunMetrics) -> str:
+def run_list_name(found: RunMetrics) -> str:
     """The name of a run in a list: why it stopped, if it did, and how its rows ended."""
     return f"{STOPS[found['stopped']]}: {headline(found)}" if found["stopped"] else headline(found)
 

@@ -28,7 +28,7 @@ PHASES = {
 }
 
 
-def rows_over_time(seen: RunMetrics) -> Chart | None:
+def row_states_over_time(seen: RunMetrics) -> Chart | None:
     """Where the rows were, from the run's start to its end."""
     points = [*seen["over_time"], _a_little_later(seen["over_time"])]
     used = {name: shown for name, shown in PLACES.items() if any(point[name] for point in points)}

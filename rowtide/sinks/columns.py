@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from rowtide.errors import UserMistake, nearest_name
 from rowtide.job.answer_fields import LIST_OF, answer_fields
-from rowtide.job.answer_values import unstorable_values
+from rowtide.job.storable_answers import unstorable_values
 
 KEY = "row_key"
 LINEAGE = {"_run": "text", "_tier": "text", "_turns": "integer", "_cost_usd": "number", "_loaded_at": "datetime"}

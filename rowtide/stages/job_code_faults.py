@@ -8,7 +8,7 @@ from typing import Literal
 from rowtide.agent.states import RunStop
 from rowtide.errors import StoppedByJob
 from rowtide.job.job_code import MOST, JobCodeFailure, is_job_wide_fault, most_frequent_failure
-from rowtide.ledger import job_code_results as ledger_job_code_results
+from rowtide.ledger import job_code_failures as ledger_job_code_failures
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import tiers as ledger_tiers
 from rowtide.stages.run_context import RunContext
@@ -29,11 +29,11 @@ def check_job_wide_fault(
         return
     failure, failed = found
     with context.ledger.view() as tx:
-        before = ledger_job_code_results.count_tried(tx, context.run, what)
-        if before >= ledger_job_code_results.AS_MANY_AS_COUNT:
+        before = ledger_job_code_failures.count_tried(tx, context.run, what)
+        if before >= ledger_job_code_failures.AS_MANY_AS_COUNT:
             return
-        alike = ledger_job_code_results.quarantined_by_job_code(tx, context.run, failure.reason, failure.where)
-        untried = ledger_job_code_results.count_untried(tx, context.run, what) - tried
+        alike = ledger_job_code_failures.quarantined_by_job_code(tx, context.run, failure.reason, failure.where)
+        untried = ledger_job_code_failures.count_untried(tx, context.run, what) - tried
     failed, tried = failed + len(alike), tried + before
     if is_job_wide_fault(failed, tried, are_all=untried <= 0):
         why = f"the job's own code fails alike on {failed:,} of the first {tried:,} rows: {failure.words}"
@@ -45,14 +45,14 @@ def _stop(
     context: RunContext,
     what: Tried,
     failure: JobCodeFailure,
-    alike: list[ledger_job_code_results.JobCodeQuarantine],
+    alike: list[ledger_job_code_failures.JobCodeQuarantine],
     why: str,
     now: datetime,
 ) -> None:
     with context.ledger.page() as tx:
         ledgers.stop_run(tx, context.run, RunStop.JOB_CODE, detail=why)
         move = "rejudge" if what == "answer" else "retry"
-        ledger_job_code_results.return_to_waiting(
+        ledger_job_code_failures.return_to_waiting(
             tx, context.run, move, alike, failure.reason, "most rows fail alike", now=now
         )
         if what == "answer":

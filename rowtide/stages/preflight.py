@@ -19,7 +19,7 @@ from rowtide.api.which_api import UNKNOWN, Api
 from rowtide.extras import need
 from rowtide.gates.gate_files import Gate, load_suite
 from rowtide.intake.source import SourceShape
-from rowtide.intake.sources import choose_source, describe_source, source_shape
+from rowtide.intake.sources import choose_source, source_display_name, source_shape
 from rowtide.job.answer_fields import gate_column_names
 from rowtide.job.job_folder import Job, check_columns, check_runbook, load_job
 from rowtide.job.job_spec import SkillsSpec, SourceSpec
@@ -74,7 +74,7 @@ class Plan:
             "servers": orjson.dumps(
                 {name: _as_kept(each) for name, each in self.servers.items() if self.job.spec.tools[name].capability}
             ).decode(),
-            "source": describe_source(self.source, self.job.folder),
+            "source": source_display_name(self.source, self.job.folder),
         }
 
 

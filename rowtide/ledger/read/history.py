@@ -74,7 +74,7 @@ def run_summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue
         "tool_errors": calls["failed"],
         "tools_remembered": calls["remembered"],
         "tools": tool_summary(tx, run),
-        "approvals": pending_call_counts(tx, run),
+        "approvals": calls_awaiting_approval(tx, run),
         "gates": gate_summary(tx, run),
         **ledger_costs.money_summary(tx, run, groups, catalogue),
         "budget_usd": None if run.budget_micro is None else run.budget_micro / MICRO,
@@ -86,7 +86,7 @@ def run_summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue
         "quarantined_in": before,
         "versions": ledger_versions.version_history(tx, run),
         "reasons": quarantine_reasons(tx, run),
-        "bounces": count_bounces(tx, run),
+        "bounces": resends_by_api_cause(tx, run),
         "unsettled": unconfirmed_batches(tx, run),
         "seconds": round((until - from_timestamp(run.started_at)).total_seconds(), 1),
     }
@@ -137,7 +137,7 @@ def quarantine_reasons(tx: Connection, run: Run) -> dict[str, int]:
     return dict(tx.execute(query, {"run": run.run_no}).tuples().all())
 
 
-def count_bounces(tx: Connection, run: Run) -> dict[str, int]:
+def resends_by_api_cause(tx: Connection, run: Run) -> dict[str, int]:
     """Return how often rows bounced, by what the API did to them."""
     query = "SELECT t.reason, count(*) times FROM note t WHERE {mine} AND t.move = 'bounce' GROUP BY t.reason"
     return {each["reason"]: each["times"] for each in _all(tx, run, query)}
@@ -160,7 +160,7 @@ def tool_summary(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
     }
 
 
-def pending_call_counts(tx: Connection, run: Run) -> dict[str, int]:
+def calls_awaiting_approval(tx: Connection, run: Run) -> dict[str, int]:
     """Return how many calls of each tool await approval."""
     query = "SELECT t.tool, count(*) calls FROM call_approval t WHERE {mine} AND t.state = 'asked' GROUP BY t.tool"
     return {each["tool"]: each["calls"] for each in _all(tx, run, query)}

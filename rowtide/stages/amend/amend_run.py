@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import orjson
 
 from rowtide.errors import UserMistake
-from rowtide.job.versions import FIXED, changed_parts, list_changes, version_from_record
+from rowtide.job.versions import FIXED, changed_parts, name_changes, version_from_record
 from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import ledger as ledgers
@@ -48,7 +48,7 @@ def amend_run(
             )
         asks_anew = now.asking != run.asking
         found = ledger_versions.amendment_effects(tx, run, asks_anew=asks_anew, leaves_quarantine=leaves_quarantine)
-        amended = Amendment(run.version_no + 1, list_changes(version_from_record(run.parts), now), asks_anew, found)
+        amended = Amendment(run.version_no + 1, name_changes(version_from_record(run.parts), now), asks_anew, found)
         if is_dry:
             return amended
         servers = str(plan.record["servers"])

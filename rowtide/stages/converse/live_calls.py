@@ -33,13 +33,13 @@ from rowtide.ledger.outcomes import file_outcomes
 from rowtide.stages.run_context import Clock, RunContext
 from rowtide.stages.submit.budget import BudgetExhausted
 from rowtide.stages.submit.build_requests import render_page
-from rowtide.stages.wait.classify_results import (
+from rowtide.stages.wait.decide_outcomes import (
     NOTHING_KNOWN,
-    classify_results,
+    decide_outcomes,
     is_of_unknown_cost,
     will_be_quarantined,
 )
-from rowtide.stages.wait.unavailable_models import fall_back, note_overloaded_model
+from rowtide.stages.wait.unavailable_models import note_model_availability, note_overloaded_model
 from rowtide.tiers.catalogue import Model
 
 NO_ROOM = frozenset({NOT_SENT, 429, 503, 529})  # statuses that concern all callers, not this row
@@ -250,7 +250,7 @@ class LiveCallPool:
         context, batch = self._context, self._batch
         assert batch is not None
         rows = [(call.row, outcome) for call, outcome in outcomes]
-        page = classify_results(context, batch, models, rows, fall_back(context, models, rows, now=now))
+        page = decide_outcomes(context, batch, models, rows, note_model_availability(context, models, rows, now=now))
         # Costs that nobody knows stay reserved.
         began = {call.row.row_no: to_timestamp(call.started_at) for call, _ in outcomes}
         page.replies = [reply._replace(asked_at=began[reply.row_no]) for reply in page.replies]

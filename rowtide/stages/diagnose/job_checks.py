@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from rowtide.intake.sources import describe_source, source_shape
+from rowtide.intake.sources import source_display_name, source_shape
 from rowtide.job.job_folder import Job
 from rowtide.job.job_spec import ToolServerSpec
 from rowtide.sinks.sinks import open_sink
@@ -21,7 +21,7 @@ async def examine_source(job: Job, environment: Mapping[str, str]) -> list[Findi
     """Check the source's columns, as far as they are known before its rows are read. Raises UserMistake."""
     shape = source_shape(job.spec.source, job.folder, environment)
     columns = ", ".join(shape.columns[:6]) + (", …" if len(shape.columns) > 6 else "")
-    return [Finding("source", "ok", f"{describe_source(job.spec.source, job.folder)}: {columns}")]
+    return [Finding("source", "ok", f"{source_display_name(job.spec.source, job.folder)}: {columns}")]
 
 
 async def examine_tool_server(

@@ -15,7 +15,7 @@ from rowtide.evals.looks import LookPlan, alpha_left, alpha_of_use, plan_looks
 from rowtide.evals.outcome import EXTRA, Arm, ArmName
 from rowtide.evals.verdicts import Margins
 from rowtide.job.job_folder import Job
-from rowtide.job.versions import list_changes
+from rowtide.job.versions import name_changes
 from rowtide.ledger import evals as ledger_evals
 from rowtide.ledger import recordings as ledger_recordings
 from rowtide.ledger.evals import Eval, EvalRow
@@ -125,7 +125,7 @@ def _plan(asked: Question, use: int) -> EvalPlan:
     alpha = alpha_of_use(use, evals.level) if use else evals.level
     now, before = asked.candidate.plan.job.version, asked.incumbent.plan.job.version
     ladders = [list(each.plan.job.spec.tiers) for each in (asked.candidate, asked.incumbent)]
-    changed = [*list_changes(before, now), *(["the ladder"] if ladders[0] != ladders[1] else [])]
+    changed = [*name_changes(before, now), *(["the ladder"] if ladders[0] != ladders[1] else [])]
     if not changed and not asked.is_unchanged:
         changed = ["where rows start, or the models behind the tiers"]
     ceiling = evals.cost_per_accepted_row

@@ -10,7 +10,7 @@ from rowtide.job.versions import JOB_KEY
 from rowtide.ledger.read.evals import Sought
 from rowtide.stages.evaluate.golden_set import SetRow
 from rowtide.stages.preflight import Plan
-from rowtide.stages.route.start_rows import open_starter
+from rowtide.stages.route.start_tiers import open_starter
 
 
 def how_asked(plan: Plan, rows: Sequence[SetRow], api: str) -> list[tuple[Sought, bytes]]:

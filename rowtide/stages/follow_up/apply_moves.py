@@ -177,7 +177,7 @@ def _apply(
         ledger_rows.record_answers(tx, context.run, answers, is_gated=is_gated)
         ledger_rows.correct_rows(tx, move_reasons(Correct), now=now)
         ledger_rows.extend_max_tokens(tx, move_reasons(ExtendMaxTokens), now=now)
-        ledger_rows.restart_rows(tx, move_reasons(Restart), now=now)
+        ledger_rows.ask_rows_again(tx, move_reasons(Restart), now=now)
         escalating = [(row, move) for row, move in page if isinstance(move, Escalate)]
         ledger_tiers.escalate_up_the_ladder(tx, context.run, context.job.spec, escalating, now=now)
         ledger_rows.quarantine_rows(tx, move_reasons(GiveUp), now=now)

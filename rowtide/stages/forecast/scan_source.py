@@ -21,7 +21,7 @@ from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read import past_runs as ledger_past_runs
 from rowtide.routing.features import Values
 from rowtide.stages.preflight import Plan
-from rowtide.stages.route.start_rows import open_starter
+from rowtide.stages.route.start_tiers import open_starter
 from rowtide.stages.run_context import SPOOL_PAGE
 
 CALLS_AT_ONCE = 8

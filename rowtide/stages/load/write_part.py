@@ -23,7 +23,7 @@ PAGE_ROWS = 5000
 def load_part(context: RunContext, sink: Sink, columns: list[Column], part: Load, *, clock: Clock) -> int:
     """Write one part from the ledger to the sink. Returns how many of its rows are loaded."""
     with context.ledger.view() as tx:
-        has_taken = ledger_loads.has_loaded(tx, context.run)
+        has_taken = ledger_loads.has_loaded_any_row(tx, context.run)
     with sink.writing(part.part, has_taken=has_taken) as out:
         context.ledger.check()  # another process may have had the sink for longer than our lease lasts
         with context.ledger.view() as tx:

@@ -63,7 +63,7 @@ def _apply(
         ledger_tiers.escalate_up_the_ladder(tx, context.run, context.job.spec, escalating, now=now)
         move_reasons = [MoveReason(row.row_no, row.turn, move.reason, move.detail) for row, move in given_up]
         ledger_rows.quarantine_rows(tx, move_reasons, now=now)
-        ledger_rows.restart_rows(tx, afresh, now=now)
+        ledger_rows.ask_rows_again(tx, afresh, now=now)
         by_tier = Counter(row.tier for row in accepted), Counter(row.tier for row, _ in given_up)
         ledger_tiers.add_tier_visits(tx, context.run, accepted=by_tier[0], quarantined=by_tier[1])
         ledger_gate_results.add_page_verdicts(tx, context.run, verdicts, now=now)

@@ -14,7 +14,7 @@ from rowtide.gates.approvals import GateFailure
 from rowtide.gates.distributions import Distribution, distributions_of
 from rowtide.gates.expectation_counts import (
     ExpectationCounts,
-    critical_failures,
+    critical_run_failures,
     failing_rows_of_page,
     verdicts_of_outcomes,
 )
@@ -129,7 +129,7 @@ def _record_verdicts(
     with context.ledger.view() as tx:
         of_gate = [each for each in ledger_gate_results.gate_verdicts(tx, context.run) if each.gate == suite.gate]
     write_docs(context, suite.gate, of_gate)
-    return critical_failures(suite, verdicts)
+    return critical_run_failures(suite, verdicts)
 
 
 def _quarantine(context: RunContext, page: Sequence[Read], failures: Mapping[int, list[str]], clock: Clock) -> None:

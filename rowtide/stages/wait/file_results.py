@@ -20,9 +20,9 @@ from rowtide.ledger.batches import Batch
 from rowtide.ledger.outcomes import file_outcomes
 from rowtide.stages.follow_up.apply_moves import answers_ready_for_gate
 from rowtide.stages.run_context import SPOOL_PAGE, RunContext
-from rowtide.stages.wait.classify_results import classify_results
+from rowtide.stages.wait.decide_outcomes import decide_outcomes
 from rowtide.stages.wait.reconcile import hold_orphaned_batch
-from rowtide.stages.wait.unavailable_models import fall_back
+from rowtide.stages.wait.unavailable_models import note_model_availability
 
 PAGE_BYTES = 64_000_000  # of result lines filed at once
 FETCHES = 3  # fetches of a batch's results before rows they lack count as missing
@@ -43,7 +43,9 @@ def file_results(context: RunContext, batch: Batch, spool: Path, *, now: datetim
         with context.ledger.view() as tx:
             waiting = ledger_rows.rows_in_batch(tx, batch.batch_no, list(outcomes))
         answered = [(row, outcomes[row.row_no]) for row in waiting.values()]
-        page = classify_results(context, batch, models, answered, fall_back(context, models, answered, now=now))
+        page = decide_outcomes(
+            context, batch, models, answered, note_model_availability(context, models, answered, now=now)
+        )
         page.answers = answers_ready_for_gate(
             context, [(waiting[r.row_no], r.stop_reason, r.content) for r in page.replies]
         )

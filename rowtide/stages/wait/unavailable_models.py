@@ -26,7 +26,7 @@ class FallbackPage:
     """The message for a person when there is no fallback."""
 
 
-def fall_back(
+def note_model_availability(
     context: RunContext, models: Sequence[Model], outcomes: Sequence[tuple[RowAt, Outcome]], *, now: datetime
 ) -> FallbackPage:
     """Note which of the asked `models` are unavailable by these outcomes, and which answer again."""

@@ -23,7 +23,7 @@ NOTHING_KNOWN = Usage(0, 0)  # stands for an unknown usage, whose cost stays res
 COUNTS = frozenset({"rejected", "bounced_out"})  # quarantine reasons that come from the API
 
 
-def classify_results(
+def decide_outcomes(
     context: RunContext,
     batch: Batch,
     models: Sequence[Model],

@@ -27,7 +27,7 @@ log = logger(__name__)
 
 
 @durable
-async def recover_runs(steps: Sequence[Step]) -> dict[str, int]:
+async def apply_recovery(steps: Sequence[Step]) -> dict[str, int]:
     """Wake, restart, cancel and warn; each only if nothing has changed since the plan. Returns how many of each."""
     done: list[tuple[Step, str]] = []
     with (await LedgerSettings.in_force()).get_ledger() as ledger:
