@@ -29,10 +29,10 @@ EDGE_FOLDERS = {"stages", "ledger"}
 DOORS = {
     "evals": {"job_golden"},
     "gates": {"gate_files", "page_judging", "expectation_counts", "whole_run"},
-    "intake": {"csv_records", "row_rules", "json_lines", "parquet_rows", "sources", "sql_rows"},
+    "intake": {"csv_records", "webhook_row_rules", "json_lines", "parquet_rows", "sources", "sql_rows"},
     "api": {"claude", "api_schema", "secret_placeholders"},
     "job": {"job_folder"},
-    "observing": {"bounded_threads", "event_log", "log_limits", "supervision"},
+    "observing": {"bounded_threads", "event_log", "repeated_log_lines", "supervision"},
     "routing": {"start_rules"},
     "sinks": {
         "rehearsal_sink", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "table_types",
