@@ -3,9 +3,13 @@
 import asyncio
 import getpass
 import os
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
+import orjson
 from cyclopts import Parameter
 
 from cli.environment_checks import check_home
@@ -99,10 +103,12 @@ def eval_(
         return Exit.BUDGET
     except (WorldError, LedgerBroken) as gone:
         raise RowtideError(f"{gone}; what was asked is kept: the same command goes on") from gone
-    return say_outcome(_outcome(eval_id), as_json_object=json, junit=junit)
+    url = ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder())
+    page = _draw(url, eval_id)
+    return say_outcome(_outcome(url, eval_id), as_json_object=json, junit=junit, page=page)
 
 
-def say_outcome(outcome: EvalOutcome, *, as_json_object: bool, junit: Path | None) -> int:
+def say_outcome(outcome: EvalOutcome, *, as_json_object: bool, junit: Path | None, page: Path | None = None) -> int:
     """Print what came of an eval. Returns the exit status."""
     if junit is not None:
         junit.parent.mkdir(parents=True, exist_ok=True)
@@ -112,11 +118,25 @@ def say_outcome(outcome: EvalOutcome, *, as_json_object: bool, junit: Path | Non
         print_json(as_json(outcome))
     else:
         out.lines([*as_text(outcome), f"eval       {outcome.eval_id}"])
+        out.lines([f"page       {short_path(page)}"] if page else [])
     return Exit.DONE if outcome.verdict in PASSES else Exit.REFUSED
 
 
-def _outcome(eval_id: str) -> EvalOutcome:
-    ledger = open_or_create_ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
+def _draw(url: str, eval_id: str) -> Path | None:
+    """The page of an eval, drawn in a process of its own; None, and a warning, where it could not be drawn."""
+    file = home_folder() / "reports" / f"{eval_id}.html"
+    command = [sys.executable, "-m", "rowtide.stages.report.draw_comparison"]
+    orders = {"ledger_url": url, "eval_id": eval_id, "file": str(file.resolve()), "now": datetime.now(UTC)}
+    done = subprocess.run(command, input=orjson.dumps(orders), capture_output=True, check=False)
+    if done.returncode == 0:
+        return file
+    last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    err.print(f"warning: the page could not be drawn: {last}; all else is done", style="yellow")
+    return None
+
+
+def _outcome(url: str, eval_id: str) -> EvalOutcome:
+    ledger = open_or_create_ledger(url)
     try:
         with ledger.view() as tx:
             return read_outcome(tx, eval_id)

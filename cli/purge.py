@@ -60,6 +60,12 @@ def purge(
         if not yes:
             out.print("nothing was deleted; with --yes it is", markup=False)
             return 0
+        if not run:
+            with ledger.page() as tx:
+                evals = ledger_purge.purge_evals(tx, job=job, key=key, before=before)
+            for each in evals:  # its copies of both versions, with the rows that it asked
+                shutil.rmtree(home_folder() / "evals" / Path(each).name, ignore_errors=True)
+                (home_folder() / "reports" / f"{Path(each).name}.html").unlink(missing_ok=True)
         _delete(ledger, chosen, key, now)
     out.print("deleted; what was loaded into a sink is there still", markup=False)
     return 0

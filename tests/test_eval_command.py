@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from conftest import PROMPT, ThisProcess, ask_ledger, make_job, run
+from outside import rowtide
 
 from flows.evaluate import evaluate
 from rowtide.errors import RunStopped, UserMistake
@@ -112,6 +113,20 @@ def test_a_worse_prompt_is_refused_and_says_which_rows_it_breaks(api: Any, tmp_p
     assert len(found.broken) > len(found.fixed)
     assert b"<failure" in as_junit(found)
     assert as_text(found)[0].startswith("worse")
+
+
+def test_a_purge_takes_the_text_of_evals_and_a_row_is_shown_as_its_run_has_it(api: Any, tmp_path: Path) -> None:
+    home, job = tmp_path / "home", make_job(tmp_path / "job", rows=120, **WIDE)
+    make_golden(job, 120)
+    run(job, run_id="nightly")
+    found = eval_job(job, home, changes={"settings": ("limits.max_tokens=4000",)})
+    shown = rowtide("show", "m1", environment={"ROWTIDE_HOME": str(home)})
+    assert "nightly" in shown.out, "an eval's row is newer, and not what a person asks for"
+    assert b"invoice is wrong" in b"".join(each for (each,) in ask_ledger(home, "SELECT content FROM eval_row"))
+    assert rowtide("purge", "--job", "job", "--yes", environment={"ROWTIDE_HOME": str(home)}).status == 0
+    files = [file for file in home.rglob("*") if file.is_file() and "results" not in file.parts]
+    assert not [file for file in files if b"invoice is wrong" in file.read_bytes()]
+    assert outcome_of(home, found.eval_id).verdict == found.verdict, "what was found stays"
 
 
 class Killed(Exception):

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 
 from rowtide.agent.states import SETTLED
 from rowtide.errors import WorldError
-from rowtide.ledger.ledger import Ledger, Run, find_run, to_timestamp
+from rowtide.job.run_id import job_of_evals
+from rowtide.ledger.ledger import Ledger, Run, find_run, is_one_of, list_parameter, to_timestamp
 from rowtide.ledger.rows import MoveReason, quarantine_rows
 
 AT_ONCE = 5_000  # rows; SQLite keeps every page that one statement changes in memory
@@ -48,13 +49,14 @@ def purgeable_runs(
 ) -> list[Run]:
     """Return the runs with something to purge, by job, id, a row's key, and begun before a moment."""
     asked = [
-        *(["u.job = :job"] if job else []),
+        *(["u.job IN (:job, :evals)"] if job else []),
         *(["u.run_id = :run"] if run_id else []),
         *(["u.started_at < :before"] if before else []),
         f"EXISTS (SELECT 1 FROM row r WHERE r.run_no = u.run_no AND {OF_KEY} AND {NOT_YET})",
     ]
     query = text(f"SELECT u.run_id FROM run u WHERE {' AND '.join(asked)} ORDER BY u.run_no")
-    values = {"job": job, "run": run_id, "key": key, "before": to_timestamp(before) if before else None}
+    values = {"job": job, "evals": job_of_evals(job or ""), "run": run_id, "key": key}
+    values["before"] = to_timestamp(before) if before else None
     return [find_run(tx, each) for each in tx.execute(query, values).scalars()]
 
 
@@ -65,7 +67,12 @@ def count_purgeable_rows(tx: Connection, run: Run, key: str | None) -> int:
 
 
 def count_unfinished_rows(tx: Connection, run: Run) -> int:
-    """Count the rows of a run that are not settled and still need their text; one more while rows are coming in."""
+    """Count the rows of a run that are not settled and still need their text; one more while rows are coming in.
+
+    The rows of an eval's run that is over need theirs no more: they are not loaded.
+    """
+    if run.eval_id and run.finished_at:
+        return 0
     query = text(f"SELECT count(*) FROM row r WHERE r.run_no = :run AND {IS_UNFINISHED}")
     return int(tx.execute(query, {"run": run.run_no}).scalar_one()) + (run.extracted_at is None)
 
@@ -93,6 +100,30 @@ def purge_run(ledger: Ledger, run: Run, key: str | None, *, now: datetime) -> No
         blank = f"UPDATE message_row SET content = {_bytes(tx, '{}')} WHERE run_id = :run "
         blank += f"AND ({KEY} IS NULL OR row_key = {KEY})"
         tx.execute(text(blank), {"run": run.run_id, "key": key})
+
+
+def purge_evals(tx: Connection, *, job: str | None, key: str | None, before: datetime | None) -> list[str]:
+    """Delete the text of the golden rows of finished evals, and tools' recorded outputs. Returns the evals' ids.
+
+    Of a job, with a row of this key, begun before a moment. Verdicts and counts stay. A recording names no row: for a
+    key, all of those jobs are deleted.
+    """
+    of_key = f"({KEY} IS NULL OR EXISTS (SELECT 1 FROM eval_row r WHERE r.eval_no = e.eval_no AND {OF_KEY}))"
+    asked = [*(["e.job = :job"] if job else []), *(["e.started_at < :before"] if before else []), of_key]
+    query = text(
+        f"SELECT e.eval_no, e.eval_id, e.job FROM eval e WHERE e.finished_at IS NOT NULL AND {' AND '.join(asked)}"
+    )
+    values = {"job": job, "key": key, "before": to_timestamp(before) if before else None}
+    found = tx.execute(query, values).all()
+    nothing = _bytes(tx, "{}")
+    emptied = text(
+        f"UPDATE eval_row SET content = {nothing}, golden = {nothing}, found = NULL "
+        f"WHERE eval_no {is_one_of(tx, 'evals')} AND ({KEY} IS NULL OR row_key = {KEY})"
+    )
+    tx.execute(emptied, {"evals": list_parameter([each.eval_no for each in found]), "key": key})
+    for name in {each.job for each in found}:
+        tx.execute(text("DELETE FROM recording WHERE job = :job"), {"job": name})
+    return [each.eval_id for each in found]
 
 
 def prune_messages(tx: Connection, *, before: datetime) -> int:

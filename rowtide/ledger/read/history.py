@@ -233,11 +233,11 @@ def _quarantined_before(tx: Connection, run: Run) -> dict[str, int]:
 
 
 def row_history(tx: Connection, row_key: str, run_id: str | None = None) -> RowHistory:
-    """Return the history of a row in the run named, or in the newest run that worked on it.
+    """Return the history of a row in the run named, or in the newest run, no eval's, that worked on it.
 
     Raises UserMistake with a similar key when there is no such row.
     """
-    where = "r.row_key = :key" + (" AND u.run_id = :run" if run_id else "")
+    where = "r.row_key = :key AND " + ("u.run_id = :run" if run_id else "u.eval_id IS NULL")
     query = text(
         f"SELECT r.*, u.run_id FROM row r JOIN run u ON u.run_no = r.run_no WHERE {where} "
         "ORDER BY r.state = 'unchanged', r.row_no DESC LIMIT 1"
