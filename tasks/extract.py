@@ -106,4 +106,6 @@ def _admit(ledger: Ledger, run: Run, found: Plan, page: list[SourceRow | BadRow]
             if spec.skills.group_by is not None:
                 read = [(row_no, row) for row_no, row in enumerate(page, first) if isinstance(row, SourceRow)]
                 groups = {row_no: found.job.group_of(row.values) for row_no, row in read}
-                ledger_prefixes.assign_prefixes(tx, run, found.job, groups)
+                ledger_prefixes.assign_prefixes(
+                    tx, run, groups, skills_for=found.job.skills_for, instructions=found.job.instructions
+                )

@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 
 from rowtide.agent.agent import Escalate, RowAt
 from rowtide.agent.states import ANSWERING, RunStop
-from rowtide.job.job_spec import JobSpec
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import rows as ledger_rows
@@ -19,6 +18,7 @@ from rowtide.ledger.batches import Batch
 from rowtide.ledger.ledger import Run
 from rowtide.ledger.rows import MoveReason
 from rowtide.ledger.turns import Reply
+from rowtide.tiers.escalation import EscalationRules
 
 
 class StopReason(NamedTuple):
@@ -59,7 +59,7 @@ class ClassifiedPage:
 
 
 def file_outcomes(
-    tx: Connection, run: Run, spec: JobSpec, batch: Batch, page: ClassifiedPage, *, now: datetime
+    tx: Connection, run: Run, rules: EscalationRules, batch: Batch, page: ClassifiedPage, *, now: datetime
 ) -> None:
     """Move every row of a page, count the cost of its replies, and stop the run if the page says so."""
     answers = [each for each in page.replies if each.row_no in page.answers]
@@ -73,6 +73,6 @@ def file_outcomes(
     ledger_rows.quarantine_rows(tx, page.rejects, now=now)
     ledger_rows.recall_rows(tx, page.recalled)
     ledger_rows.recall_rows(tx, page.pardoned, pardon=True)
-    ledger_tiers.escalate_up_the_ladder(tx, run, spec, page.escalations, now=now)
+    ledger_tiers.escalate_up_the_ladder(tx, run, rules, page.escalations, now=now)
     if page.stop:
         ledgers.stop_run(tx, run, page.stop.why, detail=page.stop.words)

@@ -4,13 +4,13 @@ Prefixes are numbered in the order in which the source's rows first need them, i
 page, so the same source gives the same numbers however often a process dies. A prefix never changes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 from sqlalchemy import Connection, text
 
 from rowtide.agent.requests import with_skills
-from rowtide.job.job_folder import Job
+from rowtide.job.skills import Skill
 from rowtide.ledger.ledger import Run
 
 FOR_ALL = 0  # the prefix of rows whose group has no skills of its own
@@ -21,8 +21,17 @@ def create_first_prefix(tx: Connection, run: Run, skills: Sequence[str]) -> None
     _add(tx, run, FOR_ALL, skills, run.request, " ON CONFLICT (run_no, prefix_no) DO NOTHING")
 
 
-def assign_prefixes(tx: Connection, run: Run, job: Job, groups: Mapping[int, str | None]) -> None:
+def assign_prefixes(
+    tx: Connection,
+    run: Run,
+    groups: Mapping[int, str | None],
+    *,
+    skills_for: Callable[[str | None], Sequence[Skill]],
+    instructions: str,
+) -> None:
     """Give each ready row among `groups` (row_no → group) its group's prefix, and store new prefixes.
+
+    `skills_for` gives a group's skills; `instructions` are what all rows are told.
 
     Call it in the transaction that admitted these rows: it keeps other processes out.
     """
@@ -35,11 +44,11 @@ def assign_prefixes(tx: Connection, run: Run, job: Job, groups: Mapping[int, str
     base = run.request if run.base_prefix == FOR_ALL else prefix_contents(tx, run)[run.base_prefix]
     prefix_of: dict[str | None, int] = {}
     for group in dict.fromkeys(ready.values()):
-        skills = job.skills_for(group)
+        skills = skills_for(group)
         names = tuple(skill.name for skill in skills)
         if names not in numbers:
             numbers[names] = len(numbers) + run.base_prefix
-            _add(tx, run, numbers[names], names, with_skills(base, job.instructions, skills))
+            _add(tx, run, numbers[names], names, with_skills(base, instructions, skills))
         prefix_of[group] = numbers[names]
     given = [
         {"row": row_no, "prefix": prefix_of[group]}

@@ -14,8 +14,6 @@ from sqlalchemy import Connection, Row, text
 from rowtide.agent.agent import text_of
 from rowtide.errors import UserMistake, nearest_name
 from rowtide.intake.source_rows import row_id
-from rowtide.job.job_folder import Job
-from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger.ledger import Run, is_one_of, list_parameter, to_timestamp
 from rowtide.ledger.read.costs import CHECK
 from rowtide.ledger.rows import FRESH_CONVERSATION, MoveReason, move_rows, move_rows_alike, write_answers
@@ -168,10 +166,11 @@ def override_answers(tx: Connection, run: Run, found: Sequence[SheetEdit], hand:
     reopen_run(tx, run)
 
 
-def retry_rows(
-    tx: Connection, run: Run, job: Job, reasons: Sequence[MoveReason], tier: int | None, hand: Signature
-) -> None:
-    """Make rows ready again: a fresh conversation with all attempts. What they have cost stays spent."""
+def retry_rows(tx: Connection, run: Run, reasons: Sequence[MoveReason], tier: int | None, hand: Signature) -> None:
+    """Make rows ready again: a fresh conversation with all attempts. What they have cost stays spent.
+
+    An edited row may belong to another group now: see `edited_contents`.
+    """
     rows = [move_reason.row_no for move_reason in reasons]
     if not rows:
         return
@@ -184,7 +183,6 @@ def retry_rows(
     tx.execute(text(f"DELETE FROM estimate WHERE row_no IN ({edited})"), values)
     move_rows_alike(tx, "retry", rows, f"{ROUTED}, {FRESH}", tier=tier, base=run.base_prefix, version=run.version_no)
     _note(tx, "retry", reasons, hand)
-    _regroup(tx, run, job, rows)
     reopen_run(tx, run)
 
 
@@ -263,13 +261,10 @@ def _last_answer(overridden: bytes | None, reply: bytes | None) -> dict[str, Any
     return answer if isinstance(answer, dict) else None
 
 
-def _regroup(tx: Connection, run: Run, job: Job, rows: Sequence[int]) -> None:
-    """Give edited rows the prefix of the group they are in now."""
-    if job.spec.skills.group_by is not None:
-        query = text(f"SELECT row_no FROM row WHERE row_no {is_one_of(tx, 'rows')} AND {IS_EDITED}")
-        found = row_contents(tx, list(tx.execute(query, {"rows": list_parameter(rows)}).scalars()))
-        groups = {row_no: job.group_of(orjson.loads(content)) for row_no, content in found.items()}
-        ledger_prefixes.assign_prefixes(tx, run, job, groups)
+def edited_contents(tx: Connection, row_nos: Sequence[int]) -> dict[int, bytes]:
+    """Return the contents (row_no → JSON) of those of the rows that a person has edited."""
+    query = text(f"SELECT row_no FROM row WHERE row_no {is_one_of(tx, 'rows')} AND {IS_EDITED}")
+    return row_contents(tx, list(tx.execute(query, {"rows": list_parameter(row_nos)}).scalars()))
 
 
 def _move_reason(found: SheetEdit) -> MoveReason:

@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from rowtide.agent.agent import Escalate, RowAt
-from rowtide.job.job_spec import JobSpec
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.ledger import Run, from_timestamp, take_advisory_lock, to_timestamp
 from rowtide.ledger.rows import MoveReason
 from rowtide.text_format import format_duration
 from rowtide.tiers.catalogue import Model
-from rowtide.tiers.escalation import Quotation, QuotedOutput, VisitCounts, build_quotation, next_tier
+from rowtide.tiers.escalation import EscalationRules, Quotation, QuotedOutput, VisitCounts, build_quotation
 
 WATCHED = ""  # stands for the reason: overloaded, but not for long enough
 
@@ -30,14 +29,13 @@ class UnavailableModel:
 
 
 def escalate_up_the_ladder(
-    tx: Connection, run: Run, spec: JobSpec, escalating: Sequence[tuple[RowAt, Escalate]], *, now: datetime
+    tx: Connection, run: Run, rules: EscalationRules, escalating: Sequence[tuple[RowAt, Escalate]], *, now: datetime
 ) -> None:
     """Start rows afresh further up the ladder, and store the quotations for their new conversations."""
     if not escalating:
         return
-    fared = tier_visits(tx, run)
-    to = {row.tier: next_tier(len(spec.tiers), row.tier, fared, spec.escalation) for row, _ in escalating}
-    quoted = _quotations(tx, escalating, spec.limits.tool_output_chars) if spec.escalation.quote else {}
+    to = rules.next_tiers({row.tier for row, _ in escalating}, tier_visits(tx, run))
+    quoted = _quotations(tx, escalating, rules.quote_chars) if rules.quote_chars else {}
     move_reasons = [
         MoveReason(row.row_no, row.turn - row.in_self_check, move.reason, move.detail) for row, move in escalating
     ]

@@ -4,16 +4,19 @@ Each is one transaction: all of it takes place, or nothing.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
+
+import orjson
 
 from rowtide.errors import UserMistake, nearest_name
 from rowtide.job.answer_fields import fields_to_fill_in
 from rowtide.job.job_folder import Job, load_job
 from rowtide.job.versions import check_job_unchanged
 from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger import quarantine as ledger_quarantine
 from rowtide.ledger import quarantine_selection as ledger_quarantine_selection
 from rowtide.ledger.ledger import Ledger, Run
@@ -100,7 +103,9 @@ def import_sheet(
         ledger_quarantine.edit_rows(tx, found, signed)
         ledger_quarantine.override_answers(tx, run, found, signed)
         again = [_again(edit, name) for edit in found if edit.do == "retry"]
-        ledger_quarantine.retry_rows(tx, run, job, again, None, signed)
+        ledger_quarantine.retry_rows(tx, run, again, None, signed)
+        groups = _groups(job, ledger_quarantine.edited_contents(tx, [each.row_no for each in again]))
+        ledger_prefixes.assign_prefixes(tx, run, groups, skills_for=job.skills_for, instructions=job.instructions)
         discarded = [entries[edit.row_key] for edit in found if edit.do == "discard"]
         given_up = ledger_quarantine.discard_rows(tx, discarded, f"in {Path(name).name}", signed)
     return SheetImport(
@@ -134,9 +139,18 @@ def resend_rows(
             move_reasons = [
                 MoveReason(each.row_no, each.turn, each.reason, note) for each in page if not each.is_refused
             ]
-            ledger_quarantine.retry_rows(tx, run, job, move_reasons, tier_no, hand)
+            ledger_quarantine.retry_rows(tx, run, move_reasons, tier_no, hand)
+            groups = _groups(job, ledger_quarantine.edited_contents(tx, [each.row_no for each in move_reasons]))
+            ledger_prefixes.assign_prefixes(tx, run, groups, skills_for=job.skills_for, instructions=job.instructions)
             sent, kept = sent + len(move_reasons), kept + len(refused)
     return sent, kept
+
+
+def _groups(job: Job, contents: Mapping[int, bytes]) -> dict[int, str | None]:
+    """Return the group of each row (row_no → content, JSON); none where the job has no groups."""
+    if job.spec.skills.group_by is None:
+        return {}
+    return {row_no: job.group_of(orjson.loads(content)) for row_no, content in contents.items()}
 
 
 def _shape(ledger: Ledger, run: Run, job: Job) -> SheetShape:

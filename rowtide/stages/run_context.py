@@ -33,7 +33,7 @@ from rowtide.ledger.claims import Worker
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.sinks.rehearsal_sink import with_rehearsal_sink
 from rowtide.tiers.catalogue import NOTHING, Catalogue, Model, Overrides, load_catalogue
-from rowtide.tiers.escalation import resolve_model
+from rowtide.tiers.escalation import EscalationRules, resolve_model
 from rowtide.tools.api_connector import BETA, fill_in_tokens
 from rowtide.tools.kept_pool import pool_of
 from rowtide.tools.operator_servers import NOTHING_PROVIDED, OperatorServers, apply_operator_servers
@@ -101,6 +101,13 @@ class RunContext:
         rubric = self_check_rubric(self.job)
         assert rubric is not None
         return rubric, rubric.shared(api_schema(SelfCheckVerdict))
+
+    @property
+    def escalation(self) -> EscalationRules:
+        spec = self.job.spec
+        return EscalationRules(
+            len(spec.tiers), spec.escalation, spec.limits.tool_output_chars if spec.escalation.quote else 0
+        )
 
     def asked(self, row: RowAt) -> int:
         """Return the index in `models` for the row's next request: its tier's model, or the self-check's."""

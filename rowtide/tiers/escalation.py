@@ -3,7 +3,7 @@
 A row never steps down; with the limits of turns, that is why a run ends.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -60,6 +60,21 @@ class Quotation:
 def next_tier(tiers: int, current: int, visits: Mapping[int, VisitCounts], spec: EscalationSpec) -> int:
     """Return the tier to escalate to: the next whose yield is worth a try, else the top. There must be one above."""
     return next((tier for tier in range(current + 1, tiers - 1) if _is_worth_it(visits.get(tier), spec)), tiers - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class EscalationRules:
+    """Where a run's rows escalate to, and how much of their conversation is quoted to the next tier."""
+
+    tiers: int
+    """How many tiers the ladder has."""
+    spec: EscalationSpec
+    quote_chars: int
+    """At most so many characters of tool output are quoted; 0: nothing is quoted at all."""
+
+    def next_tiers(self, left: Iterable[int], visits: Mapping[int, VisitCounts]) -> dict[int, int]:
+        """Return tier left → tier reached, from how rows have fared on each tier so far."""
+        return {tier: next_tier(self.tiers, tier, visits, self.spec) for tier in left}
 
 
 def resolve_model(catalogue: Catalogue, own: Model, out: Collection[str]) -> Model:

@@ -29,6 +29,8 @@ def adopt_run_version(context: RunContext, *, clock: Clock) -> int:
             if afresh and context.job.spec.skills.group_by is not None:
                 contents = ledger_turns.row_contents(tx, afresh)
                 groups = {row_no: context.job.group_of(orjson.loads(content)) for row_no, content in contents.items()}
-                ledger_prefixes.assign_prefixes(tx, context.run, context.job, groups)
+                ledger_prefixes.assign_prefixes(
+                    tx, context.run, groups, skills_for=context.job.skills_for, instructions=context.job.instructions
+                )
             moved += len(rows)
     return moved

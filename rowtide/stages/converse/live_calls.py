@@ -256,7 +256,7 @@ class LiveCallPool:
         page.replies = [reply._replace(asked_at=began[reply.row_no]) for reply in page.replies]
         known = sum(call.reserved_micro for call, outcome in outcomes if not is_of_unknown_cost(outcome))
         with context.ledger.page() as tx:
-            file_outcomes(tx, context.run, context.job.spec, batch, page, now=now)
+            file_outcomes(tx, context.run, context.escalation, batch, page, now=now)
             ledger_live_calls.end_calls(tx, batch.batch_no, known)
         self._is_stopped = self._is_stopped or page.stop is not None
         return len(page.replies)

@@ -179,7 +179,7 @@ def _apply(
         ledger_rows.extend_max_tokens(tx, move_reasons(ExtendMaxTokens), now=now)
         ledger_rows.ask_rows_again(tx, move_reasons(Restart), now=now)
         escalating = [(row, move) for row, move in page if isinstance(move, Escalate)]
-        ledger_tiers.escalate_up_the_ladder(tx, context.run, context.job.spec, escalating, now=now)
+        ledger_tiers.escalate_up_the_ladder(tx, context.run, context.escalation, escalating, now=now)
         ledger_rows.quarantine_rows(tx, move_reasons(GiveUp), now=now)
         accepted = Counter(row.tier for row in answered if not is_gated)
         given_up = Counter(row.tier for row, move in page if isinstance(move, GiveUp))

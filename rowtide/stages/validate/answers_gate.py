@@ -60,7 +60,7 @@ def _apply(
     afresh = [MoveReason(row.row_no, row.turn, m.reason, m.detail) for row, m in refused if isinstance(m, Restart)]
     with context.ledger.page() as tx:
         ledger_rows.accept_rows(tx, [row.row_no for row in accepted])
-        ledger_tiers.escalate_up_the_ladder(tx, context.run, context.job.spec, escalating, now=now)
+        ledger_tiers.escalate_up_the_ladder(tx, context.run, context.escalation, escalating, now=now)
         move_reasons = [MoveReason(row.row_no, row.turn, move.reason, move.detail) for row, move in given_up]
         ledger_rows.quarantine_rows(tx, move_reasons, now=now)
         ledger_rows.ask_rows_again(tx, afresh, now=now)

@@ -50,7 +50,7 @@ def file_results(context: RunContext, batch: Batch, spool: Path, *, now: datetim
             context, [(waiting[r.row_no], r.stop_reason, r.content) for r in page.replies]
         )
         with context.ledger.page() as tx:
-            file_outcomes(tx, context.run, context.job.spec, batch, page, now=now)
+            file_outcomes(tx, context.run, context.escalation, batch, page, now=now)
         done += page.counted
     if not is_ours:
         with context.ledger.page() as tx:
