@@ -18,10 +18,10 @@ from cli.home_folders import home_folder, rehearse_without_key
 from cli.numbers import Amount
 from cli.open_ledger import open_or_create_ledger
 from cli.output import err, out, print_error, print_json, short_path
-from cli.terminal_run import AsJson, announce_rehearsal, claude_or_emulator
+from cli.terminal_run import AsJson, announce_rehearsal, checked_plan, claude_or_emulator
 from configuration.operator import NOBODY, with_operator
 from flows.evaluate import evaluate
-from rowtide.errors import RowtideError, RunStopped, WorldError
+from rowtide.errors import RowtideError, RunStopped, UserMistake, WorldError
 from rowtide.evals.eval_words import as_json, as_junit, as_text
 from rowtide.evals.golden_rows import Part
 from rowtide.evals.outcome import EvalOutcome
@@ -32,6 +32,7 @@ from rowtide.ledger.ledger import ledger_url
 from rowtide.ledger.read.evals import read_outcome
 from rowtide.stages.evaluate.choose_arms import Candidate
 from rowtide.stages.evaluate.write_arm import Changes
+from rowtide.stages.required_eval import override_verdict
 
 Flag = Annotated[bool, Parameter(negative="")]
 
@@ -49,6 +50,8 @@ def eval_(
     budget: Amount | None = None,
     lane: Literal["batch", "live", "stream", "auto"] = "batch",
     again: Flag = False,
+    override: Flag = False,
+    why: str | None = None,
     json: AsJson = False,
     junit: Path | None = None,
 ) -> int:
@@ -82,6 +85,11 @@ def eval_(
         How turns reach the model: in batches at half price, or live; auto decides as for a run.
     again
         Ask a question again that was answered.
+    override
+        Ask nothing: let the job as it is run without a passing verdict, on your word. Your name and --why stand in the
+        ledger for good.
+    why
+        Your reason for --override.
     json
         Print one JSON object last on stdout.
     junit
@@ -91,6 +99,8 @@ def eval_(
     rehearse_without_key()
     check_home(home_folder())
     announce_rehearsal()
+    if override:
+        return _override(folder, why)
     changes = Changes(tuple(tiers.split(",")) if tiers else (), prompt, tuple(skill or ()), tuple(set_ or ()))
     asked = Candidate(candidate, changes, against)
     part: Part = "dev" if dev else "confirm"
@@ -120,6 +130,20 @@ def say_outcome(outcome: EvalOutcome, *, as_json_object: bool, junit: Path | Non
         out.lines([*as_text(outcome), f"eval       {outcome.eval_id}"])
         out.lines([f"page       {short_path(page)}"] if page else [])
     return Exit.DONE if outcome.verdict in PASSES else Exit.REFUSED
+
+
+def _override(folder: Path, why: str | None) -> int:
+    if not (why or "").strip():
+        raise UserMistake("say why, for whoever reads the ledger: --override --why TEXT", key="--why")
+    with claude_or_emulator():
+        plan = checked_plan(folder, None, trust=False)
+    ledger = open_or_create_ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
+    try:
+        override_verdict(ledger, plan, who=getpass.getuser(), why=str(why), now=datetime.now(UTC))
+    finally:
+        ledger.close()
+    out.print(f"{plan.job.name} may run as it is, on the word of {getpass.getuser()}: {why}")
+    return Exit.DONE
 
 
 def _draw(url: str, eval_id: str) -> Path | None:

@@ -18,7 +18,7 @@ from cli.late_prefect import PrefectServerBlocks
 from cli.output import print_error
 from configuration.operator import with_operator
 from rowtide import gc_tuning
-from rowtide.errors import RowtideError, UserMistake
+from rowtide.errors import NoPassingVerdict, RowtideError, UserMistake
 from rowtide.escaping import visible_text
 from rowtide.masking import mask_logs, register_secrets
 
@@ -99,6 +99,9 @@ def main() -> None:
     except UserMistake as mistake:
         print_error(str(mistake))
         status = Exit.MISTAKE
+    except NoPassingVerdict as held:
+        print_error(f"{held}")
+        status = Exit.HELD
     except RowtideError as error:
         print_error(f"{error}")
         status = Exit.STOPPED

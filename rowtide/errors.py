@@ -66,6 +66,10 @@ class LeaseLost(RowtideError):
     """Another process has taken over this run. This one stops; nothing is lost."""
 
 
+class NoPassingVerdict(RowtideError):
+    """The job requires a passing eval of every version, and this version has none. Nothing was begun."""
+
+
 class IllegalMove(RowtideError):
     """A row was asked to make a move that its state does not allow: a bug, or two writers. The run stops."""
 

@@ -12,7 +12,7 @@ from conftest import PROMPT, ThisProcess, ask_ledger, make_job, run
 from outside import rowtide
 
 from flows.evaluate import evaluate
-from rowtide.errors import RunStopped, UserMistake
+from rowtide.errors import NoPassingVerdict, RunStopped, UserMistake
 from rowtide.evals.eval_words import as_json, as_junit, as_text
 from rowtide.evals.outcome import EvalOutcome
 from rowtide.ledger.ledger import Ledger, all_runs, ledger_url
@@ -113,6 +113,28 @@ def test_a_worse_prompt_is_refused_and_says_which_rows_it_breaks(api: Any, tmp_p
     assert len(found.broken) > len(found.fixed)
     assert b"<failure" in as_junit(found)
     assert as_text(found)[0].startswith("worse")
+
+
+def test_a_version_without_a_passing_verdict_does_not_run_where_one_is_required(api: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    job = make_job(tmp_path / "job", rows=120, evals={**WIDE["evals"], "required": True})
+    make_golden(job, 120)
+    with pytest.raises(NoPassingVerdict, match="has none: nothing was begun"):
+        run(job, run_id="unmeasured")
+    assert ask_ledger(home, "SELECT count(*) FROM run") == [(0,)]
+    assert eval_job(job, home).verdict == "not_worse"
+    assert run(job, run_id="measured")["loaded"] == 120
+    (job / "prompt.md").write_text("Sort the message.\n---\nmessage: {{ message }}\n")
+    assert eval_job(job, home).verdict == "worse"
+    environment = {"ROWTIDE_HOME": str(home)}
+    refused = rowtide("run", job, environment=environment)
+    assert refused.status == 3
+    assert "was found worse by eval-job" in refused.err
+    assert rowtide("amend", "measured", "--why", "try", environment=environment).status == 3
+    assert rowtide("eval", job, "--override", environment=environment).status == 2, "a reason is needed"
+    assert rowtide("eval", job, "--override", "--why", "the answers were wrong", environment=environment).status == 0
+    assert ask_ledger(home, "SELECT why FROM eval_override") == [("the answers were wrong",)]
+    assert rowtide("run", job, "--limit", "3", environment=environment).status in (0, 5), "it may run now"
 
 
 def test_a_purge_takes_the_text_of_evals_and_a_row_is_shown_as_its_run_has_it(api: Any, tmp_path: Path) -> None:

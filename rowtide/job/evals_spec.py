@@ -102,6 +102,9 @@ class GroupsSpec(Spec):
 
 
 class EvalsSpec(Spec):
+    required: bool = False
+    """Whether a version of the job may run only with a passing verdict (`rowtide eval`), or by a person's word
+    (`rowtide eval JOB --override --why TEXT`). Without one `run` and `amend` exit 3."""
     fields: dict[str, Named] = {}
     """How each field of the answer is compared: `exact`, `folded`, `number`, `date`, `set_f1` or `enum_order`; or a
     mapping with one of these as `compare`. What is not named is compared by its kind, or by `compare_FIELD` in

@@ -14,6 +14,7 @@ from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.quarantine import Signature
 from rowtide.ledger.versions import AmendmentEffects
 from rowtide.stages.preflight import Plan
+from rowtide.stages.required_eval import check_passing_verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,11 @@ def amend_run(
     """Take the planned job into the run, in one transaction; with `is_dry` only say what that would do. None: no
     change.
 
-    Raises UserMistake for changes that a run cannot take, and while a process works on it.
+    Raises UserMistake for changes that a run cannot take, and while a process works on it; NoPassingVerdict when the
+    job requires an eval of this version.
     """
+    if not is_dry:
+        check_passing_verdict(ledger, plan)
     with ledger.page() as tx:
         run = ledgers.find_run(tx, run_id)
         check_amendable(run, plan)

@@ -18,6 +18,7 @@ from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.observing.event_log import logger
 from rowtide.stages.preflight import Plan
+from rowtide.stages.required_eval import check_passing_verdict
 from rowtide.text_format import format_usd
 from rowtide.tiers.pricing import MICRO
 
@@ -82,9 +83,11 @@ def run_begun_by_flow_run(ledger: Ledger, flow_run_id: str | None) -> str | None
 def begin_new_run(ledger: Ledger, plan: Plan, asked: RunOptions, *, now: datetime) -> Run:
     """Record a planned run, or find it. A deadline counts from now.
 
-    A run over the inbox claims its rows in the same transaction. Raises InboxEmpty when there are too few, and then
-    nothing is begun.
+    A run over the inbox claims its rows in the same transaction. Raises InboxEmpty when there are too few, and
+    NoPassingVerdict when the job requires an eval of this version; then nothing is begun.
     """
+    if asked.eval_id is None:
+        check_passing_verdict(ledger, plan)
     spec = plan.job.spec
     within = asked.finish_within_minutes or spec.finish_within_minutes
     values = {
