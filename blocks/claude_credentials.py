@@ -4,8 +4,8 @@ from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr
 
 from configuration.claude_settings import CONFIRM_WITHIN_SECONDS, ClaudeSettings
+from rowtide.api.api_identity import DEFAULT_URL
 from rowtide.api.claude import Claude
-from rowtide.api.which_api import DEFAULT_URL
 
 SLUG = "rowtide-claude"
 

@@ -8,7 +8,7 @@ from cli.open_ledger import open_existing_ledger
 from cli.output import out
 from cli.terminal_run import claude_or_emulator
 from configuration.claude_settings import ClaudeSettings
-from rowtide.api.which_api import api_in_environment, check_same_api
+from rowtide.api.api_identity import api_in_environment, check_same_api
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.stages.wait.poll_batches import CANCELED, cancel_open_batches

@@ -1,4 +1,4 @@
-"""`rowtide doctor [JOB]`."""
+"""`rowtide doctor [JOB]`: check this machine, and a job, before a run."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from cli.prefect_server import find_server_url
 from cli.terminal_run import claude_or_emulator
 from configuration.claude_settings import ClaudeSettings
 from configuration.model_overrides import model_overrides_in_force
-from rowtide.api.which_api import describe_api
+from rowtide.api.api_identity import describe_api
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import Job, find_job, load_job
 from rowtide.ledger.ledger import ledger_url

@@ -1,4 +1,4 @@
-"""`rowtide eval JOB`."""
+"""`rowtide eval JOB`: compare two versions of a job on golden rows."""
 
 import asyncio
 import getpass

@@ -7,7 +7,7 @@ whatever ledger the environment names: nothing in it counts for a run with a key
 import os
 from pathlib import Path
 
-from rowtide.api.which_api import KEY, REHEARSAL
+from rowtide.api.api_identity import KEY, REHEARSAL
 
 FOLDER = "rehearsal"
 

@@ -78,7 +78,7 @@ def _rehearsal_is_newer(run: str | None, row_key: str | None, job: str | None) -
         ledger = open_or_create_ledger(url)
         try:
             with ledger.view() as tx:
-                return ledger_apis.newest_start(tx, run, row_key, job) or ""
+                return ledger_apis.newest_run_start(tx, run, row_key, job) or ""
         finally:
             ledger.close()
 

@@ -15,7 +15,7 @@ from cli.output import out, plain_table
 from rowtide.errors import UserMistake
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import purge as ledger_purge
+from rowtide.ledger import purge_text as ledger_purge_text
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.stages.wait.poll_batches import CANCELED
 
@@ -54,7 +54,7 @@ def purge(
         with ledger.view() as tx:
             if run:
                 ledgers.find_run(tx, run)
-            found = ledger_purge.purgeable_runs(tx, job=job, run_id=run, key=key, before=before)
+            found = ledger_purge_text.purgeable_runs(tx, job=job, run_id=run, key=key, before=before)
         chosen = _purgeable(ledger, found, is_named=run is not None)
         _list(ledger, chosen, key)
         if not yes:
@@ -62,7 +62,7 @@ def purge(
             return 0
         if not run:
             with ledger.page() as tx:
-                evals = ledger_purge.purge_evals(tx, job=job, key=key, before=before)
+                evals = ledger_purge_text.purge_evals(tx, job=job, key=key, before=before)
             for each in evals:  # its copies of both versions, with the rows that it asked
                 shutil.rmtree(home_folder() / "evals" / Path(each).name, ignore_errors=True)
                 (home_folder() / "reports" / f"{Path(each).name}.html").unlink(missing_ok=True)
@@ -75,10 +75,10 @@ def _delete(ledger: Ledger, runs: Sequence[Run], key: str | None, now: datetime)
     """Delete the text of rows. Repeating it finishes a purge that was killed, freeing disk space in any case."""
     for each in runs:
         if each.stopped == CANCELED:
-            ledger_purge.quarantine_unfinished_rows(ledger, each, now=now)
+            ledger_purge_text.quarantine_unfinished_rows(ledger, each, now=now)
         _remove_files(home_folder(), each.run_id)
-        ledger_purge.purge_run(ledger, each, key, now=now)
-    ledger_purge.reclaim_space(ledger)
+        ledger_purge_text.purge_run(ledger, each, key, now=now)
+    ledger_purge_text.reclaim_space(ledger)
     if is_in_rehearsal():
         shutil.rmtree(home_folder() / "emulator", ignore_errors=True)  # what it was sent, and made up
 
@@ -94,7 +94,7 @@ def _purgeable(ledger: Ledger, found: Sequence[Run], *, is_named: bool) -> list[
     chosen: list[Run] = []
     for run in found:
         with ledger.view() as tx:
-            waiting = ledger_purge.count_unfinished_rows(tx, run)
+            waiting = ledger_purge_text.count_unfinished_rows(tx, run)
             at_the_api = ledger_batches.batches_in_states(tx, run, ["packing", "packed", "posting", "open"])
         if not waiting or (run.stopped == CANCELED and not at_the_api):
             chosen.append(run)
@@ -111,7 +111,7 @@ def _list(ledger: Ledger, runs: Sequence[Run], key: str | None) -> None:
     table = plain_table("run", "job", "began", numbers=["rows"])
     for run in runs:
         with ledger.view() as tx:
-            rows = ledger_purge.count_purgeable_rows(tx, run, key)
+            rows = ledger_purge_text.count_purgeable_rows(tx, run, key)
         table.add_row(run.run_id, run.job, run.started_at[:19], f"{rows:,}")
     if runs:
         out.print(table)

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cli.home_folders import home_folder
 from cli.open_ledger import open_existing_ledger
 from cli.output import out
-from rowtide.api.which_api import api_in_environment
+from rowtide.api.api_identity import api_in_environment
 from rowtide.job.job_folder import find_job, load_job
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import rechecks as ledger_rechecks

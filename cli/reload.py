@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from cli.home_folders import home_folder
 from cli.open_ledger import open_existing_ledger
 from cli.output import err, out
-from rowtide.api.which_api import OWN_EMULATOR, describe_api
+from rowtide.api.api_identity import OWN_EMULATOR, describe_api
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import load_job
 from rowtide.job.job_spec import FolderKind, SinkSpec

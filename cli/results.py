@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from cli.numbers import Count
 from cli.open_ledger import open_existing_ledger
 from cli.output import err, out, plain_table, short_path
-from rowtide.api.which_api import describe_api
+from rowtide.api.api_identity import describe_api
 from rowtide.errors import UserMistake
 from rowtide.escaping import one_line
 from rowtide.ledger import answers as ledger_answers

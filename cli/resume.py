@@ -8,7 +8,7 @@ from cli.numbers import Amount
 from cli.open_ledger import open_existing_ledger
 from cli.output import err
 from cli.terminal_run import AsJson, AskedPrefect, announce_rehearsal, run_to_end
-from rowtide.api.which_api import api_in_environment, check_same_api
+from rowtide.api.api_identity import api_in_environment, check_same_api
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, Run

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from cli.numbers import Count
 from cli.open_ledger import open_all_ledgers
 from cli.output import out, plain_table, print_json
-from rowtide.api.which_api import describe_api
+from rowtide.api.api_identity import describe_api
 from rowtide.ledger.ledger import Run, all_runs
 from rowtide.ledger.read.history import run_summary
 from rowtide.report.summary_text import ladder_problem_lines, unconfirmed_batch_lines

@@ -7,11 +7,11 @@ import orjson
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import out
-from rowtide.api.which_api import describe_api
+from rowtide.api.api_identity import describe_api
 from rowtide.json_bytes import parse_json
 from rowtide.lanes.lane_table import LANES
 from rowtide.ledger.batches import Batch
-from rowtide.ledger.purge import PURGED
+from rowtide.ledger.purge_text import PURGED
 from rowtide.ledger.read.history import RowHistory, row_history
 from rowtide.report.summary_text import on_call_lines
 from rowtide.text_format import shorten_text

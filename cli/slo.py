@@ -10,7 +10,7 @@ from cli.open_ledger import has_any_ledger, open_existing_ledger
 from cli.output import err, out, plain_table, print_json
 from rowtide.job.job_folder import find_job
 from rowtide.observing.slo import HEADINGS, objectives_as_json, objectives_as_table
-from rowtide.stages.slo_watch import WatchedJob, folders_of_jobs, watch_jobs
+from rowtide.stages.job_objectives import WatchedJob, folders_of_jobs, watch_jobs
 
 EXIT_BREACHED = 3
 

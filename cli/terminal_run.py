@@ -17,16 +17,16 @@ from cli import output, standard_streams
 from cli.exits import Exit, exit_status_of
 from cli.home_folders import home_folder, is_in_rehearsal
 from cli.late_prefect import flow_on_server
-from cli.live_text import record_live_text
 from cli.open_ledger import has_ledger, open_existing_ledger
 from cli.output import err, out, print_error, print_json, short_path
 from cli.prefect_server import PrefectFailed, find_server_url
 from cli.progress import watch_progress
+from cli.streamed_replies import record_live_text
 from configuration.ledger_settings import LedgerSettings
 from configuration.operator import NOBODY, with_operator
 from flows.pump import pump as plain_pump
 from rowtide.agent.states import RunStop
-from rowtide.api.which_api import BASE_URL, KEY, REHEARSAL
+from rowtide.api.api_identity import BASE_URL, KEY, REHEARSAL
 from rowtide.errors import RowtideError, RunStopped, StoppedByWorld, WorldError
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_spec import SinkSpec

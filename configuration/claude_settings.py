@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from configuration.operator import current_operator
+from rowtide.api.api_identity import DEFAULT_URL, OWN_EMULATOR, REHEARSAL, Api, api_name, check_same_api
 from rowtide.api.claude import Claude
-from rowtide.api.which_api import DEFAULT_URL, OWN_EMULATOR, REHEARSAL, Api, api_name, check_same_api
 from rowtide.environment_numbers import number_from_environment
 from rowtide.errors import UserMistake
 from rowtide.ledger.ledger import Run

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rowtide.api.which_api import REHEARSAL
+from rowtide.api.api_identity import REHEARSAL
 from rowtide.escaping import markdown_page
 from rowtide.observing.event_log import log_event
 from rowtide.observing.run_labels import run_title

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rowtide.masking import mask_secrets
 
+LEAST_LIKENESS = 0.55  # of difflib's ratio: `Totl` is like `Total, EUR`, `name` is not like `amount`
+
 
 class RowtideError(Exception):
     """Something that Rowtide cannot go on without has failed. The message holds no secret, whatever it quotes."""
@@ -76,4 +78,5 @@ class IllegalMove(RowtideError):
 
 def nearest_name(name: str, legal: Iterable[str]) -> str | None:
     """The legal name most like `name`, or None when nothing is close."""
-    return next(iter(get_close_matches(name, list(legal), 1)), None)
+    by_folded = {each.casefold(): each for each in legal}
+    return next((by_folded[each] for each in get_close_matches(name.casefold(), by_folded, 1, LEAST_LIKENESS)), None)

@@ -36,7 +36,7 @@ def dump_json(value: object, option: int = 0, default: Callable[[object], object
 def parse_json(text: bytes) -> Any:
     """The value of a JSON text, its whole numbers as long as they are. Raises orjson.JSONDecodeError, a ValueError."""
     found = orjson.loads(text)
-    if not has_long_digits(text):
+    if not may_exceed_64_bits(text):
         return found
     try:
         return json.loads(text)
@@ -44,6 +44,6 @@ def parse_json(text: bytes) -> Any:
         return found
 
 
-def has_long_digits(text: bytes) -> bool:
+def may_exceed_64_bits(text: bytes) -> bool:
     """Whether the text may hold a whole number beyond 64 bits."""
     return LONG in text.translate(AS_ZEROS)

@@ -12,7 +12,7 @@ from rowtide.intake.sources import INBOX
 from rowtide.job.job_folder import find_job
 from rowtide.ledger import inbox as ledger_inbox
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger import purge as ledger_purge
+from rowtide.ledger import purge_text as ledger_purge_text
 from rowtide.ledger.ledger import Ledger
 from rowtide.stages.extract.begin_run import InboxEmpty, RunOptions, begin_new_run
 from rowtide.stages.orchestrator import current_orchestrator
@@ -34,7 +34,7 @@ async def claim_inbox(job: str | None, at_least: int, older_than_seconds: float 
             if ledgers.has_run(tx, run_id):
                 return ledgers.find_run(tx, run_id).job_folder, run_id
         with ledger.page() as tx:
-            ledger_purge.prune_messages(tx, before=clock.now() - _kept_for())
+            ledger_purge_text.prune_messages(tx, before=clock.now() - _kept_for())
         folder = _due(ledger, job, at_least, older_than_seconds)
         if folder is None:
             await current_orchestrator().name("inbox: too little waits")

@@ -12,7 +12,7 @@ from orchestration.durable import durable
 from rowtide import clock
 from rowtide.lanes.lane_table import Lane
 from rowtide.ledger import ledger as ledgers
-from rowtide.stages.amend.adopt_version import adopt_run_version
+from rowtide.stages.amend.rows_to_version import adopt_run_version
 from rowtide.stages.converse.live_calls import LiveCallPool, OnText
 from rowtide.stages.follow_up.apply_moves import follow_up_rows
 from rowtide.stages.route.lane_choice import lane_of_ready_rows

@@ -102,7 +102,7 @@ def _admit(ledger: Ledger, run: Run, found: Plan, page: list[SourceRow | BadRow]
         if refused := [row.row_key for row in rows if row.reason]:
             rows = with_unused_names(rows, ledger_rows.keys_present(tx, run, refused))
         if ledger_rows.admit_rows(tx, run, rows, read_before=position, read_after=after, now=clock.now()):
-            ledger_versions.mark_share_unchanged(tx, run, first, first + len(page) - 1)
+            ledger_versions.mark_rows_settled_earlier(tx, run, first, first + len(page) - 1)
             if spec.skills.group_by is not None:
                 read = [(row_no, row) for row_no, row in enumerate(page, first) if isinstance(row, SourceRow)]
                 groups = {row_no: found.job.group_of(row.values) for row_no, row in read}

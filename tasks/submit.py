@@ -16,8 +16,8 @@ from rowtide.api.unconfirmed_batches import Wait
 from rowtide.errors import StoppedByJob, StoppedByWorld, WorldError
 from rowtide.ledger import live_calls as ledger_live_calls
 from rowtide.ledger.batches import Batch
-from rowtide.stages.amend.adopt_version import adopt_run_version
-from rowtide.stages.pump_rounds import count_undecided_rows, stop_sending
+from rowtide.stages.amend.rows_to_version import adopt_run_version
+from rowtide.stages.another_round import count_undecided_rows, stop_sending
 from rowtide.stages.route.lane_choice import lane_of_ready_rows
 from rowtide.stages.run_context import RunContext
 from rowtide.stages.submit.budget import BudgetExhausted, exceeded_budget

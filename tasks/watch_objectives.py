@@ -11,8 +11,8 @@ from rowtide import clock
 from rowtide.escaping import Markdown, markdown_bold, markdown_page, markdown_table
 from rowtide.ledger.ledger import Ledger
 from rowtide.observing.slo import HEADINGS, objectives_as_json, objectives_as_table
+from rowtide.stages.job_objectives import WatchedJob, folders_of_jobs, watch_jobs
 from rowtide.stages.orchestrator import current_orchestrator
-from rowtide.stages.slo_watch import WatchedJob, folders_of_jobs, watch_jobs
 
 
 @durable

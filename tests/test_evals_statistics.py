@@ -34,7 +34,7 @@ from rowtide.evals.planning import (
     rows_by_score,
     rows_needed,
     rows_without_disagreement,
-    test_power,
+    statistical_power,
 )
 from rowtide.evals.verdicts import Margins, compare_measure, judge_candidate
 
@@ -137,7 +137,7 @@ def test_a_candidate_that_is_worse_by_the_margin_rarely_passes(rows: int, differ
     fixed, broken = drawn(rows, share, -margin, seed=rows)
     passed = (tango_score(rows, fixed, broken, -margin) >= exact_critical_value(rows, margin, ALPHA)).mean()
     assert passed <= ALPHA + NOISE
-    assert passed == pytest.approx(test_power(rows, share, margin, ALPHA, -margin), abs=NOISE)
+    assert passed == pytest.approx(statistical_power(rows, share, margin, ALPHA, -margin), abs=NOISE)
 
 
 CASES = [
@@ -152,15 +152,15 @@ CASES = [
 @pytest.mark.parametrize("alpha", [ALPHA, ALPHA / 4])
 def test_the_level_is_kept_exactly(alpha: float) -> None:
     """By enumeration, so no draw hides it."""
-    assert max(test_power(rows, share, margin, alpha, -margin) for rows, margin, share in CASES) <= alpha
+    assert max(statistical_power(rows, share, margin, alpha, -margin) for rows, margin, share in CASES) <= alpha
 
 
 def test_the_normal_distribution_would_not_have_kept_it() -> None:
     """Why a verdict is not read off the normal distribution, and that the price of it is next to nothing."""
     limit = critical_value(ALPHA)
-    assert test_power(90, 0.03, 0.03, ALPHA, -0.03, limit=limit) == pytest.approx(0.0645, abs=1e-3)
+    assert statistical_power(90, 0.03, 0.03, ALPHA, -0.03, limit=limit) == pytest.approx(0.0645, abs=1e-3)
     for rows, margin in ((165, 0.05), (165, 0.02), (480, 0.03)):
-        loss = test_power(rows, 0.04, margin, ALPHA, limit=limit) - test_power(rows, 0.04, margin, ALPHA)
+        loss = statistical_power(rows, 0.04, margin, ALPHA, limit=limit) - statistical_power(rows, 0.04, margin, ALPHA)
         assert 0 <= loss < 0.02
 
 
@@ -180,7 +180,7 @@ def test_the_level_is_kept_by_a_handful_of_rows_too(rows: int) -> None:
     for margin in (0.01, 0.05, 0.4):
         limit = exact_critical_value(rows, margin, ALPHA / 4)
         assert worst_case_p_value(rows, limit, margin) <= ALPHA / 4
-        assert test_power(rows, 0.4, margin, ALPHA / 4, -margin) <= ALPHA / 4
+        assert statistical_power(rows, 0.4, margin, ALPHA / 4, -margin) <= ALPHA / 4
     assert exact_critical_value(0, 0.05, ALPHA) == math.inf
 
 
@@ -202,7 +202,7 @@ def test_the_exact_level_is_the_sum_over_every_count() -> None:
         for b, c in itertools.product(range(rows + 1), repeat=2)
         if b + c <= rows and tango_score(rows, b, c, -margin) >= critical_value(ALPHA)
     )
-    assert test_power(rows, share, margin, ALPHA, -margin, limit=critical_value(ALPHA)) == pytest.approx(
+    assert statistical_power(rows, share, margin, ALPHA, -margin, limit=critical_value(ALPHA)) == pytest.approx(
         whole, abs=1e-9
     )
 
@@ -247,8 +247,8 @@ def test_what_the_planned_looks_find_and_when() -> None:
 
 
 def test_what_165_rows_can_prove() -> None:
-    assert test_power(165, 0.04, 0.05, ALPHA) == pytest.approx(0.86, abs=0.015)
-    assert test_power(165, 0.04, 0.02, ALPHA) == pytest.approx(0.29, abs=0.015)
+    assert statistical_power(165, 0.04, 0.05, ALPHA) == pytest.approx(0.86, abs=0.015)
+    assert statistical_power(165, 0.04, 0.02, ALPHA) == pytest.approx(0.29, abs=0.015)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,9 @@ def test_the_level_of_one_look(rows: int, margin: float, at_5: float, at_1_25: f
     """EVALS.md's figures, for some share that differs between the least and a tenth."""
     shares = np.linspace(margin, 0.10, 8)
     for alpha, want in ((0.05, at_5), (0.0125, at_1_25)):
-        levels = [test_power(rows, share, margin, alpha, -margin, limit=critical_value(alpha)) for share in shares]
+        levels = [
+            statistical_power(rows, share, margin, alpha, -margin, limit=critical_value(alpha)) for share in shares
+        ]
         assert min(levels) - 0.003 <= want <= max(levels) + 0.003
 
 
@@ -288,7 +290,7 @@ def test_rows_that_are_needed_for_a_power(wanted: float, factor: float) -> None:
     needed = rows_needed(0.08, 0.03, ALPHA, wanted)
     assert needed == pytest.approx(factor * 0.08 / 0.03**2, rel=0.01)
     assert needed is not None
-    assert test_power(needed, 0.08, 0.03, ALPHA) == pytest.approx(wanted, abs=0.04)
+    assert statistical_power(needed, 0.08, 0.03, ALPHA) == pytest.approx(wanted, abs=0.04)
     assert rows_needed(0.08, 0.03, ALPHA, wanted, difference=-0.03) is None
 
 

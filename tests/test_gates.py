@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rowtide.errors import UserMistake
-from rowtide.gates.distributions import Distribution
+from rowtide.gates.distribution_counts import Distribution
 from rowtide.gates.expectation_counts import failing_rows_of_page
 from rowtide.gates.gate_files import Suite, load_suite
 from rowtide.gates.page_judging import PageJudge

@@ -152,7 +152,7 @@ def test_a_row_loaded_once_is_unchanged_next_time_and_changed_content_is_not(led
     first, second = make_rows(ledger, again, 2, tier=None)
     with ledger.page() as tx:
         tx.execute(text("UPDATE row SET row_id = 'other' WHERE row_no = :row"), {"row": second})
-        assert ledger_versions.mark_share_unchanged(tx, again, first, second) == 1
+        assert ledger_versions.mark_rows_settled_earlier(tx, again, first, second) == 1
     assert states(ledger, again) == {RowState.UNCHANGED: 1, RowState.READY: 1}
 
 

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from conftest import answers_of, ask_ledger, batch_was_made, make_job, run
 
-from cli.live_text import record_live_text
+from cli.streamed_replies import record_live_text
 from flows.pump import pump
 
 

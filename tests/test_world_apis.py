@@ -11,7 +11,7 @@ from conftest import NOW, ask_ledger, make_job, make_rows, make_run
 from outside import Done, rowtide
 
 from chaos.lives import emulator
-from rowtide.api.which_api import OWN_EMULATOR, api_in_environment, api_name, check_same_api
+from rowtide.api.api_identity import OWN_EMULATOR, api_in_environment, api_name, check_same_api
 from rowtide.errors import UserMistake
 from rowtide.job.job_spec import SinkSpec
 from rowtide.ledger import loads as ledger_loads
@@ -107,7 +107,7 @@ def test_what_one_api_settled_is_asked_again_of_another(ledger: Ledger, table: s
         run = make_run(ledger, f"again at {api}", api=api)
         rows = make_rows(ledger, run, 10)
         with ledger.page() as tx:
-            assert ledger_versions.mark_share_unchanged(tx, run, rows[0], rows[-1]) == unchanged
+            assert ledger_versions.mark_rows_settled_earlier(tx, run, rows[0], rows[-1]) == unchanged
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from rowtide.job.run_id import RunId, check_run_id
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.report.summary_text import with_min_loaded
-from rowtide.stages.pump_rounds import count_undecided_rows
+from rowtide.stages.another_round import count_undecided_rows
 from rowtide.stages.run_context import open_run
 
 ROOT = Path(__file__).parent.parent

@@ -25,13 +25,14 @@ from test_make_serve import Service, ask, serving
 from emulator.server import start
 from flows.pump import pump
 from orchestration.set_up_observability import OURS, set_up_observability
+from orchestration.show_logs_on_page import show_logs_on_page
 from rowtide.errors import RowtideError, UserMistake
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import check_runbook, load_job
 from rowtide.ledger.ledger import Ledger, ledger_url
 from rowtide.report.next_commands import show_command
+from rowtide.stages.job_objectives import watch_jobs
 from rowtide.stages.orchestrator import NOTHING, orchestrated_by
-from rowtide.stages.slo_watch import watch_jobs
 
 CONTACT = {"owner": "data-team@example.com", "runbook": "https://wiki.example.com/companies?at=night"}
 
@@ -240,7 +241,7 @@ def test_what_prefect_is_to_take_to_a_runs_page_is_let_through(levels: None) -> 
     assert not logging.getLogger("rowtide").isEnabledFor(logging.INFO)  # in a terminal, lines are for trouble
 
     with temporary_settings({PREFECT_LOGGING_EXTRA_LOGGERS: "rowtide,orchestration,tasks,blocks"}):
-        set_up_observability()
+        show_logs_on_page()
     assert all(
         logging.getLogger(name).isEnabledFor(logging.INFO) for name in ("rowtide", "orchestration", "tasks", "blocks")
     )

@@ -12,7 +12,7 @@ import pytest
 from conftest import NOW, answers_of, ask_ledger, make_job, make_rows, make_run
 from outside import Done, rowtide
 
-from rowtide.ledger import purge as ledger_purge
+from rowtide.ledger import purge_text as ledger_purge_text
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
 
@@ -150,13 +150,13 @@ def test_purging_is_the_same_on_both_engines_and_messages_that_were_read_lose_th
             "INSERT INTO message_row (message_no, job, row_key, content, run_id) "
             f"SELECT message_no, 'messages', 'k', CAST('{SECRET}' AS {kind}), 'run-1' FROM message"
         )
-        assert ledger_purge.prune_messages(tx, before=NOW) == 1
-        assert ledger_purge.prune_messages(tx, before=NOW) == 0
-        (run,) = ledger_purge.purgeable_runs(tx, job="messages", run_id=None, key=None, before=None)
-    ledger_purge.purge_run(home.ledger, run, "key-7", now=NOW)
-    ledger_purge.purge_run(home.ledger, run, None, now=NOW)
-    ledger_purge.reclaim_space(home.ledger)
+        assert ledger_purge_text.prune_messages(tx, before=NOW) == 1
+        assert ledger_purge_text.prune_messages(tx, before=NOW) == 0
+        (run,) = ledger_purge_text.purgeable_runs(tx, job="messages", run_id=None, key=None, before=None)
+    ledger_purge_text.purge_run(home.ledger, run, "key-7", now=NOW)
+    ledger_purge_text.purge_run(home.ledger, run, None, now=NOW)
+    ledger_purge_text.reclaim_space(home.ledger)
     with home.ledger.view() as tx:
-        assert ledger_purge.purgeable_runs(tx, job=None, run_id=None, key=None, before=None) == []
+        assert ledger_purge_text.purgeable_runs(tx, job=None, run_id=None, key=None, before=None) == []
         assert tx.exec_driver_sql("SELECT count(*) FROM answer").scalar() == 0
     home.ledger.close()

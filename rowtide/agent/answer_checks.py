@@ -105,7 +105,8 @@ def _result_of_check(name: str, check: Check, claimed: BaseModel, values: dict[s
     code = getattr(check, "__code__", None)
     place = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
     where = f"{name}{place} returned {type(result).__name__}"
-    words = f"{redacted_failure_line(repr(result), 80)}; a check returns None for a right answer, else a text"
+    words = "a check returns None when the answer is right, else what is wrong, as a text"
+    words = f"{redacted_failure_line(repr(result), 80)}; {words}"
     raise JobCodeRaised(JobCodeFailure("check_failed", where, words))
 
 

@@ -22,9 +22,9 @@ from rowtide.agent import reply_parsing
 from rowtide.agent.account_refusals import account_refusal_of
 from rowtide.agent.reply_parsing import LINE_BYTES, LONGEST_DETAIL
 from rowtide.api import api_outcomes
+from rowtide.api.api_identity import api_name
 from rowtide.api.api_outcomes import BatchCreated, BatchRefused, BatchStatus, LiveRejection, LiveReply, OutcomeUnknown
 from rowtide.api.secret_placeholders import SealedBody
-from rowtide.api.which_api import api_name
 from rowtide.errors import StoppedByWorld, UserMistake, WorldError
 from rowtide.json_bytes import parse_json
 from rowtide.lanes.rate_limiter import limits_from_headers

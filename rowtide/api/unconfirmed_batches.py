@@ -44,7 +44,8 @@ def judge_unconfirmed_batch(
     unconfirmed_for: timedelta,
     confirm_within: timedelta,
 ) -> Verdict:
-    """Judge one unconfirmed batch. `vanished`: earlier candidates that the API no longer knows and nobody disproved."""
+    """Return Found, NeverTaken, Unprovable or Wait for one unconfirmed batch. `proven` is the candidate whose results
+    carry our tag; `candidates` are batches at the API that may be ours, `vanished` those the API no longer knows."""
     if proven is not None:
         return Found(proven)
     if candidates:

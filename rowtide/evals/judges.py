@@ -79,8 +79,8 @@ def certify_judge(
 
 
 def corrected_rate(passed: int, rows: int, counts: JudgeCounts, confidence: float = CONFIDENCE) -> CorrectedRate | None:
-    """How many of `rows` rows are good, of which the judge passed so many. None where it knows no more than a coin, or
-    nobody labelled rows of both classes, or there are no rows.
+    """Estimate how many of `rows` are good, correcting the judge's `passed` by its errors on labelled rows (`counts`),
+    with an interval of `confidence`. None if the judge is no better than a coin, a class has no labels, or no rows.
 
     The rate and its standard error are Rogan and Gladen's (American Journal of Epidemiology 107 (1978), 71-76), of all
     three shares that are estimated; the interval, two-sided, is Lang and Reiczigel's (Preventive Veterinary Medicine

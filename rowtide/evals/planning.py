@@ -76,7 +76,7 @@ def rows_needed(
     return max(math.ceil(asked - 1e-9), least_rows(margin, alpha))
 
 
-def test_power(
+def statistical_power(
     rows: int,
     share_that_differ: float,
     margin: float,

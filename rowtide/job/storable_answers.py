@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel
 
 from rowtide.job.answer_fields import LIST_OF, answer_fields, uses_aliases
-from rowtide.json_bytes import has_long_digits
+from rowtide.json_bytes import may_exceed_64_bits
 
 LEAST, MOST = -(2**63), 2**63 - 1  # what every database and reader takes for an integer
 # Looked for in an answer's bytes at once, and rarely found.
@@ -53,7 +53,7 @@ def describe_alterations(claimed: BaseModel, content: bytes) -> list[str]:
 
 def unstorable_values(content: bytes) -> list[tuple[str, str]]:
     """The values of a stored answer that a sink might not hold: (place, why)."""
-    if NUL not in content and not has_long_digits(content):
+    if NUL not in content and not may_exceed_64_bits(content):
         return []
     return list(_unfit("", json.loads(content)))  # not orjson, to which a long integer is a float
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, text
 
-from rowtide.api.which_api import UNKNOWN, Api
+from rowtide.api.api_identity import UNKNOWN, Api
 
 # SQL: the API of the job's newest run, for queries about a job rather than one run. Binds :job.
 OF_NEWEST_RUN = "(SELECT api FROM run WHERE job = :job ORDER BY run_no DESC LIMIT 1)"
@@ -15,7 +15,7 @@ def api_of_job(tx: Connection, job: str) -> Api:
     return UNKNOWN if found is None else Api(found.api, is_made_up=bool(found.made_up))
 
 
-def newest_start(tx: Connection, run_id: str | None, row_key: str | None, job: str | None) -> str | None:
+def newest_run_start(tx: Connection, run_id: str | None, row_key: str | None, job: str | None) -> str | None:
     """Return when the newest run began that matches the id or job, and has a row of this key. None without a match."""
     of_row = "SELECT 1 FROM row r WHERE r.run_no = u.run_no AND r.row_key = :key"
     named = " OR ".join([*(["u.run_id = :run"] if run_id else []), *(["u.job = :job"] if job else [])]) or "1 = 1"

@@ -165,7 +165,7 @@ def conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[PastT
     return found
 
 
-def tool_outputs(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[ToolRecord]]:
+def tool_calls_of_conversations(tx: Connection, rows: Sequence[RowAt]) -> dict[int, list[ToolRecord]]:
     """Return the tool calls of each row's present conversation."""
     here = HERE.format(these=is_one_of(tx, "rows"))
     names = ", ".join(f"t.{name}" for name in ToolRecord._fields)

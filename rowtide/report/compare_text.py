@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from rowtide.evals.outcome import EvalOutcome, RowOutcome
-from rowtide.evals.planning import least_margin, least_rows, test_power
+from rowtide.evals.planning import least_margin, least_rows, statistical_power
 from rowtide.evals.verdicts import PASSES
 from rowtide.text_format import format_usd, shorten_text
 from rowtide.tiers.pricing import MICRO
@@ -65,7 +65,7 @@ def proofs(found: EvalOutcome) -> Iterator[str]:
         f"{needed:,} rows at least."
     )
     if rows:
-        chance = test_power(rows, FEW_DIFFER, margin, found.alpha)
+        chance = statistical_power(rows, FEW_DIFFER, margin, found.alpha)
         yield (
             f"An equal version that differs on {FEW_DIFFER:.0%} of the rows passes one look at them all with a chance "
             f"of {chance:.0%}."

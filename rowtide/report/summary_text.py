@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from rowtide.agent.requests import IN_FULL
-from rowtide.api.which_api import describe_api
+from rowtide.api.api_identity import describe_api
 from rowtide.escaping import (
     NOTHING,
     Markdown,

@@ -76,7 +76,8 @@ def build_vocabulary(rows: Iterable[Values], columns: Sequence[str], lookup: str
 
 
 def row_features(values: Values, usual: Vocabulary) -> Features:
-    """The features of one row."""
+    """Return the numbers that the router estimates from: lengths, digits, language, lookup-like values of a row.
+    `usual` is what most rows have."""
     texts = {name: _text(values.get(name)) for name in usual.columns}
     missing = {name: float(text.strip().lower() in NOTHING) for name, text in texts.items()}
     text = _joined(values, usual.columns)

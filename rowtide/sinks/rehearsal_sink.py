@@ -4,7 +4,7 @@ from dataclasses import replace
 from os.path import normpath
 from pathlib import Path
 
-from rowtide.api.which_api import OWN_EMULATOR
+from rowtide.api.api_identity import OWN_EMULATOR
 from rowtide.job.job_folder import Job
 from rowtide.job.job_spec import SinkSpec
 

@@ -48,7 +48,7 @@ MICROSECONDS = 6  # digits of a second
 
 
 def plain_kind(kind: str) -> str:
-    """A kind without its size; a list is JSON in a table."""
+    """Return a kind without its size; a kind of list becomes JSON, as tables hold it."""
     return "json" if kind.startswith(LIST_OF) else kind.partition("(")[0]
 
 

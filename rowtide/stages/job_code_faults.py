@@ -19,10 +19,10 @@ Tried = Literal["prompt", "rubric", "answer"]
 def check_job_wide_fault(
     context: RunContext, what: Tried, failures: Collection[JobCodeFailure], tried: int, *, now: datetime
 ) -> None:
-    """Examine the failures among a page's `tried` rows, before any of them has made its move.
+    """Raise StoppedByJob when most of the run's first rows fail alike in the job's own code: then the job is at fault.
 
-    Raises StoppedByJob when most of the run's first rows fail alike. The run is then stopped in the ledger, and rows
-    quarantined earlier for the same failure wait again.
+    `failures` are those among this page's `tried` rows, before any of them has made its move. The run is then stopped
+    in the ledger, and rows quarantined earlier for the same failure wait again.
     """
     found = most_frequent_failure(failures)
     if found is None or found[1] <= MOST * tried:

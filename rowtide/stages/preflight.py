@@ -14,8 +14,8 @@ from rowtide.agent.requests import (
     shared_request_part,
     with_skills,
 )
+from rowtide.api.api_identity import UNKNOWN, Api
 from rowtide.api.api_schema import api_schema
-from rowtide.api.which_api import UNKNOWN, Api
 from rowtide.extras import need
 from rowtide.gates.gate_files import Gate, load_suite
 from rowtide.intake.source import SourceShape

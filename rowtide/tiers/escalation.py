@@ -109,7 +109,7 @@ def message_with_quotation(message: str, quoted: Quotation | None) -> str:
 
 
 def quotation_to_json(quoted: Quotation) -> str:
-    """Serialize a quotation for the ledger."""
+    """Return what a fresh conversation is quoted of the one before it, as JSON for the ledger."""
     return orjson.dumps(quoted).decode()
 
 

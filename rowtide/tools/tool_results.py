@@ -27,10 +27,9 @@ def lossless_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def lenient_json(line: bytes) -> Any:
-    """Parse almost valid JSON: bytes that are not UTF-8, and characters UTF-8 cannot write, become U+FFFD. Of
-    unreadable text only the id of the call it answers; None where that is unknown too.
-    """
+def parse_json_or_call_id(line: bytes) -> Any:
+    """Return the value of a JSON line with what is no UTF-8 replaced by U+FFFD; of a line that is no JSON, the id of
+    the call it answers and nothing else, or None if there is none."""
     try:
         found = json.loads(line.decode("utf-8", "replace"))
         return json.loads(UNPAIRED.sub("\ufffd", lossless_json(found)))

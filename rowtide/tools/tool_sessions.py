@@ -33,7 +33,7 @@ from rowtide.job.job_spec import ToolServerSpec
 from rowtide.tools.http_bounds import bounded_client
 from rowtide.tools.programs import LINE_BYTES, Program
 from rowtide.tools.server_secrets import ServerSecrets, mask_library_logs
-from rowtide.tools.tool_results import lenient_json, result_text
+from rowtide.tools.tool_results import parse_json_or_call_id, result_text
 from rowtide.tools.tool_rules import Listed
 
 START_SECONDS = 30
@@ -221,7 +221,7 @@ def _message_in(line: bytes, session: Session) -> SessionMessage | Exception:
         return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
     except ValueError:
         session.noise = session.secrets.hide(line[:NOISE_BYTES].decode("utf-8", "replace"))[:200].strip()
-        broken = lenient_json(line)
+        broken = parse_json_or_call_id(line)
     with suppress(ValueError):
         return SessionMessage(jsonrpc_message_adapter.validate_python(broken, by_name=False))
     if not isinstance(broken, dict) or "method" in broken or not isinstance(broken.get("id"), int | str):

@@ -156,7 +156,7 @@ class Evidence:
 def _evidence(ledger: Ledger, page: Sequence[StoredAnswer]) -> Evidence:
     numbers, rows = [each.row.row_no for each in page], [each.row for each in page]
     with ledger.view() as tx:
-        quoted, records = ledger_turns.quotations(tx, rows), ledger_turns.tool_outputs(tx, rows)
+        quoted, records = ledger_turns.quotations(tx, rows), ledger_turns.tool_calls_of_conversations(tx, rows)
         outputs = {n: [ToolOutput(each.tool, each.output) for each in found.outputs] for n, found in quoted.items()}
         for number, found in records.items():
             outputs_or_verdicts = [ToolOutput(each.tool, each.output, bool(each.is_error)) for each in found]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rowtide.api.which_api import check_same_api
+from rowtide.api.api_identity import check_same_api
 from rowtide.errors import RowtideError
 from rowtide.intake.sources import INBOX
 from rowtide.job.job_file import read_spec

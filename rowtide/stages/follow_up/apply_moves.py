@@ -98,7 +98,7 @@ def decide_moves(
         checked = rows if context.job.checks or rules else []
         contents = ledger_turns.row_contents(tx, [row.row_no for row in checked])
         telling = [row for row, stop_reason, _ in page if _needs_outputs(spec, row, stop_reason)]
-        outputs = ledger_turns.tool_outputs(tx, telling)
+        outputs = ledger_turns.tool_calls_of_conversations(tx, telling)
         quoted = ledger_turns.quotations(tx, rows) if rules else {}
         answers = ledger_turns.row_answers(tx, [row.row_no for row in rows if row.in_self_check])
     by_the_api: list[ToolRecord] = []

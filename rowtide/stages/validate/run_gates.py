@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from rowtide.gates.approvals import GateFailure
-from rowtide.gates.distributions import Distribution, distributions_of
+from rowtide.gates.distribution_counts import Distribution, distributions_of
 from rowtide.gates.expectation_counts import (
     ExpectationCounts,
     critical_run_failures,

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from rowtide.agent.states import RowState, RunStop
+from rowtide.ledger import idle_rounds as ledger_idle_rounds
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import live_calls as ledger_live_calls
-from rowtide.ledger import rounds as ledger_rounds
 from rowtide.ledger import rows as ledger_rows
 from rowtide.stages.run_context import RunContext
 from rowtide.stages.work_shares import may_more_come
@@ -45,7 +45,7 @@ def stop_sending(context: RunContext, why: RunStop, words: str) -> None:
 def _is_stuck(context: RunContext, counts: Mapping[RowState, int]) -> bool:
     """Return whether this is the ROUNDS-th round without change; if so, stop the run."""
     with context.ledger.page() as tx:
-        rounds = ledger_rounds.begin_round(tx, context.run)
+        rounds = ledger_idle_rounds.begin_round(tx, context.run)
     if rounds < ROUNDS:
         return False
     left = ", ".join(f"{counts[state]:,} {state.value}" for state in UNDECIDED if counts[state])
