@@ -75,8 +75,7 @@ class RunVersion(NamedTuple):
 
 
 def mark_rows_settled_earlier(tx: Connection, run: Run, first: int, last: int) -> int:
-    """Mark the ready rows from `first` to `last` unchanged whose content an earlier run settled under the same version.
-    Returns how many.
+    """Mark ready rows from `first` to `last` unchanged that an earlier run settled alike. Returns how many.
 
     A row that could not be verified then stays in that run's quarantine: asking again would cost the same.
     """

@@ -3,10 +3,10 @@
 from datetime import datetime
 
 from rowtide.errors import NoPassingVerdict
-from rowtide.evals.measured_version import measured_version
 from rowtide.ledger import evals as ledger_evals
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read.evals import standing
+from rowtide.stages.measured_version import measured_version
 from rowtide.stages.preflight import Plan
 
 

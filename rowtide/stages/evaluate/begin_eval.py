@@ -12,7 +12,6 @@ from rowtide.evals.comparers import JobComparer
 from rowtide.evals.eval_plan import EvalPlan
 from rowtide.evals.golden_rows import GOLDEN_FILE, Part
 from rowtide.evals.looks import LookPlan, alpha_left, alpha_of_use, plan_looks
-from rowtide.evals.measured_version import measured_version
 from rowtide.evals.outcome import EXTRA, Arm, ArmName
 from rowtide.evals.verdicts import Margins
 from rowtide.job.job_folder import Job
@@ -24,6 +23,7 @@ from rowtide.ledger.ledger import Ledger, to_timestamp
 from rowtide.ledger.read import evals as read_evals
 from rowtide.stages.evaluate.golden_set import GoldenSet, SetRow, check_leaks, check_provable
 from rowtide.stages.evaluate.request_marks import how_asked
+from rowtide.stages.measured_version import measured_version
 from rowtide.stages.preflight import Plan
 from rowtide.tiers.pricing import MICRO
 from rowtide.tools.recordings import recording_of
