@@ -44,7 +44,7 @@ async def extract(
     """Begin the run, or find it, and admit the source's rows from where it stopped. Returns the run's id.
 
     `budget` is in US dollars; an existing run can only be given more. A deadline counts from the run's beginning.
-    `plan` is the checked job, if planned already; `eval_id` the eval whose arm it is, which the answers gate alone judges.
+    `plan` is the checked job, if planned already; `eval_id` the eval whose arm it is, with no gate but that of answers.
     """
     database, api = await LedgerSettings.in_force(), (await ClaudeSettings.in_force()).api
     with database.get_ledger() as ledger:
