@@ -15,7 +15,7 @@ from cli.environment_checks import check_home
 from cli.exits import Exit
 from cli.home_folders import home_folder, is_in_rehearsal, rehearse_without_key
 from cli.late_prefect import examine_prefect_server
-from cli.open_ledger import has_ledger, open_or_create_ledger
+from cli.open_ledger import has_ledger, open_home_ledger
 from cli.output import out, print_json
 from cli.prefect_server import find_server_url
 from cli.terminal_run import claude_or_emulator
@@ -24,7 +24,6 @@ from configuration.model_overrides import model_overrides_in_force
 from rowtide.api.api_identity import describe_api
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import Job, find_job, load_job
-from rowtide.ledger.ledger import ledger_url
 from rowtide.stages.diagnose.api_checks import examine_api, examine_models
 from rowtide.stages.diagnose.findings import Finding, examine
 from rowtide.stages.diagnose.job_checks import examine_gates, examine_sink, examine_source, examine_tool_server
@@ -127,11 +126,8 @@ async def _home() -> list[Finding]:
 async def _ledger() -> list[Finding]:
     if not has_ledger():
         return [Finding("ledger", "ok", "none yet: the first run makes it")]
-    ledger = open_or_create_ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
-    try:
+    with open_home_ledger() as ledger:
         return examine_ledger(ledger)
-    finally:
-        ledger.close()
 
 
 async def _prefect() -> list[Finding]:

@@ -16,7 +16,7 @@ from cli.environment_checks import check_home
 from cli.exits import Exit
 from cli.home_folders import home_folder, rehearse_without_key
 from cli.numbers import Amount
-from cli.open_ledger import open_or_create_ledger
+from cli.open_ledger import open_home_ledger
 from cli.output import err, out, print_error, print_json, short_path
 from cli.terminal_run import AsJson, announce_rehearsal, checked_plan, claude_or_emulator
 from configuration.operator import NOBODY, with_operator
@@ -113,9 +113,8 @@ def eval_(
         return Exit.BUDGET
     except (WorldError, LedgerBroken) as gone:
         raise RowtideError(f"{gone}; what was asked is kept: the same command goes on") from gone
-    url = ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder())
-    page = _draw(url, eval_id)
-    return say_outcome(_outcome(url, eval_id), as_json_object=json, junit=junit, page=page)
+    page = _draw(eval_id)
+    return say_outcome(_outcome(eval_id), as_json_object=json, junit=junit, page=page)
 
 
 def say_outcome(outcome: EvalOutcome, *, as_json_object: bool, junit: Path | None, page: Path | None = None) -> int:
@@ -137,18 +136,16 @@ def _override(folder: Path, why: str | None) -> int:
         raise UserMistake("say why, for whoever reads the ledger: --override --why TEXT", key="--why")
     with claude_or_emulator():
         plan = checked_plan(folder, None, trust=False)
-    ledger = open_or_create_ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
-    try:
+    with open_home_ledger() as ledger:
         override_verdict(ledger, plan, who=getpass.getuser(), why=str(why), now=datetime.now(UTC))
-    finally:
-        ledger.close()
     out.print(f"{plan.job.name} may run as it is, on the word of {getpass.getuser()}: {why}")
     return Exit.DONE
 
 
-def _draw(url: str, eval_id: str) -> Path | None:
+def _draw(eval_id: str) -> Path | None:
     """The page of an eval, drawn in a process of its own; None, and a warning, where it could not be drawn."""
     file = home_folder() / "reports" / f"{eval_id}.html"
+    url = ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder())
     command = [sys.executable, "-m", "rowtide.stages.report.draw_comparison"]
     orders = {"ledger_url": url, "eval_id": eval_id, "file": str(file.resolve()), "now": datetime.now(UTC)}
     done = subprocess.run(command, input=orjson.dumps(orders), capture_output=True, check=False)
@@ -159,10 +156,6 @@ def _draw(url: str, eval_id: str) -> Path | None:
     return None
 
 
-def _outcome(url: str, eval_id: str) -> EvalOutcome:
-    ledger = open_or_create_ledger(url)
-    try:
-        with ledger.view() as tx:
-            return read_outcome(tx, eval_id)
-    finally:
-        ledger.close()
+def _outcome(eval_id: str) -> EvalOutcome:
+    with open_home_ledger() as ledger, ledger.view() as tx:
+        return read_outcome(tx, eval_id)

@@ -26,6 +26,13 @@ def open_existing_ledger(
         enter_rehearsal()
     elif (run or row_key or newest) and rehearsal_file().is_file() and _rehearsal_is_newer(run, row_key, job):
         enter_rehearsal()
+    with open_home_ledger() as ledger:
+        yield ledger
+
+
+@contextmanager
+def open_home_ledger() -> Generator[Ledger]:
+    """The ledger that the environment names, or the home's; created if there is none. Raises UserMistake."""
     ledger = open_or_create_ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()))
     try:
         yield ledger

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import httpx
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
@@ -21,37 +21,33 @@ async def examine_prefect_server(url: str) -> list[Finding]:
     """Deployments, work pools without a worker, late runs. Raises WorldError when the server does not answer."""
     with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: find_login()}):
         try:
-            return [await _deployments(), *await _work_pools(), await _late_runs()]
+            async with get_client() as client:
+                return [await _deployments(client), *await _work_pools(client), await _late_runs(client)]
         except (httpx.HTTPError, PrefectException) as error:
             raise WorldError(f"Prefect's server did not answer as it should: {error}") from error
 
 
-async def _deployments() -> Finding:
-    async with get_client() as client:
-        names = sorted(each.name for each in await client.read_deployments())
+async def _deployments(client: PrefectClient) -> Finding:
+    names = sorted(each.name for each in await client.read_deployments())
     if not names:
         return Finding("deployments", "warning", "there are none: nothing is scheduled", "prefect deploy --all")
     return Finding("deployments", "ok", f"{len(names)}: {', '.join(names[:6])}")
 
 
-async def _work_pools() -> list[Finding]:
+async def _work_pools(client: PrefectClient) -> list[Finding]:
     found: list[Finding] = []
-    async with get_client() as client:
-        for pool in await client.read_work_pools():
-            workers = await client.read_workers_for_work_pool(pool.name)
-            alive = [
-                w for w in workers if w.last_heartbeat_time and datetime.now(UTC) - w.last_heartbeat_time < DEAD_AFTER
-            ]
-            words = f"{len(alive)} workers of {len(workers)} live"
-            subject = f"work pool {pool.name}"
-            found.append(Finding(subject, "ok", words) if alive else Finding(subject, "warning", words, WORKER))
+    for pool in await client.read_work_pools():
+        workers = await client.read_workers_for_work_pool(pool.name)
+        alive = [w for w in workers if w.last_heartbeat_time and datetime.now(UTC) - w.last_heartbeat_time < DEAD_AFTER]
+        words = f"{len(alive)} workers of {len(workers)} live"
+        subject = f"work pool {pool.name}"
+        found.append(Finding(subject, "ok", words) if alive else Finding(subject, "warning", words, WORKER))
     return found
 
 
-async def _late_runs() -> Finding:
-    async with get_client() as client:
-        late = FlowRunFilter.model_validate({"state": {"name": {"any_": ["Late"]}}})
-        runs = await client.read_flow_runs(flow_run_filter=late, limit=200)
+async def _late_runs(client: PrefectClient) -> Finding:
+    late = FlowRunFilter.model_validate({"state": {"name": {"any_": ["Late"]}}})
+    runs = await client.read_flow_runs(flow_run_filter=late, limit=200)
     due = [run for run in runs if run.expected_start_time and datetime.now(UTC) - run.expected_start_time > LATE_AFTER]
     if due:
         words = f"{len(due)} are late by more than {LATE_AFTER.seconds // 60} minutes, such as {due[0].name}"

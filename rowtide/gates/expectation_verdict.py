@@ -16,7 +16,7 @@ class ExpectationVerdict:
     kwargs: dict[str, Any]
     severity: str
     passed: bool | None
-    """None: it could not be asked, and `said` tells why."""
+    """None: it could not be asked, and `message` tells why."""
     judged: int = 0
     failed: int = 0
     observed: Any = None

@@ -36,7 +36,7 @@ class ExpectationOutcome:
 
     expectation: Expectation
     passed: bool | None
-    """None: it could not be asked, and `said` tells why."""
+    """None: it could not be asked, and `message` tells why."""
     judged: int = 0
     failed: int = 0
     observed: Any = None

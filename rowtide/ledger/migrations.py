@@ -5,13 +5,15 @@ from collections.abc import Callable
 from sqlalchemy import Connection, inspect
 
 from rowtide.errors import UserMistake
+from rowtide.ledger.eval_schema import eval_
 from rowtide.ledger.schema import migration, tables
 
 Migration = Callable[[Connection], None]
 
 
 def m001_first_release(tx: Connection) -> None:
-    """Create every table of `schema.py`."""
+    """Create every table of `schema.py` and `eval_schema.py`."""
+    assert eval_.metadata is tables, "importing its file has added the tables of evals"
     tables.create_all(tx)
 
 

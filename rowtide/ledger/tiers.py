@@ -78,9 +78,8 @@ def add_tier_visits(
     counts = {"accepted": accepted or {}, "escalated": escalated, "quarantined": quarantined or {}, "skipped": skipped}
     tiers = sorted({tier for each in counts.values() for tier in each})
     if tiers:
-        take_advisory_lock(
-            tx, f"tier visits {run.run_no}"
-        )  # the upsert takes several rows' locks: two at once could deadlock
+        # The upsert takes several rows' locks: two at once could deadlock.
+        take_advisory_lock(tx, f"tier visits {run.run_no}")
         added = ", ".join(f"{name} = tier_visit.{name} + excluded.{name}" for name in counts)
         tx.execute(
             text(

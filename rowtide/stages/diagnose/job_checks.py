@@ -35,12 +35,10 @@ async def examine_tool_server(
         pool = await stack.enter_async_context(ToolPool({name: spec}, job.folder, environment, output_chars=2000))
         tools = await pool.catalogue()
         listed = f"it starts and lists {len(tools)} {'tool' if len(tools) == 1 else 'tools'} for the job"
-        if (
-            tool := next(
-                (t for t in tools if not t.may_write and not t.asks and not t.input_schema.get("required")), None
-            )
-        ) is None:
+        harmless = [t for t in tools if not (t.may_write or t.asks or t.input_schema.get("required"))]
+        if not harmless:
             return [Finding(subject, "ok", f"{listed}; none can be called without arguments")]
+        tool = harmless[0]
         outcome = await pool.call(tool.wire_name, {})
     if outcome.is_error:
         return [Finding(subject, "warning", f"{listed}; {tool.name} without arguments answers: {outcome.text:.200}")]

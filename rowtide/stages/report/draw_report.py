@@ -4,15 +4,11 @@ Run as a program (`python -m rowtide.stages.report.draw_report`, its arguments a
 of its own: charts take a second of CPU and a JavaScript engine's memory, and a crash there does not touch the run.
 """
 
-import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from rowtide.errors import RowtideError
 from rowtide.escaping import relative_link
 from rowtide.evals.golden_rows import GOLDEN_FILE, read_golden_rows
 from rowtide.ledger import ledger as ledgers
@@ -21,8 +17,7 @@ from rowtide.ledger.read.history import run_summary
 from rowtide.ledger.read.report_data import read_report_data
 from rowtide.report.report_page import render_report_page
 from rowtide.report.summary_text import gate_lines
-
-EXIT_MISTAKE = 2
+from rowtide.stages.report.page_program import draw_by_order, write_page
 
 
 def draw_report(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> None:
@@ -32,10 +27,7 @@ def draw_report(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> No
         found = run_summary(tx, run, now=now)
         golden = {row.key: row.answer for row in read_golden_rows(Path(run.job_folder) / GOLDEN_FILE)}
         seen = read_report_data(tx, run, golden=golden, now=now)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_name(f".{file.name}.half")
-    half.write_text(render_report_page(found, seen, gates=_gates(found, file), now=now), encoding="utf-8")
-    half.replace(file)
+    write_page(file, render_report_page(found, seen, gates=_gates(found, file), now=now))
 
 
 def _gates(found: Mapping[str, Any], file: Path) -> list[dict[str, str]]:
@@ -46,19 +38,8 @@ def _gates(found: Mapping[str, Any], file: Path) -> list[dict[str, str]]:
 
 
 def main() -> None:
-    """Draw the report that stdin orders: a URL may hold a password, so it must not be an argument that others can list.
-
-    Exits 2, with a line on stderr, when it fails for a known reason.
-    """
-    given = orjson.loads(sys.stdin.buffer.read())
-    ledger = Ledger(given["ledger_url"])
-    try:
-        draw_report(ledger, given["run_id"], Path(given["file"]), now=datetime.fromisoformat(given["now"]))
-    except RowtideError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_MISTAKE)
-    finally:
-        ledger.close()
+    """Draw the report that stdin orders, with `run_id`."""
+    draw_by_order(lambda ledger, given, file, now: draw_report(ledger, given["run_id"], file, now=now))
 
 
 if __name__ == "__main__":
