@@ -13,10 +13,10 @@ from conftest import NOW, make_rows, make_run
 from sqlalchemy import text
 from test_report_page import HOSTILE, chromium, needs_chromium
 
+from rowtide.evals.judge_candidate import judge_candidate
 from rowtide.evals.outcome import Arm, ArmAnswer, EvalOutcome, LookOutcome, RowOutcome, pairs_of
-from rowtide.evals.planning import DecisionPrice
 from rowtide.evals.scores import Score
-from rowtide.evals.verdicts import Margins, judge_candidate
+from rowtide.evals.verdicts import DecisionPrice, Margins
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read.transcripts import row_transcript
 from rowtide.report.compare_page import render_compare_page

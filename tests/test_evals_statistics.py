@@ -15,6 +15,7 @@ from scipy.stats import binomtest, multinomial
 from rowtide.binomial import clopper_pearson_lower, clopper_pearson_upper
 from rowtide.evals.e_process import STAKES, cluster_means, e_values, is_not_worse
 from rowtide.evals.exact_tango import exact_critical_value, worst_case_p_value
+from rowtide.evals.judge_candidate import compare_measure, judge_candidate
 from rowtide.evals.judges import JudgeCounts, certify_judge, corrected_rate, krippendorff_alpha
 from rowtide.evals.looks import LOOKS, alpha_left, alpha_of_use, plan_looks, row_order
 from rowtide.evals.paired_test import (
@@ -36,7 +37,7 @@ from rowtide.evals.planning import (
     rows_without_disagreement,
     statistical_power,
 )
-from rowtide.evals.verdicts import Margins, compare_measure, judge_candidate
+from rowtide.evals.verdicts import Margins
 
 DRAWS = 20_000
 ALPHA = 0.05

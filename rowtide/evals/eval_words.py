@@ -6,8 +6,7 @@ from xml.etree import ElementTree
 
 from rowtide.evals.outcome import ArmAnswer, ArmName, EvalOutcome, RowOutcome, by_field, by_group
 from rowtide.evals.paired_test import tango_interval
-from rowtide.evals.planning import DecisionPrice
-from rowtide.evals.verdicts import PASSES, Comparison
+from rowtide.evals.verdicts import PASSES, Comparison, DecisionPrice
 from rowtide.text_format import format_usd
 from rowtide.tiers.pricing import MICRO
 

@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 from rowtide.evals.golden_rows import Part
 from rowtide.evals.paired_test import PairedCounts
-from rowtide.evals.planning import DecisionPrice
 from rowtide.evals.scores import Pairs, Score, pair_scores
-from rowtide.evals.verdicts import Finding, Margins, Verdict
+from rowtide.evals.verdicts import DecisionPrice, Finding, Margins, Verdict
 
 ArmName = Literal["candidate", "incumbent"]
 EXTRA = 0  # the look of rows that no statistics count: pinned rows that were not drawn at random

@@ -5,27 +5,16 @@ Shares, margins and differences are from 0 to 1. A difference below 0 is a candi
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from rowtide.binomial import binomial_probability
 from rowtide.evals.exact_tango import exact_critical_value
 from rowtide.evals.paired_test import PairedCounts, critical_value, tango_score
+from rowtide.evals.verdicts import DecisionPrice
 
 POWER = 0.8
 LEAST_CHANCE = 1e-12  # a count that is rarer than this changes no figure that is shown
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionPrice:
-    """What it takes to decide, beyond what was asked."""
-
-    rows: int
-    labels: int
-    """Of these, the rows on which the two will differ: only they need an answer that is known."""
-    cost_micro: int
-    """In micro-dollars."""
 
 
 def rows_without_disagreement(margin: float, alpha: float) -> int:

@@ -11,8 +11,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from rowtide.evals.eval_plan import EvalPlan
 from rowtide.evals.outcome import Arm, ArmAnswer
-from rowtide.evals.planning import DecisionPrice
-from rowtide.evals.verdicts import Finding, Verdict
+from rowtide.evals.verdicts import DecisionPrice, Finding, Verdict
 from rowtide.ledger.ledger import insert_rows, is_one_of, list_parameter, take_advisory_lock, to_timestamp
 
 
@@ -181,15 +180,6 @@ def run_spent_micro(tx: Connection, run_id: str) -> int:
         "WHERE r.run_id = :id"
     )
     return int(tx.execute(query, {"id": run_id}).scalar_one())
-
-
-def override(tx: Connection, job: str, version: str, *, who: str, why: str, now: datetime) -> None:
-    """Let a version run without a passing verdict: a person's word, with name and reason."""
-    query = text(
-        "INSERT INTO eval_override (job, version, who, why, decided_at) VALUES (:job, :version, :who, :why, :now) "
-        "ON CONFLICT (job, version) DO NOTHING"
-    )
-    tx.execute(query, {"job": job, "version": version, "who": who, "why": why, "now": to_timestamp(now)})
 
 
 def eval_from(found: RowMapping) -> Eval:

@@ -3,9 +3,8 @@
 from datetime import datetime
 
 from rowtide.errors import NoPassingVerdict
-from rowtide.ledger import evals as ledger_evals
+from rowtide.ledger import permitted_versions
 from rowtide.ledger.ledger import Ledger
-from rowtide.ledger.read.evals import standing
 from rowtide.stages.measured_version import measured_version
 from rowtide.stages.preflight import Plan
 
@@ -16,7 +15,7 @@ def check_passing_verdict(ledger: Ledger, plan: Plan) -> None:
     if not job.spec.evals.required:
         return
     with ledger.view() as tx:
-        found = standing(tx, job.name, _version_of(plan), plan.api.name)
+        found = permitted_versions.standing(tx, job.name, _version_of(plan), plan.api.name)
     if found.may_run:
         return
     verdict = f"was found {str(found.verdict).replace('_', ' ')} by {found.eval_id}" if found.verdict else "has none"
@@ -30,7 +29,7 @@ def check_passing_verdict(ledger: Ledger, plan: Plan) -> None:
 def override_verdict(ledger: Ledger, plan: Plan, *, who: str, why: str, now: datetime) -> None:
     """Let the planned version run without a passing verdict, on a person's word. The first word counts."""
     with ledger.page() as tx:
-        ledger_evals.override(tx, plan.job.name, _version_of(plan), who=who, why=why, now=now)
+        permitted_versions.override(tx, plan.job.name, _version_of(plan), who=who, why=why, now=now)
 
 
 def _version_of(plan: Plan) -> str:

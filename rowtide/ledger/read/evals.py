@@ -1,4 +1,4 @@
-"""Evals as people read them: outcomes, the rows of both arms, and which version may run."""
+"""Evals as people read them: outcomes, and the rows of both arms."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +9,10 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, text
 
 from rowtide.errors import UserMistake, nearest_name
+from rowtide.evals.judge_candidate import compare_measure
 from rowtide.evals.outcome import Arm, ArmAnswer, ArmName, EvalOutcome, LookOutcome, RowOutcome
 from rowtide.evals.paired_test import PairedCounts
-from rowtide.evals.verdicts import PASSES, Finding, Margins, compare_measure
+from rowtide.evals.verdicts import PASSES, Finding, Margins
 from rowtide.job.run_id import job_of_evals
 from rowtide.ledger.evals import Eval, EvalRow, eval_from, find, rows
 from rowtide.ledger.ledger import is_one_of, list_parameter
@@ -46,18 +47,6 @@ class Sought:
     tier: int
     effort: str | None
     turn_limit: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Whether a version of a job may run, and on whose word."""
-
-    may_run: bool
-    eval_id: str | None = None
-    verdict: str | None = None
-    who: str | None = None
-    """The person who let it run without a passing verdict."""
-    why: str | None = None
 
 
 def read_outcome(tx: Connection, eval_id: str) -> EvalOutcome:
@@ -185,20 +174,6 @@ def tool_outputs(tx: Connection, row_nos: Collection[int]) -> list[tuple[str, by
         (tool, bytes(arguments), out, at)
         for tool, arguments, out, at in tx.execute(query, {"rows": list_parameter(list(row_nos))})
     ]
-
-
-def standing(tx: Connection, job: str, version: str, api: str) -> Standing:
-    """Whether this version of a job may run: an eval on this API passed it, or a person let it."""
-    query = text("SELECT who, why FROM eval_override WHERE job = :job AND version = :version")
-    values = {"job": job, "version": version, "api": api}
-    if override := tx.execute(query, values).first():
-        return Standing(True, who=override.who, why=override.why)
-    query = text(
-        "SELECT eval_id, verdict FROM eval WHERE job = :job AND version = :version AND api = :api "
-        "AND part = 'confirm' AND may_gate = 1 AND verdict IS NOT NULL ORDER BY eval_no DESC LIMIT 1"
-    )
-    newest = tx.execute(query, values).first()
-    return Standing(newest.verdict in PASSES, newest.eval_id, newest.verdict) if newest else Standing(False)
 
 
 def last_passed(tx: Connection, job: str, api: str) -> Eval | None:

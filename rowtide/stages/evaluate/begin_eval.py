@@ -17,6 +17,7 @@ from rowtide.evals.verdicts import Margins
 from rowtide.job.job_folder import Job
 from rowtide.job.versions import name_changes
 from rowtide.ledger import evals as ledger_evals
+from rowtide.ledger import permitted_versions
 from rowtide.ledger import recordings as ledger_recordings
 from rowtide.ledger.evals import Eval, EvalRow
 from rowtide.ledger.ledger import Ledger, to_timestamp
@@ -149,7 +150,7 @@ def _plan(asked: Question, use: int) -> EvalPlan:
 def _record(ledger: Ledger, asked: Question, plan: EvalPlan, now: datetime) -> dict[str, object]:
     api, job = asked.candidate.plan.api, asked.job
     with ledger.view() as tx:
-        is_fair = read_evals.standing(tx, job.name, asked.incumbent.version, api.name).may_run
+        is_fair = permitted_versions.standing(tx, job.name, asked.incumbent.version, api.name).may_run
         is_fair = is_fair or read_evals.last_passed(tx, job.name, api.name) is None
     budget = asked.budget_usd or job.spec.evals.budget_usd or job.spec.limits.budget_usd
     return {

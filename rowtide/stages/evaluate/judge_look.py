@@ -15,10 +15,11 @@ from rowtide.errors import RowtideError, RunStopped
 from rowtide.evals.comparers import Comparer
 from rowtide.evals.eval_plan import EvalPlan
 from rowtide.evals.golden_rows import GoldenRow
+from rowtide.evals.judge_candidate import judge_candidate
 from rowtide.evals.outcome import EXTRA, ArmAnswer, ArmName, RowOutcome, pairs_of
-from rowtide.evals.planning import DecisionPrice, price_of_deciding
+from rowtide.evals.planning import price_of_deciding
 from rowtide.evals.scores import score_row
-from rowtide.evals.verdicts import Finding, judge_candidate
+from rowtide.evals.verdicts import DecisionPrice, Finding
 from rowtide.job.job_folder import load_job
 from rowtide.ledger import evals as ledger_evals
 from rowtide.ledger import ledger as ledgers
