@@ -306,3 +306,24 @@ def test_the_job_is_compared_with_a_revision_of_git(api: Any, tmp_path: Path) ->
     found = eval_job(job, home, against="main")
     assert found.changed == ("prompt.md",)
     assert "at main" in found.incumbent.label
+
+
+def test_a_copy_holds_what_a_version_is_made_of_and_no_data(api: Any, tmp_path: Path) -> None:
+    home, job = tmp_path / "home", make_job(tmp_path / "job", rows=120, **WIDE)
+    make_golden(job, 120)
+    (job / "tables").mkdir()
+    (job / "tables" / "prices.csv").write_text("a,b\n")
+    git = ["git", "-C", str(job), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    (job / "prompt.md").write_text(PROMPT.replace("Sort", "Please sort"))
+    (job / "tables" / "prices.csv").write_text("a,c\n")
+    found = eval_job(job, home, against="main")
+    copied = {
+        (arm.name, str(file.relative_to(arm / "jobs" / "job")))
+        for arm in ((home / "evals" / found.eval_id / name) for name in ("candidate", "incumbent"))
+        for file in (arm / "jobs" / "job").rglob("*")
+        if file.is_file() and not file.is_symlink() and "__pycache__" not in file.parts
+    }
+    words = {(arm, name) for arm in ("candidate", "incumbent") for name in ("answer.py", "job.yaml", "prompt.md")}
+    assert copied == words | {("incumbent", "tables/prices.csv")}, "only data that has changed since is as it was then"

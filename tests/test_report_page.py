@@ -258,3 +258,15 @@ def test_a_page_that_cannot_be_drawn_costs_the_run_nothing(
     assert found["loaded"] == 6
     assert not list((tmp_path / "home" / "reports").glob("*.html"))
     assert "golden.jsonl:1" in caplog.text
+
+
+def test_golden_values_are_compared_as_the_job_compares_them(api: Any, tmp_path: Path) -> None:
+    job = make_job(tmp_path / "job", evals={"fields": {"message": "folded"}})
+    known = [{"key": "m1", "answer": {"message": "THE PARCEL  is late (1)", "topic": "delivery"}}]
+    (job / "golden.jsonl").write_bytes(b"\n".join(orjson.dumps(each) for each in known))
+    run(job, run_id="as-meant")
+    ledger = Ledger(ledger_url(None, tmp_path / "home"))
+    draw_report(ledger, "as-meant", tmp_path / "page.html", now=NOW)
+    ledger.close()
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("1 of 1") == 2, "message and topic"

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rowtide.errors import UserMistake
 from rowtide.evals.comparers import Comparer, comparers_of, job_comparers
 from rowtide.evals.golden_rows import GOLDEN_FILE, GoldenRow, check_golden_rows, read_golden_rows
 from rowtide.evals.scores import score_row
 from rowtide.job.answer_fields import answer_fields
-from rowtide.job.job_folder import ANSWER_FILE, Job
+from rowtide.job.job_file import JOB_FILE, line_of_key
+from rowtide.job.job_folder import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,16 @@ class JobGolden:
 
 
 def comparers_of_job(job: Job) -> dict[str, Comparer]:
-    """How each field of a job's answer is compared."""
-    return comparers_of(answer_fields(job.answer), {}, job_comparers(job.own_code, job.folder / ANSWER_FILE))
+    """How each field of a job's answer is compared. Raises UserMistake with file and line."""
+    try:
+        own = job_comparers(job.own_code, job.answer_file)
+        return comparers_of(answer_fields(job.answer), job.spec.evals.fields, own)
+    except UserMistake as mistake:
+        if mistake.file is not None or mistake.key is None:
+            raise
+        line = line_of_key(job.folder, *mistake.key.split("."))
+        file = job.folder / JOB_FILE
+        raise UserMistake(mistake.what, file=file, line=line, key=mistake.key, meant=mistake.meant) from None
 
 
 def read_job_golden(job: Job) -> JobGolden:

@@ -30,7 +30,6 @@ SECTORS = [
     "Utilities",
 ]
 NOT_ACTIVITIES = {name.lower() for name in SECTORS} | {"technology", "healthcare", "basic materials", "services"}
-GOLDEN_PER_PAIR = 4  # companies of one country and sector, at most
 NAMES = {"U.S.": "US", "US": "US", "United States": "US", "UK": "GB", "England": "GB", "Scotland": "GB"}
 
 
@@ -89,17 +88,16 @@ def record_of(company: dict, number: int) -> dict[str, object]:
 
 def golden(rows: list[dict[str, str]]) -> list[dict[str, object]]:
     """Rows of which two independent facts agree on the country, and the list of industries names just one sector."""
-    found, taken = [], Counter()
+    found = []
     for row in rows:
         prefixes = {isin[:2] for isin in row["isins"].split("; ") if isin}
         place = country_in(row["headquarters"])
         named = [sector for sector in SECTORS if sector in row["industries"].split("; ")]
         if len(prefixes) != 1 or place not in prefixes or len(named) != 1:
             continue
-        if taken[place, named[0]] < GOLDEN_PER_PAIR:
-            taken[place, named[0]] += 1
-            how = f"every ISIN begins with {place}; the headquarters are in {place}; one sector is named: {named[0]}"
-            found.append({"key": row["company_id"], "answer": {"country": place, "sector": named[0]}, "how": how})
+        how = f"every ISIN begins with {place}; the headquarters are in {place}; one sector is named: {named[0]}"
+        answer = {"country": place, "sector": named[0]}
+        found.append({"key": row["company_id"], "answer": answer, "how": how, "by": "rule"})
     return found
 
 

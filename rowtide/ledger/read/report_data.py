@@ -7,12 +7,13 @@ are ledger timestamps.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, RowMapping, text
 
-from rowtide.evals.comparers import Exact, values_agree
+from rowtide.evals.comparers import Comparer, Exact, values_agree
 from rowtide.lanes.lane_table import LANES
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.ledger import Run, from_timestamp, is_one_of, list_parameter
@@ -20,7 +21,7 @@ from rowtide.ledger.ledger import Run, from_timestamp, is_one_of, list_parameter
 BATCHES_SHOWN = 40  # the newest; more bars would be unreadable
 REASONS_SHOWN = 12
 SAMPLES = 5
-EXACT = Exact()  # the job's own comparers are code of a folder that may have changed since
+EXACT = Exact()  # for a field that no comparer is known of
 SAMPLE_CHARS = 2000  # of a row's content or reason, as far as it is read
 TURNS_SHOWN = 12  # later turns are counted with the last
 POINTS = 120  # of a curve
@@ -31,9 +32,15 @@ MINE = "t.row_no BETWEEN :first AND :last"
 
 
 def read_report_data(
-    tx: Connection, run: Run, *, golden: Mapping[str, Mapping[str, Any]], now: datetime
+    tx: Connection,
+    run: Run,
+    *,
+    golden: Mapping[str, Mapping[str, Any]],
+    now: datetime,
+    comparers: Mapping[str, Comparer] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return what the report shows beyond `run_summary`. `golden`: the right answer of some rows, by key."""
+    """Return what the report shows beyond `run_summary`. `golden`: the right answer of some rows, by key. `comparers`:
+    how each field is compared, by name."""
     states = _states(tx, run)
     batches = _all(tx, run, "SELECT t.* FROM batch t WHERE t.run_no = :run ORDER BY t.batch_no")
     return {
@@ -55,7 +62,7 @@ def read_report_data(
         "moves": _move_counts(tx, run),
         "held": _held(tx, run),
         "quarantine": _quarantine(tx, run),
-        "golden": _golden(tx, run, golden),
+        "golden": _golden(tx, run, golden, comparers),
     }
 
 
@@ -255,7 +262,9 @@ def _quarantine(tx: Connection, run: Run) -> list[dict[str, Any]]:
     return list(reasons.values())[:REASONS_SHOWN]
 
 
-def _golden(tx: Connection, run: Run, golden: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+def _golden(
+    tx: Connection, run: Run, golden: Mapping[str, Mapping[str, Any]], comparers: Mapping[str, Comparer]
+) -> dict[str, Any] | None:
     """Return how many rows with a known answer came out right, by field; None when there is no such row."""
     if not golden:
         return None
@@ -271,7 +280,7 @@ def _golden(tx: Connection, run: Run, golden: Mapping[str, Mapping[str, Any]]) -
         for name, right in golden[key].items():
             field = fields.setdefault(name, {"right": 0, "rows": 0})
             field["rows"] += 1
-            field["right"] += values_agree(EXACT, right, answer.get(name)) is True
+            field["right"] += values_agree(comparers.get(name, EXACT), right, answer.get(name)) is True
     quarantined = sum(each["state"] == "quarantined" for each in found)
     return (
         {"rows": len(found), "verified": len(answers), "quarantined": quarantined, "fields": fields} if found else None

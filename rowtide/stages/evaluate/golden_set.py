@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from rowtide.errors import UserMistake, nearest_name
-from rowtide.evals.comparers import Comparer, comparers_of, job_comparers
+from rowtide.evals.comparers import Comparer
 from rowtide.evals.golden_rows import (
     GOLDEN_FILE,
     RANDOM,
@@ -17,13 +17,13 @@ from rowtide.evals.golden_rows import (
     golden_part_of,
     read_golden_rows,
 )
+from rowtide.evals.job_golden import comparers_of_job
 from rowtide.evals.leakage import find_leaks
 from rowtide.evals.looks import row_order
 from rowtide.evals.planning import explain_too_few_rows
 from rowtide.intake.admission import row_keys_of_page
 from rowtide.intake.source_rows import SourceRow, canonical_json, row_id
 from rowtide.intake.sources import read_pages
-from rowtide.job.answer_fields import answer_fields
 from rowtide.job.evals_spec import EvalsSpec
 from rowtide.job.job_file import JOB_FILE, line_of_key
 from rowtide.job.job_folder import Job
@@ -65,7 +65,7 @@ def read_golden_set(job: Job, plan: Plan, part: Part, environment: Mapping[str, 
     golden = read_golden_rows(file)
     if not golden:
         raise UserMistake("no golden rows: an eval needs rows whose answer is known, see docs/evals.md", file=file)
-    comparers = comparers_for_job(job)
+    comparers = comparers_of_job(job)
     check_golden_rows(golden, plan.job.answer, comparers, file)
     mine = [row for row in golden if row.pinned or golden_part_of(row.key, evals.dev_share) == part]
     contents = _contents(plan, mine, environment)
@@ -84,19 +84,6 @@ def read_golden_set(job: Job, plan: Plan, part: Part, environment: Mapping[str, 
         comparers,
         evals.dev_share,
     )
-
-
-def comparers_for_job(job: Job) -> dict[str, Comparer]:
-    """How each field of a job's answers is compared. Raises UserMistake with file and line."""
-    file = job.folder / JOB_FILE
-    try:
-        own = job_comparers(job.own_code, job.answer_file)
-        return comparers_of(answer_fields(job.answer), job.spec.evals.fields, own)
-    except UserMistake as mistake:
-        if mistake.file is not None or mistake.key is None:
-            raise
-        line = line_of_key(job.folder, *mistake.key.split("."))
-        raise UserMistake(mistake.what, file=file, line=line, key=mistake.key, meant=mistake.meant) from None
 
 
 def check_provable(found: GoldenSet, evals: EvalsSpec, alpha: float, file: Path) -> None:

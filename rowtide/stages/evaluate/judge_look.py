@@ -15,6 +15,7 @@ from rowtide.errors import RowtideError, RunStopped
 from rowtide.evals.comparers import Comparer
 from rowtide.evals.eval_plan import EvalPlan
 from rowtide.evals.golden_rows import GoldenRow
+from rowtide.evals.job_golden import comparers_of_job
 from rowtide.evals.judge_candidate import judge_candidate
 from rowtide.evals.outcome import EXTRA, ArmAnswer, ArmName, RowOutcome, pairs_of
 from rowtide.evals.planning import price_of_deciding
@@ -27,7 +28,6 @@ from rowtide.ledger.evals import Eval, EvalRow
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read import evals as read_evals
 from rowtide.ledger.read.evals import ArmRow
-from rowtide.stages.evaluate.golden_set import comparers_for_job
 from rowtide.text_format import format_usd
 from rowtide.tiers.pricing import MICRO
 
@@ -116,7 +116,7 @@ def _price(plan: EvalPlan, finding: Finding, rows: Sequence[RowOutcome]) -> Deci
 def _score(ledger: Ledger, found: Eval, look: int) -> None:
     """Score the look's rows in both arms, once."""
     arms = {"candidate": found.candidate, "incumbent": found.incumbent}
-    comparers = comparers_for_job(load_job(Path(arms[found.plan.settings_of].folder)))
+    comparers = comparers_of_job(load_job(Path(arms[found.plan.settings_of].folder)))
     with ledger.view() as tx:
         rows = [row for row in ledger_evals.rows(tx, found.eval_no, looks_of(look)) if row.found is None]
         earlier = [each for row in rows for each in (row.candidate_row, row.incumbent_row) if each is not None]

@@ -1,7 +1,8 @@
 """The folder of a version that is to be compared: a copy of a job's, with what the candidate changes.
 
 A copy, because the job's own folder may change while the eval runs, and because a run is resumed with the folder it
-began with. What is large is linked to, and so is what `job.yaml` names outside of the folder.
+began with. Copied is what a version is made of: words, code and settings. All else (the source, golden rows, what tools
+read) is linked to, and so is what `job.yaml` names outside of the folder.
 """
 
 import io
@@ -21,7 +22,7 @@ from rowtide.job.job_file import JOB_FILE
 from rowtide.job.skills import SKILL_FILE
 from rowtide.job.yaml_file import read_yaml
 
-LINKED_BYTES = 1_000_000  # from so many on, a file is linked to
+WRITTEN = frozenset({".md", ".py", ".toml", ".yaml", ".yml"})  # what people write a version in
 GIT_SECONDS = 60.0
 
 
@@ -56,6 +57,7 @@ def write_arm(folder: Path, into: Path, changes: Changes = Changes(), revision: 
     else:
         _check_out(folder, arm, revision)
     values, _ = read_yaml(arm / JOB_FILE)
+    _own_what_is_named(arm, values)
     _link_outside(folder, arm, values)
     _change(arm, values, changes)
     return arm
@@ -83,10 +85,21 @@ def _copy(folder: Path, arm: Path) -> None:
 
 
 def _take(file: Path, into: Path) -> None:
-    if file.is_file() and file.stat().st_size < LINKED_BYTES:
+    if file.suffix in WRITTEN and file.is_file():
         copyfile(file, into)
     else:
         into.symlink_to(file.resolve())
+
+
+def _own_what_is_named(arm: Path, values: Mapping[str, Any]) -> None:
+    """What job.yaml names inside of the folder is part of the version too, such as a server's program; not its source,
+    and not what is written to."""
+    for text in _texts({key: value for key, value in values.items() if key not in ("source", "sink")}):
+        file = arm / text
+        if file.is_symlink() and file.is_file() and arm in file.parents:
+            there = file.resolve()
+            file.unlink()
+            copyfile(there, file)
 
 
 def _check_out(folder: Path, arm: Path, revision: str) -> None:
@@ -95,7 +108,9 @@ def _check_out(folder: Path, arm: Path, revision: str) -> None:
     if packed is None:
         raise UserMistake(f"git cannot give this folder as it was at {revision}", file=folder, key="--against")
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(arm, filter="data")
+        for member in archive:
+            if not _link_unchanged(archive, member, folder, arm):
+                archive.extract(member, arm, filter="data")
     if not (arm / JOB_FILE).is_file():
         raise UserMistake(f"there is no {JOB_FILE} in this folder at {revision}", file=folder, key="--against")
     ignored = _git(folder, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", ".") or b""
@@ -104,6 +119,18 @@ def _check_out(folder: Path, arm: Path, revision: str) -> None:
         if "__pycache__" not in into.parts and not into.exists() and not into.is_symlink():
             into.parent.mkdir(parents=True, exist_ok=True)
             _take(folder / name, into)
+
+
+def _link_unchanged(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, arm: Path) -> bool:
+    """Link to a file of data that is as it was at the revision. Returns whether it is one."""
+    now, packed = folder / member.name, archive.extractfile(member) if member.isreg() else None
+    if packed is None or now.suffix in WRITTEN or not now.is_file() or now.stat().st_size != member.size:
+        return False
+    if now.read_bytes() != packed.read():
+        return False
+    (arm / member.name).parent.mkdir(parents=True, exist_ok=True)
+    (arm / member.name).symlink_to(now.resolve())
+    return True
 
 
 def _git(folder: Path, *words: str) -> bytes | None:

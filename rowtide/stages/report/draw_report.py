@@ -9,8 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rowtide.errors import UserMistake
 from rowtide.escaping import relative_link
+from rowtide.evals.comparers import Comparer
 from rowtide.evals.golden_rows import GOLDEN_FILE, read_golden_rows
+from rowtide.evals.job_golden import comparers_of_job
+from rowtide.job.job_folder import load_job
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read.history import run_summary
@@ -26,8 +30,18 @@ def draw_report(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> No
         run = ledgers.find_run(tx, run_id)
         found = run_summary(tx, run, now=now)
         golden = {row.key: row.answer for row in read_golden_rows(Path(run.job_folder) / GOLDEN_FILE)}
-        seen = read_report_data(tx, run, golden=golden, now=now)
+        comparers = _comparers(Path(run.job_folder)) if golden else {}
+        seen = read_report_data(tx, run, golden=golden, comparers=comparers, now=now)
     write_page(file, render_report_page(found, seen, gates=_gates(found, file), now=now))
+
+
+def _comparers(folder: Path) -> dict[str, Comparer]:
+    """How each field of the job's answers is compared. None is known of a job that cannot be loaded any more: a report
+    of an old run is drawn all the same."""
+    try:
+        return comparers_of_job(load_job(folder))
+    except UserMistake:
+        return {}
 
 
 def _gates(found: Mapping[str, Any], file: Path) -> list[dict[str, str]]:
