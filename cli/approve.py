@@ -11,13 +11,13 @@ from cli.open_ledger import open_existing_ledger
 from cli.output import err, out, print_json
 from rowtide.errors import DecisionOutdated, UserMistake, nearest_name
 from rowtide.gates.approvals import REJECTED, GateApproval
-from rowtide.gates.call_pages import CallPage, approval_pages, call_text
+from rowtide.gates.call_approvals import CallPage, PendingCall, approval_pages, call_text
 from rowtide.json_bytes import parse_json
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.tool_calls import PendingCall
+from rowtide.report.approval_text import approval_consequences
 from rowtide.report.summary_text import decision_commands
 
 Every = Annotated[bool, Parameter(name="--all", negative="")]
@@ -183,12 +183,13 @@ def _list_gates(ledger: Ledger, run: Run, gate_approvals: list[GateApproval]) ->
     for gate_approval in gate_approvals:
         out.lines([f"the {gate_approval.gate} gate holds the run: {each.text}" for each in gate_approval.failures])
     with ledger.page() as tx:
-        out.print(ledger_gate_approvals.decision_consequences(tx, run, gate_approvals))
+        at_gates = ledger_gate_approvals.rows_awaiting_gates(tx, run, gate_approvals)
         ledger_gate_approvals.mark_gates_shown(tx, gate_approvals)
+    out.print(approval_consequences(gate_approvals, at_gates))
     out.print(decision_commands(run.run_id))
 
 
-def _show_page(ledger: Ledger, page: CallPage[PendingCall]) -> None:
+def _show_page(ledger: Ledger, page: CallPage) -> None:
     """Every call of a page, whole; the ledger keeps that it was shown."""
     out.print(f"page {page.number} of {page.pages}: {len(page.calls):,} of {page.waiting:,} calls that wait")
     for each in page.calls:

@@ -26,7 +26,7 @@ from rowtide.errors import UserMistake
 from rowtide.job.job_folder import Job, find_job, load_job
 from rowtide.stages.diagnose.api_checks import examine_api, examine_models
 from rowtide.stages.diagnose.findings import Finding, examine
-from rowtide.stages.diagnose.job_checks import examine_gates, examine_sink, examine_source, examine_tool_server
+from rowtide.stages.diagnose.job_checks import examine_sink, examine_source, examine_tool_server
 from rowtide.stages.diagnose.ledger_checks import examine_home, examine_ledger
 from rowtide.stages.run_context import models_of
 from rowtide.tiers.catalogue import load_catalogue
@@ -100,7 +100,6 @@ async def _all_findings(folder: Path | None) -> AsyncIterator[list[Finding]]:
     yield await examine("models", partial(_models, job))
     for name, spec in job.spec.tools.items():
         yield await examine(f"tools.{name}", partial(examine_tool_server, job, name, spec, os.environ))
-    yield await examine("gates", partial(examine_gates, job, os.environ))
     yield await examine("sink", partial(examine_sink, job, home_folder(), os.environ))
 
 

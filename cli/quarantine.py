@@ -154,7 +154,7 @@ def retry(run: str, *keys: str, reason: str | None = None, tier: str | None = No
     with open_existing_ledger(run) as ledger:
         found, job = quarantine_actions.open_quarantined_run(ledger, run)
         sent, kept = quarantine_actions.resend_rows(ledger, found, job, keys, reason, tier, _hand(), every=every)
-        words = f"; {kept:,} were refused at the door and must be mended first" if kept else ""
+        words = f"; {kept:,} were refused on admission and must be edited first" if kept else ""
         out.print(f"{sent:,} rows are sent again{words}", markup=False)
         _print_next_step(ledger, found, goes_on=bool(sent))
     return 0

@@ -14,7 +14,7 @@ from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.batches import Batch
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.read.history import unconfirmed_batches
+from rowtide.ledger.read.run_figures import unconfirmed_batches
 
 Flag = Annotated[bool, Parameter(negative="")]
 

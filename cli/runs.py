@@ -1,8 +1,6 @@
 """`rowtide runs`: list runs, newest first."""
 
-import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -10,11 +8,13 @@ from cyclopts import Parameter
 from cli.numbers import Count
 from cli.open_ledger import open_all_ledgers
 from cli.output import out, plain_table, print_json
+from configuration.model_overrides import model_overrides_from_environment
 from rowtide.api.api_identity import describe_api
 from rowtide.ledger.ledger import Run, all_runs
-from rowtide.ledger.read.history import run_summary
+from rowtide.ledger.read.run_figures import read_run_figures
+from rowtide.report.run_summary import run_summary
 from rowtide.report.summary_text import ladder_problem_lines, unconfirmed_batch_lines
-from rowtide.tiers.catalogue import Catalogue, load_catalogue, read_overrides
+from rowtide.tiers.catalogue import load_catalogue
 
 COLUMNS = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns")
 
@@ -29,12 +29,13 @@ def runs(*, limit: Count = 20, json: Annotated[bool, Parameter(negative="")] = F
     json
         Print a JSON list on stdout.
     """
-    catalogue = _catalogue()
+    catalogue = load_catalogue(model_overrides_from_environment())
     found: list[tuple[Run, dict[str, Any]]] = []
     for ledger in open_all_ledgers():
         with ledger.view() as tx:
             newest = all_runs(tx, limit=limit)
-            found += [(run, run_summary(tx, run, now=datetime.now(UTC), catalogue=catalogue)) for run in newest]
+            figures = [read_run_figures(tx, run, now=datetime.now(UTC), catalogue=catalogue) for run in newest]
+        found += zip(newest, map(run_summary, figures), strict=True)
     found = sorted(found, key=lambda each: each[0].started_at, reverse=True)[:limit]
     if json:
         print_json([each for _, each in found])
@@ -55,8 +56,3 @@ def runs(*, limit: Count = 20, json: Annotated[bool, Parameter(negative="")] = F
     out.lines([f"{run.run_id}  {line}" for run, each in found for line in ladder_problem_lines(each)])
     out.lines([line for _, each in found for line in unconfirmed_batch_lines(each)])
     return 0
-
-
-def _catalogue() -> Catalogue:
-    file = os.environ.get("ROWTIDE_MODELS")
-    return load_catalogue(read_overrides(Path(file))) if file else load_catalogue()

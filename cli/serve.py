@@ -103,5 +103,5 @@ def _receiver(
     if announcer is None:
         err.print("no PREFECT_API_URL: rows are kept, but nobody is told, and no run can be asked for", markup=False)
     inbox = Inbox(ledger, lambda: datetime.now(UTC), is_announced=announcer is None)
-    doors, meters = RowRulesOfJobs(Path("jobs"), os.environ), ReceiverMetrics(ledger, connections.dropped)
-    return Receiver(ledger, inbox, doors, secrets, limits, announcer, meters, Lookout(ledger))
+    row_rules, meters = RowRulesOfJobs(Path("jobs"), os.environ), ReceiverMetrics(ledger, connections.dropped)
+    return Receiver(ledger, inbox, row_rules, secrets, limits, announcer, meters, Lookout(ledger))

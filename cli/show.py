@@ -12,7 +12,7 @@ from rowtide.json_bytes import parse_json
 from rowtide.lanes.lane_table import LANES
 from rowtide.ledger.batches import Batch
 from rowtide.ledger.purge_text import PURGED
-from rowtide.ledger.read.history import RowHistory, row_history
+from rowtide.ledger.read.row_history import RowHistory, row_history
 from rowtide.report.summary_text import on_call_lines
 from rowtide.text_format import shorten_text
 from rowtide.tiers.escalation import quotation_from_json

@@ -23,6 +23,7 @@ from cli.prefect_server import PrefectFailed, find_server_url
 from cli.progress import watch_progress
 from cli.streamed_replies import record_live_text
 from configuration.ledger_settings import LedgerSettings
+from configuration.model_overrides import model_overrides_from_environment
 from configuration.operator import NOBODY, with_operator
 from flows.pump import pump as plain_pump
 from rowtide.agent.states import RunStop
@@ -33,10 +34,13 @@ from rowtide.job.job_spec import SinkSpec
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger.engine import LedgerBroken
-from rowtide.ledger.read.history import run_summary
+from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.read.run_figures import read_run_figures
+from rowtide.report.run_summary import run_summary
 from rowtide.report.stop_text import stop_text
 from rowtide.report.summary_text import summary_as_text, too_few_loaded, with_min_loaded
 from rowtide.stages.preflight import Plan
+from rowtide.tiers.catalogue import load_catalogue
 from rowtide.tools.trust import LOCK_FILE, NotTrusted, TrustRequest, allow_servers, trust_request_text
 
 EMULATOR_STOPS_SECONDS = 10.0
@@ -142,8 +146,7 @@ async def take(go: Go, run_id: str, parameters: dict[str, Any]) -> dict[str, Any
                 run = ledgers.find_run(tx, run_id)
                 if not run.stopped:  # the API refuses even to say how batches stand
                     ledgers.stop_run(tx, run, RunStop.REFUSED, detail=str(stopped))
-            with ledger.view() as tx:
-                return run_summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
+            return _summary(ledger, run)
     except (WorldError, LedgerBroken) as gone:  # the ledger, the sink, a source
         raise RowtideError(f"{gone}; what was committed is kept: rowtide resume {run_id}") from gone
 
@@ -152,11 +155,18 @@ def _finished(run_id: str) -> dict[str, Any] | None:
     """The summary of a finished run, as its report had it."""
     if not has_ledger():
         return None
-    with open_existing_ledger() as ledger, ledger.view() as tx:
-        if not ledgers.has_run(tx, run_id) or not (run := ledgers.find_run(tx, run_id)).finished_at:
-            return None
-        found = run_summary(tx, run, now=datetime.now(UTC))
+    with open_existing_ledger() as ledger:
+        with ledger.view() as tx:
+            if not ledgers.has_run(tx, run_id) or not (run := ledgers.find_run(tx, run_id)).finished_at:
+                return None
+        found = _summary(ledger, run)
     return with_min_loaded(found, read_spec(Path(run.job_folder)).limits.min_loaded)
+
+
+def _summary(ledger: Ledger, run: Run) -> dict[str, Any]:
+    catalogue = load_catalogue(model_overrides_from_environment())
+    with ledger.view() as tx:
+        return run_summary(read_run_figures(tx, run, now=datetime.now(UTC), catalogue=catalogue))
 
 
 def checked_plan(folder: Path, source: Path | None, *, trust: bool) -> Plan:

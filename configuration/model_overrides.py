@@ -14,5 +14,10 @@ async def model_overrides_in_force() -> Overrides:
     """
     if (found := await current_operator().filled_in(Overrides)) is not None:
         return found
+    return model_overrides_from_environment()
+
+
+def model_overrides_from_environment() -> Overrides:
+    """Return the overrides in the file ROWTIDE_MODELS, or none. Raises UserMistake."""
     file = os.environ.get("ROWTIDE_MODELS")
     return read_overrides(Path(file)) if file else NOTHING

@@ -15,11 +15,10 @@ from rowtide.errors import DecisionOutdated
 from rowtide.escaping import Markdown
 from rowtide.gates.approval_forms import CallApproval, Verdict
 from rowtide.gates.approvals import GateApproval
-from rowtide.gates.call_pages import CallPage, approval_pages
+from rowtide.gates.call_approvals import CallPage, PendingCall, approval_pages
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import tool_calls as ledger_tool_calls
-from rowtide.ledger.tool_calls import PendingCall
-from rowtide.stages.approval_forms import call_approval_text, gate_approval_text
+from rowtide.report.approval_text import call_approval_text, gate_approval_text
 from rowtide.stages.orchestrator import current_orchestrator
 from rowtide.stages.run_context import RunContext
 from tasks.load import load
@@ -49,7 +48,7 @@ async def _ask_about_gates(database: LedgerSettings, run_id: str) -> bool:
         with context.ledger.page() as tx:
             gate_approvals = ledger_gate_approvals.pending_gate_approvals(tx, context.run)
             words = gate_approval_text(
-                run_id, gate_approvals, ledger_gate_approvals.decision_consequences(tx, context.run, gate_approvals)
+                run_id, gate_approvals, ledger_gate_approvals.rows_awaiting_gates(tx, context.run, gate_approvals)
             )
             ledger_gate_approvals.mark_gates_shown(tx, gate_approvals)
         if gate_approvals:
@@ -81,7 +80,7 @@ async def _ask_about_calls(database: LedgerSettings, run_id: str) -> bool:
     return bool(pages)
 
 
-async def _ask_about_page(database: LedgerSettings, run_id: str, page: CallPage[PendingCall]) -> CallApproval:
+async def _ask_about_page(database: LedgerSettings, run_id: str, page: CallPage) -> CallApproval:
     with database.get_ledger() as ledger, ledger.page() as tx:
         ledger_tool_calls.mark_calls_shown(tx, page.calls)
     # The same key for the same calls, so that a restarted flow run finds its form answered; a new request has a new

@@ -19,8 +19,9 @@ from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger import quarantine as ledger_quarantine
-from rowtide.ledger.read.history import run_summary
+from rowtide.ledger.read.run_figures import read_run_figures
 from rowtide.observing.event_log import logger
+from rowtide.report.run_summary import run_summary
 from rowtide.report.stop_text import stop_error
 from rowtide.report.summary_text import with_min_loaded
 from tasks.watch_objectives import watch_objectives
@@ -44,9 +45,9 @@ async def report(run_id: str) -> dict[str, Any]:
             if not context.run.stopped:
                 ledgers.finish_run(tx, context.run, now=now)
         with context.ledger.view() as tx:
-            found = run_summary(tx, ledgers.find_run(tx, run_id), now=now, catalogue=context.catalogue)
+            figures = read_run_figures(tx, ledgers.find_run(tx, run_id), now=now, catalogue=context.catalogue)
             examples = {each.reason: each.row_key for each in ledger_quarantine.reason_groups(tx, context.run)}
-        found = with_min_loaded(found, context.job.spec.limits.min_loaded)
+        found = with_min_loaded(run_summary(figures), context.job.spec.limits.min_loaded)
         folder = context.home / "reports"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{run_id}.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))

@@ -21,7 +21,7 @@ from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.read.history import row_history
+from rowtide.ledger.read.row_history import row_history
 from rowtide.ledger.rows import MoveReason
 from rowtide.ledger.turns import Reply
 from rowtide.routing.difficulty import (

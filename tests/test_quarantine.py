@@ -242,7 +242,7 @@ def test_a_column_nobody_knows_is_refused_with_the_one_that_was_meant(small: Pat
 
 
 def test_a_row_refused_at_the_door_is_sent_only_when_it_was_mended_whole(small: Path) -> None:
-    with pytest.raises(UserMistake, match="refused at the door"):
+    with pytest.raises(UserMistake, match="edit it first, it was refused"):
         quarantine("retry", "r1", "line 9")
     rows = rows_of(small / "rows.csv")
     (unread,) = [row for row in rows if row["reason"] == "wrong_width"]

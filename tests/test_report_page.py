@@ -15,6 +15,7 @@ import orjson
 import pytest
 from conftest import NOW, make_job, make_rows, make_run, run
 from playwright.sync_api import Browser, sync_playwright
+from run_summaries import summarize
 from sqlalchemy import text
 
 from cli.main import app
@@ -22,7 +23,6 @@ from rowtide.errors import UserMistake
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, Run, find_run, finish_extract, ledger_url
-from rowtide.ledger.read.history import run_summary
 from rowtide.ledger.read.progress import read_progress
 from rowtide.ledger.read.report_data import quantile, read_report_data
 from rowtide.ledger.rows import MoveReason
@@ -52,7 +52,7 @@ def told(ledger: Ledger, run: Run, *, golden: Mapping[str, Mapping[str, Any]] | 
     now = NOW + timedelta(hours=1)
     with ledger.view() as tx:
         run = find_run(tx, run.run_id)
-        return run_summary(tx, run, now=now), read_report_data(tx, run, golden=golden or {}, now=now)
+        return summarize(tx, run, now=now), read_report_data(tx, run, golden=golden or {}, now=now)
 
 
 def drawn(ledger: Ledger, run: Run, **golden: Any) -> str:

@@ -21,7 +21,7 @@ from rowtide.intake.admission import Admission
 from rowtide.job.job_spec import StartSpec
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.ledger.read.history import row_history
+from rowtide.ledger.read.row_history import row_history
 from rowtide.routing.start_rules import FUNCTIONS, compile_rules, open_rule_matcher
 from rowtide.stages.extract.begin_run import RunOptions, begin_new_run
 from rowtide.stages.preflight import plan_run

@@ -20,7 +20,7 @@ from rowtide.errors import UserMistake
 from rowtide.job.skills import Skill, read_skills, skills_for_group
 from rowtide.ledger.ledger import Ledger, find_run, ledger_url
 from rowtide.ledger.prefixes import prefix_contents, skills_by_prefix
-from rowtide.ledger.read.history import row_history
+from rowtide.ledger.read.row_history import row_history
 from rowtide.report.summary_text import summary_as_text
 from rowtide.stages.preflight import plan_run
 from rowtide.stages.run_context import open_run

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import NOW, answers_of, batch_was_made, make_job, make_rows, make_run, run
+from run_summaries import summarize
 
 from cli.main import app
 from flows.pump import pump
@@ -17,13 +18,12 @@ from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.ledger.read.history import run_summary
 
 
 def summary_of(home: Path, run_id: str) -> dict[str, Any]:
     ledger = Ledger(ledger_url(None, home))
     with ledger.view() as tx:
-        found = run_summary(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
+        found = summarize(tx, ledgers.find_run(tx, run_id), now=datetime.now(UTC))
     ledger.close()
     return found
 

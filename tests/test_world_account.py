@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import ask_ledger, make_job, run
+from run_summaries import summarize
 
 from emulator.server import start
 from rowtide.agent.account_refusals import REFUSALS, account_refusal_of
@@ -15,7 +16,6 @@ from rowtide.agent.shared_fault import FailedRow, error_signature, rows_failed_b
 from rowtide.errors import StoppedByWorld
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger, ledger_url
-from rowtide.ledger.read.history import run_summary
 from rowtide.ledger.turns import PastTurn, ToolResult
 from rowtide.tiers.catalogue import load_catalogue
 
@@ -73,7 +73,7 @@ def go(api: Any, tmp_path: Path) -> Go:
             ledger = Ledger(ledger_url(None, tmp_path / "home"))
             with ledger.view() as tx:
                 record = ledgers.find_run(tx, "run")
-                found = run_summary(tx, record, now=ledgers.from_timestamp(record.started_at))
+                found = summarize(tx, record, now=ledgers.from_timestamp(record.started_at))
             ledger.close()
             return {**found, "words": str(stopped)}
 

@@ -28,13 +28,19 @@ from flows.pump import pump
 from rowtide.errors import DecisionOutdated
 from rowtide.escaping import Markdown, one_line
 from rowtide.gates.approval_forms import CallApproval, Verdict
-from rowtide.gates.approvals import GateApproval, GateFailure
-from rowtide.gates.call_pages import PAGE_CALLS, PAGE_CHARACTERS, approval_pages, call_hash
+from rowtide.gates.approvals import GateApproval, GateFailure, WaitingRows
+from rowtide.gates.call_approvals import (
+    PAGE_CALLS,
+    PAGE_CHARACTERS,
+    ApprovalRecord,
+    PendingCall,
+    approval_pages,
+    call_hash,
+)
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger.ledger import Ledger, Run, find_run
-from rowtide.ledger.tool_calls import ApprovalRecord, PendingCall
-from rowtide.stages.approval_forms import call_approval_text, gate_approval_text
+from rowtide.report.approval_text import call_approval_text, gate_approval_text
 from rowtide.stages.orchestrator import Orchestrator, orchestrated_by
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
@@ -350,7 +356,7 @@ def failure(words: str, rows: int = 12) -> GateFailure:
 def test_a_gates_form_shows_the_number_however_long_the_expectation_is() -> None:
     words = f"price: expect_column_values_to_be_in_set(value_set={'x' * 2000}), 1,234 of 5,678 rows failed"
     hold = GateApproval(1, "answers", "asked", [failure(words, 1234)], 5678, "")
-    form = gate_approval_text("r1", [hold], "approved, 4,444 rows are written")
+    form = gate_approval_text("r1", [hold], WaitingRows(4444, 0))
     said = texts(form)[2]
     assert "1,234 of 5,678 rows failed: 1,234 rows, such as m1" in said
     assert said.startswith("price: expect")
@@ -386,7 +392,7 @@ def test_a_form_about_a_gate_decides_about_the_figures_it_shows(api: Any, named:
     with closing(Ledger(named)) as ledger, ledger.page() as tx:
         tx.execute(text("UPDATE gate_approval SET shown_hash = 'other figures', rows = 5"))
         (hold,) = ledger_gate_approvals.pending_gate_approvals(tx, find_run(tx, "r1"))
-    assert "The figures have changed since they were shown" in gate_approval_text("r1", [hold], "")
+    assert "The figures have changed since they were shown" in gate_approval_text("r1", [hold], WaitingRows(0, 0))
     found = forms.go_on(job, "r1")
     assert found is not None
     assert found["loaded"] == 6

@@ -15,6 +15,7 @@ import postgres
 import psycopg
 import pytest
 from conftest import NOW, answers_of, make_job, make_run, run, wait_until
+from run_summaries import summarize
 
 from cli.terminal_run import take
 from rowtide.errors import RowtideError, WorldError
@@ -27,7 +28,6 @@ from rowtide.ledger import quarantine_selection as ledger_quarantine_selection
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.quarantine import Signature
-from rowtide.ledger.read.history import run_summary
 from rowtide.ledger.read.report_data import read_report_data
 from rowtide.report.report_text import requests_for_a_person, run_status
 from rowtide.stages import quarantine_actions
@@ -81,13 +81,13 @@ def test_a_run_that_any_process_works_on_is_going_on_and_nobody_is_told_to_resum
     of, elsewhere = make_run(ledger), "another-machine:1:1@x:a"
     with ledger.page() as tx:
         seen = read_report_data(tx, of, golden={}, now=NOW)
-        assert run_status(run_summary(tx, of, now=NOW), seen) == "idle"
+        assert run_status(summarize(tx, of, now=NOW), seen) == "idle"
         ledger_claims.join_run(tx, of.run_id, elsewhere, now=NOW)  # as those do that share a run on PostgreSQL
-        found, seen = run_summary(tx, of, now=NOW), read_report_data(tx, of, golden={}, now=NOW)
+        found, seen = summarize(tx, of, now=NOW), read_report_data(tx, of, golden={}, now=NOW)
         assert run_status(found, seen) == "going on"
         assert requests_for_a_person(found, seen) == []
         later = NOW + ledger_leases.LEASE * 2
-        assert run_status(run_summary(tx, of, now=later), read_report_data(tx, of, golden={}, now=later)) == "idle"
+        assert run_status(summarize(tx, of, now=later), read_report_data(tx, of, golden={}, now=later)) == "idle"
 
 
 @contextmanager

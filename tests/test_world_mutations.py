@@ -327,12 +327,12 @@ EVENT = {"specversion": "1.0", "id": "e1", "type": "row", "source": "s", "data":
 @pytest.mark.parametrize("seed", range(100 * ROUNDS))
 def test_a_webhook_changed_at_random_is_a_message_or_is_refused(seed: int) -> None:
     chance = random.Random(seed)
-    door = RowRules(job="job", columns=("id", "message"), key=("id",), row_bytes=1000)
+    rules = RowRules(job="job", columns=("id", "message"), key=("id",), row_bytes=1000)
     body = mutate(chance, orjson.dumps(chance.choice([EVENT, EVENT["data"], [EVENT["data"]] * 2])))
     with suppress(MessageRefused):
         value = parse_body(body)
         check_message_id(cloud_event_id(value) or "e1")
-        assert build_message(door, "e1", value).rows
+        assert build_message(rules, "e1", value).rows
 
 
 def _changed_object(chance: random.Random, value: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
+from run_summaries import summarize
 from sqlalchemy import text
 from test_report_page import hostile_run
 
@@ -43,7 +44,6 @@ from rowtide.escaping import (
 )
 from rowtide.job.run_id import check_run_id, new_run_id
 from rowtide.ledger.ledger import Ledger, Run, find_run, ledger_url
-from rowtide.ledger.read.history import run_summary
 from rowtide.observing.event_log import log_event, logger
 from rowtide.quarantine.quarantine_cells import unguard_cell
 from rowtide.quarantine.quarantine_sheet import write_csv_sheet
@@ -303,7 +303,7 @@ def test_a_summary_is_one_line_for_each_fact_and_one_plain_page_of_markdown(host
 
 def told(ledger: Ledger, run: Run) -> Mapping[str, Any]:
     with ledger.view() as tx:
-        return run_summary(tx, find_run(tx, run.run_id), now=NOW + timedelta(hours=1))
+        return summarize(tx, find_run(tx, run.run_id), now=NOW + timedelta(hours=1))
 
 
 def test_a_line_of_the_log_is_one_line_whoever_logs_it(caplog: pytest.LogCaptureFixture) -> None:

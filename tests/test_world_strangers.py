@@ -236,9 +236,9 @@ def here(
     clock = [0.0]
     connections = Connections(most, unread, lambda: clock[0])
     inbox = Inbox(ledger, lambda: datetime.now(UTC))
-    doors, meters = RowRulesOfJobs(jobs, {}), ReceiverMetrics(ledger, connections.dropped)
+    row_rules, meters = RowRulesOfJobs(jobs, {}), ReceiverMetrics(ledger, connections.dropped)
     may_sign = parse_webhook_secrets(secrets) if signed else None
-    made = Receiver(ledger, inbox, doors, may_sign, ReceiverLimits(1_000_000, 2000), None, meters, Lookout(ledger))
+    made = Receiver(ledger, inbox, row_rules, may_sign, ReceiverLimits(1_000_000, 2000), None, meters, Lookout(ledger))
     said = list[str]()
     serving = build_server(build_application(made), "127.0.0.1", 0, connections, said.append)
     thread = threading.Thread(target=serving.run)
@@ -376,7 +376,7 @@ def test_a_source_that_never_answers_stops_only_its_own_job_and_no_stranger_reac
     with silent() as (port, came), here(sqlite_ledger, jobs) as place:
         source = {"url": f"postgresql+psycopg://u:secret@127.0.0.1:{port}/x", "query": "SELECT 1"}
         make_job(jobs / "hanging", source=source)
-        wait_until(lambda: place.receiver.doors.has("hanging"))
+        wait_until(lambda: place.receiver.row_rules.has("hanging"))
         for _ in range(20):
             unsigned = httpx2.post(f"{place.url}/v1/inbox/hanging", content=ROW, headers={"webhook-id": "x"})
             assert unsigned.status_code == 401

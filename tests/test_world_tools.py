@@ -17,6 +17,7 @@ from conftest import NOW, make_rows, make_run
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
+from run_summaries import summarize
 from sqlalchemy import text as sql
 
 from cli.show import history_lines
@@ -32,7 +33,7 @@ from rowtide.ledger import live_calls as ledger_live_calls
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.ledger import Ledger, Run, find_run, to_timestamp
-from rowtide.ledger.read.history import row_history, run_summary
+from rowtide.ledger.read.row_history import row_history
 from rowtide.ledger.rows import MoveReason
 from rowtide.ledger.tool_calls import record_outputs
 from rowtide.ledger.turns import Reply, ToolRecord, record_tool_calls
@@ -573,7 +574,7 @@ def test_show_tells_how_a_live_row_went_and_which_call_ended_it(sqlite_ledger: L
 def test_the_summary_counts_what_failed_by_the_pattern_too(sqlite_ledger: Ledger) -> None:
     tell_of_a_loop(sqlite_ledger)
     with sqlite_ledger.view() as tx:
-        found = run_summary(tx, find_run(tx, "run-1"), now=NOW)
+        found = summarize(tx, find_run(tx, "run-1"), now=NOW)
     assert (found["tool_calls"], found["tool_errors"], found["tools_remembered"]) == (2, 1, 1)
     assert "tools    1 of 2 calls of s.find failed, such as: Database error: locked" in "\n".join(funnel_lines(found))
 

@@ -61,7 +61,7 @@ class Receiver:
 
     ledger: Ledger
     inbox: Inbox
-    doors: RowRulesOfJobs
+    row_rules: RowRulesOfJobs
     secrets: WebhookSecretSet | None
     """None: messages need no signature."""
     limits: ReceiverLimits
@@ -117,9 +117,9 @@ def build_application(receiver: Receiver) -> Starlette:
 
 async def _take(request: Request) -> Response:
     receiver, job, message_id, body = await _message(request)
-    door = await receiver.doors.door(job)
+    rules = await receiver.row_rules.of(job)
     value = parse_body(body)
-    message = build_message(door, message_id or check_message_id(cloud_event_id(value) or ""), value)
+    message = build_message(rules, message_id or check_message_id(cloud_event_id(value) or ""), value)
     del body, value  # the message holds its rows; many may wait for the disk
     receipt = await receiver.inbox.receive(message)
     _check_same(receipt, job, message.message_id)
@@ -175,7 +175,7 @@ def _job(request: Request) -> tuple[Receiver, str]:
     """The job that a request is for, judged by its head alone. Raises MessageRefused."""
     receiver: Receiver = request.app.state.receiver
     job: str = request.path_params["job"]
-    if not receiver.doors.has(job):
+    if not receiver.row_rules.has(job):
         raise MessageRefused("unknown_job", "this receiver has no job of that name")
     check_sender(request.headers.items(), is_signed=receiver.secrets is not None)
     return receiver, job
@@ -260,7 +260,7 @@ async def _refused(request: Request, why: Exception) -> Response:
     receiver: Receiver = request.app.state.receiver
     job = request.path_params.get("job", "")
     if request.method == "POST":
-        receiver.meters.count(job if receiver.doors.has(job) else "", why.kind)
+        receiver.meters.count(job if receiver.row_rules.has(job) else "", why.kind)
     after = {} if why.retry_after_seconds is None else {"retry-after": f"{max(1, round(why.retry_after_seconds))}"}
     return _problem(why.status, why.kind, why.title, why.detail, after)
 

@@ -1,7 +1,7 @@
 """The outcome of an eval: its verdict and the evidence, look by look and row by row, with both versions' answers.
 
 An *arm* is one version on the golden rows. A row's `row_no` is its number in the ledger, in an ordinary run or in one
-of the eval's own: `ledger.read.history` tells its whole conversation.
+of the eval's own: `ledger.read.row_history` tells its whole conversation.
 """
 
 from collections import defaultdict

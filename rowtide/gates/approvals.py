@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from rowtide.agent.states import RowState
 from rowtide.json_bytes import dump_json
@@ -55,19 +56,14 @@ class GateApproval:
         return RowState.READY if self.gate == "rows" else RowState.ACCEPTED
 
 
+class WaitingRows(NamedTuple):
+    """How many rows wait at a run's gates, and how many of them would replace a row that is loaded."""
+
+    rows: int
+    replacing: int
+
+
 def approval_covers(approved: GateApproval, failures: Sequence[GateFailure], rows: int) -> bool:
     """Whether an earlier approval covers these failures: it has each of them, over no fewer rows."""
     known = {each.expectation for each in approved.failures}
     return rows <= approved.rows and all(each.expectation in known for each in failures)
-
-
-def approval_consequences(gate_approvals: Sequence[GateApproval], waiting: int, replaces: int) -> str:
-    """What approval and what rejection would do, in a sentence."""
-    if any(gate_approval.gate == "rows" for gate_approval in gate_approvals):
-        return f"approved, {waiting:,} rows are asked; rejected, they are quarantined and nothing is paid"
-    if not waiting:
-        return "nothing waits to be loaded: every row was quarantined"
-    return (
-        f"approved, {waiting:,} rows are written ({waiting - replaces:,} new, {replaces:,} in the place of earlier "
-        "ones); rejected, they are quarantined and the sink stays as it is"
-    )

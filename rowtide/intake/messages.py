@@ -79,11 +79,11 @@ def parse_body(body: bytes) -> object:
         raise MessageRefused("not_json", str(error) if body else "the body is empty") from None
 
 
-def build_message(door: RowRules, message_id: str, value: object) -> Message:
+def build_message(rules: RowRules, message_id: str, value: object) -> Message:
     """Return the message, if all its rows are fit. Raises MessageRefused, naming the row and the column."""
     rows = rows_of_body(value)
-    kept = [_kept(door, row, f"row {n}" if len(rows) > 1 else "the row") for n, row in enumerate(rows, 1)]
-    return Message(door.job, message_id, row_id(b"\n".join(content for _, content in kept)), kept)
+    kept = [_kept(rules, row, f"row {n}" if len(rows) > 1 else "the row") for n, row in enumerate(rows, 1)]
+    return Message(rules.job, message_id, row_id(b"\n".join(content for _, content in kept)), kept)
 
 
 def rows_of_body(value: object) -> list[Mapping[str, object]]:
@@ -124,20 +124,20 @@ def _data_of(event: object) -> object:
     return event.get("data")
 
 
-def _kept(door: RowRules, row: Mapping[str, object], name: str) -> tuple[str, bytes]:
-    if missing := [column for column in (*door.key, *door.columns) if column not in row]:
+def _kept(rules: RowRules, row: Mapping[str, object], name: str) -> tuple[str, bytes]:
+    if missing := [column for column in (*rules.key, *rules.columns) if column not in row]:
         columns = ", ".join(repr(column) for column in dict.fromkeys(missing))
         raise MessageRefused(
-            "missing_columns", f"{name} lacks {columns}; job {door.job!r} needs {', '.join(door.columns)}"
+            "missing_columns", f"{name} lacks {columns}; job {rules.job!r} needs {', '.join(rules.columns)}"
         )
-    key = row_key(row, door.key)
+    key = row_key(row, rules.key)
     if key is None:
-        raise MessageRefused("missing_key", f"{name}: {', '.join(door.key)} is null or blank")
+        raise MessageRefused("missing_key", f"{name}: {', '.join(rules.key)} is null or blank")
     if fault := key_fault(key):
         raise MessageRefused("unusable_key", f"{name}: {fault}")
     content = canonical_json(row)
-    if len(content) > door.row_bytes:
-        size = f"{len(content):,} bytes as JSON; limits.row_bytes is {door.row_bytes:,}"
+    if len(content) > rules.row_bytes:
+        size = f"{len(content):,} bytes as JSON; limits.row_bytes is {rules.row_bytes:,}"
         raise MessageRefused("row_too_large", f"{name} is {size}")
     return key, content
 

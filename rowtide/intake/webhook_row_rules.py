@@ -46,7 +46,7 @@ class RowRulesOfJobs:
             self._listed_at = now
         return job in self._known
 
-    async def door(self, job: str) -> RowRules:
+    async def of(self, job: str) -> RowRules:
         """Return the job's row rules. Raises MessageRefused while they are unknown, UserMistake for an invalid job."""
         if job in self._found:
             return self._found[job]

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from rowtide.agent.states import RowState, state_after, states_before
 from rowtide.errors import DecisionOutdated
-from rowtide.gates.approvals import REJECTED, GateApproval, GateFailure, approval_consequences, approval_covers
+from rowtide.gates.approvals import REJECTED, GateApproval, GateFailure, WaitingRows, approval_covers
 from rowtide.ledger.ledger import Run, to_timestamp
 
 # before → after; an approval lapses when its gate passes before anybody has decided.
@@ -87,16 +87,14 @@ def _check_as_shown(tx: Connection, run: Run, gate_approvals: Sequence[GateAppro
         raise DecisionOutdated(f"{OUTDATED}: rowtide approve {run.run_id}")
 
 
-def decision_consequences(tx: Connection, run: Run, gate_approvals: Sequence[GateApproval]) -> str:
-    """Return a sentence that says what an approval would do, and what a rejection would do."""
+def rows_awaiting_gates(tx: Connection, run: Run, gate_approvals: Sequence[GateApproval]) -> WaitingRows:
+    """Count the rows that wait at these gates, and those among them that would replace a loaded row."""
     states = {gate_approval.waiting.value for gate_approval in gate_approvals}
     waiting = "FROM row r WHERE r.run_no = :run AND r.state = :state"
     replaced = f"{waiting} AND EXISTS (SELECT 1 FROM loaded l WHERE l.job = :job AND l.row_key = r.row_key)"
     query = text(f"SELECT (SELECT count(*) {waiting}), (SELECT count(*) {replaced})")
     counted = [tx.execute(query, {"run": run.run_no, "job": run.job, "state": state}).one() for state in states]
-    return approval_consequences(
-        gate_approvals, sum(rows for rows, _ in counted), sum(replaces for _, replaces in counted)
-    )
+    return WaitingRows(sum(rows for rows, _ in counted), sum(replaces for _, replaces in counted))
 
 
 def _newest(tx: Connection, run: Run) -> dict[str, GateApproval]:

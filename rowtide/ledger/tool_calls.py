@@ -7,58 +7,17 @@ again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
 from rowtide.errors import DecisionOutdated, IllegalMove
-from rowtide.gates.call_pages import call_hash
+from rowtide.gates.call_approvals import ApprovalRecord, PendingCall, Place
 from rowtide.ledger.ledger import Run, insert_rows, is_one_of, list_parameter, to_timestamp
-
-Place = tuple[int, int, int]  # (row_no, turn, position): a call's place in its row's conversation
 
 # before → after; a person decides, and is asked again about a call that may or may not have taken place.
 APPROVALS = {"asked": ("allowed", "denied"), "allowed": ("sent",), "sent": ("done", "asked")}
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalRecord:
-    row_no: int
-    turn: int
-    position: int
-    tool: str
-    arguments: bytes
-    state: str
-    why: str | None
-    decided_at: str | None = None
-    shown_hash: str | None = None
-
-    @property
-    def place(self) -> Place:
-        return self.row_no, self.turn, self.position
-
-
-@dataclass(frozen=True, slots=True)
-class PendingCall:
-    """A call that awaits approval, as a person sees it."""
-
-    row_key: str
-    tool: str
-    arguments: bytes
-    why: str | None
-    approval: ApprovalRecord
-
-    @property
-    def hash(self) -> str:
-        """The hash of what a person decides on: this call, its arguments and its row."""
-        return call_hash(self.tool, self.arguments, self.row_key)
-
-    @property
-    def was_shown(self) -> bool:
-        """Whether the call was shown to a person in its present form."""
-        return self.approval.shown_hash == self.hash
 
 
 COLUMNS = ", ".join(f"a.{name}" for name in ApprovalRecord.__dataclass_fields__)

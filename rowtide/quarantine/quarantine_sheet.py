@@ -63,7 +63,7 @@ class SheetEntry:
     as_of: int
     """The number of its newest note: another one tells that the row has moved on."""
     is_refused: bool
-    """It was refused at the door and not mended since: it cannot be sent as it is."""
+    """It was refused on admission and not edited since: it cannot be sent as it is."""
     content: dict[str, Any]
     answer: dict[str, Any] | None
 

@@ -115,7 +115,7 @@ def _edit(
     key = _key(content, line, entry, rules) if content else entry.row_key
     is_answered = line.do == "accept" or bool(claims)
     if entry.is_refused and content is None and (is_answered or line.do == "retry"):
-        _refuse(f"it was refused at the door ({entry.reason}): mend it first", line, rules, "do")
+        _refuse(f"it was refused on admission ({entry.reason}): edit it first", line, rules, "do")
     answer = _answer(claims, content or entry.content, line, entry, rules) if is_answered else None
     if not (content or answer or line.do):
         return None
@@ -260,7 +260,7 @@ def _cut(value: object) -> str:
 
 WORDS = {"retry": "sent again", "discard": "given up"}
 
-AT_THE_DOOR = "mend its cells in a sheet: it was refused at the door"
+EDIT_CELLS = "edit its cells in a sheet: it was refused on admission"
 AGAIN = "send it again"
 LIMITS = {
     "loop": "repeats",
@@ -276,8 +276,8 @@ ADVICE = {
     "missing_key": "mend its key in a sheet, or drop it",
     "unusable_key": "give it a key that can be kept in a sheet, or drop it",
     "duplicate_key": "give it a key of its own in a sheet, or drop it",
-    **dict.fromkeys(("not_csv", "not_json", "not_an_object", "too_large", "undecodable", "wrong_width"), AT_THE_DOOR),
-    "unreadable_value": AT_THE_DOOR,
+    **dict.fromkeys(("not_csv", "not_json", "not_an_object", "too_large", "undecodable", "wrong_width"), EDIT_CELLS),
+    "unreadable_value": EDIT_CELLS,
     **{
         reason: f"raise limits.{key} in job.yaml, then `rowtide amend`; {AGAIN}, or answer it yourself"
         for reason, key in LIMITS.items()

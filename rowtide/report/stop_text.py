@@ -6,8 +6,6 @@ from typing import Any
 from rowtide.agent.states import RunStop
 from rowtide.errors import RunStopped, StoppedByWorld
 
-POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in the closing lines
-
 
 def enough_budget(budget: float, next_row: float) -> float:
     """A budget in US dollars with which a run that stopped at `budget` can go on for a while."""

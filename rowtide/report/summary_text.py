@@ -34,7 +34,7 @@ def summary_as_text(
         *poor_tiers(found),
     ]
     lines += (
-        [f"gate     {gate}: {already_printed}" for gate, already_printed in gate_lines(found).items()]
+        [f"gate     {gate}: {line}" for gate, line in gate_lines(found).items()]
         + approval_lines(found)
         + unconfirmed_batch_lines(found)
     )
@@ -139,12 +139,10 @@ def gate_lines(found: Mapping[str, Any]) -> dict[str, str]:
     """The verdict of each gate, in a line: gate → line."""
     texts: dict[str, str] = {}
     for gate, each in found["gates"].items():
-        failed, warned = (
-            [shorten_middle(already_printed) for already_printed in each[name]] for name in ("failed", "warned")
-        )
+        failed, warned = ([shorten_middle(message) for message in each[name]] for name in ("failed", "warned"))
         words = [f"{each['met']} of {each['met'] + len(failed) + len(warned)} expectations met"]
         words += [f"{each['not_asked']} not asked"] if each["not_asked"] else []
-        texts[gate] = "; ".join([*words, *failed, *(f"warning: {already_printed}" for already_printed in warned)])
+        texts[gate] = "; ".join([*words, *failed, *(f"warning: {message}" for message in warned)])
     return texts
 
 
@@ -156,7 +154,7 @@ def approval_lines(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"held     {found['approval_text']}: {decision_commands(found['run_id'])}")
     if found["approvals"]:
         calls = ", ".join(f"{count:,} × {tool}" for tool, count in found["approvals"].items())
-        lines.append(f"held     {calls} wait for your leave: rowtide approve {found['run_id']}")
+        lines.append(f"held     {calls} await your approval: rowtide approve {found['run_id']}")
     return lines
 
 

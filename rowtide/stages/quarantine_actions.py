@@ -135,7 +135,7 @@ def resend_rows(
         for page in ledger_quarantine_selection.select_quarantined(tx, run, keys, reason, every=every):
             refused = [each for each in page if each.is_refused]
             if keys and refused:
-                raise UserMistake(f"refused at the door, so mend it first: {refused[0].detail}", key=refused[0].row_key)
+                raise UserMistake(f"edit it first, it was refused: {refused[0].detail}", key=refused[0].row_key)
             move_reasons = [
                 MoveReason(each.row_no, each.turn, each.reason, note) for each in page if not each.is_refused
             ]

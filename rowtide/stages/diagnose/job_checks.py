@@ -4,24 +4,38 @@
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from rowtide.intake.sources import source_display_name, source_shape
 from rowtide.job.job_folder import Job
 from rowtide.job.job_spec import ToolServerSpec
 from rowtide.sinks.sinks import open_sink
-from rowtide.stages.diagnose.findings import Finding
+from rowtide.stages.diagnose.findings import Finding, examine
 from rowtide.stages.preflight import check_gates
 from rowtide.tools.tools import ToolPool
 
 
 async def examine_source(job: Job, environment: Mapping[str, str]) -> list[Finding]:
-    """Check the source's columns, as far as they are known before its rows are read. Raises UserMistake."""
+    """Check the source's columns, as far as they are known before its rows are read, and the gates that name them.
+
+    Raises UserMistake for the source; what is wrong with a gate is a finding of its own.
+    """
     shape = source_shape(job.spec.source, job.folder, environment)
     columns = ", ".join(shape.columns[:6]) + (", …" if len(shape.columns) > 6 else "")
-    return [Finding("source", "ok", f"{source_display_name(job.spec.source, job.folder)}: {columns}")]
+    found = Finding("source", "ok", f"{source_display_name(job.spec.source, job.folder)}: {columns}")
+    return [found, *await examine("gates", partial(_examine_gates, job, shape.columns))]
+
+
+async def _examine_gates(job: Job, columns: Collection[str]) -> list[Finding]:
+    """Check that Great Expectations accepts each gate's file, with existing columns. Raises UserMistake."""
+    named = [name for name in ("rows", "answers", "load") if getattr(job.spec.gates, name) is not None]
+    if not named:
+        return [Finding("gates", "ok", "the job has none")]
+    check_gates(job, columns)
+    return [Finding("gates", "ok", f"{', '.join(named)}: Great Expectations takes them")]
 
 
 async def examine_tool_server(
@@ -43,15 +57,6 @@ async def examine_tool_server(
     if outcome.is_error:
         return [Finding(subject, "warning", f"{listed}; {tool.name} without arguments answers: {outcome.text:.200}")]
     return [Finding(subject, "ok", f"{listed}; {tool.name} answers")]
-
-
-async def examine_gates(job: Job, environment: Mapping[str, str]) -> list[Finding]:
-    """Check that Great Expectations accepts each gate's file, with existing columns. Raises UserMistake."""
-    named = [name for name in ("rows", "answers", "load") if getattr(job.spec.gates, name) is not None]
-    if not named:
-        return [Finding("gates", "ok", "the job has none")]
-    check_gates(job, source_shape(job.spec.source, job.folder, environment).columns)
-    return [Finding("gates", "ok", f"{', '.join(named)}: Great Expectations takes them")]
 
 
 async def examine_sink(job: Job, home: Path, environment: Mapping[str, str]) -> list[Finding]:

@@ -16,13 +16,14 @@ from typing import NamedTuple
 import orjson
 
 from rowtide.agent.agent import CallTools, Move, RowAt, ToolUse
+from rowtide.gates.call_approvals import ApprovalRecord, Place
 from rowtide.json_bytes import dump_json
 from rowtide.ledger import recordings as ledger_recordings
 from rowtide.ledger import tool_calls as ledger_tool_calls
 from rowtide.ledger import turns as ledger_turns
 from rowtide.ledger.ledger import to_timestamp
 from rowtide.ledger.rows import MoveReason
-from rowtide.ledger.tool_calls import ApprovalRecord, Place, RecordedOutput
+from rowtide.ledger.tool_calls import RecordedOutput
 from rowtide.ledger.turns import ToolRecord
 from rowtide.stages.run_context import Clock, RunContext
 from rowtide.tools.recordings import recording_of

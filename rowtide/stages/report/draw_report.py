@@ -17,21 +17,24 @@ from rowtide.evals.job_golden import comparers_of_job
 from rowtide.job.job_folder import load_job
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger
-from rowtide.ledger.read.history import run_summary
 from rowtide.ledger.read.report_data import read_report_data
+from rowtide.ledger.read.run_figures import read_run_figures
 from rowtide.report.report_page import render_report_page
+from rowtide.report.run_summary import run_summary
 from rowtide.report.summary_text import gate_lines
 from rowtide.stages.report.page_program import draw_by_order, write_page
+from rowtide.tiers.catalogue import load_catalogue
 
 
 def draw_report(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> None:
     """Write the report page of a run. Raises UserMistake when the run or its golden rows cannot be read."""
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
-        found = run_summary(tx, run, now=now)
+        figures = read_run_figures(tx, run, now=now, catalogue=load_catalogue())
         golden = {row.key: row.answer for row in read_golden_rows(Path(run.job_folder) / GOLDEN_FILE)}
         comparers = _comparers(Path(run.job_folder)) if golden else {}
         seen = read_report_data(tx, run, golden=golden, comparers=comparers, now=now)
+    found = run_summary(figures)
     write_page(file, render_report_page(found, seen, gates=_gates(found, file), now=now))
 
 

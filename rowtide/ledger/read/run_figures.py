@@ -1,68 +1,66 @@
-"""Reads a run's summary in numbers, and the history of one row."""
+"""Reads a run in figures: its rows by outcome, its work, its money, and what its warnings are made of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, RowMapping, text
 
-from rowtide.agent.requests import cache_warnings, cacheable_tokens
 from rowtide.agent.states import RowState
-from rowtide.errors import UserMistake
+from rowtide.gates.approvals import GateApproval
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger import tiers as ledger_tiers
 from rowtide.ledger import versions as ledger_versions
-from rowtide.ledger.batches import IN_BATCHES, Batch, batch_of, batches_in_states, reserved_micro
-from rowtide.ledger.ledger import ROWS_PER_RUN, Run, find_run, from_timestamp
+from rowtide.ledger.batches import IN_BATCHES, batches_in_states, reserved_micro
+from rowtide.ledger.ledger import ROWS_PER_RUN, Run, from_timestamp
 from rowtide.ledger.read import costs as ledger_costs
 from rowtide.ledger.read.costs import TurnGroup
 from rowtide.ledger.rows import count_by_state
-from rowtide.tiers.catalogue import Catalogue, load_catalogue
-from rowtide.tiers.escalation import resolve_model, skipped_tier_warnings
+from rowtide.report.run_summary import RunFigures
+from rowtide.tiers.catalogue import Catalogue
+from rowtide.tiers.escalation import resolve_model
 from rowtide.tiers.pricing import MICRO
 
-ENOUGH_TURNS = 100  # after so many turns without one hit, the cache is not merely cold
 WAITING = (RowState.READY, RowState.IN_FLIGHT, RowState.REPLIED, RowState.ANSWERED, RowState.ACCEPTED)
 
 CALLS = "coalesce(sum(t.is_error), 0) failed, coalesce(sum(t.remembered), 0) remembered"
 
 
-@dataclass(frozen=True)
-class RowHistory:
-    """All that the ledger knows of one row, oldest first."""
-
-    run: Run
-    row: RowMapping
-    content: dict[str, Any]
-    turns: Sequence[RowMapping]
-    tool_calls: Sequence[RowMapping]
-    notes: Sequence[RowMapping]
-    answer: dict[str, Any] | None
-    batch: Batch | None
-    """The batch it waits for, if it waits."""
-    load: RowMapping | None
-    skills: list[str]
-    estimate: RowMapping | None
-    """Its estimated chances per tier, and why, if they decided its first tier."""
-
-
-def run_summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue | None = None) -> dict[str, Any]:
-    """Return the run in numbers: rows by outcome, work done, money in US dollars, reasons of quarantined rows."""
-    catalogue = catalogue or load_catalogue()
-    states, until = count_by_state(tx, run), from_timestamp(run.finished_at) if run.finished_at else now
+def read_run_figures(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue) -> RunFigures:
+    """Return the run in figures; money is in US dollars, at the catalogue's prices."""
     groups = ledger_costs.group_turns(tx, run, catalogue)
-    calls = _one(tx, run, f"SELECT count(*) calls, {CALLS} FROM tool_call t WHERE {{mine}}")
+    asked = ledger_gate_approvals.pending_gate_approvals(tx, run)
+    tiers, models = orjson.loads(run.tiers), catalogue.models
+    return RunFigures(
+        _numbers(tx, run, groups, asked, catalogue, now),
+        tiers,
+        ledger_tiers.tier_visits(tx, run),
+        _sent_prefixes(tx, run),
+        asked,
+        ledger_gate_approvals.rows_awaiting_gates(tx, run, asked),
+        {name: models[name].cache_minimum_tokens for name in tiers if name in models},
+    )
+
+
+def _numbers(
+    tx: Connection,
+    run: Run,
+    groups: Sequence[TurnGroup],
+    asked: Sequence[GateApproval],
+    catalogue: Catalogue,
+    now: datetime,
+) -> dict[str, Any]:
+    states, until = count_by_state(tx, run), from_timestamp(run.finished_at) if run.finished_at else now
     return {
         **_named(run),
         "rows": sum(states.values()),
         "loaded": states[RowState.LOADED],
         "quarantined": states[RowState.QUARANTINED],
         "unchanged": states[RowState.UNCHANGED],
-        **_waits(tx, run, states),
+        **_waits(states, asked),
         "lane": run.chosen_lane or run.lane,
         "lane_why": run.lane_why,
         "repeated": _repeated(tx, run),
@@ -70,18 +68,14 @@ def run_summary(tx: Connection, run: Run, *, now: datetime, catalogue: Catalogue
         "stop_detail": run.stop_detail,
         "next_row_usd": (run.next_micro or 0) / MICRO,
         "batches": _batches(tx, run),
-        "tool_calls": calls["calls"],
-        "tool_errors": calls["failed"],
-        "tools_remembered": calls["remembered"],
-        "tools": tool_summary(tx, run),
+        **_tools(tx, run),
         "approvals": calls_awaiting_approval(tx, run),
         "gates": gate_summary(tx, run),
         **ledger_costs.money_summary(tx, run, groups, catalogue),
         "budget_usd": None if run.budget_micro is None else run.budget_micro / MICRO,
         "at_stake_usd": reserved_micro(tx, run) / MICRO,
-        "skips": skipped_tier_warnings(orjson.loads(run.tiers), ledger_tiers.tier_visits(tx, run)),
         "outages": unavailable_models(tx, run, catalogue),
-        "cache": _cache(tx, run, groups, catalogue),
+        "cache": _cache(groups),
         "quarantined_before": sum((before := _quarantined_before(tx, run)).values()),
         "quarantined_in": before,
         "versions": ledger_versions.version_history(tx, run),
@@ -97,15 +91,13 @@ def _named(run: Run) -> dict[str, Any]:
     return {"run_id": run.run_id, "job": run.job, **contact, "api": run.api, "made_up": bool(run.made_up)}
 
 
-def _waits(tx: Connection, run: Run, states: Mapping[RowState, int]) -> dict[str, Any]:
+def _waits(states: Mapping[RowState, int], asked: Sequence[GateApproval]) -> dict[str, Any]:
     """Return how many rows await approval, of calls or at a gate, and how many others are not settled."""
-    asked = ledger_gate_approvals.pending_gate_approvals(tx, run)
     held_states = {each.waiting for each in asked}
     return {
         "held": states[RowState.HELD] + sum(states[state] for state in held_states),
         "waiting": sum(states[state] for state in WAITING if state not in held_states),
         "gate_approvals": {each.gate: [failure.text for failure in each.failures] for each in asked},
-        "approval_text": ledger_gate_approvals.decision_consequences(tx, run, asked) if asked else None,
     }
 
 
@@ -143,20 +135,26 @@ def resends_by_api_cause(tx: Connection, run: Run) -> dict[str, int]:
     return {each["reason"]: each["times"] for each in _all(tx, run, query)}
 
 
-def tool_summary(tx: Connection, run: Run) -> dict[str, dict[str, Any]]:
-    """Return each tool's calls: how many, how many remembered, how many failed, with one error as example."""
+def _tools(tx: Connection, run: Run) -> dict[str, Any]:
+    """Return the calls of all tools and of each: how many, how many remembered, how many failed, with one error."""
     query = (
         f"SELECT t.tool, count(*) calls, {CALLS}, max(CASE WHEN t.is_error = 1 THEN t.output END) example "
         "FROM tool_call t WHERE {mine} GROUP BY t.tool ORDER BY t.tool"
     )
+    found = _all(tx, run, query)
     return {
-        each["tool"]: {
-            "calls": each["calls"],
-            "remembered": each["remembered"],
-            "failed": each["failed"],
-            **({"example": each["example"][:300]} if each["failed"] else {}),
-        }
-        for each in _all(tx, run, query)
+        "tool_calls": sum(each["calls"] for each in found),
+        "tool_errors": sum(int(each["failed"]) for each in found),
+        "tools_remembered": sum(int(each["remembered"]) for each in found),
+        "tools": {
+            each["tool"]: {
+                "calls": each["calls"],
+                "remembered": each["remembered"],
+                "failed": each["failed"],
+                **({"example": each["example"][:300]} if each["failed"] else {}),
+            }
+            for each in found
+        },
     }
 
 
@@ -195,29 +193,20 @@ def unconfirmed_batches(tx: Connection, run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _cache(tx: Connection, run: Run, groups: Sequence[TurnGroup], catalogue: Catalogue) -> dict[str, Any]:
-    """Return how much of the prompts came from the prompt cache, with warnings when it is too little."""
-    turns, read = sum(each.turns for each in groups), sum(each.prompt_tokens for each in groups)
-    cached = sum(each.cache_read_tokens for each in groups)
-    warnings = _too_short_to_cache(tx, run, catalogue) if turns else []
-    if turns > ENOUGH_TURNS and not cached and not warnings:
-        warnings = [f"nothing of what {turns:,} turns read came from the cache: all was paid for in full"]
+def _cache(groups: Sequence[TurnGroup]) -> dict[str, Any]:
+    """Return how much of the prompts came from the prompt cache."""
+    read, cached = sum(each.prompt_tokens for each in groups), sum(each.cache_read_tokens for each in groups)
     return {
         "hit_rate": cached / read if read else 0.0,
         "read_tokens": cached,
         "written_tokens": sum(each.cache_write_tokens for each in groups),
-        "warnings": warnings,
     }
 
 
-def _too_short_to_cache(tx: Connection, run: Run, catalogue: Catalogue) -> list[str]:
-    """Return warnings for prefixes that were sent, judged by the catalogue's models of the run's tiers."""
+def _sent_prefixes(tx: Connection, run: Run) -> list[bytes]:
     query = "SELECT DISTINCT t.prefix_no FROM row t WHERE {mine} AND t.turn > 0"
-    contents = ledger_prefixes.prefix_contents(tx, run)
-    sent = [each["prefix_no"] for each in _all(tx, run, query)]
-    models = catalogue.models
-    minimums = {name: models[name].cache_minimum_tokens for name in orjson.loads(run.tiers) if name in models}
-    return cache_warnings([cacheable_tokens(contents[each]) for each in sent if each in contents], minimums)
+    sent = {each["prefix_no"] for each in _all(tx, run, query)}
+    return [content for prefix_no, content in ledger_prefixes.prefix_contents(tx, run).items() if prefix_no in sent]
 
 
 def _quarantined_before(tx: Connection, run: Run) -> dict[str, int]:
@@ -230,52 +219,6 @@ def _quarantined_before(tx: Connection, run: Run) -> dict[str, int]:
         "GROUP BY 1 ORDER BY count(*) DESC, 1"
     )
     return dict(tx.execute(query, {"run": run.run_no, "job": run.job}).tuples().all())
-
-
-def row_history(tx: Connection, row_key: str, run_id: str | None = None) -> RowHistory:
-    """Return the history of a row in the run named, or in the newest run, no eval's, that worked on it.
-
-    Raises UserMistake with a similar key when there is no such row.
-    """
-    where = "r.row_key = :key AND " + ("u.run_id = :run" if run_id else "u.eval_id IS NULL")
-    query = text(
-        f"SELECT r.*, u.run_id FROM row r JOIN run u ON u.run_no = r.run_no WHERE {where} "
-        "ORDER BY r.state = 'unchanged', r.row_no DESC LIMIT 1"
-    )
-    row = tx.execute(query, {"key": row_key, "run": run_id}).mappings().first()
-    if row is None:
-        raise UserMistake(f"no row {row_key!r} in this ledger", meant=_alike(tx, row_key))
-
-    def of_row(query: str) -> Sequence[RowMapping]:
-        return tx.execute(text(query), {"row": row["row_no"], "load": row["load_no"]}).mappings().all()
-
-    content = of_row("SELECT content FROM row_content WHERE row_no = :row")[0]["content"]
-    answer = of_row("SELECT content FROM answer WHERE row_no = :row")
-    turns = of_row(
-        "SELECT t.*, b.lane, b.api_id, b.posted_at, b.filed_at, b.rows batch_rows FROM turn t "
-        "JOIN batch b ON b.batch_no = t.batch_no WHERE t.row_no = :row ORDER BY t.turn"
-    )
-    loads = of_row("SELECT * FROM load WHERE load_no = :load")
-    estimates = of_row("SELECT * FROM estimate WHERE row_no = :row")
-    run = find_run(tx, row["run_id"])
-    return RowHistory(
-        run=run,
-        row=row,
-        content=orjson.loads(content),
-        turns=turns,
-        tool_calls=of_row("SELECT * FROM tool_call WHERE row_no = :row ORDER BY turn, position"),
-        notes=of_row("SELECT * FROM note WHERE row_no = :row ORDER BY note_no"),
-        answer=orjson.loads(answer[0]["content"]) if answer else None,
-        batch=batch_of(tx, row["batch_no"]) if row["state"] in ("in_flight", "held") else None,
-        load=loads[0] if loads else None,
-        skills=list(ledger_prefixes.skills_by_prefix(tx, run).get(row["prefix_no"], ())),
-        estimate=estimates[0] if estimates else None,
-    )
-
-
-def _alike(tx: Connection, row_key: str) -> str | None:
-    query = text("SELECT row_key FROM row WHERE lower(row_key) LIKE lower(:like) ORDER BY length(row_key) LIMIT 1")
-    return tx.execute(query, {"like": f"%{row_key}%"}).scalar()
 
 
 def _repeated(tx: Connection, run: Run) -> int:

@@ -1,17 +1,17 @@
-"""Text of the approval forms that Prefect shows: what is to be decided, and what follows from each decision."""
+"""Text of what a person approves: the gates or calls that wait, and what follows from each decision."""
 
 from collections.abc import Sequence
 
 from rowtide.escaping import Markdown, escape_markdown, markdown_bold, markdown_labelled, markdown_page
-from rowtide.gates.approvals import GateApproval
-from rowtide.gates.call_pages import CallPage, call_text
-from rowtide.ledger.tool_calls import PendingCall
+from rowtide.gates.approvals import GateApproval, WaitingRows
+from rowtide.gates.call_approvals import CallPage, call_text
 
 CHANGED = "The figures have changed since they were shown. What was decided on them then was not carried out."
 
 
-def gate_approval_text(run_id: str, gate_approvals: Sequence[GateApproval], follows: str) -> Markdown:
+def gate_approval_text(run_id: str, gate_approvals: Sequence[GateApproval], at_gates: WaitingRows) -> Markdown:
     """Return the gate failures that hold a run, and what approval and rejection would do."""
+    follows = approval_consequences(gate_approvals, at_gates)
     failures = [
         markdown_labelled(gate=gate_approval.gate, judged=f"{gate_approval.rows:,} rows", failed=each.text)
         for gate_approval in gate_approvals
@@ -31,7 +31,20 @@ def gate_approval_text(run_id: str, gate_approvals: Sequence[GateApproval], foll
     )
 
 
-def call_approval_text(run_id: str, page: CallPage[PendingCall]) -> Markdown:
+def approval_consequences(gate_approvals: Sequence[GateApproval], at_gates: WaitingRows) -> str:
+    """Return a sentence on what approval and what rejection of these gates would do."""
+    waiting, replaces = at_gates
+    if any(gate_approval.gate == "rows" for gate_approval in gate_approvals):
+        return f"approved, {waiting:,} rows are asked; rejected, they are quarantined and nothing is paid"
+    if not waiting:
+        return "nothing waits to be loaded: every row was quarantined"
+    return (
+        f"approved, {waiting:,} rows are written ({waiting - replaces:,} new, {replaces:,} in the place of earlier "
+        "ones); rejected, they are quarantined and the sink stays as it is"
+    )
+
+
+def call_approval_text(run_id: str, page: CallPage) -> Markdown:
     """Return one page of calls in full, and whether they changed since they were shown."""
     calls = [
         markdown_labelled(row=each.row_key, call=call_text(each), because=each.why, hash=each.hash[:12])
