@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, CycloptsPanel
 
@@ -36,6 +37,7 @@ QUIET_PREFECT = {
 
 app = App(
     name="rowtide",
+    version=lambda: version("rowtide"),
     help="One small Claude agent per row, at batch price, and a ledger that never forgets where each row is.",
     help_format="plaintext",
     help_epilogue=TABLE,

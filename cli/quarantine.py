@@ -2,8 +2,9 @@
 
 import getpass
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -11,7 +12,7 @@ from typing import Annotated, TextIO
 from cyclopts import Parameter
 
 from cli.open_ledger import open_existing_ledger
-from cli.output import err, out, plain_table, print_json
+from cli.output import PlainTable, err, out, plain_table, print_json
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import quarantine as ledger_quarantine
@@ -19,18 +20,21 @@ from rowtide.ledger import quarantine_selection as ledger_quarantine_selection
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.quarantine import DISCARDED, Signature
 from rowtide.ledger.rows import count_by_state
+from rowtide.quarantine.cause_groups import CauseGroup, group_causes
 from rowtide.quarantine.quarantine_cells import LONGEST
 from rowtide.quarantine.quarantine_sheet import KINDS
 from rowtide.quarantine.sheet_edits import advice_for_reason
 from rowtide.stages import quarantine_actions
 from rowtide.text_format import shorten_text
 
+CAUSES = 12  # groups that are listed, the largest
+
 Flag = Annotated[bool, Parameter(negative="")]
 Every = Annotated[bool, Parameter(name="--all", negative="")]
 
 
 def list_(run: str | None = None, *, json: Flag = False) -> int:
-    """List the reasons, how many rows have each, one of them, and what can be done.
+    """List the reasons, how many rows have each, one of them, and what can be done; then the causes, with their rows.
 
     Parameters
     ----------
@@ -42,6 +46,7 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
     with open_existing_ledger(run, newest=True) as ledger, ledger.view() as tx:
         found = ledgers.find_run(tx, run)
         groups = ledger_quarantine.reason_groups(tx, found)
+        causes = group_causes(ledger_quarantine.quarantine_causes(tx, found))
         rows = sum(count_by_state(tx, found).values())
     total = sum(each.rows for each in groups)
     if json:
@@ -55,7 +60,7 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
             for each in groups
         ]
         listing = {"run_id": found.run_id, "rows": rows, "quarantined": total, "reasons": reasons}
-        print_json(listing)
+        print_json({**listing, "causes": [asdict(each) for each in causes[:CAUSES]]})
         return 0
     which = "" if run else " (the newest)"
     out.print(f"run {found.run_id}{which}: {total:,} of {rows:,} rows are in quarantine", markup=False)
@@ -67,7 +72,20 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
         )
     if groups:
         out.print(table)
+    if len(causes) > len(groups) or any(each.rows > 1 for each in causes):
+        out.print(_cause_table(causes))
     return 0
+
+
+def _cause_table(causes: Sequence[CauseGroup]) -> PlainTable:
+    """The rows whose causes say the same of different values, largest group first."""
+    table = plain_table("reason", "cause, values left out", "rows with it", numbers=["rows"])
+    for each in causes[:CAUSES]:
+        more = f" and {each.rows - len(each.row_keys):,} more" if each.rows > len(each.row_keys) else ""
+        table.add_row(each.reason, shorten_text(each.cause, 160), ", ".join(each.row_keys) + more, f"{each.rows:,}")
+    if rest := causes[CAUSES:]:
+        table.add_row("", f"{len(rest):,} other causes", "", f"{sum(each.rows for each in rest):,}")
+    return table
 
 
 def export(run: str, *, reason: str | None = None, to: Path | None = None) -> int:

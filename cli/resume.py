@@ -7,7 +7,7 @@ from cli.home_folders import home_folder
 from cli.numbers import Amount
 from cli.open_ledger import open_existing_ledger
 from cli.output import err
-from cli.terminal_run import AsJson, AskedPrefect, announce_rehearsal, run_to_end
+from cli.terminal_run import AsJson, AskedPrefect, Verbose, announce_rehearsal, run_to_end
 from rowtide.api.api_identity import api_in_environment, check_same_api
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
@@ -22,6 +22,7 @@ def resume(
     *,
     budget: Amount | None = None,
     prefect: AskedPrefect = None,
+    verbose: Verbose = False,
     json: AsJson = False,
 ) -> int:
     """Go on with a run, from the last committed row.
@@ -47,6 +48,7 @@ def resume(
     return run_to_end(
         found.run_id,
         as_json=json,
+        is_verbose=verbose,
         prefect=prefect,
         job=found.job_folder,
         source=found.source_path,

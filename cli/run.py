@@ -10,7 +10,16 @@ from cli.home_folders import home_folder, rehearse_without_key
 from cli.numbers import Amount, Count
 from cli.open_ledger import open_or_create_ledger
 from cli.output import err
-from cli.terminal_run import AsJson, AskedPrefect, Trust, announce_rehearsal, checked_plan, run_to_end, use_prefect
+from cli.terminal_run import (
+    AsJson,
+    AskedPrefect,
+    Trust,
+    Verbose,
+    announce_rehearsal,
+    checked_plan,
+    run_to_end,
+    use_prefect,
+)
 from rowtide.job.job_file import read_spec
 from rowtide.job.job_folder import find_job
 from rowtide.job.run_id import new_run_id
@@ -30,6 +39,7 @@ def run(
     min_loaded: Amount | None = None,
     prefect: AskedPrefect = None,
     trust: Trust = False,
+    verbose: Verbose = False,
     json: AsJson = False,
 ) -> int:
     """Run a job over its rows, from source to sink. Rows that an earlier run settled just so are left unchanged.
@@ -61,6 +71,7 @@ def run(
         run_id,
         plan=found,
         as_json=json,
+        is_verbose=verbose,
         prefect=prefect,
         min_loaded=min_loaded,
         job=str(folder),

@@ -62,6 +62,12 @@ Trust = Annotated[
     ),
 ]
 AsJson = Annotated[bool, Parameter(negative="", help="Print one JSON object last on stdout.")]
+Verbose = Annotated[
+    bool,
+    Parameter(
+        negative="", help="Close with the details too: work, lane, tiers, cache, each gate, what else it could cost."
+    ),
+]
 
 Go = Callable[..., Awaitable[dict[str, Any]]]
 """The pump, or Prefect's flow around it."""
@@ -72,6 +78,7 @@ def run_to_end(
     *,
     as_json: bool,
     prefect: bool | None,
+    is_verbose: bool = False,
     min_loaded: float | None = None,
     plan: Plan | None = None,
     **parameters: Any,
@@ -95,9 +102,15 @@ def run_to_end(
     if as_json:
         print_json(found)
     else:
-        where = {"results": results_location(run_id), "ledger": short_path(home_folder() / "ledger.db")}
-        out.lines(summary_as_text(found, **where, already_printed=plan.warnings if plan else ()).split("\n"))
-        out.print(f"report   {short_path(report_location(run_id))} · any row: rowtide show KEY", markup=False)
+        closing = summary_as_text(
+            found,
+            results=results_location(run_id),
+            report=f"{short_path(report_location(run_id))} · any row: rowtide show KEY",
+            ledger=short_path(home_folder() / "ledger.db"),
+            already_printed=plan.warnings if plan else (),
+            is_verbose=is_verbose,
+        )
+        out.lines(closing.split("\n"))
     standard_streams.flush_streams()
     if (status := exit_status_of(found)) is Exit.TOO_FEW:
         print_error(f"{too_few_loaded(found)} (exit {status.value})")
@@ -260,4 +273,4 @@ def results_location(run_id: str) -> str:
         sink = ledger_loads.last_sink_of_job(tx, ledgers.find_run(tx, run_id))
     if sink is None:
         return "nothing was loaded"
-    return sink if "://" in sink else short_path(Path(sink))
+    return f"{sink if '://' in sink else short_path(Path(sink))} · rowtide results {run_id}"

@@ -24,6 +24,7 @@ from rowtide.observing.event_log import logger
 from rowtide.report.run_summary import run_summary
 from rowtide.report.stop_text import stop_error
 from rowtide.report.summary_text import with_min_loaded
+from rowtide.stages.report.closing_summary import answers_in_short, quarantine_in_short
 from tasks.watch_objectives import watch_objectives
 
 DRAWING_SECONDS = 900.0  # a million rows take about fifteen, ten million ten times as long
@@ -47,7 +48,8 @@ async def report(run_id: str) -> dict[str, Any]:
         with context.ledger.view() as tx:
             figures = read_run_figures(tx, ledgers.find_run(tx, run_id), now=now, catalogue=context.catalogue)
             examples = {each.reason: each.row_key for each in ledger_quarantine.reason_groups(tx, context.run)}
-        found = with_min_loaded(run_summary(figures), context.job.spec.limits.min_loaded)
+        found = {**run_summary(figures), **answers_in_short(context), **quarantine_in_short(context)}
+        found = with_min_loaded(found, context.job.spec.limits.min_loaded)
         folder = context.home / "reports"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{run_id}.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))

@@ -281,7 +281,11 @@ def test_both_versions_stand_in_the_summary_and_in_show(home: Path, capsys: pyte
     assert (first["rows"], first["turns"], second["rows"], second["turns"]) == (20, 20, 40, 40)
     assert (second["changed"], second["why"]) == (["prompt.md", "answer.py"], "a slip")
     assert first["cost_usd"] + second["cost_usd"] == pytest.approx(found["cost_usd"])
-    told = [line for line in summary_as_text(found, results="", ledger="").splitlines() if line.startswith("version")]
+    told = [
+        line
+        for line in summary_as_text(found, results="", report="", ledger="", is_verbose=True).splitlines()
+        if line.startswith("version")
+    ]
     assert [line.split(",")[0] for line in told] == ["version  0: 20 rows", "version  1: 40 rows"]
     capsys.readouterr()
     assert rowtide("show", "m59") == 0

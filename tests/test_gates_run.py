@@ -142,6 +142,24 @@ def test_a_load_is_held_by_what_it_is_short_of_and_a_warning_is_only_written_dow
     assert [(each.passed, each.observed) for each in message(context)] == [(False, 0.5), (False, 3), (True, 1.0)]
 
 
+def test_a_load_is_held_by_what_its_answers_are_like(ledger: Ledger, tmp_path: Path) -> None:
+    """Known answers that came out wrong, one answer for everything, and texts that say nothing: no row shows them."""
+    golden = "".join(f'{{"key": "m{n}", "answer": {{"topic": "billing"}}, "by": "ada"}}\n' for n in (1, 2, 3, 6))
+    right = expect("column_values_to_be_between", column="golden_right", min_value=0.9)
+    seen = expect("column_values_to_be_between", column="golden_rows", min_value=4)
+    alike = expect("column_values_to_be_between", "warning", column="top_share.topic", max_value=0.7)
+    texts = expect("column_values_to_be_between", column="shortest.message", min_value=5)
+    kinds = expect("column_values_to_be_between", column="distinct.topic", min_value={"$PARAMETER": "accepted / 2"})
+    context = gated(ledger, tmp_path / "job", 6, load=[right, seen, alike, texts, kinds])
+    (context.job.folder / "golden.jsonl").write_text(golden)
+    answer(context, [BILLING, BILLING, DELIVERY, BILLING])
+    assert [each.message.partition(":")[0] for each in judge_load(context, clock=clock)] == [
+        "golden_right",
+        "golden_rows",
+    ]
+    assert [each.observed for each in message(context)] == [2 / 3, 3, 0.75, 5, 2]
+
+
 DRIFT = expect(
     "column_kl_divergence_to_be_less_than",
     column="topic",

@@ -162,7 +162,9 @@ def test_rows_of_each_group_are_taught_theirs_from_the_cache(api: Any, tmp_path:
     assert 0.5 < found["cache"]["hit_rate"] < 1
     assert 0 < found["cache"]["written_tokens"] * 4 < found["cache"]["read_tokens"]
     assert found["cache"]["warnings"] == []
-    assert "of what was read came from the cache" in summary_as_text(found, results="", ledger="")
+    assert "of what was read came from the cache" in summary_as_text(
+        found, results="", report="", ledger="", is_verbose=True
+    )
 
 
 def test_show_says_which_skills_a_row_had(api: Any, tmp_path: Path) -> None:
@@ -295,7 +297,9 @@ def test_a_prefix_under_the_cache_minimum_is_warned_of_before_and_after(api: Any
     assert "fewer than can be cached by haiku (512), sonnet (512); it is paid for in full" in before
     found = asyncio.run(pump(str(job)))
     assert found["cache"] == {"hit_rate": 0, "read_tokens": 0, "written_tokens": 0, "warnings": [before]}
-    assert f"warning  {before}" in summary_as_text(found, results="", ledger="").splitlines()
+    assert (
+        f"warning  {before}" in summary_as_text(found, results="", report="", ledger="", is_verbose=True).splitlines()
+    )
 
 
 def test_a_long_enough_prefix_is_not_warned_of(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from rowtide.ledger.read.row_history import row_history
 from rowtide.ledger.rows import MoveReason
 from rowtide.ledger.tool_calls import record_outputs
 from rowtide.ledger.turns import Reply, ToolRecord, record_tool_calls
-from rowtide.report.summary_text import funnel_lines
+from rowtide.report.summary_text import tool_lines
 from rowtide.stages.follow_up.tool_calls import call_tools
 from rowtide.stages.run_context import RunContext
 from rowtide.tools.tool_results import result_text
@@ -576,7 +576,7 @@ def test_the_summary_counts_what_failed_by_the_pattern_too(sqlite_ledger: Ledger
     with sqlite_ledger.view() as tx:
         found = summarize(tx, find_run(tx, "run-1"), now=NOW)
     assert (found["tool_calls"], found["tool_errors"], found["tools_remembered"]) == (2, 1, 1)
-    assert "tools    1 of 2 calls of s.find failed, such as: Database error: locked" in "\n".join(funnel_lines(found))
+    assert "tools    1 of 2 calls of s.find failed, such as: Database error: locked" in "\n".join(tool_lines(found))
 
 
 def tell_of_a_loop(ledger: Ledger) -> list[int]:

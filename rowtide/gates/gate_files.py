@@ -22,7 +22,7 @@ from pydantic.v1 import ValidationError as GXValidationError
 
 from rowtide import gc_tuning
 from rowtide.errors import UserMistake, nearest_name
-from rowtide.gates.run_metrics import gate_parameters, metrics_of_gate, parameter_names_in
+from rowtide.gates.run_metrics import gate_parameters, is_metric, metrics_of_gate, parameter_names_in
 from rowtide.job.yaml_file import read_text, read_yaml
 
 Gate = Literal["rows", "answers", "load"]
@@ -183,7 +183,7 @@ def _expectation(gx: ModuleType, place: int, entry: Any, file: Path, text: str, 
 
 
 def _way(kind: str, kwargs: dict[str, Any], gate: Gate, *, is_map: bool) -> Way:
-    if {kwargs.get(key) for key in COLUMN_KEYS if isinstance(kwargs.get(key), str)} & set(metrics_of_gate(gate)):
+    if any(is_metric(gate, kwargs[key]) for key in COLUMN_KEYS if isinstance(kwargs.get(key), str)):
         return "metrics"
     if not is_map or kind in AMONG_ALL:
         return "whole"
@@ -193,7 +193,7 @@ def _way(kind: str, kwargs: dict[str, Any], gate: Gate, *, is_map: bool) -> Way:
 
 
 def _check_names(each: Expectation, gate: Gate, columns: Collection[str], file: Path, line: int | None) -> None:
-    known = metrics_of_gate(gate) if each.way == "metrics" else columns
+    known = metrics_of_gate(gate, columns) if each.way == "metrics" else columns
     named = {key: each.kwargs[key] for key in COLUMN_KEYS if key in each.kwargs}
     named |= {f"column_list.{n}": name for n, name in enumerate(each.kwargs.get("column_list", []))}
     for key, column in named.items():
@@ -202,7 +202,7 @@ def _check_names(each: Expectation, gate: Gate, columns: Collection[str], file: 
             words = (
                 f"{thing} has no column {column!r}" if each.way != "metrics" else f"{column!r} is no metric of a run"
             )
-            meant = nearest_name(str(column), [*columns, *metrics_of_gate(gate)])
+            meant = nearest_name(str(column), [*columns, *metrics_of_gate(gate, columns)])
             raise UserMistake(words, file=file, line=line, key=key, meant=meant)
         if each.way == "metrics" and column in columns:
             words = f"{column!r} is a fact of the run and a column of the answer; call the column something else"

@@ -7,7 +7,9 @@ from typing import Any
 # Of any run, from its rows.
 RUN_METRICS = ("rows", "asked", "accepted", "quarantined", "unchanged", "coverage", "accepted_share", "cost_usd")
 # Of this one, just before it loads.
-LOAD_METRICS = ("to_load", "new_keys", "replaced_keys", "in_sink")
+LOAD_METRICS = ("to_load", "new_keys", "replaced_keys", "in_sink", "golden_rows", "golden_right")
+# Of its answers, for each field: `distinct.FIELD`.
+FIELD_METRICS = ("distinct", "top_share", "shortest")
 
 NO_EARLIER_RUN = "no earlier run to compare with"
 
@@ -16,15 +18,22 @@ _FUNCTIONS = frozenset({"sin", "cos", "tan", "exp", "abs", "trunc", "round", "sg
 _CONSTANTS = frozenset({"E", "PI"})
 
 
-def metrics_of_gate(gate: str) -> list[str]:
-    """The metrics of this run that a gate can ask about."""
-    return [*RUN_METRICS, *LOAD_METRICS] if gate == "load" else []
+def metrics_of_gate(gate: str, columns: Collection[str] = ()) -> list[str]:
+    """The metrics of this run that a gate can ask about. `columns` are the answer's."""
+    by_field = [f"{metric}.{column}" for column in columns for metric in FIELD_METRICS]
+    return [*RUN_METRICS, *LOAD_METRICS, *by_field] if gate == "load" else []
+
+
+def is_metric(gate: str, name: str) -> bool:
+    """Whether a gate takes this name for a metric and not for a column."""
+    metric, dot, _ = name.partition(".")
+    return name in metrics_of_gate(gate) or (gate == "load" and bool(dot) and metric in FIELD_METRICS)
 
 
 def gate_parameters(gate: str, columns: Collection[str]) -> list[str]:
     """The names that may stand in a gate's `$PARAMETER`."""
     distribution = [] if gate == "rows" else columns  # the spread of answers is kept, not that of the source
-    return [*metrics_of_gate(gate), *(f"last.{name}" for name in (*RUN_METRICS, *distribution))]
+    return [*metrics_of_gate(gate, columns), *(f"last.{name}" for name in (*RUN_METRICS, *distribution))]
 
 
 def parameter_names_in(expression: str) -> list[str]:
@@ -38,8 +47,9 @@ def undotted_expression(expression: str) -> str:
 
 
 def parameter_values(
-    metrics: Mapping[str, float], last: Mapping[str, float] | None, distributions: Mapping[str, Any]
+    metrics: Mapping[str, float | None], last: Mapping[str, float] | None, distributions: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The value of each parameter; those of the last run only when there is one."""
     before = {**distributions, **last} if last is not None else {}
-    return {**metrics, **{f"last_{name}": value for name, value in before.items()}}
+    now = {name.replace(".", "_"): value for name, value in metrics.items()}
+    return {**now, **{f"last_{name}": value for name, value in before.items()}}

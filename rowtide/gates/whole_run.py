@@ -62,7 +62,7 @@ class ScratchTable:
         columns = [_cells([values.get(name) for _, values in rows]) for name in self.columns]
         self._db.executemany(self._insert, zip([key for key, _ in rows], *columns, strict=True))
 
-    def finish(self, metrics: Mapping[str, float]) -> None:
+    def finish(self, metrics: Mapping[str, float | None]) -> None:
         """Add the metrics and end the input: no more rows will come."""
         if metrics:
             self._db.execute(f"CREATE TABLE metrics ({KEY}, {', '.join(map(_quoted, metrics))})")

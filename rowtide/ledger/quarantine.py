@@ -18,12 +18,14 @@ from rowtide.ledger.ledger import Run, is_one_of, list_parameter, to_timestamp
 from rowtide.ledger.read.costs import CHECK
 from rowtide.ledger.rows import FRESH_CONVERSATION, MoveReason, move_rows, move_rows_alike, write_answers
 from rowtide.ledger.turns import row_contents
+from rowtide.quarantine.cause_groups import Cause
 from rowtide.quarantine.quarantine_cells import value_kinds
 from rowtide.quarantine.quarantine_sheet import SelectedRow, SheetEntry, SheetShape
 from rowtide.quarantine.sheet_edits import SheetEdit
 
 DISCARDED, EDITED = "discarded", "edited"  # reasons of rows given up; edited and not sent again
 SEEN = 1000  # how many readable rows of the run are scanned for column names
+CAUSES_READ = 10_000  # rows whose causes are grouped for a person
 PAGE_ROWS = 200  # a row's content may be long
 
 NOTED = "EXISTS (SELECT 1 FROM note n WHERE n.row_no = r.row_no AND"
@@ -90,6 +92,15 @@ def reason_groups(tx: Connection, run: Run) -> list[ReasonGroup]:
         ReasonGroup(reason, rows, firsts[first].row_key, firsts[first].detail, (tier or 0) < top)
         for reason, rows, tier, first in found
     ]
+
+
+def quarantine_causes(tx: Connection, run: Run, *, limit: int = CAUSES_READ) -> list[Cause]:
+    """Return why rows are in quarantine, discarded ones aside, in the order of the source."""
+    query = text(
+        f"SELECT r.row_key, r.reason, {WHY} FROM row r WHERE r.run_no = :run AND r.state = 'quarantined' "
+        f"AND {reason_condition(None)} ORDER BY r.row_no LIMIT :limit"
+    )
+    return [Cause(*each) for each in tx.execute(query, {"run": run.run_no, "limit": limit})]
 
 
 def sheet_shape(tx: Connection, run: Run, key_columns: Sequence[str], fields: Sequence[str]) -> SheetShape:

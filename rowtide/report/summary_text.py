@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from rowtide.agent.requests import IN_FULL
-from rowtide.api.api_identity import describe_api
 from rowtide.escaping import (
     NOTHING,
     Markdown,
@@ -15,6 +14,8 @@ from rowtide.escaping import (
     one_line,
 )
 from rowtide.lanes.lane_table import LANES
+from rowtide.report.answers_text import answer_lines
+from rowtide.report.quarantine_text import quarantine_lines, quarantined_before_lines
 from rowtide.report.stop_text import stop_text
 from rowtide.text_format import format_usd, shorten_middle, shorten_text
 
@@ -22,26 +23,46 @@ POOR_YIELD, MUCH, ENOUGH_ROWS = 0.1, 0.2, 10  # of a tier: what is said of it in
 
 
 def summary_as_text(
-    found: Mapping[str, Any], *, results: str, ledger: str, already_printed: Collection[str] = ()
+    found: Mapping[str, Any],
+    *,
+    results: str,
+    report: str,
+    ledger: str,
+    already_printed: Collection[str] = (),
+    is_verbose: bool = False,
 ) -> str:
-    """The closing lines of a run; warnings in `already_printed` are left out."""
-    lines = [
-        *funnel_lines(found),
-        *money_lines(found),
-        *tier_lines(found),
-        *cache_lines(found, already_printed),
+    """The closing lines of a run, in the order a person asks: what came out, what needs him, what it cost, where it is.
+
+    `is_verbose` adds the work, the lane, the tiers, the cache, each gate and the ledger. Warnings in `already_printed`
+    are left out.
+    """
+    came_out = [*row_lines(found), *answer_lines(found), *(() if is_verbose else gates_in_short(found))]
+    needs_you = [
+        *quarantine_lines(found),
+        *tool_lines(found),
         *ladder_problem_lines(found),
         *poor_tiers(found),
+        *cache_warnings(found, already_printed),
+        *approval_lines(found),
+        *unconfirmed_batch_lines(found),
+        *on_call_lines(found["owner"], found["runbook"]),
     ]
-    lines += (
-        [f"gate     {gate}: {line}" for gate, line in gate_lines(found).items()]
-        + approval_lines(found)
-        + unconfirmed_batch_lines(found)
-    )
-    lines += on_call_lines(found["owner"], found["runbook"])
-    if found["made_up"]:
-        lines.append(f"answers  made up by {describe_api(found['api'], is_made_up=True)}: no model was asked")
-    return "\n".join(map(one_line, [*lines, f"results  {results}", f"ledger   {ledger}"]))
+    money = [*money_lines(found, is_verbose=is_verbose), *live_lines(found)]
+    where = [f"results  {results}", f"report   {report}", *([f"ledger   {ledger}"] if is_verbose else ())]
+    details = detail_lines(found) if is_verbose else []
+    return "\n".join(map(one_line, [*came_out, *needs_you, *money, *details, *where]))
+
+
+def detail_lines(found: Mapping[str, Any]) -> list[str]:
+    """The work, the lane, the tiers, the cache and each gate."""
+    return [
+        f"work     {found['batches']:,} batches · {found['turns']:,} turns · {found['tool_calls']:,} tool calls"
+        f"{_remembered(found)} · {found['seconds']:,.1f} s",
+        *([f"lane     {found['lane']}: {found['lane_why']}"] if found["lane_why"] else ()),
+        *tier_lines(found),
+        *cache_lines(found),
+        *(f"gate     {gate}: {words}" for gate, words in gate_lines(found).items()),
+    ]
 
 
 def on_call_lines(owner: str | None, runbook: str | None) -> list[str]:
@@ -70,40 +91,22 @@ def too_few_loaded(found: Mapping[str, Any]) -> str:
     return f"{of}{asked}; `rowtide quarantine list {where}` says why"
 
 
-def funnel_lines(found: Mapping[str, Any]) -> list[str]:
-    """How the rows ended, and the work it took."""
+def row_lines(found: Mapping[str, Any]) -> list[str]:
+    """How the rows ended, by version where the job was amended."""
     ended = ("loaded", "quarantined", "unchanged", "held", "waiting")
     counts = " + ".join(f"{found[name]:,} {name}" for name in ended if found[name] or name in ("loaded", "quarantined"))
-    lines = [
-        f"rows     {found['rows']:,} = {counts}",
-        f"work     {found['batches']:,} batches · {found['turns']:,} turns · {found['tool_calls']:,} tool calls"
-        f"{_remembered(found)} · {found['seconds']:,.1f} s",
-    ]
-    lines += lane_lines(found) + version_lines(found)
-    lines += [f"quarantined  {each}" for each in quarantined_before_lines(found)]
-    if found["reasons"]:
-        lines.append("quarantined  " + ", ".join(f"{count:,} {reason}" for reason, count in found["reasons"].items()))
-    lines += [
-        f"tools    {each['failed']:,} of {each['calls']:,} calls of {tool} failed, such as: {each['example'][:120]}"
-        for tool, each in found["tools"].items()
-        if each["failed"]
-    ]
+    lines = [f"rows     {found['rows']:,} = {counts}, in {found['seconds']:,.1f} s", *version_lines(found)]
     if found.get("too_few_loaded"):
         lines.append(f"too few  {too_few_loaded(found)}")
-    if found["bounces"]:
-        lines.append("sent again " + ", ".join(f"{count:,} {reason}" for reason, count in found["bounces"].items()))
     return lines
 
 
-def quarantined_before_lines(found: Mapping[str, Any]) -> list[str]:
-    """The unchanged rows that were never verified, and how to verify them."""
+def tool_lines(found: Mapping[str, Any]) -> list[str]:
+    """The tools of which calls failed."""
     return [
-        f"{rows:,} of the {found['unchanged']:,} unchanged rows are in quarantine since run {run_id}, and were not "
-        f"asked again: `rowtide quarantine list {run_id}` says why; `rowtide quarantine retry {run_id} --all`, then "
-        f"`rowtide resume {run_id}`, asks them"
-        if run_id
-        else f"{rows:,} of the {found['unchanged']:,} unchanged rows were quarantined by an earlier run"
-        for run_id, rows in found["quarantined_in"].items()
+        f"tools    {each['failed']:,} of {each['calls']:,} calls of {tool} failed, such as: {each['example'][:120]}"
+        for tool, each in found["tools"].items()
+        if each["failed"]
     ]
 
 
@@ -116,9 +119,9 @@ def version_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def lane_lines(found: Mapping[str, Any]) -> list[str]:
-    """The lane of the rows, why it was chosen, and the extra cost of live calls."""
-    lines = [f"lane     {found['lane']}: {found['lane_why']}"] if found["lane_why"] else []
+def live_lines(found: Mapping[str, Any]) -> list[str]:
+    """The extra cost of live calls, and what may be paid twice."""
+    lines: list[str] = []
     if more := found["hurry_usd"]:
         turns = sum(each["turns"] for name, each in found["lanes"].items() if not LANES[name].in_batches)
         lines.append(f"live     {turns:,} turns, for ${more:.4f} more than in batches")
@@ -133,6 +136,16 @@ def _remembered(found: Mapping[str, Any]) -> str:
     if not found["tools_remembered"]:
         return ""
     return f" ({found['tools_remembered'] / found['tool_calls']:.0%} of them remembered)"
+
+
+def gates_in_short(found: Mapping[str, Any]) -> list[str]:
+    """One line for all gates that were met, and one for each that was not."""
+    lines = gate_lines(found)
+    bad = [gate for gate, each in found["gates"].items() if each["failed"] or each["warned"]]
+    good = [gate for gate in lines if gate not in bad]
+    met = sum(found["gates"][gate]["met"] for gate in good)
+    short = [f"gates    {', '.join(good)}: {met:,} of {met:,} expectations met"] if good else []
+    return short + [f"gate     {gate}: {lines[gate]}" for gate in bad]
 
 
 def gate_lines(found: Mapping[str, Any]) -> dict[str, str]:
@@ -173,7 +186,7 @@ def unconfirmed_batch_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def money_lines(found: Mapping[str, Any]) -> list[str]:
+def money_lines(found: Mapping[str, Any], *, is_verbose: bool = True) -> list[str]:
     """The cost, against that of alternatives; rowtide/ledger/read/costs.py states what these assume."""
     if not found["turns"]:
         stake = found["at_stake_usd"]
@@ -184,7 +197,7 @@ def money_lines(found: Mapping[str, Any]) -> list[str]:
     lines = [f"cost     ${cost:.4f} against ${baseline:.4f} live on the top tier alone{saving}"]
     others = {"one_model_batch": "in batches on it alone", "ladder_live": "live on this ladder, nothing cached"}
     texts = [f"${otherwise[name]:.4f} {words}" for name, words in others.items() if otherwise[name] is not None]
-    return [*lines, f"         ({', '.join(texts)})"] if texts else lines
+    return [*lines, f"         ({', '.join(texts)})"] if texts and is_verbose else lines
 
 
 def tier_lines(found: Mapping[str, Any]) -> list[str]:
@@ -228,14 +241,16 @@ def poor_tiers(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def cache_lines(found: Mapping[str, Any], already_printed: Collection[str] = ()) -> list[str]:
-    """The share of tokens read from the cache, and the likely fault when it is small."""
-    if not found["turns"]:
-        return []
-    rate = f"cache    {found['cache']['hit_rate']:.0%} of what was read came from the cache"
+def cache_lines(found: Mapping[str, Any]) -> list[str]:
+    """The share of tokens read from the cache."""
+    return [f"cache    {found['cache']['hit_rate']:.0%} of what was read came from the cache"] if found["turns"] else []
+
+
+def cache_warnings(found: Mapping[str, Any], already_printed: Collection[str] = ()) -> list[str]:
+    """The likely fault where too little came from the cache."""
     was_printed = any(each.endswith(IN_FULL) for each in already_printed)
     warnings = [each for each in found["cache"]["warnings"] if not (was_printed and each.endswith(IN_FULL))]
-    return [rate, *(f"warning  {each}" for each in warnings)]
+    return [f"warning  {each}" for each in warnings] if found["turns"] else []
 
 
 def summary_as_markdown(found: Mapping[str, Any]) -> Markdown:
@@ -250,7 +265,14 @@ def summary_as_markdown(found: Mapping[str, Any]) -> Markdown:
         _tier_table(found),
         *map(
             escape_markdown,
-            [*cache_lines(found), *ladder_problem_lines(found), *poor_tiers(found), *quarantined_before_lines(found)],
+            [
+                *answer_lines(found),
+                *cache_lines(found),
+                *cache_warnings(found),
+                *ladder_problem_lines(found),
+                *poor_tiers(found),
+                *quarantined_before_lines(found),
+            ],
         ),
         markdown_table(["gate", "said"], judged.items()) if judged else NOTHING,
         *map(escape_markdown, [*approval_lines(found), *unconfirmed_batch_lines(found)]),

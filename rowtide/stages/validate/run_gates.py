@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from rowtide.gates.answer_quality import AnswerQuality
 from rowtide.gates.approvals import GateFailure
 from rowtide.gates.distribution_counts import Distribution, distributions_of
 from rowtide.gates.expectation_counts import (
@@ -29,6 +30,7 @@ from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger.gate_results import JudgedRow
 from rowtide.ledger.rows import MoveReason
 from rowtide.sinks.sinks import open_sink
+from rowtide.stages.golden_score import golden_score
 from rowtide.stages.run_context import Clock, RunContext, load_gate
 from rowtide.stages.validate.data_docs import write_docs
 
@@ -37,6 +39,7 @@ PAGE_ROWS = 10_000  # Great Expectations takes 50 ms for a page, whatever its si
 Read = tuple[JudgedRow, dict[str, Any]]  # a row and its values
 Turner = Callable[[int], list[JudgedRow]]  # returns the page after a row_no
 Parameters = Mapping[str, Any]
+Metrics = Mapping[str, float | None]
 
 
 class GateJudging:
@@ -61,7 +64,7 @@ class GateJudging:
             self._table.add([(each.row_key, values) for each, values in page])
         return found
 
-    def verdicts(self, metrics: Mapping[str, float], parameters: Parameters) -> list[ExpectationVerdict]:
+    def verdicts(self, metrics: Metrics, parameters: Parameters) -> list[ExpectationVerdict]:
         """Return the verdict of each expectation, once all pages are in."""
         self._table.finish(metrics)
         whole = judge_whole_run(self.suite, self.suite.of("whole", "metrics"), self._table, parameters)
@@ -89,11 +92,8 @@ def judge_load(context: RunContext, *, clock: Clock) -> list[GateFailure]:
     Stores the distributions of their values, for comparison by later runs.
     """
     answers, load = load_gate(context.job, "answers"), load_gate(context.job, "load")
-    metrics = _metrics(context) if load else {}
-    parameters, partitions = (
-        _parameters(context, metrics),
-        {name: Distribution() for name in gate_column_names(context.job.answer)},
-    )
+    columns = gate_column_names(context.job.answer)
+    partitions, quality = {name: Distribution() for name in columns}, AnswerQuality(columns)
     with ExitStack() as stack:
         judgings = [stack.enter_context(_judging(context, suite)) for suite in (answers, load) if suite]
         for page in _pages(_answers_of(context)):
@@ -103,9 +103,11 @@ def judge_load(context: RunContext, *, clock: Clock) -> list[GateFailure]:
             if load:
                 for name, distribution in partitions.items():
                     distribution.add([values.get(name) for _, values in page])
+                quality.add([values for _, values in page])
         with context.ledger.page() as tx:
             ledger_gate_results.store_distributions(tx, context.run, distributions_of(partitions))
-        failures: list[GateFailure] = []
+        metrics = {**_metrics(context), **quality.metrics()} if load else {}
+        parameters, failures = _parameters(context, metrics), list[GateFailure]()
         for judging in judgings:
             its_metrics = metrics if judging.suite is load else {}
             failures += _record_verdicts(context, judging.suite, judging.verdicts(its_metrics, parameters), clock)
@@ -147,17 +149,21 @@ def _quarantine(context: RunContext, page: Sequence[Read], failures: Mapping[int
         ledger_rows.quarantine_rows(tx, move_reasons, now=clock())
 
 
-def _metrics(context: RunContext) -> dict[str, float]:
+def _metrics(context: RunContext) -> dict[str, float | None]:
     sink = open_sink(context.job.spec.sink, context.home, context.job.answer, context.environment, context.job.folder)[
         0
     ].location
+    score = golden_score(context)
     with context.ledger.view() as tx:
-        return ledger_gate_results.run_metrics(tx, context.run.run_no) | ledger_gate_results.load_metrics(
-            tx, context.run, sink
-        )
+        return {
+            **ledger_gate_results.run_metrics(tx, context.run.run_no),
+            **ledger_gate_results.load_metrics(tx, context.run, sink),
+            "golden_rows": score.rows if score else 0,
+            "golden_right": score.right / score.rows if score else None,
+        }
 
 
-def _parameters(context: RunContext, metrics: Mapping[str, float]) -> Parameters:
+def _parameters(context: RunContext, metrics: Metrics) -> Parameters:
     with context.ledger.view() as tx:
         last = ledger_gate_results.last_good_run(tx, context.run)
         before = None if last is None else ledger_gate_results.run_metrics(tx, last)

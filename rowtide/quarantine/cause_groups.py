@@ -1,0 +1,44 @@
+"""Groups quarantined rows whose causes say the same of different values."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+KEYS_SHOWN = 5
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
+_NUMBER = re.compile(r"\d[\d.,]*")
+
+
+class Cause(NamedTuple):
+    """Why one row is in quarantine."""
+
+    row_key: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CauseGroup:
+    """Quarantined rows with one reason and the same cause, values aside."""
+
+    reason: str
+    cause: str
+    """With `'…'` for what is quoted and `#` for numbers."""
+    rows: int
+    row_keys: tuple[str, ...]
+    """Of the first `KEYS_SHOWN`."""
+
+
+def group_causes(causes: Iterable[Cause]) -> list[CauseGroup]:
+    """The groups, largest first."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for each in causes:
+        groups.setdefault((each.reason, cause_signature(each.detail)), []).append(each.row_key)
+    found = [CauseGroup(*group, len(keys), tuple(keys[:KEYS_SHOWN])) for group, keys in groups.items()]
+    return sorted(found, key=lambda group: -group.rows)
+
+
+def cause_signature(cause: str) -> str:
+    """The cause without its values: quoted texts and numbers."""
+    return _NUMBER.sub("#", _QUOTED.sub("'…'", cause))

@@ -1,0 +1,43 @@
+"""What came out of a run, as text: how many known answers are right, and what the answers of each field look like."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rowtide.api.api_identity import describe_api
+from rowtide.text_format import shorten_text
+
+ENOUGH_ROWS, ONE_VALUE = 10, 0.95  # a field that nearly always says the same is worth a look
+COMMON = 0.05  # of the answers: a value that is named
+FIELDS_SHOWN = 6
+
+
+def answer_lines(found: Mapping[str, Any]) -> list[str]:
+    """Who answered if not a model, how many known answers came out right, and what the answers look like."""
+    lines: list[str] = []
+    if found["made_up"]:
+        lines.append(f"answers  made up by {describe_api(found['api'], is_made_up=True)}: no model was asked")
+    if golden := found.get("golden"):
+        wrong = golden["rows"] - golden["right"] - golden["quarantined"]
+        right = (
+            f"{golden['right']:,} of {golden['rows']:,} known answers right ({golden['right'] / golden['rows']:.0%})"
+        )
+        lines.append(f"golden   {right}, {wrong:,} wrong, {golden['quarantined']:,} quarantined")
+    read, fields = found.get("answers_read", 0), found.get("answers", {})
+    texts = [f"{name}: {_field_words(each)}" for name, each in fields.items() if each["rows"]]
+    if texts:
+        of = "" if read >= found["loaded"] else f" (of the first {read:,})"
+        lines.append(f"fields   {' · '.join(texts[:FIELDS_SHOWN])}{of}")
+    lines += [
+        f"warning  {each['top_rows'] / each['rows']:.0%} of the {each['rows']:,} answers say {name}: {each['top']}"
+        for name, each in fields.items()
+        if each["rows"] >= ENOUGH_ROWS and each["top"] and each["top_rows"] >= ONE_VALUE * each["rows"]
+    ]
+    return lines
+
+
+def _field_words(each: Mapping[str, Any]) -> str:
+    """`11 different, 24% "Energy"`; of values that nearly all differ, the shortest."""
+    words = f"{each['distinct']:,} different"
+    if each["top"] and each["top_rows"] > COMMON * each["rows"]:
+        return f"{words}, {each['top_rows'] / each['rows']:.0%} {shorten_text(each['top'], 24)}"
+    return words if each["shortest"] is None else f"{words}, shortest {each['shortest']:,} characters"
