@@ -21,6 +21,7 @@ from configuration.operator import with_operator
 from rowtide import gc_tuning
 from rowtide.errors import NoPassingVerdict, RowtideError, UserMistake
 from rowtide.escaping import visible_text
+from rowtide.late_imports import import_late
 from rowtide.masking import mask_logs, register_secrets
 
 # Prefect reads these when it is imported. Its own server's noise is not our user's concern; the ledger is.
@@ -34,6 +35,9 @@ QUIET_PREFECT = {
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "ROWTIDE_LEDGER_FROM_ENVIRONMENT": "1",  # whatever a block says: the next command must find the run
 }
+
+# Each takes half a second or more, and only who asks the API, calls a tool or judges rows needs it.
+LATE = ("anthropic", "pandas", "rowtide.tools.tool_servers")
 
 app = App(
     name="rowtide",
@@ -84,6 +88,7 @@ def main() -> None:
     os.umask(0o077)  # what it writes holds the customer's rows: nobody else's business, whatever the shell says
     sys.excepthook = _stumble
     gc_tuning.collect_rarely()
+    import_late(*LATE)
     register_secrets(os.environ)
     mask_logs()
     for name, value in QUIET_PREFECT.items():

@@ -17,11 +17,13 @@ HEAVY = {
 LOADED = """
 import sys
 from cli.main import main
+from rowtide.late_imports import LateModule
 sys.argv = ["rowtide", *sys.argv[1:]]
 try:
     main()
 finally:
-    print("LOADED", *sorted({name.partition(".")[0] for name in sys.modules}))
+    loaded = {name.partition(".")[0] for name, module in sys.modules.items() if not isinstance(module, LateModule)}
+    print("LOADED", *sorted(loaded))
 """
 
 
@@ -43,12 +45,17 @@ def test_help_imports_nothing_that_takes_long(words: list[str]) -> None:
     assert not loaded_by(*words) & HEAVY
 
 
+@pytest.mark.parametrize("command", ["run", "plan", "resume", "amend", "recheck", "cancel", "purge", "doctor"])
+def test_the_help_of_a_command_waits_for_no_library_that_its_work_needs(command: str) -> None:
+    assert not loaded_by(command, "--help") & {"anthropic", "mcp", "pandas", "prefect", "great_expectations", "scipy"}
+
+
 def test_a_run_without_a_server_of_prefects_does_not_import_prefect(api: object, tmp_path: Path) -> None:
-    """Of all that could be left out it takes the most; nor is anything imported for a job that has no gate."""
+    """Of all that could be left out it takes the most; nor is anything imported for a job without gates and tools."""
     job = make_job(tmp_path / "job", rows=2)
     loaded = loaded_by("run", job, "--json", ROWTIDE_HOME=str(tmp_path / "home"), ROWTIDE_PAGE="0", HOME=str(tmp_path))
     assert "anthropic" in loaded
-    assert not loaded & {"prefect", "great_expectations", "scipy", "sklearn", "fastapi", "altair"}
+    assert not loaded & {"prefect", "great_expectations", "mcp", "scipy", "sklearn", "fastapi", "altair"}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["runs"], ["run", "companies"]])

@@ -4,6 +4,8 @@ Bodies go out and results come in as bytes, through disk: no object per row. A c
 because the API would take it twice.
 """
 
+from __future__ import annotations  # the SDK's types: it is imported when something is first asked
+
 import os
 import re
 import ssl
@@ -61,7 +63,7 @@ class Claude:
         http = anthropic.DefaultAsyncHttpxClient(verify=_tls(), event_hooks=hooks)
         self._api = anthropic.AsyncAnthropic(api_key=api_key, base_url=base_url, max_retries=0, http_client=http)
 
-    async def __aenter__(self) -> "Claude":
+    async def __aenter__(self) -> Claude:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -24,6 +24,7 @@ from rowtide import gc_tuning
 from rowtide.errors import UserMistake, nearest_name
 from rowtide.gates.run_metrics import gate_parameters, is_metric, metrics_of_gate, parameter_names_in
 from rowtide.job.yaml_file import read_text, read_yaml
+from rowtide.late_imports import import_late
 
 Gate = Literal["rows", "answers", "load"]
 Way = Literal["rows", "shares", "whole", "metrics"]
@@ -131,9 +132,11 @@ def gx_suite(gx: ModuleType, expectations: Sequence[Expectation], file: Path) ->
 
 
 def import_great_expectations() -> ModuleType:
-    """Import GX, only where there is a gate: it takes six seconds. Its telemetry is switched off before the import."""
+    """Import GX, only where there is a gate: it takes seconds. Its telemetry is switched off before the import."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     is_new = "great_expectations" not in sys.modules
+    if is_new:
+        import_late("altair", "scipy.stats")  # a second of its time, for charts and for tests of a distribution
     import great_expectations  # noqa: PLC0415 # see above
 
     if is_new:

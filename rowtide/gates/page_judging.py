@@ -1,5 +1,7 @@
 """Judge rows page by page with the expectations that look at one row at a time."""
 
+from __future__ import annotations  # pandas' types: it is imported when the first page is judged
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -3,6 +3,8 @@
 Whatever a server does, a call ends in an outcome the model can read; the row is never lost.
 """
 
+from __future__ import annotations  # a server's types: `mcp` is imported when there is a server
+
 import asyncio
 from collections import defaultdict
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -12,9 +14,9 @@ from typing import NamedTuple, Protocol
 from rowtide.errors import UserMistake, nearest_name
 from rowtide.job.job_spec import ToolServerSpec
 from rowtide.job.wire_names import plain_name_of_wire, server_of_wire_name
+from rowtide.tools import tool_servers
 from rowtide.tools.stubs import Stub, load_stub
 from rowtide.tools.tool_rules import Listed, Offer, Tool, check_distinct_names, cut_output, offered_tools
-from rowtide.tools.tool_servers import CallResult, ToolServer
 from rowtide.tracing import span
 
 # Servers of any make know a call made twice by this; the second name is for those that look for the plain word.
@@ -43,7 +45,7 @@ class ToolPool:
         self._offers: dict[str, dict[str, Offer]] = {}
         self._output_chars = output_chars
 
-    async def __aenter__(self) -> "ToolPool":
+    async def __aenter__(self) -> ToolPool:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -126,7 +128,7 @@ class _Server(Protocol):
     async def listed(self, *, is_patient: bool = True) -> dict[str, Listed]: ...
     async def call(
         self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool
-    ) -> CallResult: ...
+    ) -> tool_servers.CallResult: ...
     async def stop(self) -> None: ...
     @property
     def is_unhealthy(self) -> bool: ...
@@ -145,8 +147,8 @@ class _StubServer:
 
     async def call(
         self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, may_repeat: bool
-    ) -> CallResult:
-        return CallResult(*self._stub.answer(tool, arguments))
+    ) -> tool_servers.CallResult:
+        return tool_servers.CallResult(*self._stub.answer(tool, arguments))
 
     async def stop(self) -> None:
         """Does nothing: no process was started."""
@@ -156,7 +158,7 @@ def _server(name: str, spec: ToolServerSpec, folder: Path, environment: Mapping[
     assert spec.capability is None, f"tools.{name}: a capability is made concrete by rowtide.tools.registry first"
     if spec.stub is not None:
         return _StubServer(load_stub(folder / spec.stub))
-    return ToolServer(name, spec, folder, environment)
+    return tool_servers.ToolServer(name, spec, folder, environment)
 
 
 def _as_traced(tool: str) -> dict[str, str]:
