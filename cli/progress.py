@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 
 from rich.console import Group
 from rich.live import Live
@@ -17,7 +17,9 @@ from cli.open_ledger import open_existing_ledger
 from cli.output import err, plain_line
 from rowtide.agent.states import RowState
 from rowtide.escaping import one_line
+from rowtide.lanes.lane_table import LANES
 from rowtide.ledger.ledger import Ledger, find_run, has_run
+from rowtide.ledger.read.pace import Pace, read_pace
 from rowtide.ledger.read.progress import Progress, read_progress
 from rowtide.observing.supervision import Background, supervise_thread
 from rowtide.text_format import format_age
@@ -66,10 +68,12 @@ def _watch(run_id: str, lines: Lines, stop: threading.Event) -> None:
             return
     with open_existing_ledger() as ledger:
         if err.is_terminal:
+            pace_of = lru_cache(partial(_pace, ledger, run_id))  # asked for once, when the lane is chosen
             with Live(console=err, refresh_per_second=4, transient=True) as live:
                 while not stop.wait(LOOK_EVERY_SECONDS):
                     if seen := _look(ledger, run_id):
-                        live.update(progress_panel(seen, lines(), width=err.width, now=datetime.now(UTC)))
+                        now = datetime.now(UTC)
+                        live.update(progress_panel(seen, lines(), pace=pace_of(seen.lane), width=err.width, now=now))
             return
         last = ""
         while not stop.wait(LOOK_EVERY_SECONDS):
@@ -84,15 +88,26 @@ def _look(ledger: Ledger, run_id: str) -> Progress | None:
         return read_progress(tx, find_run(tx, run_id)) if has_run(tx, run_id) else None
 
 
+def _pace(ledger: Ledger, run_id: str, lane: str) -> Pace | None:
+    """How earlier runs went on this lane; None before one is chosen."""
+    if lane not in LANES:
+        return None
+    with ledger.view() as tx:
+        return read_pace(tx, find_run(tx, run_id))
+
+
 def progress_line(seen: Progress) -> str:
     """The progress as one line, which changes only when the run does."""
     return f"{seen.standing} | {seen.at_api()} | {seen.money}"
 
 
-def progress_panel(seen: Progress, lines: Sequence[str], *, width: int, now: datetime) -> Panel:
-    """The progress as a panel for a terminal, with further lines below."""
+def progress_panel(
+    seen: Progress, lines: Sequence[str], *, width: int, now: datetime, pace: Pace | None = None
+) -> Panel:
+    """The progress as a panel for a terminal, with further lines below. `pace` says when it may be over."""
     settled = f"reading rows: {seen.rows:,} so far" if seen.is_reading else f"{seen.settled:,} of {seen.rows:,} settled"
-    figures = [f"{settled} · {seen.money}", seen.standing, seen.at_api(now)]
+    outlook = f" {pace.outlook(seen, now)}" if pace and not seen.is_reading and seen.settled < seen.rows else ""
+    figures = [f"{settled} · {seen.money}{outlook}", seen.standing, seen.at_api(now)]
     also = [Text(one_line(line)[: width - 4], style="dim", no_wrap=True) for line in lines[-LINES_SHOWN:]]
     title = plain_line(f"{seen.run_id} · {seen.lane} · {format_age(now - seen.began_at)}")
     return Panel(Group(state_bar(seen, width - 4), *map(plain_line, figures), *also), title=title, title_align="left")

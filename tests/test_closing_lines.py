@@ -1,14 +1,20 @@
 """The closing lines of a run: in the order a person asks, and nothing more unless asked for."""
 
 from collections import Counter
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from conftest import make_job, run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rowtide.gates.answer_quality import DISTINCT_COUNTED, AnswerQuality
+from rowtide.ledger.ledger import Ledger, find_run, ledger_url
+from rowtide.ledger.read.pace import read_pace
+from rowtide.ledger.read.progress import read_progress
 from rowtide.quarantine.cause_groups import Cause, cause_signature, group_causes
 from rowtide.report.answers_text import answer_lines
 
@@ -85,3 +91,25 @@ def test_what_came_out_says_what_is_right_and_warns_of_one_answer_for_everything
         'fields   sector: 2 different, 98% "unknown"',
         'warning  98% of the 40 answers say sector: "unknown"',
     ]
+
+
+@pytest.mark.usefixtures("api")
+def test_while_a_run_goes_on_its_end_and_cost_are_foreseen_from_earlier_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROWTIDE_HOME", str(tmp_path / "home"))
+    job = make_job(tmp_path / "job", rows=4)
+    first = run(job, run_id="r-1")
+    (job / "rows.csv").write_text("id,message\n" + "".join(f"n{n},the parcel is late ({n})\n" for n in range(8)))
+    run(job, run_id="r-2")
+    ledger = Ledger(ledger_url(None, tmp_path / "home"))
+    with ledger.view() as tx:
+        earliest, newest = find_run(tx, "r-1"), find_run(tx, "r-2")
+        assert read_pace(tx, earliest) is None, "nothing went before it"
+        pace, seen = read_pace(tx, newest), read_progress(tx, newest)
+    ledger.close()
+    assert pace is not None
+    assert pace.row_usd == pytest.approx(first["cost_usd"] / 4)
+    assert pace.outlook(seen, seen.began_at).startswith(f"of about ${first['cost_usd'] * 2:.2f} · about ")
+    late = seen.began_at + pace.duration + timedelta(seconds=1)
+    assert "longer than earlier runs" in pace.outlook(seen, late)
