@@ -26,6 +26,7 @@ from rowtide.job.run_id import new_run_id
 from rowtide.lanes.lane_table import AskedLane
 from rowtide.ledger.ledger import ledger_url
 from rowtide.stages.preflight import Plan
+from rowtide.tools.kept_pool import RunCoroutine, one_event_loop
 
 
 def run(
@@ -65,28 +66,30 @@ def run(
         Print one JSON object last on stdout.
     """
     folder = find_job(job, jobs=Path("jobs"))
-    with use_prefect(prefect):
-        run_id, found = _begin(folder, source, trust=trust)
-    return run_to_end(
-        run_id,
-        plan=found,
-        as_json=json,
-        is_verbose=verbose,
-        prefect=prefect,
-        min_loaded=min_loaded,
-        job=str(folder),
-        source=str(source.resolve()) if source else None,
-        limit=limit,
-        lane=lane,
-        budget=budget,
-        finish_within_minutes=finish_within,
-    )
+    with one_event_loop() as on_loop:
+        with use_prefect(prefect):
+            run_id, found = _begin(folder, source, trust=trust, on_loop=on_loop)
+        return run_to_end(
+            run_id,
+            on_loop=on_loop,
+            plan=found,
+            as_json=json,
+            is_verbose=verbose,
+            prefect=prefect,
+            min_loaded=min_loaded,
+            job=str(folder),
+            source=str(source.resolve()) if source else None,
+            limit=limit,
+            lane=lane,
+            budget=budget,
+            finish_within_minutes=finish_within,
+        )
 
 
-def _begin(folder: Path, source: Path | None, *, trust: bool) -> tuple[str, Plan]:
+def _begin(folder: Path, source: Path | None, *, trust: bool, on_loop: RunCoroutine) -> tuple[str, Plan]:
     """Check the job before any server is started, and name the run. Returns its id and the plan."""
     rehearse_without_key()
-    found = checked_plan(folder, source, trust=trust)
+    found = checked_plan(folder, source, trust=trust, on_loop=on_loop)
     check_home(home_folder())
     open_or_create_ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder())).close()
     announce_rehearsal(instead_of=read_spec(folder).sink, sink=found.job.spec.sink)

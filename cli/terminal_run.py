@@ -41,6 +41,7 @@ from rowtide.report.stop_text import stop_text
 from rowtide.report.summary_text import summary_as_text, too_few_loaded, with_min_loaded
 from rowtide.stages.preflight import Plan
 from rowtide.tiers.catalogue import load_catalogue
+from rowtide.tools.kept_pool import RunCoroutine
 from rowtide.tools.trust import LOCK_FILE, NotTrusted, TrustRequest, allow_servers, trust_request_text
 
 EMULATOR_STOPS_SECONDS = 10.0
@@ -81,6 +82,7 @@ def run_to_end(
     is_verbose: bool = False,
     min_loaded: float | None = None,
     plan: Plan | None = None,
+    on_loop: RunCoroutine = asyncio.run,
     **parameters: Any,
 ) -> int:
     """Run the stages to their end and print the outcome. Returns the exit status.
@@ -95,7 +97,7 @@ def run_to_end(
         watch_progress(run_id, lines),
     ):
         output.at_work_on = run_id
-        found = asyncio.run(take(go, run_id, parameters))
+        found = on_loop(take(go, run_id, parameters))
     found = with_min_loaded(found, found.get("min_loaded") if min_loaded is None else min_loaded)
     if found["stopped"]:
         print_error(stop_text(found))
@@ -182,14 +184,14 @@ def _summary(ledger: Ledger, run: Run) -> dict[str, Any]:
         return run_summary(read_run_figures(tx, run, now=datetime.now(UTC), catalogue=catalogue))
 
 
-def checked_plan(folder: Path, source: Path | None, *, trust: bool) -> Plan:
+def checked_plan(folder: Path, source: Path | None, *, trust: bool, on_loop: RunCoroutine = asyncio.run) -> Plan:
     """The checked plan of a job, before any server is started. Raises UserMistake.
 
     `trust`: servers that a registry lists are allowed as they are; else who is at the terminal is asked.
     """
 
     def plan() -> Plan:
-        return asyncio.run(LedgerSettings.from_environment().get_plan(folder, str(source) if source else None))
+        return on_loop(LedgerSettings.from_environment().get_plan(folder, str(source) if source else None))
 
     try:
         return plan()

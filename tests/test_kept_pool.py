@@ -1,13 +1,15 @@
 """Stages that follow each other share their tool servers; nothing is kept for a batch that takes hours."""
 
 import os
+from contextvars import ContextVar
 from pathlib import Path
 
 import psutil
-from conftest import make_job, run, wait_until
+from conftest import make_job, wait_until
+from outside import rowtide
 
 from rowtide.job.job_spec import ToolServerSpec
-from rowtide.tools.kept_pool import KeptPool, keep_tool_servers, pool_of
+from rowtide.tools.kept_pool import KeptPool, keep_tool_servers, one_event_loop, pool_of
 from rowtide.tools.tools import ToolPool
 
 SERVER = """
@@ -104,8 +106,26 @@ async def test_a_server_that_died_is_not_kept(tmp_path: Path) -> None:
     await kept.end()
 
 
-def test_a_run_of_many_rounds_starts_its_server_once(api: object, tmp_path: Path) -> None:
-    """One row after the other: the stages come round for each of them."""
+def test_coroutines_on_one_event_loop_share_a_server_and_each_sees_what_its_caller_set(tmp_path: Path) -> None:
+    """As a command's plan and its run do."""
+    setting = ContextVar("setting", default="before")
+
+    async def seen() -> str:
+        return setting.get()
+
+    with one_event_loop() as run_on_loop:
+        assert run_on_loop(ask(tmp_path)) == PRICE
+        setting.set("after")
+        assert run_on_loop(seen()) == "after"
+        assert run_on_loop(ask(tmp_path)) == PRICE
+        (only,) = starts(tmp_path)
+        assert psutil.pid_exists(only)
+    wait_until(lambda: not psutil.pid_exists(only))
+
+
+def test_a_command_starts_a_server_once_for_its_plan_and_for_all_rounds_of_its_run(api: object, tmp_path: Path) -> None:
+    """One row after the other: the stages come round for each of them. The key, which is set between plan and run of a
+    rehearsal, is not the server's."""
     job = make_job(
         tmp_path / "job",
         rows="id,what\n" + "".join(f"m{n},thing {n}\n" for n in range(3)),
@@ -115,6 +135,6 @@ def test_a_run_of_many_rounds_starts_its_server_once(api: object, tmp_path: Path
         limits={"batch_rows": 1},
     )
     (job / "server.py").write_text(SERVER)
-    found = run(job)
+    found = rowtide("run", job, "--json", environment={"ANTHROPIC_API_KEY": None}).summary
     assert (found["loaded"], found["batches"] > 1) == (3, True)
     assert len(starts(tmp_path)) == 1

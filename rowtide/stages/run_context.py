@@ -37,6 +37,7 @@ from rowtide.tiers.escalation import EscalationRules, resolve_model
 from rowtide.tools.api_connector import BETA, fill_in_tokens
 from rowtide.tools.kept_pool import pool_of
 from rowtide.tools.operator_servers import NOTHING_PROVIDED, OperatorServers, apply_operator_servers
+from rowtide.tools.server_secrets import environment_of_servers
 from rowtide.tools.tools import ToolPool
 
 SPOOL_PAGE = 5000
@@ -184,7 +185,8 @@ def open_tool_pool(
     job: Job, environment: Mapping[str, str], servers: Mapping[str, ToolServerSpec]
 ) -> AbstractAsyncContextManager[ToolPool]:
     """The job's tool servers, for as long as an `async with` lasts; stages that follow each other share them."""
-    made_of = dict(servers), job.folder, dict(environment), job.spec.limits.tool_output_chars
+    needed = environment_of_servers(servers, environment)
+    made_of = dict(servers), job.folder, needed, job.spec.limits.tool_output_chars
     return pool_of(made_of, lambda: ToolPool(*made_of))
 
 

@@ -5,13 +5,22 @@ a call that writes.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar, copy_context
+from typing import Any, Protocol, TypeVar
 
 from rowtide.tools.tools import ToolPool
 
+T = TypeVar("T")
+
 IDLE_SECONDS = 5.0
+
+
+class RunCoroutine(Protocol):
+    """Runs a coroutine to its end, as `asyncio.run` does."""
+
+    def __call__(self, each: Coroutine[Any, Any, T], /) -> T: ...
 
 
 class KeptPool:
@@ -61,14 +70,38 @@ _kept: ContextVar[KeptPool | None] = ContextVar("kept_pool", default=None)
 
 @asynccontextmanager
 async def keep_tool_servers(idle_seconds: float = IDLE_SECONDS) -> AsyncGenerator[None]:
-    """Have stages share tool servers for the length of the block."""
-    kept = KeptPool(idle_seconds)
+    """Have stages share tool servers for the length of the block, or of the outer one that there is."""
+    if _kept.get() is not None:
+        yield
+        return
+    with _keeping(KeptPool(idle_seconds)) as kept:
+        try:
+            yield
+        finally:
+            await kept.end()
+
+
+@contextmanager
+def one_event_loop() -> Generator[RunCoroutine]:
+    """An event loop for the length of the block, on which one coroutine runs after another; they share tool servers."""
+    with asyncio.Runner() as runner, _keeping(KeptPool()) as kept:
+
+        def run(each: Coroutine[Any, Any, T]) -> T:
+            return runner.run(each, context=copy_context())  # not the context of the first run
+
+        try:
+            yield run
+        finally:
+            run(kept.end())
+
+
+@contextmanager
+def _keeping(kept: KeptPool) -> Generator[KeptPool]:
     before = _kept.set(kept)
     try:
-        yield
+        yield kept
     finally:
         _kept.reset(before)
-        await kept.end()
 
 
 @asynccontextmanager

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from rowtide.errors import UserMistake
+from rowtide.job.job_spec import ToolServerSpec
 from rowtide.masking import SOUNDS_SECRET, Mask
 
 PLAIN = {"HOME", "PATH", "LANG", "TMPDIR", "USER", "PWD"}  # names of no secrets: every program is told them
+INHERITED = ("HOME", "PATH", "LANG", "TMPDIR")
 FILLED = re.compile(r"\$\{(\w+)\}")
 
 # Loggers of libraries that write URLs, and what servers say.
@@ -22,6 +24,12 @@ TALKATIVE = (
     *("httpx2", "httpcore", "client", "mcp.client.client", "mcp.client.streamable_http", "mcp.client.caching"),
     *("mcp.shared.jsonrpc_dispatcher", "mcp.shared.tool_name_validation"),
 )
+
+
+def environment_of_servers(specs: Mapping[str, ToolServerSpec], environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of the environment that servers are told: what every program is, and each `${NAME}` of their specs."""
+    named = [name for spec in specs.values() for name in FILLED.findall(spec.model_dump_json())]
+    return {name: environment[name] for name in (*INHERITED, *named) if name in environment}
 
 
 class ServerSecrets(Mask):

@@ -32,7 +32,7 @@ from pydantic import ValidationError
 from rowtide.job.job_spec import ToolServerSpec
 from rowtide.tools.http_bounds import bounded_client
 from rowtide.tools.programs import LINE_BYTES, Program
-from rowtide.tools.server_secrets import ServerSecrets, mask_library_logs
+from rowtide.tools.server_secrets import INHERITED, ServerSecrets, mask_library_logs
 from rowtide.tools.tool_results import parse_json_or_call_id, result_text
 from rowtide.tools.tool_rules import Listed
 
@@ -41,7 +41,6 @@ LIST_PAGES = 1000
 ERROR_CHARS = 600
 LAST_CHARS = 2000  # of what a program wrote to stderr before it ended
 NOISE_BYTES = 4000  # of a line that is no MCP, looked through for secrets before it is cut
-INHERITED = ("HOME", "PATH", "LANG", "TMPDIR")
 SESSION_IS_GONE = "Session terminated"  # what `mcp` makes of a 404: the HTTP server has forgotten us
 UNUSABLE = (ValueError, TypeError, AttributeError, RuntimeError)  # what `mcp` raises of an answer that it has
 
