@@ -2,14 +2,11 @@
 
 import asyncio
 import getpass
-import os
-import subprocess
-import sys
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import orjson
 from cyclopts import Parameter
 
 from cli.environment_checks import check_home
@@ -28,7 +25,6 @@ from rowtide.evals.outcome import EvalOutcome
 from rowtide.evals.verdicts import PASSES
 from rowtide.job.job_folder import find_job
 from rowtide.ledger.engine import LedgerBroken
-from rowtide.ledger.ledger import ledger_url
 from rowtide.ledger.read.evals import read_outcome
 from rowtide.stages.evaluate.choose_arms import Candidate
 from rowtide.stages.evaluate.write_arm import Changes
@@ -104,17 +100,22 @@ def eval_(
     changes = Changes(tuple(tiers.split(",")) if tiers else (), prompt, tuple(skill or ()), tuple(set_ or ()))
     asked = Candidate(candidate, changes, against)
     part: Part = "dev" if dev else "confirm"
-    who = getpass.getuser()
+    asking = evaluate(str(folder), asked, part, budget, lane, getpass.getuser(), is_anew=again)
+    return ask_to_end(asking, as_json_object=json, junit=junit)
+
+
+def ask_to_end(asking: Coroutine[Any, Any, str], *, as_json_object: bool, junit: Path | None = None) -> int:
+    """Ask what an eval has to ask, and print what came of it. Returns the exit status."""
     try:
         with claude_or_emulator(), with_operator(NOBODY):
-            eval_id = asyncio.run(evaluate(str(folder), asked, part, budget, lane, who, is_anew=again))
+            eval_id = asyncio.run(asking)
     except RunStopped as stopped:
         print_error(f"{stopped}: the same command with a larger --budget goes on")
         return Exit.BUDGET
     except (WorldError, LedgerBroken) as gone:
         raise RowtideError(f"{gone}; what was asked is kept: the same command goes on") from gone
-    page = _draw(eval_id)
-    return say_outcome(_outcome(eval_id), as_json_object=json, junit=junit, page=page)
+    page = home_folder() / "reports" / f"{eval_id}.html"
+    return say_outcome(_outcome(eval_id), as_json_object=as_json_object, junit=junit, page=page)
 
 
 def say_outcome(outcome: EvalOutcome, *, as_json_object: bool, junit: Path | None, page: Path | None = None) -> int:
@@ -127,7 +128,7 @@ def say_outcome(outcome: EvalOutcome, *, as_json_object: bool, junit: Path | Non
         print_json(as_json(outcome))
     else:
         out.lines([*as_text(outcome), f"eval       {outcome.eval_id}"])
-        out.lines([f"page       {short_path(page)}"] if page else [])
+        out.lines([f"page       {short_path(page)}"] if page and page.is_file() else [])
     return Exit.DONE if outcome.verdict in PASSES else Exit.REFUSED
 
 
@@ -140,20 +141,6 @@ def _override(folder: Path, why: str | None) -> int:
         override_verdict(ledger, plan, who=getpass.getuser(), why=str(why), now=datetime.now(UTC))
     out.print(f"{plan.job.name} may run as it is, on the word of {getpass.getuser()}: {why}")
     return Exit.DONE
-
-
-def _draw(eval_id: str) -> Path | None:
-    """The page of an eval, drawn in a process of its own; None, and a warning, where it could not be drawn."""
-    file = home_folder() / "reports" / f"{eval_id}.html"
-    url = ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder())
-    command = [sys.executable, "-m", "rowtide.stages.report.draw_comparison"]
-    orders = {"ledger_url": url, "eval_id": eval_id, "file": str(file.resolve()), "now": datetime.now(UTC)}
-    done = subprocess.run(command, input=orjson.dumps(orders), capture_output=True, check=False)
-    if done.returncode == 0:
-        return file
-    last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-    err.print(f"warning: the page could not be drawn: {last}; all else is done", style="yellow")
-    return None
 
 
 def _outcome(eval_id: str) -> EvalOutcome:

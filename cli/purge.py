@@ -17,6 +17,7 @@ from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import purge_text as ledger_purge_text
 from rowtide.ledger.ledger import Ledger, Run
+from rowtide.ledger.purge_text import PurgeableEval
 from rowtide.stages.wait.poll_batches import CANCELED
 
 AGE = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,9})?) ?(h|d|w)?")
@@ -55,17 +56,17 @@ def purge(
             if run:
                 ledgers.find_run(tx, run)
             found = ledger_purge_text.purgeable_runs(tx, job=job, run_id=run, key=key, before=before)
+            evals = [] if run else ledger_purge_text.purgeable_evals(tx, job=job, key=key, before=before)
         chosen = _purgeable(ledger, found, is_named=run is not None)
-        _list(ledger, chosen, key)
+        _list(ledger, chosen, evals, key)
         if not yes:
             out.print("nothing was deleted; with --yes it is", markup=False)
             return 0
-        if not run:
-            with ledger.page() as tx:
-                evals = ledger_purge_text.purge_evals(tx, job=job, key=key, before=before)
-            for each in evals:  # its copies of both versions, with the rows that it asked
-                shutil.rmtree(home_folder() / "evals" / Path(each).name, ignore_errors=True)
-                (home_folder() / "reports" / f"{Path(each).name}.html").unlink(missing_ok=True)
+        for each in evals:  # its copies of both versions, with the rows that it asked
+            shutil.rmtree(home_folder() / "evals" / Path(each.eval_id).name, ignore_errors=True)
+            (home_folder() / "reports" / f"{Path(each.eval_id).name}.html").unlink(missing_ok=True)
+        with ledger.page() as tx:
+            ledger_purge_text.purge_evals(tx, evals, key)
         _delete(ledger, chosen, key, now)
     out.print("deleted; what was loaded into a sink is there still", markup=False)
     return 0
@@ -107,13 +108,15 @@ def _purgeable(ledger: Ledger, found: Sequence[Run], *, is_named: bool) -> list[
     return chosen
 
 
-def _list(ledger: Ledger, runs: Sequence[Run], key: str | None) -> None:
-    table = plain_table("run", "job", "began", numbers=["rows"])
+def _list(ledger: Ledger, runs: Sequence[Run], evals: Sequence[PurgeableEval], key: str | None) -> None:
+    table = plain_table("run or eval", "job", "began", numbers=["rows"])
     for run in runs:
         with ledger.view() as tx:
             rows = ledger_purge_text.count_purgeable_rows(tx, run, key)
         table.add_row(run.run_id, run.job, run.started_at[:19], f"{rows:,}")
-    if runs:
+    for each in evals:
+        table.add_row(each.eval_id, f"{each.job} (its golden rows)", each.started_at[:19], f"{each.rows:,}")
+    if runs or evals:
         out.print(table)
     else:
         out.print("there is nothing to purge", markup=False)

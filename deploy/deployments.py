@@ -19,7 +19,13 @@ from deploy.on_call import WHERE, tell_whom
 from deploy.prefect_server import POOL, is_ready
 
 LOOK_SECONDS = 0.2
-TO_LOAD = ("blocks", "flows.run_job", "flows.flush_inbox", "flows.resume_runs")  # what the commands will look at
+TO_LOAD = (
+    "blocks",
+    "flows.run_job",
+    "flows.evaluate_job",
+    "flows.flush_inbox",
+    "flows.resume_runs",
+)  # what the commands will look at
 COMMANDS = (["block", "register", "-m", "blocks"], ["--no-prompt", "deploy", "--all"])
 
 

@@ -185,7 +185,7 @@ def _webhook_secrets() -> str:
 
 def _say_where(port: int, receiver_port: int, logs: Path, began: float) -> None:
     is_told = bool(os.environ.get(WHERE))
-    deployments = "manual, nightly, flush-inbox, resume-runs"
+    deployments = "manual, nightly, evaluate, flush-inbox, resume-runs"
     login = home_folder() / LOGIN_FILE
     err.print(f"Prefect     http://127.0.0.1:{port}  (deployments: {deployments})", markup=False)
     err.print(f"            it asks for what is in {login}", markup=False)

@@ -22,7 +22,7 @@ async def find_orphans(client: PrefectClient, ledger: Ledger, now: datetime) -> 
     """
     states = {"type": {"any_": ["PENDING", "RUNNING", "CRASHED"]}}
     newest = await client.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=["run_job"])),
+        flow_filter=FlowFilter(name=FlowFilterName(any_=["run_job", "evaluate_job"])),
         flow_run_filter=FlowRunFilter.model_validate({"state": states, "deployment_id": {"is_null_": False}}),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=AT_ONCE,

@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
+from typing import Any
 
 from configuration.claude_settings import ClaudeSettings
 from configuration.ledger_settings import LedgerSettings
@@ -13,6 +14,7 @@ from rowtide.errors import UserMistake
 from rowtide.evals.golden_rows import Part
 from rowtide.job.job_folder import find_job, load_job
 from rowtide.job.run_id import new_run_id
+from rowtide.ledger import evals as ledger_evals
 from rowtide.stages.evaluate.begin_eval import Compared, Question, begin_eval
 from rowtide.stages.evaluate.choose_arms import (
     Candidate,
@@ -23,6 +25,7 @@ from rowtide.stages.evaluate.choose_arms import (
     own_ladder,
 )
 from rowtide.stages.evaluate.golden_set import read_golden_set
+from rowtide.stages.orchestrator import current_orchestrator
 
 
 @durable
@@ -36,30 +39,23 @@ async def prepare_eval(
     who: str = "",
     is_anew: bool = False,
 ) -> str:
-    """Begin an eval, or find the one that asks the same and go on with it. Returns its id. Raises UserMistake."""
+    """Begin an eval, or find the one that asks the same, or that this flow run began, and go on with it. Returns its
+    id. Raises UserMistake.
+    """
     settings, api = await LedgerSettings.in_force(), await ClaudeSettings.api_in_force()
     folder, now = find_job(job, jobs=Path("jobs")), clock.now()
     eval_id, begun_id = new_run_id(f"eval-{folder.name}", now, secrets.token_hex(2)), ""
     into = settings.home / "evals" / eval_id
+    worked_by = current_orchestrator().flow_run_id
     with settings.get_ledger() as ledger:
+        with ledger.view() as tx:
+            if begun := ledger_evals.begun_by_flow_run(tx, worked_by):
+                return begun  # the job may have changed meanwhile: that is another question
         try:
             folders = choose_arms(ledger, folder, api.name, candidate, into)
             try:
-                new, old = await _compared(settings, folders)
-                asked = Question(
-                    eval_id=eval_id,
-                    job=(own := load_job(folder)),
-                    settings_of=folders.settings_of,
-                    part=part,
-                    candidate=new,
-                    incumbent=old,
-                    golden=read_golden_set(own, new.plan, part, os.environ),
-                    is_first=folders.is_first,
-                    budget_usd=budget,
-                    lane=lane,
-                    who=who,
-                    is_anew=is_anew,
-                )
+                given = {"budget_usd": budget, "lane": lane, "who": who, "is_anew": is_anew, "flow_run_id": worked_by}
+                asked = await _question(settings, folder, folders, part, eval_id=eval_id, **given)
                 begun_id = begin_eval(ledger, asked, now=now).eval_id
             except UserMistake as mistake:
                 raise at_origin(mistake, folders, candidate.changes) from None
@@ -69,9 +65,19 @@ async def prepare_eval(
     return begun_id
 
 
-async def _compared(settings: LedgerSettings, folders: Folders) -> tuple[Compared, Compared]:
-    """Candidate and incumbent, each found fit to run, on the same columns."""
-    new = await settings.get_plan(folders.candidate, None, own_ladder(folders))
-    old = await settings.get_plan(folders.incumbent, None)
-    check_comparable(new, old)
-    return Compared(folders.candidate_label, new), Compared(folders.incumbent_label, old)
+async def _question(settings: LedgerSettings, folder: Path, folders: Folders, part: Part, **given: Any) -> Question:
+    """What is to be decided about both versions, each found fit to run, on the same columns."""
+    new = Compared(folders.candidate_label, await settings.get_plan(folders.candidate, None, own_ladder(folders)))
+    old = Compared(folders.incumbent_label, await settings.get_plan(folders.incumbent, None))
+    check_comparable(new.plan, old.plan)
+    job = load_job(folder)
+    return Question(
+        job=job,
+        settings_of=folders.settings_of,
+        part=part,
+        candidate=new,
+        incumbent=old,
+        golden=read_golden_set(job, new.plan, part, os.environ),
+        is_first=folders.is_first,
+        **given,
+    )

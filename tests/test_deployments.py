@@ -45,13 +45,16 @@ async def test_everything_is_deployed_as_the_documents_say(deployed: str) -> Non
         found = {each.name: each for each in await client.read_deployments() if "rowtide" in each.tags}
         for block in blocks.__all__:
             assert (await client.read_block_type_by_slug(getattr(blocks, block).get_block_type_slug())).description
-    assert set(found) == {"manual", "nightly", "flush-inbox", "resume-runs"}
+    assert set(found) == {"manual", "nightly", "evaluate", "flush-inbox", "resume-runs"}
     assert all(each.description and each.work_pool_name == "rowtide" for each in found.values())
     (night,) = [schedule.schedule for schedule in found["nightly"].schedules]
     assert night.timezone == "Europe/Berlin"  # pyright: ignore[reportAttributeAccessIssue] # a cron schedule's
     await _every_way_in_makes_a_run({name: str(each.id) for name, each in found.items()})
     form: dict[str, Any] = dict(found["manual"].parameter_openapi_schema or {})["properties"]
     assert {"job", "source", "limit", "lane", "tiers", "budget", "dry_run"} <= set(form)
+    assert all(field.get("description") for field in form.values())
+    form = dict(found["evaluate"].parameter_openapi_schema or {})["properties"]
+    assert {"job", "candidate", "tiers", "prompt", "skills", "settings", "against", "budget"} <= set(form)
     assert all(field.get("description") for field in form.values())
 
 

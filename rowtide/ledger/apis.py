@@ -16,9 +16,12 @@ def api_of_job(tx: Connection, job: str) -> Api:
 
 
 def newest_run_start(tx: Connection, run_id: str | None, row_key: str | None, job: str | None) -> str | None:
-    """Return when the newest run began that matches the id or job, and has a row of this key. None without a match."""
+    """Return when the newest run began that matches the id (its own or its eval's) or job, and has a row of this key.
+    None without a match.
+    """
     of_row = "SELECT 1 FROM row r WHERE r.run_no = u.run_no AND r.row_key = :key"
-    named = " OR ".join([*(["u.run_id = :run"] if run_id else []), *(["u.job = :job"] if job else [])]) or "1 = 1"
+    of_run = ["u.run_id = :run", "u.eval_id = :run"] if run_id else []
+    named = " OR ".join([*of_run, *(["u.job = :job"] if job else [])]) or "1 = 1"
     has_row = f"AND EXISTS ({of_row})" if row_key else ""
     query = text(f"SELECT max(u.started_at) FROM run u WHERE ({named}) {has_row}")
     return tx.execute(query, {"run": run_id, "key": row_key, "job": job}).scalar()

@@ -23,6 +23,7 @@ eval_ = table(
     Column("key_hashes", LargeBinary, nullable=False),  # of the set's golden keys, 8 bytes each, to know it again
     Column("budget_micro", Number),
     Column("who", Text, nullable=False),
+    Column("flow_run_id", Text),  # the flow run of Prefect that began it; null: a terminal
     Column("started_at", Text, nullable=False),
     Column("finished_at", Text),
     Column("verdict", Text),  # null while it goes on

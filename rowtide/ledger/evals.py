@@ -81,11 +81,26 @@ def find(tx: Connection, eval_id: str) -> Eval | None:
     return None if found is None else eval_from(found)
 
 
+def of_id_or_run(tx: Connection, run_id: str) -> Eval | None:
+    """The eval of this id, or the one that a run belongs to; None where there is none."""
+    query = text(
+        "SELECT e.* FROM eval e WHERE e.eval_id = :id OR e.eval_id = (SELECT r.eval_id FROM run r WHERE r.run_id = :id)"
+    )
+    found = tx.execute(query, {"id": run_id}).mappings().first()
+    return None if found is None else eval_from(found)
+
+
 def get(tx: Connection, eval_id: str) -> Eval:
     """An eval that there is."""
     found = find(tx, eval_id)
     assert found is not None, eval_id
     return found
+
+
+def begun_by_flow_run(tx: Connection, flow_run_id: str | None) -> str | None:
+    """The id of the eval that this flow run of Prefect began, or None."""
+    query = text("SELECT eval_id FROM eval WHERE flow_run_id = :id ORDER BY eval_no DESC LIMIT 1")
+    return None if flow_run_id is None else tx.execute(query, {"id": flow_run_id}).scalar()
 
 
 def asked(tx: Connection, job: str, question: str) -> Eval | None:

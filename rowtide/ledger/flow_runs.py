@@ -14,6 +14,11 @@ from rowtide.observing.recovery import WORKER_CRASHED
 
 # States of rows that are not settled: their run is unfinished.
 UNDECIDED = "'ready', 'in_flight', 'replied', 'answered', 'accepted'"
+IS_UNFINISHED = (
+    "CASE WHEN r.eval_id IS NULL THEN r.finished_at IS NULL OR EXISTS (SELECT 1 FROM row WHERE row.run_no = r.run_no "
+    f"AND row.state IN ({UNDECIDED})) "
+    "ELSE EXISTS (SELECT 1 FROM eval e WHERE e.eval_id = r.eval_id AND e.verdict IS NULL) END"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,8 @@ def unfinished_runs(
 ) -> list[UnfinishedRun]:
     """Return unfinished runs that a flow run worked on within `look_back`, with restarts within `restarts_within`.
 
-    Only runs on this API: nothing is known here about runs that another API answers.
+    Only runs on this API: nothing is known here about runs that another API answers. Of an eval without a verdict, the
+    run that its flow run took up last stands for it.
     """
     restarts = "(SELECT count(*) FROM flow_run g WHERE g.run_no = r.run_no AND g.since >= :lately AND g.restarted"
     query = text(
@@ -49,8 +55,8 @@ def unfinished_runs(
         "FROM run r JOIN flow_run f ON f.run_no = r.run_no "
         "AND f.since = (SELECT max(l.since) FROM flow_run l WHERE l.run_no = r.run_no) WHERE f.since >= :since "
         "AND (:api = '' OR r.api IN ('', :api)) "
-        "AND (r.finished_at IS NULL OR EXISTS (SELECT 1 FROM row WHERE row.run_no = r.run_no AND row.state IN "
-        f"({UNDECIDED}))) ORDER BY r.run_no"
+        "AND f.since = (SELECT max(l.since) FROM flow_run l WHERE l.flow_run_id = f.flow_run_id) "
+        f"AND {IS_UNFINISHED} ORDER BY r.run_no"
     )
     values = {
         "api": api,

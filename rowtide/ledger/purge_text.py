@@ -4,8 +4,9 @@ A purged row keeps its key, state, turns and cost, and a note says when it was p
 nothing, so a killed purge is finished by the next.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -102,28 +103,43 @@ def purge_run(ledger: Ledger, run: Run, key: str | None, *, now: datetime) -> No
         tx.execute(text(blank), {"run": run.run_id, "key": key})
 
 
-def purge_evals(tx: Connection, *, job: str | None, key: str | None, before: datetime | None) -> list[str]:
-    """Delete the text of the golden rows of finished evals, and tools' recorded outputs. Returns the evals' ids.
+class PurgeableEval(NamedTuple):
+    """An eval whose golden rows' text can be purged."""
 
-    Of a job, with a row of this key, begun before a moment. Verdicts and counts stay. A recording names no row: for a
-    key, all of those jobs are deleted.
-    """
-    of_key = f"({KEY} IS NULL OR EXISTS (SELECT 1 FROM eval_row r WHERE r.eval_no = e.eval_no AND {OF_KEY}))"
-    asked = [*(["e.job = :job"] if job else []), *(["e.started_at < :before"] if before else []), of_key]
+    eval_no: int
+    eval_id: str
+    job: str
+    started_at: str
+    rows: int
+
+
+def purgeable_evals(
+    tx: Connection, *, job: str | None, key: str | None, before: datetime | None
+) -> list[PurgeableEval]:
+    """Return the finished evals with text to purge: of a job, with a row of this key, begun before a moment."""
+    asked = [*(["e.job = :job"] if job else []), *(["e.started_at < :before"] if before else [])]
     query = text(
-        f"SELECT e.eval_no, e.eval_id, e.job FROM eval e WHERE e.finished_at IS NOT NULL AND {' AND '.join(asked)}"
+        "SELECT e.eval_no, e.eval_id, e.job, e.started_at, count(*) FROM eval e JOIN eval_row r USING (eval_no) "
+        f"WHERE {' AND '.join(['e.finished_at IS NOT NULL', 'length(r.content) > 2', OF_KEY, *asked])} "
+        "GROUP BY e.eval_no, e.eval_id, e.job, e.started_at ORDER BY e.eval_no"
     )
     values = {"job": job, "key": key, "before": to_timestamp(before) if before else None}
-    found = tx.execute(query, values).all()
+    return [PurgeableEval(*each) for each in tx.execute(query, values)]
+
+
+def purge_evals(tx: Connection, evals: Sequence[PurgeableEval], key: str | None) -> None:
+    """Delete the text of evals' golden rows, or of the row with this key, and tools' recorded outputs.
+
+    Verdicts and counts stay. A recording names no row: for a key, all of those jobs are deleted.
+    """
     nothing = _bytes(tx, "{}")
     emptied = text(
         f"UPDATE eval_row SET content = {nothing}, golden = {nothing}, found = NULL "
         f"WHERE eval_no {is_one_of(tx, 'evals')} AND ({KEY} IS NULL OR row_key = {KEY})"
     )
-    tx.execute(emptied, {"evals": list_parameter([each.eval_no for each in found]), "key": key})
-    for name in {each.job for each in found}:
+    tx.execute(emptied, {"evals": list_parameter([each.eval_no for each in evals]), "key": key})
+    for name in {each.job for each in evals}:
         tx.execute(text("DELETE FROM recording WHERE job = :job"), {"job": name})
-    return [each.eval_id for each in found]
 
 
 def prune_messages(tx: Connection, *, before: datetime) -> int:

@@ -71,6 +71,8 @@ class Question:
     budget_usd: float | None
     lane: str
     who: str
+    flow_run_id: str | None = None
+    """The flow run of Prefect that asks, if any."""
     is_anew: bool = False
     """Asked again although it was answered."""
 
@@ -167,6 +169,7 @@ def _record(ledger: Ledger, asked: Question, plan: EvalPlan, now: datetime) -> d
         "key_hashes": b"".join(_key_hashes(asked.golden)),
         "budget_micro": None if budget is None else round(budget * MICRO),
         "who": asked.who,
+        "flow_run_id": asked.flow_run_id,
         "started_at": to_timestamp(now),
     }
 
