@@ -16,6 +16,7 @@ FLOORS = [
     "routing", "agent", "tiers", "tools", "job", "lanes", "",
 ]  # fmt: skip
 STAGES = [
+    "create_job",
     "diagnose",
     "amend",
     "evaluate",
