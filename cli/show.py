@@ -13,6 +13,7 @@ from rowtide.lanes.lane_table import LANES
 from rowtide.ledger.batches import Batch
 from rowtide.ledger.purge_text import PURGED
 from rowtide.ledger.read.row_history import RowHistory, row_history
+from rowtide.ledger.rows import MADE_UP
 from rowtide.report.summary_text import on_call_lines
 from rowtide.text_format import shorten_text
 from rowtide.tiers.escalation import quotation_from_json
@@ -149,6 +150,7 @@ def _arguments(arguments: Mapping[str, Any], width: int | None) -> str:
 def _feedback_lines(found: RowHistory, turn: int, width: int | None) -> list[str]:
     words = {
         "bounce": "the API sent it back",
+        MADE_UP: "the emulator says of it",
         "correct": "it was told",
         "extend_max_tokens": "its reply was cut, so it was asked again with twice the room",
         "escalate": "it went up the ladder",
@@ -163,7 +165,7 @@ def _feedback_lines(found: RowHistory, turn: int, width: int | None) -> list[str
     return [
         f"  {note['noted_at'][:19]} {words.get(note['move'], note['move'])}"
         + (f" by {note['who']}" if note["who"] else "")
-        + f" ({note['reason']}): "
+        + (": " if note["move"] == MADE_UP else f" ({note['reason']}): ")
         + shorten_text(_detail(note).replace("\n", " "), width)
         for note in found.notes
         if note["turn"] == turn and note["move"] != PURGED

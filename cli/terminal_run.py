@@ -40,6 +40,7 @@ from rowtide.report.run_summary import run_summary
 from rowtide.report.stop_text import stop_text
 from rowtide.report.summary_text import summary_as_text, too_few_loaded, with_min_loaded
 from rowtide.stages.preflight import Plan
+from rowtide.stages.rehearsal_answers import rehearsal_answers
 from rowtide.tiers.catalogue import load_catalogue
 from rowtide.tools.kept_pool import RunCoroutine
 from rowtide.tools.trust import LOCK_FILE, NotTrusted, TrustRequest, allow_servers, trust_request_text
@@ -91,7 +92,7 @@ def run_to_end(
     the job was found to be, and its warnings were given already.
     """
     with (
-        claude_or_emulator(),
+        claude_or_emulator(answers=_answers_file(parameters["job"], plan)),
         _way(prefect, plan) as go,
         record_live_text(run_id) as lines,
         watch_progress(run_id, lines),
@@ -219,9 +220,23 @@ def _in_short(asked: TrustRequest) -> str:
     return f"{asked.server}: {asked.found.name} {asked.found.version or ''}: {asked.found.starts}"
 
 
+def _answers_file(job: str, plan: Plan | None) -> Path | None:
+    """The file that tells the emulator what the job knows in advance: written for a new run, found for an old one."""
+    if os.environ.get(KEY):
+        return None
+    file = home_folder() / "emulator_answers" / f"{Path(job).name}.jsonl"
+    if plan is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(rehearsal_answers(plan, os.environ))
+    return file if file.is_file() else None
+
+
 @contextmanager
-def claude_or_emulator() -> Generator[None]:
-    """The API that the environment names or, without a key, an emulator that lives as long as this process."""
+def claude_or_emulator(answers: Path | None = None) -> Generator[None]:
+    """The API that the environment names or, without a key, an emulator that lives as long as this process.
+
+    `answers` is a file of answers for that emulator.
+    """
     if os.environ.get(KEY):
         yield
         return
@@ -236,6 +251,7 @@ def claude_or_emulator() -> Generator[None]:
         "--batch-seconds",
         REHEARSED_SECONDS,
         "--until-stdin-closes",
+        *(["--answers", str(answers)] if answers else []),
     ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout

@@ -14,6 +14,7 @@ from yaml import YAMLError
 
 from emulator.clock import Clock
 from emulator.habits import read_habits
+from emulator.known_answers import NONE_KNOWN, AnswersError, read_answers
 from emulator.plan import PlanError
 from emulator.server import Emulator, World
 from emulator.settings import SettingsBook, SettingsError
@@ -29,19 +30,7 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 50)
     # Told to end, it still clears its temporary folder away.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    clock = Clock(frozen_at=datetime.now(UTC)) if options.clock == "virtual" else Clock()
-    given = {"limits": options.limits, "reply_seconds": options.reply_seconds, "hardness": options.hardness}
-    try:
-        book = SettingsBook(**given, habits=read_habits(options.habits) if options.habits else [])
-    except (SettingsError, OSError, YAMLError) as error:
-        parser.error(str(error))
-    world = World(options.data, clock=clock, batch_seconds=options.batch_seconds, seed=options.seed, settings=book)
-    try:
-        if options.faults:
-            world.faults.load(options.faults)
-    except (PlanError, OSError) as error:
-        world.close()
-        parser.error(f"--faults {options.faults}: {error}")
+    world = _world(options, parser)
     emulator = Emulator(world, options.host, options.port)
     sys.stdout.write(f"emulator listening on {emulator.url}\n")
     sys.stdout.flush()
@@ -53,6 +42,32 @@ def main() -> None:
         pass
     finally:
         world.close()
+
+
+def _world(options: argparse.Namespace, parser: argparse.ArgumentParser) -> World:
+    """The state that the options describe; ends the process where a file of them cannot be read."""
+    clock = Clock(frozen_at=datetime.now(UTC)) if options.clock == "virtual" else Clock()
+    given = {"limits": options.limits, "reply_seconds": options.reply_seconds, "hardness": options.hardness}
+    try:
+        book = SettingsBook(**given, habits=read_habits(options.habits) if options.habits else [])
+        known = read_answers(options.answers) if options.answers else NONE_KNOWN
+    except (SettingsError, AnswersError, OSError, YAMLError) as error:
+        parser.error(str(error))
+    world = World(
+        options.data,
+        clock=clock,
+        batch_seconds=options.batch_seconds,
+        seed=options.seed,
+        settings=book,
+        known=known,
+    )
+    try:
+        if options.faults:
+            world.faults.load(options.faults)
+    except (PlanError, OSError) as error:
+        world.close()
+        parser.error(f"--faults {options.faults}: {error}")
+    return world
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,12 +102,20 @@ def _parser() -> argparse.ArgumentParser:
         default="text",
         help="which rows are hard: features: those with something missing, long, noisy, foreign or ambiguous",
     )
-    parser.add_argument("--habits", type=Path, metavar="FILE", help="further mistakes, in YAML (emulator/README.md)")
+    _add_files(parser)
     parser.add_argument("--clock", choices=("real", "virtual"), default="real", help="virtual: set by /_emulator/clock")
     parser.add_argument("--seed", type=int, default=0, help="which latencies and orders are drawn (default: 0)")
-    parser.add_argument("--faults", type=Path, metavar="PLAN", help="what goes wrong, in YAML (emulator/README.md)")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when the parent process does")
     return parser
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    for name, what in (
+        ("--answers", "answers to give, in YAML or JSON lines"),
+        ("--habits", "further mistakes, in YAML"),
+        ("--faults", "what goes wrong, in YAML"),
+    ):
+        parser.add_argument(name, type=Path, metavar="FILE", help=f"{what} (emulator/README.md)")
 
 
 def _seconds(text: str) -> tuple[float, float]:

@@ -1,20 +1,21 @@
-"""Fill an answer's JSON schema: each property from what is known, else from something plausible.
+"""Fill an answer's JSON schema: each property from what is known, else with something plausible, which is said.
 
 What comes out conforms to the schema, whatever is known and whatever goes wrong on the way.
 """
 
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import orjson
 
 from emulator.facts import Fact
-from emulator.glossary import Entry, best_of, catch_all, glossary
+from emulator.feedback import value_told
+from emulator.glossary import Entry, best_of, catch_all, explains, glossary
 from emulator.habits import Slip
 from emulator.identifiers import fingerprint
-from emulator.inventions import invented, is_estimate, range_of, within_limit
+from emulator.inventions import REASONS, fits, invented, is_estimate, range_of, within_limit
 from emulator.mistakes import Mistake, is_hard
 from emulator.quotes import quote_from, wants_quote
 from emulator.reading import Reading
@@ -33,14 +34,32 @@ TELLING = {
 MISSING: Any = object()
 ANYTHING: Schema = {}
 ENDLESS = "and so on " * 400
+NOTHING_KNOWN: Mapping[str, Any] = {}
+MADE_UP = "nothing speaks for a value of {names}: it is made up"
+MISFIT = "the answer given for {name}, {value!r:.80}, does not fit the schema: it is not said"
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """An answer, and in sentences what of it is made up."""
+
+    value: Any
+    made_up: Sequence[str] = ()
 
 
 class Answer:
-    """Fills one schema once. `slip` is made at the first occasion; `mistake_made` tells whether there was one."""
+    """Fills one schema once. `slip` is made at the first occasion; `mistake_made` tells whether there was one.
 
-    def __init__(self, reading: Reading, form: Form, slip: Slip | None) -> None:
-        self.reading, self.form, self.slip = reading, form, slip
+    `known` are values of properties that somebody told in advance; they go before everything else.
+    """
+
+    def __init__(self, reading: Reading, form: Form, slip: Slip | None, known: Mapping[str, Any]) -> None:
+        self.reading, self.form, self.slip, self._told = reading, form, slip, known
         self.mistake_made = slip is None or slip.mistake == "skipped_tools"
+        self.made_up: list[str] = []
+        """The properties for whose value nothing speaks."""
+        self.misfits: list[str] = []
+        """What was told and cannot be said, in sentences."""
         self._chosen: list[Entry] = []
         self._facts = [*reading.tool_facts, *reading.row_facts]
 
@@ -65,7 +84,7 @@ class Answer:
             return self._choose(schema, name)
         match schema["type"]:
             case "object":
-                return self._object(schema)
+                return self._object(schema, NOTHING_KNOWN if name else self._told)
             case "array":
                 return self._array(schema, name) or MISSING
             case "string":
@@ -76,25 +95,40 @@ class Answer:
                 return self._number(schema, name)
 
     def _unknown(self, schema: Schema, name: str) -> Any:
+        if schema["type"] == "array" and "enum" not in schema:
+            return [self._fill(schema.get("items") or ANYTHING, name)] * min(1, schema.get("minItems", 0))
+        chance = fingerprint(self.reading.row_text, name)
+        if "enum" in schema and (settled := self._settled(schema)) is not None:
+            return settled
+        if not REASONS.intersection(words(name)):
+            self.made_up.append(name or "the answer")
         if "enum" in schema:
             values = [value for value in schema["enum"] if value is not None]
-            settled = catch_all([value for value in values if isinstance(value, str)])
-            return settled or values[fingerprint(self.reading.row_text, name) % len(values)]
-        if schema["type"] == "array":
-            return [self._fill(schema.get("items") or ANYTHING, name)] if schema.get("minItems") else []
-        return invented(schema, name, self._facts, fingerprint(self.reading.row_text, name))
+            return values[chance % len(values)]
+        return invented(schema, name, self._facts, self.reading.row_text, chance)
+
+    def _settled(self, schema: Schema) -> str | None:
+        """The value for whatever is left over, where the instructions explain the others."""
+        values = tuple(value for value in schema["enum"] if isinstance(value, str))
+        told = f"{self.reading.instructions}\n{schema.get('description', '')}"
+        return catch_all(values) if explains(values, told) else None
 
     # Objects and arrays
 
-    def _object(self, schema: Schema) -> dict[str, Any]:
+    def _object(self, schema: Schema, told: Mapping[str, Any] = NOTHING_KNOWN) -> dict[str, Any]:
         properties: Mapping[str, Schema] = schema.get("properties") or {}
         required = schema.get("required") or ()
         # Quotes come last: they support what was chosen.
         order = sorted(properties, key=lambda name: wants_quote(name, str(properties[name].get("description", ""))))
-        filled = {name: self._property(properties[name], name, name in required) for name in order}
+        filled = {name: self._property(properties[name], name, name in required, told) for name in order}
         return {name: filled[name] for name in properties if filled[name] is not MISSING}
 
-    def _property(self, schema: Schema, name: str, is_required: bool) -> Any:
+    def _property(self, schema: Schema, name: str, is_required: bool, told: Mapping[str, Any]) -> Any:
+        if name in told:
+            if self.form.allows(schema, told[name]):
+                self._chosen += [entry for entry in self._entries(schema) if entry.value == told[name]]
+                return told[name]
+            self.misfits.append(MISFIT.format(name=name, value=told[name]))
         if is_required:
             return self._fill(schema, name)
         options, _ = self.form.branches(schema)
@@ -140,16 +174,23 @@ class Answer:
         values = tuple(str(value) for value in schema["enum"] if value is not None)
         folded = {value.casefold(): value for value in values}
         named = sorted(self._facts, key=lambda fact: -likeness(name, description, fact.name))
+        if told := value_told(self.reading.heeded, name, values, self.reading.last_answer.get(name)):
+            return [told]
         exact = [folded[text] for fact in named if (text := str(fact.value).casefold()) in folded]
         if exact and likeness(name, description, named[0].name) >= LEAST_LIKENESS:
             agreeing = [fact for fact in named if likeness(name, description, fact.name) >= LEAST_LIKENESS]
             said = [folded[text] for fact in agreeing if (text := str(fact.value).casefold()) in folded]
             if said:
                 return said[:1]
-        entries = glossary(values, f"{self.reading.instructions}\n{description}")
+        entries = self._entries(schema)
         ranked = best_of(entries, self._telling) or best_of(entries, self.reading.knowledge)
         self._chosen += [entry for entry in entries if entry.value in ranked[:1]]
         return ranked
+
+    def _entries(self, schema: Schema) -> tuple[Entry, ...]:
+        """An enum's values with what the instructions say of each; none of what is no enum."""
+        values = tuple(str(value) for value in schema.get("enum") or () if value is not None)
+        return glossary(values, f"{self.reading.instructions}\n{schema.get('description', '')}")
 
     @cached_property
     def _is_hard(self) -> bool:
@@ -175,13 +216,13 @@ class Answer:
             return (self.slip and self.slip.says) or made_up
         if text is None:
             return MISSING
-        return self._limited(text, name, description)
+        return self._limited(text, name, schema)
 
-    def _limited(self, text: str, name: str, description: str) -> str:
-        longest = within_limit(ENDLESS, description)
+    def _limited(self, text: str, name: str, schema: Schema) -> str:
+        longest = within_limit(ENDLESS, schema)
         if len(longest) < len(ENDLESS) - 1 and self._errs("broken_limit", name):
             return f"{longest} and more of the same"
-        return within_limit(text, description)
+        return within_limit(text, schema)
 
     def _errs(self, mistake: Mistake, name: str) -> bool:
         """Whether this is the occasion for the mistake of this answer. There is only one."""
@@ -193,8 +234,7 @@ class Answer:
         return True
 
     def _number(self, schema: Schema, name: str) -> Any:
-        description = str(schema.get("description", ""))
-        bounds = range_of(name, description)
+        bounds = range_of(schema, name)
         if bounds and self._errs("broken_limit", name):
             return typed(schema, bounds[1] * 2 + 1)
         fact = self._best_fact(schema, name)
@@ -216,7 +256,7 @@ class Answer:
 
     def _best_fact(self, schema: Schema, name: str, least: float = LEAST_LIKENESS) -> Fact | None:
         """The fact that most likely means this property and is of its type."""
-        description, pattern = str(schema.get("description", "")), schema.get("pattern")
+        description = str(schema.get("description", ""))
         best, best_score = None, 0.0
         for fact in self._facts:
             like = likeness(name, description, fact.name)
@@ -224,17 +264,23 @@ class Answer:
             if like < least or score <= best_score:
                 continue
             value = typed(schema, fact.value)
-            if value is not None and (not pattern or re.search(pattern, str(value))):
+            if value is not None and fits(schema, value):
                 best, best_score = fact, score
         return best
 
 
-def answer(reading: Reading, schema: Schema, slips: Sequence[Slip]) -> Any:
-    """The answer; with the first of `slips` that the schema gives occasion for."""
+def answer(reading: Reading, schema: Schema, slips: Sequence[Slip], known: Mapping[str, Any] = NOTHING_KNOWN) -> Filled:
+    """The answer; with the first of `slips` that the schema gives occasion for, and the values that are `known`."""
     form = form_of(orjson.dumps(schema))
     for slip in slips:
-        attempt = Answer(reading, form, slip)
+        attempt = Answer(reading, form, slip, known)
         value = attempt.value()
         if attempt.mistake_made:
-            return value
-    return Answer(reading, form, None).value()
+            return Filled(value, _sentences(attempt))
+    attempt = Answer(reading, form, None, known)
+    return Filled(attempt.value(), _sentences(attempt))
+
+
+def _sentences(attempt: Answer) -> list[str]:
+    names = ", ".join(dict.fromkeys(attempt.made_up))
+    return [*attempt.misfits, *([MADE_UP.format(names=names)] if names else [])]

@@ -14,6 +14,7 @@ import orjson
 
 from emulator.clock import rfc3339, rfc3339_or_null
 from emulator.habits import Temper
+from emulator.known_answers import KnownAnswers
 
 EXPIRES_AFTER = timedelta(hours=24)
 ARCHIVED_AFTER = timedelta(days=29)
@@ -65,9 +66,8 @@ class Batch:
     has_partial_counts: bool = False
     """Its counts move while it is in progress, as the API was once seen to do."""
 
-    @property
-    def temper(self) -> Temper:
-        return Temper(self.hardness, self.habits, self.created_at)
+    def temper(self, known: KnownAnswers) -> Temper:
+        return Temper(self.hardness, self.habits, self.created_at, known)
 
     @property
     def expires_at(self) -> datetime:

@@ -9,6 +9,7 @@ from emulator.clock import Clock
 from emulator.connector import Talk, converse
 from emulator.habits import Temper, as_json
 from emulator.identifiers import derived_id, fingerprint, fresh_id
+from emulator.known_answers import KnownAnswers
 from emulator.limits import RateLimits
 from emulator.models import Model
 from emulator.prompt_cache import PromptCache
@@ -32,9 +33,17 @@ class Answered(NamedTuple):
 
 class DirectCalls:
     def __init__(
-        self, shelf: Shelf, cache: PromptCache, clock: Clock, settings: SettingsBook, lock: RLock, seed: int
+        self,
+        shelf: Shelf,
+        cache: PromptCache,
+        clock: Clock,
+        settings: SettingsBook,
+        lock: RLock,
+        seed: int,
+        known: KnownAnswers,
     ) -> None:
         self._shelf, self._cache, self._clock, self._settings, self._seed = shelf, cache, clock, settings, seed
+        self._known = known
         self.limits = RateLimits(clock, settings)
         # Whoever creates batches holds it too while it looks at the prompt cache.
         self._lock = lock
@@ -45,7 +54,7 @@ class DirectCalls:
         prefix = cached_prefix(params)
         needed, creates = self._let_in(workspace, model, input_tokens(seen.params), prefix)
         settings = self._settings.of(workspace)
-        temper = Temper(settings.hardness, as_json(settings.habits), self._clock.now())
+        temper = Temper(settings.hardness, as_json(settings.habits), self._clock.now(), self._known)
         occasion = Occasion(workspace, derived_id("call", fresh_id("call")), False, temper, betas)
         talk = Talk(seen.params, model.tier, occasion.identity, temper)
         message = reply(

@@ -16,6 +16,10 @@ Scalar = str | int | float | bool
 LINE = re.compile(
     r"^[ \t]*(?:[-*•][ \t]+)?[*_`]*([A-Za-z][\w /().&'-]{0,60}?)[*_`]*[ \t]*:[*_`]*[ \t]+(\S.*?)[ \t]*$", re.MULTILINE
 )
+# The same without a value: a column that is empty.
+EMPTY_LINE = re.compile(
+    r"^[ \t]*(?:[-*•][ \t]+)?[*_`]*([A-Za-z][\w /().&'-]{0,60}?)[*_`]*[ \t]*:[*_`]*[ \t]*$", re.MULTILINE
+)
 JSON_START = re.compile(r"[{\[]")
 DECODER = json.JSONDecoder()
 # Looking for JSON inside a text stops after so many openings that led to none.
@@ -38,6 +42,14 @@ def facts_in(text: str, tool: str | None = None) -> list[Fact]:
         return found
     lines = LINE.findall(text)
     return [Fact(name, each, tool) for name, value in lines for each in _listed(name, value) if not is_empty(each)]
+
+
+def empty_names_in(text: str) -> list[str]:
+    """The names in a text, of JSON or of lines, that have no value."""
+    parsed = _json_in(text)
+    of_json = [str(name) for name, value in parsed.items() if is_empty(value)] if isinstance(parsed, dict) else []
+    without = [name for name, value in LINE.findall(text) if is_empty(value)]
+    return [*of_json, *without, *EMPTY_LINE.findall(text)]
 
 
 def is_empty(value: object) -> bool:

@@ -45,6 +45,12 @@ def glossary(values: tuple[str, ...], explanations: str) -> tuple[Entry, ...]:
     return tuple(_entry(value, " , ".join(said.get(plain(value), ()))) for value in values)
 
 
+def explains(values: tuple[str, ...], explanations: str) -> bool:
+    """Whether `explanations` say anything of one of these values."""
+    named = {plain(name) for name, _ in ENTRY.findall(explanations)}
+    return any(plain(value) in named for value in values)
+
+
 def _entry(value: str, explanation: str) -> Entry:
     phrases = {phrase for piece in SPLIT.split(explanation.casefold()) if (phrase := plain(piece).strip())}
     telling = {phrase for phrase in phrases if phrase.count(" ") <= 3 and phrase not in DULL}

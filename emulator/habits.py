@@ -18,7 +18,8 @@ from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 from emulator.acts import Strict
 from emulator.effort import wrong_per_hundred
 from emulator.identifiers import fingerprint
-from emulator.mistakes import Mistake, mistakes_of
+from emulator.known_answers import NONE_KNOWN, KnownAnswers
+from emulator.mistakes import Mistake, mends, mistakes_of
 from emulator.reading import Reading
 from emulator.words import plain
 
@@ -93,6 +94,7 @@ class Temper:
     habits: str = "[]"
     """Habits besides the demo's, as JSON."""
     at: datetime | None = None
+    known: KnownAnswers = NONE_KNOWN
 
 
 AS_EVER = Temper()
@@ -120,7 +122,7 @@ def slips_of(reading: Reading, model: str, tier: str, temper: Temper) -> list[Sl
         return [Slip(mistake) for mistake in usual]
     held = [each for each in known if _holds(each, model, temper.at) and _strikes(each, reading, tier)]
     made = [Slip(each.mistake, each.field, each.says) for each in held if each.effect == "makes"]
-    if made and reading.corrections and fingerprint(reading.row_text, "mends") % 2 == 0:
+    if mends(reading, tier):
         made = []
     if usual and any(each.effect == "spares" and each.mistake == usual[0] for each in held):
         usual = ()

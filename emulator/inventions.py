@@ -1,7 +1,8 @@
-"""Invent a value of the right type where nothing is known, so that nobody mistakes it for a finding."""
+"""Make up a value that fits its schema where nothing is known: in range, long enough, in words of the row."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from typing import Any
 
 from emulator.facts import Fact
@@ -19,26 +20,25 @@ LIMIT = re.compile(
     r"(characters|letters|words)",
     re.IGNORECASE,
 )
+DATED = re.compile(r"YYYY-MM-DD|ISO[ -]?8601", re.IGNORECASE)
+DATES = {"date", "day", "deadline"}
+FIRST_DAY = date(2026, 1, 1)
+LONGEST_QUOTE = 200
+SPAN = 100  # of a number that only has one end, or none
 
 
-def invented(schema: Schema, name: str, facts: Sequence[Fact], chance: int) -> Any:
-    """A stopgap for a scalar of this schema."""
-    description = str(schema.get("description", ""))
-    match schema["type"]:
-        case "string" if schema.get("pattern"):
-            return example_of(schema["pattern"])
-        case "string" if schema.get("format") in FORMATS:
-            return FORMATS[schema["format"]][0]
-        case "string" if REASONS.intersection(words(name)):
-            return within_limit(_reason(facts), description)
+def invented(schema: Schema, name: str, facts: Sequence[Fact], row_text: str, chance: int) -> Any:
+    """A value for a scalar of this schema; `chance` draws it."""
+    kind = schema["type"]
+    if examples := [each for each in schema.get("examples") or () if isinstance(each, TYPES.get(kind, ()))]:
+        return examples[chance % len(examples)]
+    match kind:
         case "string":
-            return within_limit("unknown", description)
+            return _text(schema, name, facts, row_text, chance)
         case "boolean":
             return False
-        case "integer" | "number" as kind:
-            low, high = range_of(name, description) or (0.0, 0.0)
-            value = low + (high - low) * (chance % 5) / 4
-            return int(value) if kind == "integer" else value
+        case "integer" | "number":
+            return _number(schema, name, chance)
         case _:
             return None
 
@@ -48,24 +48,97 @@ def is_estimate(name: str) -> bool:
     return not ESTIMATES.isdisjoint(words(name))
 
 
-def range_of(name: str, description: str) -> tuple[float, float] | None:
-    """The bounds that a description gives for a number."""
-    found = RANGE.search(description)
-    if found:
+def range_of(schema: Schema, name: str) -> tuple[float, float] | None:
+    """The bounds of a number: those of its schema, else those that its description gives in words."""
+    low, high = _ends(schema)
+    if low is not None and high is not None:
+        return low, high
+    if low is None and high is None and (found := RANGE.search(str(schema.get("description", "")))):
         low, high = float(found[1]), float(found[2])
         return (low, high) if low < high else None
-    return (0.0, 1.0) if is_estimate(name) else None
+    return (low or 0.0, 1.0 if high is None else high) if is_estimate(name) and (low or 0) < 1 else None
 
 
-def within_limit(text: str, description: str) -> str:
-    """As much of a text as its description allows."""
-    found = LIMIT.search(description)
+def fits(schema: Schema, value: Any) -> bool:
+    """Whether a scalar keeps to the limits of its schema."""
+    if isinstance(value, str):
+        is_long_enough = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
+        pattern = schema.get("pattern")
+        return is_long_enough and (not pattern or re.search(pattern, value) is not None)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    low, high = _ends(schema)
+    return (low is None or low <= value) and (high is None or value <= high)
+
+
+def within_limit(text: str, schema: Schema) -> str:
+    """As much of a text as its schema, or its description, allows."""
+    text = text[: schema["maxLength"]].rstrip() if "maxLength" in schema else text
+    found = LIMIT.search(str(schema.get("description", "")))
     if not found:
         return text
     most = int(found[1])
     return " ".join(text.split()[:most]) if found[2].casefold() == "words" else text[:most].strip()
 
 
+def _ends(schema: Schema) -> tuple[float | None, float | None]:
+    """The least and the greatest number allowed; a limit that is itself excluded is taken to the next number."""
+    step = 1 if schema.get("type") == "integer" else 0.01
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if "exclusiveMinimum" in schema:
+        low = schema["exclusiveMinimum"] + step
+    if "exclusiveMaximum" in schema:
+        high = schema["exclusiveMaximum"] - step
+    return low, high
+
+
+def _number(schema: Schema, name: str, chance: int) -> int | float:
+    low, high = _ends(schema)
+    if bounds := range_of(schema, name):
+        low, high = bounds
+    elif low is None:
+        low = 1.0 if high is None or high > 1 else high - SPAN
+    high = low + SPAN if high is None else high
+    step = schema.get("multipleOf") or (1 if schema["type"] == "integer" else None)
+    if step:
+        first, last = -(-low // step), high // step
+        value = (first + chance % int(max(1, last - first + 1))) * step
+        return int(value) if float(value).is_integer() else value
+    value = round(low + (high - low) * (chance % 101) / 100, 2)
+    return value if fits(schema, value) else low
+
+
+def _text(schema: Schema, name: str, facts: Sequence[Fact], row_text: str, chance: int) -> str:
+    if schema.get("pattern"):
+        return example_of(schema["pattern"])
+    if schema.get("format") in FORMATS:
+        return _of_format(schema["format"], chance)
+    if DATED.search(str(schema.get("description", ""))) or DATES.intersection(words(name)[-1:]):
+        return _of_format("date", chance)
+    text = _reason(facts) if REASONS.intersection(words(name)) else _quoted(facts, row_text)
+    least = schema.get("minLength", 0)
+    return within_limit(text if len(text) >= least else text.ljust(least, "."), schema)
+
+
+def _of_format(name: str, chance: int) -> str:
+    if name not in ("date", "date-time"):
+        return FORMATS[name][0]
+    day = (FIRST_DAY + timedelta(days=chance % 365)).isoformat()
+    return day if name == "date" else f"{day}T{chance % 24:02}:00:00Z"
+
+
+def _quoted(facts: Sequence[Fact], row_text: str) -> str:
+    """Words of the tools or, without any, of the row: the longest text that is not too long."""
+    tools = [fact for fact in facts if fact.tool]
+    texts = [str(fact.value) for fact in tools or facts if isinstance(fact.value, str)]
+    short = [text for text in texts if len(text) <= LONGEST_QUOTE]
+    text = max(short, key=len, default="") or next(iter(texts), "") or " ".join(row_text.split())
+    return text[:LONGEST_QUOTE].strip() or "unknown"
+
+
 def _reason(facts: Sequence[Fact]) -> str:
     said = [f"{fact.name} is {fact.value}" for fact in facts if len(str(fact.value)) <= 120][:2]
     return f"Because {' and '.join(said)}." if said else "Because nothing speaks against it."
+
+
+TYPES: Mapping[str, Any] = {"string": str, "integer": int, "number": (int, float), "boolean": bool}

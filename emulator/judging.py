@@ -35,15 +35,14 @@ def wants_verdict(schema: Mapping[str, Any]) -> bool:
     return _is(properties["passes"], "boolean") and _is(properties.get("why"), "string")
 
 
-def verdict(reading: Reading, schema: dict[str, Any], tier: str) -> dict[str, Any]:
+def verdict(reading: Reading, schema: dict[str, Any], tier: str, known: Mapping[str, Any]) -> dict[str, Any]:
     """The answer of a judge. It objects to nothing that is right, and overlooks as many faults as it would make.
 
-    What else the schema asks for is filled as ever.
+    It finds for what is `known` to pass. What else the schema asks for is filled as ever.
     """
-    objection = next(_objections(reading, tier), None)
-    description = str(schema["properties"]["why"].get("description", ""))
-    why = within_limit(objection or NO_OPINION, description)
-    return answer(reading, schema, ()) | {"passes": objection is None, "why": why}
+    objection = None if known.get("passes") is True else next(_objections(reading, tier), None)
+    why = within_limit(objection or NO_OPINION, schema["properties"]["why"])
+    return answer(reading, schema, ()).value | {"passes": objection is None, "why": why}
 
 
 def _is(schema: object, kind: str) -> bool:
@@ -62,7 +61,7 @@ def _objections(reading: Reading, tier: str) -> Iterator[str]:
 def _against(said: Mapping[str, Any], schema: Mapping[str, Any], case: Case) -> Iterator[str]:
     """What speaks against each property of an object, with what this mind would have said."""
     # Nothing is required: what this mind knows nothing of is left out.
-    own: dict[str, Any] = answer(case.reading, {**schema, "required": []}, ())
+    own: dict[str, Any] = answer(case.reading, {**schema, "required": []}, ()).value
     for name, value in said.items():
         options, _ = branches(schema["properties"].get(name) or {}, case.root)
         option = options[0] if options else {}
@@ -102,7 +101,7 @@ def _is_told(name: str, schema: Mapping[str, Any], own: Any, case: Case) -> bool
 
 
 def _against_number(name: str, value: float, schema: Mapping[str, Any], own: Any, case: Case) -> Iterator[str]:
-    bounds = range_of(name, str(schema.get("description", "")))
+    bounds = range_of(schema, name)
     if bounds and not bounds[0] <= value <= bounds[1]:
         yield f"{name}: {value} is not from {bounds[0]:g} to {bounds[1]:g}."
     elif own is not None and value != own and not is_estimate(name) and plain(f"{value:g}") not in case.text:
@@ -111,7 +110,7 @@ def _against_number(name: str, value: float, schema: Mapping[str, Any], own: Any
 
 def _against_text(name: str, value: str, schema: Mapping[str, Any], own: Any, case: Case) -> Iterator[str]:
     description = str(schema.get("description", ""))
-    if within_limit(value, description) != value:
+    if within_limit(value, schema) != value:
         yield f"{name}: it is longer than it may be."
     if plain(value) in case.text or value == own or value in EXAMPLES:
         return

@@ -14,10 +14,10 @@ from emulator.answers import answer
 from emulator.effort import USUAL, thinking_tokens
 from emulator.habits import AS_EVER, Temper, slips_of
 from emulator.judging import verdict, wants_verdict
-from emulator.mistakes import is_hard
+from emulator.mistakes import is_hard, mends
 from emulator.obedience import obeyed
 from emulator.reading import Reading, read
-from emulator.tool_choice import next_calls
+from emulator.tool_choice import next_calls, unfillable_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class Thought:
     """What was read in each of several steps; empty when there was one, and it read the request."""
     thinking: int = 0
     """How many tokens were thought before it was said."""
+    made_up: Sequence[str] = ()
+    """What of it says nothing of the job, in sentences."""
 
 
 def think(params: dict[str, Any], tier: str, temper: Temper = AS_EVER) -> Thought:
@@ -39,6 +41,7 @@ def think(params: dict[str, Any], tier: str, temper: Temper = AS_EVER) -> Though
     What is thought is counted when the request names an effort, or hardness follows from features.
     """
     reading = read(params, temper.hardness)
+    reading.heeded = reading.feedback if mends(reading, tier) else ""
     thought = _said(params, reading, tier, temper)
     effort = reading.effort or (USUAL[tier] if reading.by_features else None)
     if effort is None:
@@ -55,21 +58,25 @@ def _said(params: dict[str, Any], reading: Reading, tier: str, temper: Temper) -
     choice: Mapping[str, Any] = params.get("tool_choice") or {}
     if (is_marked or reading.calls) and (ordered := obeyed(reading, tools, choice)):
         return Thought([ordered], "tool_use" if ordered["type"] == "tool_use" else "end_turn")
+    known = temper.known.to(reading.row_text)
     if reading.schema is not None and wants_verdict(reading.schema):
-        return Thought([{"type": "text", "text": orjson.dumps(verdict(reading, reading.schema, tier)).decode()}])
-    slips = slips_of(reading, params["model"], tier, temper)
+        said = verdict(reading, reading.schema, tier, known)
+        return Thought([{"type": "text", "text": orjson.dumps(said).decode()}])
+    slips = [] if known else slips_of(reading, params["model"], tier, temper)
     if not tools:
         slips = [slip for slip in slips if slip.mistake != "skipped_tools"]
     if not slips or slips[0].mistake != "skipped_tools" or choice.get("type") in ("any", "tool"):
         calls = next_calls(reading, tools, choice)
         if calls:
             return Thought(calls, "tool_use")
+    made_up = unfillable_inputs(reading, tools) if choice.get("type") != "none" else []
     if reading.schema is None:
         text = _closing_words(reading)
     else:
-        text = orjson.dumps(answer(reading, reading.schema, slips)).decode()
+        filled = answer(reading, reading.schema, slips, known)
+        text, made_up = orjson.dumps(filled.value).decode(), [*made_up, *filled.made_up]
     stop_reason = "max_tokens" if "[emulator:truncate]" in reading.row_text else "end_turn"
-    return Thought([{"type": "text", "text": text}], stop_reason)
+    return Thought([{"type": "text", "text": text}], stop_reason, made_up=made_up)
 
 
 def _marked(reading: Reading) -> Thought | None:

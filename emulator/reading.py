@@ -37,6 +37,12 @@ class Reading:
     schema: dict[str, Any] | None
     calls: list[ToolCall] = field(default_factory=list)
     corrections: int = 0
+    feedback: str = ""
+    """What it was told last of its answers."""
+    heeded: str = ""
+    """The same, if it heeds that."""
+    said: str = ""
+    """What it answered last."""
     was_paused: bool = False
     effort: str | None = None
     """As the request names it."""
@@ -46,6 +52,15 @@ class Reading:
     @cached_property
     def row_facts(self) -> list[Fact]:
         return facts_in(self.row_text)
+
+    @cached_property
+    def last_answer(self) -> Mapping[str, Any]:
+        """What it answered last, if that was an object."""
+        try:
+            said = orjson.loads(self.said)
+        except orjson.JSONDecodeError:
+            return {}
+        return said if isinstance(said, dict) else {}
 
     @cached_property
     def tool_facts(self) -> list[Fact]:
@@ -66,7 +81,7 @@ def read(params: dict[str, Any], hardness: str = "text") -> Reading:
     messages, output = params["messages"], params.get("output_config") or {}
     form = output.get("format")
     first = _text(messages[0]["content"])
-    row_text = _without_postscript(first) if "</" in first else first
+    row_text = without_postscript(first) if "</" in first else first
     reading = Reading(_text(params.get("system")), row_text, form["schema"] if form else None)
     reading.effort, reading.by_features = output.get("effort"), hardness == "features"
     asked: dict[str, tuple[str, bytes]] = {}
@@ -85,12 +100,15 @@ def read(params: dict[str, Any], hardness: str = "text") -> Reading:
                     reading.was_paused = True
                 case _:
                     pass
-        if message["role"] == "user" and _is_correction(message):
+        if message["role"] == "assistant":
+            reading.said = _text(message["content"])
+        elif message["role"] == "user" and _is_correction(message):
             reading.corrections += 1
+            reading.feedback = _text(message["content"])
     return reading
 
 
-def _without_postscript(first: str) -> str:
+def without_postscript(first: str) -> str:
     """The message without a section at its end; one that is nothing but sections is read whole."""
     before = SECTION.sub("", first)
     return before if SECTION.sub("", before).strip() else first

@@ -68,6 +68,8 @@ def reply(
         "container": None,
         "usage": used,
     }
+    if thought.made_up:
+        message["emulator"] = {"made_up": [*thought.made_up]}
     return message | ({"input_transformations": seen.dropped} if TELLS_WHAT_WAS_DROPPED in occasion.betas else {})
 
 

@@ -6,7 +6,9 @@ from typing import Any
 import orjson
 
 from emulator.batches import Batch
+from emulator.habits import Temper
 from emulator.intake import accepted_row
+from emulator.known_answers import KnownAnswers
 from emulator.ledger import Bill
 from emulator.minds import Thought
 from emulator.models import BY_NAME
@@ -17,13 +19,15 @@ from emulator.thinking import heard
 from emulator.tokens import cached_prefix
 
 
-def result_lines(batch: Batch, rows: Rows, kept: Mapping[int, dict[str, Any]], bill: Bill) -> Iterator[bytes]:
+def result_lines(
+    batch: Batch, rows: Rows, kept: Mapping[int, dict[str, Any]], bill: Bill, known: KnownAnswers
+) -> Iterator[bytes]:
     """A line for every row, without the newline, each worked out when it is asked for. Answers go into the bill.
 
     `kept` are results that were worked out before, by row.
     """
     finished, ending = batch.finished_rows()
-    errored = frozenset(batch.errored)
+    errored, temper = frozenset(batch.errored), batch.temper(known)
     for place, row in enumerate(batch.order()):
         request = rows[row]
         if place >= finished:
@@ -33,7 +37,7 @@ def result_lines(batch: Batch, rows: Rows, kept: Mapping[int, dict[str, Any]], b
         elif row in kept:
             result = kept[row]
         else:
-            result = row_result(batch, row, request, is_errored=row in errored)
+            result = row_result(batch, row, request, temper, is_errored=row in errored)
         if result["type"] == "missing":
             continue
         if "message" in result:
@@ -42,7 +46,13 @@ def result_lines(batch: Batch, rows: Rows, kept: Mapping[int, dict[str, Any]], b
 
 
 def row_result(
-    batch: Batch, row: int, request: dict[str, Any], *, is_errored: bool = False, thought: Thought | None = None
+    batch: Batch,
+    row: int,
+    request: dict[str, Any],
+    temper: Temper,
+    *,
+    is_errored: bool = False,
+    thought: Thought | None = None,
 ) -> dict[str, Any]:
     """The `result` of a row. `thought` is what is said, if that is known already."""
     params = request["params"]
@@ -54,7 +64,7 @@ def row_result(
         message = reply(
             params,
             model,
-            Occasion(batch.workspace, identity_of(batch, request), True, batch.temper, batch.betas),
+            Occasion(batch.workspace, identity_of(batch, request), True, temper, batch.betas),
             seen=heard(params, model, batch.workspace, batch=True),
             prefix=prefix,
             creates_cache=prefix is not None and batch.cache_creators.get(prefix.key) == row,

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import jsonschema_rs
 import orjson
 
 from emulator.facts import Scalar
+from emulator.told_limits import with_told_limits
 
 Schema = Mapping[str, Any]
 
@@ -34,6 +36,7 @@ class Form:
         self.root = root
         # The schema is kept beside its branches, or another could get its id.
         self._branches: dict[int, tuple[Schema, list[Schema], bool]] = {}
+        self._validators: dict[int, tuple[Schema, jsonschema_rs.Validator]] = {}
 
     def branches(self, schema: Schema) -> tuple[list[Schema], bool]:
         """The kinds of value a part of the schema allows, without null; and whether null is allowed too."""
@@ -41,6 +44,14 @@ class Form:
         if known is None:
             known = self._branches[id(schema)] = (schema, *branches(schema, self.root))
         return known[1], known[2]
+
+    def allows(self, schema: Schema, value: Any) -> bool:
+        """Whether a part of the schema lets this value be said."""
+        known = self._validators.get(id(schema))
+        if known is None:
+            whole = {**schema, **{key: self.root[key] for key in ("$defs", "definitions") if key in self.root}}
+            known = self._validators[id(schema)] = (schema, jsonschema_rs.validator_for(whole, offline=True))
+        return known[1].is_valid(value)
 
 
 @lru_cache(maxsize=64)
@@ -69,7 +80,8 @@ def branches(schema: Schema, root: Schema) -> tuple[list[Schema], bool]:
     """The kinds of value a schema allows, without null; and whether null is allowed too."""
     schema = resolved(schema, root)
     alone = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
-    options = [resolved({**alone, **each}, root) for each in (schema.get("anyOf") or schema.get("oneOf") or [{}])]
+    each_of = schema.get("anyOf") or schema.get("oneOf") or [{}]
+    options = [with_told_limits(resolved({**alone, **each}, root)) for each in each_of]
     kinds = [{**option, "type": kind} for option in options for kind in _types(option)]
     values: list[Schema] = [kind for kind in kinds if kind["type"] != "null" and kind.get("const", 0) is not None]
     nullable = len(values) < len(kinds) or any(None in (option.get("enum") or ()) for option in options)

@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from emulator.clock import Clock
+from emulator.known_answers import NONE_KNOWN, read_answers
 from emulator.routes import create_app
 from emulator.settings import SettingsBook
 from emulator.world import World
@@ -86,6 +87,7 @@ def start(
     clock: Clock | None = None,
     queue_limit: int = 500_000,
     seed: int = 0,
+    answers: Path | None = None,
     **settings: Any,
 ) -> Emulator:
     """An emulator for a test: `with start() as emulator` (or `async with`) serves on a free port in a thread.
@@ -93,6 +95,13 @@ def start(
     Batches end at once unless `batch_seconds` says otherwise; give a frozen `clock` to decide when. The rest are
     settings: `limits={"requests": 60}`, `reply_seconds=(0.1, 0.3)`, `hardness="features"`.
     """
-    book = SettingsBook(**settings)
-    world = World(data, clock=clock, batch_seconds=batch_seconds, queue_limit=queue_limit, seed=seed, settings=book)
+    world = World(
+        data,
+        clock=clock,
+        batch_seconds=batch_seconds,
+        queue_limit=queue_limit,
+        seed=seed,
+        settings=SettingsBook(**settings),
+        known=read_answers(answers) if answers else NONE_KNOWN,
+    )
     return Emulator(world, host, port)

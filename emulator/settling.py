@@ -4,6 +4,8 @@ from typing import Any
 
 from emulator.batches import Batch
 from emulator.connector import Talk, converse_all
+from emulator.habits import Temper
+from emulator.known_answers import KnownAnswers
 from emulator.minds import Thought
 from emulator.models import BY_NAME
 from emulator.problems import Problem
@@ -12,8 +14,9 @@ from emulator.shelf import Shelf
 from emulator.thinking import heard
 
 
-def settle(batch: Batch, shelf: Shelf) -> list[int]:
+def settle(batch: Batch, shelf: Shelf, known: KnownAnswers) -> list[int]:
     """Do what the finished rows want of their servers. The rows that failed, now or before a death cut this short."""
+    temper = batch.temper(known)
     rows, kept = shelf.rows(batch), shelf.kept_results(batch)
     connected = set(batch.connected)
     finished, _ = batch.finished_rows()
@@ -26,17 +29,17 @@ def settle(batch: Batch, shelf: Shelf) -> list[int]:
         if isinstance(outcome, Problem):
             result = {"type": "errored", "error": outcome.row_error()}
         else:
-            result = row_result(batch, row, requests[row], thought=outcome)
+            result = row_result(batch, row, requests[row], temper, thought=outcome)
         kept[row] = result
         shelf.keep_result(batch, row, result)
 
     if due:
-        converse_all([_talk(batch, request) for request in requests.values()], tell)
+        converse_all([_talk(batch, request, temper) for request in requests.values()], tell)
     return sorted(row for row, result in kept.items() if result["type"] == "errored")
 
 
-def _talk(batch: Batch, request: dict[str, Any]) -> Talk:
+def _talk(batch: Batch, request: dict[str, Any], temper: Temper) -> Talk:
     params = request["params"]
     model = BY_NAME[params["model"]]
     seen = heard(params, model, batch.workspace, batch=True)
-    return Talk(seen.params, model.tier, identity_of(batch, request), batch.temper)
+    return Talk(seen.params, model.tier, identity_of(batch, request), temper)

@@ -24,6 +24,7 @@ from emulator.faults import Drop, Faults, once
 from emulator.habits import as_json
 from emulator.identifiers import fresh_id, workspace_of
 from emulator.intake import Intake
+from emulator.known_answers import NONE_KNOWN, KnownAnswers
 from emulator.ledger import Account, Bill, by_lane, sum_of
 from emulator.problems import Problem, invalid
 from emulator.prompt_cache import PromptCache
@@ -43,6 +44,7 @@ class World:
         queue_limit: int = 500_000,
         seed: int = 0,
         settings: SettingsBook | None = None,
+        known: KnownAnswers = NONE_KNOWN,
     ) -> None:
         self._temporary = None if data else tempfile.TemporaryDirectory(prefix="emulator-")
         home = data or Path(self._temporary.name if self._temporary else "")
@@ -50,14 +52,14 @@ class World:
         self._shelf = Shelf(home)
         self.clock = clock or Clock()
         self.faults = Faults(clock=self.clock)
-        self.settings = settings or SettingsBook()
+        self.settings, self._known = settings or SettingsBook(), known
         self.calls: Counter[str] = Counter()
         """How often each `METHOD path` was called; ids in paths are written as `{id}`."""
         self._batch_seconds, self._queue_limit = batch_seconds, queue_limit
         self._random = random.Random(seed)
         self._lock, self._settling = RLock(), Lock()
         self._cache = PromptCache(home)
-        self.direct = DirectCalls(self._shelf, self._cache, self.clock, self.settings, self._lock, seed)
+        self.direct = DirectCalls(self._shelf, self._cache, self.clock, self.settings, self._lock, seed, known)
         self._bills: dict[str, Bill] = {}
         self._accepted = 0
 
@@ -154,7 +156,7 @@ class World:
 
     def _result_lines(self, batch: Batch) -> Iterator[bytes]:
         bill = Bill()
-        yield from result_lines(batch, self._shelf.rows(batch), self._shelf.kept_results(batch), bill)
+        yield from result_lines(batch, self._shelf.rows(batch), self._shelf.kept_results(batch), bill, self._known)
         self._bills[batch.id] = bill
 
     def _settled(self, batch: Batch) -> Batch:
@@ -165,7 +167,7 @@ class World:
             known = self._shelf.find(batch.workspace, batch.id) or batch
             if known.is_settled or known.deleted_at:
                 return known
-            failed = settle(known, self._shelf)
+            failed = settle(known, self._shelf, self._known)
             known = replace(known, is_settled=True, errored=[*known.errored, *failed])
             self._shelf.keep(known)
             return known

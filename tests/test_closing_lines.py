@@ -81,6 +81,7 @@ def test_what_came_out_says_what_is_right_and_warns_of_one_answer_for_everything
     field = {"rows": 40, "distinct": 2, "top": '"unknown"', "top_rows": 39, "shortest": 7}
     found = {
         "made_up": 0,
+        "api": "",
         "loaded": 40,
         "golden": {"rows": 10, "right": 8, "quarantined": 1},
         "answers": {"sector": field},

@@ -423,7 +423,7 @@ def test_the_judge_catches_planted_mistakes_and_lets_the_rest_pass(shape: str) -
     for n in range(3000):
         params = asking(described(n))
         answer = json.loads(think(params, "haiku").content[0]["text"])
-        right = right_answer(read(params), SCHEMA, ())
+        right = right_answer(read(params), SCHEMA, ()).value
         passes = json.loads(think(judging(described(n), answer, shape), "opus").content[0]["text"])["passes"]
         is_wrong = answer != right
         assert not is_wrong or mistakes_of(read(params), "haiku")

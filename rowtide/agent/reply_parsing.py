@@ -21,6 +21,7 @@ from rowtide.tiers.pricing import Usage, parse_usage
 LINE_BYTES = 32_000_000  # a longer line is no result: a reply has at most some hundred thousand tokens
 LONGEST_DETAIL = 2000  # characters of an error that are kept
 LONGEST_STOP = 64
+MOST_MADE_UP, LONGEST_MADE_UP = 20, 300  # of an emulator's sentences about a reply
 LONGEST_NUMBER = 1000  # bits; longer numbers count as infinite when read again
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,256}")  # what the API accepts as the id of a call, or as its tool's name
@@ -34,6 +35,8 @@ class Replied(NamedTuple):
     content: bytes
     usage: Usage | None
     """None if the API gave no plausible usage: the reply's cost is unknown."""
+    made_up: tuple[str, ...] = ()
+    """What an emulator says it made up of it, in sentences; nothing of a model's reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,14 @@ def _replied(message: Any) -> Replied:
         stop = "tool_use" if calls else "end_turn"
     if not isinstance(stop, str):
         raise _Unreadable(f"its stop_reason is {stop!r:.80}")
-    return Replied(_shown(stop)[:LONGEST_STOP], _blocks_as_json(blocks), parse_usage(found.get("usage")))
+    made_up = _made_up(found["emulator"]) if "emulator" in found else ()
+    return Replied(_shown(stop)[:LONGEST_STOP], _blocks_as_json(blocks), parse_usage(found.get("usage")), made_up)
+
+
+def _made_up(emulator: Any) -> tuple[str, ...]:
+    sentences = emulator.get("made_up") if isinstance(emulator, dict) else None
+    sentences = sentences if isinstance(sentences, list) else []
+    return tuple(_shown(each)[:LONGEST_MADE_UP] for each in sentences[:MOST_MADE_UP] if isinstance(each, str))
 
 
 def _check_blocks(blocks: list[Any]) -> int:

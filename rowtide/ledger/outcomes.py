@@ -35,6 +35,8 @@ class ClassifiedPage:
     replies: list[Reply] = field(default_factory=list)
     answers: dict[int, bytes] = field(default_factory=dict)
     """The replies that are answers and passed their rows' own checks: row_no → JSON."""
+    made_up: list[MoveReason] = field(default_factory=list)
+    """What an emulator says of its replies."""
     bounces: list[MoveReason] = field(default_factory=list)
     rejects: list[MoveReason] = field(default_factory=list)
     recalled: list[int] = field(default_factory=list)
@@ -69,6 +71,7 @@ def file_outcomes(
     ledger_tiers.add_tier_visits(tx, run, accepted=Counter(each.tier for each in answers if not page.is_gated))
     ledger_batches.count_cost(tx, batch.batch_no, sum(reply.cost_micro for reply in page.replies))
     ledger_batches.keep_cost_reserved(tx, batch, rows=len(page.of_unknown_cost))
+    ledger_rows.note_made_up(tx, page.made_up, now=now)
     ledger_rows.bounce_rows(tx, page.bounces, now=now)
     ledger_rows.quarantine_rows(tx, page.rejects, now=now)
     ledger_rows.recall_rows(tx, page.recalled)

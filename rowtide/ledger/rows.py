@@ -31,6 +31,7 @@ class MoveReason:
 
 
 COLUMNS = ", ".join(f"r.{name}" for name in RowAt._fields)
+MADE_UP = "made_up"  # of a note: what an emulator says of its reply
 BATCHED = (RowState.IN_FLIGHT, RowState.HELD)  # states of rows that belong to a batch
 FRESH_CONVERSATION = (
     "conversation_from = turn, tool_calls = 0, corrections = 0, max_tokens_doublings = 0, in_self_check = 0"
@@ -275,6 +276,12 @@ def _move_remarked(tx: Connection, name: str, move_reasons: Sequence[MoveReason]
     for reason, row_nos in _alike((move_reason.row_no, move_reason.reason) for move_reason in move_reasons).items():
         move_rows_alike(tx, name, row_nos, also, reason=reason)
     _note(tx, name, move_reasons, now)
+
+
+def note_made_up(tx: Connection, notes: Sequence[MoveReason], *, now: datetime) -> None:
+    """Note what an emulator says it made up. It moves no row."""
+    if notes:
+        _note(tx, MADE_UP, notes, now)
 
 
 def _note(tx: Connection, name: str, move_reasons: Sequence[MoveReason], now: datetime) -> None:

@@ -17,6 +17,7 @@ from rowtide.evals.comparers import Comparer, Exact, values_agree
 from rowtide.lanes.lane_table import LANES
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger.ledger import Run, from_timestamp, is_one_of, list_parameter
+from rowtide.ledger.rows import MADE_UP
 
 BATCHES_SHOWN = 40  # the newest; more bars would be unreadable
 REASONS_SHOWN = 12
@@ -222,6 +223,7 @@ def _move_counts(tx: Connection, run: Run) -> list[dict[str, Any]]:
     """Return moves that need a reason, most frequent first, with how often and of how many rows."""
     query = (
         f"SELECT t.move, t.reason, count(*) times, count(DISTINCT t.row_no) AS rows FROM note t WHERE {MINE} "
+        f"AND t.move <> '{MADE_UP}' "
         f"GROUP BY t.move, t.reason ORDER BY count(*) DESC, t.move, t.reason LIMIT {2 * REASONS_SHOWN}"
     )
     return [dict(each) for each in _all(tx, run, query)]

@@ -18,7 +18,7 @@ from rowtide.ledger.batches import IN_BATCHES, batches_in_states, reserved_micro
 from rowtide.ledger.ledger import ROWS_PER_RUN, Run, from_timestamp
 from rowtide.ledger.read import costs as ledger_costs
 from rowtide.ledger.read.costs import TurnGroup
-from rowtide.ledger.rows import count_by_state
+from rowtide.ledger.rows import MADE_UP, count_by_state
 from rowtide.report.run_summary import RunFigures
 from rowtide.tiers.catalogue import Catalogue
 from rowtide.tiers.escalation import resolve_model
@@ -81,6 +81,7 @@ def _numbers(
         "versions": ledger_versions.version_history(tx, run),
         "reasons": quarantine_reasons(tx, run),
         "bounces": resends_by_api_cause(tx, run),
+        "invented": made_up_by_emulator(tx, run) if run.made_up else {},
         "unsettled": unconfirmed_batches(tx, run),
         "seconds": round((until - from_timestamp(run.started_at)).total_seconds(), 1),
     }
@@ -133,6 +134,15 @@ def resends_by_api_cause(tx: Connection, run: Run) -> dict[str, int]:
     """Return how often rows bounced, by what the API did to them."""
     query = "SELECT t.reason, count(*) times FROM note t WHERE {mine} AND t.move = 'bounce' GROUP BY t.reason"
     return {each["reason"]: each["times"] for each in _all(tx, run, query)}
+
+
+def made_up_by_emulator(tx: Connection, run: Run) -> dict[str, int]:
+    """Return what the emulator says it made up, with the number of rows, most first."""
+    query = (
+        f"SELECT t.detail, count(DISTINCT t.row_no) AS rows FROM note t WHERE {{mine}} AND t.move = '{MADE_UP}' "
+        "GROUP BY t.detail ORDER BY count(DISTINCT t.row_no) DESC, t.detail"
+    )
+    return {each["detail"]: each["rows"] for each in _all(tx, run, query)}
 
 
 def _tools(tx: Connection, run: Run) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def decide_outcomes(
     for row, outcome in outcomes:
         if isinstance(outcome, Replied):
             page.replies.append(_reply(context, batch, row, outcome, models[context.asked(row)]))
+            page.made_up += [MoveReason(row.row_no, row.turn + 1, "made_up", each) for each in outcome.made_up]
         elif row.row_no not in fallen.recalled:
             _sort_unanswered(context.job.spec, page, row, outcome, _policy(batch, outcome.policy))
     _pardon(context, page, [row for row, _ in outcomes])
