@@ -1,25 +1,19 @@
 """`rowtide amend RUN`: take the job's present files into a run that has begun."""
 
 import asyncio
-import getpass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
 import orjson
-from cyclopts import Parameter
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import out
+from cli.targets import RunId, sign
 from configuration.ledger_settings import LedgerSettings
 from rowtide.ledger import ledger as ledgers
-from rowtide.ledger.quarantine import Signature
 from rowtide.stages.amend.amend_run import Amendment, amend_run
 
-Flag = Annotated[bool, Parameter(negative="")]
 
-
-def amend_(run: str, *, why: str = "", leave_quarantined: Flag = False, dry_run: Flag = False) -> int:
+def amend_(run: RunId, *, why: str = "", leave_quarantined: bool = False, dry_run: bool = False) -> int:
     """Take the job's files as they are now into a run that has begun, and keep what was paid for.
 
     Nothing is asked by this command. `rowtide resume RUN` goes on with the run afterwards. What has been accepted or
@@ -31,8 +25,6 @@ def amend_(run: str, *, why: str = "", leave_quarantined: Flag = False, dry_run:
 
     Parameters
     ----------
-    run
-        The run's id, as `rowtide runs` lists it.
     why
         Your reason; it stands in the report.
     leave_quarantined
@@ -47,10 +39,10 @@ def amend_(run: str, *, why: str = "", leave_quarantined: Flag = False, dry_run:
         folder, names = Path(found.job_folder), orjson.loads(found.tiers)
         tiers = [name for name in names if not name.endswith(" (check)")]
         plan = asyncio.run(LedgerSettings.from_environment().get_plan(folder, found.source_path, tiers))
-        hand = Signature(getpass.getuser(), datetime.now(UTC))
+        hand = sign()
         amended = amend_run(ledger, run, plan, hand, why, leaves_quarantine=leave_quarantined, is_dry=dry_run)
     if amended is None:
-        out.print(f"run {run} has the job as it is now: nothing to amend", markup=False)
+        out.print(f"run {run} has the job as it is now: nothing to amend")
         return 0
     out.lines(amendment_text(run, amended, is_dry=dry_run))
     return 0

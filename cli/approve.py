@@ -3,12 +3,11 @@
 import getpass
 import sys
 from datetime import UTC, datetime
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import err, out, print_json
+from cli.targets import Every, RunId
 from rowtide.errors import DecisionOutdated, UserMistake, nearest_name
 from rowtide.gates.approvals import REJECTED, GateApproval
 from rowtide.gates.call_approvals import CallPage, PendingCall, approval_pages, call_text
@@ -20,26 +19,21 @@ from rowtide.ledger.ledger import Ledger, Run
 from rowtide.report.approval_text import approval_consequences
 from rowtide.report.summary_text import decision_commands
 
-Every = Annotated[bool, Parameter(name="--all", negative="")]
-Flag = Annotated[bool, Parameter(negative="")]
-
 
 def approve(
-    run: str,
+    run: RunId,
     *keys: str,
     tool: str | None = None,
     every: Every = False,
-    gates: Flag = False,
-    deny: Flag = False,
+    gates: bool = False,
+    deny: bool = False,
     why: str | None = None,
-    json: Flag = False,
+    json: bool = False,
 ) -> int:
     """Let a run past the gates that hold it, or allow or deny the tool calls that wait; with neither, list what waits.
 
     Parameters
     ----------
-    run
-        The run's id, as `rowtide runs` lists it.
     keys
         The rows whose calls are meant.
     tool
@@ -66,13 +60,11 @@ def approve(
     return 0
 
 
-def reject(run: str, *, why: str | None = None) -> int:
+def reject(run: RunId, *, why: str | None = None) -> int:
     """Reject a run that a gate holds: the rows that wait are quarantined, nothing is lost, and the sink stays as it is.
 
     Parameters
     ----------
-    run
-        The run's id, as `rowtide runs` lists it.
     why
         Your reason, kept in the ledger beside each row.
     """

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import out
+from cli.targets import RunId
 from cli.terminal_run import claude_or_emulator
 from configuration.claude_settings import ClaudeSettings
 from rowtide.api.api_identity import api_in_environment, check_same_api
@@ -14,15 +15,10 @@ from rowtide.ledger.ledger import Ledger, Run
 from rowtide.stages.wait.poll_batches import CANCELED, cancel_open_batches
 
 
-def cancel(run: str) -> int:
+def cancel(run: RunId) -> int:
     """Send nothing more for a run and cancel its open batches. `rowtide resume RUN` goes on.
 
     Replies that were given are kept and paid for; rows the API had not come to cost nothing and wait.
-
-    Parameters
-    ----------
-    run
-        The run's id, as `rowtide runs` lists it.
     """
     now = api_in_environment(os.environ)
     with open_existing_ledger(run) as ledger:

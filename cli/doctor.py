@@ -7,9 +7,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from cli.environment_checks import check_home
 from cli.exits import Exit
@@ -35,7 +32,7 @@ MARKS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
 WIDTH = max(map(len, MARKS))
 
 
-def doctor(job: str | None = None, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+def doctor(job: str | None = None, *, json: bool = False) -> int:
     """Look at everything that a run needs, and say what to do about what is wrong. It costs nothing.
 
     The API and the key, the clock, the home and its ledger, Prefect; with a job its folder, source, models, tool

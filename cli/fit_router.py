@@ -4,9 +4,7 @@ import asyncio
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import out, print_json, short_path
@@ -22,7 +20,7 @@ from rowtide.tiers.pricing import MICRO
 STRONGEST = 5
 
 
-def fit_router(job: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+def fit_router(job: str, *, json: bool = False) -> int:
     """Learn from a job's own history where its rows should start, and write it to router.json in the job's folder.
 
     Parameters
@@ -48,7 +46,7 @@ def fit_router(job: str, *, json: Annotated[bool, Parameter(negative="")] = Fals
         print_json(_summary(router))
         return 0
     out.lines(router_lines(router))
-    out.print(f"Written to {short_path(file)}: the job's next run starts rows by it.", markup=False)
+    out.print(f"Written to {short_path(file)}: the job's next run starts rows by it.")
     return 0
 
 

@@ -2,9 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from cli.open_ledger import has_any_ledger, open_all_ledgers
 from cli.output import err, out, plain_table, print_json
@@ -18,7 +16,7 @@ from rowtide.ledger.rows import count_by_state
 JOBS = Path("jobs")
 
 
-def jobs(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+def jobs(*, json: bool = False) -> int:
     """List the jobs under jobs/, each with its source, its tiers and its newest run.
 
     A job whose job.yaml is wrong is listed with what is wrong.
@@ -34,7 +32,7 @@ def jobs(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
         print_json(found)
         return 0
     if not found:
-        err.print(f"no jobs here: none of the folders in {JOBS.resolve()} holds a job.yaml", markup=False)
+        err.print(f"no jobs here: none of the folders in {JOBS.resolve()} holds a job.yaml")
         return 0
     table = plain_table("job", "source", "tiers", "newest run", "begun", numbers=("rows", "loaded", "quarantined"))
     for each in found:

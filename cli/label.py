@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from cli.numbers import Count
 from cli.open_ledger import has_any_ledger, open_existing_ledger
 from cli.output import err, out
+from cli.targets import JobName
 from rowtide.errors import UserMistake
 from rowtide.evals.golden_rows import GOLDEN_FILE, GoldenRow, count_golden_rows, read_golden_rows
 from rowtide.evals.label_choice import Candidate
@@ -24,18 +25,17 @@ from rowtide.stages.label.golden_labels import LabelsTaken, take_answers_of_pers
 from rowtide.stages.label.label_rows import LabelQueue, rows_to_label, source_rows
 from rowtide.text_format import shorten_text
 
-Flag = Annotated[bool, Parameter(negative="")]
 ENOUGH = 165  # golden rows: what they prove stands in docs/evals.md
 
 
 def label(
-    job: str,
+    job: JobName,
     *,
     to: Path | None = None,
     import_: Annotated[Path | None, Parameter(name="--import")] = None,
-    terminal: Flag = False,
-    from_quarantine: Flag = False,
-    count: Flag = False,
+    terminal: bool = False,
+    from_quarantine: bool = False,
+    count: bool = False,
     rows: Count = 50,
     fields: str | None = None,
     by: str | None = None,
@@ -48,8 +48,6 @@ def label(
 
     Parameters
     ----------
-    job
-        A name under jobs/, or a folder that holds a job.yaml.
     to
         The sheet to write, a .csv; by default stdout. Fill in answer.NAME (all you know; `null` where there is no
         value), how you know it, and `pinned` (yes, where it must never come out wrong).
@@ -104,7 +102,7 @@ def _write_sheet(job: Job, queue: LabelQueue, to: Path | None) -> None:
     with open(target, "w", encoding="utf-8", newline="", closefd=to is not None) as file:
         write_csv_sheet(file, label_columns(queue.columns, fields), label_records(queue.rows, queue.columns, fields))
     then = f"; fill in answer.*, then: rowtide label {job.folder.name} --import {to}" if to else ""
-    err.print(f"{len(queue.rows):,} rows to label{then}", markup=False)
+    err.print(f"{len(queue.rows):,} rows to label{then}")
 
 
 def _take_sheet(job: Job, sheet: Path, who: str, source: str | None) -> LabelsTaken:
@@ -118,7 +116,7 @@ def _ask_row_by_row(job: Job, queue: LabelQueue, who: str) -> None:
     """Show each row and ask for its answer, until there are no more or nobody goes on."""
     types, taken = field_types(job.answer), 0
     for place, row in enumerate(queue.rows, 1):
-        out.print(f"{place} of {len(queue.rows)} · {row.key} · {row.stratum}", markup=False)
+        out.print(f"{place} of {len(queue.rows)} · {row.key} · {row.stratum}")
         out.lines([f"  {name}: {shorten_text(str(value), 300)}" for name, value in row.values.items() if value])
         try:
             answer = dict(_asked(types, input))
@@ -128,7 +126,7 @@ def _ask_row_by_row(job: Job, queue: LabelQueue, who: str) -> None:
         if answer:
             label = GoldenRow(row.key, answer, place, how=how, by=who, stratum=row.stratum)
             taken += _keep_one(job, label, row)
-    out.print(f"{taken:,} rows labelled", markup=False)
+    out.print(f"{taken:,} rows labelled")
 
 
 def _keep_one(job: Job, label: GoldenRow, row: Candidate) -> int:
@@ -136,7 +134,7 @@ def _keep_one(job: Job, label: GoldenRow, row: Candidate) -> int:
     try:
         return take_labels(job, [label], [row.key], Path("what you typed")).added
     except UserMistake as mistake:
-        err.print(f"not taken: {mistake.what}", markup=False)
+        err.print(f"not taken: {mistake.what}")
         return 0
 
 
@@ -151,16 +149,16 @@ def _asked(types: dict[str, TypeAdapter[object]], ask: Callable[[str], str]) -> 
 
 def _print_taken(taken: LabelsTaken) -> None:
     known = f"; {taken.known:,} were golden already" if taken.known else ""
-    out.print(f"{taken.added:,} golden rows added{known}", markup=False)
+    out.print(f"{taken.added:,} golden rows added{known}")
 
 
 def _print_counts(job: Job) -> None:
     rows = read_golden_rows(job.folder / GOLDEN_FILE)
     counts = count_golden_rows(rows)
-    err.print(f"{GOLDEN_FILE}: {counts.rows:,} rows, {counts.pinned:,} of them pinned", markup=False)
+    err.print(f"{GOLDEN_FILE}: {counts.rows:,} rows, {counts.pinned:,} of them pinned")
     for name, found in (("stratum", counts.by_stratum), ("labelled by", counts.by_labeller), ("part", counts.by_part)):
         if found:
             typed = " · ".join(f"{what} {many:,}" for what, many in sorted(found.items(), key=lambda each: -each[1]))
-            err.print(f"  {name}: {typed}", markup=False)
+            err.print(f"  {name}: {typed}")
     if counts.rows < ENOUGH:
-        err.print(f"  {ENOUGH} rows show that a version is not worse by 5 points (docs/evals.md)", markup=False)
+        err.print(f"  {ENOUGH} rows show that a version is not worse by 5 points (docs/evals.md)")

@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError, CycloptsPanel
+from cyclopts import App, CycloptsError, CycloptsPanel, Parameter
 
 from cli import output, standard_streams
 from cli.environment_checks import check_network, check_platform, explain_environment_error
@@ -45,6 +45,7 @@ app = App(
     help="One small Claude agent per row, at batch price, and a ledger that never forgets where each row is.",
     help_format="plaintext",
     help_epilogue=TABLE,
+    default_parameter=Parameter(negative=""),  # a flag is given or not given; --no-prefect is named where it is legal
     error_formatter=lambda error: CycloptsPanel(visible_text(error)),
     suppress_keyboard_interrupt=False,  # main() says how to go on, and tells SIGTERM from Ctrl-C
 )

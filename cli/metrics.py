@@ -18,6 +18,6 @@ def metrics(*, host: str = "127.0.0.1", port: Port = 9464) -> int:
     """
     with open_existing_ledger() as ledger:
         taken, thread = ReceiverMetrics(ledger).serve(host, port)
-        err.print(f"metrics on http://{host}:{taken}/metrics", markup=False)
+        err.print(f"metrics on http://{host}:{taken}/metrics")
         thread.join()
     return 0

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import standard_streams
-from rowtide.escaping import one_line, terminal_safe_json, visible_text
+from rowtide.escaping import one_line, terminal_safe_json
 
 WIDE = 200  # characters, where there is no terminal to fit
 
@@ -82,11 +82,6 @@ def print_error(words: str) -> None:
 def print_json(value: object) -> None:
     """Print one JSON value on stdout, for a program."""
     standard_streams.write_stdout(terminal_safe_json(value) + "\n")
-
-
-def print_data(text: str) -> str:
-    """Print data on stdout: unchanged for a program, with control characters written out on a terminal."""
-    return visible_text(text) if sys.stdout.isatty() else text
 
 
 def short_path(path: Path) -> str:

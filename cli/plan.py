@@ -6,9 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from cli import output
 from cli.environment_checks import check_home
@@ -17,6 +15,7 @@ from cli.numbers import Amount, Count
 from cli.open_ledger import ledger_errors_as_mistakes, open_or_create_ledger
 from cli.output import out, plain_table, print_json
 from cli.prefect_server import find_server_url
+from cli.targets import JobName
 from cli.terminal_run import Trust, checked_plan, claude_or_emulator
 from configuration.claude_settings import ClaudeSettings
 from rowtide.job.job_folder import find_job
@@ -35,7 +34,7 @@ from rowtide.stages.preflight import Plan
 
 
 def plan_(
-    job: str,
+    job: JobName,
     *,
     source: Path | None = None,
     limit: Count | None = None,
@@ -44,14 +43,12 @@ def plan_(
     budget: Amount | None = None,
     finish_within: Amount | None = None,
     trust: Trust = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: bool = False,
 ) -> int:
     """Say what a run would likely take and cost, before it is paid for. Nothing is asked and nothing is written.
 
     Parameters
     ----------
-    job
-        A name under jobs/, or a folder that holds a job.yaml.
     source
         A file to read instead of the job's own source.
     limit

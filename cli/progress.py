@@ -78,7 +78,7 @@ def _watch(run_id: str, lines: Lines, stop: threading.Event) -> None:
         last = ""
         while not stop.wait(LOOK_EVERY_SECONDS):
             if (seen := _look(ledger, run_id)) and (line := progress_line(seen)) != last:
-                err.print(line, markup=False)
+                err.print(line)
                 last = line
 
 

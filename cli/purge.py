@@ -5,9 +5,6 @@ import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from cli.home_folders import home_folder, is_in_rehearsal
 from cli.open_ledger import open_existing_ledger
@@ -30,7 +27,7 @@ def purge(
     job: str | None = None,
     run: str | None = None,
     key: str | None = None,
-    yes: Annotated[bool, Parameter(negative="")] = False,
+    yes: bool = False,
 ) -> int:
     """Delete rows' text, replies, tool outputs, messages, files and reports. Counts, money, keys and the sink stay.
 
@@ -60,7 +57,7 @@ def purge(
         chosen = _purgeable(ledger, found, is_named=run is not None)
         _list(ledger, chosen, evals, key)
         if not yes:
-            out.print("nothing was deleted; with --yes it is", markup=False)
+            out.print("nothing was deleted; with --yes it is")
             return 0
         for each in evals:  # its copies of both versions, with the rows that it asked
             shutil.rmtree(home_folder() / "evals" / Path(each.eval_id).name, ignore_errors=True)
@@ -68,7 +65,7 @@ def purge(
         with ledger.page() as tx:
             ledger_purge_text.purge_evals(tx, evals, key)
         _delete(ledger, chosen, key, now)
-    out.print("deleted; what was loaded into a sink is there still", markup=False)
+    out.print("deleted; what was loaded into a sink is there still")
     return 0
 
 
@@ -104,7 +101,7 @@ def _purgeable(ledger: Ledger, found: Sequence[Run], *, is_named: bool) -> list[
         help_ = f"`rowtide resume {run.run_id}`, or `rowtide cancel {run.run_id}` to purge it as it is"
         if is_named:
             raise UserMistake(f"{words}. {help_}")
-        out.print(f"left: {words}. {help_}", markup=False)
+        out.print(f"left: {words}. {help_}")
     return chosen
 
 
@@ -119,7 +116,7 @@ def _list(ledger: Ledger, runs: Sequence[Run], evals: Sequence[PurgeableEval], k
     if runs or evals:
         out.print(table)
     else:
-        out.print("there is nothing to purge", markup=False)
+        out.print("there is nothing to purge")
 
 
 def _remove_files(folder: Path, run_id: str) -> None:

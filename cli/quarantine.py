@@ -1,24 +1,21 @@
 """`rowtide quarantine`: list, export, fix, retry and discard the rows that wait for a person."""
 
-import getpass
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TextIO
-
-from cyclopts import Parameter
+from typing import TextIO
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import PlainTable, err, out, plain_table, print_json
+from cli.targets import Every, NewestRunId, RunId, sign
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import quarantine as ledger_quarantine
 from rowtide.ledger import quarantine_selection as ledger_quarantine_selection
 from rowtide.ledger.ledger import Ledger, Run
-from rowtide.ledger.quarantine import DISCARDED, Signature
+from rowtide.ledger.quarantine import DISCARDED
 from rowtide.ledger.rows import count_by_state
 from rowtide.quarantine.cause_groups import CauseGroup, group_causes
 from rowtide.quarantine.quarantine_cells import LONGEST
@@ -29,17 +26,12 @@ from rowtide.text_format import shorten_text
 
 CAUSES = 12  # groups that are listed, the largest
 
-Flag = Annotated[bool, Parameter(negative="")]
-Every = Annotated[bool, Parameter(name="--all", negative="")]
 
-
-def list_(run: str | None = None, *, json: Flag = False) -> int:
+def list_(run: NewestRunId = None, *, json: bool = False) -> int:
     """List the reasons, how many rows have each, one of them, and what can be done; then the causes, with their rows.
 
     Parameters
     ----------
-    run
-        The run's id, as `rowtide runs` lists it; by default the newest.
     json
         Print one JSON object on stdout.
     """
@@ -63,7 +55,7 @@ def list_(run: str | None = None, *, json: Flag = False) -> int:
         print_json({**listing, "causes": [asdict(each) for each in causes[:CAUSES]]})
         return 0
     which = "" if run else " (the newest)"
-    out.print(f"run {found.run_id}{which}: {total:,} of {rows:,} rows are in quarantine", markup=False)
+    out.print(f"run {found.run_id}{which}: {total:,} of {rows:,} rows are in quarantine")
     table = plain_table("reason", "rows", "such as", "what can be done")
     for each in groups:
         example = shorten_text(f"{each.row_key}: {each.detail}", 90)
@@ -88,13 +80,11 @@ def _cause_table(causes: Sequence[CauseGroup]) -> PlainTable:
     return table
 
 
-def export(run: str, *, reason: str | None = None, to: Path | None = None) -> int:
+def export(run: RunId, *, reason: str | None = None, to: Path | None = None) -> int:
     """Write the quarantine as a sheet, to be mended and read back by `rowtide quarantine fix`.
 
     Parameters
     ----------
-    run
-        The run's id, as `rowtide runs` lists it.
     reason
         Only rows with this reason. Without it, all that nobody has given up; `discarded` are those.
     to
@@ -117,20 +107,18 @@ def export(run: str, *, reason: str | None = None, to: Path | None = None) -> in
             counted = quarantine_actions.write_sheet(ledger, found, job, reason, kind, file)
     given_up = f", {waiting[DISCARDED]:,} of them given up" if DISCARDED in waiting and reason != DISCARDED else ""
     left = sum(waiting.values()) - counted.rows
-    err.print(f"{counted.rows:,} rows written; {left:,} of the quarantine are not in it{given_up}", markup=False)
+    err.print(f"{counted.rows:,} rows written; {left:,} of the quarantine are not in it{given_up}")
     if kind == "csv" and counted.long:
         note = f"{counted.long:,} cells are longer than the {LONGEST:,} characters a spreadsheet keeps: export .jsonl"
-        err.print(f"warning: {note}", markup=False)
+        err.print(f"warning: {note}")
     return 0
 
 
-def fix(run: str, sheet: Path) -> int:
+def fix(run: RunId, sheet: Path) -> int:
     """Take back a sheet that `rowtide quarantine export` wrote: all of it, or, if anything is odd in it, nothing.
 
     Parameters
     ----------
-    run
-        The run's id, as `rowtide runs` lists it.
     sheet
         The file, .csv or .jsonl. A changed in.NAME mends the row, which keeps its key, and waits for `rowtide
         quarantine retry` unless `do` says retry. A changed answer.NAME, or `do` accept, is your answer: it must pass
@@ -142,24 +130,22 @@ def fix(run: str, sheet: Path) -> int:
     content = sheet.read_bytes()
     with open_existing_ledger(run) as ledger:
         found, job = quarantine_actions.open_quarantined_run(ledger, run)
-        taken = quarantine_actions.import_sheet(ledger, found, job, str(sheet), content, _hand())
+        taken = quarantine_actions.import_sheet(ledger, found, job, str(sheet), content, sign())
         if isinstance(taken, quarantine_actions.AlreadyImported):
-            out.print(f"{taken.who} gave in this very sheet at {taken.taken_at[:19]}: nothing changes", markup=False)
+            out.print(f"{taken.who} gave in this very sheet at {taken.taken_at[:19]}: nothing changes")
             return 0
         what = f"{taken.edited:,} mended, {taken.answered:,} answered, {taken.retried:,} sent again"
         rest = f"{taken.discarded:,} given up, {taken.rows - taken.touched:,} as they were"
-        out.print(f"{taken.rows:,} rows in {sheet.name}: {what}, {rest}", markup=False)
+        out.print(f"{taken.rows:,} rows in {sheet.name}: {what}, {rest}")
         _print_next_step(ledger, found, goes_on=bool(taken.retried or taken.answered))
     return 0
 
 
-def retry(run: str, *keys: str, reason: str | None = None, tier: str | None = None, every: Every = False) -> int:
+def retry(run: RunId, *keys: str, reason: str | None = None, tier: str | None = None, every: Every = False) -> int:
     """Send rows again, as part of the same run: a fresh conversation with all its tries; what was spent stays spent.
 
     Parameters
     ----------
-    run
-        The run's id, as `rowtide runs` lists it.
     keys
         The rows that are meant.
     reason
@@ -171,20 +157,18 @@ def retry(run: str, *keys: str, reason: str | None = None, tier: str | None = No
     """
     with open_existing_ledger(run) as ledger:
         found, job = quarantine_actions.open_quarantined_run(ledger, run)
-        sent, kept = quarantine_actions.resend_rows(ledger, found, job, keys, reason, tier, _hand(), every=every)
+        sent, kept = quarantine_actions.resend_rows(ledger, found, job, keys, reason, tier, sign(), every=every)
         words = f"; {kept:,} were refused on admission and must be edited first" if kept else ""
-        out.print(f"{sent:,} rows are sent again{words}", markup=False)
+        out.print(f"{sent:,} rows are sent again{words}")
         _print_next_step(ledger, found, goes_on=bool(sent))
     return 0
 
 
-def discard(run: str, *keys: str, why: str, reason: str | None = None, every: Every = False) -> int:
+def discard(run: RunId, *keys: str, why: str, reason: str | None = None, every: Every = False) -> int:
     """Give rows up. They stay in quarantine, counted as `discarded`, with your name and your reason.
 
     Parameters
     ----------
-    run
-        The run's id, as `rowtide runs` lists it.
     keys
         The rows that are meant.
     why
@@ -198,8 +182,8 @@ def discard(run: str, *keys: str, why: str, reason: str | None = None, every: Ev
         with ledger.page() as tx:
             found = ledgers.find_run(tx, run)
             chosen = ledger_quarantine_selection.select_quarantined(tx, found, keys, reason, every=every)
-            given_up = sum(ledger_quarantine.discard_rows(tx, page, why, _hand()) for page in chosen)
-        out.print(f"{given_up:,} rows are given up", markup=False)
+            given_up = sum(ledger_quarantine.discard_rows(tx, page, why, sign()) for page in chosen)
+        out.print(f"{given_up:,} rows are given up")
         _print_next_step(ledger, found, goes_on=False)
     return 0
 
@@ -220,10 +204,6 @@ def _groups(ledger: Ledger, run: Run) -> list[ledger_quarantine.ReasonGroup]:
 def _print_next_step(ledger: Ledger, run: Run, *, goes_on: bool) -> None:
     """Print what is left in quarantine, and how to go on."""
     left = ", ".join(f"{each.rows:,} {each.reason}" for each in _groups(ledger, run)) or "nothing"
-    out.print(f"in quarantine: {left}", markup=False)
+    out.print(f"in quarantine: {left}")
     if goes_on:
-        out.print(f"go on with: rowtide resume {run.run_id}", markup=False)
-
-
-def _hand() -> Signature:
-    return Signature(getpass.getuser(), datetime.now(UTC))
+        out.print(f"go on with: rowtide resume {run.run_id}")

@@ -1,29 +1,22 @@
 """`rowtide recheck RUN|JOB`: judge stored answers again under today's checks and gates."""
 
-import getpass
 import os
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from cli.home_folders import home_folder
 from cli.open_ledger import open_existing_ledger
 from cli.output import out
+from cli.targets import sign
 from rowtide.api.api_identity import api_in_environment
 from rowtide.job.job_folder import find_job, load_job
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import rechecks as ledger_rechecks
-from rowtide.ledger.quarantine import Signature
 from rowtide.sinks.rehearsal_sink import with_rehearsal_sink
 from rowtide.sinks.sinks import open_sink
 from rowtide.stages.amend.recheck_answers import Rechecked, recheck_answers
 
-Flag = Annotated[bool, Parameter(negative="")]
 
-
-def recheck_(target: str, *, dry_run: Flag = False, take_out: Flag = False) -> int:
+def recheck_(target: str, *, dry_run: bool = False, take_out: bool = False) -> int:
     """Judge stored answers again under today's checks and gates. Nothing is asked, and it costs nothing.
 
     A quarantined row whose last answer passes today is accepted, and loaded when the run goes on (`rowtide resume`). An
@@ -41,7 +34,7 @@ def recheck_(target: str, *, dry_run: Flag = False, take_out: Flag = False) -> i
     take_out
         Take what fails out of the sink, and quarantine its rows with what was wrong (`recheck_failed`).
     """
-    hand, takes_out = Signature(getpass.getuser(), datetime.now(UTC)), take_out and not dry_run
+    hand, takes_out = sign(), take_out and not dry_run
     with open_existing_ledger(target) as ledger:
         with ledger.view() as tx:
             run = ledgers.find_run(tx, target) if ledgers.has_run(tx, target) else None
@@ -55,9 +48,9 @@ def recheck_(target: str, *, dry_run: Flag = False, take_out: Flag = False) -> i
                 ledger, each, job, sink, hand, only_loaded=not run, is_dry=dry_run, takes_out=takes_out
             )
             for line in recheck_text(each, found, is_dry=dry_run, took_out=take_out):
-                out.print(line, markup=False)
+                out.print(line)
         if not runs:
-            out.print(f"nothing of {job.name} stands in {sink.location}", markup=False)
+            out.print(f"nothing of {job.name} stands in {sink.location}")
     return 0
 
 

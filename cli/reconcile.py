@@ -1,13 +1,11 @@
 """`rowtide reconcile RUN [BATCH]`: say what became of an unconfirmed or orphaned batch."""
 
 from datetime import UTC, datetime
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from cli.numbers import Count
 from cli.open_ledger import open_existing_ledger
 from cli.output import out, plain_table
+from cli.targets import RunId
 from rowtide.errors import UserMistake
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
@@ -16,16 +14,14 @@ from rowtide.ledger.batches import Batch
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.read.run_figures import unconfirmed_batches
 
-Flag = Annotated[bool, Parameter(negative="")]
-
 
 def reconcile(
-    run: str,
+    run: RunId,
     batch: Count | None = None,
     *,
     found_as: str | None = None,
-    send_again: Flag = False,
-    give_up: Flag = False,
+    send_again: bool = False,
+    give_up: bool = False,
 ) -> int:
     """Say what became of a batch that Rowtide will not guess about; without BATCH, list those there are.
 
@@ -35,8 +31,6 @@ def reconcile(
 
     Parameters
     ----------
-    run
-        The run's id, as `rowtide runs` lists it.
     batch
         The batch's number, as this command lists it.
     found_as
@@ -63,7 +57,7 @@ def _list(ledger: Ledger, run: Run) -> None:
     with ledger.view() as tx:
         unconfirmed = unconfirmed_batches(tx, run)
     if not unconfirmed:
-        out.print(f"nothing to reconcile in {run.run_id}", markup=False)
+        out.print(f"nothing to reconcile in {run.run_id}")
         return
     table = plain_table("batch", "rows", "at stake", "posted", "why", "at the API")
     for each in unconfirmed:

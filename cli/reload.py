@@ -73,10 +73,10 @@ def _asked(run: Run, sink: str, table: str | None, kind: FolderKind) -> SinkSpec
 
 def _print_reloaded(done: Reloaded, run: Run) -> None:
     made_up = f", made up by {describe_api(run.api, is_made_up=True)}" if run.made_up else ""
-    out.print(f"{done.rows:,} rows loaded into {done.sink}{made_up}; nothing was asked, $0", markup=False)
+    out.print(f"{done.rows:,} rows loaded into {done.sink}{made_up}; nothing was asked, $0")
     if done.newer:
-        out.print(f"{done.newer:,} left as they are there: a later run loaded them", markup=False)
+        out.print(f"{done.newer:,} left as they are there: a later run loaded them")
     for key, why in list(done.refused.items())[:NAMED_ROWS]:
-        err.print(f"not loaded: {shorten_text(key)}: {shorten_text(why)}", markup=False)
+        err.print(f"not loaded: {shorten_text(key)}: {shorten_text(why)}")
     if len(done.refused) > NAMED_ROWS:
-        err.print(f"not loaded: {len(done.refused) - NAMED_ROWS:,} more", markup=False)
+        err.print(f"not loaded: {len(done.refused) - NAMED_ROWS:,} more")

@@ -10,22 +10,21 @@ from cyclopts import Parameter
 from cli.home_folders import home_folder
 from cli.open_ledger import open_existing_ledger
 from cli.output import err, out, short_path
+from cli.targets import NewestRunId
 from rowtide.ledger.ledger import find_run
 from rowtide.stages.report.draw_report import draw_report
 
 
 def report(
-    run: str | None = None,
+    run: NewestRunId = None,
     *,
     to: Path | None = None,
-    open_it: Annotated[bool, Parameter(name="--open", negative="")] = False,
+    open_it: Annotated[bool, Parameter(name="--open")] = False,
 ) -> None:
     """Draw a run as one page of HTML, also while it goes on: what came of it, and what waits for a person.
 
     Parameters
     ----------
-    run
-        The run's id, as `rowtide runs` lists it; by default the newest.
     to
         Where to write the page; by default beside the run's summary.
     open_it
@@ -36,6 +35,6 @@ def report(
             run_id = find_run(tx, run).run_id
         file = (to or home_folder() / "reports" / f"{run_id}.html").resolve()
         draw_report(ledger, run_id, file, now=datetime.now(UTC))
-    out.print(short_path(file), markup=False)
+    out.print(short_path(file))
     if open_it and not webbrowser.open(file.as_uri()):
-        err.print("no browser could be opened here", markup=False)
+        err.print("no browser could be opened here")

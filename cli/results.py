@@ -64,7 +64,7 @@ def results_(
 def _show(found: ResultsTable, to: Path | None, format: Format, limit: int) -> None:
     if to is not None:
         found.write(to.resolve())
-        err.print(f"{found.count():,} rows written to {short_path(to.resolve())}", markup=False)
+        err.print(f"{found.count():,} rows written to {short_path(to.resolve())}")
     elif format == "table":
         _draw(found, limit)
     else:
@@ -73,9 +73,9 @@ def _show(found: ResultsTable, to: Path | None, format: Format, limit: int) -> N
 
 def _print_counts(found: ResultsTable, runs: list[Run], purged: int) -> None:
     if runs[0].made_up:
-        err.print(f"made up by {describe_api(runs[0].api, is_made_up=True)}", markup=False)
+        err.print(f"made up by {describe_api(runs[0].api, is_made_up=True)}")
     if purged:
-        err.print(f"{purged:,} more answers were purged", markup=False)
+        err.print(f"{purged:,} more answers were purged")
 
 
 def _draw(found: ResultsTable, limit: int) -> None:
@@ -84,7 +84,7 @@ def _draw(found: ResultsTable, limit: int) -> None:
         table.add_row(*("" if cell is None else _cut(one_line(cell)) for cell in row))
     out.print(table)
     if (rows := found.count()) > limit:
-        err.print(f"{limit:,} of {rows:,} rows; all of them: --to FILE.csv, or --limit {rows}", markup=False)
+        err.print(f"{limit:,} of {rows:,} rows; all of them: --to FILE.csv, or --limit {rows}")
 
 
 def _cut(text: str) -> str:

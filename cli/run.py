@@ -10,6 +10,7 @@ from cli.home_folders import home_folder, rehearse_without_key
 from cli.numbers import Amount, Count
 from cli.open_ledger import open_or_create_ledger
 from cli.output import err
+from cli.targets import JobName
 from cli.terminal_run import (
     AsJson,
     AskedPrefect,
@@ -30,7 +31,7 @@ from rowtide.tools.kept_pool import RunCoroutine, one_event_loop
 
 
 def run(
-    job: str,
+    job: JobName,
     *,
     source: Path | None = None,
     limit: Count | None = None,
@@ -47,8 +48,6 @@ def run(
 
     Parameters
     ----------
-    job
-        A name under jobs/, or a folder that holds a job.yaml.
     source
         A file to read instead of the job's own source.
     limit

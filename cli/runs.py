@@ -1,9 +1,7 @@
 """`rowtide runs`: list runs, newest first."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from cli.numbers import Count
 from cli.open_ledger import open_all_ledgers
@@ -19,7 +17,7 @@ from rowtide.tiers.catalogue import load_catalogue
 COLUMNS = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns")
 
 
-def runs(*, limit: Count = 20, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+def runs(*, limit: Count = 20, json: bool = False) -> int:
     """List runs, newest first, with how their rows ended.
 
     Parameters

@@ -4,9 +4,6 @@ import asyncio
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from cli.home_folders import home_folder
 from cli.numbers import Count, Port
@@ -32,7 +29,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: Port = 8788,
-    unsigned: Annotated[bool, Parameter(negative="")] = False,
+    unsigned: bool = False,
     per_second: Count = 2000,
     body_bytes: Count = 1_000_000,
     flush_rows: Count = 1000,
@@ -67,12 +64,10 @@ def serve(
     secrets = _secrets(unsigned=unsigned)
     open_ones = Connections(connection_limit(connections))
     if open_ones.most < connections:
-        err.print(f"this process may open so few files that it takes {open_ones.most} connections", markup=False)
+        err.print(f"this process may open so few files that it takes {open_ones.most} connections")
     receiver = _receiver(secrets, ReceiverLimits(body_bytes, per_second), flush_rows, flush_seconds, open_ones)
     limit_logs()
-    serving = build_server(
-        build_application(receiver), host, port, open_ones, lambda words: err.print(words, markup=False)
-    )
+    serving = build_server(build_application(receiver), host, port, open_ones, lambda words: err.print(words))
     serving.run()
     receiver.ledger.close()
     return 0 if serving.started else EXIT_STOPPED
@@ -81,7 +76,7 @@ def serve(
 def _secrets(*, unsigned: bool) -> WebhookSecretSet | None:
     """Who may sign. Raises UserMistake where nobody may and nobody said that none need to."""
     if unsigned:
-        err.print("warning: --unsigned: whoever can reach this port can send rows and have runs paid for", markup=False)
+        err.print("warning: --unsigned: whoever can reach this port can send rows and have runs paid for")
         return None
     if found := asyncio.run(webhook_secrets_in_force()):
         return found
@@ -101,7 +96,7 @@ def _receiver(
     ledger = Ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home_folder()), outlives_power=True)
     announcer = Announcer(ledger, flush_rows, flush_seconds) if has_prefect() else None
     if announcer is None:
-        err.print("no PREFECT_API_URL: rows are kept, but nobody is told, and no run can be asked for", markup=False)
+        err.print("no PREFECT_API_URL: rows are kept, but nobody is told, and no run can be asked for")
     inbox = Inbox(ledger, lambda: datetime.now(UTC), is_announced=announcer is None)
     row_rules, meters = RowRulesOfJobs(Path("jobs"), os.environ), ReceiverMetrics(ledger, connections.dropped)
     return Receiver(ledger, inbox, row_rules, secrets, limits, announcer, meters, Lookout(ledger))

@@ -2,9 +2,6 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from cli.open_ledger import has_any_ledger, open_existing_ledger
 from cli.output import err, out, plain_table, print_json
@@ -15,7 +12,7 @@ from rowtide.stages.job_objectives import WatchedJob, folders_of_jobs, watch_job
 EXIT_BREACHED = 3
 
 
-def slo(job: str | None = None, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+def slo(job: str | None = None, *, json: bool = False) -> int:
     """Show what is promised of a job, or of all jobs, and how it is kept.
 
     Exits 0 when every objective is kept, or none is promised; 3 when one is breached.
@@ -34,7 +31,7 @@ def slo(job: str | None = None, *, json: Annotated[bool, Parameter(negative="")]
         with open_existing_ledger() as ledger:
             watched = watch_jobs(ledger, asked or folders_of_jobs(ledger, Path("jobs")), now=now)
     if not watched:
-        err.print(_nothing(asked[0].name if asked else "any job"), markup=False)
+        err.print(_nothing(asked[0].name if asked else "any job"))
     if json:
         objectives = {each.job: objectives_as_json(each.slo, each.found, each.since) for each in watched}
         print_json(objectives)

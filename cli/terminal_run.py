@@ -51,19 +51,19 @@ REHEARSED_SECONDS = "0..0.5"  # that a batch takes: long enough that some are op
 AskedPrefect = Annotated[
     bool | None,
     Parameter(
+        negative="--no-prefect",
         help="Run it as Prefect's flow, on a server that is started if none is found; or never. By default it is run "
-        "so where PREFECT_API_URL or the active profile names a server, or one runs on this machine."
+        "so where PREFECT_API_URL or the active profile names a server, or one runs on this machine.",
     ),
 ]
 Trust = Annotated[
     bool,
     Parameter(
-        negative="",
         help="Allow the tool servers that a registry lists for this job, as they are now, and write them down in "
         "tools.lock.yaml beside job.yaml. Without it you are asked, at a terminal; elsewhere the command exits 2.",
     ),
 ]
-AsJson = Annotated[bool, Parameter(negative="", help="Print one JSON object last on stdout.")]
+AsJson = Annotated[bool, Parameter(help="Print one JSON object last on stdout.")]
 Verbose = Annotated[
     bool,
     Parameter(
@@ -140,7 +140,7 @@ def _way(prefect: bool | None, plan: Plan | None) -> Generator[Go]:
         with with_operator(NOBODY):
             yield partial(plain_pump, plan=plan)
         return
-    err.print(f"Prefect: {url}" if url else "Prefect: starting a server for this run, about ten seconds", markup=False)
+    err.print(f"Prefect: {url}" if url else "Prefect: starting a server for this run, about ten seconds")
     with flow_on_server(url) as flow:
         yield flow
 
@@ -200,9 +200,7 @@ def checked_plan(folder: Path, source: Path | None, *, trust: bool, on_loop: Run
         if not trust and not _says_yes(found):
             raise
         file = allow_servers(folder, found.asked)
-        err.print(
-            f"allowed, and written down in {short_path(file)}:", *map(_in_short, found.asked), sep="\n  ", markup=False
-        )
+        err.print(f"allowed, and written down in {short_path(file)}:", *map(_in_short, found.asked), sep="\n  ")
     return plan()
 
 
@@ -211,8 +209,8 @@ def _says_yes(found: NotTrusted) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     for each in found.asked:
-        err.print(trust_request_text(each), markup=False)
-    err.print(f"Allow this, and write it down in {LOCK_FILE}? [y/N] ", end="", markup=False)
+        err.print(trust_request_text(each))
+    err.print(f"Allow this, and write it down in {LOCK_FILE}? [y/N] ", end="")
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
@@ -276,7 +274,7 @@ def announce_rehearsal(instead_of: SinkSpec | None = None, sink: SinkSpec | None
     if sink and instead_of and instead_of.is_table:
         where = short_path(home_folder() / str(sink.path))
         line = f"{line}; rows go to {where}, and not to the table {instead_of.table}"
-    err.print(line, markup=False)
+    err.print(line)
 
 
 def report_location(run_id: str) -> Path:

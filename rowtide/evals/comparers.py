@@ -36,8 +36,11 @@ Comparer = Exact | Folded | Number | Date | SetF1 | EnumOrder | JobComparer
 
 
 def values_agree(comparer: Comparer, known: Any, answered: Any) -> bool | JobCodeFailure:
-    """Whether two values are the same to a comparer; a failure where a function of the job's raised, or said neither
-    true nor false. Never raises for values that JSON can hold."""
+    """Return whether two values are the same to a comparer.
+
+    Returns a failure when a job's own comparer raises, or returns anything but True or False. Never raises for JSON
+    values.
+    """
     if isinstance(comparer, JobComparer):
         return _own_agrees(comparer, known, answered)
     if known is None or answered is None:
@@ -61,8 +64,9 @@ def values_agree(comparer: Comparer, known: Any, answered: Any) -> bool | JobCod
 
 
 def default_comparer(kind: str) -> Comparer | None:
-    """How a field of this kind (`answer_fields`) is compared unless the job says otherwise. None for what is nested:
-    there is no telling which of its parts matter."""
+    """Return the comparer of a field of this kind (`answer_fields`) unless the job names another. None for nested
+    kinds: nobody can tell which of their parts matter.
+    """
     if kind.startswith(LIST_OF):
         return SetF1()
     match kind.partition("(")[0].partition(" ")[0]:
@@ -79,9 +83,11 @@ def default_comparer(kind: str) -> Comparer | None:
 def comparers_of(
     fields: Sequence[AnswerField], named: Mapping[str, Comparer], own: Mapping[str, JobComparer]
 ) -> dict[str, Comparer]:
-    """How each field of an answer is compared, by its name: as the job's own function says, else as job.yaml does, else
-    by its kind. A field with none of them is left out. Raises UserMistake for a name that is no field, and for a
-    field that has both a function and a name in job.yaml."""
+    """Return field → comparer: the job's own function, else the one that job.yaml names, else that of the field's kind.
+
+    A field without any is left out. Raises UserMistake for a name that is no field, and for a field with both a
+    function and a name in job.yaml.
+    """
     known = {field.name for field in fields}
     for name in named:
         if name not in known:
@@ -102,8 +108,10 @@ def comparers_of(
 
 
 def job_comparers(module: Mapping[str, object], file: Path) -> dict[str, JobComparer]:
-    """The functions of answer.py whose name begins with `compare_`, by field. `module` is what it defines (`vars`).
-    Raises UserMistake for one that cannot be called with two values."""
+    """Return field → the function `compare_FIELD` of answer.py. `module` is what answer.py defines (its `vars`).
+
+    Raises UserMistake for a function that cannot be called with two values.
+    """
     found = functions_with_prefix(module, OWN, "a comparer is a function of the known value and the answered one", file)
     return {name.removeprefix(OWN): JobComparer(name, file, code) for name, code in found.items()}
 

@@ -19,11 +19,11 @@ STAKES = np.arange(1, 20) / 20  # 0.05 … 0.95 of what can be bet without the r
 
 
 def e_values(differences: npt.ArrayLike, margin: float) -> Floats:
-    """The e-process after each observation: shape (…, observations) in and out, 1 before any of them.
+    """Return the e-process after each observation, as an array of the same shape (…, observations); it starts from 1.
 
-    A difference is candidate less incumbent, from -1 to 1, one for each independent observation. E = mean over λ of
-    Π (1 + λ(D + margin)), λ in {0.05 … 0.95}/(1 - margin). Raises ValueError for a margin that is not in [0, 1), or
-    differences that are not in [-1, 1].
+    A difference is the candidate's score less the incumbent's, from -1 to 1, one for each independent observation. E =
+    mean over λ of Π (1 + λ(D + margin)), λ in {0.05 … 0.95}/(1 - margin). Raises ValueError for a margin outside [0, 1)
+    or a difference outside [-1, 1].
     """
     observed = np.asarray(differences, np.float64)
     if not 0 <= margin < 1 or not np.all(np.abs(observed) <= 1):
@@ -34,14 +34,17 @@ def e_values(differences: npt.ArrayLike, margin: float) -> Floats:
 
 
 def is_not_worse(differences: npt.ArrayLike, margin: float, alpha: float) -> bool:
-    """Whether the e-process has ever reached 1/alpha. Once it has, the candidate stays not worse by the margin."""
+    """Return whether the e-process has ever reached 1/alpha, which proves that the candidate is not worse by the
+    margin. Later observations cannot take the proof back.
+    """
     reached = e_values(differences, margin)
     return bool(reached.size) and bool(reached.max() >= 1 / alpha)
 
 
 def cluster_means(differences: Sequence[float], clusters: Iterable[Any]) -> list[float]:
-    """One observation for each cluster (the parts of one document): the mean of its differences, clusters in the order
-    in which they first come. Only whole clusters may be given: one that grows later was another observation."""
+    """Return one observation for each cluster (the parts of one document): the mean of its differences, in the order in
+    which clusters first occur. Give whole clusters only: a mean must not change once it is observed.
+    """
     found: dict[Any, list[float]] = {}
     for difference, cluster in zip(differences, clusters, strict=True):
         found.setdefault(cluster, []).append(difference)

@@ -1,4 +1,4 @@
-"""What is settled of an eval before its first row is asked."""
+"""The plan of an eval, fixed before its first row is asked: margins, levels, looks and limits."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ class EvalPlan:
     changed: tuple[str, ...]
     margins: Margins
     level: float
-    """Of the set, over all its verdicts."""
+    """The significance level of the golden set, shared by all its verdicts."""
     alpha: float
-    """Of this verdict."""
+    """The significance level of this verdict."""
     level_left: float
-    """Of the set, after this verdict."""
+    """What is left of the set's level after this verdict."""
     looks: LookPlan
     floors: dict[str, float]
     least_group_rows: int
@@ -26,7 +26,7 @@ class EvalPlan:
     reuse_days: float
     lane: str
     settings_of: ArmName
-    """The arm that is the job itself: whose comparers count."""
+    """The arm that is the job's own folder; its comparers are used."""
     is_first: bool
-    """No version has passed yet, so this one is compared with itself: all its rows are asked, to know how often it is
+    """No version has passed yet, so this one is compared with itself: all its rows are asked, to learn how often it is
     right."""

@@ -21,7 +21,7 @@ SHOWN_ROWS = 10
 
 
 def as_text(outcome: EvalOutcome) -> list[str]:
-    """The eval line by line, the verdict first."""
+    """Return the eval as lines of text, the verdict first."""
     lines = [verdict_line(outcome)]
     lines += [f"  because {each}" for each in outcome.reasons]
     lines += [
@@ -40,7 +40,7 @@ def as_text(outcome: EvalOutcome) -> list[str]:
 
 
 def verdict_line(outcome: EvalOutcome) -> str:
-    """The verdict in a sentence."""
+    """Return the verdict in one sentence."""
     if outcome.verdict is None:
         return f"eval {outcome.eval_id} goes on: {len(outcome.looks)} of {len(outcome.planned)} looks are done"
     made_up = " (of made-up answers)" if outcome.is_made_up else ""
@@ -49,7 +49,7 @@ def verdict_line(outcome: EvalOutcome) -> str:
 
 
 def price_line(price: DecisionPrice) -> str:
-    """What it would take to decide."""
+    """Return a line that says how many more rows, labels and dollars a verdict would take."""
     return (
         f"to decide  about {price.rows:,} more golden rows, {format_usd(price.cost_micro / MICRO)}; the answer must be "
         f"known of {price.labels:,} of them: those on which the two differ"
@@ -57,7 +57,7 @@ def price_line(price: DecisionPrice) -> str:
 
 
 def as_json(outcome: EvalOutcome) -> dict[str, Any]:
-    """The eval as one object; shares from 0 to 1, money in US dollars."""
+    """Return the eval as one JSON-ready object; shares are from 0 to 1, money is in US dollars."""
     last = outcome.looks[-1].finding if outcome.looks else None
     return {
         "eval_id": outcome.eval_id,
@@ -91,7 +91,9 @@ def as_json(outcome: EvalOutcome) -> dict[str, Any]:
 
 
 def arm_figures(outcome: EvalOutcome, name: ArmName) -> dict[str, Any]:
-    """One version on the rows that were counted: how they came out, and what those that were asked took."""
+    """Return the figures of one version on the counted rows: how the rows ended, and what the rows that were asked
+    cost.
+    """
     answers = [answer_of(row, name) for row in outcome.counted]
     asked = [each for each in answers if each.row_no is not None]
     return {
@@ -104,11 +106,12 @@ def arm_figures(outcome: EvalOutcome, name: ArmName) -> dict[str, Any]:
 
 
 def answer_of(row: RowOutcome, name: ArmName) -> ArmAnswer:
+    """Return the answer of the arm `name` to a row."""
     return row.candidate if name == "candidate" else row.incumbent
 
 
 def as_junit(outcome: EvalOutcome) -> bytes:
-    """The eval as a JUnit file: a test for the verdict, one for each measure, and one for each pinned row."""
+    """Return the eval as JUnit XML: a test for the verdict, one for each measure, and one for each pinned row."""
     tests = list(_tests(outcome))
     failed = sum(words is not None for _, words in tests)
     suite = ElementTree.Element(

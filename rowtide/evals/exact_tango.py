@@ -23,8 +23,11 @@ STEPS = 12  # of the search for a limit: it ends 0.0003 from it, or a little mor
 
 
 def worst_case_p_value(rows: int, z: float, margin: float) -> float:
-    """The largest chance of this z or a larger one, of a candidate that is worse by exactly `margin` (0 or more), over
-    all shares of rows that may differ. 1 without rows. Takes some milliseconds for 480 rows."""
+    """Return the largest probability, over all shares of rows that may differ, that a candidate worse by exactly
+    `margin` (0 or more) reaches this z or a larger one.
+
+    Returns 1 without rows. 480 rows take some milliseconds.
+    """
     if not rows:
         return 1.0
     least = _least_fixed(rows, z - ROUNDING, margin)
@@ -40,9 +43,11 @@ def worst_case_p_value(rows: int, z: float, margin: float) -> float:
 
 @lru_cache(maxsize=256)
 def exact_critical_value(rows: int, margin: float, alpha: float) -> float:
-    """A z that a candidate which is worse by exactly `margin` reaches with chance `alpha` at most; just above the
-    smallest of them. Infinite without rows. For planning and simulation: a verdict needs no more than
-    `worst_case_p_value` of its z."""
+    """Return a z that a candidate worse by exactly `margin` reaches with probability `alpha` at most: the smallest such
+    z, or slightly more.
+
+    Returns infinity without rows. For planning and simulation; a verdict only needs `worst_case_p_value` of its z.
+    """
     if not rows:
         return math.inf
     low = critical_value(alpha)

@@ -48,7 +48,7 @@ class GoldenRow:
     answer: Mapping[str, Any]
     """Field → value, as JSON has it; at least one."""
     line: int
-    """Where it stands in its file, from 1 on."""
+    """Its line in the file, from 1."""
     how: str = ""
     by: str = ""
     pinned: bool = False
@@ -56,14 +56,14 @@ class GoldenRow:
 
     @property
     def labeller(self) -> Labeller:
-        """What kind of source its answer has; unknown where the row says nothing."""
+        """The kind of source of its answer; unknown when the row names none."""
         label = self.by.partition(":")[0].strip().casefold()
         return "rule" if label == "rule" else "model" if label == "model" else "person" if label else "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenCounts:
-    """What a golden file holds."""
+    """The numbers of golden rows in a file."""
 
     rows: int
     pinned: int
@@ -73,8 +73,10 @@ class GoldenCounts:
 
 
 def read_golden_rows(file: Path) -> list[GoldenRow]:
-    """The rows of a golden file, in its order; none where there is no such file. Raises UserMistake with file and line
-    for the first that cannot be read, that names a key twice, or that says something nobody knows."""
+    """Return the rows of a golden file in its order; none when there is no such file.
+
+    Raises UserMistake with file and line for the first line that cannot be read, repeats a key, or has an unknown key.
+    """
     if not file.is_file():
         return []
     found: dict[str, GoldenRow] = {}
@@ -93,8 +95,9 @@ def read_golden_rows(file: Path) -> list[GoldenRow]:
 def check_golden_rows(
     rows: Sequence[GoldenRow], answer: type[BaseModel], comparers: Mapping[str, Comparer], file: Path
 ) -> None:
-    """Every golden answer must fit the answer model, as far as it goes, and every field of it have a comparer. Raises
-    UserMistake with file and line."""
+    """Check that every golden answer, as far as it is given, fits the answer model, and that each of its fields has a
+    comparer. Raises UserMistake with file and line.
+    """
     known = gate_column_names(answer)
     for row in rows:
         for name in row.answer:
@@ -112,7 +115,9 @@ def check_golden_rows(
 
 
 def rows_of_no_source(rows: Sequence[GoldenRow], source_keys: Iterable[str]) -> list[GoldenRow]:
-    """The golden rows whose key is not in the source, in their order. The keys may be streamed: none is kept."""
+    """Return the golden rows whose key is not in the source, in their order. `source_keys` may be streamed: none is
+    kept.
+    """
     missing = {row.key: row for row in rows}
     for key in source_keys:
         if missing.pop(key, None) and not missing:
@@ -121,7 +126,7 @@ def rows_of_no_source(rows: Sequence[GoldenRow], source_keys: Iterable[str]) -> 
 
 
 def check_golden_keys(rows: Sequence[GoldenRow], source_keys: Iterable[str], file: Path) -> None:
-    """Every golden row must be a row of the source. Raises UserMistake with the line of the first that is not."""
+    """Check that every golden row is a row of the source. Raises UserMistake with the line of the first that is not."""
     if missing := rows_of_no_source(rows, source_keys):
         others = f" (nor those of {len(missing) - 1} more golden rows)" if len(missing) > 1 else ""
         what = f"no row of the source has the key {missing[0].key!r}{others}; mend the key, or take the row out"
@@ -129,9 +134,9 @@ def check_golden_keys(rows: Sequence[GoldenRow], source_keys: Iterable[str], fil
 
 
 def golden_part_of(key: str, dev_share: float = DEV_SHARE) -> Part:
-    """Whether a golden row is in `dev`, which a proposal may see, or in `confirm`, which it never does.
+    """Return the part a golden row belongs to: `dev`, which proposals may see, or `confirm`, which they never see.
 
-    The key alone decides: no other row, order or later addition moves a row from one to the other. Raising `dev_share`
+    The key alone decides: no other row, order or later addition moves a row to the other part. A larger `dev_share`
     moves rows out of `confirm`, and none into it.
     """
     digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=8, person=b"golden split").digest()
@@ -139,7 +144,7 @@ def golden_part_of(key: str, dev_share: float = DEV_SHARE) -> Part:
 
 
 def count_golden_rows(rows: Sequence[GoldenRow], dev_share: float = DEV_SHARE) -> GoldenCounts:
-    """How many there are, by how they came to be golden, by who labelled them, and by part."""
+    """Count the golden rows: in all, pinned, by stratum, by kind of labeller, and by part."""
     return GoldenCounts(
         rows=len(rows),
         pinned=sum(row.pinned for row in rows),

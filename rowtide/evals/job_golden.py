@@ -1,4 +1,4 @@
-"""A job's golden rows with the comparers of its fields: read and checked for whoever counts what came out right."""
+"""Reads and checks a job's golden rows together with the comparers of its fields."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class JobGolden:
 
 
 def comparers_of_job(job: Job) -> dict[str, Comparer]:
-    """How each field of a job's answer is compared. Raises UserMistake with file and line."""
+    """Return field → comparer for a job's answer. Raises UserMistake with file and line."""
     try:
         own = job_comparers(job.own_code, job.answer_file)
         return comparers_of(answer_fields(job.answer), job.spec.evals.fields, own)
@@ -39,7 +39,9 @@ def comparers_of_job(job: Job) -> dict[str, Comparer]:
 
 
 def read_job_golden(job: Job) -> JobGolden:
-    """Read and check them; no rows where the job has no golden file. Raises UserMistake with file and line."""
+    """Read and check a job's golden rows; none when the job has no golden file. Raises UserMistake with
+    file and line.
+    """
     comparers, file = comparers_of_job(job), job.folder / GOLDEN_FILE
     rows = read_golden_rows(file)
     check_golden_rows(rows, job.answer, comparers, file)

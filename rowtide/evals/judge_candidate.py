@@ -1,8 +1,8 @@
-"""Judges a candidate after a look.
+"""Judges a candidate after a look: tests right and harm against their margins, and returns a verdict.
 
 A candidate passes only if every condition holds, each tested at the look's whole level: a test that needs all of them
-needs no correction (an intersection-union test). `right` alone does not do: who quarantines less gets more rows right
-and more rows wrong, so harm is tested too.
+needs no correction (an intersection-union test). `right` alone is not enough: a version that quarantines fewer rows
+gets more rows right and more rows wrong, so harm is tested too.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from rowtide.evals.verdicts import Comparison, Finding, Margins, Verdict
 
 
 def compare_measure(counts: PairedCounts, margin: float, alpha: float) -> Comparison:
-    """Test one measure of both versions at one look."""
+    """Test one measure (right or harm) of both versions at one look. `margin` and `alpha` are from 0 to 1."""
     z, rows = tango_score_of_counts(counts, -margin), counts.rows
     chance = worst_case_p_value(rows, z, margin)
     is_not_worse, bound = chance <= alpha, tango_lower_bound(counts, alpha)
@@ -39,12 +39,12 @@ def judge_candidate(
     failed: Sequence[str] = (),
     problems: Sequence[str] = (),
 ) -> Finding:
-    """The verdict of one look.
+    """Return the verdict of one look, with the comparisons it rests on.
 
     In `right`, a row is fixed where only the candidate is right; in `harm`, where only the incumbent does harm.
-    `failed` are conditions that no statistics weigh up and that do not hold (a pinned row came out wrong, the cost is
-    over its ceiling): each makes the verdict `worse`. `problems` make the two incomparable (other rows, a golden file
-    that changed meanwhile), and so does a comparison without rows.
+    `failed` lists conditions outside the statistics that do not hold (a pinned row came out wrong, the cost is over its
+    ceiling): any makes the verdict `worse`. `problems` make the versions incomparable (other rows, a golden file that
+    changed meanwhile): any makes it `invalid`, as does a comparison without rows.
     """
     margins = margins or Margins()
     on_right, on_harm = compare_measure(right, margins.right, alpha), compare_measure(harm, margins.harm, alpha)

@@ -42,7 +42,7 @@ class JudgeCounts:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a judge was shown to be."""
+    """What is proven of a judge, and whether it is certified."""
 
     counts: JudgeCounts
     tpr_bound: float
@@ -66,7 +66,8 @@ class CorrectedRate:
 def certify_judge(
     labels: Iterable[tuple[bool, bool]], least: float = LEAST_RATE, confidence: float = CONFIDENCE
 ) -> Certificate:
-    """Certify a judge on (whether people call the row good, whether the judge does), one pair for each row.
+    """Certify a judge from labelled rows. Each label is a pair: whether people call the row good, whether the judge
+    does.
 
     Clopper and Pearson's bounds, one-sided, of both rates must be at least `least`. Both must hold, so neither needs a
     correction. A judge that agrees with 90 in 100 people needs about 65 rows of each class.
@@ -79,12 +80,13 @@ def certify_judge(
 
 
 def corrected_rate(passed: int, rows: int, counts: JudgeCounts, confidence: float = CONFIDENCE) -> CorrectedRate | None:
-    """Estimate how many of `rows` are good, correcting the judge's `passed` by its errors on labelled rows (`counts`),
-    with an interval of `confidence`. None if the judge is no better than a coin, a class has no labels, or no rows.
+    """Estimate the share of good rows among `rows`, from the `passed` ones of a judge whose errors are known from
+    labelled rows (`counts`), with a two-sided interval of `confidence`.
 
-    The rate and its standard error are Rogan and Gladen's (American Journal of Epidemiology 107 (1978), 71-76), of all
-    three shares that are estimated; the interval, two-sided, is Lang and Reiczigel's (Preventive Veterinary Medicine
-    113 (2014), 13-22), which holds where one of the three is 0 or 1.
+    Returns None when the judge is no better than a coin, a class has no labels, or there are no rows. The rate and its
+    standard error are Rogan and Gladen's (American Journal of Epidemiology 107 (1978), 71-76), of all three shares that
+    are estimated; the interval is Lang and Reiczigel's (Preventive Veterinary Medicine 113 (2014), 13-22), which holds
+    where one of the three is 0 or 1.
     """
     if not rows or not counts.good or not counts.bad:
         return None
@@ -102,10 +104,10 @@ def corrected_rate(passed: int, rows: int, counts: JudgeCounts, confidence: floa
 
 
 def krippendorff_alpha(units: Iterable[Sequence[Hashable | None]]) -> float | None:
-    """How far labellers agree beyond chance, on nominal labels: 1 is full agreement, 0 is chance. None where nothing
-    can disagree: fewer than two labels on every row, or one label everywhere.
+    """Return how far labellers agree beyond chance on nominal labels: 1 is full agreement, 0 is chance.
 
-    A unit is a row's labels, one from each labeller, None where one gave none. K. Krippendorff, Content Analysis, 3rd
+    A unit holds a row's labels, one from each labeller, None where one gave none. Returns None when nothing can
+    disagree: fewer than two labels on every row, or one label everywhere. K. Krippendorff, Content Analysis, 3rd
     edition (2013), chapter 12: 1 - observed / expected disagreement, by the matrix of coincidences.
     """
     pairs: defaultdict[tuple[Hashable, Hashable], float] = defaultdict(float)

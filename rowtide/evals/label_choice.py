@@ -1,5 +1,5 @@
-"""Which rows are worth labelling next. Half of them at random, because only those say how often a version is right; the
-others where labels teach most: rows the tiers disagreed on, rows in quarantine, rows unlike all that is labelled.
+"""Chooses the rows to label next. Half are drawn at random: only those show how often a version is right. The others
+are those where labels teach most: rows on which tiers disagreed, quarantined rows, and rows unlike all labelled ones.
 """
 
 import hashlib
@@ -52,10 +52,10 @@ class Smallest:
 def choose_rows(
     rows: Iterable[Candidate], wanted: Mapping[str, Stratum], labelled: Collection[str], count: int
 ) -> list[Candidate]:
-    """The rows to label next, each key once, those drawn at random first. `rows` may be streamed: of all, some
-    `POOL` times `count` are kept.
+    """Return the rows to label next, each key once, those drawn at random first. `rows` may be streamed: about `POOL`
+    times `count` of them are kept.
 
-    `wanted` are rows that a run found odd, by key; `labelled` are the keys that need no label.
+    `wanted` maps the keys of rows that a run found odd to their stratum; `labelled` are the keys that need no label.
     """
     odd: dict[Stratum, Smallest] = {stratum: Smallest(2 * count, stratum) for stratum in SHARES if stratum != "diverse"}
     drawn, pool = Smallest(count, RANDOM), Smallest(count * POOL, "diverse")

@@ -23,14 +23,14 @@ NULL = "null"  # a cell that says so: the answer is that there is none
 
 
 def label_columns(columns: Sequence[str], fields: Sequence[str]) -> list[str]:
-    """The sheet's columns, for a source's columns and an answer's fields."""
+    """Return the columns of the sheet for a source's columns and an answer's fields."""
     return [KEY, STRATUM, *(INPUT + name for name in columns), *(ANSWER + name for name in fields), HOW, PINNED]
 
 
 def label_records(
     rows: Iterable[Candidate], columns: Sequence[str], fields: Sequence[str]
 ) -> Iterable[dict[str, object]]:
-    """A line for each row: column → value, the answer's fields empty."""
+    """Yield a record for each row: column → value, with the answer's fields empty."""
     for row in rows:
         yield {
             **dict.fromkeys(label_columns(columns, fields), ""),
@@ -41,7 +41,9 @@ def label_records(
 
 
 def read_label_sheet(content: bytes, file: Path, answer: type[BaseModel], by: str) -> list[GoldenRow]:
-    """The golden rows of a sheet's lines in which an answer was filled in. Raises UserMistake with file and line."""
+    """Return a golden row for each line of the sheet in which an answer was filled in. Raises UserMistake with file and
+    line.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -64,7 +66,7 @@ def read_label_sheet(content: bytes, file: Path, answer: type[BaseModel], by: st
 
 
 def field_types(answer: type[BaseModel]) -> dict[str, TypeAdapter[object]]:
-    """What each field that a person fills in takes, by its name."""
+    """Return the type of each field that a person fills in, by its name."""
     infos = answer.model_fields
     named = fields_to_fill_in(answer).items()
     return {name: TypeAdapter[object](infos[attribute].annotation or object) for name, attribute in named}
@@ -99,5 +101,5 @@ def _golden_row(
 
 
 def parse_label(cell: str, field: TypeAdapter[object]) -> object:
-    """The value that a person wrote for a field: `null` says that there is none."""
+    """Return the value that a person wrote for a field; the word `null` means None."""
     return None if cell.strip().casefold() == NULL else parse_answer_cell(cell, field)

@@ -44,10 +44,8 @@ class Leak:
 def find_leaks(
     rows: Sequence[GoldenRow], sent: Mapping[Path, str], texts: Iterable[tuple[str, str]] = ()
 ) -> list[Leak]:
-    """Where golden rows stand in the files that are sent (path → text), by file and line, each row once a line.
-
-    `texts` are the rows' own words, as (key, text) pairs, such as each of a row's columns; they may be streamed. The
-    texts of golden answers are looked for too.
+    """Return the places where golden rows stand in the files that are sent (path → text): file and line, each row at
+    most once a line.
     """
     keys = {row.key for row in rows if _is_telling(row.key)}
     leaks = [leak for file, text in sent.items() for leak in _keys_in(file, text, keys)]

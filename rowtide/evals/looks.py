@@ -17,11 +17,11 @@ ALL_USES = math.pi**2 / 6  # the sum of 1/k² over all k from 1 on
 
 @dataclass(frozen=True, slots=True)
 class LookPlan:
-    """After how many rows an eval looks, and the level of each of these looks."""
+    """The numbers of rows after which an eval looks, and the significance level of each look."""
 
     rows: tuple[int, ...]
     alpha: float
-    """Of one look. All of them together have at most the level that was planned for."""
+    """The significance level of one look; all looks together have at most the planned level."""
 
     @property
     def last(self) -> int:
@@ -30,10 +30,10 @@ class LookPlan:
 
 
 def plan_looks(rows: int, alpha: float, at: Sequence[int] = LOOKS) -> LookPlan:
-    """The looks that `rows` rows allow, with `alpha` shared alike among them (Bonferroni's bound).
+    """Return the looks that `rows` rows allow. `alpha` is divided equally among them (Bonferroni's bound).
 
-    480 rows or more have all four. Fewer have those they reach, and one at the end of all rows, which takes the place
-    of a look just before it. No rows, no looks.
+    480 rows or more allow all four looks. Fewer allow those they reach, and one after all rows, which replaces a look
+    just before it. Without rows there are no looks.
     """
     if rows <= 0:
         return LookPlan((), alpha)
@@ -43,10 +43,10 @@ def plan_looks(rows: int, alpha: float, at: Sequence[int] = LOOKS) -> LookPlan:
 
 
 def row_order(groups: Mapping[str, str], seed: int) -> list[str]:
-    """The keys of `groups` (key → group) in the order in which they are asked.
+    """Return the keys of `groups` (key → group) in the order in which they are asked.
 
-    The order is fixed by the seed, and is the same however the keys come. Each group is spread over it evenly: among
-    the first n of N rows, a group of m rows has m·n/N, give or take 1 and its share of the number of groups.
+    The seed fixes the order, whatever the order of the keys. Each group is spread evenly: among the first n of N rows,
+    a group of m rows has m·n/N, give or take 1 and its share of the number of groups.
     """
     members: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for key, group in groups.items():
@@ -60,9 +60,10 @@ def row_order(groups: Mapping[str, str], seed: int) -> list[str]:
 
 
 def alpha_of_use(use: int, alpha: float) -> float:
-    """The level of the `use`-th verdict on a set since its last refresh, from 1 on: alpha·6/(π²k²).
+    """Return the significance level of verdict number `use` (from 1) on a golden set since its last refresh:
+    alpha·6/(π²k²).
 
-    All verdicts there will ever be have `alpha` together. Raises ValueError for a use that is below 1.
+    The levels of all verdicts there will ever be add up to `alpha`. Raises ValueError for a use below 1.
     """
     if use < 1:
         raise ValueError(f"uses are counted from 1 on, not {use}")
@@ -70,7 +71,7 @@ def alpha_of_use(use: int, alpha: float) -> float:
 
 
 def alpha_left(uses: int, alpha: float) -> float:
-    """What is left of the level of a set, after so many verdicts."""
+    """Return how much of the golden set's level is left after so many verdicts."""
     return max(0.0, alpha - sum(alpha_of_use(use, alpha) for use in range(1, uses + 1)))
 
 

@@ -23,7 +23,7 @@ class ArmAnswer:
     """One version's answer to one golden row."""
 
     row_no: int | None
-    """In the ledger; None where nothing was asked, because the other arm's request is the same to the byte and no
+    """Its number in the ledger; None when nothing was asked: the other arm's request is the same to the byte, and no
     earlier answer to it is known."""
     score: Score
     fields: Mapping[str, bool]
@@ -33,7 +33,7 @@ class ArmAnswer:
     reason: str | None
     """Why it was quarantined."""
     tier: str
-    """The tier that spoke last; empty where none did."""
+    """The tier of the last reply; empty without a reply."""
     turns: int
     tool_calls: int
     cost_micro: int
@@ -41,7 +41,7 @@ class ArmAnswer:
     is_from_before: bool
     """Whether the answer was in the ledger before this eval: it cost this eval nothing."""
     failures: tuple[str, ...] = ()
-    """Comparers of the job's that failed, in words."""
+    """What failed in the job's own comparers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class RowOutcome:
 
     key: str
     look: int
-    """The look that it was first counted in, from 1 on; `EXTRA` where it only had to come out right."""
+    """The first look that counted it, from 1; `EXTRA` if it only had to come out right."""
     group: str
     stratum: str
     is_pinned: bool
@@ -58,7 +58,7 @@ class RowOutcome:
     """The golden answer."""
     by: str
     is_same_request: bool
-    """Both arms would send the same bytes, so it was asked once and differs in nothing."""
+    """Both arms would send the same bytes, so the row was asked once and has one answer."""
     candidate: ArmAnswer
     incumbent: ArmAnswer
 
@@ -74,12 +74,12 @@ class LookOutcome:
     """The result of one look, after so many rows."""
 
     look: int
-    """From 1 on."""
+    """The look's number, from 1."""
     rows: int
-    """All that were counted by then."""
+    """The rows counted by then."""
     finding: Finding
     cost_micro: int
-    """What the eval had spent by then."""
+    """What the eval had spent by then, in micro-dollars."""
     looked_at: str
     """UTC, ISO 8601."""
 
@@ -91,12 +91,12 @@ class Arm:
     label: str
     """In words: `jobs/companies with --tiers opus`."""
     folder: str
-    """The job's folder as this arm had it: a copy, unless it is the job itself."""
+    """The folder of this version: a copy, unless it is the job's own."""
     asking: str
     judging: str
     tiers: tuple[str, ...]
     live_calls: int = 0
-    """Read-only tool calls that were not on record and went out."""
+    """Read-only tool calls that were made, because no recording had them."""
     replayed_calls: int = 0
 
 
@@ -113,22 +113,22 @@ class EvalOutcome:
     """The files and keys of job.yaml in which the two differ."""
     margins: Margins
     level: float
-    """Of the set, over all its verdicts."""
+    """The significance level of the golden set, shared by all its verdicts."""
     alpha: float
-    """Of this verdict: what was left to it."""
+    """The significance level of this verdict."""
     use: int
-    """The how manieth verdict on this set it is; 0 where it takes nothing of the level (`dev`, or nothing changed)."""
+    """The ordinal of this verdict on the golden set, from 1; 0 if it uses none of the level (`dev`, or no change)."""
     level_left: float
     planned: tuple[int, ...]
-    """After how many rows there was to be a look."""
+    """The numbers of rows after which a look was planned."""
     looks: tuple[LookOutcome, ...]
     verdict: Verdict | None
-    """None while it goes on."""
+    """None while the eval goes on."""
     reasons: tuple[str, ...]
     price: DecisionPrice | None
-    """Of deciding, where it is undecided."""
+    """The price of deciding, if the verdict is `undecided`."""
     cost_micro: int
-    """What this eval spent."""
+    """What this eval has spent, in micro-dollars."""
     budget_micro: int | None
     is_made_up: bool
     """Whether an emulator answered."""
@@ -163,12 +163,12 @@ class GroupResult:
 
     @property
     def counts(self) -> PairedCounts:
-        """As `paired_test.interval` takes them."""
+        """The counts for `paired_test.tango_interval`."""
         return PairedCounts(self.rows, self.fixed, self.broken)
 
 
 def by_group(rows: Iterable[RowOutcome]) -> dict[str, GroupResult]:
-    """Rows right, by group, groups in alphabetical order."""
+    """Count the rows that each version has right, by group, groups in alphabetical order."""
     found: defaultdict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for row in rows:
         found[row.group].append((row.candidate.score == "right", row.incumbent.score == "right"))
@@ -176,7 +176,7 @@ def by_group(rows: Iterable[RowOutcome]) -> dict[str, GroupResult]:
 
 
 def by_field(rows: Iterable[RowOutcome]) -> dict[str, GroupResult]:
-    """Golden fields that agree, by name. A field of a row that would not be loaded does not agree."""
+    """Count the golden fields that agree, by field. A field of a row that would not be loaded does not agree."""
     found: defaultdict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for row in rows:
         for name in row.known:
@@ -185,7 +185,7 @@ def by_field(rows: Iterable[RowOutcome]) -> dict[str, GroupResult]:
 
 
 def pairs_of(rows: Iterable[RowOutcome]) -> Pairs:
-    """Both versions on these rows, as `judge` takes them."""
+    """Pair the scores of both versions on these rows, for `judge_candidate`."""
     rows = list(rows)
     return pair_scores(
         [row.key for row in rows],

@@ -31,7 +31,7 @@ class PairedCounts:
     fixed: int
     """Rows on which only the candidate is good."""
     broken: int
-    """Rows on which only the incumbent is."""
+    """Rows on which only the incumbent is good."""
 
     def __post_init__(self) -> None:
         if min(self.rows, self.fixed, self.broken) < 0 or self.fixed + self.broken > self.rows:
@@ -39,7 +39,7 @@ class PairedCounts:
 
     @property
     def difference(self) -> float:
-        """By what share the candidate is better; 0 without rows."""
+        """How much better the candidate is, from -1 to 1; 0 without rows."""
         return (self.fixed - self.broken) / self.rows if self.rows else 0.0
 
     @property
@@ -49,25 +49,27 @@ class PairedCounts:
 
     @property
     def exchanged(self) -> "PairedCounts":
-        """The same rows as the incumbent sees them."""
+        """The counts with the two versions exchanged."""
         return PairedCounts(self.rows, self.broken, self.fixed)
 
 
 def critical_value(alpha: float) -> float:
-    """The z that a standard normal variable exceeds with chance `alpha`, which is between 0 and 1."""
+    """Return the z that a standard normal variable exceeds with probability `alpha` (between 0 and 1)."""
     return NormalDist().inv_cdf(1 - alpha)
 
 
 def p_value(z: float) -> float:
-    """The chance of so large a z, or a larger one, as the normal distribution has it; `exact_test` has it exactly."""
+    """Return the probability of this z or a larger one under the normal distribution; `exact_tango` has
+    the exact one.
+    """
     return NormalDist().cdf(-z)
 
 
 def tango_score(rows: Counts, fixed: Counts, broken: Counts, difference: Floats | float) -> Floats:
-    """Tango's z of the hypothesis that the candidate is better by `difference` (below 0: worse), between -1 and 1.
+    """Return Tango's z for the hypothesis that the candidate is better by `difference` (negative: worse), from -1 to 1.
 
-    Takes arrays that can be broadcast, and returns their common shape. z grows with `fixed`, and falls with `broken`
-    and `difference`. At difference 0 it is McNemar's. Where nothing can vary, z is 0 if that is what was seen, and
+    The arrays are broadcast; the result has their common shape. z grows with `fixed`, and falls with `broken` and
+    `difference`. At difference 0 it is McNemar's. Where nothing can vary, z is 0 if the counts are as expected, and
     infinite otherwise.
     """
     n, b, c = (np.asarray(each, np.float64) for each in (rows, fixed, broken))
@@ -85,14 +87,16 @@ def tango_score(rows: Counts, fixed: Counts, broken: Counts, difference: Floats 
 
 
 def tango_score_of_counts(counts: PairedCounts, difference: float) -> float:
-    """The same, of one pair of versions. 0 without rows."""
+    """Return `tango_score` for the counts of one pair of versions; 0 without rows."""
     return float(tango_score(counts.rows, counts.fixed, counts.broken, difference))
 
 
 def tango_lower_bound(counts: PairedCounts, alpha: float) -> float:
-    """The candidate is better by at least this, with confidence 1 - alpha (one-sided); from -1 to 1, and -1 without
-    rows. It is above -margin exactly where `tango_score_of_counts(counts, -margin)` is
-    above `critical_value(alpha)`."""
+    """Return a lower bound of how much better the candidate is, with one-sided confidence 1 - alpha; from -1 to 1, and
+    -1 without rows.
+
+    It is above -margin exactly where `tango_score_of_counts(counts, -margin)` is above `critical_value(alpha)`.
+    """
     if not counts.rows:
         return -1.0
     below, above, limit = -1.0, 1.0, critical_value(alpha)
@@ -106,6 +110,6 @@ def tango_lower_bound(counts: PairedCounts, alpha: float) -> float:
 
 
 def tango_interval(counts: PairedCounts, confidence: float = 0.95) -> tuple[float, float]:
-    """Between what the candidate is better, two-sided: Tango's interval of the difference."""
+    """Return Tango's two-sided interval of how much better the candidate is: (low, high), each from -1 to 1."""
     alpha = (1 - confidence) / 2
     return tango_lower_bound(counts, alpha), -tango_lower_bound(counts.exchanged, alpha)

@@ -18,29 +18,35 @@ LEAST_CHANCE = 1e-12  # a count that is rarer than this changes no figure that i
 
 
 def rows_without_disagreement(margin: float, alpha: float) -> int:
-    """The fewest rows that prove the margin where the two versions never differ, exactly: (1 - margin)^n ≤ alpha."""
+    """Return the fewest rows that prove the margin when the versions never differ, by the exact test: (1 - margin)^n ≤
+    alpha.
+    """
     return math.ceil(math.log(alpha) / math.log1p(-margin) - 1e-9)
 
 
 def rows_by_score(margin: float, alpha: float) -> int:
-    """The same by the score test: a few less at alpha 0.05, and more at the lower levels of planned looks."""
+    """Return the fewest rows that prove the margin when the versions never differ, by the score test: slightly fewer
+    than by the exact test at alpha 0.05, and more at the lower levels of planned looks.
+    """
     return math.ceil(critical_value(alpha) ** 2 * (1 - margin) / margin - 1e-9)
 
 
 def least_rows(margin: float, alpha: float) -> int:
-    """Fewer rows cannot prove the margin, whatever comes of them: a verdict has to pass both."""
+    """Return the fewest rows that can prove the margin at all: a verdict must pass the exact and the score test."""
     return max(rows_without_disagreement(margin, alpha), rows_by_score(margin, alpha))
 
 
 def least_margin(rows: int, alpha: float) -> float:
-    """The smallest margin that so many rows can prove, when the two never differ on them; 1 without rows."""
+    """Return the smallest margin that so many rows can prove, when the versions never differ on them; 1
+    without rows.
+    """
     if not rows:
         return 1.0
     return max(1 - alpha ** (1 / rows), critical_value(alpha) ** 2 / (rows + critical_value(alpha) ** 2))
 
 
 def explain_too_few_rows(rows: int, margin: float, alpha: float) -> str | None:
-    """What to say, before anything is asked, where so many rows can never prove the margin; None where they can."""
+    """Return a sentence when so many rows can never prove the margin, with how many are needed; None when they can."""
     needed = least_rows(margin, alpha)
     if rows >= needed:
         return None
@@ -53,10 +59,10 @@ def explain_too_few_rows(rows: int, margin: float, alpha: float) -> str | None:
 def rows_needed(
     share_that_differ: float, margin: float, alpha: float, power: float = POWER, difference: float = 0.0
 ) -> int | None:
-    """About how many rows prove the margin with this power: n ≈ (z_alpha + z_power)²·(q - d²)/(margin + d)².
+    """Return about how many rows prove the margin with this power: n ≈ (z_alpha + z_power)²·(q - d²)/(margin + d)².
 
-    That is 6.2·q/margin² at alpha 0.05 and power 0.8. Never fewer than `least_rows`. None
-    where no number of rows does: the candidate is worse by the margin or more.
+    That is 6.2·q/margin² at alpha 0.05 and power 0.8, and never fewer than `least_rows`. Returns None when no number of
+    rows does: the candidate is worse by the margin or more.
     """
     if margin + difference <= 0:
         return None
@@ -74,10 +80,11 @@ def statistical_power(
     *,
     limit: float | None = None,
 ) -> float:
-    """The chance that one look at `rows` rows proves the margin, exactly, by enumeration of all counts that can be.
+    """Return the probability that one look at `rows` rows proves the margin, exactly, by enumerating all possible
+    counts.
 
-    By the rule of verdicts, unless `limit` says which z is enough instead. At `difference` = -margin it is the level.
-    Raises ValueError where more of the rows would have to differ.
+    It applies the rule of verdicts, unless `limit` gives a z that is enough instead. At `difference` = -margin it is
+    the level. Raises ValueError when more of the rows would have to differ than `share_that_differ`.
     """
     if not abs(difference) <= share_that_differ <= 1:
         raise ValueError(f"a difference of {difference:g} asks for at least as many rows that differ")
@@ -96,10 +103,11 @@ def statistical_power(
 def price_of_deciding(
     seen: Sequence[tuple[PairedCounts, float]], alpha: float, cost_micro_per_row: int, target: float = POWER
 ) -> DecisionPrice | None:
-    """What is missing, after the counts that were seen (each with its margin), for all margins to be proven.
+    """Return how many more rows, labels and micro-dollars it takes to prove all margins, given the counts seen so far
+    (each with its margin).
 
-    As many rows are foreseen to differ as did, and the candidate to be as much worse as it seemed, or equal: what it
-    seemed better by is not counted on. None where more rows will not do: it looks worse by a margin or more.
+    As many rows are expected to differ as did. The candidate is expected to be as much worse as it seemed, or equal: an
+    apparent advantage is not counted on. Returns None when more rows will not help: it looks worse by a margin or more.
     """
     more = labels = 0
     for counts, margin in seen:

@@ -31,17 +31,21 @@ class Pairs:
     right: PairedCounts
     harm: PairedCounts
     fixed: tuple[str, ...]
-    """The keys that only the candidate has right, and then those that only the incumbent has."""
+    """The keys that only the candidate has right."""
     broken: tuple[str, ...]
+    """The keys that only the incumbent has right."""
     problems: tuple[str, ...]
-    """Why the two cannot be compared; empty where they can. What `judge` calls problems."""
+    """Why the versions cannot be compared; empty if they can. `judge_candidate` takes them."""
 
 
 def score_row(
     golden: GoldenRow, answer: Mapping[str, Any] | None, comparers: Mapping[str, Comparer], *, is_loaded: bool
 ) -> RowScore:
-    """Score one row. `answer` is as the ledger keeps it. One that would be loaded but is missing is harm, and so is one
-    without a golden field, or with a golden field that has no comparer (which `check_golden_rows` refuses)."""
+    """Score one row of one version. `answer` is as the ledger keeps it.
+
+    A row that would be loaded is harm if its answer is missing, lacks a golden field, or has a golden field without a
+    comparer (which `check_golden_rows` refuses).
+    """
     if not is_loaded:
         return RowScore("none", {})
     fields: dict[str, bool] = {}
@@ -60,10 +64,10 @@ def score_row(
 
 
 def pair_scores(keys: Collection[str], candidate: Mapping[str, Score], incumbent: Mapping[str, Score]) -> Pairs:
-    """How both versions did on the rows of `keys`, each key once.
+    """Pair the scores of two versions on the rows of `keys`, each key once.
 
-    What is not known counts against the candidate: a row that it lacks, or that could not be scored, is harm; one of
-    the incumbent's that could not be scored is right. Rows that the incumbent lacks make the two incomparable.
+    What is unknown counts against the candidate: a row that it lacks, or that could not be scored, is harm; an
+    incumbent's row that could not be scored is right. Rows that the incumbent lacks make the versions incomparable.
     """
     lacking = [key for key in keys if key not in incumbent]
     new = {key: "harm" if (found := candidate.get(key, "harm")) == "unscored" else found for key in keys}

@@ -1,4 +1,4 @@
-"""The verdict on a candidate, and what it stands on: better, not worse, worse, undecided, or invalid."""
+"""The verdicts on a candidate (better, not worse, worse, undecided, invalid) and the comparisons they rest on."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +7,7 @@ from rowtide.evals.paired_test import PairedCounts
 
 Verdict = Literal["better", "not_worse", "worse", "undecided", "invalid"]
 PASSES: frozenset[Verdict] = frozenset({"better", "not_worse"})
-"""The verdicts with which a version may run. `undecided` blocks: it is no proof."""
+"""The verdicts that let a version run. `undecided` does not: it proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,35 +20,36 @@ class Margins:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One measure of both versions, tested."""
+    """The test of one measure (right or harm) of both versions."""
 
     counts: PairedCounts
     margin: float
     alpha: float
     z: float
-    """Of the hypothesis that the candidate is worse by the margin."""
+    """Tango's z for the hypothesis that the candidate is worse by the margin."""
     p_value: float
-    """The largest chance of so large a z where that is so, exactly."""
+    """The exact, largest probability of this z or a larger one under that hypothesis."""
     bound: float
     """The candidate is better by at least this (below 0: worse by at most this), with confidence 1 - alpha.
     Never above -margin where that was not proven."""
     is_not_worse: bool
-    """Not by the margin."""
+    """Whether it is proven that the candidate is not worse by the margin."""
     is_better: bool
-    """At all (margin 0). A higher hurdle than not being worse, so it needs no level of its own."""
+    """Whether it is proven that the candidate is better at all (margin 0): a higher hurdle than not being worse, so it
+    needs no level of its own."""
     is_worse: bool
-    """At all. A candidate can be certainly worse, and certainly not by the margin."""
+    """Whether it is proven that the candidate is worse at all. It can be worse, and still not worse by the margin."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A verdict, and what it stands on."""
+    """A verdict, and the comparisons it rests on."""
 
     verdict: Verdict
     right: Comparison
     harm: Comparison
     reasons: tuple[str, ...]
-    """For `invalid`: what was wrong with the comparison. For `worse`: the conditions that failed, if any did."""
+    """For `invalid`: what was wrong with the comparison. For `worse`: the conditions that failed, if any."""
 
     @property
     def passes(self) -> bool:
@@ -61,6 +62,6 @@ class DecisionPrice:
 
     rows: int
     labels: int
-    """Of these, the rows on which the two will differ: only they need an answer that is known."""
+    """The rows among them on which the versions will differ: only these need a known answer."""
     cost_micro: int
     """In micro-dollars."""

@@ -1,4 +1,6 @@
-"""Evals: begun once for a question, their rows, what each look found, the verdict. Read back by `read/evals`."""
+"""Records evals: each is begun once for a question, with its rows, what each look found, and its verdict. `read/evals`
+reads them for people.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +68,7 @@ class Eval:
 
 
 def begin(tx: Connection, values: Mapping[str, object], rows: Sequence[EvalRow]) -> Eval:
-    """Record an eval with its rows. The same eval_id twice is one."""
+    """Record an eval with its rows, or return the eval that already has this id."""
     names = ", ".join(values)
     into = f"INSERT INTO eval ({names}) VALUES ({', '.join(':' + name for name in values)})"
     made = tx.execute(text(f"{into} ON CONFLICT (eval_id) DO NOTHING"), dict(values)).rowcount
@@ -77,6 +79,7 @@ def begin(tx: Connection, values: Mapping[str, object], rows: Sequence[EvalRow])
 
 
 def find(tx: Connection, eval_id: str) -> Eval | None:
+    """Return the eval with this id, or None."""
     found = tx.execute(text("SELECT * FROM eval WHERE eval_id = :id"), {"id": eval_id}).mappings().first()
     return None if found is None else eval_from(found)
 
@@ -91,7 +94,7 @@ def of_id_or_run(tx: Connection, run_id: str) -> Eval | None:
 
 
 def get(tx: Connection, eval_id: str) -> Eval:
-    """An eval that there is."""
+    """Return the eval with this id, which must exist."""
     found = find(tx, eval_id)
     assert found is not None, eval_id
     return found
@@ -104,15 +107,16 @@ def begun_by_flow_run(tx: Connection, flow_run_id: str | None) -> str | None:
 
 
 def asked(tx: Connection, job: str, question: str) -> Eval | None:
-    """The newest eval of this question, over or not."""
+    """Return the newest eval that asks this question, finished or not, or None."""
     query = text("SELECT * FROM eval WHERE job = :job AND question = :question ORDER BY eval_no DESC LIMIT 1")
     found = tx.execute(query, {"job": job, "question": question}).mappings().first()
     return None if found is None else eval_from(found)
 
 
 def uses(tx: Connection, job: str, api: str, hashes: Collection[bytes]) -> int:
-    """How many verdicts a set of golden keys has been used for, begun ones counted: since more than half of it is as
-    it is now."""
+    """Return how many verdicts a set of golden keys has been used for, those under way included: all since more than
+    half of its keys were as they are now.
+    """
     take_advisory_lock(tx, f"evals {job}")
     query = text("SELECT key_hashes FROM eval WHERE job = :job AND api = :api AND use_no > 0")
     now, found = set(hashes), 0
@@ -123,7 +127,7 @@ def uses(tx: Connection, job: str, api: str, hashes: Collection[bytes]) -> int:
 
 
 def rows(tx: Connection, eval_no: int, looks: Collection[int] | None = None) -> list[EvalRow]:
-    """The rows of an eval, or those of some looks, in order."""
+    """Return the rows of an eval in order; with `looks`, only those of these looks."""
     which = "" if looks is None else f"AND look {is_one_of(tx, 'looks')}"
     query = text(f"SELECT {', '.join(EvalRow._fields)} FROM eval_row WHERE eval_no = :eval {which} ORDER BY place")
     found = tx.execute(query, {"eval": eval_no, "looks": list_parameter(list(looks or ()))})
@@ -131,7 +135,7 @@ def rows(tx: Connection, eval_no: int, looks: Collection[int] | None = None) -> 
 
 
 def score(tx: Connection, eval_no: int, found: Mapping[int, tuple[ArmAnswer, ArmAnswer]]) -> None:
-    """Write down what both versions made of rows: place → (candidate, incumbent)."""
+    """Record the answers and scores of both versions: place of the row → (candidate, incumbent)."""
     query = text("UPDATE eval_row SET found = :found WHERE eval_no = :eval AND place = :place AND found IS NULL")
     values = [{"eval": eval_no, "place": place, "found": orjson.dumps(both)} for place, both in found.items()]
     if values:
@@ -139,7 +143,7 @@ def score(tx: Connection, eval_no: int, found: Mapping[int, tuple[ArmAnswer, Arm
 
 
 def look(tx: Connection, eval_no: int, number: int, finding: Finding, cost_micro: int, *, now: datetime) -> None:
-    """Append what a look found."""
+    """Append the finding of a look."""
     right, harm = finding.right.counts, finding.harm.counts
     found = {
         "right": [right.rows, right.fixed, right.broken],
@@ -163,7 +167,7 @@ def finish(
     *,
     now: datetime,
 ) -> None:
-    """Give an eval its verdict, once."""
+    """Record the verdict of an eval, once."""
     query = text(
         "UPDATE eval SET verdict = :verdict, reasons = :reasons, price = :price, finished_at = :now "
         "WHERE eval_no = :eval AND verdict IS NULL"
@@ -174,13 +178,13 @@ def finish(
 
 
 def give_budget(tx: Connection, eval_no: int, micro: int) -> None:
-    """Let an eval cost more; less changes nothing."""
+    """Raise an eval's budget to `micro` micro-dollars; a lower one changes nothing."""
     query = text("UPDATE eval SET budget_micro = :micro WHERE eval_no = :eval AND budget_micro < :micro")
     tx.execute(query, {"eval": eval_no, "micro": micro})
 
 
 def spent_micro(tx: Connection, eval_id: str) -> int:
-    """What an eval's runs have cost, and may yet cost at worst, in micro-dollars."""
+    """Return what an eval's runs have cost plus what they may yet cost at worst, in micro-dollars."""
     query = text(
         "SELECT coalesce(sum(b.cost_micro + b.reserved_micro), 0) FROM batch b JOIN run r USING (run_no) "
         "WHERE r.eval_id = :id"
@@ -189,7 +193,9 @@ def spent_micro(tx: Connection, eval_id: str) -> int:
 
 
 def run_spent_micro(tx: Connection, run_id: str) -> int:
-    """The same, of one of its runs; 0 where it has not begun."""
+    """Return what one run of an eval has cost plus what it may yet cost at worst, in micro-dollars; 0
+    before it begins.
+    """
     query = text(
         "SELECT coalesce(sum(b.cost_micro + b.reserved_micro), 0) FROM batch b JOIN run r USING (run_no) "
         "WHERE r.run_id = :id"
@@ -198,7 +204,7 @@ def run_spent_micro(tx: Connection, run_id: str) -> int:
 
 
 def eval_from(found: RowMapping) -> Eval:
-    """An eval, of its row."""
+    """Return the eval of a row of table `eval`."""
     names = (
         "eval_no",
         "eval_id",

@@ -1,4 +1,4 @@
-"""Which version of a job may run: one that an eval passed, or that a person let."""
+"""Records and decides which versions of a job may run: those that an eval passed, and those that a person allowed."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,9 @@ class Standing:
 
 
 def standing(tx: Connection, job: str, version: str, api: str) -> Standing:
-    """Whether this version of a job may run: an eval on this API passed it, or a person let it."""
+    """Return whether this version of a job may run: the newest eval of it on this API passed, or a person
+    allowed it.
+    """
     query = text("SELECT who, why FROM eval_override WHERE job = :job AND version = :version")
     values = {"job": job, "version": version, "api": api}
     if override := tx.execute(query, values).first():
@@ -36,7 +38,9 @@ def standing(tx: Connection, job: str, version: str, api: str) -> Standing:
 
 
 def override(tx: Connection, job: str, version: str, *, who: str, why: str, now: datetime) -> None:
-    """Let a version run without a passing verdict: a person's word, with name and reason."""
+    """Record that a person allows a version to run without a passing verdict, with name and reason. The first word
+    counts.
+    """
     query = text(
         "INSERT INTO eval_override (job, version, who, why, decided_at) VALUES (:job, :version, :who, :why, :now) "
         "ON CONFLICT (job, version) DO NOTHING"

@@ -1,4 +1,4 @@
-"""What read-only tools said, kept across runs for evals: versions must not differ by their tools' moods."""
+"""Recorded outputs of read-only tools, reused across runs of evals, so that two versions see the same outputs."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -10,7 +10,7 @@ from rowtide.ledger.ledger import Run, insert_rows, is_one_of, list_parameter, t
 
 
 def recorded(tx: Connection, run: Run, hashes: Collection[str], *, since: datetime) -> dict[str, str]:
-    """What calls of these hashes heard, as far as that is on record and not older."""
+    """Return call hash → recorded output, for those of these calls that were recorded since then."""
     these = is_one_of(tx, "hashes", kind="text")
     query = text(
         f"SELECT call_hash, output FROM recording WHERE job = :job AND call_hash {these} AND recorded_at >= :since"
@@ -20,7 +20,7 @@ def recorded(tx: Connection, run: Run, hashes: Collection[str], *, since: dateti
 
 
 def record(tx: Connection, job: str, outputs: Mapping[str, tuple[str, str]]) -> None:
-    """Put on record what calls of a job heard (hash → output, and when), in the place of what is older."""
+    """Record the outputs of a job's tool calls (hash → output, time), in place of older ones."""
     # In order: two workers that insert the same calls the other way round would wait for each other for ever.
     rows = [(without_evals(job), key, output, at) for key, (output, at) in sorted(outputs.items())]
     newer = (

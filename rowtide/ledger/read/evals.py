@@ -1,4 +1,4 @@
-"""Evals as people read them: outcomes, and the rows of both arms."""
+"""Reads evals for people: their outcomes, and the rows of both versions (arms)."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,7 +50,7 @@ class Sought:
 
 
 def read_outcome(tx: Connection, eval_id: str) -> EvalOutcome:
-    """An eval with all that was found so far. Raises UserMistake with the nearest_name one there is."""
+    """Return an eval with all that was found so far. Raises UserMistake with the nearest known id."""
     found = find(tx, eval_id)
     if found is None:
         known = tx.execute(text("SELECT eval_id FROM eval ORDER BY eval_no DESC LIMIT 1000")).scalars().all()
@@ -85,7 +85,7 @@ def read_outcome(tx: Connection, eval_id: str) -> EvalOutcome:
 
 
 def read_looks(tx: Connection, found: Eval) -> tuple[LookOutcome, ...]:
-    """What the looks of an eval found, first first."""
+    """Return what each look of an eval found, in order."""
     query = text("SELECT look, found FROM eval_look WHERE eval_no = :eval ORDER BY look")
     kept = [(number, orjson.loads(each)) for number, each in tx.execute(query, {"eval": found.eval_no})]
     return tuple(
@@ -95,7 +95,7 @@ def read_looks(tx: Connection, found: Eval) -> tuple[LookOutcome, ...]:
 
 
 def row_outcome(row: EvalRow) -> RowOutcome:
-    """A row that was scored."""
+    """Return the outcome of a row that was scored."""
     assert row.found is not None
     candidate, incumbent = BOTH.validate_json(row.found)
     known = orjson.loads(row.golden)
@@ -114,7 +114,7 @@ def row_outcome(row: EvalRow) -> RowOutcome:
 
 
 def calls(tx: Connection, eval_id: str) -> dict[str, tuple[int, int]]:
-    """The read-only calls of each of an eval's runs: those that went out, and those that were played back."""
+    """Return run id → (read-only tool calls made, calls answered from recordings), for each of an eval's runs."""
     query = text(
         "SELECT u.run_id, sum(1 - t.remembered), sum(t.remembered) FROM tool_call t "
         "JOIN row r USING (row_no) JOIN run u USING (run_no) WHERE u.eval_id = :id GROUP BY u.run_id"
@@ -123,7 +123,7 @@ def calls(tx: Connection, eval_id: str) -> dict[str, tuple[int, int]]:
 
 
 def arm_rows(tx: Connection, row_nos: Collection[int]) -> dict[int, ArmRow]:
-    """Rows as an eval reads them, by number."""
+    """Return row_no → the row as an eval reads it."""
     return {
         row.row_no: row
         for row in _rows(tx, f"r.row_no {is_one_of(tx, 'rows')}", {"rows": list_parameter(list(row_nos))})
@@ -131,16 +131,16 @@ def arm_rows(tx: Connection, row_nos: Collection[int]) -> dict[int, ArmRow]:
 
 
 def rows_of_run(tx: Connection, run_no: int) -> list[ArmRow]:
-    """All rows of an arm's run."""
+    """Return all rows of one arm's run."""
     return _rows(tx, "r.run_no = :run", {"run": run_no})
 
 
 def earlier_rows(
     tx: Connection, job: str, api: str, asked: Mapping[str, str], sought: Sequence[Sought], *, since: str
 ) -> dict[str, int]:
-    """The newest settled row of each key that a run of the job, or of its evals, asked just so: key → row_no.
+    """Return key → row_no of the newest settled row that a run of the job, or of its evals, asked in the same way.
 
-    `asked` is the version: asking, judging, tiers and models. A row that a person had a hand in does not count.
+    `asked` is the version: asking, judging, tiers and models. A row that a person changed or answered does not count.
     """
     query = text(
         "SELECT r.row_no, r.row_key, r.row_id, t.tier, r.effort, r.turn_limit FROM row r JOIN run u USING (run_no) "
@@ -165,7 +165,7 @@ def earlier_rows(
 
 
 def tool_outputs(tx: Connection, row_nos: Collection[int]) -> list[tuple[str, bytes, str, str]]:
-    """What tools arguments to rows: (tool, arguments, output, when the row's run began)."""
+    """Return the successful tool calls of rows: (tool, arguments, output, when the row's run began)."""
     query = text(
         "SELECT t.tool, t.arguments, t.output, u.started_at FROM tool_call t JOIN row r USING (row_no) "
         f"JOIN run u USING (run_no) WHERE t.row_no {is_one_of(tx, 'rows')} AND t.is_error = 0"
@@ -177,7 +177,7 @@ def tool_outputs(tx: Connection, row_nos: Collection[int]) -> list[tuple[str, by
 
 
 def last_passed(tx: Connection, job: str, api: str) -> Eval | None:
-    """The eval whose candidate passed last."""
+    """Return the newest eval whose candidate passed, or None."""
     passing = ", ".join(f"'{each}'" for each in sorted(PASSES))
     query = text(
         "SELECT * FROM eval WHERE job = :job AND api = :api AND part = 'confirm' AND may_gate = 1 "

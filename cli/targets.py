@@ -1,0 +1,19 @@
+"""What commands are about, as options share it: a run, a job; and the hand that signs a decision."""
+
+import getpass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from rowtide.ledger.quarantine import Signature
+
+RunId = Annotated[str, Parameter(help="The run's id, as `rowtide runs` lists it.")]
+NewestRunId = Annotated[str | None, Parameter(help="The run's id, as `rowtide runs` lists it; by default the newest.")]
+JobName = Annotated[str, Parameter(help="A name under jobs/, or a folder that holds a job.yaml.")]
+Every = Annotated[bool, Parameter(name="--all")]
+
+
+def sign() -> Signature:
+    """The signature of whoever gives this command, now."""
+    return Signature(getpass.getuser(), datetime.now(UTC))
