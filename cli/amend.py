@@ -49,7 +49,7 @@ def amend_(run: RunId, *, why: str = "", leave_quarantined: bool = False, dry_ru
 
 
 def amendment_text(run: str, amended: Amendment, *, is_dry: bool) -> list[str]:
-    """What an amendment does, a line for each number."""
+    """Return what an amendment does, a line for each number."""
     rows, number = amended.effects, amended.version_no
     what = (
         "how rows are asked" if amended.asks_anew else "how answers are judged; nothing is asked again but what fails"

@@ -107,7 +107,7 @@ def check_home(home: Path) -> None:
 
 
 def explain_environment_error(error: BaseException, home: Path) -> str | None:
-    """The part of the environment that caused an error, and what to do, in a sentence; None for other errors."""
+    """Return the part of the environment that caused an error, and what to do, in a sentence; None for other errors."""
     if isinstance(error, ValidationError) and error.title.endswith("Settings"):
         first = error.errors()[0]
         name, got = "_".join(str(part) for part in first["loc"]).upper(), shorten_text(repr(first["input"]), 80)

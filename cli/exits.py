@@ -39,7 +39,7 @@ TABLE = "\n".join(["Exit status:", *(f"  {status.value:>3}  {words}" for status,
 
 
 def exit_status_of(found: Mapping[str, Any]) -> Exit:
-    """The exit status for a run that ended with this summary."""
+    """Return the exit status for a run that ended with this summary."""
     if found["stopped"]:
         return Exit.BUDGET if found["stopped"] in BUDGETS else Exit.STOPPED
     if found["held"] or found["gate_approvals"]:
@@ -48,7 +48,7 @@ def exit_status_of(found: Mapping[str, Any]) -> Exit:
 
 
 def unexpected_error_text(error: BaseException, home: Path, run_id: str | None, *, now: datetime) -> str:
-    """The message for an error that nobody foresaw; its traceback is written to a file."""
+    """Return the message for an error that nobody foresaw; its traceback is written to a file."""
     file = home / "errors" / f"{now:%Y%m%d-%H%M%S-%f}.txt"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,7 @@ def fit_router(job: str, *, json: bool = False) -> int:
 
 
 def router_lines(router: Router) -> list[str]:
-    """The fitted router in words, line by line."""
+    """Return the fitted router in words, line by line."""
     lines = [
         f"Learnt from {router.rows:,} rows of {_count(router.runs, 'run')}: {router.escalated:,} escalated or failed, "
         f"{router.quarantined:,} were quarantined."
@@ -78,7 +78,7 @@ def _print_tier(fit: TierFit) -> list[str]:
 
 
 def strongest_features(fit: TierFit) -> list[tuple[str, float]]:
-    """The features that move the chance most, with the log-odds that one standard deviation adds."""
+    """Return the features that move the chance most, with the log-odds that one standard deviation adds."""
     added = [(name, -fit.slope * each.weight) for name, each in fit.weights.items()]
     return sorted(added, key=lambda each: -abs(each[1]))[:STRONGEST]
 

@@ -13,12 +13,12 @@ FOLDER = "rehearsal"
 
 
 def home_folder() -> Path:
-    """The home folder: ledger, spool, results and reports."""
+    """Return the home folder: ledger, spool, results and reports."""
     return Path(os.environ.get("ROWTIDE_HOME", ".rowtide")).resolve()
 
 
 def is_in_rehearsal() -> bool:
-    """Whether this process works in a rehearsal's home."""
+    """Return whether this process works in a rehearsal's home."""
     return REHEARSAL in os.environ
 
 
@@ -36,5 +36,5 @@ def enter_rehearsal() -> None:
 
 
 def rehearsal_file() -> Path:
-    """The ledger of this home's rehearsals."""
+    """Return the ledger of this home's rehearsals."""
     return home_folder() / FOLDER / "ledger.db"

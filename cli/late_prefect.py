@@ -30,7 +30,7 @@ def flow_on_server(url: str | None) -> AbstractContextManager[Callable[..., Awai
 
 
 async def examine_prefect_server(url: str) -> list[Finding]:
-    """What is found of the deployments, workers and runs of the server at `url`."""
+    """Return what is found of the deployments, workers and runs of the server at `url`."""
     from cli import prefect_checks  # noqa: PLC0415 # see above
 
     return await prefect_checks.examine_prefect_server(url)

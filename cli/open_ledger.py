@@ -41,7 +41,7 @@ def open_home_ledger() -> Generator[Ledger]:
 
 
 def open_or_create_ledger(url: str) -> Ledger:
-    """The ledger at a URL, created if there is none. Raises UserMistake when it cannot be opened."""
+    """Return the ledger at a URL, created if there is none. Raises UserMistake when it cannot be opened."""
     with ledger_errors_as_mistakes():
         return Ledger(url)
 
@@ -71,12 +71,12 @@ def open_all_ledgers() -> Generator[Ledger]:
 
 
 def has_ledger() -> bool:
-    """Whether the environment names a ledger, or there is one in the home."""
+    """Return whether the environment names a ledger, or there is one in the home."""
     return "ROWTIDE_LEDGER" in os.environ or (home_folder() / "ledger.db").is_file()
 
 
 def has_any_ledger() -> bool:
-    """Whether there is a ledger for `open_existing_ledger` to open."""
+    """Return whether there is a ledger for `open_existing_ledger` to open."""
     return has_ledger() or rehearsal_file().is_file()
 
 

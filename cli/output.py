@@ -54,7 +54,7 @@ class Terminal(Console):
 
 
 def plain_line(thing: Any) -> Any:
-    """A text as one line without markup; a Rich renderable unchanged."""
+    """Return a text as one line without markup; a Rich renderable unchanged."""
     return Text(one_line(thing)) if isinstance(thing, str) else thing
 
 
@@ -65,7 +65,7 @@ err = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 def plain_table(*heads: str, numbers: Sequence[str] = ()) -> PlainTable:
-    """A table with these heads, and after them the right-aligned columns `numbers`."""
+    """Return a table with these heads, and after them the right-aligned columns `numbers`."""
     table = PlainTable(box=None, pad_edge=False)
     for head in heads:
         table.add_column(head)
@@ -85,7 +85,7 @@ def print_json(value: object) -> None:
 
 
 def short_path(path: Path) -> str:
-    """A path relative to the current folder where it is inside it."""
+    """Return a path relative to the current folder where it is inside it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -13,7 +13,7 @@ POSTGRES_PORT = 5432
 
 
 def database_variable_in(environment: Mapping[str, str]) -> str | None:
-    """The name of the variable that sets Prefect's database, or None."""
+    """Return the name of the variable that sets Prefect's database, or None."""
     return next((name for name in NAMES if environment.get(name)), None)
 
 

@@ -32,7 +32,7 @@ class PrefectFailed(RowtideError):
 
 
 def find_server_url() -> str | None:
-    """The URL of the server that is named, or of one running on this machine. Raises UserMistake.
+    """Return the URL of the server that is named, or of one running on this machine. Raises UserMistake.
 
     PREFECT_API_URL names it, else the active profile. `make serve`, and `prefect server start`, run one here; one whose
     login is not known here is somebody else's.
@@ -50,7 +50,7 @@ def find_server_url() -> str | None:
 
 
 def named_url() -> str | None:
-    """The URL that the environment names, else the active profile; the server is not contacted."""
+    """Return the server's URL that the environment names, else the active profile's; the server is not contacted."""
     return os.environ.get("PREFECT_API_URL") or _profile().get("PREFECT_API_URL")
 
 

@@ -97,14 +97,14 @@ def _pace(ledger: Ledger, run_id: str, lane: str) -> Pace | None:
 
 
 def progress_line(seen: Progress) -> str:
-    """The progress as one line, which changes only when the run does."""
+    """Return the progress as one line, which changes only when the run does."""
     return f"{seen.standing} | {seen.at_api()} | {seen.money}"
 
 
 def progress_panel(
     seen: Progress, lines: Sequence[str], *, width: int, now: datetime, pace: Pace | None = None
 ) -> Panel:
-    """The progress as a panel for a terminal, with further lines below. `pace` says when it may be over."""
+    """Return the progress as a panel for a terminal, with further lines below. `pace` says when it may be over."""
     settled = f"reading rows: {seen.rows:,} so far" if seen.is_reading else f"{seen.settled:,} of {seen.rows:,} settled"
     outlook = f" {pace.outlook(seen, now)}" if pace and not seen.is_reading and seen.settled < seen.rows else ""
     figures = [f"{settled} · {seen.money}{outlook}", seen.standing, seen.at_api(now)]
@@ -114,7 +114,7 @@ def progress_panel(
 
 
 def state_bar(seen: Progress, width: int) -> Text:
-    """The rows by state, as a bar; a state that has any rows has at least one cell."""
+    """Return the rows by state, as a bar; a state that has any rows has at least one cell."""
     drawn = Text(no_wrap=True)
     for state, colour in COLOURS.items():
         if rows := seen.states[state]:

@@ -55,7 +55,7 @@ def recheck_(target: str, *, dry_run: bool = False, take_out: bool = False) -> i
 
 
 def recheck_text(run: str, found: Rechecked, *, is_dry: bool, took_out: bool) -> list[str]:
-    """The outcome of a recheck, a line for each number."""
+    """Return the outcome of a recheck, a line for each number."""
     lines = [f"run {run}: {found.judged:,} answers judged by today's checks and gates; nothing was asked, $0.00"]
     lines.append(f"  {found.stand:>9,} accepted or loaded that pass")
     if found.fail:

@@ -41,7 +41,7 @@ def show(row_key: str, *, run: str | None = None, full: bool = False) -> int:
 
 
 def history_lines(found: RowHistory, *, width: int | None) -> list[str]:
-    """The history of a row, line by line."""
+    """Return the history of a row, line by line."""
     row = found.row
     tiers: list[str] = orjson.loads(found.run.tiers)
     lines = [

@@ -37,7 +37,7 @@ class _Words:
         self._words: dict[str, str] = {}
 
     def lines(self) -> list[str]:
-        """The newest words of each row that writes or, when only one does, all its words."""
+        """Return the newest words of each row that writes or, when only one does, all its words."""
         for row_key, words in self._new():
             self._words[row_key] = self._words.pop(row_key, "") + words  # popped: the newest writer stands last
         if len(self._words) == 1:

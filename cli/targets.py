@@ -15,5 +15,5 @@ Every = Annotated[bool, Parameter(name="--all")]
 
 
 def sign() -> Signature:
-    """The signature of whoever gives this command, now."""
+    """Return the signature of whoever gives this command, now."""
     return Signature(getpass.getuser(), datetime.now(UTC))

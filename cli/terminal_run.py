@@ -186,7 +186,7 @@ def _summary(ledger: Ledger, run: Run) -> dict[str, Any]:
 
 
 def checked_plan(folder: Path, source: Path | None, *, trust: bool, on_loop: RunCoroutine = asyncio.run) -> Plan:
-    """The checked plan of a job, before any server is started. Raises UserMistake.
+    """Return the checked plan of a job, before any server is started. Raises UserMistake.
 
     `trust`: servers that a registry lists are allowed as they are; else who is at the terminal is asked.
     """
@@ -278,13 +278,13 @@ def announce_rehearsal(instead_of: SinkSpec | None = None, sink: SinkSpec | None
 
 
 def report_location(run_id: str) -> Path:
-    """Where the run's page is or, where none was drawn, its summary."""
+    """Return where the run's page is or, where none was drawn, its summary."""
     page = home_folder() / "reports" / f"{run_id}.html"
     return page if page.is_file() else page.with_suffix(".json")
 
 
 def results_location(run_id: str) -> str:
-    """Where the run's rows were written, in words."""
+    """Return where the run's rows were written, in words."""
     with open_existing_ledger() as ledger, ledger.view() as tx:
         sink = ledger_loads.last_sink_of_job(tx, ledgers.find_run(tx, run_id))
     if sink is None:

@@ -21,10 +21,10 @@ def clopper_pearson_upper(hits: int, rows: int, confidence: float) -> float:
 
 
 def binomial_probability(hits: Counts, rows: Counts, share: Floats | float) -> Floats:
-    """The chance of exactly so many hits among so many rows, for arrays that can be broadcast."""
+    """Return the chance of exactly so many hits among so many rows, for arrays that can be broadcast."""
     return np.asarray(binom.pmf(hits, rows, share), np.float64)
 
 
 def binomial_tail(hits: Counts, rows: Counts, share: Floats | float) -> Floats:
-    """The chance of so many hits or more."""
+    """Return the chance of so many hits or more."""
     return np.asarray(binom.sf(np.asarray(hits) - 1, rows, share), np.float64)

@@ -17,7 +17,7 @@ def monotonic_seconds() -> float:
 
 
 def steady_clock(began: datetime, seconds: Callable[[], float]) -> Callable[[], datetime]:
-    """A clock that shows `began` now and advances with `seconds`."""
+    """Return a clock that shows `began` now and advances with `seconds`."""
     first = seconds()
     return lambda: began + timedelta(seconds=seconds() - first)
 

@@ -8,7 +8,7 @@ from rowtide.errors import UserMistake
 def number_from_environment(
     environment: Mapping[str, str], name: str, default: float, *, least: float, most: float
 ) -> float:
-    """The number in a variable, or the default where it is unset or empty. Raises UserMistake."""
+    """Return the number in a variable, or the default where it is unset or empty. Raises UserMistake."""
     text = environment.get(name, "").strip()
     if not text:
         return default

@@ -77,6 +77,6 @@ class IllegalMove(RowtideError):
 
 
 def nearest_name(name: str, legal: Iterable[str]) -> str | None:
-    """The legal name most like `name`, or None when nothing is close."""
+    """Return the legal name most like `name`, or None when nothing is close."""
     by_folded = {each.casefold(): each for each in legal}
     return next((by_folded[each] for each in get_close_matches(name.casefold(), by_folded, 1, LEAST_LIKENESS)), None)

@@ -68,12 +68,12 @@ def escape_html(text: object) -> Markup:
 
 
 def relative_link(path: PurePath) -> str:
-    """A relative path as a link; never another address or a script, whatever its folders are called."""
+    """Return a relative path as a link; never another address or a script, whatever its folders are called."""
     return "./" + quote(path.as_posix())
 
 
 def terminal_safe_json(value: object) -> str:
-    """A value as JSON that any JSON reader understands and that is harmless to a terminal."""
+    """Return a value as JSON that any JSON reader understands and that is harmless to a terminal."""
     return _UNSEEN_IN_JSON.sub(_as_json_escape, dump_json(value).decode())
 
 
@@ -100,7 +100,7 @@ def markdown_commands(lines: Iterable[str]) -> Markdown:
 
 
 def markdown_web_link(url: str) -> Markdown:
-    """A checked web address as a link that shows the address."""
+    """Return a checked web address as a link that shows the address."""
     return Markdown(f"[{escape_markdown(url)}](<{url}>)")
 
 
@@ -115,22 +115,26 @@ def escape_markdown(text: object) -> Markdown:
 
 
 def markdown_bold(text: object) -> Markdown:
+    """Return text as bold Markdown."""
     return Markdown(f"**{escape_markdown(text)}**")
 
 
 def markdown_labelled(**texts: object) -> Markdown:
-    """A paragraph of plain texts, each after its name in bold: none of them is ever bold, so none can forge a name.
-    Empty ones are left out. Prefect breaks these lines, but hides a table's cell beyond the edge of a form.
+    """Return a paragraph of plain texts, each after its name in bold; empty ones are left out.
+
+    The texts are never bold, so none can forge a name. Prefect breaks these lines; it would hide a table's cell beyond
+    the edge of a form.
     """
     return Markdown(" ".join(f"{markdown_bold(name)} {escape_markdown(text)}" for name, text in texts.items() if text))
 
 
 def markdown_heading(text: object) -> Markdown:
+    """Return text as a heading of Markdown."""
     return Markdown(f"# {escape_markdown(text)}")
 
 
 def markdown_table(heads: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: int = 0) -> Markdown:
-    """A table of plain texts; the last `numbers` columns are numbers."""
+    """Return a table of plain texts; the last `numbers` columns are numbers."""
     ruled = ["---"] * (len(heads) - numbers) + ["---:"] * numbers
     lines = [
         [escape_markdown(head) for head in heads],

@@ -15,7 +15,9 @@ IMPORTED = 1_000_000  # Great Expectations makes so many
 
 
 def collect_rarely() -> None:
-    """For a process that has yet to import: all of that stays, and looking at it took a quarter of the start."""
+    """Collect garbage rarely in a process that has yet to import: what it imports stays, and examining it took a
+    quarter of the start-up time.
+    """
     gc.set_threshold(IMPORTED)
 
 
@@ -29,7 +31,9 @@ def freeze_imported_objects() -> None:
 
 
 def freeze_once() -> None:
-    """The same, unless it was done before: to ask Python how much is frozen, it counts, for a seventh of a second."""
+    """Freeze all objects that exist now, unless this process has done so. It does not ask Python how many are frozen:
+    counting takes a seventh of a second.
+    """
     if gc.get_threshold()[0] != NEW_OBJECTS:
         freeze_imported_objects()
 

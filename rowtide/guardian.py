@@ -24,12 +24,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def guarded_command(*words: str, grace_seconds: float = GRACE_SECONDS) -> list[str]:
-    """The command that runs `words` under a guardian; told to stop, they have `grace_seconds` to end by themselves."""
+    """Return the command that runs `words` under a guardian; told to stop, they have `grace_seconds` to end by
+    themselves.
+    """
     return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(grace_seconds), *words]
 
 
 def longest_shutdown_seconds(grace_seconds: float = GRACE_SECONDS) -> float:
-    """How long a guardian that was told to end may take at the most, in seconds."""
+    """Return how long a guardian that was told to end may take at the most, in seconds."""
     return grace_seconds + 2 * ORPHAN_SECONDS + 2.0
 
 

@@ -13,7 +13,7 @@ AS_ZEROS, LONG = bytes.maketrans(b"123456789", b"0" * 9), b"0" * 19  # digits fo
 
 
 def dump_json(value: object, option: int = 0, default: Callable[[object], object] | None = None) -> bytes:
-    """A value as JSON, in bytes of their own size.
+    """Return a value as JSON, in bytes of their own size.
 
     orjson writes into a buffer of 4 KB and gives the rest of it back, as a hole that its next buffer does not fit into:
     3,930 bytes for a row of 137 (3.13, with glibc).
@@ -34,7 +34,9 @@ def dump_json(value: object, option: int = 0, default: Callable[[object], object
 
 
 def parse_json(text: bytes) -> Any:
-    """The value of a JSON text, its whole numbers as long as they are. Raises orjson.JSONDecodeError, a ValueError."""
+    """Return the value of a JSON text, its whole numbers as long as they are. Raises orjson.JSONDecodeError, a
+    ValueError.
+    """
     found = orjson.loads(text)
     if not may_exceed_64_bits(text):
         return found
@@ -45,5 +47,5 @@ def parse_json(text: bytes) -> Any:
 
 
 def may_exceed_64_bits(text: bytes) -> bool:
-    """Whether the text may hold a whole number beyond 64 bits."""
+    """Return whether the text may hold a whole number beyond 64 bits."""
     return LONG in text.translate(AS_ZEROS)

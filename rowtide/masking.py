@@ -47,13 +47,13 @@ class Mask:
         self._names = sorted(found.items(), key=lambda each: -len(each[0]))
 
     def hide(self, text: str) -> str:
-        """The text with each secret replaced by its name."""
+        """Return the text with each secret replaced by its name."""
         for written, name in self._names:
             text = text.replace(written, name)
         return text
 
     def hide_in(self, value: Any) -> Any:
-        """A JSON value with the secrets in all its texts and member names replaced."""
+        """Return a JSON value with the secrets in all its texts and member names replaced."""
         match value:
             case str():
                 return self.hide(value)
@@ -69,7 +69,7 @@ _OURS = Mask()
 
 
 def mask_secrets(text: str) -> str:
-    """The text without this process's secrets, passwords in URLs, and anything shaped like a token."""
+    """Return the text without this process's secrets, passwords in URLs, and anything shaped like a token."""
     return TOKEN.sub("***", LOGIN.sub(r"\1***@", _OURS.hide(text)))
 
 

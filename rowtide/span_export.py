@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 
 def span_provider() -> TracerProvider:
-    """A provider that sends spans in the background, and the last of them when the process ends."""
+    """Return a provider that sends spans in the background, and the last of them when the process ends."""
     resource = Resource({SERVICE_NAME: "rowtide"}).merge(OTELResourceDetector().detect())
     made = TracerProvider(resource=resource)
     made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -17,12 +17,12 @@ def format_usd(amount: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A length of time, to a tenth of a second when it is short."""
+    """Return a length of time, to a tenth of a second when it is short."""
     return f"{seconds:.1f} s" if seconds < 60 else format_age(timedelta(seconds=seconds))
 
 
 def format_age(span: timedelta) -> str:
-    """A length of time, to the two units that matter: 42 s, 7 min 5 s, 3 h 12 min, 2 d 4 h."""
+    """Return a length of time, to the two units that matter: 42 s, 7 min 5 s, 3 h 12 min, 2 d 4 h."""
     seconds = max(int(span.total_seconds()), 0)
     for long, short, unit in ((86400, 3600, "d h"), (3600, 60, "h min"), (60, 1, "min s")):
         if seconds >= long:

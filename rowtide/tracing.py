@@ -17,7 +17,7 @@ _tracers: list[trace.Tracer] = []  # one, when spans are wanted
 
 
 def are_spans_wanted(environment: Mapping[str, str]) -> bool:
-    """Whether the standard variables ask for spans."""
+    """Return whether the standard variables ask for spans."""
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     exporter = environment.get("OTEL_TRACES_EXPORTER")
@@ -42,7 +42,7 @@ def use_provider(provider: trace.TracerProvider | None) -> None:
 
 
 def span(name: str, **attributes: str | int | float | None) -> AbstractContextManager[Any]:
-    """A span for the length of a `with`; does nothing when spans are not wanted."""
+    """Return a span for the length of a `with`; does nothing when spans are not wanted."""
     if not _tracers:
         return nullcontext()
     known = {key.replace("__", "."): value for key, value in attributes.items() if value is not None}

@@ -8,7 +8,7 @@ from rowtide.stages.evaluate.next_look import ArmRun
 
 @durable
 async def next_look(eval_id: str) -> list[ArmRun] | None:
-    """The runs that the next look needs; None where the eval has its verdict."""
+    """Return the runs that the next look needs; None where the eval has its verdict."""
     settings = await LedgerSettings.in_force()
     with settings.get_ledger() as ledger:
         return stage.next_look(ledger, settings.home, eval_id)

@@ -197,7 +197,7 @@ class Server(uvicorn.Server):
 
 
 def build_server(app: Any, host: str, port: int, connections: Connections, print_line: Callable[[str], None]) -> Server:
-    """The HTTP server for an application."""
+    """Return the HTTP server for an application."""
 
     class Bounded(Connection):
         def __init__(self, *given: Any, **named: Any) -> None:
@@ -212,7 +212,7 @@ def build_server(app: Any, host: str, port: int, connections: Connections, print
 
 
 def connection_limit(wanted: int) -> int:
-    """How many connections are possible: `wanted`, unless this process may not open that many files."""
+    """Return how many connections are possible: `wanted`, unless this process may not open that many files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = wanted + OTHER_FILES + psutil.Process().num_fds()
     if soft < files:

@@ -33,7 +33,7 @@ ACCEPTED, DUE = "rowtide.message.accepted", "rowtide.inbox.due"
 
 
 def has_prefect() -> bool:
-    """Whether a Prefect server is configured."""
+    """Return whether a Prefect server is configured."""
     return bool(get_current_settings().api.url)
 
 

@@ -44,7 +44,7 @@ def _look(ledger: Ledger) -> list[WaitingRows]:
 
 
 def receiver_health(lookout: Lookout, backgrounds: Sequence[Background], now: datetime) -> dict[str, object]:
-    """The receiver's health, for anybody who asks: figures and kinds of errors, never an error's message."""
+    """Return the receiver's health, for anybody who asks: figures and kinds of errors, never an error's message."""
     oldest = min((each.oldest_at for each in lookout.waiting or ()), default=None)
     return {
         "status": "degraded" if failing_parts(lookout, backgrounds, is_open=True) else "ok",
@@ -64,7 +64,7 @@ def receiver_health(lookout: Lookout, backgrounds: Sequence[Background], now: da
 
 
 def failing_parts(lookout: Lookout, backgrounds: Sequence[Background], *, is_open: bool) -> list[dict[str, str | None]]:
-    """The parts that keep the receiver from taking and keeping a message; empty where it can."""
+    """Return the parts that keep the receiver from taking and keeping a message; empty where it can."""
     found = [{"name": each.name, "error": kind_of_error(each)} for each in backgrounds if each.is_failing]
     if lookout.waiting is None and not found:
         return [{"name": lookout.background.name, "error": "the ledger has not answered yet"}]
@@ -74,7 +74,7 @@ def failing_parts(lookout: Lookout, backgrounds: Sequence[Background], *, is_ope
 
 
 def kind_of_error(background: Background) -> str | None:
-    """The type of an error, such as `OperationalError`. Its message may name hosts and users, and stands in the log
-    only.
+    """Return the type of the last error, such as `OperationalError`. Its message may name hosts and users, and is in
+    the log only.
     """
     return background.last_error.partition(":")[0] if background.last_error else None

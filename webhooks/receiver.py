@@ -82,7 +82,7 @@ class Receiver:
 
 
 def build_application(receiver: Receiver) -> Starlette:
-    """The receiver as an ASGI application."""
+    """Return the receiver as an ASGI application."""
 
     @asynccontextmanager
     async def working(_: Starlette) -> AsyncGenerator[None]:

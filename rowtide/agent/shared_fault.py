@@ -41,7 +41,7 @@ def rows_failed_by_shared_fault(
     *,
     enough: int,
 ) -> list[FailedRow]:
-    """Return those of `failed` that failed by a fault shared by all.
+    """Return those of `failed` whose error is shared by all rows of their group, so that the rows are not at fault.
 
     `answered` are the groups (`FailedRow.about`) with an answered row on the same page, `ever_answered` those with one
     at any time in this run. With `enough` 0, no error is shared.

@@ -84,12 +84,12 @@ class VisitProfile:
     seen: int
 
     def mean(self, value: Callable[[TierVisit], float]) -> float:
-        """The expected `value` of a visit: the middle between the lists' means."""
+        """Return the expected `value` of a visit: the middle between the lists' means."""
         return (_mean(self.low, value) + _mean(self.high, value)) / 2
 
 
 def visit_cost_micro(model: Model, visit: TierVisit, lane: Lane, shift: float = 0, *, is_cached: bool = True) -> float:
-    """The cost of a tier visit in micro-dollars, if each of its prompts were `shift` tokens longer."""
+    """Return the cost of a tier visit in micro-dollars, if each of its prompts were `shift` tokens longer."""
     prompt = max(0.0, visit.prompt_tokens + shift * visit.turns)
     written, read = (visit.written_tokens, visit.read_tokens) if is_cached else (0.0, 0.0)
     price = model.price_at(round(prompt / visit.turns))
@@ -103,7 +103,7 @@ def visit_cost_micro(model: Model, visit: TierVisit, lane: Lane, shift: float = 
 
 
 def visit_profile_of(prospect: PlannedWork, visits: Sequence[TierVisit], tier: int, lane: Lane) -> VisitProfile:
-    """The visits seen on the tier; else on the nearest tier, the lower first; else the stated guesses."""
+    """Return the visits seen on the tier; else on the nearest tier, the lower first; else the stated guesses."""
     if own := [visit for visit in visits if visit.tier == tier]:
         return VisitProfile(own, own, sum(visit.escalated for visit in own), len(own))
     others = {visit.tier for visit in visits if visit.tier < prospect.tier_count}

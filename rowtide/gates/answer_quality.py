@@ -74,7 +74,7 @@ class AnswerQuality:
         return {name: counted.quality() for name, counted in self._fields.items()}
 
     def metrics(self) -> dict[str, float | None]:
-        """The metrics that a load gate may name: `distinct.FIELD`, `top_share.FIELD`, `shortest.FIELD`."""
+        """Return the metrics that a load gate may name: `distinct.FIELD`, `top_share.FIELD`, `shortest.FIELD`."""
         found: dict[str, float | None] = {}
         for name, each in self.fields().items():
             found |= {

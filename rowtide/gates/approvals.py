@@ -64,6 +64,6 @@ class WaitingRows(NamedTuple):
 
 
 def approval_covers(approved: GateApproval, failures: Sequence[GateFailure], rows: int) -> bool:
-    """Whether an earlier approval covers these failures: it has each of them, over no fewer rows."""
+    """Return whether an earlier approval covers these failures: it has each of them, over no fewer rows."""
     known = {each.expectation for each in approved.failures}
     return rows <= approved.rows and all(each.expectation in known for each in failures)

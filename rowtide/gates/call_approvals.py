@@ -63,7 +63,7 @@ class CallPage:
 
 
 def call_hash(tool: str, arguments: bytes, row_key: str) -> str:
-    """The hash that names a call in a decision: of server and tool, arguments and row key."""
+    """Return the hash that names a call in a decision: of server and tool, arguments and row key."""
     return blake2b(dump_json([tool, arguments.decode(), row_key]), digest_size=16).hexdigest()
 
 
@@ -81,5 +81,5 @@ def approval_pages(calls: Sequence[PendingCall]) -> list[CallPage]:
 
 
 def call_text(call: PendingCall) -> str:
-    """A call in full: `desk.open_ticket({"message": "late"})`."""
+    """Return a call in full: `desk.open_ticket({"message": "late"})`."""
     return f"{call.tool}({call.arguments.decode()})"

@@ -42,7 +42,7 @@ class Distribution:
             self._numbers.clear()
 
     def partition(self) -> dict[str, list[Any]] | None:
-        """The partition that later runs are compared with; None where there is nothing to compare."""
+        """Return the partition that later runs are compared with; None where there is nothing to compare."""
         counts: Counter[Any] = self._texts or self._numbers
         if self._is_neither or not counts or any(len(text) > LONGEST for text in self._texts):
             return None

@@ -42,7 +42,7 @@ class ExpectationCounts:
             counted.examples += [keys[row_no] for row_no in wanted]
 
     def outcomes(self) -> list[ExpectationOutcome]:
-        """The outcome of each expectation over all pages."""
+        """Return the outcome of each expectation over all pages."""
         return [
             ExpectationOutcome(each, _is_met(each, counted), counted.judged, counted.failed, None, counted.examples)
             for each, counted in self._all.values()
@@ -76,7 +76,9 @@ def verdicts_of_outcomes(
 
 
 def critical_run_failures(suite: Suite, verdicts: Sequence[ExpectationVerdict]) -> list[GateFailure]:
-    """The failures that hold a run: critical expectations that failed, except those that only fail single rows."""
+    """Return the failures that hold a run: critical expectations that failed, except those that only fail
+    single rows.
+    """
     rows = {each.place for each in suite.of("rows")}
     return [
         GateFailure(

@@ -148,14 +148,14 @@ def import_great_expectations() -> ModuleType:
 
 
 def in_memory_context(gx: ModuleType) -> Any:
-    """A context of Great Expectations in memory, without progress bars."""
+    """Return a context of Great Expectations in memory, without progress bars."""
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     return context
 
 
 def why_not_judged(found: Any) -> str:
-    """Why an expectation could not be judged; empty when it was."""
+    """Return why an expectation could not be judged; empty when it was."""
     info = found.exception_info or {}
     each = [info] if "raised_exception" in info else list(info.values())
     return next((str(one["exception_message"]) for one in each if one.get("raised_exception")), "")

@@ -19,37 +19,39 @@ _CONSTANTS = frozenset({"E", "PI"})
 
 
 def metrics_of_gate(gate: str, columns: Collection[str] = ()) -> list[str]:
-    """The metrics of this run that a gate can ask about. `columns` are the answer's."""
+    """Return the metrics of this run that a gate can ask about. `columns` are the answer's."""
     by_field = [f"{metric}.{column}" for column in columns for metric in FIELD_METRICS]
     return [*RUN_METRICS, *LOAD_METRICS, *by_field] if gate == "load" else []
 
 
 def is_metric(gate: str, name: str) -> bool:
-    """Whether a gate takes this name for a metric and not for a column."""
+    """Return whether a gate takes this name for a metric and not for a column."""
     metric, dot, _ = name.partition(".")
     return name in metrics_of_gate(gate) or (gate == "load" and bool(dot) and metric in FIELD_METRICS)
 
 
 def gate_parameters(gate: str, columns: Collection[str]) -> list[str]:
-    """The names that may stand in a gate's `$PARAMETER`."""
+    """Return the names that may stand in a gate's `$PARAMETER`."""
     distribution = [] if gate == "rows" else columns  # the spread of answers is kept, not that of the source
     return [*metrics_of_gate(gate, columns), *(f"last.{name}" for name in (*RUN_METRICS, *distribution))]
 
 
 def parameter_names_in(expression: str) -> list[str]:
-    """The parameters that an expression uses."""
+    """Return the parameters that an expression uses."""
     return [name for name in _NAME.findall(expression) if name not in _FUNCTIONS | _CONSTANTS]
 
 
 def undotted_expression(expression: str) -> str:
-    """An expression such as `last.accepted * 0.9` in a form Great Expectations can parse: names without dots."""
+    """Return an expression such as `last.accepted * 0.9` with names that have no dots, as Great
+    Expectations requires.
+    """
     return _NAME.sub(lambda found: found[0].replace(".", "_"), expression)
 
 
 def parameter_values(
     metrics: Mapping[str, float | None], last: Mapping[str, float] | None, distributions: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The value of each parameter; those of the last run only when there is one."""
+    """Return the value of each parameter; those of the last run only when there is one."""
     before = {**distributions, **last} if last is not None else {}
     now = {name.replace(".", "_"): value for name, value in metrics.items()}
     return {**now, **{f"last_{name}": value for name, value in before.items()}}

@@ -1,4 +1,4 @@
-"""A row as it was read: its values, its content as bytes, its key and hash."""
+"""The row as a source gives it: its values, its canonical content, its key and its hash."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -76,7 +76,7 @@ class AnswerField:
 
 @lru_cache
 def answer_fields(answer: type[BaseModel]) -> tuple[AnswerField, ...]:
-    """The fields of an answer, in their order: those of the model, then its computed ones."""
+    """Return the fields of an answer, in their order: those of the model, then its computed ones."""
     read = _Reading.of(answer.__pydantic_core_schema__)
     by_alias = uses_aliases(answer)
     found: list[AnswerField] = []
@@ -91,17 +91,17 @@ def answer_fields(answer: type[BaseModel]) -> tuple[AnswerField, ...]:
 
 
 def gate_column_names(answer: type[BaseModel]) -> list[str]:
-    """The names of the columns that a gate over answers may use."""
+    """Return the names of the columns that a gate over answers may use."""
     return [field.name for field in answer_fields(answer)]
 
 
 def fields_to_fill_in(answer: type[BaseModel]) -> dict[str, str]:
-    """The fields that a model or a person fills in: name → its name in Python."""
+    """Return the fields that a model or a person fills in: name → its name in Python."""
     return {field.name: field.attribute for field in answer_fields(answer) if not field.is_computed}
 
 
 def uses_aliases(answer: type[BaseModel]) -> bool:
-    """Whether answers are written under their fields' aliases."""
+    """Return whether answers are written under their fields' aliases."""
     return bool(answer.model_config.get("serialize_by_alias"))
 
 
@@ -119,7 +119,7 @@ def check_answer_model(answer: type[BaseModel]) -> None:
 
 
 def field_kind(annotation: Any) -> str:
-    """The kind of a type."""
+    """Return the kind of a type."""
     schema: Any = TypeAdapter(annotation).core_schema
     return _Reading.of(schema).kind_and_null(schema)[0]
 
@@ -144,7 +144,7 @@ class _Reading:
         return found if found["type"] == "model-fields" else {"type": "model-fields"}
 
     def inner(self, schema: Schema) -> Schema | None:
-        """The schema inside a validator, a default, a reference or an optional; None for any other schema."""
+        """Return the schema inside a validator, a default, a reference or an optional; None for any other schema."""
         kind = schema["type"]
         if kind == "definition-ref":
             return self.definitions[schema["schema_ref"]]
@@ -162,7 +162,7 @@ class _Reading:
         return {"type": "json-value"} if _serialization(schema) else schema
 
     def kind_and_null(self, schema: Schema) -> tuple[str, bool]:
-        """The kind of value for a schema, and whether it may be None."""
+        """Return the kind of value for a schema, and whether it may be None."""
         kind = self._kind(schema)
         return ("text" if kind == NONE else kind), self._is_nullable(schema)
 
@@ -200,7 +200,7 @@ class _Reading:
                 return inner is not None and self._is_nullable(inner)
 
     def faults(self, answer: type[BaseModel]) -> Iterator[tuple[str, str]]:
-        """The parts that cannot be stored unaltered: (place, as in `Answer.people.name`; why, and what to write
+        """Yield the parts that cannot be stored unaltered: (place, as in `Answer.people.name`; why, and what to write
         instead).
         """
         if self.innermost(self.root).get("root_model"):

@@ -147,8 +147,8 @@ def _outcome(reason: str, name: str, file: Path, code: Callable[[], T]) -> T | J
 def functions_with_prefix(
     module: Mapping[str, object], prefix: str, what: str, file: Path
 ) -> dict[str, Callable[[Any, Any], object]]:
-    """The functions of answer.py whose names begin with `prefix`, by name, in their order. `module` is what it defines
-    (`vars`).
+    """Return the functions of answer.py whose names begin with `prefix`, by name, in their order. `module` is what it
+    defines (`vars`).
 
     Raises UserMistake for one that cannot be called with two values; `what` says what such a function is of.
     """
@@ -168,7 +168,7 @@ def functions_with_prefix(
 def fill_template(
     template: jinja2.Template, file: Path, values: Mapping[str, object], row: Mapping[str, object]
 ) -> str | JobCodeFailure:
-    """The text of a prompt or a rubric for one row: filled from `values`, with the whole row as `row`."""
+    """Return the text of a prompt or a rubric for one row: filled from `values`, with the whole row as `row`."""
     return run_job_code("template_failed", file.name, file, lambda: _filled(template, values, row))
 
 
@@ -186,7 +186,7 @@ def _filled(template: jinja2.Template, values: Mapping[str, object], row: Mappin
 
 
 def failure_from_exception(reason: str, name: str, file: Path, error: BaseException) -> JobCodeFailure:
-    """The failure that an exception raised by a job's code stands for."""
+    """Return the failure that an exception raised by a job's code stands for."""
     function, line = _place(error.__traceback__, file)
     place = f"{file.name}:{line}" if line else file.name
     named = name if reason == "check_failed" else function or name
@@ -202,7 +202,7 @@ def redacted_failure_line(text: str, length: int = MESSAGE_CHARS) -> str:
 
 
 def most_frequent_failure(failures: Iterable[JobCodeFailure]) -> tuple[JobCodeFailure, int] | None:
-    """The failure that most rows share, and how many do; None without failures."""
+    """Return the failure that most rows share, and how many do; None without failures."""
     found = list(failures)
     if not found:
         return None
@@ -211,7 +211,7 @@ def most_frequent_failure(failures: Iterable[JobCodeFailure]) -> tuple[JobCodeFa
 
 
 def is_job_wide_fault(failed: int, tried: int, *, are_all: bool) -> bool:
-    """Whether this many rows failing alike is the job's fault. `are_all`: every row of the run was tried."""
+    """Return whether this many rows failing alike is the job's fault. `are_all`: every row of the run was tried."""
     if tried >= FIRST_ROWS:
         return failed > MOST * tried
     return are_all and failed == tried >= FEWEST

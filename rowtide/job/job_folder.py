@@ -58,7 +58,7 @@ class Job:
         return self.spec.job or self.folder.name
 
     def on_ladder(self, tiers: list[str]) -> "Job":
-        """The job with these tiers instead of its own."""
+        """Return the job with these tiers instead of its own."""
         return replace(self, spec=self.spec.model_copy(update={"tiers": tiers}))
 
     @property
@@ -83,17 +83,17 @@ class Job:
         return self.folder / ANSWER_FILE
 
     def message_for(self, row: Mapping[str, object]) -> str | JobCodeFailure:
-        """The row's own message: the prompt below `---`, filled in; or the failure of the template."""
+        """Return the row's own message: the prompt below `---`, filled in; or the failure of the template."""
         text = fill_template(self.message, self.prompt_file, row, row)
         return text.lstrip("\n") if isinstance(text, str) else text  # the lines above it are for error messages only
 
     def group_of(self, row: Mapping[str, object]) -> str | None:
-        """The name of the row's group: empty where the row has no value, None when the job has no groups."""
+        """Return the name of the row's group: empty where the row has no value, None when the job has no groups."""
         column = self.spec.skills.group_by
         return None if column is None else _name_of_group(row.get(column))
 
     def skills_for(self, group: str | None) -> list[Skill]:
-        """The skills that the rows of a group get."""
+        """Return the skills that the rows of a group get."""
         return skills_for_group(self.skills, group, self.spec.skills.always)
 
     @property
@@ -103,7 +103,7 @@ class Job:
 
 
 def find_job(name: str, *, jobs: Path) -> Path:
-    """The folder of a job, named by its folder or by its name under `jobs`."""
+    """Return the folder of a job, named by its folder or by its name under `jobs`."""
     for folder in (Path(name), jobs / name):
         if (folder / "job.yaml").is_file():
             return folder.resolve()

@@ -8,12 +8,12 @@ WEB = ("http", "https")
 
 
 def validate_owner(value: str) -> str:
-    """The owner, if it can be a tag. Raises ValueError."""
+    """Return the owner, if it can be a tag. Raises ValueError."""
     return _one_line(value)
 
 
 def validate_runbook(value: str) -> str:
-    """The runbook, if it is a URL without a login or a path inside the job's folder. Raises ValueError."""
+    """Return the runbook, if it is a URL without a login or a path inside the job's folder. Raises ValueError."""
     _one_line(value)
     parts = urlsplit(value)
     if "://" in value or parts.scheme in WEB:
@@ -30,12 +30,12 @@ def validate_runbook(value: str) -> str:
 
 
 def is_url(runbook: str) -> bool:
-    """Whether it is a URL."""
+    """Return whether it is a URL."""
     return urlsplit(runbook).scheme in WEB
 
 
 def runbook_location(runbook: str | None, folder: Path) -> str | None:
-    """Where to find a runbook without the job at hand: its URL, or the whole path."""
+    """Return where to find a runbook without the job at hand: its URL, or the whole path."""
     return runbook if runbook is None or is_url(runbook) else str(folder / runbook)
 
 

@@ -25,8 +25,8 @@ _ENVIRONMENT.globals.update(range=cast(type[range], safe_range))
 
 
 def read_prompt(file: Path) -> tuple[str, jinja2.Template]:
-    """The instructions for all rows, above the line `---`, and the template of each row's message, below it. Raises
-    UserMistake.
+    """Return the instructions for all rows, above the line `---`, and the template of each row's message, below it.
+    Raises UserMistake.
     """
     if not file.is_file():
         raise UserMistake("no such file; a job needs a prompt", file=file, key="prompt")

@@ -15,7 +15,7 @@ _LEGAL = re.compile(r"(?!\.+$)(?![- ])[\w .,@+=~-]+(?<! )")  # one name, not the
 
 
 def check_run_id(run_id: str) -> str:
-    """The id, if it is a legal run id. Raises UserMistake."""
+    """Return the id, if it is a legal run id. Raises UserMistake."""
     if not _LEGAL.fullmatch(run_id) or len(run_id.encode("utf-8", "replace")) > LONGEST:
         raise UserMistake(
             f"a run cannot be called {run_id[:80]!r}: an id is the name of a file, of at most {LONGEST} bytes: "
@@ -25,19 +25,20 @@ def check_run_id(run_id: str) -> str:
 
 
 def new_run_id(job: str, now: datetime, end: str) -> str:
-    """A new run id that begins with the job's name, made legal if need be."""
+    """Return a new run id that begins with the job's name, made legal if need be."""
     known = _ILLEGAL.sub("-", job).encode()[: LONGEST - 50].decode(errors="ignore").strip(" -")
     return f"{known or 'run'}-{now:%m%d-%H%M%S}-{end}"
 
 
 def job_of_evals(job: str) -> str:
-    """What the runs of a job's evals have as their job: so nothing that is the job's own (what stands in its sink, its
-    figures, its objectives) takes them for its own runs."""
+    """Return the job name under which the runs of a job's evals are recorded, so that nothing counts them among the
+    job's own runs: its sink, its figures, its objectives.
+    """
     return f"{job}{OF_EVALS}"
 
 
 def without_evals(job: str) -> str:
-    """The job itself, of either name."""
+    """Return the job's own name from its own or its evals' name."""
     return job.removesuffix(OF_EVALS)
 
 

@@ -52,7 +52,7 @@ class Skill:
 
 
 def skills_for_group(skills: Sequence[Skill], group: str | None, always: Collection[str]) -> list[Skill]:
-    """The skills a group's rows are taught, by name; without groups (None) all of them.
+    """Return the skills a group's rows are taught, by name; without groups (None) all of them.
 
     Words are compared without case, accents and plural endings. A near miss is another word: intrastate is not
     interstate, so there is no fuzziness. Two capitals (IT, US, DE) are a code, found only where they are capitals too.

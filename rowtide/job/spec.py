@@ -1,4 +1,4 @@
-"""What every mapping of `job.yaml` has in common: no unknown keys, and numbers that are meant."""
+"""The common base of the mappings of `job.yaml`: unknown keys are refused, and numbers are strict."""
 
 import re
 from typing import Annotated

@@ -24,18 +24,18 @@ ZONE = re.compile(r"(z|[+-]\d\d(:?\d\d)?(:?\d\d)?)$", re.IGNORECASE)
 
 
 def answer_to_json(claimed: BaseModel) -> bytes:
-    """An answer as the JSON that the ledger keeps."""
+    """Return an answer as the JSON that the ledger keeps."""
     return claimed.model_dump_json(by_alias=uses_aliases(type(claimed))).encode()
 
 
 def answer_from_json(answer: type[BaseModel], content: bytes | str) -> BaseModel:
-    """A stored answer as the model. Raises ValidationError."""
+    """Return a stored answer as the model. Raises ValidationError."""
     return answer.model_validate_json(content, by_alias=uses_aliases(answer), by_name=True)
 
 
 def describe_alterations(claimed: BaseModel, content: bytes) -> list[str]:
-    """The values of an answer that storing or loading would alter, in words: `score: inf is no number; give a finite
-    one`.
+    """Return the values of an answer that storing or loading would alter, in words: `score: inf is no number; give a
+    finite one`.
     """
     found: list[str] = []
     if b"null" in content or b"NaN" in content or b"Infinity" in content:  # as pydantic writes what is no JSON number
@@ -52,7 +52,7 @@ def describe_alterations(claimed: BaseModel, content: bytes) -> list[str]:
 
 
 def unstorable_values(content: bytes) -> list[tuple[str, str]]:
-    """The values of a stored answer that a sink might not hold: (place, why)."""
+    """Return the values of a stored answer that a sink might not hold: (place, why)."""
     if NUL not in content and not may_exceed_64_bits(content):
         return []
     return list(_unfit("", json.loads(content)))  # not orjson, to which a long integer is a float

@@ -75,23 +75,23 @@ class JobVersion:
         return _hash(self.judges)
 
     def record(self) -> str:
-        """The version as JSON, for `version_from_record`."""
+        """Return the version as JSON, for `version_from_record`."""
         return orjson.dumps({"asking": self.asks, "judging": self.judges}).decode()
 
 
 def version_from_record(record: str) -> JobVersion:
-    """The version that `record` wrote."""
+    """Return the version that `record` wrote."""
     kept = orjson.loads(record)
     return JobVersion(kept["asking"], kept["judging"])
 
 
 def changed_parts(before: Parts, now: Parts) -> list[str]:
-    """The files and keys that differ between two versions' parts."""
+    """Return the files and keys that differ between two versions' parts."""
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
 def name_changes(before: JobVersion, now: JobVersion) -> list[str]:
-    """The files and keys that differ between two versions, asked ones first, each once."""
+    """Return the files and keys that differ between two versions, asked ones first, each once."""
     asked, judged = changed_parts(before.asks, now.asks), changed_parts(before.judges, now.judges)
     return list(dict.fromkeys([*asked, *judged]))
 
@@ -111,7 +111,7 @@ def check_job_unchanged(now: JobVersion, run: RecordedVersion, folder: Path) -> 
 def compute_version(
     spec: JobSpec, schema: object, asked: Mapping[str, bytes], judged: Mapping[str, bytes]
 ) -> JobVersion:
-    """The version of a job with these files and this answer schema (in its order: a model answers in it)."""
+    """Return the version of a job with these files and this answer schema (in its order: a model answers in it)."""
     asks = {name: _hash_bytes(content) for name, content in asked.items()}
     judges = {name: _hash_bytes(content) for name, content in judged.items()}
     asks["the answer's schema"] = _hash_bytes(orjson.dumps(schema))

@@ -18,39 +18,39 @@ FORBIDDEN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def wire_name(server: str, tool: str) -> str:
-    """What the API and the model call a server's tool. No two tools have one name, and none is too long."""
+    """Return what the API and the model call a server's tool. No two tools have one name, and none is too long."""
     head = wire_server_name(server)
     return head + BETWEEN + _part(tool, WIRE_CHARS - len(head) - len(BETWEEN))
 
 
 def wire_server_name(server: str) -> str:
-    """The part of a wire name before the first `__`, for a server's tools."""
+    """Return the part of a wire name before the first `__`, for a server's tools."""
     if BETWEEN in server or server.endswith("_"):
         return _hashed(server, SERVER_CHARS)
     return _part(server, SERVER_CHARS)
 
 
 def server_of_wire_name(wire: str, servers: Collection[str]) -> str | None:
-    """The server whose tool has this wire name; None where it is none of these servers."""
+    """Return the server whose tool has this wire name; None where it is none of these servers."""
     head = wire.partition(BETWEEN)[0]
     return next((server for server in servers if wire_server_name(server) == head), None)
 
 
 def wire_name_of_plain(name: str, servers: Collection[str]) -> str:
-    """The wire name of `server.tool`; a name of no known server stays as it is."""
+    """Return the wire name of `server.tool`; a name of no known server stays as it is."""
     server = server_of_plain_name(name, servers)
     return name if server is None else wire_name(server, name[len(server) + 1 :])
 
 
 def plain_name_of_wire(wire: str, servers: Collection[str]) -> str:
-    """The plain name `server.tool` of a wire name, or the wire name itself where it belongs to no server."""
+    """Return the plain name `server.tool` of a wire name, or the wire name itself where it belongs to no server."""
     server = server_of_wire_name(wire, servers)
     tool = wire.partition(BETWEEN)[2]
     return f"{server}.{tool}" if server is not None and wire_name(server, tool) == wire else wire
 
 
 def server_of_plain_name(name: str, servers: Collection[str]) -> str | None:
-    """The server in `server.tool`: the longest that fits, for one may be called `a` and another `a.b`."""
+    """Return the server in `server.tool`: the longest that fits, for one may be called `a` and another `a.b`."""
     return max((each for each in servers if name.startswith(each + ".")), key=len, default=None)
 
 

@@ -46,7 +46,7 @@ def read_yaml(file: Path) -> tuple[Any, yaml.Node | None]:
 
 
 def find_node(node: yaml.Node, path: list[Any]) -> tuple[yaml.Node, int]:
-    """The deepest node on `path` that exists, and the 1-based line of its key or item."""
+    """Return the deepest node on `path` that exists, and the 1-based line of its key or item."""
     line = node.start_mark.line + 1
     for part in path:
         if isinstance(node, yaml.MappingNode):

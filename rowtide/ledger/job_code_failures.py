@@ -35,13 +35,13 @@ class JobCodeQuarantine:
 
 
 def count_tried(tx: Connection, run: Run, what: str) -> int:
-    """Count the rows that got past `what`, up to AS_MANY_AS_COUNT."""
+    """Count the rows that got past the job's own code `what` (prompt, rubric or answer), up to AS_MANY_AS_COUNT."""
     query = f"SELECT count(*) FROM (SELECT 1 FROM row WHERE run_no = :run AND {TRIED[what]} LIMIT :most) AS found"
     return tx.execute(text(query), {"run": run.run_no, "most": AS_MANY_AS_COUNT}).scalar_one()
 
 
 def count_untried(tx: Connection, run: Run, what: str) -> int:
-    """Count the rows on which `what` was not tried yet."""
+    """Count the rows that have not reached the job's own code `what` (prompt, rubric or answer) yet."""
     return tx.execute(
         text(f"SELECT count(*) FROM row WHERE run_no = :run AND {UNTRIED[what]}"), {"run": run.run_no}
     ).scalar_one()

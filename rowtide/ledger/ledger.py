@@ -253,6 +253,7 @@ def find_run(tx: Connection, run_id: str | None) -> Run:
 
 
 def has_run(tx: Connection, run_id: str) -> bool:
+    """Return whether the ledger has a run with this id."""
     return tx.execute(text("SELECT 1 FROM run WHERE run_id = :id"), {"id": run_id}).first() is not None
 
 
@@ -263,10 +264,12 @@ def all_runs(tx: Connection, *, limit: int) -> list[Run]:
 
 
 def finish_extract(tx: Connection, run: Run, *, now: datetime) -> None:
+    """Record that all rows of the source are in, once."""
     _stamp(tx, run, "extracted_at", now)
 
 
 def finish_run(tx: Connection, run: Run, *, now: datetime) -> None:
+    """Record that the run is finished, once."""
     _stamp(tx, run, "finished_at", now)
 
 

@@ -34,7 +34,9 @@ def record_lane_choice(tx: Connection, run: Run, choice: LaneChoice) -> None:
 
 
 def lane_history(tx: Connection, job: str, api: str) -> LaneHistory:
-    """Return what this ledger knows of the API's batches and live calls and of the job there, else the defaults."""
+    """Return how long batches and live calls took on this API, and the turns and cost of the job's rows; defaults where
+    nothing is known.
+    """
     usual = LaneHistory()
     batches, calls = _took(tx, api, f"b.{IN_BATCHES}"), _took(tx, api, f"b.{LIVE_CALLS}")
     query = text(

@@ -1,4 +1,4 @@
-"""Routes rows that have no tier yet, and reads how rows of earlier runs fared."""
+"""Gives rows their first tier, and reads how rows of earlier runs fared on the ladder."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

@@ -45,11 +45,16 @@ _WAITING, _TAKEN = text("run_id IS NULL"), text("run_id IS NOT NULL")
 
 
 def table(name: str, *parts: SchemaItem, clustered: bool = False) -> Table:
+    """Define a table of the ledger with these columns and constraints; `clustered` tables are stored in the order of
+    their key.
+    """
     return Table(name, tables, *parts, sqlite_strict=True, sqlite_with_rowid=not clustered)
 
 
 def state_check(of: str, *states: str) -> CheckConstraint:
-    """A CHECK on `state`. Not `IN`: SQLite rebuilds that list for every row it writes, its largest cost there."""
+    """Return a CHECK on `state`. Not `IN`: SQLite rebuilds that list for every row it writes, its largest
+    cost there.
+    """
     return CheckConstraint(" OR ".join(f"state = '{state}'" for state in states), name=f"{of}_state_is_known")
 
 

@@ -1,4 +1,4 @@
-"""Call functions that may never return, each in its own thread and with a time limit.
+"""Calls functions that may never return: each in its own thread, with a time limit, and with a bound on the threads.
 
 Not asyncio.to_thread: its few threads are shared by everybody, so one database that never answers stops all; and the
 end of the process waits for them.
@@ -24,8 +24,8 @@ class BoundedThreads:
     async def call(
         self, within_seconds: float | None, call: Callable[Given, Got], *given: Given.args, **named: Given.kwargs
     ) -> Got:
-        """What the call returns or raises. Raises TimeoutError after `within_seconds`, or when all threads hang; the
-        call itself goes on.
+        """Return what the call returns or raises. Raises TimeoutError after `within_seconds`, or when all threads hang;
+        the call itself goes on.
         """
         if not self._free:
             raise TimeoutError("earlier calls have not returned")

@@ -20,7 +20,7 @@ class OneLineLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def logger(name: str) -> OneLineLogger:
-    """The logger of a module. All of Rowtide logs through one of these."""
+    """Return the logger of a module. All of Rowtide logs through one of these."""
     return OneLineLogger(logging.getLogger(name))
 
 

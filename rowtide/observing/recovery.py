@@ -112,14 +112,14 @@ Step = Wake | Restart | Cancel | Reconcile | Warn
 
 
 def longest_silence(heartbeat_seconds: int | None) -> timedelta:
-    """How long a live process may show no sign of life, given its frequency of heartbeats."""
+    """Return how long a live process may show no sign of life, given its frequency of heartbeats."""
     return max(SILENCE, HEARTBEATS * timedelta(seconds=heartbeat_seconds or 0))
 
 
 def recovery_steps(
     at: UnfinishedRunStatus, *, unended: Collection[str], silence: timedelta, now: datetime
 ) -> list[Step]:
-    """The steps that a run needs now. `unended` are the batches that the API still works on."""
+    """Return the steps that a run needs now. `unended` are the batches that the API still works on."""
     found: list[Step] = [] if (step := _step(at, unended, silence)) is None else [step]
     oldest = min(at.opened.values(), default=now)
     if now - oldest > RESULTS_LAST - WARN_BEFORE:

@@ -20,7 +20,7 @@ class OncePerMinute(logging.Filter):
         """When a record of a kind was let through, and how many were left out since."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write the record; the first of a new minute says how many were left out."""
+        """Return whether to write the record; the first of a new minute says how many were left out."""
         words, now = record.getMessage(), self._monotonic()
         kind = f"{record.name} {CHANGING.sub('#', words)[:200]}"
         at, left_out = self._last.get(kind, (float("-inf"), 0))

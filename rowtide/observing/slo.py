@@ -47,7 +47,7 @@ class ObjectiveStatus:
 
 
 def objective_statuses(spec: SloSpec, figures: SloMeasurements) -> list[ObjectiveStatus]:
-    """The status of every objective of a job, in the order of its keys."""
+    """Return the status of every objective of a job, in the order of its keys."""
     promised = [(name, getattr(spec, name)) for name in MEASURES]
     return [
         ObjectiveStatus(name, target, *MEASURES[name](target, figures))
@@ -59,7 +59,7 @@ def objective_statuses(spec: SloSpec, figures: SloMeasurements) -> list[Objectiv
 def objectives_as_json(
     spec: SloSpec, found: Sequence[ObjectiveStatus], since: Mapping[str, datetime]
 ) -> list[dict[str, object]]:
-    """The statuses as JSON values."""
+    """Return the statuses as JSON values."""
     return [
         {
             "objective": each.objective,
@@ -77,7 +77,7 @@ def objectives_as_json(
 def objectives_as_table(
     found: Sequence[ObjectiveStatus], since: Mapping[str, datetime], now: datetime
 ) -> list[list[str]]:
-    """The statuses as table rows: objective, target, actual, budget left, whether breached and for how long."""
+    """Return the statuses as table rows: objective, target, actual, budget left, whether breached and for how long."""
     rows: list[list[str]] = []
     for each in found:
         begun = f"for {format_age(now - since[each.objective])}" if each.objective in since else "now"

@@ -31,7 +31,7 @@ class CauseGroup:
 
 
 def group_causes(causes: Iterable[Cause]) -> list[CauseGroup]:
-    """The groups, largest first."""
+    """Return the groups, largest first."""
     groups: dict[tuple[str, str], list[str]] = {}
     for each in causes:
         groups.setdefault((each.reason, cause_signature(each.detail)), []).append(each.row_key)
@@ -40,5 +40,5 @@ def group_causes(causes: Iterable[Cause]) -> list[CauseGroup]:
 
 
 def cause_signature(cause: str) -> str:
-    """The cause without its values: quoted texts and numbers."""
+    """Return the cause without its values: quoted texts and numbers."""
     return _NUMBER.sub("#", _QUOTED.sub("'…'", cause))

@@ -35,45 +35,47 @@ NO_JSON = object()
 
 
 def to_cell(value: object) -> str:
-    """A value as a cell: text as it is, null as nothing, anything else as JSON; with an apostrophe where needed."""
+    """Return a value as a cell: text as it is, null as nothing, anything else as JSON; with an apostrophe
+    where needed.
+    """
     text = value_as_text(value)
     return f"'{text}" if _is_mistakable(text) else text
 
 
 def value_as_text(value: object) -> str:
-    """A value as text, without a protecting apostrophe."""
+    """Return a value as text, without a protecting apostrophe."""
     if value is None or isinstance(value, str):
         return value or ""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def unguard_cell(cell: str) -> str:
-    """The text that a cell stands for."""
+    """Return the text that a cell stands for."""
     return cell[1:] if cell.startswith("'") and _is_mistakable(cell[1:]) else cell
 
 
 def is_cell_unchanged(cell: str, value: object) -> bool:
-    """Whether the cell still stands for `value`. Spreadsheets write line ends in their own way."""
+    """Return whether the cell still stands for `value`. Spreadsheets write line ends in their own way."""
     return _with_plain_ends(unguard_cell(cell)) == _with_plain_ends(value_as_text(value))
 
 
 def was_cell_cut(cell: str, value: object) -> bool:
-    """Whether a spreadsheet has cut the cell of `value` at its limit."""
+    """Return whether a spreadsheet has cut the cell of `value` at its limit."""
     return len(cell) == LONGEST and len(whole := to_cell(value)) > LONGEST and whole.startswith(cell)
 
 
 def value_kind(value: object) -> str:
-    """The name of a row value's kind; every JSON value but null has one."""
+    """Return the name of a row value's kind; every JSON value but null has one."""
     return KINDS[type(value)]
 
 
 def value_kinds(values: Iterable[object]) -> frozenset[str]:
-    """The kinds that occur among values."""
+    """Return the kinds that occur among values."""
     return frozenset(value_kind(value) for value in values if value is not None)
 
 
 def parse_cell(cell: str, kinds: Collection[str]) -> object:
-    """The value that a person wrote into a column of these kinds. Raises ValueError for another kind."""
+    """Return the value that a person wrote into a column of these kinds. Raises ValueError for another kind."""
     text = unguard_cell(cell)
     if set(kinds) <= {TEXT}:
         return text
@@ -88,7 +90,7 @@ def parse_cell(cell: str, kinds: Collection[str]) -> object:
 
 
 def parse_answer_cell(cell: str, field: TypeAdapter[object]) -> object:
-    """The value that a person wrote into an answer's field: text where the field accepts it, else JSON, else as
+    """Return the value that a person wrote into an answer's field: text where the field accepts it, else JSON, else as
     written.
     """
     text = unguard_cell(cell)
@@ -97,7 +99,7 @@ def parse_answer_cell(cell: str, field: TypeAdapter[object]) -> object:
 
 
 def field_accepts(field: TypeAdapter[object], value: object) -> bool:
-    """Whether a field takes this JSON value as it stands."""
+    """Return whether a field takes this JSON value as it stands."""
     try:
         field.validate_json(orjson.dumps(value), strict=True, by_name=True)
     except ValidationError:
@@ -106,7 +108,7 @@ def field_accepts(field: TypeAdapter[object], value: object) -> bool:
 
 
 def is_same_json(one: object, other: object) -> bool:
-    """Whether two JSON values are equal; 1 is 1.0 but not true."""
+    """Return whether two JSON values are equal; 1 is 1.0 but not true."""
     if type(one) is type(other):
         return value_as_text(one) == value_as_text(other)
     return {type(one), type(other)} == {int, float} and one == other

@@ -81,7 +81,7 @@ class SheetLine:
 
 
 def sheet_record(entry: SheetEntry, run_id: str, shape: SheetShape) -> dict[str, object]:
-    """The sheet's line for an entry: column → value."""
+    """Return the sheet's line for an entry: column → value."""
     answer = entry.answer or {}
     return {
         "row_key": entry.row_key,
@@ -109,7 +109,7 @@ def write_jsonl_sheet(out: TextIO, columns: list[str], records: Iterable[Mapping
 
 
 def read_sheet(content: bytes, file: str, *, run_id: str, shape: SheetShape) -> list[SheetLine]:
-    """The lines of a sheet, all of this run, each key once. Raises UserMistake naming file, line and column."""
+    """Return the lines of a sheet, all of this run, each key once. Raises UserMistake naming file, line and column."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

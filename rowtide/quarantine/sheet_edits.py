@@ -62,7 +62,7 @@ class SheetEdit:
 
 
 def advice_for_reason(reason: str, *, can_escalate: bool) -> str:
-    """What a person can do about rows with this reason. `can_escalate`: there is a tier above one of them."""
+    """Return what a person can do about rows with this reason. `can_escalate`: there is a tier above one of them."""
     note = ADVICE.get(reason, "look at one; then mend it, send it again, or answer it yourself")
     return note.replace(AGAIN, f"{AGAIN} at a higher tier") if can_escalate and reason in BY_THE_MODEL else note
 
@@ -70,7 +70,7 @@ def advice_for_reason(reason: str, *, can_escalate: bool) -> str:
 def edits_of_sheet(
     lines: Sequence[SheetLine], entries: Mapping[str, SheetEntry], rules: EditRules, known: Collection[str]
 ) -> list[SheetEdit]:
-    """The edits that a sheet's lines ask for; lines without a change ask for none.
+    """Return the edits that a sheet's lines ask for; lines without a change ask for none.
 
     `entries` are the run's, by key; `known` are keys that somebody may have meant.
     """

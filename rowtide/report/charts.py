@@ -94,7 +94,7 @@ def stacked_areas(rows: Rows, *, colours: Colours, clock: str, title: str) -> Ma
 
 
 def timeline_chart(rows: Rows, *, colours: Colours, clock: str, title: str) -> Markup:
-    """A timeline, one line for each batch: its phases (`part`) from `start` to `end`, with a `label` behind."""
+    """Return a timeline, one line for each batch: its phases (`part`) from `start` to `end`, with a `label` behind."""
     names = list(dict.fromkeys(row["name"] for row in rows))
     if not names:
         return Markup()

@@ -22,7 +22,9 @@ SCORE_WORDS: dict[Score, str] = {
 
 
 def render_compare_page(found: EvalOutcome, transcripts: Transcripts, *, now: datetime) -> str:
-    """The page. `transcripts` has the conversations of the rows that differ; one that is missing is not shown."""
+    """Return the page. `transcripts` has the conversations of the rows that differ; one that is missing
+    is not shown.
+    """
     word, colour = verdict_pill(found)
     others = [row for row in found.rows if row.change == "same" and row.candidate.score != row.incumbent.score]
     pinned = [row for row in found.rows if row.is_pinned and row.candidate.score != "right"]
@@ -57,7 +59,7 @@ def render_compare_page(found: EvalOutcome, transcripts: Transcripts, *, now: da
 
 
 def rows_to_show(found: EvalOutcome) -> list[RowOutcome]:
-    """The rows whose conversations the page shows."""
+    """Return the rows whose conversations the page shows."""
     differing = [row for row in found.rows if row.candidate.score != row.incumbent.score]
     return [*found.broken[:MOST_ROWS], *found.fixed[:MOST_ROWS], *differing[:MOST_ROWS]]
 

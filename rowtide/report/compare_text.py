@@ -15,14 +15,14 @@ FEW_DIFFER = 0.04  # of the rows: what an equal version differs on
 
 
 def verdict_pill(found: EvalOutcome) -> tuple[str, str]:
-    """The verdict in a word, and the class that colours it."""
+    """Return the verdict in a word, and the class that colours it."""
     if found.verdict is None:
         return "goes on", "going"
     return found.verdict.replace("_", " "), "" if found.verdict in PASSES else "stopped"
 
 
 def verdict_sentence(found: EvalOutcome) -> str:
-    """What was shown, in one sentence."""
+    """Return what was shown, in one sentence."""
     rows, fixed, broken = len(found.counted), len(found.fixed), len(found.broken)
     changes = f"it fixes {_rows(fixed)} and breaks {broken:,} of {rows:,}"
     reasons = "; ".join(shorten_text(each, REASON) for each in found.reasons[:MOST_REASONS])
@@ -42,7 +42,7 @@ def verdict_sentence(found: EvalOutcome) -> str:
 
 
 def lead(found: EvalOutcome) -> str:
-    """What the eval cost, and what deciding would."""
+    """Return what the eval cost, and what deciding would."""
     looks = f"{len(found.looks)} of {len(found.planned)} planned looks"
     cost = f"The eval cost {format_usd(found.cost_micro / MICRO)}, in {looks}."
     if found.verdict != "undecided":
@@ -56,7 +56,7 @@ def lead(found: EvalOutcome) -> str:
 
 
 def proofs(found: EvalOutcome) -> Iterator[str]:
-    """What this set can and cannot prove, line by line."""
+    """Yield what this set can and cannot prove, line by line."""
     rows, margin = len(found.counted), found.margins.right
     provable, needed = least_margin(rows, found.alpha), least_rows(margin, found.alpha)
     yield (

@@ -19,19 +19,19 @@ REASONS = 8  # of what was quarantined: those with the most rows
 
 
 def rows_command(run_id: str, reason: str) -> str:
-    """The command that prints the rows quarantined for a reason."""
+    """Return the command that prints the rows quarantined for a reason."""
     return f"rowtide quarantine export {run_id} --reason {shell_word(reason)}"
 
 
 def show_command(run_id: str, row_key: str) -> str:
-    """The command that tells the history of one row."""
+    """Return the command that tells the history of one row."""
     return f"rowtide show --row-key={shell_word(row_key)} --run {run_id}"
 
 
 def terminal_commands(
     found: Mapping[str, Any], examples: Mapping[str, str], *, home: Path, ledger_is_elsewhere: bool
 ) -> Markdown:
-    """A block of commands. `examples`: reason → a row's key, the most frequent reason first."""
+    """Return a block of commands. `examples`: reason → a row's key, the most frequent reason first."""
     run_id = found["run_id"]
     lines = [
         f"export ROWTIDE_HOME={shell_word(str(home))}",

@@ -1,4 +1,4 @@
-"""The templates of pages. Nothing is loaded from anywhere and nothing runs in them.
+"""Fills HTML templates of report pages, with every text escaped.
 
 Rows, reasons and tools' words are other people's text: each thing that a template puts into its page goes through
 `escaping.escape_html`.
@@ -14,7 +14,7 @@ from rowtide.text_format import format_duration, format_usd, shorten_text
 
 
 def render_template(name: str, **values: object) -> str:
-    """A page, from its template beside this module."""
+    """Return a page, from its template beside this module."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -9,7 +9,7 @@ CAUSES_SHOWN = 3
 
 
 def quarantine_lines(found: Mapping[str, Any]) -> list[str]:
-    """Why rows are in quarantine, by cause with some keys, and what lists them."""
+    """Return why rows are in quarantine, by cause with some keys, and what lists them."""
     lines = [f"quarantined  {each}" for each in quarantined_before_lines(found)]
     if found["reasons"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in found["reasons"].items())
@@ -24,7 +24,7 @@ def quarantine_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def quarantined_before_lines(found: Mapping[str, Any]) -> list[str]:
-    """The unchanged rows that were never verified, and how to verify them."""
+    """Return the unchanged rows that were never verified, and how to verify them."""
     return [
         f"{rows:,} of the {found['unchanged']:,} unchanged rows are in quarantine since run {run_id}, and were not "
         f"asked again: `rowtide quarantine list {run_id}` says why; `rowtide quarantine retry {run_id} --all`, then "

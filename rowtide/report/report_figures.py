@@ -33,7 +33,7 @@ STEPS = {"read": "way", "asked": "way", "verified": "way", "loaded": "loaded", "
 
 
 def row_funnel(found: RunMetrics, seen: RunMetrics) -> Chart | None:
-    """How many rows reached each stage."""
+    """Return how many rows reached each stage."""
     if not (rows := found["rows"]):
         return None
     steps = {
@@ -97,7 +97,7 @@ def cost_by_tier(found: RunMetrics) -> Chart | None:
 
 
 def money_by_outcome(found: RunMetrics, seen: RunMetrics) -> Chart | None:
-    """How much was spent on rows, by their outcome."""
+    """Return how much was spent on rows, by their outcome."""
     amounts: defaultdict[str, float] = defaultdict(float)
     for state, micro in seen["spent"].items():
         amounts[state if state in ENDINGS else ""] += micro / MICRO
@@ -184,7 +184,7 @@ def tool_call_chart(seen: RunMetrics) -> Chart | None:
 
 
 def golden_accuracy(seen: RunMetrics) -> Chart | None:
-    """The share of golden rows answered right."""
+    """Return the share of golden rows answered right."""
     if not (known := seen["golden"]) or not known["fields"]:
         return None
     rows_of_table: list[dict[str, Any]] = [

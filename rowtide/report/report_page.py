@@ -25,8 +25,8 @@ RunMetrics = Mapping[str, Any]
 def render_report_page(
     found: RunMetrics, seen: RunMetrics, *, gates: Sequence[Mapping[str, str]] = (), now: datetime
 ) -> str:
-    """The page as HTML. `found` is the run's summary, `seen` the report data, `gates` the verdict and link of each
-    gate.
+    """Return the page as HTML. `found` is the run's summary, `seen` the report data, `gates` the verdict and link of
+    each gate.
     """
     drawn = {
         "funnel": figures.row_funnel(found, seen),

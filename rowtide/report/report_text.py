@@ -34,12 +34,12 @@ STOPS = {
 
 
 def run_list_name(found: RunMetrics) -> str:
-    """The name of a run in a list: why it stopped, if it did, and how its rows ended."""
+    """Return the name of a run in a list: why it stopped, if it did, and how its rows ended."""
     return f"{STOPS[found['stopped']]}: {headline(found)}" if found["stopped"] else headline(found)
 
 
 def headline(found: RunMetrics) -> str:
-    """How the rows ended, in a sentence."""
+    """Return how the rows ended, in a sentence."""
     rows, loaded = found["rows"], found["loaded"]
     if not rows:
         return "There are no rows."
@@ -63,7 +63,7 @@ def headline(found: RunMetrics) -> str:
 
 
 def cost_line(found: RunMetrics) -> str:
-    """The cost, and its share of the cost of the same work done otherwise."""
+    """Return the cost, and its share of the cost of the same work done otherwise."""
     cost, baseline = found["cost_usd"], found["baseline_cost_usd"]
     if not found["turns"]:
         return "Nothing was paid for."
@@ -76,7 +76,7 @@ def cost_line(found: RunMetrics) -> str:
 
 
 def requests_for_a_person(found: RunMetrics, seen: RunMetrics) -> list[dict[str, str]]:
-    """What waits for a person, most pressing first: `what`, `why`, and the `command` that deals with it."""
+    """Return what waits for a person, most pressing first: `what`, `why`, and the `command` that deals with it."""
     run_id = found["run_id"]
     asked = [
         {

@@ -29,7 +29,7 @@ PHASES = {
 
 
 def row_states_over_time(seen: RunMetrics) -> Chart | None:
-    """Where the rows were, from the run's start to its end."""
+    """Return where the rows were, from the run's start to its end."""
     points = [*seen["over_time"], _a_little_later(seen["over_time"])]
     used = {name: shown for name, shown in PLACES.items() if any(point[name] for point in points)}
     if not used:
@@ -57,7 +57,7 @@ def _a_little_later(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def batch_timeline(seen: RunMetrics, *, now: datetime) -> Chart | None:
-    """The phases of each batch over time."""
+    """Return the phases of each batch over time."""
     batches, until = seen["batches"], seen["finished_at"] or now.isoformat()
     if not batches:
         return None

@@ -8,12 +8,12 @@ from rowtide.errors import RunStopped, StoppedByWorld
 
 
 def enough_budget(budget: float, next_row: float) -> float:
-    """A budget in US dollars with which a run that stopped at `budget` can go on for a while."""
+    """Return a budget in US dollars with which a run that stopped at `budget` can go on for a while."""
     return max(2 * budget, round(budget + 2 * next_row, 2))
 
 
 def stop_text(found: Mapping[str, Any]) -> str:
-    """Why a run ended with rows still to send, and how to go on."""
+    """Return why a run ended with rows still to send, and how to go on."""
     rest = f"{found['waiting']:,} rows wait; what was verified is loaded"
     if found["stopped"] == "budget":
         budget, next_row = found["budget_usd"], found["next_row_usd"]
@@ -45,6 +45,6 @@ def stop_text(found: Mapping[str, Any]) -> str:
 
 
 def stop_error(found: Mapping[str, Any]) -> RunStopped | StoppedByWorld:
-    """The exception to raise at the end of a run with rows still to send, so that Prefect shows it as failed."""
+    """Return the exception to raise at the end of a run with rows still to send, so that Prefect shows it as failed."""
     by_world = found["stopped"] in (RunStop.REFUSED, RunStop.SAME_ERROR)
     return (StoppedByWorld if by_world else RunStopped)(stop_text(found))

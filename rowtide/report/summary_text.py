@@ -31,7 +31,8 @@ def summary_as_text(
     already_printed: Collection[str] = (),
     is_verbose: bool = False,
 ) -> str:
-    """The closing lines of a run, in the order a person asks: what came out, what needs him, what it cost, where it is.
+    """Return the closing lines of a run, in the order a person asks: what came out, what needs him, what it cost, where
+    it is.
 
     `is_verbose` adds the work, the lane, the tiers, the cache, each gate and the ledger. Warnings in `already_printed`
     are left out.
@@ -54,7 +55,7 @@ def summary_as_text(
 
 
 def detail_lines(found: Mapping[str, Any]) -> list[str]:
-    """The work, the lane, the tiers, the cache and each gate."""
+    """Return the work, the lane, the tiers, the cache and each gate."""
     return [
         f"work     {found['batches']:,} batches · {found['turns']:,} turns · {found['tool_calls']:,} tool calls"
         f"{_remembered(found)} · {found['seconds']:,.1f} s",
@@ -72,7 +73,8 @@ def on_call_lines(owner: str | None, runbook: str | None) -> list[str]:
 
 
 def with_min_loaded(found: Mapping[str, Any], min_loaded: float | None) -> dict[str, Any]:
-    """The summary, with whether too few rows have a verified answer in the sink, from this run or an earlier one.
+    """Return the summary, with whether too few rows have a verified answer in the sink, from this run or an earlier
+    one.
 
     `min_loaded` is a share of the rows that came in below 1, else a number of rows. Without it one row is enough.
     """
@@ -84,7 +86,7 @@ def with_min_loaded(found: Mapping[str, Any], min_loaded: float | None) -> dict[
 
 
 def too_few_loaded(found: Mapping[str, Any]) -> str:
-    """How few rows were loaded, and where the others are, in a sentence."""
+    """Return how few rows were loaded, and where the others are, in a sentence."""
     least, of = found["min_loaded"], f"{found['loaded']:,} of {found['rows']:,} rows were loaded"
     asked = "" if least is None else f", and at least {f'{least:.0%}' if least < 1 else f'{least:,.0f}'} had to be"
     where = found["run_id"] if found["quarantined"] else next(iter(found["quarantined_in"]), "") or found["run_id"]
@@ -92,7 +94,7 @@ def too_few_loaded(found: Mapping[str, Any]) -> str:
 
 
 def row_lines(found: Mapping[str, Any]) -> list[str]:
-    """How the rows ended, by version where the job was amended."""
+    """Return how the rows ended, by version where the job was amended."""
     ended = ("loaded", "quarantined", "unchanged", "held", "waiting")
     counts = " + ".join(f"{found[name]:,} {name}" for name in ended if found[name] or name in ("loaded", "quarantined"))
     lines = [f"rows     {found['rows']:,} = {counts}, in {found['seconds']:,.1f} s", *version_lines(found)]
@@ -102,7 +104,7 @@ def row_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def tool_lines(found: Mapping[str, Any]) -> list[str]:
-    """The tools of which calls failed."""
+    """Return the tools of which calls failed."""
     return [
         f"tools    {each['failed']:,} of {each['calls']:,} calls of {tool} failed, such as: {each['example'][:120]}"
         for tool, each in found["tools"].items()
@@ -111,7 +113,7 @@ def tool_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def version_lines(found: Mapping[str, Any]) -> list[str]:
-    """The work done under each version of a job that was amended."""
+    """Return the work done under each version of a job that was amended."""
     return [
         f"version  {each['version']}: {each['rows']:,} rows, {each['turns']:,} turns, ${each['cost_usd']:.4f}"
         + (f"; {shorten_text(', '.join(each['changed']))} changed" if each["changed"] else "")
@@ -120,7 +122,7 @@ def version_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def live_lines(found: Mapping[str, Any]) -> list[str]:
-    """The extra cost of live calls, and what may be paid twice."""
+    """Return the extra cost of live calls, and what may be paid twice."""
     lines: list[str] = []
     if more := found["hurry_usd"]:
         turns = sum(each["turns"] for name, each in found["lanes"].items() if not LANES[name].in_batches)
@@ -149,7 +151,7 @@ def gates_in_short(found: Mapping[str, Any]) -> list[str]:
 
 
 def gate_lines(found: Mapping[str, Any]) -> dict[str, str]:
-    """The verdict of each gate, in a line: gate → line."""
+    """Return the verdict of each gate, in a line: gate → line."""
     texts: dict[str, str] = {}
     for gate, each in found["gates"].items():
         failed, warned = ([shorten_middle(message) for message in each[name]] for name in ("failed", "warned"))
@@ -160,7 +162,7 @@ def gate_lines(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def approval_lines(found: Mapping[str, Any]) -> list[str]:
-    """The gates and the calls that await approval, and the commands that decide."""
+    """Return the gates and the calls that await approval, and the commands that decide."""
     asked = found["gate_approvals"]
     lines = [f"held     at the {gate} gate: {each}" for gate, failures in asked.items() for each in failures]
     if asked:
@@ -172,12 +174,12 @@ def approval_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def decision_commands(run_id: str) -> str:
-    """The commands by which a person decides about a run that a gate holds."""
+    """Return the commands by which a person decides about a run that a gate holds."""
     return f"rowtide approve {run_id} --gates, or rowtide reject {run_id}"
 
 
 def unconfirmed_batch_lines(found: Mapping[str, Any]) -> list[str]:
-    """The batches that a person must reconcile, and the command for it."""
+    """Return the batches that a person must reconcile, and the command for it."""
     return [
         f"unsettled  batch {each['batch']} of {each['rows']:,} rows: {each['why']}; "
         f"${each['at_stake_usd']:.4f} at stake: rowtide reconcile {found['run_id']} {each['batch']} --help"
@@ -187,7 +189,7 @@ def unconfirmed_batch_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def money_lines(found: Mapping[str, Any], *, is_verbose: bool = True) -> list[str]:
-    """The cost, against that of alternatives; rowtide/ledger/read/costs.py states what these assume."""
+    """Return the cost, against that of alternatives; rowtide/ledger/read/costs.py states what these assume."""
     if not found["turns"]:
         stake = found["at_stake_usd"]
         return [f"cost     $0, and up to ${stake:.4f} at stake" if stake else "cost     $0: nothing was paid for"]
@@ -201,7 +203,7 @@ def money_lines(found: Mapping[str, Any], *, is_verbose: bool = True) -> list[st
 
 
 def tier_lines(found: Mapping[str, Any]) -> list[str]:
-    """How each tier of the ladder fared, and the cost of an accepted row there."""
+    """Return how each tier of the ladder fared, and the cost of an accepted row there."""
     longest = max((len(name) for name in found["tiers"]), default=0)
     return [f"tier     {name:<{longest}}  {_fared(each)}" for name, each in found["tiers"].items()]
 
@@ -227,7 +229,7 @@ def ladder_problem_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def poor_tiers(found: Mapping[str, Any]) -> list[str]:
-    """The tiers that took much of the money and got hardly any row accepted."""
+    """Return the tiers that took much of the money and got hardly any row accepted."""
     total = found["cost_usd"]
     return [
         f"warning  {format_usd(each['cost_usd'])} of {format_usd(total)} went to {name}, which settled "
@@ -242,19 +244,19 @@ def poor_tiers(found: Mapping[str, Any]) -> list[str]:
 
 
 def cache_lines(found: Mapping[str, Any]) -> list[str]:
-    """The share of tokens read from the cache."""
+    """Return the share of tokens read from the cache."""
     return [f"cache    {found['cache']['hit_rate']:.0%} of what was read came from the cache"] if found["turns"] else []
 
 
 def cache_warnings(found: Mapping[str, Any], already_printed: Collection[str] = ()) -> list[str]:
-    """The likely fault where too little came from the cache."""
+    """Return the likely fault where too little came from the cache."""
     was_printed = any(each.endswith(IN_FULL) for each in already_printed)
     warnings = [each for each in found["cache"]["warnings"] if not (was_printed and each.endswith(IN_FULL))]
     return [f"warning  {each}" for each in warnings] if found["turns"] else []
 
 
 def summary_as_markdown(found: Mapping[str, Any]) -> Markdown:
-    """The summary as Markdown, for the run's page in Prefect's UI."""
+    """Return the summary as Markdown, for the run's page in Prefect's UI."""
     head = ("rows", "loaded", "quarantined", "unchanged", "held", "waiting", "batches", "turns", "tool_calls")
     judged, reasons = gate_lines(found), found["reasons"]
     counts = [f"{found[name]:,}" for name in head]

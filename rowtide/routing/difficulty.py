@@ -118,7 +118,7 @@ class Outcome:
     """What its turns cost on each tier it visited."""
 
     def would_suffice(self, tier_no: int) -> bool | None:
-        """Whether the row would have gone no higher had it started on this tier; None where that is unknown."""
+        """Return whether the row would have gone no higher had it started on this tier; None where that is unknown."""
         if tier_no <= self.failed_at:
             return False
         return True if self.accepted_at is not None and tier_no >= self.accepted_at else None
@@ -134,7 +134,7 @@ class Estimate:
 
 
 def read_router(folder: Path) -> Router | None:
-    """The router of the job in `folder`, or None. Raises UserMistake."""
+    """Return the router of the job in `folder`, or None. Raises UserMistake."""
     file = folder / ROUTER_FILE
     if not file.is_file():
         return None
@@ -147,12 +147,12 @@ def read_router(folder: Path) -> Router | None:
 
 
 def fits_ladder(router: Router | None, tiers: Sequence[str]) -> bool:
-    """Whether the router was fitted for this ladder."""
+    """Return whether the router was fitted for this ladder."""
     return router is not None and router.tiers == list(tiers)
 
 
 def estimate_start(router: Router, values: Values) -> Estimate:
-    """The tier a row starts on, and the features for and against the tier below."""
+    """Return the tier a row starts on, and the features for and against the tier below."""
     found = row_features(values, router.vocabulary)
     chances = tier_chances(router.tier_fits, found)
     tier_no = first_tier(chances, router.thresholds)
@@ -169,18 +169,18 @@ def tier_chances(tier_fits: Sequence[TierFit], found: Features) -> list[float]:
 
 
 def tier_chance(fit: TierFit, found: Features) -> float:
-    """The chance by this tier's own fit."""
+    """Return the chance by this tier's own fit."""
     score = fit.intercept + sum(_contributions(found, fit.weights).values())
     return 1 / (1 + math.exp(min(700.0, fit.slope * score + fit.offset)))
 
 
 def first_tier(chances: Sequence[float], thresholds: Sequence[float]) -> int:
-    """The lowest tier whose chance reaches its threshold; the highest tier when none does."""
+    """Return the lowest tier whose chance reaches its threshold; the highest tier when none does."""
     return next((n for n, least in enumerate(thresholds) if chances[n] >= least), len(thresholds))
 
 
 def expected_micro(tier_fits: Sequence[TierFit], chances: Sequence[float], start: int) -> float:
-    """The expected cost, in micro-dollars, of a row that starts on tier `start` and escalates as needed."""
+    """Return the expected cost, in micro-dollars, of a row that starts on tier `start` and escalates as needed."""
     cost, reached = 0.0, 1.0
     for fit, ends_here in list(zip(tier_fits, chances, strict=True))[start:]:
         fails = 1 - ends_here
@@ -191,7 +191,7 @@ def expected_micro(tier_fits: Sequence[TierFit], chances: Sequence[float], start
 
 
 def explain_chance(fit: TierFit, found: Features) -> list[str]:
-    """The strongest features for and against the tier, strongest first, in words."""
+    """Return the strongest features for and against the tier, strongest first, in words."""
     contributions = sorted(_contributions(found, fit.weights).items(), key=lambda each: -abs(each[1] * fit.slope))
     return [
         f"{'for' if weight * -fit.slope > 0 else 'against'} {fit.tier}: {_in_words(name, found, fit.weights[name])}"
@@ -217,7 +217,7 @@ def _in_words(name: str, found: Features, usual: FeatureWeight) -> str:
 
 
 def describe_feature(name: str) -> str:
-    """A feature's name for people."""
+    """Return a feature's name for people."""
     kind, column = _kind_of(name)
     return (YES_OR_NO[kind][0] if kind in YES_OR_NO else NUMBERS[kind]).format(column)
 

@@ -89,7 +89,7 @@ def compile_rules(start: Sequence[StartSpec], columns: Sequence[str] | None, fol
 
 
 def tier_of_rule(rule: StartSpec, number: int, tiers: Sequence[str], folder: Path) -> int:
-    """The place on the ladder where the rows of a rule (numbered from 0) start. Raises UserMistake."""
+    """Return the place on the ladder where the rows of a rule (numbered from 0) start. Raises UserMistake."""
     if rule.tier is None:
         return 0
     if rule.tier not in tiers:

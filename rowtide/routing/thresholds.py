@@ -67,7 +67,7 @@ def choose_thresholds(
 
 
 def is_golden_row_right(seen: Right, start: int) -> bool:
-    """Whether a golden row that starts on `start` is known to come out right.
+    """Return whether a golden row that starts on `start` is known to come out right.
 
     By the answer accepted there or above it; or, where there was none, by a right one from below.
     """
@@ -76,7 +76,7 @@ def is_golden_row_right(seen: Right, start: int) -> bool:
 
 
 def estimate_saving(costs: Floats, starts: Ints) -> Saving:
-    """The saving against starting all rows on the lowest tier, with its 95% interval."""
+    """Return the saving against starting all rows on the lowest tier, with its 95% interval."""
     lowest, here = costs[:, 0], costs[np.arange(len(costs)), starts]
     usual = max(float(lowest.mean()), 1e-9)
     share = float(here.mean()) / usual

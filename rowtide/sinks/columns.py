@@ -47,7 +47,7 @@ class SinkPage:
 
 
 def sink_columns(answer: type[BaseModel], *, lineage: bool) -> list[Column]:
-    """The key, the answer's fields and, with `lineage`, the origin of each row. Raises UserMistake."""
+    """Return the key, the answer's fields and, with `lineage`, the origin of each row. Raises UserMistake."""
     columns = [Column(KEY, "text", is_nullable=False)]
     columns += [Column(field.name, field.kind, field.is_nullable) for field in answer_fields(answer)]
     columns += [Column(name, kind) for name, kind in LINEAGE.items() if lineage]
@@ -84,8 +84,8 @@ def check_partition(columns: Sequence[Column], name: str) -> None:
 
 
 def columns_to_add(before: Mapping[str, str], now: Sequence[Column], *, sink: str) -> list[Column]:
-    """The columns to add to a sink that has those of `before` (name → kind). Raises UserMistake for an incompatible
-    change.
+    """Return the columns to add to a sink that has those of `before` (name → kind). Raises UserMistake for an
+    incompatible change.
     """
     kinds = {column.name: column.kind for column in now}
     for name, kind in before.items():
@@ -113,7 +113,7 @@ def columns_to_add(before: Mapping[str, str], now: Sequence[Column], *, sink: st
 
 
 def unloadable_rows(contents: Sequence[bytes]) -> dict[int, str]:
-    """The rows that no sink can hold unaltered: place in the page → why."""
+    """Return the rows that no sink can hold unaltered: place in the page → why."""
     if not unstorable_values(b"[%b]" % b",".join(contents)):
         return {}
     found = {place: unstorable_values(content) for place, content in enumerate(contents)}
@@ -132,7 +132,7 @@ def page_of_answers(
 
 
 def rows_of_page(page: SinkPage, places: range) -> SinkPage:
-    """The rows at these places of a page, as a page."""
+    """Return the rows at these places of a page, as a page."""
     return SinkPage({name: values[places.start : places.stop] for name, values in page.values.items()})
 
 

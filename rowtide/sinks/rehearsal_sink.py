@@ -12,14 +12,14 @@ RESULTS = Path("results")
 
 
 def with_rehearsal_sink(job: Job, api: str) -> Job:
-    """The job with a rehearsal's sink, where the emulator that Rowtide started answers it; else unchanged."""
+    """Return the job with a rehearsal's sink, where the emulator that Rowtide started answers it; else unchanged."""
     if api != OWN_EMULATOR:
         return job
     return replace(job, spec=job.spec.model_copy(update={"sink": rehearsal_sink(job.spec.sink)}))
 
 
 def rehearsal_sink(sink: SinkSpec) -> SinkSpec:
-    """The sink as a folder under the rehearsal's home; a table becomes a Parquet folder of its name."""
+    """Return the sink as a folder under the rehearsal's home; a table becomes a Parquet folder of its name."""
     if sink.is_table:
         named = RESULTS / (sink.table or "").replace("/", "_")
         return SinkSpec(path=named, lineage=sink.lineage, part_rows=sink.part_rows)

@@ -27,7 +27,7 @@ class Part(Protocol):
     """A part that is being written, while no other process writes to the sink."""
 
     def keys_held(self, part: str, keys: set[str]) -> set[str]:
-        """The keys that another part holds, even a half-written one."""
+        """Return the keys that another part holds, even a half-written one."""
         ...
 
     def write(self, page: SinkPage) -> Mapping[int, str]:

@@ -190,7 +190,9 @@ class DuckPart:
 
 
 def column_accepts_kind(found: str, kind: str) -> bool:
-    """Whether a column of this type holds every value of a kind as it is, or refuses the value; it alters none."""
+    """Return whether a column of this type holds every value of a kind as it is, or refuses the value; it
+    alters none.
+    """
     if found == duck_type(kind):
         return True
     if kind.startswith(LIST_OF):

@@ -71,7 +71,7 @@ class FolderSink:
             raise WorldError(f"{self.location}: {error.strerror}") from None
 
     def files(self, part: str) -> list[Path]:
-        """The files of a part that exist."""
+        """Return the files of a part that exist."""
         return sorted(self.folder.glob(f"{'*/' if self.partition_by else ''}{part}.{self.format.suffix}"))
 
     def manifest(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class FolderSink:
 
 
 def in_folder(form: Format, place: Place) -> FolderSink:
-    """The folder of parts that the job names. Raises UserMistake."""
+    """Return the folder of parts that the job names. Raises UserMistake."""
     spec = place.spec
     if spec.partition_by is not None:
         check_partition(place.columns, spec.partition_by)
@@ -98,7 +98,7 @@ class FolderPart:
         self._files: dict[str, Any] = sink.manifest()["files"]
 
     def keys_held(self, part: str, keys: set[str]) -> set[str]:
-        """The keys that another part holds, even a half-written one."""
+        """Return the keys that another part holds, even a half-written one."""
         return {key for file in self._sink.files(part) for key in keys_in(self._read(file))} & keys
 
     def write(self, page: SinkPage) -> dict[int, str]:

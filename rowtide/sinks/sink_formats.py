@@ -45,7 +45,7 @@ class Format:
 
 
 def arrow_table(columns: Sequence[Column], page: SinkPage) -> pa.Table:
-    """A page as an Arrow table with native types: lists, dates, decimals."""
+    """Return a page as an Arrow table with native types: lists, dates, decimals."""
     values = {
         each.name: pa.array(native_values(each.kind, page.values[each.name]), arrow_type(each.kind)) for each in columns
     }
@@ -53,7 +53,7 @@ def arrow_table(columns: Sequence[Column], page: SinkPage) -> pa.Table:
 
 
 def flat_table(columns: Sequence[Column], page: SinkPage) -> pa.Table:
-    """A page as an Arrow table of numbers, booleans and text only."""
+    """Return a page as an Arrow table of numbers, booleans and text only."""
     return pa.table(
         {each.name: pa.array(flat_values(each.kind, page.values[each.name]), flat_type(each.kind)) for each in columns}
     )
@@ -72,7 +72,7 @@ def flat_type(kind: str) -> pa.DataType:
 
 
 def to_csv(table: pa.Table, *, header: bool) -> bytes:
-    """A table as CSV. Text is quoted and a null is not, so a null and an empty text differ."""
+    """Return a table as CSV. Text is quoted and a null is not, so a null and an empty text differ."""
     out = io.BytesIO()
     pa_csv.write_csv(table, out, pa_csv.WriteOptions(include_header=header))
     return out.getvalue()
@@ -83,12 +83,12 @@ def keys_in(table: pa.Table) -> set[str]:
 
 
 def without_keys(table: pa.Table, keys: set[str]) -> pa.Table:
-    """The table without the rows of these keys."""
+    """Return the table without the rows of these keys."""
     return table.filter(pa.array([key not in keys for key in table[KEY].to_pylist()], pa.bool_()))
 
 
 def split_by_column(table: pa.Table, column: str) -> dict[Any, pa.Table]:
-    """The table split by a column's value, without the column: the file's folder names the value."""
+    """Return the table split by a column's value, without the column: the file's folder names the value."""
     places: dict[Any, list[int]] = {}
     for place, value in enumerate(table[column].to_pylist()):
         places.setdefault(value, []).append(place)

@@ -257,7 +257,7 @@ class TablePart:
 
 
 def table_location(url: URL, table: str) -> str:
-    """The location of a table for people and for the ledger, with every password in its URL removed."""
+    """Return the location of a table for people and for the ledger, with every password in its URL removed."""
     shown = url.difference_update_query([name for name in url.query if "password" in name])
     return f"{shown.render_as_string(hide_password=True)}#{table}"
 

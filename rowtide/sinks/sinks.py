@@ -18,7 +18,7 @@ from rowtide.sinks.sink_tables import TableSink
 
 
 def in_table(place: Place) -> Sink:
-    """A table of the database that the job's URL names. Raises UserMistake."""
+    """Open a table of the database that the job's URL names, as a sink. Raises UserMistake."""
     check_table_names(place.columns)
     url = database_url(expand_variables(place.spec.url or "", place.environment), "sink.url", place.folder)
     table = DuckTable if url.get_backend_name() == "duckdb" else TableSink
@@ -36,7 +36,7 @@ SINKS: Mapping[str, Callable[[Place], Sink]] = {
 def open_sink(
     spec: SinkSpec, home: Path, answer: type[BaseModel], environment: Mapping[str, str], folder: Path | None = None
 ) -> tuple[Sink, list[Column]]:
-    """The sink a job names, and its columns. Raises UserMistake.
+    """Return the sink a job names, and its columns. Raises UserMistake.
 
     Relative folders are under `home`; the relative file of a database is in the job's `folder`.
     """

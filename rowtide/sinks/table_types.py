@@ -53,7 +53,9 @@ def plain_kind(kind: str) -> str:
 
 
 def column_accepts_kind(found: TypeEngine[Any], kind: str, dialect: str) -> bool:
-    """Whether a column of this type holds every value of a kind as it is, or refuses the value; it alters none."""
+    """Return whether a column of this type holds every value of a kind as it is, or refuses the value; it
+    alters none.
+    """
     if isinstance(found, NullType):
         return True
     alters = {"sqlite": _sqlite_alters, "postgresql": _postgres_alters}[dialect]
@@ -85,6 +87,6 @@ def _postgres_alters(found: TypeEngine[Any], kind: str) -> bool:
 
 
 def decimal_fits(size: re.Match[str], digits: int, places: int) -> bool:
-    """Whether decimal(n,m) fits a column of `digits` digits, `places` of them after the point."""
+    """Return whether decimal(n,m) fits a column of `digits` digits, `places` of them after the point."""
     wanted, behind = int(size[1]), int(size[2])
     return behind <= places and wanted - behind <= digits - places

@@ -1,4 +1,6 @@
-"""What a verdict belongs to: a version of a job, with where its rows start and which models stand behind its tiers."""
+"""Computes the fingerprint of a job's version that a verdict belongs to: with where its rows start, and which models
+are behind its tiers.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,8 +12,9 @@ from rowtide.routing.difficulty import ROUTER_FILE
 
 
 def measured_version(job: Job, model_ids: Sequence[str]) -> str:
-    """The fingerprint of all that decides a job's answers. `job` is on the ladder that it runs on, `model_ids` are
-    what that ladder's names mean at the API."""
+    """Return the fingerprint of all that decides a job's answers. `job` is on the ladder that it runs on; `model_ids`
+    are the API's models of that ladder.
+    """
     file = job.folder / ROUTER_FILE
     router = hashlib.blake2b(file.read_bytes()).hexdigest() if file.is_file() else ""
     starts = job.spec.model_dump(mode="json", include={"start", "difficulty", "escalation"})

@@ -184,7 +184,7 @@ def self_check_rubric(job: Job) -> Rubric | None:
 def open_tool_pool(
     job: Job, environment: Mapping[str, str], servers: Mapping[str, ToolServerSpec]
 ) -> AbstractAsyncContextManager[ToolPool]:
-    """The job's tool servers, for as long as an `async with` lasts; stages that follow each other share them."""
+    """Return the job's tool servers, for as long as an `async with` lasts; stages that follow each other share them."""
     needed = environment_of_servers(servers, environment)
     made_of = dict(servers), job.folder, needed, job.spec.limits.tool_output_chars
     return pool_of(made_of, lambda: ToolPool(*made_of))

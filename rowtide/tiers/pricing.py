@@ -1,4 +1,4 @@
-"""Computes what a reply costs, in integer micro-dollars: exact until it is rounded half up, once per reply."""
+"""Computes what a reply costs, in integer micro-dollars: exact, and rounded half up once per reply."""
 
 from operator import mul
 from typing import Any, NamedTuple

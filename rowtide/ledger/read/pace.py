@@ -27,8 +27,9 @@ class Pace:
     """US dollars for each row that was asked."""
 
     def left(self, seen: Progress, now: datetime) -> timedelta:
-        """The time until the run is over. Batches are waited for as long however many rows they have; live calls are
-        not. Never below zero: a run may take longer than earlier ones."""
+        """Return the time until the run is over. Batches are waited for as long however many rows they have; live calls
+        are not. Never below zero: a run may take longer than earlier ones.
+        """
         elapsed = now - seen.began_at
         if LANES[seen.lane].in_batches:
             return max(self.duration - elapsed, timedelta())

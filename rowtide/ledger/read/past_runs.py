@@ -53,8 +53,8 @@ def visit_history(tx: Connection, job: str, asking: str, tiers: str, api: str) -
 
 
 def unchanged_keys(tx: Connection, job: str, asking: str, api: str, rows: Mapping[str, str]) -> set[str]:
-    """Return the keys, among rows (key → row_id), that an earlier run asked this API alike. A run would not ask them
-    again, unless their answer fails today's checks.
+    """Return the keys, among rows (key → row_id), that an earlier run asked this API in the same way. A run does not
+    ask them again, unless their answer fails today's checks.
     """
     settled: set[str] = set()
     for table in ("loaded", "unverified"):

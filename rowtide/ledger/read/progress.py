@@ -57,7 +57,8 @@ class Progress:
         )
 
     def at_api(self, now: datetime | None = None) -> str:
-        """What is at the API, as text. The API gives no partial counts, so nobody knows how far a batch has come.
+        """Return what is at the API, as text. The API gives no partial counts, so nobody knows how far a batch has
+        come.
 
         With `now` the text says for how long; without, since when, so that it changes only with the facts.
         """

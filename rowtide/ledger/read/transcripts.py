@@ -1,4 +1,4 @@
-"""A row's conversation, from its number: what each model said, what it called, and what it was told."""
+"""Reads a row's conversation by its number: what each model replied, which tools it called, and what it was told."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ MOVES = {
 
 
 def row_transcript(tx: Connection, row_no: int) -> list[TranscriptLine]:
-    """All of it, oldest first; nothing for a row that was purged, or that is not there."""
+    """Return the row's conversation, oldest first; empty for a row that was purged or does not exist."""
     found = tx.execute(
         text("SELECT u.tiers FROM row r JOIN run u ON u.run_no = r.run_no WHERE r.row_no = :row"), {"row": row_no}
     ).scalar()

@@ -145,7 +145,7 @@ class Evidence:
     outputs: Mapping[int, list[ToolOutput]]
 
     def words(self, each: StoredAnswer) -> str:
-        """The answer as given: the model's last text, or a person's override."""
+        """Return the answer as given: the model's last text, or a person's override."""
         number = each.row.row_no
         reply_text = (
             text_of(orjson.loads(self.replies[number])) if number in self.replies and not each.is_overridden else ""

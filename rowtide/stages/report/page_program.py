@@ -1,4 +1,4 @@
-"""A page is drawn by a program of its own, by order: its arguments come as JSON on stdin.
+"""Runs a drawing function as a program of its own, with its arguments as JSON on stdin.
 
 A URL may hold a password, so it must not be an argument that others can list.
 """
@@ -18,7 +18,7 @@ EXIT_MISTAKE = 2
 
 
 def draw_by_order(draw: Callable[[Ledger, dict[str, Any], Path, datetime], None]) -> None:
-    """Draw what stdin orders: `ledger_url`, `file`, `now`, and what `draw` reads besides.
+    """Read `ledger_url`, `file`, `now` and what else `draw` needs from stdin, and call `draw` with them.
 
     Exits 2, with a line on stderr, when it fails for a known reason.
     """
@@ -34,7 +34,7 @@ def draw_by_order(draw: Callable[[Ledger, dict[str, Any], Path, datetime], None]
 
 
 def write_page(file: Path, html: str) -> None:
-    """Write a page whole, or leave the one that is there."""
+    """Write a page to a file, whole or not at all: if writing fails, the older page stays."""
     file.parent.mkdir(parents=True, exist_ok=True)
     half = file.with_name(f".{file.name}.half")
     half.write_text(html, encoding="utf-8")

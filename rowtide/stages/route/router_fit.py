@@ -166,7 +166,7 @@ def _fit_tier(tier: str, number: int, history: RoutingHistory) -> tuple[TierFit,
 
 
 def new_model() -> CalibratedClassifierCV:
-    """Return a logistic regression on standardized features, calibrated by Platt's method on unseen folds.
+    """Return an unfitted logistic regression on standardized features, calibrated by Platt's method on unseen folds.
 
     Its L1 penalty selects one of several features that say the same, which can then be named.
     """
@@ -177,7 +177,7 @@ def new_model() -> CalibratedClassifierCV:
 
 
 def model_as_data(model: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Return the numbers of a fitted `new_model`."""
+    """Return the weights and calibration of a fitted `new_model`, as numbers for `router.json`."""
     (calibrated,) = model.calibrated_classifiers_
     (platt,) = calibrated.calibrators
     scaler, regression = (step for _, step in calibrated.estimator.steps)

@@ -140,6 +140,7 @@ async def post_batch(
 
 
 def body_file_of(context: RunContext, tag: str) -> Path:
+    """Return the spool file that holds the request body of the batch with this tag."""
     return context.spool(f"{tag}.requests.json")
 
 
