@@ -60,7 +60,7 @@ def test_a_run_goes_on_with_no_other_api_and_says_which_variable_to_set(of_run: 
     with pytest.raises(UserMistake, match=said):
         check_same_api("run-1", of_run, now)
     check_same_api("run-1", of_run, of_run)
-    check_same_api("run-1", "", now)  # of an older ledger, which named none
+    check_same_api("run-1", "", now)  # a run that names none
 
 
 def test_without_a_key_whatever_the_url_the_emulator_answers() -> None:

@@ -1,4 +1,4 @@
-"""Finds and records which API answers a job's runs; data of different APIs is never mixed."""
+"""Finds which API answers a job's runs; data of different APIs is never mixed."""
 
 from sqlalchemy import Connection, text
 
@@ -25,8 +25,3 @@ def newest_run_start(tx: Connection, run_id: str | None, row_key: str | None, jo
     has_row = f"AND EXISTS ({of_row})" if row_key else ""
     query = text(f"SELECT max(u.started_at) FROM run u WHERE ({named}) {has_row}")
     return tx.execute(query, {"run": run_id, "key": row_key, "job": job}).scalar()
-
-
-def record_api(tx: Connection, run_id: str, api: str) -> None:
-    """Record the API for a run of an older ledger that named none."""
-    tx.execute(text("UPDATE run SET api = :api WHERE run_id = :run AND api = ''"), {"api": api, "run": run_id})

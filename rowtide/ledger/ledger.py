@@ -28,7 +28,6 @@ from rowtide.ledger.migrations import migrate, missing_migrations
 
 ROWS_PER_RUN = 10_000_000_000  # row_no = run_no * this + the row's place in the source, from 1
 
-LEDGER = "ROWTIDE_LEDGER"
 WORTH_A_COPY = 200  # rows
 
 OF_VERSION = ("asking", "judging", "parts")
@@ -264,12 +263,10 @@ def all_runs(tx: Connection, *, limit: int) -> list[Run]:
 
 
 def finish_extract(tx: Connection, run: Run, *, now: datetime) -> None:
-    """Record that all rows of the source are in, once."""
     _stamp(tx, run, "extracted_at", now)
 
 
 def finish_run(tx: Connection, run: Run, *, now: datetime) -> None:
-    """Record that the run is finished, once."""
     _stamp(tx, run, "finished_at", now)
 
 

@@ -72,7 +72,7 @@ run = table(
     Column("models", Text, nullable=False, server_default="[]"),  # JSON: the models' ids at the API as it began
     Column("request", LargeBinary, nullable=False),  # the part all requests share: system, tools, schema
     Column("servers", Text, nullable=False, server_default="{}"),  # JSON: which server stands for which capability
-    Column("api", Text, nullable=False, server_default=""),  # which API answers it; empty: unknown, an older ledger
+    Column("api", Text, nullable=False, server_default=""),  # which API answers it; empty: unknown
     Column("made_up", Integer, nullable=False, server_default="0"),  # answered by an emulator, not by a model
     Column("source", Text, nullable=False),
     Column("source_path", Text),  # given by hand instead of the job's own

@@ -10,7 +10,6 @@ from rowtide.intake.sources import INBOX
 from rowtide.job.job_file import read_spec
 from rowtide.job.on_call import runbook_location
 from rowtide.job.run_id import check_run_id, job_of_evals
-from rowtide.ledger import apis as ledger_apis
 from rowtide.ledger import flow_runs as ledger_flow_runs
 from rowtide.ledger import inbox as ledger_inbox
 from rowtide.ledger import ledger as ledgers
@@ -60,7 +59,6 @@ def continue_existing_run(
         run = ledgers.find_run(tx, run_id)
         check_same_api(run_id, run.api, api)
         spec = read_spec(Path(run.job_folder))
-        ledger_apis.record_api(tx, run_id, api)
         ledgers.continue_run(
             tx, run_id, _micro(budget_usd), spec.owner, runbook_location(spec.runbook, Path(run.job_folder))
         )
