@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cli.exits import Exit
 from cli.home_folders import home_folder, is_in_rehearsal, rehearse_without_key
 from cli.late_prefect import examine_prefect_server
 from cli.open_ledger import has_ledger, open_home_ledger
-from cli.output import out, print_json
+from cli.output import err, out, print_json, short_path
 from cli.prefect_server import find_server_url
 from cli.terminal_run import claude_or_emulator
 from configuration.claude_settings import ClaudeSettings
@@ -25,14 +26,16 @@ from rowtide.stages.diagnose.api_checks import examine_api, examine_models
 from rowtide.stages.diagnose.findings import Finding, examine
 from rowtide.stages.diagnose.job_checks import examine_sink, examine_source, examine_tool_server
 from rowtide.stages.diagnose.ledger_checks import examine_home, examine_ledger
+from rowtide.stages.diagnose.live_probe import Probed, probe_api, probe_as_json, probe_cost_usd, probe_findings
 from rowtide.stages.run_context import models_of
-from rowtide.tiers.catalogue import load_catalogue
+from rowtide.tiers.catalogue import Model, load_catalogue
 
 MARKS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
+PATIENCE = timedelta(minutes=15)  # most batches end within minutes; a probe that takes longer helps nobody
 WIDTH = max(map(len, MARKS))
 
 
-def doctor(job: str | None = None, *, json: bool = False) -> int:
+def doctor(job: str | None = None, *, live_probe: bool = False, yes: bool = False, json: bool = False) -> int:
     """Look at everything that a run needs, and say what to do about what is wrong. It costs nothing.
 
     The API and the key, the clock, the home and its ledger, Prefect; with a job its folder, source, models, tool
@@ -42,12 +45,19 @@ def doctor(job: str | None = None, *, json: bool = False) -> int:
     ----------
     job
         A name under jobs/, or a folder that holds a job.yaml.
+    live_probe
+        Instead, make the smallest call of each kind that Rowtide makes, a batch among them, and compare the answers'
+        shapes with what it relies on. It costs a cent at most, says how much and asks first.
+    yes
+        Do not ask before the live probe.
     json
         Print one JSON list on stdout, of objects: subject, verdict (ok, warning, failed, skipped), detail, advice.
     """
     rehearse_without_key()
     folder = find_job(job, jobs=Path("jobs")) if job else None
     with claude_or_emulator():
+        if live_probe:
+            return _probe(is_agreed=yes, is_shown=not json)
         found = asyncio.run(_examine(folder, is_shown=not json))
     if json:
         print_json([asdict(each) for each in found])
@@ -61,6 +71,43 @@ def doctor(job: str | None = None, *, json: bool = False) -> int:
 
 def _status(found: Sequence[Finding]) -> Exit:
     return Exit.MISTAKE if any(each.verdict == "failed" for each in found) else Exit.DONE
+
+
+def _probe(*, is_agreed: bool, is_shown: bool) -> Exit:
+    """Compare the API's answers with what Rowtide relies on, and write the shapes that came to a file."""
+    catalogue = load_catalogue(asyncio.run(model_overrides_in_force()))
+    model = min(catalogue.models.values(), key=probe_cost_usd)
+    settings = asyncio.run(ClaudeSettings.in_force())
+    name = describe_api(settings.api, is_made_up=is_in_rehearsal())
+    err.print(
+        f"the live probe asks {name} four times, once in a batch, as {model.id}: at most ${probe_cost_usd(model):.4f}"
+    )
+    if not (is_agreed or _says_yes()):
+        raise UserMistake("nothing was sent: --yes goes on without asking")
+    probed = asyncio.run(_probed(settings, model))
+    file = home_folder() / "reports" / f"api-shapes-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(probe_as_json(probed))
+    found = probe_findings(probed)
+    if is_shown:
+        for each in found:
+            _print(each)
+        out.print(f"shapes   {short_path(file)}: what came, without its texts; send it to us where something differs")
+    else:
+        print_json([asdict(each) for each in found])
+    return _status(found)
+
+
+async def _probed(settings: ClaudeSettings, model: Model) -> list[Probed]:
+    async with settings.get_client() as claude:
+        return await probe_api(claude, model, patience=PATIENCE, on_step=lambda name: err.print(f"… {name}"))
+
+
+def _says_yes() -> bool:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    err.print("Send it? [y/N] ", end="", markup=False)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 async def _examine(folder: Path | None, *, is_shown: bool) -> list[Finding]:

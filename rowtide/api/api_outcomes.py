@@ -31,6 +31,14 @@ class BatchStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """An answer of the API, unread."""
+
+    status_code: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class BatchCreated:
     status: BatchStatus
 

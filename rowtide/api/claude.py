@@ -14,7 +14,7 @@ from contextlib import aclosing
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import anthropic
 import httpx2
@@ -25,7 +25,15 @@ from rowtide.agent.account_refusals import account_refusal_of
 from rowtide.agent.reply_parsing import LINE_BYTES, LONGEST_DETAIL
 from rowtide.api import api_outcomes
 from rowtide.api.api_identity import api_name
-from rowtide.api.api_outcomes import BatchCreated, BatchRefused, BatchStatus, LiveRejection, LiveReply, OutcomeUnknown
+from rowtide.api.api_outcomes import (
+    BatchCreated,
+    BatchRefused,
+    BatchStatus,
+    Exchange,
+    LiveRejection,
+    LiveReply,
+    OutcomeUnknown,
+)
 from rowtide.api.secret_placeholders import SealedBody
 from rowtide.errors import StoppedByWorld, UserMistake, WorldError
 from rowtide.json_bytes import parse_json
@@ -147,6 +155,20 @@ class Claude:
             return int(orjson.loads(answer.content)["input_tokens"])
         except (anthropic.APIError, httpx2.HTTPError, *NO_JSON) as error:
             _raise(error)
+
+    async def exchange(self, method: Literal["GET", "POST"], path: str, body: bytes = b"") -> Exchange:
+        """Return what the API answers, whatever its status, unread. Raises WorldError where nothing is answered."""
+        options: Any = {"headers": {"content-type": "application/json"} if body else {}, "timeout": POST_SECONDS}
+        try:
+            if method == "GET":
+                answer = await self._api.get(path, cast_to=httpx2.Response, options=options)
+            else:
+                answer = await self._api.post(path, cast_to=httpx2.Response, content=body, options=options)
+        except anthropic.APIStatusError as error:
+            return Exchange(error.status_code, error.response.content)
+        except (anthropic.APIError, httpx2.HTTPError) as error:
+            _raise(error)
+        return Exchange(answer.status_code, answer.content)
 
     async def retrieve(self, api_id: str) -> BatchStatus | None:
         """Return a batch's status, or None when the API does not know it (yet, or any more). Raises WorldError."""
