@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta, binom
+import scipy
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[Any] | int
@@ -12,7 +12,7 @@ Counts = npt.NDArray[Any] | int
 
 def clopper_pearson_lower(hits: int, rows: int, confidence: float) -> float:
     """Clopper and Pearson's lower bound, one-sided: the true share is above it with this confidence. 0 without hits."""
-    return float(beta.ppf(1 - confidence, hits, rows - hits + 1)) if hits else 0.0
+    return float(scipy.stats.beta.ppf(1 - confidence, hits, rows - hits + 1)) if hits else 0.0
 
 
 def clopper_pearson_upper(hits: int, rows: int, confidence: float) -> float:
@@ -22,9 +22,9 @@ def clopper_pearson_upper(hits: int, rows: int, confidence: float) -> float:
 
 def binomial_probability(hits: Counts, rows: Counts, share: Floats | float) -> Floats:
     """Return the chance of exactly so many hits among so many rows, for arrays that can be broadcast."""
-    return np.asarray(binom.pmf(hits, rows, share), np.float64)
+    return np.asarray(scipy.stats.binom.pmf(hits, rows, share), np.float64)
 
 
 def binomial_tail(hits: Counts, rows: Counts, share: Floats | float) -> Floats:
     """Return the chance of so many hits or more."""
-    return np.asarray(binom.sf(np.asarray(hits) - 1, rows, share), np.float64)
+    return np.asarray(scipy.stats.binom.sf(np.asarray(hits) - 1, rows, share), np.float64)

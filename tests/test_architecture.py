@@ -30,7 +30,7 @@ DOORS = {
     "evals": {"job_golden"},
     "gates": {"gate_files", "page_judging", "expectation_counts", "whole_run"},
     "intake": {"csv_records", "webhook_row_rules", "json_lines", "parquet_rows", "sources", "sql_rows"},
-    "api": {"claude", "api_schema", "secret_placeholders"},
+    "api": {"claude", "api_errors", "api_schema", "secret_placeholders"},
     "job": {"job_folder"},
     "observing": {"bounded_threads", "event_log", "repeated_log_lines", "supervision"},
     "routing": {"start_rules"},
@@ -47,7 +47,7 @@ ROOT_RULES = {"binomial", "json_bytes", "errors", "escaping", "text_format", "en
 HEAVY = {
     "altair": {"rowtide/report/charts.py"},
     "vl_convert": {"rowtide/report/charts.py"},
-    "anthropic": {"rowtide/api/claude.py", "rowtide/api/api_schema.py"},
+    "anthropic": {"rowtide/api/claude.py", "rowtide/api/api_errors.py", "rowtide/api/api_schema.py"},
     "mcp": {"rowtide/tools/tool_sessions.py"},
     "mcp_types": {"rowtide/tools/tool_sessions.py"},
     "duckdb": {

@@ -7,23 +7,30 @@ because the API would take it twice.
 from __future__ import annotations  # the SDK's types: it is imported when something is first asked
 
 import os
-import re
 import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anthropic
 import httpx2
 import orjson
 
 from rowtide.agent import reply_parsing
-from rowtide.agent.account_refusals import account_refusal_of
-from rowtide.agent.reply_parsing import LINE_BYTES, LONGEST_DETAIL
+from rowtide.agent.reply_parsing import LINE_BYTES
 from rowtide.api import api_outcomes
+from rowtide.api.api_errors import (
+    connection_error_text,
+    error_type,
+    never_left,
+    not_connected_text,
+    raise_api_error,
+    retry_after,
+    status_error_text,
+)
 from rowtide.api.api_identity import api_name
 from rowtide.api.api_outcomes import (
     BatchCreated,
@@ -35,7 +42,6 @@ from rowtide.api.api_outcomes import (
     OutcomeUnknown,
 )
 from rowtide.api.secret_placeholders import SealedBody
-from rowtide.errors import StoppedByWorld, UserMistake, WorldError
 from rowtide.json_bytes import parse_json
 from rowtide.lanes.rate_limiter import limits_from_headers
 from rowtide.masking import mask_secrets
@@ -51,8 +57,6 @@ LIST_PAGE = 100
 POST_SECONDS = 600
 WHO = "/_emulator"
 WHO_SECONDS = 5
-LONGEST_WAIT_SECONDS = 3600.0  # upper bound of `retry-after`
-SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 # What a body of unexpected shape can raise while it is parsed, here or in the SDK.
 NO_JSON = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 NO_STREAM = (*NO_JSON, AssertionError, RuntimeError)
@@ -99,12 +103,12 @@ class Claude:
             return BatchCreated(api_outcomes.parse_batch_status(orjson.loads(answer.content)))
         except anthropic.APIStatusError as error:
             if error.status_code >= 500 or error.status_code == 408:
-                return OutcomeUnknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
-            return BatchRefused(error.status_code, _words(error), _retry_after(error))
+                return OutcomeUnknown(f"{error.status_code}: {status_error_text(error)}", retry_after(error))
+            return BatchRefused(error.status_code, status_error_text(error), retry_after(error))
         except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-            if _never_left(error):
-                return BatchRefused(api_outcomes.NOT_SENT, _not_connected(error))
-            return OutcomeUnknown(_error_text(error))
+            if never_left(error):
+                return BatchRefused(api_outcomes.NOT_SENT, not_connected_text(error))
+            return OutcomeUnknown(connection_error_text(error))
         except NO_JSON as error:
             return OutcomeUnknown(mask_secrets(f"the response is not a batch: {error!r:.300}"))
 
@@ -121,12 +125,12 @@ class Claude:
             return LiveReply(reply_parsing.parse_live_body(answer.content), limits_from_headers(answer.headers))
         except anthropic.APIStatusError as error:
             if error.status_code in (200, 408, 504):  # 200: the stream broke off with an error
-                return OutcomeUnknown(f"{error.status_code}: {_words(error)}", _retry_after(error))
-            return LiveRejection(error.status_code, _kind(error), _words(error), _retry_after(error))
+                return OutcomeUnknown(f"{error.status_code}: {status_error_text(error)}", retry_after(error))
+            return LiveRejection(error.status_code, error_type(error), status_error_text(error), retry_after(error))
         except (anthropic.APIError, httpx2.HTTPError) as error:
-            if _never_left(error):
-                return LiveRejection(api_outcomes.NOT_SENT, "timeout_error", _not_connected(error))
-            return OutcomeUnknown(_error_text(error))
+            if never_left(error):
+                return LiveRejection(api_outcomes.NOT_SENT, "timeout_error", not_connected_text(error))
+            return OutcomeUnknown(connection_error_text(error))
         except NO_STREAM as error:
             return OutcomeUnknown(mask_secrets(f"the stream is not valid: {error!r:.300}"))
 
@@ -154,7 +158,7 @@ class Claude:
             )
             return int(orjson.loads(answer.content)["input_tokens"])
         except (anthropic.APIError, httpx2.HTTPError, *NO_JSON) as error:
-            _raise(error)
+            raise_api_error(error)
 
     async def exchange(self, method: Literal["GET", "POST"], path: str, body: bytes = b"") -> Exchange:
         """Return what the API answers, whatever its status, unread. Raises WorldError where nothing is answered."""
@@ -167,7 +171,7 @@ class Claude:
         except anthropic.APIStatusError as error:
             return Exchange(error.status_code, error.response.content)
         except (anthropic.APIError, httpx2.HTTPError) as error:
-            _raise(error)
+            raise_api_error(error)
         return Exchange(answer.status_code, answer.content)
 
     async def retrieve(self, api_id: str) -> BatchStatus | None:
@@ -238,7 +242,7 @@ class Claude:
         except (anthropic.BadRequestError, anthropic.NotFoundError, anthropic.ConflictError):
             return
         except (anthropic.APIError, httpx2.HTTPError) as error:
-            _raise(error)
+            raise_api_error(error)
 
     async def _read(self, path: str, parse: Callable[[Any], Parsed]) -> Parsed:
         """GET JSON and parse it. Raises NotFoundError, whose meaning the caller knows, UserMistake and WorldError."""
@@ -249,7 +253,7 @@ class Claude:
         except anthropic.NotFoundError:
             raise
         except (anthropic.APIError, httpx2.HTTPError, *NO_JSON) as error:
-            _raise(error)
+            raise_api_error(error)
 
     async def _results(self, api_id: str) -> AsyncGenerator[bytes]:
         """Yield the bytes of a batch's results as they arrive."""
@@ -265,58 +269,10 @@ class Claude:
         except anthropic.NotFoundError:
             raise
         except (anthropic.APIError, httpx2.HTTPError) as error:
-            _raise(error)
+            raise_api_error(error)
 
 
 @cache
 def _tls() -> ssl.SSLContext:
     """The machine's certificates: reading them takes 20 ms, so once a process and not once a stage."""
     return httpx2.create_ssl_context()
-
-
-def _raise(error: Exception) -> NoReturn:
-    if isinstance(error, anthropic.APIStatusError):
-        words, after = _words(error), _retry_after(error)
-        refusal = account_refusal_of(words)
-        if isinstance(error, anthropic.AuthenticationError) or (error.status_code == 403 and refusal is None):
-            raise UserMistake(f"the API refused the key in ANTHROPIC_API_KEY: {words}") from None
-        if refusal or error.status_code == 402:
-            raise StoppedByWorld(api_outcomes.refusal_text(error.status_code, words)) from None
-    else:
-        words, after = _error_text(error), None
-    raise WorldError(f"the API did not answer as it should: {words}", retry_after_seconds=after) from error
-
-
-def _never_left(error: Exception) -> bool:
-    """Return whether there was no connection, so that nothing was sent."""
-    return isinstance(error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
-
-
-def _not_connected(error: Exception) -> str:
-    return mask_secrets(f"no connection: {error.__cause__ or error}")
-
-
-def _error_text(error: Exception) -> str:
-    """Return what went wrong: the SDK only says `Connection error.`, with the real error as its cause."""
-    return mask_secrets(f"{type(error).__name__}: {str(error.__cause__ or '') or error}")
-
-
-def _kind(error: anthropic.APIStatusError) -> str:
-    """Return an API error's type; for an error that is not the API's, such as a proxy's page, "api_error"."""
-    inner = _inner(error)
-    return str(inner.get("type")) if inner else "api_error"
-
-
-def _retry_after(error: anthropic.APIStatusError) -> float | None:
-    after = error.response.headers.get("retry-after", "")
-    return min(float(after), LONGEST_WAIT_SECONDS) if SECONDS.fullmatch(after) else None
-
-
-def _words(error: anthropic.APIStatusError) -> str:
-    inner = _inner(error)
-    return reply_parsing.error_text_with_code(inner) if inner else mask_secrets(error.message)[:LONGEST_DETAIL]
-
-
-def _inner(error: anthropic.APIStatusError) -> dict[str, Any] | None:
-    inner: Any = error.body.get("error") if isinstance(error.body, dict) else None
-    return inner if isinstance(inner, dict) else None
