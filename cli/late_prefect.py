@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from cli.prefect_server import named_url
+from cli.prefect_server import configured_server_url
 from configuration.operator import Operator
 from rowtide.stages.diagnose.findings import Finding
 
@@ -15,7 +15,7 @@ class PrefectServerBlocks(Operator):
     """The blocks of the server that the environment or the active profile names; none without a server."""
 
     async def filled_in(self, kind: type[T]) -> T | None:
-        if named_url() is None:
+        if configured_server_url() is None:
             return None
         from blocks.operator_blocks import OperatorBlocks  # noqa: PLC0415 # see above
 

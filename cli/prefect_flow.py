@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, get_curre
 from cli.prefect_database import database_variable_in, prefect_database_settings
 from cli.prefect_server import PrefectFailed, find_login
 from flows.run_job import run_job
-from rowtide import guardian
+from rowtide import process_guardian
 from rowtide.errors import RowtideError, UserMistake, WorldError
 
 START_SECONDS = 180.0
@@ -77,7 +77,7 @@ def _server() -> Generator[tuple[str, str]]:
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     database = prefect_database_settings(os.environ) or prefect_database_settings(settings)
     process = subprocess.Popen(
-        guardian.guarded_command(sys.executable, *SERVER, "--port", str(port), *OPTIONS),
+        process_guardian.guarded_command(sys.executable, *SERVER, "--port", str(port), *OPTIONS),
         env={**os.environ, **SETTINGS, **settings, **closed, **database},
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us alone: the run still has something to tell it

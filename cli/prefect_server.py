@@ -49,7 +49,7 @@ def find_server_url() -> str | None:
     return here if _is_prefect(here) else None
 
 
-def named_url() -> str | None:
+def configured_server_url() -> str | None:
     """Return the server's URL that the environment names, else the active profile's; the server is not contacted."""
     return os.environ.get("PREFECT_API_URL") or _profile().get("PREFECT_API_URL")
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import psutil
 
-from rowtide import guardian
+from rowtide import process_guardian
 
 LOG_BYTES = 2_000_000
 OLD_LOGS = 2  # of each part, beside the one that is written
 LINE_CHARS = 4000
-STOP_SECONDS = guardian.GRACE_SECONDS + 10
+STOP_SECONDS = process_guardian.GRACE_SECONDS + 10
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 LONG_LIFE_SECONDS = 30.0  # after so long a life, the next pause is the first one again
@@ -95,7 +95,7 @@ class Part:
         self._started_at = time.monotonic()
         self._mark = secrets.token_hex(8)
         self._process = subprocess.Popen(
-            guardian.guarded_command(*self._command),
+            process_guardian.guarded_command(*self._command),
             env={**self._environment, MARK: self._mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

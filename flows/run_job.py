@@ -10,7 +10,7 @@ from orchestration.cancel_batches import cancel_batches
 from orchestration.initial_flow_run_name import initial_flow_run_name
 from orchestration.under_prefect import under_prefect
 from rowtide.job.run_id import RunId
-from rowtide.job.spec import MOST
+from rowtide.job.strict_spec import MOST
 from rowtide.lanes.lane_table import AskedLane
 from tasks.forecast_run import forecast_run
 

@@ -37,7 +37,7 @@ from rowtide.routing.features import build_vocabulary, row_features
 from rowtide.routing.thresholds import choose_thresholds, is_golden_row_right
 from rowtide.stages.extract.begin_run import RunOptions, begin_new_run
 from rowtide.stages.preflight import plan_run
-from rowtide.stages.route.router_fit import fit_router, model_as_data, new_model
+from rowtide.stages.route.router_fit import classifier_as_data, fit_router, new_classifier
 from tasks.route import route
 
 PRICES = [0.5, 10.0]
@@ -173,9 +173,9 @@ def test_what_is_kept_gives_the_very_chances_that_were_fitted() -> None:
     pick = np.random.default_rng(0)
     matrix = pick.normal(3, 2, (400, 3))
     labels = pick.random(400) < 1 / (1 + np.exp(3 - matrix[:, 0]))
-    model, names = new_model().fit(matrix, labels), ["a", "b", "c"]
+    model, names = new_classifier().fit(matrix, labels), ["a", "b", "c"]
     costs = {"accepted_micro": 1.0, "failed_micro": 1.0}
-    fit = TierFit(tier="t", rows=400, accepted=int(labels.sum()), **costs, **model_as_data(model, names))
+    fit = TierFit(tier="t", rows=400, accepted=int(labels.sum()), **costs, **classifier_as_data(model, names))
     again = TierFit.model_validate_json(fit.model_dump_json())
     ours = [tier_chance(again, dict(zip(names, row, strict=True))) for row in matrix.tolist()]
     assert np.allclose(ours, model.predict_proba(matrix)[:, 1], rtol=0, atol=1e-12)

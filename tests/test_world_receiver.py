@@ -125,7 +125,7 @@ def test_that_rows_are_due_is_said_again_after_half_a_minute_by_whoever_looks_fi
     def ask(seconds: float, job: str = "a", why: str = "size") -> bool:
         now = NOW + timedelta(seconds=seconds)
         with ledger.page() as tx:
-            return ledger_inbox.may_announce_due_rows(tx, job, why, last_before=now - timedelta(seconds=30), now=now)
+            return ledger_inbox.claim_due_announcement(tx, job, why, last_before=now - timedelta(seconds=30), now=now)
 
     assert [ask(0), ask(0), ask(29), ask(30), ask(59), ask(61)] == [True, False, False, True, False, True]
     assert [ask(0, "b"), ask(0, "a", "age"), ask(1, "b")] == [True, True, False]

@@ -69,7 +69,7 @@ class Announcer:
             due = [
                 (each, why)
                 for each, why in waiting
-                if ledger_inbox.may_announce_due_rows(tx, each.job, why, last_before=last, now=now)
+                if ledger_inbox.claim_due_announcement(tx, each.job, why, last_before=last, now=now)
             ]
         for job in sorted({job for job, _, _ in messages}):
             its_own = [(message_id, rows) for its_job, message_id, rows in messages if its_job == job]

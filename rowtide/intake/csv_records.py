@@ -20,7 +20,7 @@ from rowtide.intake.dialects import (
     is_quote_open_after,
     quoting_fault,
 )
-from rowtide.intake.source import SourceShape, Weighed
+from rowtide.intake.source_interface import SourceShape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_spec import SourceSpec
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from rowtide.errors import UserMistake
 from rowtide.intake.dialects import encoding_of
 from rowtide.intake.exact_json import parse_json_exactly
-from rowtide.intake.source import SourceShape, Weighed
+from rowtide.intake.source_interface import SourceShape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_spec import SourceSpec
 

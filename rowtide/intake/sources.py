@@ -14,7 +14,7 @@ from rowtide.errors import UserMistake, nearest_name
 from rowtide.intake.csv_records import CsvFile
 from rowtide.intake.json_lines import JsonLines
 from rowtide.intake.parquet_rows import Parquet
-from rowtide.intake.source import Source, SourceShape, Weighed
+from rowtide.intake.source_interface import Source, SourceShape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.intake.sql_rows import SqlQuery, url_without_password
 from rowtide.job.job_spec import LimitsSpec, SourceSpec

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from rowtide.errors import UserMistake
 from rowtide.intake.plain_values import UnreadableValue, describe_conversions, plain_row
-from rowtide.intake.source import SourceShape, Weighed
+from rowtide.intake.source_interface import SourceShape, Weighed
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.job.job_file import JOB_FILE, line_of_key
 

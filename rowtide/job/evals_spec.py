@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from rowtide.job.spec import Real, Spec, Whole
+from rowtide.job.strict_spec import Real, Spec, Whole
 
 
 class Exact(Spec):

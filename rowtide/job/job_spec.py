@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rowtide.job.evals_spec import EvalsSpec
 from rowtide.job.on_call import validate_owner, validate_runbook
-from rowtide.job.spec import MOST, Real, Spec, Whole
+from rowtide.job.strict_spec import MOST, Real, Spec, Whole
 from rowtide.lanes.lane_table import AskedLane
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]

@@ -122,7 +122,7 @@ def fetch_results_again(tx: Connection, batch_no: int) -> None:
     _move(tx, batch_no, "open", "open", "ended_at = NULL", {})
 
 
-def discount_fetch(tx: Connection, batch_no: int) -> None:
+def undo_fetch(tx: Connection, batch_no: int) -> None:
     """Reopen a batch whose fetched file was not a results file; that fetch does not count."""
     _move(tx, batch_no, "open", "open", "ended_at = NULL, fetches = fetches - 1", {})
 

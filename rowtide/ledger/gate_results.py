@@ -86,7 +86,7 @@ def accepted_answers_page(tx: Connection, run: Run, *, after: int, limit: int) -
     return _page(tx, run, "answer", "r.state IN ('accepted', 'loaded')", after, limit)
 
 
-def rows_sent_again(tx: Connection, row_nos: Collection[int]) -> set[int]:
+def resent_rows(tx: Connection, row_nos: Collection[int]) -> set[int]:
     """Return those of the rows that a person sent again, knowing what the gate found."""
     query = text(f"SELECT DISTINCT row_no FROM note WHERE move = 'retry' AND row_no {is_one_of(tx, 'rows')}")
     return set(tx.execute(query, {"rows": list_parameter(row_nos)}).scalars())

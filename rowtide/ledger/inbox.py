@@ -125,7 +125,7 @@ def take_unannounced(tx: Connection, *, limit: int) -> list[tuple[str, str, int]
     return [(job, message_id, rows) for _, job, message_id, rows in found]
 
 
-def may_announce_due_rows(tx: Connection, job: str, why: str, *, last_before: datetime, now: datetime) -> bool:
+def claim_due_announcement(tx: Connection, job: str, why: str, *, last_before: datetime, now: datetime) -> bool:
     """Claim the announcement that a job's rows are due. Returns False if it was made after `last_before`."""
     announced = tx.execute(
         text(

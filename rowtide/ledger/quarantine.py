@@ -146,7 +146,7 @@ def check_quarantine_reason(reason: str | None, waiting: Mapping[str, int]) -> N
         )
 
 
-def some_quarantined_keys(tx: Connection, run: Run, *, limit: int = 1000) -> list[str]:
+def sample_quarantined_keys(tx: Connection, run: Run, *, limit: int = 1000) -> list[str]:
     """Return quarantined keys, among which to find the nearest to a mistyped one."""
     query = text("SELECT row_key FROM row WHERE run_no = :run AND state = 'quarantined' ORDER BY row_no LIMIT :limit")
     return list(tx.execute(query, {"run": run.run_no, "limit": limit}).scalars())

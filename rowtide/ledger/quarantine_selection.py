@@ -14,7 +14,7 @@ from rowtide.ledger.quarantine import (
     check_quarantine_reason,
     reason_condition,
     reason_groups,
-    some_quarantined_keys,
+    sample_quarantined_keys,
 )
 from rowtide.quarantine.quarantine_sheet import SelectedRow
 
@@ -34,7 +34,7 @@ def select_quarantined(
         for key in keys:
             if key not in known:
                 raise UserMistake(
-                    f"no row {key!r} in this quarantine", meant=nearest_name(key, some_quarantined_keys(tx, run))
+                    f"no row {key!r} in this quarantine", meant=nearest_name(key, sample_quarantined_keys(tx, run))
                 )
         yield found
         return

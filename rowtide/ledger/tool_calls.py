@@ -46,7 +46,7 @@ def record_outputs(tx: Connection, run: Run, outputs: Mapping[str, str], *, aske
     insert_rows(tx, "memo", ["run_no", "call_hash", "output", "asked_at"], records, newer)
 
 
-def when_sent_again(tx: Connection, row_nos: Sequence[int]) -> dict[int, str]:
+def resend_times(tx: Connection, row_nos: Sequence[int]) -> dict[int, str]:
     """Return when a person last sent each of these rows again; rows never sent again are left out."""
     these = is_one_of(tx, "rows")
     query = f"SELECT row_no, max(noted_at) FROM note WHERE row_no {these} AND move = 'retry' GROUP BY row_no"

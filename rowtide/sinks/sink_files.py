@@ -80,7 +80,7 @@ class FolderSink:
         return found if "files" in found else {"files": found}  # the first manifests were the list of files alone
 
 
-def in_folder(form: Format, place: Place) -> FolderSink:
+def open_folder_sink(form: Format, place: Place) -> FolderSink:
     """Return the folder of parts that the job names. Raises UserMistake."""
     spec = place.spec
     if spec.partition_by is not None:

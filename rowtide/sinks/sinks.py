@@ -12,12 +12,12 @@ from rowtide.job.job_spec import SinkSpec
 from rowtide.sinks.columns import Column, check_table_names, sink_columns
 from rowtide.sinks.sink import Place, Sink
 from rowtide.sinks.sink_duckdb import DuckTable
-from rowtide.sinks.sink_files import in_folder
+from rowtide.sinks.sink_files import open_folder_sink
 from rowtide.sinks.sink_formats import CSV, JSON_LINES, PARQUET
 from rowtide.sinks.sink_tables import TableSink
 
 
-def in_table(place: Place) -> Sink:
+def open_table_sink(place: Place) -> Sink:
     """Open a table of the database that the job's URL names, as a sink. Raises UserMistake."""
     check_table_names(place.columns)
     url = database_url(expand_variables(place.spec.url or "", place.environment), "sink.url", place.folder)
@@ -26,10 +26,10 @@ def in_table(place: Place) -> Sink:
 
 
 SINKS: Mapping[str, Callable[[Place], Sink]] = {
-    "parquet": partial(in_folder, PARQUET),
-    "csv": partial(in_folder, CSV),
-    "jsonl": partial(in_folder, JSON_LINES),
-    "sql": in_table,
+    "parquet": partial(open_folder_sink, PARQUET),
+    "csv": partial(open_folder_sink, CSV),
+    "jsonl": partial(open_folder_sink, JSON_LINES),
+    "sql": open_table_sink,
 }
 
 

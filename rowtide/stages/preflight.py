@@ -18,7 +18,7 @@ from rowtide.api.api_identity import UNKNOWN, Api
 from rowtide.api.api_schema import api_schema
 from rowtide.extras import need
 from rowtide.gates.gate_files import Gate, load_suite
-from rowtide.intake.source import SourceShape
+from rowtide.intake.source_interface import SourceShape
 from rowtide.intake.sources import choose_source, source_display_name, source_shape
 from rowtide.job.answer_fields import gate_column_names
 from rowtide.job.job_folder import Job, check_columns, check_runbook, load_job

@@ -96,7 +96,7 @@ def import_sheet(
         lines = read_sheet(content, name, run_id=run.run_id, shape=shape)
         entries = ledger_quarantine.quarantine_entries(tx, run, [line.row_key for line in lines])
         rules = _rules(job, name, shape)
-        found = edits_of_sheet(lines, entries, rules, ledger_quarantine.some_quarantined_keys(tx, run))
+        found = edits_of_sheet(lines, entries, rules, ledger_quarantine.sample_quarantined_keys(tx, run))
         old_keys = {entry.row_no: entry.row_key for entry in entries.values()}
         renamed = [edit for edit in found if edit.row_key != old_keys[edit.row_no]]
         check_new_keys(renamed, rules, keys_present(tx, run, [edit.row_key for edit in renamed]))

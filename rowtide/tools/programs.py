@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rowtide import guardian
+from rowtide import process_guardian
 
 LINE_BYTES = 4_000_000  # a longer line is no answer: the program is given up
 LAST_WORDS_BYTES = 8000
@@ -36,7 +36,7 @@ class Program:
             raise FileNotFoundError(f"there is no program {command[0]!r}")
         return cls(
             await asyncio.create_subprocess_exec(
-                *guardian.guarded_command(*command, grace_seconds=GRACE_SECONDS),
+                *process_guardian.guarded_command(*command, grace_seconds=GRACE_SECONDS),
                 cwd=folder,
                 env=environment,
                 stdin=pipe,
@@ -76,7 +76,7 @@ class Program:
         self._process.stdin.close()
         for last_resort, seconds in (
             (signal.SIGTERM, GRACE_SECONDS),
-            (signal.SIGKILL, guardian.longest_shutdown_seconds(GRACE_SECONDS)),
+            (signal.SIGKILL, process_guardian.longest_shutdown_seconds(GRACE_SECONDS)),
         ):
             if await self._has_ended(seconds):
                 break

@@ -19,7 +19,7 @@ import orjson
 
 from rowtide.errors import UserMistake, nearest_name
 from rowtide.intake.plain_values import plain_value
-from rowtide.intake.source import Source
+from rowtide.intake.source_interface import Source
 from rowtide.intake.source_rows import SourceRow
 from rowtide.intake.sources import SUFFIXES
 from rowtide.job.job_spec import SourceSpec

@@ -15,7 +15,7 @@ import orjson
 
 from rowtide.errors import UserMistake
 from rowtide.intake.plain_values import plain_value
-from rowtide.intake.source import Source
+from rowtide.intake.source_interface import Source
 from rowtide.intake.source_rows import BadRow, SourceRow
 from rowtide.stages.create_job.column_kinds import (
     ALMOST,

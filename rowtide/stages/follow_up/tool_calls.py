@@ -176,7 +176,7 @@ def _remembering(
     with context.ledger.view() as tx:
         memos = ledger_tool_calls.recorded_outputs(tx, context.run, alike)
         rows = [call.row.row_no for key in memos for call in alike[key]]
-        sent_again = ledger_tool_calls.when_sent_again(tx, rows) if memos else {}
+        sent_again = ledger_tool_calls.resend_times(tx, rows) if memos else {}
     records, asking = list[ToolRecord](), defaultdict[str, list[RequestedCall]](list)
     for key, same in alike.items():
         memo, tool = memos.get(key, NO_MEMO), tools[same[0].use.tool]

@@ -16,7 +16,7 @@ from rowtide.lanes.lanes import LaneChoice, LaneHistory, choose_lane
 from rowtide.ledger import live_calls as ledger_live_calls
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read import past_runs as ledger_past_runs
-from rowtide.stages.forecast.scan_source import SourceScan, first_tokens, scan_source
+from rowtide.stages.forecast.scan_source import SourceScan, count_first_request_tokens, scan_source
 from rowtide.stages.preflight import Plan
 
 SEED = 1  # a fixed seed, so that the same plan gives the same forecast
@@ -62,7 +62,7 @@ async def build_forecast(
     history, pasts = _past(found, ledger, claude.api)
     rows = scan_source(found, environment, ledger, limit=limit, size=sample)
     choice = choose_lane(_work_to_do(found, rows, now), pasts, now)
-    tokens = await first_tokens(claude, found, rows.sample) if rows.sample else []
+    tokens = await count_first_request_tokens(claude, found, rows.sample) if rows.sample else []
     if not tokens:
         return ForecastInputs(found, rows, tokens, counted_by, history, choice, None)
     prospect = PlannedWork(

@@ -73,7 +73,7 @@ def scan_source(
     return found
 
 
-async def first_tokens(claude: Claude, plan: Plan, sample: Sequence[tuple[int, Values]]) -> list[int]:
+async def count_first_request_tokens(claude: Claude, plan: Plan, sample: Sequence[tuple[int, Values]]) -> list[int]:
     """Return the token counts of these rows' first requests, by the API's free count. Raises WorldError.
 
     Tools of servers that the API calls itself are left out.

@@ -156,16 +156,16 @@ def _fit_tier(tier: str, number: int, history: RoutingHistory) -> tuple[TierFit,
         return fit.model_copy(update={"intercept": float(np.log(usual / (1 - usual)))}), np.full(len(past), usual)
     names = sorted(name for name in found[0] if len({found[n][name] for n in known}) > 1)
     matrix = np.array([[found[n][name] for name in names] for n in known])
-    unseen: Floats = np.asarray(cross_val_predict(new_model(), matrix, labels, cv=_folds(), method="predict_proba"))[
-        :, 1
-    ]
-    fit = fit.model_copy(update=model_as_data(new_model().fit(matrix, labels), names) | _quality(unseen, labels))
+    predicted = cross_val_predict(new_classifier(), matrix, labels, cv=_folds(), method="predict_proba")
+    unseen: Floats = np.asarray(predicted)[:, 1]
+    fitted = classifier_as_data(new_classifier().fit(matrix, labels), names)
+    fit = fit.model_copy(update=fitted | _quality(unseen, labels))
     chances = np.array([tier_chance(fit, each) for each in found])
     chances[known] = unseen
     return fit, chances
 
 
-def new_model() -> CalibratedClassifierCV:
+def new_classifier() -> CalibratedClassifierCV:
     """Return an unfitted logistic regression on standardized features, calibrated by Platt's method on unseen folds.
 
     Its L1 penalty selects one of several features that say the same, which can then be named.
@@ -176,8 +176,8 @@ def new_model() -> CalibratedClassifierCV:
     return CalibratedClassifierCV(line, method="sigmoid", ensemble=never, cv=_folds())
 
 
-def model_as_data(model: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Return the weights and calibration of a fitted `new_model`, as numbers for `router.json`."""
+def classifier_as_data(model: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return the weights and calibration of a fitted `new_classifier`, as numbers for `router.json`."""
     (calibrated,) = model.calibrated_classifiers_
     (platt,) = calibrated.calibrators
     scaler, regression = (step for _, step in calibrated.estimator.steps)

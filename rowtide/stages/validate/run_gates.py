@@ -140,7 +140,7 @@ def _quarantine(context: RunContext, page: Sequence[Read], failures: Mapping[int
     if not waiting:
         return
     with context.ledger.page() as tx:
-        sent = ledger_gate_results.rows_sent_again(tx, [each.row_no for each in waiting])
+        sent = ledger_gate_results.resent_rows(tx, [each.row_no for each in waiting])
         move_reasons = [
             MoveReason(each.row_no, each.turn, ledger_gate_results.REASON, "; ".join(failures[each.row_no]))
             for each in waiting

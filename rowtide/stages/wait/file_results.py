@@ -54,7 +54,7 @@ def file_results(context: RunContext, batch: Batch, spool: Path, *, now: datetim
         done += page.counted
     if not is_ours:
         with context.ledger.page() as tx:
-            ledger_batches.discount_fetch(tx, batch.batch_no)
+            ledger_batches.undo_fetch(tx, batch.batch_no)
         spool.unlink(missing_ok=True)
         raise WorldError(f"the results file of batch {batch.api_id} holds no line of it")
     return done + _close(context, batch, is_whole=done.total() == batch.rows, now=now)

@@ -1,4 +1,4 @@
-"""Run a program so that nothing it starts outlives its parent: `python guardian.py SECONDS PROGRAM ARGUMENT…`.
+"""Run a program so that nothing it starts outlives its parent: `python process_guardian.py SECONDS PROGRAM ARGUMENT…`.
 
 The guardian ends when the program ends, when it is told to (SIGINT, SIGTERM), or when the process that started it is
 gone, however it went. Then it ends everything that the program has started, also what has moved into a session of its
