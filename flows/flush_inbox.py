@@ -1,13 +1,17 @@
 """The flow over rows that came by webhook."""
 
+from functools import partial
 from typing import Any
 
 from prefect import flow
 
 from flows.pump import pump
+from flows.when_permitted import when_permitted
 from orchestration.initial_flow_run_name import initial_flow_run_name
 from orchestration.under_prefect import under_prefect
+from rowtide.errors import VersionStopped
 from rowtide.intake.sources import INBOX
+from rowtide.stages.orchestrator import current_orchestrator
 from tasks.claim_inbox import claim_inbox
 
 
@@ -25,7 +29,11 @@ async def flush_inbox(
         older_than_seconds: Do nothing unless the oldest of them has waited so long.
     """
     with under_prefect():
-        claimed = await claim_inbox(job, at_least, older_than_seconds)
+        try:
+            claimed = await when_permitted(partial(claim_inbox, job, at_least, older_than_seconds))
+        except VersionStopped as stopped:  # a person knows; the rows wait, and are announced again
+            await current_orchestrator().name(f"inbox: rows wait: {stopped}")
+            return None
         if claimed is None:
             return None
         folder, run_id = claimed

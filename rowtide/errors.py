@@ -71,6 +71,14 @@ class LeaseLost(RowtideError):
 class NoPassingVerdict(RowtideError):
     """The job requires a passing eval of every version, and this version has none. Nothing was begun."""
 
+    def __init__(self, words: str, *, job: str, version: str, folder: Path) -> None:
+        self.job, self.version, self.folder = job, version, folder
+        super().__init__(words)
+
+
+class VersionStopped(NoPassingVerdict):
+    """The same, and a person has stopped this version, or is being asked about it: nobody else needs to be."""
+
 
 class IllegalMove(RowtideError):
     """A row was asked to make a move that its state does not allow: a bug, or two writers. The run stops."""

@@ -24,6 +24,7 @@ def as_text(outcome: EvalOutcome) -> list[str]:
     """Return the eval as lines of text, the verdict first."""
     lines = [verdict_line(outcome)]
     lines += [f"  because {each}" for each in outcome.reasons]
+    lines += [f"override   {outcome.override}"] if outcome.override else []
     lines += [
         f"candidate  {outcome.candidate.label}",
         f"incumbent  {outcome.incumbent.label}",

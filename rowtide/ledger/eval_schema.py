@@ -69,13 +69,28 @@ recording = table(
     clustered=True,
 )
 
-# A version that a person lets run without a passing verdict.
+# Whether a person lets a version run that has no passing verdict. A form asks first; on the command line the person
+# decides at once.
 eval_override = table(
     "eval_override",
-    Column("job", Text, primary_key=True),
-    Column("version", Text, primary_key=True),
-    Column("who", Text, nullable=False),
-    Column("why", Text, nullable=False),
-    Column("decided_at", Text, nullable=False),
+    Column("override_no", Number, primary_key=True),
+    Column("job", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("refusal", Text, nullable=False),  # why it may not run, as a sentence
+    Column("flow_run_id", Text),  # the flow run that asks; null: a terminal
+    Column("asked_at", Text, nullable=False),
+    Column("decision", Text),  # run or stop; null: a person is asked
+    Column("who", Text),
+    Column("why", Text),
+    Column("decided_at", Text),
+    Index("override_by_version", "job", "version"),
+)
+
+# A run, under one of its versions, that went ahead on a person's word.
+override_use = table(
+    "override_use",
+    Column("run_no", Number, primary_key=True, autoincrement=False),
+    Column("version_no", Integer, primary_key=True, autoincrement=False),
+    Column("override_no", Number, nullable=False),
     clustered=True,
 )

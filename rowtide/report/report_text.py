@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rowtide.report.override_text import override_lines
 from rowtide.report.stop_text import stop_text
 from rowtide.report.summary_text import decision_commands, poor_tiers, quarantined_before_lines
 from rowtide.text_format import format_usd, shorten_text
@@ -114,7 +115,11 @@ def requests_for_a_person(found: RunMetrics, seen: RunMetrics) -> list[dict[str,
 
 def report_warnings(found: RunMetrics, seen: RunMetrics) -> list[str]:
     """Warnings: somebody should know them, nobody must act now."""
-    lines = [*found["skips"], *found["cache"]["warnings"]]
+    lines = [
+        *(each.removeprefix("override ") for each in override_lines(found)),
+        *found["skips"],
+        *found["cache"]["warnings"],
+    ]
     for each in found["outages"]:
         instead = f": {each['instead']} stands in for it" if each["instead"] else ""
         lines.append(f"{each['model']} is out since {each['since'][:19]} ({each['why']}){instead}")

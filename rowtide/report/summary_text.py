@@ -15,6 +15,7 @@ from rowtide.escaping import (
 )
 from rowtide.lanes.lane_table import LANES
 from rowtide.report.answers_text import answer_lines
+from rowtide.report.override_text import override_lines
 from rowtide.report.quarantine_text import quarantine_lines, quarantined_before_lines
 from rowtide.report.stop_text import stop_text
 from rowtide.text_format import format_usd, shorten_middle, shorten_text
@@ -97,7 +98,11 @@ def row_lines(found: Mapping[str, Any]) -> list[str]:
     """Return how the rows ended, by version where the job was amended."""
     ended = ("loaded", "quarantined", "unchanged", "held", "waiting")
     counts = " + ".join(f"{found[name]:,} {name}" for name in ended if found[name] or name in ("loaded", "quarantined"))
-    lines = [f"rows     {found['rows']:,} = {counts}, in {found['seconds']:,.1f} s", *version_lines(found)]
+    lines = [
+        f"rows     {found['rows']:,} = {counts}, in {found['seconds']:,.1f} s",
+        *version_lines(found),
+        *override_lines(found),
+    ]
     if found.get("too_few_loaded"):
         lines.append(f"too few  {too_few_loaded(found)}")
     return lines
@@ -268,6 +273,7 @@ def summary_as_markdown(found: Mapping[str, Any]) -> Markdown:
         *map(
             escape_markdown,
             [
+                *override_lines(found),
                 *answer_lines(found),
                 *cache_lines(found),
                 *cache_warnings(found),

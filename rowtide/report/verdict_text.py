@@ -35,6 +35,7 @@ def verdict_as_markdown(found: EvalOutcome, page: Path | None) -> Markdown:
         ),
         _measures(found.looks[-1].finding) if found.looks else NOTHING,
         _arms(found) if found.looks else NOTHING,
+        escape_markdown(found.override or ""),
         *(escape_markdown(f"because {each}") for each in found.reasons),
         *_rows(found),
         markdown_code(page) if page else NOTHING,

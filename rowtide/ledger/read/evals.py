@@ -16,6 +16,7 @@ from rowtide.evals.verdicts import PASSES, Finding, Margins
 from rowtide.job.run_id import job_of_evals
 from rowtide.ledger.evals import Eval, EvalRow, eval_from, find, rows
 from rowtide.ledger.ledger import is_one_of, list_parameter
+from rowtide.ledger.permitted_versions import word_on
 from rowtide.ledger.routes import COULD_NOT
 
 BOTH = TypeAdapter(tuple[ArmAnswer, ArmAnswer])
@@ -80,6 +81,7 @@ def read_outcome(tx: Connection, eval_id: str) -> EvalOutcome:
         started_at=found.started_at,
         finished_at=found.finished_at,
         who=found.who,
+        override=_override(tx, found),
         rows=tuple(row_outcome(each) for each in rows(tx, found.eval_no) if each.found is not None),
     )
 
@@ -185,6 +187,15 @@ def last_passed(tx: Connection, job: str, api: str) -> Eval | None:
     )
     found = tx.execute(query, {"job": job, "api": api}).mappings().first()
     return None if found is None else eval_from(found)
+
+
+def _override(tx: Connection, found: Eval) -> str | None:
+    """Who let the candidate run although it did not pass, and why."""
+    word = None if found.verdict in PASSES else word_on(tx, found.job, found.version)
+    if word is None:
+        return None
+    done = "let it run all the same" if word.decision == "run" else "stopped it"
+    return f"{word.who} {done}: {word.why} ({word.decided_at[:19]} UTC)"
 
 
 def _counted(arm: Arm, name: ArmName, made: Mapping[str, tuple[int, int]]) -> Arm:

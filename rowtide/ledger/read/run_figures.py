@@ -11,6 +11,7 @@ from rowtide.agent.states import RowState
 from rowtide.gates.approvals import GateApproval
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import gate_results as ledger_gate_results
+from rowtide.ledger import permitted_versions
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger import tiers as ledger_tiers
 from rowtide.ledger import versions as ledger_versions
@@ -79,6 +80,7 @@ def _numbers(
         "quarantined_before": sum((before := _quarantined_before(tx, run)).values()),
         "quarantined_in": before,
         "versions": ledger_versions.version_history(tx, run),
+        "overrides": permitted_versions.overrides_of_run(tx, run),
         "reasons": quarantine_reasons(tx, run),
         "bounces": resends_by_api_cause(tx, run),
         "invented": made_up_by_emulator(tx, run) if run.made_up else {},

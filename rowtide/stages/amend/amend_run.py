@@ -9,6 +9,7 @@ from rowtide.job.versions import FIXED, changed_parts, name_changes, version_fro
 from rowtide.ledger import gate_results as ledger_gate_results
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import permitted_versions
 from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.quarantine import Signature
@@ -37,8 +38,7 @@ def amend_run(
     Raises UserMistake for changes that a run cannot take, and while a process works on it; NoPassingVerdict when the
     job requires an eval of this version.
     """
-    if not is_dry:
-        check_passing_verdict(ledger, plan)
+    word = None if is_dry else check_passing_verdict(ledger, plan)
     with ledger.page() as tx:
         run = ledgers.find_run(tx, run_id)
         check_amendable(run, plan)
@@ -57,6 +57,7 @@ def amend_run(
             return amended
         servers = str(plan.record["servers"])
         after = ledger_versions.adopt_version(tx, run, now, plan.request, plan.skills, servers, hand, why)
+        permitted_versions.use_override(tx, after, word)
         if now.judging != run.judging:
             ledger_gate_results.forget_verdicts(tx, after, "answers")  # the gate's file may have fewer expectations now
         ledger_versions.rejudge_replies(tx, after, hand, quarantined=not leaves_quarantine)

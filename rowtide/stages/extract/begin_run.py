@@ -13,6 +13,7 @@ from rowtide.job.run_id import check_run_id, job_of_evals
 from rowtide.ledger import flow_runs as ledger_flow_runs
 from rowtide.ledger import inbox as ledger_inbox
 from rowtide.ledger import ledger as ledgers
+from rowtide.ledger import permitted_versions
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.observing.event_log import logger
@@ -84,8 +85,7 @@ def begin_new_run(ledger: Ledger, plan: Plan, asked: RunOptions, *, now: datetim
     A run over the inbox claims its rows in the same transaction. Raises InboxEmpty when there are too few, and
     NoPassingVerdict when the job requires an eval of this version; then nothing is begun.
     """
-    if asked.eval_id is None:
-        check_passing_verdict(ledger, plan)
+    word = None if asked.eval_id else check_passing_verdict(ledger, plan)
     spec = plan.job.spec
     within = asked.finish_within_minutes or spec.finish_within_minutes
     values = {
@@ -106,6 +106,7 @@ def begin_new_run(ledger: Ledger, plan: Plan, asked: RunOptions, *, now: datetim
             ledger_inbox.lock_inbox_of_job(tx, plan.job.folder.name)
         run = ledgers.begin_run(tx, values, now=now)
         ledger_flow_runs.record_flow_run(tx, run, asked.flow_run_id, now=now)
+        permitted_versions.use_override(tx, run, word)
         ledger_prefixes.create_first_prefix(tx, run, plan.skills)
         # Only the creator of the record claims rows: a run's rows must not grow while another process reads them.
         if plan.source.inbox is not None and run.started_at == ledgers.to_timestamp(now):
