@@ -49,7 +49,7 @@ class OpenQuestion:
 
 
 def standing(tx: Connection, job: str, version: str, api: str) -> Standing:
-    """Return whether this version of a job may run: the newest eval of it on this API passed, or a person allowed it."""
+    """Return whether this version of a job may run: its newest eval on this API passed, or a person allowed it."""
     word = word_on(tx, job, version)
     query = text(
         "SELECT eval_id, verdict FROM eval WHERE job = :job AND version = :version AND api = :api "
