@@ -79,14 +79,19 @@ def _numbers(
         "cache": _cache(groups),
         "quarantined_before": sum((before := _quarantined_before(tx, run)).values()),
         "quarantined_in": before,
-        "versions": ledger_versions.version_history(tx, run),
-        "overrides": permitted_versions.overrides_of_run(tx, run),
+        **_versions(tx, run),
         "reasons": quarantine_reasons(tx, run),
         "bounces": resends_by_api_cause(tx, run),
         "invented": made_up_by_emulator(tx, run) if run.made_up else {},
         "unsettled": unconfirmed_batches(tx, run),
         "seconds": round((until - from_timestamp(run.started_at)).total_seconds(), 1),
     }
+
+
+def _versions(tx: Connection, run: Run) -> dict[str, Any]:
+    """Return the run's versions, and on whose word it went ahead with one that no eval passed."""
+    overrides = permitted_versions.overrides_of_run(tx, run)
+    return {"versions": ledger_versions.version_history(tx, run), "overrides": overrides}
 
 
 def _named(run: Run) -> dict[str, Any]:
