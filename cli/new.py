@@ -17,7 +17,7 @@ from cli.home_folders import enter_rehearsal, home_folder, is_in_rehearsal
 from cli.open_ledger import open_or_create_ledger
 from cli.output import err, out, plain_table
 from cli.results import results_
-from cli.terminal_run import checked_plan, claude_or_emulator, run_to_end
+from cli.terminal_run import checked_plan, claude_or_emulator, run_to_end, use_prefect
 from configuration.claude_settings import ClaudeSettings
 from rowtide.api.api_identity import BASE_URL, KEY
 from rowtide.errors import UserMistake
@@ -42,6 +42,7 @@ from rowtide.stages.create_job.template_values import left_out_reason
 from rowtide.stages.create_job.write_job import check_is_free, staging_folder
 from rowtide.stages.forecast.build_forecast import ForecastInputs, build_forecast
 from rowtide.stages.forecast.forecast_text import forecast_sentence, forecast_warnings
+from rowtide.stages.preflight import Plan
 from rowtide.text_format import shorten_text
 
 SHOWN_COLUMNS, SHOWN_ROWS, COUNTED_ROWS = 25, 5, 50
@@ -127,7 +128,13 @@ def new(
     out.print(f"written  jobs/{name}: job.yaml, prompt.md, answer.py, {sample.name}, labels.csv, AGENTS.md")
     _try_out(name, sample, started)
     shown = shlex.quote(next((each for each in keys if not each.startswith("-")), "KEY"))
-    out.lines(["", "next:", f"  rowtide show {shown}", f"  rowtide results {name}", f"  rowtide run {name} --limit 10"])
+    commands = {
+        f"show {shown}": "what one row was asked, and what came of it",
+        f"results {name}": "all answers so far; --to FILE.csv writes them",
+        f"run {name} --limit 10": f"ten rows; with {KEY} set, Claude answers them",
+    }
+    width = max(map(len, commands))
+    out.lines(["", "next:", *(f"  rowtide {typed:<{width}}  # {what}" for typed, what in commands.items())])
     return 0
 
 
@@ -208,20 +215,19 @@ def _try_out(name: str, sample: Path, started: float) -> None:
     job = str(sample.parent)
     made_up = f"made up: the emulator answers about the rows of {sample.name}. Nothing is sent to Claude or paid for"
     out.lines(["", made_up])
-    with claude_or_emulator():
+    with claude_or_emulator(), use_prefect(False):
         plan = checked_plan(sample.parent, sample, trust=False)
         open_or_create_ledger(ledger_url(None, home_folder())).close()
         run_id = new_run_id(name, datetime.now(UTC), secrets.token_hex(2))
         run_to_end(run_id, as_json=False, prefect=False, plan=plan, job=job, source=str(sample))
         results_(run_id, format="table", limit=SHOWN_ROWS)
         out.lines([f"first answers after {time.monotonic() - started:.1f} s", ""])
-        forecast = asyncio.run(_forecast(sample.parent))
+        forecast = asyncio.run(_forecast(checked_plan(sample.parent, None, trust=False)))
     out.lines(["all rows, with a key:", *forecast_sentence(forecast), *forecast_warnings(forecast)])
 
 
-async def _forecast(folder: Path) -> ForecastInputs:
+async def _forecast(plan: Plan) -> ForecastInputs:
     """What a run over all rows would cost, as if none had been asked: the sample's answers were made up."""
-    plan = await asyncio.to_thread(checked_plan, folder, None, trust=False)
     async with ClaudeSettings.from_environment().get_client() as claude:
         return await build_forecast(
             plan, None, claude, os.environ, limit=None, sample=COUNTED_ROWS, counted_by="the emulator",

@@ -18,6 +18,7 @@ from rowtide.ledger.ledger import Run
 from rowtide.stages.report.results_table import ResultsTable, check_results_format, open_results_table
 
 WIDTH = 40  # characters of a cell
+NOT_IN_TABLES = ("_run", "_api", "_version", "_loaded_at")  # they are long, and alike in most rows
 
 Format = Literal["table", "csv", "json", "jsonl", "parquet"]
 
@@ -33,7 +34,7 @@ def results_(
     """Read the accepted answers of a run, or the newest of each row of a job, wherever they were loaded.
 
     Besides the answer's fields there are row_key and where each comes from: _run, _api, _version, _tier, _turns,
-    _cost_usd, _loaded_at (empty while it is not loaded).
+    _cost_usd, _loaded_at (empty while it is not loaded). A table leaves out the long ones; a file has them all.
 
     Parameters
     ----------
@@ -79,12 +80,19 @@ def _print_counts(found: ResultsTable, runs: list[Run], purged: int) -> None:
 
 
 def _draw(found: ResultsTable, limit: int) -> None:
-    table = plain_table(*found.columns)
+    shown = [place for place, name in enumerate(found.columns) if name not in NOT_IN_TABLES]
+    table = plain_table(*(found.columns[place] for place in shown))
     for row in found.head(limit):
-        table.add_row(*("" if cell is None else _cut(one_line(cell)) for cell in row))
+        table.add_row(*(_cell(row[place]) for place in shown))
     out.print(table)
     if (rows := found.count()) > limit:
         err.print(f"{limit:,} of {rows:,} rows; all of them: --to FILE.csv, or --limit {rows}")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6f}".rstrip("0").rstrip(".")
+    return "" if value is None else _cut(one_line(value))
 
 
 def _cut(text: str) -> str:

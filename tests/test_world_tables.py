@@ -7,6 +7,7 @@ import http.server
 import io
 import os
 import pty
+import re
 import shlex
 import signal
 import sqlite3
@@ -23,14 +24,18 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from outside import ROOT, rowtide
 
+from cli.main import app
 from rowtide.errors import UserMistake
+from rowtide.evals.label_sheet import read_label_sheet
 from rowtide.intake.source_rows import SourceRow, row_key
 from rowtide.intake.sources import read_pages
 from rowtide.job.job_folder import load_job
+from rowtide.job.skills import read_skills
 from rowtide.stages.create_job.csv_header import CsvOptions
 from rowtide.stages.create_job.field_list import AskedField, parse_fields, with_evidence
 from rowtide.stages.create_job.import_table import TableOptions
@@ -130,6 +135,7 @@ class Made:
         self.folder, self.seen, self.notes = folder, seen, notes
         self.job = load_job(folder)
         self.key = self.job.spec.key_columns
+        self.sample = ""
 
     @property
     def rows(self) -> list[dict[str, object]]:
@@ -168,8 +174,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Made]
             sample, keys = make_job(folder.name, seen, decided, place)
         assert not list((tmp_path / "home" / "new").iterdir())
         made = Made(folder, seen, list(seen.table.notes))
-        for source in (None, str(sample)):
-            asyncio.run(plan_run(folder, source, os.environ))
+        asyncio.run(plan_run(folder, None, os.environ))
+        made.sample = str(sample)
         assert keys and all(isinstance(made.job.message_for(row), str) for row in made.rows)
         return made
 
@@ -236,15 +242,22 @@ TABLES: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_strangers_table_becomes_a_job_that_reads_every_row(make: Callable[..., Made], table: str) -> None:
+def test_a_strangers_table_becomes_a_job_that_reads_every_row_and_runs_at_once(
+    api: Any, make: Callable[..., Made], table: str
+) -> None:
     name, content, key = TABLES[table]
     made = make(name, content)
     assert tuple(made.key) == key, made.notes
     assert len(made.rows) == made.seen.profile.rows
     keys = {row_key(row, made.key) for row in made.rows}
     assert None not in keys and len(keys) == len(made.rows) - made.seen.profile.repeats * (made.key != ["row_number"])
-    if content in (as_csv(TICKETS, ";", "cp1252"),):
-        assert made.rows[1]["Kunde"] == "Müller 1"
+    assert (
+        "Kunde" not in made.rows[0]
+        or [row["Kunde"] for row in made.rows[:2]] == ["Müller 0", "Müller 1"][: len(made.rows)]
+    )
+    found = run(made.folder, source=made.sample)
+    assert found["rows"] == found["loaded"] + found["quarantined"] == min(len(keys), 20)
+    assert found["loaded"], found["reasons"]
 
 
 NO_TABLES: dict[str, tuple[str, bytes, list[str]]] = {
@@ -445,7 +458,7 @@ def test_a_job_is_tried_at_once_and_never_written_over(desk: Path) -> None:
     lines = made.out.splitlines()
     assert lines[lines.index("") + 1].startswith("made up: the emulator answers")
     assert "20 = " in made.out and "40 rows to ask" in made.out
-    commands = [shlex.split(line)[1:] for line in lines[lines.index("next:") + 1 :]]
+    commands = [shlex.split(line, comments=True)[1:] for line in lines[lines.index("next:") + 1 :]]
     assert len(commands) == 3
     for command in commands:
         assert rowtide(*command, folder=desk, environment=keyless).status == 0, command
@@ -480,3 +493,28 @@ def test_who_goes_away_at_a_question_leaves_nothing_behind(desk: Path, end: sign
     assert not (desk / "jobs").exists()
     with staging_folder(desk / "home") as staging:  # the next one takes away what a killed one could not
         assert list((desk / "home" / "new").iterdir()) == [staging.parent]
+
+
+def test_what_teaches_a_coding_agent_names_only_commands_files_and_skills_that_exist(make: Callable[..., Made]) -> None:
+    made = make("export.csv", as_csv(TICKETS, ";", "cp1252"))
+    guide, skills = (made.folder / "AGENTS.md").read_text(), made.folder / ".claude" / "skills"
+    (skill,) = read_skills([skills], [], job_file=made.folder / "job.yaml")
+    assert set(re.findall(r"`rowtide (\w[\w-]*)", guide + skill.body)) <= set(app)
+    for file in re.findall(r"^\| `([\w./]+)` \|", guide, re.MULTILINE):
+        assert (made.folder / file).is_file(), file
+    assert not {path.name for path in made.folder.rglob("*")} & {"__pycache__", "golden.jsonl"}
+
+
+def test_labels_that_a_person_fills_in_become_golden_rows(make: Callable[..., Made]) -> None:
+    many = table("id", "text", rows=200, of=lambda n: [n, f"{n}: {TEXT}"])
+    made = make("export.csv", as_csv(many), fields="topic: invoice|parcel, due?: date")
+    sheet = made.folder / "labels.csv"
+    lines = list(csv.DictReader(io.StringIO(sheet.read_text("utf-8-sig"))))
+    assert len(lines) == 50 and {each["stratum"] for each in lines} == {"random", "diverse"}
+    for line in lines[:3]:
+        line |= {"answer.topic": "parcel", "answer.due": "null"}
+    golden = read_label_sheet(
+        as_csv([[*lines[0]], *(list(line.values()) for line in lines)]), sheet, made.job.answer, "me"
+    )
+    assert [each.answer for each in golden] == [{"topic": "parcel", "due": None}] * 3
+    assert {each.key for each in golden} <= {row_key(row, made.key) for row in made.rows}

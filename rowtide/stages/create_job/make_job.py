@@ -95,11 +95,10 @@ def key_columns(key: str, columns: Sequence[str]) -> list[str]:
 
 def default_decisions(profile: SourceProfile) -> Decided:
     """What is decided where nobody says otherwise."""
-    texts = [each for each in profile.columns if each.kind == "long text"] or profile.columns
-    about = max(texts, key=lambda each: (not each.is_personal, each.longest)).name
-    return Decided(
-        f"What is this {about} about?", with_evidence(parse_fields(DEFAULT_FIELDS)), profile.key or [ROW_NUMBER]
-    )
+    texts = [each for each in profile.columns if each.kind in ("long text", "text") and each.distinct > 1]
+    longest = max(texts, key=lambda each: (not each.is_personal, each.kind == "long text", each.longest), default=None)
+    question = f"What is this {longest.name} about?" if longest else "What stands out in this row?"
+    return Decided(question, with_evidence(parse_fields(DEFAULT_FIELDS)), profile.key or [ROW_NUMBER])
 
 
 def make_job(name: str, seen: TableSeen, decided: Decided, place: Place) -> tuple[Path, list[str]]:
