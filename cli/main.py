@@ -49,7 +49,16 @@ app = App(
     error_formatter=lambda error: CycloptsPanel(visible_text(error)),
     suppress_keyboard_interrupt=False,  # main() says how to go on, and tells SIGTERM from Ctrl-C
 )
-app.command("cli.new:new", name="new", help="Make a job out of a table, and try it at once on made-up answers.")
+app.command(
+    "cli.new:new",
+    name="new",
+    help="Make a job out of a table, and try it at once on made-up answers.",
+    help_epilogue="""Examples:
+  rowtide new tickets --from export.csv
+  rowtide new tickets --from export.xlsx --question "What is it about?" --fields "topic: billing|delivery, due?: date"
+  rowtide new orders --from "SELECT * FROM orders ORDER BY id" --database '${DATABASE_URL}' --key id --yes
+""",
+)
 app.command("cli.run:run", name="run", help="Run a job over its rows.", help_epilogue=TABLE)
 app.command("cli.plan:plan_", name="plan", help="Say what a run would likely cost and take, and ask nothing.")
 app.command("cli.resume:resume", name="resume", help="Go on with a run, from the last committed row.")

@@ -47,8 +47,6 @@ from rowtide.text_format import shorten_text
 
 SHOWN_COLUMNS, SHOWN_ROWS, COUNTED_ROWS = 25, 5, 50
 
-Flag = Annotated[bool, Parameter(negative="")]
-
 
 def new(
     name: str,
@@ -57,26 +55,20 @@ def new(
     question: str | None = None,
     fields: str | None = None,
     key: str | None = None,
-    yes: Flag = False,
+    yes: bool = False,
     database: str | None = None,
     sheet: str | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
     quote: str | None = None,
     escape: str | None = None,
-    skip_spaces: Flag = False,
-    header: bool | None = None,
+    skip_spaces: bool = False,
+    header: Annotated[bool | None, Parameter(negative="--no-header")] = None,
 ) -> int:
     """Make a job out of a table: look at its columns, ask what to find out, write jobs/NAME, and try it at once.
 
     It is tried on 20 rows with answers that an emulator makes up: nothing is sent to Claude and nothing is paid. At
     most three things are asked; each has a default, and a flag that answers it. Where there is no terminal, none is.
-
-    Examples:
-
-        rowtide new tickets --from export.csv
-        rowtide new tickets --from export.xlsx --question "What is it about?" --fields "topic: billing|delivery"
-        rowtide new orders --from "SELECT * FROM orders ORDER BY id" --database '${DATABASE_URL}' --key id
 
     Parameters
     ----------
@@ -115,9 +107,9 @@ def new(
     folder = (Path("jobs") / name).resolve()
     check_is_free(folder)
     check_home(home_folder())
-    flags = {"question": question, "fields": fields, "key": key}
     if fields:
         parse_fields(fields)  # its mistakes come before the table is read
+    flags = {"question": question, "fields": fields, "key": key}
     options = TableOptions(CsvOptions(encoding, delimiter, quote, escape, skip_spaces, header), sheet)
     with staging_folder(home_folder()) as staging:
         place = Place(staging, folder, os.environ)
@@ -127,6 +119,11 @@ def new(
         sample, keys = make_job(name, seen, decided, place)
     out.print(f"written  jobs/{name}: job.yaml, prompt.md, answer.py, {sample.name}, labels.csv, AGENTS.md")
     _try_out(name, sample, started)
+    _print_commands(name, keys)
+    return 0
+
+
+def _print_commands(name: str, keys: list[str]) -> None:
     shown = shlex.quote(next((each for each in keys if not each.startswith("-")), "KEY"))
     commands = {
         f"show {shown}": "what one row was asked, and what came of it",
@@ -135,7 +132,6 @@ def new(
     }
     width = max(map(len, commands))
     out.lines(["", "next:", *(f"  rowtide {typed:<{width}}  # {what}" for typed, what in commands.items())])
-    return 0
 
 
 def _say_rows(rows: int) -> None:
@@ -145,22 +141,22 @@ def _say_rows(rows: int) -> None:
 def _print_table(given: str, seen: TableSeen, question: str) -> None:
     profile = seen.profile
     shown = shorten_text(given.partition("?")[0] if "://" in given else given, 60)
-    out.print(f"{shown}: {profile.rows:,} rows, {len(profile.columns):,} columns", markup=False)
+    out.print(f"{shown}: {profile.rows:,} rows, {len(profile.columns):,} columns")
     out.lines([f"  {note}" for note in seen.table.notes])
     if profile.bad:
         first = profile.bad[0]
         what = f"{profile.bad_rows:,} rows cannot be read and will be quarantined: line {first.line}: {first.detail}"
-        out.print(f"  {what}", markup=False)
+        out.print(f"  {what}")
     table = plain_table("  column", "holds", "", numbers=("filled", "different"))
     for each in profile.columns[:SHOWN_COLUMNS]:
         note = "key" if each.name in profile.key else left_out_reason(each, question, profile.rows) or ""
         table.add_row(f"  {each.name}", _holds(each), note, f"{each.filled:,}", f"{each.distinct:,}")
     out.print(table)
     if len(profile.columns) > SHOWN_COLUMNS:
-        out.print(f"  and {len(profile.columns) - SHOWN_COLUMNS:,} more columns", markup=False)
+        out.print(f"  and {len(profile.columns) - SHOWN_COLUMNS:,} more columns")
     if personal := [each.name for each in profile.columns if each.is_personal]:
         named = ", ".join(personal[:SHOWN_COLUMNS])
-        out.print(f"  look personal: {named}; the prompt leaves out what the question does not name", markup=False)
+        out.print(f"  look personal: {named}; the prompt leaves out what the question does not name")
 
 
 def _holds(column: ColumnProfile) -> str:
@@ -181,9 +177,9 @@ def _decide(seen: TableSeen, flags: dict[str, str | None], *, asks: bool) -> Dec
         with_evidence(parse_fields(fields)),
         usual.key if key == usual_key else key_columns(key, seen.columns),
     )
-    out.print(f"question {shorten_text(decided.question, 150)}", markup=False)
-    out.print(f"fields   {spelled_fields(decided.fields)}", markup=False)
-    out.print(f"key      {', '.join(decided.key)}{_about_key(seen, decided.key)}", markup=False)
+    out.print(f"question {shorten_text(decided.question, 150)}")
+    out.print(f"fields   {spelled_fields(decided.fields)}")
+    out.print(f"key      {', '.join(decided.key)}{_about_key(seen, decided.key)}")
     return decided
 
 
@@ -200,7 +196,7 @@ def _answer(question: str, default: str, *, asks: bool) -> str:
     """What a person types; the default where nothing is typed or nobody is asked."""
     if not asks:
         return default
-    err.print(f"{question} [{default}] ", end="", markup=False)
+    err.print(f"{question} [{default}] ", end="")
     if not (line := sys.stdin.readline()):
         raise UserMistake("the terminal was closed, and nothing was written (--yes takes the defaults)")
     return line.strip() or default
