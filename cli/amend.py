@@ -7,7 +7,7 @@ import orjson
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import out
-from cli.targets import RunId, sign
+from cli.shared_arguments import RunId, sign
 from configuration.ledger_settings import LedgerSettings
 from rowtide.ledger import ledger as ledgers
 from rowtide.stages.amend.amend_run import Amendment, amend_run

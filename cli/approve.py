@@ -7,7 +7,7 @@ from typing import Any
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import err, out, print_json
-from cli.targets import Every, RunId
+from cli.shared_arguments import Every, RunId
 from rowtide.errors import DecisionOutdated, UserMistake, nearest_name
 from rowtide.gates.approvals import REJECTED, GateApproval
 from rowtide.gates.call_approvals import CallPage, PendingCall, approval_pages, call_text

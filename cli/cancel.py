@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import out
-from cli.targets import RunId
+from cli.shared_arguments import RunId
 from cli.terminal_run import claude_or_emulator
 from configuration.claude_settings import ClaudeSettings
 from rowtide.api.api_identity import api_in_environment, check_same_api

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from cli.numbers import Count
 from cli.open_ledger import has_any_ledger, open_existing_ledger
 from cli.output import err, out
-from cli.targets import JobName
+from cli.shared_arguments import JobName
 from rowtide.errors import UserMistake
 from rowtide.evals.golden_rows import GOLDEN_FILE, GoldenRow, count_golden_rows, read_golden_rows
 from rowtide.evals.label_choice import Candidate

@@ -23,7 +23,9 @@ class PrefectServerBlocks(Operator):
 
 
 def flow_on_server(url: str | None) -> AbstractContextManager[Callable[..., Awaitable[dict[str, Any]]]]:
-    """Prefect's flow on the server at `url`; None: on a server that is started here and ends with this process."""
+    """Run Prefect's flow on the server at `url`; with None, on a server that is started here and ends with this
+    process.
+    """
     from cli import prefect_flow  # noqa: PLC0415 # see above
 
     return prefect_flow.flow_on_server(url)

@@ -15,7 +15,7 @@ from cli.numbers import Amount, Count
 from cli.open_ledger import ledger_errors_as_mistakes, open_or_create_ledger
 from cli.output import out, plain_table, print_json
 from cli.prefect_server import find_server_url
-from cli.targets import JobName
+from cli.shared_arguments import JobName
 from cli.terminal_run import Trust, checked_plan, claude_or_emulator
 from configuration.claude_settings import ClaudeSettings
 from rowtide.job.job_folder import find_job

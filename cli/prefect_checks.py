@@ -18,7 +18,9 @@ WORKER = "prefect worker start --pool POOL, or make serve"
 
 
 async def examine_prefect_server(url: str) -> list[Finding]:
-    """Deployments, work pools without a worker, late runs. Raises WorldError when the server does not answer."""
+    """Check deployments, work pools without a worker, and late runs. Raises WorldError when the server
+    does not answer.
+    """
     with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: find_login()}):
         try:
             async with get_client() as client:

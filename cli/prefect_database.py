@@ -18,7 +18,7 @@ def database_variable_in(environment: Mapping[str, str]) -> str | None:
 
 
 def prefect_database_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Both variables, with a URL that Prefect can open; empty where none is set.
+    """Return both variables with a URL that Prefect can open; empty when neither is set.
 
     Raises UserMistake naming the variable where it is no such URL or nobody answers there.
     """

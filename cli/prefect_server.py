@@ -55,7 +55,9 @@ def configured_server_url() -> str | None:
 
 
 def find_login() -> str | None:
-    """USER:PASSWORD from the environment or the profile; else that of this home's `make serve`, if it ever ran."""
+    """Return USER:PASSWORD from the environment or the profile; else that of this home's `make serve`, if
+    it ever ran.
+    """
     if body := os.environ.get(LOGIN) or _profile().get(LOGIN):
         return body
     file = home_folder() / LOGIN_FILE

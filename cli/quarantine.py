@@ -9,7 +9,7 @@ from typing import TextIO
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import PlainTable, err, out, plain_table, print_json
-from cli.targets import Every, NewestRunId, RunId, sign
+from cli.shared_arguments import Every, NewestRunId, RunId, sign
 from rowtide.errors import UserMistake
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import quarantine as ledger_quarantine

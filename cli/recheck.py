@@ -6,7 +6,7 @@ from pathlib import Path
 from cli.home_folders import home_folder
 from cli.open_ledger import open_existing_ledger
 from cli.output import out
-from cli.targets import sign
+from cli.shared_arguments import sign
 from rowtide.api.api_identity import api_in_environment
 from rowtide.job.job_folder import find_job, load_job
 from rowtide.ledger import ledger as ledgers

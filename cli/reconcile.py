@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from cli.numbers import Count
 from cli.open_ledger import open_existing_ledger
 from cli.output import out, plain_table
-from cli.targets import RunId
+from cli.shared_arguments import RunId
 from rowtide.errors import UserMistake
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from cli.home_folders import home_folder
 from cli.open_ledger import open_existing_ledger
 from cli.output import err, out, short_path
-from cli.targets import NewestRunId
+from cli.shared_arguments import NewestRunId
 from rowtide.ledger.ledger import find_run
 from rowtide.stages.report.draw_report import draw_report
 

@@ -10,7 +10,7 @@ from cli.home_folders import home_folder, rehearse_without_key
 from cli.numbers import Amount, Count
 from cli.open_ledger import open_or_create_ledger
 from cli.output import err
-from cli.targets import JobName
+from cli.shared_arguments import JobName
 from cli.terminal_run import (
     AsJson,
     AskedPrefect,

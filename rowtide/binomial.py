@@ -11,12 +11,16 @@ Counts = npt.NDArray[Any] | int
 
 
 def clopper_pearson_lower(hits: int, rows: int, confidence: float) -> float:
-    """Clopper and Pearson's lower bound, one-sided: the true share is above it with this confidence. 0 without hits."""
+    """Return Clopper and Pearson's one-sided lower bound: the true share is above it with this confidence. 0 without
+    hits.
+    """
     return float(scipy.stats.beta.ppf(1 - confidence, hits, rows - hits + 1)) if hits else 0.0
 
 
 def clopper_pearson_upper(hits: int, rows: int, confidence: float) -> float:
-    """Clopper and Pearson's upper bound, one-sided: 1 less the lower bound of the others' share."""
+    """Return Clopper and Pearson's one-sided upper bound: the true share is below it with this confidence. 1 if every
+    row is a hit.
+    """
     return 1.0 - clopper_pearson_lower(rows - hits, rows, confidence)
 
 

@@ -12,7 +12,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # it goes on whi
 
 
 def monotonic_seconds() -> float:
-    """Seconds of a monotonic clock. Only differences mean something."""
+    """Return the seconds of a monotonic clock. Only differences have a meaning."""
     return time.clock_gettime(_CLOCK)
 
 

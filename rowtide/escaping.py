@@ -47,23 +47,23 @@ _MARKS = re.compile(
 
 
 def visible_text(text: object) -> str:
-    """Text of several lines, with invisible characters written out."""
+    """Return text, of several lines, with invisible characters written out."""
     return _UNSEEN.sub(_written_out, str(text))
 
 
 def one_line(text: object) -> str:
-    """Text as one line of a terminal: control codes, line ends and invisible characters are written out."""
+    """Return text as one line for a terminal: control codes, line ends and invisible characters are written out."""
     return _UNSEEN_IN_A_LINE.sub(_written_out, str(text))
 
 
 def log_line(text: object) -> str:
-    """Text as one line of a log, cut at a maximum length."""
+    """Return text as one line of a log, cut at a maximum length."""
     line = one_line(text)
     return line if len(line) <= LOG_LENGTH else f"{line[:LOG_LENGTH]}… ({len(line):,} characters)"
 
 
 def escape_html(text: object) -> Markup:
-    """Text as HTML, also inside of a quoted attribute."""
+    """Return text as HTML, also for use in a quoted attribute."""
     return escape(visible_text(text))
 
 
@@ -78,7 +78,7 @@ def terminal_safe_json(value: object) -> str:
 
 
 def shell_word(text: str) -> str:
-    """Text as one word of a command that a person may copy into a shell: the same text, on one line, all of it seen."""
+    """Return text as one word of a shell command that a person may copy: one line, invisible characters written out."""
     if one_line(text) == text:
         return shlex.quote(text)
     spelt = "".join(
@@ -88,14 +88,14 @@ def shell_word(text: str) -> str:
 
 
 def markdown_code(text: object) -> Markdown:
-    """Text as inline code of Markdown."""
+    """Return text as inline code of Markdown."""
     plain = one_line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
     return Markdown(f"{fence} {plain} {fence}")  # CommonMark takes one space away on each side
 
 
 def markdown_commands(lines: Iterable[str]) -> Markdown:
-    """Commands to be copied into a shell, one a line."""
+    """Return commands as a Markdown block to be copied into a shell, one a line."""
     return Markdown("\n".join(["```sh", *map(one_line, lines), "```"]))
 
 
@@ -105,12 +105,12 @@ def markdown_web_link(url: str) -> Markdown:
 
 
 def markdown_named_parts(**texts: Markdown) -> Markdown:
-    """One line of Markdown parts, each after its name."""
+    """Return one line of Markdown parts, each after its name."""
     return Markdown(" · ".join(f"{name}: {each}" for name, each in texts.items() if each))
 
 
 def escape_markdown(text: object) -> Markdown:
-    """Text as Markdown that shows it and does nothing else, in a paragraph, a heading or a cell."""
+    """Return text as Markdown that only shows it: for a paragraph, a heading or a cell."""
     return Markdown(_MARKS.sub(lambda found: f"&#{ord(found[0])};", one_line(text)))
 
 
@@ -145,7 +145,7 @@ def markdown_table(heads: Sequence[object], rows: Iterable[Sequence[object]], *,
 
 
 def markdown_page(*blocks: Markdown) -> Markdown:
-    """Blocks of Markdown, one below another."""
+    """Return blocks of Markdown joined to a page, empty ones left out."""
     return Markdown("\n\n".join(block for block in blocks if block))
 
 

@@ -8,7 +8,7 @@ CUT = 400  # characters of other people's text
 
 
 def format_usd(amount: float) -> str:
-    """US dollars, to the cent when that says enough, else to two digits that do."""
+    """Return US dollars as text: to the cent if that is precise enough, else to two significant digits."""
     if amount == 0:
         return "$0"
     if amount >= 1:
@@ -33,14 +33,14 @@ def format_age(span: timedelta) -> str:
 
 
 def shorten_middle(text: object) -> str:
-    """Other people's text with its middle cut out: its end may hold the figure that matters."""
+    """Return other people's text with its middle cut out: its end may hold the important figure."""
     plain = visible_text(text)
     return plain if len(plain) <= CUT else f"{plain[: CUT * 5 // 8]} … {plain[-CUT * 3 // 8 :]}"
 
 
 def shorten_text(text: object, length: int | None = CUT) -> str:
-    """Other people's text, safe to show: cut to `length`, unless that is None, and with invisible characters written
-    out.
+    """Return other people's text, safe to show: cut to `length` (None: whole), with invisible characters
+    written out.
     """
     plain = visible_text(text)
     return plain if length is None or len(plain) <= length else f"{plain[:length]}… ({len(plain):,} characters)"

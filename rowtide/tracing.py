@@ -25,7 +25,8 @@ def are_spans_wanted(environment: Mapping[str, str]) -> bool:
 
 
 def start_tracing(environment: Mapping[str, str]) -> None:
-    """Send spans where the variables say, if they do. An existing provider, such as an agent's, is used.
+    """Start to send spans if the standard variables (OTEL_*) name a place. An existing provider, such as an agent's, is
+    used.
 
     Raises UserMistake when the SDK is not installed.
     """

@@ -29,7 +29,7 @@ class LedgerCollector(Collector):
         self._begun_at = float("-inf")
 
     def describe(self) -> list[Metric]:
-        """Nothing, so that registering the collector does not query the ledger."""
+        """Return nothing, so that registering the collector does not query the ledger."""
         return []
 
     def collect(self) -> Iterator[Metric]:

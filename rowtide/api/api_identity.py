@@ -55,7 +55,7 @@ def api_in_environment(environment: Mapping[str, str]) -> str:
 
 
 def describe_api(name: str, *, is_made_up: bool) -> str:
-    """Return an API's name as shown to people."""
+    """Return an API's name as people read it: an address, or `the emulator`."""
     if name == OWN_EMULATOR:
         return "the emulator"
     return f"the emulator at {name}" if is_made_up else name or "an API that was not written down"

@@ -103,7 +103,7 @@ def visit_cost_micro(model: Model, visit: TierVisit, lane: Lane, shift: float = 
 
 
 def visit_profile_of(prospect: PlannedWork, visits: Sequence[TierVisit], tier: int, lane: Lane) -> VisitProfile:
-    """Return the visits seen on the tier; else on the nearest tier, the lower first; else the stated guesses."""
+    """Return the visits seen on the tier; else those of the nearest tier, the lower first; else the stated guesses."""
     if own := [visit for visit in visits if visit.tier == tier]:
         return VisitProfile(own, own, sum(visit.escalated for visit in own), len(own))
     others = {visit.tier for visit in visits if visit.tier < prospect.tier_count}

@@ -68,7 +68,7 @@ def call_hash(tool: str, arguments: bytes, row_key: str) -> str:
 
 
 def approval_pages(calls: Sequence[PendingCall]) -> list[CallPage]:
-    """Waiting calls split into pages. A call longer than a page has a page of its own."""
+    """Split waiting calls into pages. A call longer than a page gets a page of its own."""
     cut: list[list[PendingCall]] = []
     room = 0
     for each in calls:

@@ -75,7 +75,7 @@ class Distribution:
 
 
 def distributions_of(pages: dict[str, Distribution]) -> dict[str, dict[str, list[Any]]]:
-    """Column → partition, of those that have one."""
+    """Return column → partition, for the columns that have one."""
     found = {name: distribution.partition() for name, distribution in pages.items()}
     return {name: partition for name, partition in found.items() if partition is not None}
 

@@ -52,7 +52,7 @@ class ExpectationCounts:
 def verdicts_of_outcomes(
     suite: Suite, outcomes: Sequence[ExpectationOutcome], metrics: Mapping[str, Any]
 ) -> list[ExpectationVerdict]:
-    """Outcomes as the verdicts that the ledger keeps."""
+    """Return the outcomes as verdicts for the ledger."""
     found: list[ExpectationVerdict] = []
     for each in outcomes:
         observed = metrics.get(each.expectation.kwargs.get("column", ""), each.observed)
@@ -90,7 +90,7 @@ def critical_run_failures(suite: Suite, verdicts: Sequence[ExpectationVerdict]) 
 
 
 def failing_rows_of_page(page: Sequence[PageResult]) -> dict[int, list[str]]:
-    """row_no → reasons, for the rows that critical row-level expectations fail."""
+    """Return row_no → reasons, for the rows that critical row-level expectations fail."""
     failures: dict[int, list[str]] = {}
     for found in page:
         if found.expectation.is_critical and found.expectation.way == "rows":

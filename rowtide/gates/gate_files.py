@@ -121,7 +121,7 @@ def load_suite(file: Path, gate: Gate, columns: Collection[str] | None) -> Suite
 
 
 def gx_suite(gx: ModuleType, expectations: Sequence[Expectation], file: Path) -> Any:
-    """Great Expectations' own suite for these expectations, in their order. Raises UserMistake for one it refuses."""
+    """Return Great Expectations' own suite of these expectations, in order. Raises UserMistake for one it refuses."""
     entries = [
         {"type": e.type, "kwargs": e.kwargs, "severity": e.severity, "meta": {"n": e.place}} for e in expectations
     ]

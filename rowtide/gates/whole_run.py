@@ -89,7 +89,7 @@ def scratch_table(file: Path, expectations: Sequence[Expectation]) -> Generator[
 def judge_whole_run(
     suite: Suite, expectations: Sequence[Expectation], table: ScratchTable, parameters: Mapping[str, Any]
 ) -> list[ExpectationOutcome]:
-    """Judge expectations over a finished scratch table. `parameters` are the values of `$PARAMETER`."""
+    """Judge expectations over a scratch table that holds all rows. `parameters` are the values of `$PARAMETER`."""
     gx = import_great_expectations()
     outcomes: list[ExpectationOutcome] = []
     filled = [(each, _filled(gx, each, parameters, suite.file)) for each in expectations]

@@ -196,7 +196,7 @@ def failure_from_exception(reason: str, name: str, file: Path, error: BaseExcept
 
 
 def redacted_failure_line(text: str, length: int = MESSAGE_CHARS) -> str:
-    """Text from a job's code, safe to store, send and show: one line, cut, without logins or tokens."""
+    """Return text from a job's code as one line that is safe to store, send and show: cut, without logins or tokens."""
     whole = " ".join(text[: 10 * length].encode(errors="replace").decode().split())
     return shorten_text(mask_secrets(LOGIN.sub(r"\1***@", whole)), length)
 

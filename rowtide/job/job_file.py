@@ -31,7 +31,9 @@ def read_spec(folder: Path) -> JobSpec:
 
 
 def line_of_key(folder: Path, *path: str | int) -> int | None:
-    """Return the 1-based line of a key in `folder/job.yaml`, or of its nearest parent there; None for an empty file."""
+    """Return the line, from 1, of a key in `folder/job.yaml`, or of its nearest parent there; None for an
+    empty file.
+    """
     _, node = read_yaml(folder / JOB_FILE)
     return find_node(node, list(path))[1] if node else None
 

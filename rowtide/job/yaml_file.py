@@ -61,7 +61,9 @@ def find_node(node: yaml.Node, path: list[Any]) -> tuple[yaml.Node, int]:
 
 
 def explain_yaml_coercion(node: yaml.Node, value: object) -> str:
-    """Explain that YAML turned somebody's word into another value; empty where it did not."""
+    """Return an explanation that YAML turned a word into another value, such as `no` into false; empty if
+    it did not.
+    """
     if isinstance(node, yaml.ScalarNode) and not node.style and not isinstance(value, str | None):
         return f"; YAML reads {node.value} as {value!r}: put quotes around it"
     if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">") and not node.value:

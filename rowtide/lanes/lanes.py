@@ -97,7 +97,7 @@ def latest_live_start(rows: int, concurrency: int, pasts: LaneHistory, finish_by
 
 
 def live_duration(rows: int, concurrency: int, pasts: LaneHistory) -> timedelta:
-    """Return how long so many rows take live."""
+    """Return how long so many rows take in live calls, by earlier calls and the job's concurrency."""
     return timedelta(seconds=rows * pasts.turns * pasts.call_seconds / concurrent_calls(rows, concurrency))
 
 

@@ -76,13 +76,13 @@ def keys_of_rows(tx: Connection, row_nos: Collection[int]) -> dict[int, str]:
 
 
 def rows_to_judge_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[JudgedRow]:
-    """Return the next rows that passed admission and must be asked, whatever their state now."""
+    """Return the next page of rows that passed admission and must be asked, whatever their state now."""
     refused = f"r.state = 'quarantined' AND r.turn = 0 AND r.reason <> '{REASON}'"
     return _page(tx, run, "row_content", f"r.state <> 'unchanged' AND NOT ({refused})", after, limit)
 
 
 def accepted_answers_page(tx: Connection, run: Run, *, after: int, limit: int) -> list[JudgedRow]:
-    """Return the next answers that passed the answers gate, loaded or not."""
+    """Return the next page of answers that passed the answers gate, loaded or not."""
     return _page(tx, run, "answer", "r.state IN ('accepted', 'loaded')", after, limit)
 
 
@@ -125,7 +125,9 @@ def run_metrics(tx: Connection, run_no: int) -> dict[str, float]:
 
 
 def load_metrics(tx: Connection, run: Run, sink: str) -> dict[str, int]:
-    """Return how many rows are about to be loaded, how many replace a key, and how many the sink has."""
+    """Return the metrics of a load: how many rows are about to be loaded, how many replace a key, and how many the sink
+    has.
+    """
     values = {"run": run.run_no, "job": run.job, "sink": sink}
     waiting = "FROM row r WHERE r.run_no = :run AND r.state = 'accepted'"
     there = "EXISTS (SELECT 1 FROM loaded l WHERE l.job = :job AND l.row_key = r.row_key AND l.sink = :sink)"

@@ -15,7 +15,9 @@ BATCHES = (
 
 
 def begin_round(tx: Connection, run: Run) -> int:
-    """Begin a round. Returns how many consecutive rounds, this one included, began with the same rows and batches."""
+    """Begin a round of the pump. Returns how many consecutive rounds, this one included, began with the same rows and
+    batches.
+    """
     found = [each for query in (ROWS, BATCHES) for each in tx.execute(text(query), {"run": run.run_no})]
     mark = ";".join(" ".join(map(str, each)) for each in found)
     before = tx.execute(text("SELECT round_mark FROM run WHERE run_no = :run"), {"run": run.run_no}).scalar()

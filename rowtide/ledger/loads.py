@@ -80,7 +80,9 @@ def unfinished_loads(tx: Connection, run: Run, sink: str) -> list[Load]:
 
 
 def begin_load(tx: Connection, run: Run, sink: str, *, rows: int, size: int, now: datetime) -> Load | None:
-    """Fix the next part: at most `rows` accepted rows that are in no part, about `size` bytes. None without any."""
+    """Fix the rows of the next part: at most `rows` accepted rows that are in no part, about `size` bytes. Returns None
+    when there are none.
+    """
     accepted = "FROM row r JOIN answer a ON a.row_no = r.row_no WHERE r.run_no = :run AND r.state = 'accepted'"
     sizes = f"SELECT r.row_no, length(a.content) size {accepted} AND r.load_no IS NULL ORDER BY r.row_no LIMIT :rows"
     sums = f"SELECT row_no, sum(size) OVER (ORDER BY row_no) - size before FROM ({sizes}) sizes"

@@ -52,8 +52,8 @@ def table(name: str, *parts: SchemaItem, clustered: bool = False) -> Table:
 
 
 def state_check(of: str, *states: str) -> CheckConstraint:
-    """Return a CHECK on `state`. Not `IN`: SQLite rebuilds that list for every row it writes, its largest
-    cost there.
+    """Return a CHECK constraint on `state`. It avoids `IN`: SQLite rebuilds that list for every row it writes, which is
+    its largest cost there.
     """
     return CheckConstraint(" OR ".join(f"state = '{state}'" for state in states), name=f"{of}_state_is_known")
 

@@ -50,7 +50,7 @@ def value_as_text(value: object) -> str:
 
 
 def unguard_cell(cell: str) -> str:
-    """Return the text that a cell stands for."""
+    """Return the text of a sheet's cell without the apostrophe that guards it from a spreadsheet."""
     return cell[1:] if cell.startswith("'") and _is_mistakable(cell[1:]) else cell
 
 

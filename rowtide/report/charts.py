@@ -43,7 +43,9 @@ class Chart:
 
 
 def horizontal_bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
-    """Horizontal bars, one for each `name`, stacked by `part`: `amount` each; `label` stands behind the whole bar."""
+    """Draw horizontal bars, one for each `name`, stacked by `part`, of length `amount`, with a `label`
+    behind the bar.
+    """
     if not rows:
         return Markup()
     names = list(dict.fromkeys(row["name"] for row in rows))
@@ -73,7 +75,7 @@ def horizontal_bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
 
 
 def stacked_areas(rows: Rows, *, colours: Colours, clock: str, title: str) -> Markup:
-    """Stacked areas: how many `rows` were at place `part` at the moment `at`."""
+    """Draw stacked areas: how many `rows` were at place `part` at the moment `at`."""
     order = {name: n for n, name in enumerate(colours)}
 
     def draw(width: int) -> Layers:
@@ -110,7 +112,7 @@ def timeline_chart(rows: Rows, *, colours: Colours, clock: str, title: str) -> M
 
 
 def vertical_bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
-    """Vertical bars, one for each `name`, stacked by `part`: `amount` each."""
+    """Draw vertical bars, one for each `name`, stacked by `part`, of height `amount`."""
     if not rows:
         return Markup()
     names = list(dict.fromkeys(row["name"] for row in rows))
@@ -130,7 +132,7 @@ def vertical_bars(rows: Rows, *, colours: Colours, title: str) -> Markup:
 
 
 def interval_chart(rows: Rows, *, title: str) -> Markup:
-    """Shares with their intervals: `share` between `low` and `high`, one line for each `name`."""
+    """Draw shares with their intervals, a line for each `name`: `share` between `low` and `high`, from 0 to 1."""
     if not rows:
         return Markup()
     floor = max(0.0, min(row["low"] for row in rows) - 0.05)
@@ -149,8 +151,9 @@ def interval_chart(rows: Rows, *, title: str) -> Markup:
 
 
 def difference_chart(rows: Rows, *, title: str) -> Markup:
-    """Differences in points with what is known of them: `points`, between `low` and `high`, a line for each `name`;
-    right of 0 is better. A `margin` is how far left it may go."""
+    """Draw differences in points with their intervals, a line for each `name`: `points` between `low` and `high`; right
+    of 0 is better. A `margin` marks how far left a difference may go.
+    """
     if not rows:
         return Markup()
     reach = max(1.0, *(abs(row[end]) for row in rows for end in ("low", "high", "margin") if row.get(end) is not None))

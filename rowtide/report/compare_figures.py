@@ -16,7 +16,7 @@ NOTE = "In points of all rows, with 95 % intervals (Tango). Right of 0 the candi
 
 
 def difference_in_all(found: EvalOutcome) -> Chart | None:
-    """Right and harm of all counted rows, with their margins."""
+    """Chart right and harm of all counted rows, with their margins."""
     if not found.counted:
         return None
     pairs = pairs_of(found.counted)
@@ -32,18 +32,18 @@ def difference_in_all(found: EvalOutcome) -> Chart | None:
 
 
 def differences_by_field(found: EvalOutcome) -> Chart | None:
-    """Each golden field: where it agrees."""
+    """Chart each golden field: how often both versions agree with it."""
     return _differences("By field", by_field(found.counted))
 
 
 def differences_by_group(found: EvalOutcome) -> Chart | None:
-    """Each group of rows; nothing where there is but one."""
+    """Chart each group of rows; nothing when there is only one."""
     groups = {name or "(none)": result for name, result in by_group(found.counted).items()}
     return _differences("By group", groups) if len(groups) > 1 else None
 
 
 def arm_table(found: EvalOutcome) -> list[tuple[str, ...]]:
-    """Cost and turns of both, line by line: (what, candidate, incumbent)."""
+    """Return the cost and turns of both versions, line by line: (what, candidate, incumbent)."""
     both = [[row.candidate for row in found.counted], [row.incumbent for row in found.counted]]
     arms = (found.candidate, found.incumbent)
     lines: list[tuple[str, Sequence[str]]] = [

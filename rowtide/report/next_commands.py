@@ -47,7 +47,7 @@ def terminal_commands(
 
 
 def contact_lines(found: Mapping[str, Any], report: Path | None) -> Markdown:
-    """Whom to call, where the runbook is, and where the report is."""
+    """Return lines that name whom to call, and where the runbook and the report are."""
     owner, runbook = found["owner"], found["runbook"]
     return markdown_named_parts(
         owner=markdown_code(owner) if owner else NOTHING,

@@ -63,7 +63,7 @@ def row_funnel(found: RunMetrics, seen: RunMetrics) -> Chart | None:
 
 
 def cost_by_tier(found: RunMetrics) -> Chart | None:
-    """Cost by tier, against the cost of the same work done otherwise."""
+    """Chart the cost by tier, against the cost of the same work done otherwise."""
     if not found["turns"]:
         return None
     paid, tiers = found["cost_usd"], found["tiers"]
@@ -129,7 +129,7 @@ def money_by_outcome(found: RunMetrics, seen: RunMetrics) -> Chart | None:
 
 
 def tokens_by_turn(seen: RunMetrics) -> Chart | None:
-    """Tokens read and written, turn by turn, and the part read from the cache."""
+    """Chart the tokens read and written, turn by turn, and those read from the cache."""
     by_turn: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for each in seen["turns"]:
         by_turn[each["turn"]].update({name: each[name] for name in (*TOKENS, "replies", "cost_micro")})
@@ -157,7 +157,7 @@ def tokens_by_turn(seen: RunMetrics) -> Chart | None:
 
 
 def tool_call_chart(seen: RunMetrics) -> Chart | None:
-    """Calls of each tool: how many, how many failed, how long they took."""
+    """Chart the calls of each tool: how many, how many failed, how long they took."""
     if not seen["tools"]:
         return None
     rows_of_table: list[dict[str, Any]] = []
@@ -215,7 +215,7 @@ def golden_accuracy(seen: RunMetrics) -> Chart | None:
 
 
 def wilson_interval(right: int, rows: int) -> tuple[float, float]:
-    """Wilson's score interval for a share, (low, high), with 95 % confidence."""
+    """Return Wilson's score interval for a share, (low, high), with 95 % confidence."""
     z = 1.96
     share, middle = right / rows, (right + z * z / 2) / (rows + z * z)
     half = z * (share * (1 - share) / rows + z * z / (4 * rows * rows)) ** 0.5 / (1 + z * z / rows)

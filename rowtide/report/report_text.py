@@ -15,7 +15,9 @@ RunMetrics = Mapping[str, Any]
 
 
 def run_status(found: RunMetrics, seen: RunMetrics) -> str:
-    """One word for the run: done, held, stopped, going on, or idle when no process works on it and it is not done."""
+    """Return one word for the run: done, held, stopped, going on, or idle when no process works on it and it is not
+    done.
+    """
     if found["stopped"]:
         return "stopped"
     if not seen["finished_at"]:
@@ -114,7 +116,7 @@ def requests_for_a_person(found: RunMetrics, seen: RunMetrics) -> list[dict[str,
 
 
 def report_warnings(found: RunMetrics, seen: RunMetrics) -> list[str]:
-    """Warnings: somebody should know them, nobody must act now."""
+    """Return warnings that somebody should know, but that need no action now."""
     lines = [
         *(each.removeprefix("override ") for each in override_lines(found)),
         *found["skips"],

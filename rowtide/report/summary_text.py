@@ -68,7 +68,7 @@ def detail_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def on_call_lines(owner: str | None, runbook: str | None) -> list[str]:
-    """Whom to call and where the runbook is, where the job names them."""
+    """Return lines that name whom to call and where the runbook is, if the job names them."""
     known = [owner or "", f"runbook: {runbook}" if runbook else ""]
     return [f"owner    {' · '.join(each for each in known if each)}"] if any(known) else []
 
@@ -225,7 +225,7 @@ def _fared(tier: Mapping[str, Any]) -> str:
 
 
 def ladder_problem_lines(found: Mapping[str, Any]) -> list[str]:
-    """Problems with tiers and models."""
+    """Return lines about problems with tiers and models."""
     lines = [f"warning  {each}" for each in found["skips"]]
     for each in found["outages"]:
         instead = f": {each['instead']} stands in for it" if each["instead"] else ""

@@ -161,7 +161,7 @@ def estimate_start(router: Router, values: Values) -> Estimate:
 
 
 def tier_chances(tier_fits: Sequence[TierFit], found: Features) -> list[float]:
-    """For each tier, the chance that a row which starts there goes no higher."""
+    """Return for each tier the chance that a row which starts there goes no higher."""
     chances: list[float] = []
     for fit in tier_fits:
         chances.append(max([tier_chance(fit, found), *chances[-1:]]))

@@ -123,7 +123,7 @@ def unloadable_rows(contents: Sequence[bytes]) -> dict[int, str]:
 def page_of_answers(
     columns: Sequence[Column], keys: Sequence[str], contents: Sequence[bytes], **lineage: list[Any]
 ) -> SinkPage:
-    """Answers (JSON objects) as a page of columns."""
+    """Return answers (JSON objects) as a page of columns."""
     answers = [orjson.loads(content) for content in contents]
     values: dict[str, list[Any]] = {KEY: list(keys)}
     for name in (column.name for column in columns if column.name != KEY):
@@ -137,7 +137,7 @@ def rows_of_page(page: SinkPage, places: range) -> SinkPage:
 
 
 def native_values(kind: str, values: Sequence[Any]) -> Sequence[Any]:
-    """JSON values as Python's own: dates, times in UTC, decimals, lists of these; objects as JSON text.
+    """Return JSON values as Python's own: dates, times in UTC, decimals, lists of these; objects as JSON text.
 
     Raises ValueError, TypeError or ArithmeticError for one that is none.
     """
@@ -148,7 +148,7 @@ def native_values(kind: str, values: Sequence[Any]) -> Sequence[Any]:
 
 
 def flat_values(kind: str, values: Sequence[Any]) -> Sequence[Any]:
-    """JSON values as text, numbers and booleans only: lists and objects as JSON text, times in UTC.
+    """Return JSON values as text, numbers and booleans only: lists and objects as JSON text, times in UTC.
 
     Raises as `native_values` does.
     """

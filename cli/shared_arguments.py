@@ -1,4 +1,6 @@
-"""What commands are about, as options share it: a run, a job; and the hand that signs a decision."""
+"""Argument types that commands share: the id of a run, the name of a job; and the signature of whoever
+gives a command.
+"""
 
 import getpass
 from datetime import UTC, datetime
