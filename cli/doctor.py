@@ -16,6 +16,7 @@ from cli.late_prefect import examine_prefect_server
 from cli.open_ledger import has_ledger, open_home_ledger
 from cli.output import err, out, print_json, short_path
 from cli.prefect_server import find_server_url
+from cli.targets import SomeJob
 from cli.terminal_run import claude_or_emulator
 from configuration.claude_settings import ClaudeSettings
 from configuration.model_overrides import model_overrides_in_force
@@ -35,7 +36,7 @@ PATIENCE = timedelta(minutes=15)  # most batches end within minutes; a probe tha
 WIDTH = max(map(len, MARKS))
 
 
-def doctor(job: str | None = None, *, live_probe: bool = False, yes: bool = False, json: bool = False) -> int:
+def doctor(job: SomeJob = None, *, live_probe: bool = False, yes: bool = False, json: bool = False) -> int:
     """Look at everything that a run needs, and say what to do about what is wrong. It costs nothing.
 
     The API and the key, the clock, the home and its ledger, Prefect; with a job its folder, source, models, tool

@@ -8,6 +8,7 @@ from typing import Any
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import out, print_json, short_path
+from cli.targets import JobName
 from configuration.model_overrides import model_overrides_in_force
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import find_job, load_job
@@ -20,7 +21,7 @@ from rowtide.tiers.pricing import MICRO
 STRONGEST = 5
 
 
-def fit_router(job: str, *, json: bool = False) -> int:
+def fit_router(job: JobName, *, json: bool = False) -> int:
     """Learn from a job's own history where its rows should start, and write it to router.json in the job's folder.
 
     Parameters

@@ -9,10 +9,11 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError, CycloptsPanel, Parameter
+from cyclopts import App, CycloptsError, CycloptsPanel, Group, Parameter
 
 from cli import output, standard_streams
 from cli.environment_checks import check_network, check_platform, explain_environment_error
+from cli.examples import help_epilogue
 from cli.exits import TABLE, Exit, unexpected_error_text
 from cli.home_folders import home_folder
 from cli.late_prefect import PrefectServerBlocks
@@ -49,49 +50,74 @@ app = App(
     error_formatter=lambda error: CycloptsPanel(visible_text(error)),
     suppress_keyboard_interrupt=False,  # main() says how to go on, and tells SIGTERM from Ctrl-C
 )
-app.command(
-    "cli.new:new",
-    name="new",
-    help="Make a job out of a table, and try it at once on made-up answers.",
-    help_epilogue="""Examples:
-  rowtide new tickets --from export.csv
-  rowtide new tickets --from export.xlsx --question "What is it about?" --fields "topic: billing|delivery, due?: date"
-  rowtide new orders --from "SELECT * FROM orders ORDER BY id" --database '${DATABASE_URL}' --key id --yes
-""",
+COMMANDS: dict[str, list[tuple[str, str, str]]] = {
+    "Begin": [
+        ("new", "cli.new:new", "Make a job out of a table, and try it at once on made-up answers."),
+        ("doctor", "cli.doctor:doctor", "Look at key, ledger, Prefect and a job; say what to mend."),
+        ("plan", "cli.plan:plan_", "Say what a run would likely cost and take, and ask nothing."),
+        ("run", "cli.run:run", "Run a job over its rows."),
+        ("resume", "cli.resume:resume", "Go on with a run, from the last committed row."),
+    ],
+    "Look": [
+        ("jobs", "cli.jobs:jobs", "List the jobs here, each with its newest run."),
+        ("runs", "cli.runs:runs", "List runs, newest first."),
+        ("show", "cli.show:show", "Tell the whole story of one row."),
+        ("results", "cli.results:results_", "Read accepted answers, wherever they were loaded."),
+        ("report", "cli.report:report", "Draw a run as one page of HTML, also while it goes on."),
+        ("slo", "cli.slo:slo", "Show what is promised of jobs, and how it is kept."),
+    ],
+    "Mend": [
+        ("amend", "cli.amend:amend_", "Take the mended job into a run that has begun; keep what was paid."),
+        ("recheck", "cli.recheck:recheck_", "Judge stored answers again, by today's checks; ask nothing."),
+        ("reload", "cli.reload:reload_", "Load accepted answers again, into any sink."),
+        ("reconcile", "cli.reconcile:reconcile", "Say what became of a batch that Rowtide will not guess about."),
+        ("cancel", "cli.cancel:cancel", "Send nothing more for a run and cancel its open batches."),
+        ("purge", "cli.purge:purge", "Delete what is old or personal; counts and money stay."),
+    ],
+    "Decide": [
+        ("approve", "cli.approve:approve", "Let a run past a gate; allow or deny tool calls."),
+        ("reject", "cli.approve:reject", "Reject a run that a gate holds: its rows are quarantined."),
+    ],
+    "Measure": [
+        ("label", "cli.label:label", "Choose rows to label, and take labels as golden rows."),
+        ("eval", "cli.eval:eval_", "Compare two versions of a job, and say whether the new one may run."),
+        ("fit-router", "cli.fit_router:fit_router", "Learn from a job's history where its rows start."),
+    ],
+    "Serve": [
+        ("serve", "cli.serve:serve", "Receive rows by webhook, and keep them until a run takes them."),
+        ("metrics", "cli.metrics:metrics", "Serve figures of all runs for Prometheus."),
+        ("emulator", "cli.emulator:emulator", "Serve a stand-in for the Claude API."),
+    ],
+}
+QUARANTINE: list[tuple[str, str, str]] = [
+    ("list", "cli.quarantine:list_", "List the reasons, with what can be done."),
+    ("show", "cli.show:show", "Tell the whole story of one row."),
+    ("export", "cli.quarantine:export", "Write the rows as a sheet, to be mended."),
+    ("fix", "cli.quarantine:fix", "Take the mended sheet back: all of it, or nothing."),
+    ("retry", "cli.quarantine:retry", "Send rows again, as part of the same run."),
+    ("discard", "cli.quarantine:discard", "Give rows up; they stay counted."),
+]
+
+quarantine = App(
+    name="quarantine",
+    help="Look at what could not be verified; mend it, send it again.",
+    help_epilogue=help_epilogue("quarantine"),
 )
-app.command("cli.run:run", name="run", help="Run a job over its rows.", help_epilogue=TABLE)
-app.command("cli.plan:plan_", name="plan", help="Say what a run would likely cost and take, and ask nothing.")
-app.command("cli.resume:resume", name="resume", help="Go on with a run, from the last committed row.")
-app.command("cli.amend:amend_", name="amend", help="Take the mended job into a run that has begun; keep what was paid.")
-app.command("cli.recheck:recheck_", name="recheck", help="Judge stored answers again, by today's checks; ask nothing.")
-app.command("cli.jobs:jobs", name="jobs", help="List the jobs here, each with its newest run.")
-app.command("cli.runs:runs", name="runs", help="List runs, newest first.")
-app.command("cli.show:show", name="show", help="Tell the whole story of one row.")
-app.command("cli.results:results_", name="results", help="Read accepted answers, wherever they were loaded.")
-app.command(quarantine := App(name="quarantine", help="Look at what could not be verified; mend it, send it again."))
-quarantine.command("cli.quarantine:list_", name="list", help="List the reasons, with what can be done.")
-quarantine.command("cli.show:show", name="show", help="Tell the whole story of one row.")
-quarantine.command("cli.quarantine:export", name="export", help="Write the rows as a sheet, to be mended.")
-quarantine.command("cli.quarantine:fix", name="fix", help="Take the mended sheet back: all of it, or nothing.")
-quarantine.command("cli.quarantine:retry", name="retry", help="Send rows again, as part of the same run.")
-quarantine.command("cli.quarantine:discard", name="discard", help="Give rows up; they stay counted.")
-app.command("cli.report:report", name="report", help="Draw a run as one page of HTML, also while it goes on.")
-app.command("cli.approve:approve", name="approve", help="Let a run past a gate; allow or deny tool calls.")
-app.command("cli.approve:reject", name="reject", help="Reject a run that a gate holds: its rows are quarantined.")
+for title, commands in COMMANDS.items():
+    group = Group.create_ordered(title)
+    if title == "Mend":
+        quarantine.group = group
+        app.command(quarantine)
+    for name, target, purpose in commands:
+        app.command(target, name=name, help=purpose, help_epilogue=help_epilogue(name), group=group)
+for name, target, purpose in QUARANTINE:
+    quarantine.command(target, name=name, help=purpose, help_epilogue="")
 app.command(
-    "cli.reconcile:reconcile", name="reconcile", help="Say what became of a batch that Rowtide will not guess about."
+    "cli.install_completion:install_completion",
+    name="--install-completion",
+    help="Let the shell complete commands, options, jobs and runs on TAB.",
+    help_epilogue="",
 )
-app.command("cli.cancel:cancel", name="cancel", help="Send nothing more for a run and cancel its open batches.")
-app.command("cli.reload:reload_", name="reload", help="Load accepted answers again, into any sink.")
-app.command("cli.purge:purge", name="purge", help="Delete what is old or personal; counts and money stay.")
-app.command("cli.label:label", name="label", help="Choose rows to label, and take labels as golden rows.")
-app.command("cli.fit_router:fit_router", name="fit-router", help="Learn from a job's history where its rows start.")
-app.command("cli.eval:eval_", name="eval", help="Compare two versions of a job, and say whether the new one may run.")
-app.command("cli.serve:serve", name="serve", help="Receive rows by webhook, and keep them until a run takes them.")
-app.command("cli.metrics:metrics", name="metrics", help="Serve figures of all runs for Prometheus.")
-app.command("cli.slo:slo", name="slo", help="Show what is promised of jobs, and how it is kept.")
-app.command("cli.doctor:doctor", name="doctor", help="Look at key, ledger, Prefect and a job; say what to mend.")
-app.command("cli.emulator:emulator", name="emulator", help="Serve a stand-in for the Claude API.")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cli.home_folders import home_folder, is_in_rehearsal
 from cli.open_ledger import open_existing_ledger
 from cli.output import out, plain_table
+from cli.targets import SomeJob, SomeRun
 from rowtide.errors import UserMistake
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers
@@ -24,8 +25,8 @@ HOURS = {"h": 1, "d": 24, "w": 168, None: 24}
 def purge(
     *,
     older_than: str | None = None,
-    job: str | None = None,
-    run: str | None = None,
+    job: SomeJob = None,
+    run: SomeRun = None,
     key: str | None = None,
     yes: bool = False,
 ) -> int:

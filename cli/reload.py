@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cli.completion import jobs_and_run_ids
 from cli.home_folders import home_folder
 from cli.open_ledger import open_existing_ledger
 from cli.output import err, out
@@ -25,7 +26,7 @@ NAMED_ROWS = 5  # rows that a sink cannot hold, by name
 
 
 def reload_(
-    name: Annotated[str, Parameter(name="job-or-run")],
+    name: Annotated[str, Parameter(name="job-or-run", completer=jobs_and_run_ids)],
     *,
     sink: str | None = None,
     table: str | None = None,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from cli.completion import jobs_and_run_ids
 from cli.numbers import Count
 from cli.open_ledger import open_existing_ledger
 from cli.output import err, out, plain_table, short_path
@@ -24,7 +25,7 @@ Format = Literal["table", "csv", "json", "jsonl", "parquet"]
 
 
 def results_(
-    name: Annotated[str, Parameter(name="job-or-run")],
+    name: Annotated[str, Parameter(name="job-or-run", completer=jobs_and_run_ids)],
     *,
     to: Path | None = None,
     where: str | None = None,

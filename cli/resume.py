@@ -1,7 +1,11 @@
 """`rowtide resume RUN`: go on with a run from the last committed row."""
 
 import os
+from typing import Annotated
 
+from cyclopts import Parameter
+
+from cli.completion import run_ids
 from cli.environment_checks import check_home
 from cli.eval import ask_to_end
 from cli.home_folders import home_folder
@@ -22,7 +26,7 @@ from rowtide.tiers.pricing import MICRO
 
 
 def resume(
-    run: str,
+    run: Annotated[str, Parameter(completer=run_ids)],
     *,
     budget: Amount | None = None,
     prefect: AskedPrefect = None,

@@ -8,11 +8,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cli.completion import job_names, run_ids
 from rowtide.ledger.quarantine import Signature
 
-RunId = Annotated[str, Parameter(help="The run's id, as `rowtide runs` lists it.")]
-NewestRunId = Annotated[str | None, Parameter(help="The run's id, as `rowtide runs` lists it; by default the newest.")]
-JobName = Annotated[str, Parameter(help="A name under jobs/, or a folder that holds a job.yaml.")]
+RunId = Annotated[str, Parameter(help="The run's id, as `rowtide runs` lists it.", completer=run_ids)]
+NewestRunId = Annotated[
+    str | None,
+    Parameter(help="The run's id, as `rowtide runs` lists it; by default the newest.", completer=run_ids),
+]
+JobName = Annotated[str, Parameter(help="A name under jobs/, or a folder that holds a job.yaml.", completer=job_names)]
+SomeJob = Annotated[str | None, Parameter(completer=job_names)]
+SomeRun = Annotated[str | None, Parameter(completer=run_ids)]
 Every = Annotated[bool, Parameter(name="--all")]
 
 

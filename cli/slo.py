@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cli.open_ledger import has_any_ledger, open_existing_ledger
 from cli.output import err, out, plain_table, print_json
+from cli.targets import SomeJob
 from rowtide.job.job_folder import find_job
 from rowtide.observing.slo import HEADINGS, objectives_as_json, objectives_as_table
 from rowtide.stages.job_objectives import WatchedJob, folders_of_jobs, watch_jobs
@@ -12,7 +13,7 @@ from rowtide.stages.job_objectives import WatchedJob, folders_of_jobs, watch_job
 EXIT_BREACHED = 3
 
 
-def slo(job: str | None = None, *, json: bool = False) -> int:
+def slo(job: SomeJob = None, *, json: bool = False) -> int:
     """Show what is promised of a job, or of all jobs, and how it is kept.
 
     Exits 0 when every objective is kept, or none is promised; 3 when one is breached.
