@@ -1,4 +1,4 @@
-"""Choose which calls, rows and batches the rules of a fault plan strike, and count the strikes.
+"""Choose which calls, rows and batches the rules of a fault plan apply to, and count the applications.
 
 Everything is drawn from seeds and counted from when the plan was loaded, so a plan does the same to the same work.
 Calls and rows are looked at in several threads: counting happens under one lock.
@@ -24,7 +24,7 @@ FINGERPRINTS = 1 << 136
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """What is to go wrong with a call: which rule says so, and which of its account's calls it is."""
+    """The fault of one call: the rule that demands it, and the call's ordinal in its account."""
 
     rule: int
     act: Act
@@ -45,7 +45,7 @@ NOTHING_ASKED = Asked()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row as rules look at it: where it stands, and the how manieth it is in several respects, all from 1."""
+    """A row as rules see it: its position, and its ordinals, all from 1."""
 
     place: int
     ordinal: int

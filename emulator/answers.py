@@ -1,4 +1,5 @@
-"""Fill an answer's JSON schema: each property from what is known, else with something plausible, which is said.
+"""Fill an answer's JSON schema: each property with what is known, else with a plausible value that is reported as made
+up.
 
 What comes out conforms to the schema, whatever is known and whatever goes wrong on the way.
 """
@@ -41,7 +42,7 @@ MISFIT = "the answer given for {name}, {value!r:.80}, does not fit the schema: i
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """An answer, and in sentences what of it is made up."""
+    """An answer, and sentences that say what of it is made up."""
 
     value: Any
     made_up: Sequence[str] = ()

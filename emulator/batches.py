@@ -26,7 +26,7 @@ Ending = Literal["done", "canceled", "expired"]
 
 @dataclass(frozen=True)
 class Batch:
-    """What is written down about a batch when it is accepted, cancelled or deleted."""
+    """The facts of a batch that are stored when it is accepted, cancelled or deleted."""
 
     id: str
     workspace: str
@@ -74,7 +74,7 @@ class Batch:
         return self.created_at + EXPIRES_AFTER
 
     def ends_at(self) -> datetime:
-        """When it ends, if nobody cancels it from now on."""
+        """When the batch ends, unless somebody cancels it."""
         ends = min(self.created_at + timedelta(seconds=self.latency_seconds), self.expires_at)
         if self.cancel_initiated_at:
             pause = timedelta(seconds=self.latency_seconds * CANCEL_SHARE)
@@ -97,7 +97,7 @@ class Batch:
         return now < self.created_at + timedelta(seconds=self.invisible_seconds)
 
     def canceled_at(self, now: datetime) -> datetime | None:
-        """When somebody cancelled it, if they have by now: fault injection knows the moment beforehand."""
+        """When somebody cancelled the batch, if they have by now: fault injection knows the moment beforehand."""
         at = self.cancel_initiated_at
         return at if at and at <= now else None
 

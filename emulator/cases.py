@@ -1,4 +1,4 @@
-"""Find in a judge's message the answer to judge and the record it was made from.
+"""Find the answer to judge, and the record it was made from, in a judge's message.
 
 The answer is what is called so: `{"row": …, "answer": {…}}`, or the JSON after a heading with that word; else it is the
 last JSON object. A JSON schema that has its properties says what they mean; else that is guessed from the answer itself
@@ -45,7 +45,7 @@ class Piece:
 
 
 def case_in(message: str, instructions: str) -> Case | None:
-    """The answer to judge and the record, or None when there is no answer to be seen."""
+    """Return the answer to judge and the record, or None if the message holds no answer."""
     pieces, rest = _pieces(without_orders(message))
     shapes = [piece.value for piece in (*pieces, *_pieces(instructions)[0]) if _is_schema(piece.value)]
     told = [piece for piece in pieces if not _is_schema(piece.value)]

@@ -44,7 +44,7 @@ class Catalogue:
 
 
 def converse(talk: Talk) -> Thought:
-    """The reply to one request; or the problem, raised."""
+    """Return the reply to one request. Raises Problem."""
     heard: list[Thought | Problem] = []
     converse_all([talk], lambda _, outcome: heard.append(outcome))
     if isinstance(heard[0], Problem):
@@ -53,7 +53,7 @@ def converse(talk: Talk) -> Thought:
 
 
 def converse_all(talks: Sequence[Talk], tell: Callable[[Talk, Thought | Problem], None]) -> None:
-    """Work out several replies, some at once over the same connections. Each is told when it is there."""
+    """Work out several replies, some at once over the same connections; pass each on as soon as it is there."""
     asyncio.run(_all(talks, tell))
 
 

@@ -31,11 +31,11 @@ class Controls:
         ]
 
     async def who(self, _: Request) -> Response:
-        """That this is an emulator: a client that keeps answers can keep these apart from a model's."""
+        """Tell that this is an emulator, so that a client can keep its answers apart from a model's."""
         return _json({"name": "Claude API emulator", "makes_up_answers": True})
 
     async def ledger(self, request: Request) -> Response:
-        """Everybody's accounts, or with `?api_key=` those of one."""
+        """Return everybody's accounts, or with `?api_key=` those of one."""
         if api_key := request.query_params.get("api_key"):
             return _json({"account": await to_thread.run_sync(self._world.bill_of, api_key)})
         return _json(await to_thread.run_sync(self._world.ledger))
@@ -50,7 +50,8 @@ class Controls:
         return _json({"now": rfc3339(self._world.clock.now())})
 
     async def settings(self, request: Request) -> Response:
-        """Rates, seconds a reply takes, and what is hard. PUT changes what it names, DELETE goes back to the defaults.
+        """Read or change settings: rates, seconds a reply takes, which rows are hard. PUT changes what it names, DELETE
+        restores the defaults.
 
         With `?api_key=` those of one account, and what is left of its rates.
         """
@@ -69,7 +70,7 @@ class Controls:
         return _json({**book.of(workspace).model_dump(mode="json"), **rates})
 
     async def faults(self, request: Request) -> Response:
-        """The plan, with how often each rule has struck. PUT replaces it, DELETE clears it."""
+        """Return the plan, with how often each rule has been applied. PUT replaces it, DELETE clears it."""
         faults = self._world.faults
         try:
             if request.method == "PUT":

@@ -41,7 +41,7 @@ def check_messages(params: dict[str, Any], model: Model, *, newest: bool) -> Non
 
 
 def blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """A message's content as blocks; a string is one text block."""
+    """Return a message's content as blocks; a string is one text block."""
     content = message["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
@@ -99,7 +99,7 @@ def _check_block(place: str, role: str, block: object, *, newest: bool) -> None:
 
 
 def check_text(part: str, place: str, block: dict[str, Any]) -> None:
-    """A text block of `messages` or of `system`."""
+    """Check a text block of `messages` or of `system`. Raises Problem."""
     text = block.get("text")
     if not isinstance(text, str):
         raise invalid(f"{place}.text: Field required")

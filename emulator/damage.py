@@ -15,7 +15,9 @@ def whole(lines: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def damaged(lines: Iterator[bytes], damage: Damage, ordinal: int) -> Iterator[bytes | Drop]:
-    """The lines with their newlines, as damaged; after a `Drop` comes nothing. Each reading is shuffled its own way."""
+    """Yield the lines with their newlines, damaged as planned; nothing follows a `Drop`. Each reading is shuffled in
+    its own way.
+    """
     if damage.shuffle:
         shuffled = list(lines)
         random.Random(ordinal).shuffle(shuffled)

@@ -1,4 +1,4 @@
-"""The steps every HTTP call passes: authentication, API version, planned faults, response headers.
+"""The steps that every HTTP call passes: authentication, API version, planned faults, response headers.
 
 Also the one place where a call can be intercepted: `Faults.on_call` and the plan of faults are asked before and after
 each.
@@ -131,7 +131,7 @@ async def _asked(request: Request) -> Asked:
 
 
 def identify(request: Request) -> Caller:
-    """Who is calling, in which version of the API; or why not."""
+    """Return who is calling, and in which version of the API. Raises Problem."""
     bearer = request.headers.get("authorization", "")
     key = request.headers.get("x-api-key") or bearer.removeprefix("Bearer ").strip()
     if not key:
@@ -155,7 +155,7 @@ def identify(request: Request) -> Caller:
 
 
 async def body_of(request: Request, most_bytes: int) -> bytes | bytearray:
-    """The request's body, decoded, if it is not too large."""
+    """Return the request's body, decoded. Raises Problem if it is too large."""
     body = bytearray()
     size = 0
     async for part in request.stream():
@@ -191,7 +191,7 @@ async def hang_up(request: Request) -> None:
 
 
 def close(request: Request) -> None:
-    """Cut the connection when what was written has gone out."""
+    """Cut the connection once everything written has been sent."""
     _transport(request).close()
 
 

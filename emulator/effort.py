@@ -14,12 +14,16 @@ HARD_TAKES = 2
 
 
 def wrong_per_hundred(usual: float, effort: str | None, tier: str) -> float:
-    """The share of hard rows a tier gets wrong at this effort; `usual` is its share at its usual one."""
+    """Return the share of hard rows, in percent, that a tier gets wrong at this effort; `usual` is its share at its
+    usual effort.
+    """
     steps = EFFORTS.index(effort or USUAL[tier]) - EFFORTS.index(USUAL[tier])
     return usual * LEFT_PER_STEP**steps
 
 
 def thinking_tokens(row_text: str, effort: str, *, is_hard: bool) -> int:
-    """What is thought about a row in one turn: from half to one and a half of what is usual, for a hard one twice."""
+    """Return the tokens of thinking for a row in one turn: from 0.5 to 1.5 times the usual number, for a hard row twice
+    that.
+    """
     share = 0.5 + fingerprint(row_text, "thinks") % 101 / 100
     return round(THINKING_TOKENS[effort] * share * (HARD_TAKES if is_hard else 1))

@@ -12,7 +12,7 @@ LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
 
 
 def parse_json(body: bytes | bytearray) -> dict[str, Any]:
-    """The body of any request, as an object."""
+    """Parse the body of any request as an object. Raises Problem."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -23,7 +23,7 @@ def parse_json(body: bytes | bytearray) -> dict[str, Any]:
 
 
 def parse_envelope(body: bytes | bytearray) -> list[dict[str, Any]]:
-    """The rows of a create call, or the refusal of the whole call."""
+    """Return the rows of a create call. Raises Problem to refuse the whole call."""
     envelope = parse_json(body)
     requests = envelope.pop("requests", None)
     for extra in envelope:

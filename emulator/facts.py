@@ -35,7 +35,7 @@ class Fact:
 
 
 def facts_in(text: str, tool: str | None = None) -> list[Fact]:
-    """The named values of a text: of the JSON in it if there is some, else of its `name: value` lines."""
+    """Return the named values of a text: of the JSON in it if there is some, else of its `name: value` lines."""
     text = without_orders(text) if OBEY in text else text
     found = list(_flat("", _json_in(text), tool))
     if found:
@@ -45,7 +45,7 @@ def facts_in(text: str, tool: str | None = None) -> list[Fact]:
 
 
 def empty_names_in(text: str) -> list[str]:
-    """The names in a text, of JSON or of lines, that have no value."""
+    """Return the names in a text, of JSON or of lines, that have no value."""
     parsed = _json_in(text)
     of_json = [str(name) for name, value in parsed.items() if is_empty(value)] if isinstance(parsed, dict) else []
     without = [name for name, value in LINE.findall(text) if is_empty(value)]
@@ -53,14 +53,16 @@ def empty_names_in(text: str) -> list[str]:
 
 
 def is_empty(value: object) -> bool:
-    """Whether a value, or a tool's whole output, says nothing."""
+    """Return whether a value, or a tool's whole output, holds nothing."""
     if isinstance(value, str):
         return value.strip().casefold() in ("", "null", "none", "n/a", "[]", "{}", "no results", "not found", '""')
     return value is None or value in ([], {})
 
 
 def says_nothing(output: str) -> bool:
-    """Whether a tool's output holds no finding: nothing at all, or empty lists beside a zero count or an echo."""
+    """Return whether a tool's output holds no finding: nothing at all, or empty lists beside a zero count or an echo of
+    the input.
+    """
     if is_empty(output):
         return True
     parsed = _json_in(output)

@@ -1,4 +1,4 @@
-"""Fault injection: nothing goes wrong until a test or a plan says so.
+"""Fault injection: nothing fails until a test or a plan demands it.
 
 A plan (`load`) says it in rules. Beside it there is one seam for calls (`on_call`, asked before and after each) and one
 for rows (`on_row`). What becomes of rows and batches is decided when a batch is accepted, and lasts like the batch.
@@ -33,7 +33,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Cut the connection without a word."""
+    """Cut the connection without an answer."""
 
 
 def untroubled_call(call: Call) -> Problem | Drop | None:
@@ -65,7 +65,7 @@ class Faults:
 
 
 def once(name: str, workspace: str, moment: Literal["before", "after"], fault: Problem | Drop) -> Callable[[Call], Any]:
-    """For `on_call`: the fault befalls one call, the next that is like this."""
+    """Return an `on_call` that applies the fault to one call: the next like this."""
     waiting = [fault]
 
     def on_call(call: Call) -> Problem | Drop | None:
@@ -76,7 +76,7 @@ def once(name: str, workspace: str, moment: Literal["before", "after"], fault: P
 
 
 def errored(status: int = 500, message: str | None = None) -> dict[str, Any]:
-    """The result of a row that failed on the way to the model."""
+    """Return the result of a row that failed before it reached the model."""
     return {"type": "errored", "error": Problem(status, message or WORDS[status]).row_error()}
 
 
@@ -85,7 +85,7 @@ def expired() -> dict[str, Any]:
 
 
 def unanswered(planned: RowResult, model: object) -> dict[str, Any] | None:
-    """The `result` of a row that is not answered and not billed; None for one that is answered, in whatever way."""
+    """Return the `result` of a row that is neither answered nor billed; None for a row that is answered."""
     if planned.errored == "credit":
         return errored(400, NO_CREDIT)
     if planned.errored:

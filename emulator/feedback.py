@@ -1,4 +1,4 @@
-"""What a mind was told of its last answer: which value of a choice should stand there instead."""
+"""What the feedback on its last answer told a mind: the value that a property should have instead."""
 
 import re
 from collections.abc import Collection
@@ -8,9 +8,10 @@ QUOTED = re.compile(r"""'([^'\n]*)'|"([^"\n]*)\"""")
 
 
 def value_told(feedback: str, name: str, values: Collection[str], said: Any) -> str | None:
-    """The last value that a sentence about this property quotes, other than what was said; None where there is none.
+    """Return the last value that a sentence about this property quotes, other than the one answered; None if there is
+    none.
 
-    `sector: it says 'Energy', but the record speaks for 'Utilities'.` tells of Utilities.
+    `sector: it says 'Energy', but the record speaks for 'Utilities'.` tells Utilities.
     """
     _, found, rest = feedback.rpartition(f"{name}:")
     if not found:

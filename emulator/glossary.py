@@ -1,4 +1,4 @@
-"""Choose an enum's value: by a fact that names it, else by the words the instructions give for each value.
+"""Choose an enum's value: by a fact that names it, else by the instructions' words for each value.
 
 Instructions explain a value in a line of its own: `- VALUE: word, word, word` or `**VALUE**: …`.
 """
@@ -22,7 +22,7 @@ CATCH_ALLS = ("unknown", "other", "unclear", "none", "not applicable", "n/a", "g
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A value one may choose, and what speaks for it: pieces of `plain` text, each with its weight."""
+    """A value that may be chosen, and what supports it: pieces of `plain` text, each with its weight."""
 
     value: str
     terms: tuple[tuple[str, float], ...]
@@ -38,7 +38,7 @@ class Entry:
 
 @lru_cache(maxsize=512)
 def glossary(values: tuple[str, ...], explanations: str) -> tuple[Entry, ...]:
-    """The choices with all that is said about them in `explanations`."""
+    """Return the choices with all that `explanations` say about them."""
     said: dict[str, list[str]] = {}
     for name, explanation in ENTRY.findall(explanations):
         said.setdefault(plain(name), []).append(explanation)
@@ -46,7 +46,7 @@ def glossary(values: tuple[str, ...], explanations: str) -> tuple[Entry, ...]:
 
 
 def explains(values: tuple[str, ...], explanations: str) -> bool:
-    """Whether `explanations` say anything of one of these values."""
+    """Return whether `explanations` say anything about one of these values."""
     named = {plain(name) for name, _ in ENTRY.findall(explanations)}
     return any(plain(value) in named for value in values)
 
@@ -64,7 +64,7 @@ def _entry(value: str, explanation: str) -> Entry:
 
 
 def best_of(entries: Sequence[Entry], text: str) -> list[str]:
-    """The values for which something speaks, best first; ties in the order of their names."""
+    """Return the values with some support, best first; ties in the order of their names."""
     scored = sorted((-score, entry.value) for entry in entries if (score := entry.score(text)) > 0)
     return [value for _, value in scored]
 

@@ -1,4 +1,4 @@
-"""How hard a row is, by features of its text that a router can see too.
+"""Decide how hard a row is, by features of its text that a router can see too.
 
 Each feature adds to the chance that a row is hard. Which rows are is drawn from their text, the same every time.
 """
@@ -60,7 +60,7 @@ def features(text: str) -> frozenset[Feature]:
 
 
 def hard_per_thousand(text: str) -> int:
-    """The chance that a row of this text is hard."""
+    """Return the chance, in thousandths, that a row with this text is hard."""
     return min(MOST_PER_THOUSAND, PLAIN_PER_THOUSAND + sum(ADDED_PER_THOUSAND[feature] for feature in features(text)))
 
 

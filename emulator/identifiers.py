@@ -9,22 +9,22 @@ LETTERS = bytes.maketrans(b"+/0OIl", b"aB9pJm")
 
 
 def fresh_id(prefix: str) -> str:
-    """An id nobody has seen, such as `msgbatch_01…` or `req_011C…`."""
+    """Return a new random id, such as `msgbatch_01…` or `req_011C…`."""
     return _spell(prefix, secrets.token_bytes(17))
 
 
 def derived_id(prefix: str, *parts: str) -> str:
-    """The same id for the same parts, so that a batch read twice gives the same messages."""
+    """Return the same id for the same parts, so that a batch read twice gives the same messages."""
     return _spell(prefix, _digest(parts))
 
 
 def fingerprint(*parts: str) -> int:
-    """A number that depends on the parts alone: not on the process, the machine or the order of calls."""
+    """Return a number that depends on the parts alone: not on the process, the machine or the order of calls."""
     return int.from_bytes(_digest(parts), "big")
 
 
 def workspace_of(api_key: str) -> str:
-    """Every key is a workspace of its own."""
+    """Return the workspace of a key: every key has its own."""
     return f"wrkspc_01{blake2b(api_key.encode(), digest_size=11).hexdigest()}"
 
 

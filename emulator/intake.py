@@ -1,4 +1,4 @@
-"""Accept a batch's rows and decide each row's outcome, which is shown only when the batch has ended."""
+"""Accept a batch's rows and decide each row's outcome, which is shown only once the batch has ended."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,7 +28,9 @@ class Intake:
     """Each cacheable prefix, with the first row that holds it."""
 
     def lines(self, requests: list[dict[str, Any]]) -> Iterator[bytes]:
-        """The rows as they are kept, one line each. Empties `requests` on the way: a batch is not held twice."""
+        """Yield the rows as they are stored, one line each. Empties `requests` on the way, so that a batch is not held
+        twice.
+        """
         for row, request in enumerate(requests):
             self._judge(row, request)
             yield orjson.dumps(request)

@@ -1,4 +1,4 @@
-"""Make up a value that fits its schema where nothing is known: in range, long enough, in words of the row."""
+"""Make up a value that fits its schema when nothing is known: in range, long enough, in words of the row."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ SPAN = 100  # of a number that only has one end, or none
 
 
 def invented(schema: Schema, name: str, facts: Sequence[Fact], row_text: str, chance: int) -> Any:
-    """A value for a scalar of this schema; `chance` draws it."""
+    """Return a value for a scalar of this schema; `chance` draws it."""
     kind = schema["type"]
     if examples := [each for each in schema.get("examples") or () if isinstance(each, TYPES.get(kind, ()))]:
         return examples[chance % len(examples)]
@@ -44,12 +44,12 @@ def invented(schema: Schema, name: str, facts: Sequence[Fact], row_text: str, ch
 
 
 def is_estimate(name: str) -> bool:
-    """Whether a number is the model's own judgement, such as its confidence."""
+    """Return whether a number is the model's own estimate, such as its confidence."""
     return not ESTIMATES.isdisjoint(words(name))
 
 
 def range_of(schema: Schema, name: str) -> tuple[float, float] | None:
-    """The bounds of a number: those of its schema, else those that its description gives in words."""
+    """Return the bounds of a number: those of its schema, else those in the words of its description."""
     low, high = _ends(schema)
     if low is not None and high is not None:
         return low, high
@@ -60,7 +60,7 @@ def range_of(schema: Schema, name: str) -> tuple[float, float] | None:
 
 
 def fits(schema: Schema, value: Any) -> bool:
-    """Whether a scalar keeps to the limits of its schema."""
+    """Return whether a scalar keeps to the limits of its schema."""
     if isinstance(value, str):
         is_long_enough = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
         pattern = schema.get("pattern")
@@ -72,7 +72,7 @@ def fits(schema: Schema, value: Any) -> bool:
 
 
 def within_limit(text: str, schema: Schema) -> str:
-    """As much of a text as its schema, or its description, allows."""
+    """Return as much of a text as its schema, or its description, allows."""
     text = text[: schema["maxLength"]].rstrip() if "maxLength" in schema else text
     found = LIMIT.search(str(schema.get("description", "")))
     if not found:

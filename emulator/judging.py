@@ -1,4 +1,4 @@
-"""Judge an answer: could a mind that reads the same row, tools and glossary have given it?
+"""Judge an answer: decide whether a mind that reads the same row, tools and glossary could have given it.
 
 A request for a verdict is known by its schema: an object with a boolean `passes` and a string `why`. Whatever a mind
 has no opinion about passes.
@@ -36,7 +36,8 @@ def wants_verdict(schema: Mapping[str, Any]) -> bool:
 
 
 def verdict(reading: Reading, schema: dict[str, Any], tier: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer of a judge. It objects to nothing that is right, and overlooks as many faults as it would make.
+    """Return the answer of a judge. It objects to nothing that is right, and misses as many faults as it would make
+    itself.
 
     It finds for what is `known` to pass. What else the schema asks for is filled as ever.
     """

@@ -1,4 +1,4 @@
-"""Connections to MCP servers over streamable HTTP. Imported only when needed: `mcp` is heavy."""
+"""Connections to MCP servers over streamable HTTP. Imported only when needed, because `mcp` is heavy."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -77,7 +77,7 @@ class Link:
 
 @asynccontextmanager
 async def linked(addresses: Collection[Address]) -> AsyncIterator[dict[Address, Link]]:
-    """Links to those of these servers that can be reached."""
+    """Yield links to those of these servers that can be reached."""
     links = {address: Link(address) for address in addresses}
     try:
         opened = [(address, link, await link.opened()) for address, link in links.items()]

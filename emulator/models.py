@@ -1,4 +1,4 @@
-"""The emulated models and which requests each refuses, read from models.yaml."""
+"""The emulated models, and which requests each refuses, read from models.yaml."""
 
 from dataclasses import dataclass
 from datetime import date

@@ -16,7 +16,7 @@ LOOP = "[emulator:loop]"
 
 
 def obeyed(reading: Reading, tools: Sequence[Mapping[str, Any]], choice: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The block that somebody's order calls for, if there is one that was not carried out yet."""
+    """Return the block that an order in the text demands, if there is an order that was not carried out yet."""
     may_call = bool(tools) and choice.get("type") != "none"
     if may_call and LOOP in reading.row_text:
         return _same_again(reading, tools, choice)

@@ -1,4 +1,4 @@
-"""Parse orders in a text that was only to be read: `[emulator:obey]` and what follows."""
+"""Parse orders in a text that should only be read: `[emulator:obey]` and what follows."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def orders_in(text: str) -> Iterator[Order]:
 
 
 def without_orders(text: str) -> str:
-    """The text without its orders: the JSON in them says nothing about the row."""
+    """Return the text without its orders: the JSON in them says nothing about the row."""
     for order in reversed(list(orders_in(text))):
         if order.span:
             text = text[: order.span[0]] + text[order.span[1] :]

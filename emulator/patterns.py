@@ -11,7 +11,7 @@ CATEGORIES = {op.CATEGORY_DIGIT: "0", op.CATEGORY_SPACE: " ", op.CATEGORY_WORD: 
 
 @lru_cache(maxsize=256)
 def example_of(pattern: str) -> str:
-    """A text that matches, or "unknown" when the pattern is beyond this module."""
+    """Return a text that matches the pattern, or "unknown" if the pattern is beyond this module."""
     text = _spell(_parser.parse(pattern))
     return text if re.search(pattern, text) else "unknown"
 

@@ -145,7 +145,7 @@ NAMES: dict[str, set[str]] = {
 
 
 def read_plan(source: Path | str | bytes | Sequence[Any]) -> list[Rule]:
-    """The rules of a file, of a text (YAML, and so JSON), or of a list already read."""
+    """Return the rules of a file, of a text (YAML or JSON), or of a list already parsed. Raises PlanError."""
     if isinstance(source, Path):
         source = source.read_bytes()
     if isinstance(source, str | bytes):
@@ -159,7 +159,7 @@ def read_plan(source: Path | str | bytes | Sequence[Any]) -> list[Rule]:
 
 
 def as_given(rule: Rule) -> dict[str, Any]:
-    """A rule as it can be read again, its kind first."""
+    """Return a rule in the form in which a plan has it, its kind first."""
     shown = rule.model_dump(exclude_unset=True)
     return {kind: shown[kind] for kind in KINDS if kind in shown} | shown
 

@@ -28,7 +28,7 @@ def price_of(dollars: Mapping[str, float]) -> Price:
 
 
 def cost_micro(price: Price, price_above_100k: Price | None, usage: Mapping[str, Any]) -> int:
-    """What this usage costs, rounded half up. A batch pays half of everything."""
+    """Return what this usage costs in micro-dollars, rounded half up. A batch pays half of everything."""
     prompt = usage["input_tokens"] + usage["cache_creation_input_tokens"] + usage["cache_read_input_tokens"]
     if price_above_100k and prompt > STEP_TOKENS:
         price = price_above_100k

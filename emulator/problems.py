@@ -63,7 +63,9 @@ class Problem(Exception):
         return orjson.dumps({"type": "error", "error": error, "request_id": request_id})
 
     def row_error(self) -> dict[str, Any]:
-        """The `error` of an errored row. Its request_id is null: validation happens before any request is made."""
+        """Return the `error` of an errored row. Its request_id is null: validation happens before any
+        request is made.
+        """
         details = self.details or {"error_visibility": "user_facing"}
         error = {"details": details, "type": self.type, "message": self.message}
         return {"type": "error", "error": error, "request_id": None}

@@ -1,4 +1,4 @@
-"""The prompt cache of each workspace: which prefixes are cached, and until when. Kept on disk.
+"""The prompt cache of each workspace: which prefixes are cached, and until when. It is kept on disk.
 
 A workspace's file is replaced whole. Nothing is held in memory: another emulator on the folder may have changed it.
 """

@@ -1,4 +1,4 @@
-"""Choose a quotation, word for word from tool output, that supports the answer."""
+"""Choose a passage of tool output, word for word, that supports the answer."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ LONGEST = 300
 
 
 def wants_quote(name: str, description: str) -> bool:
-    """Whether a property asks for something copied rather than something concluded."""
+    """Return whether a property asks for something copied rather than concluded."""
     return not QUOTING.isdisjoint((*words(name), *words(description)))
 
 
 def quote_from(reading: Reading, facts: Sequence[Fact], description: str, chosen: Sequence[Entry]) -> str | None:
-    """The passage that best supports what was chosen: from the tools if they said anything, else from the row."""
+    """Return the passage that best supports the choice: from tool output if there is some, else from the row."""
     sources = reading.outputs or [reading.row_text]
     passages = [fact for fact in facts if bool(fact.tool) == bool(reading.outputs) and isinstance(fact.value, str)]
     standing = [(fact.name, str(fact.value)) for fact in passages if any(str(fact.value) in each for each in sources)]

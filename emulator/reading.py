@@ -55,7 +55,7 @@ class Reading:
 
     @cached_property
     def last_answer(self) -> Mapping[str, Any]:
-        """What it answered last, if that was an object."""
+        """Return the last answer in the conversation, if it was an object."""
         try:
             said = orjson.loads(self.said)
         except orjson.JSONDecodeError:
@@ -109,18 +109,18 @@ def read(params: dict[str, Any], hardness: str = "text") -> Reading:
 
 
 def without_postscript(first: str) -> str:
-    """The message without a section at its end; one that is nothing but sections is read whole."""
+    """Return the message without a section at its end; a message that is nothing but sections is kept whole."""
     before = SECTION.sub("", first)
     return before if SECTION.sub("", before).strip() else first
 
 
 def server_tool(server: str, tool: str) -> str:
-    """What a mind calls the tool of an MCP server. No tool of a client can be called so."""
+    """Return a mind's name for the tool of an MCP server. No tool of a client can have such a name."""
     return f"{server}/{tool}"
 
 
 def as_key(arguments: Mapping[str, Any]) -> bytes:
-    """Arguments in a form that is the same for the same call."""
+    """Return arguments in a form that is equal for equal calls."""
     return orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS)
 
 

@@ -21,7 +21,7 @@ TELLS_WHAT_WAS_DROPPED = "thinking-binding-controls-2026-08-01"
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """Where a reply is given. `identity` makes its ids: the same one gives the same message."""
+    """The place where a reply is given. `identity` makes its ids: the same one gives the same message."""
 
     workspace: str
     identity: str
@@ -41,9 +41,9 @@ def reply(
     twist: Mapping[str, Any] | None = None,
     thought: Thought | None = None,
 ) -> dict[str, Any]:
-    """The message. `seen` is what the model hears of the request; `twist`: see twists.py.
+    """Return the message. `seen` is what the model hears of the request; for `twist` see twists.py.
 
-    `thought` is what is to be said, when that had to be found out with the help of MCP servers.
+    `thought` is what the reply says, if it had to be found out with the help of MCP servers.
     """
     thought = twisted(thought or think(params, model.tier, occasion.temper), twist or {})
     thinks = model.thinks(params.get("thinking"))

@@ -1,4 +1,4 @@
-"""The results of a batch, worked out from its requests; the same at every reading."""
+"""Work out the results of a batch from its requests; they are the same at every reading."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -54,7 +54,7 @@ def row_result(
     is_errored: bool = False,
     thought: Thought | None = None,
 ) -> dict[str, Any]:
-    """The `result` of a row. `thought` is what is said, if that is known already."""
+    """Return the `result` of a row. `thought` is what it says, if that is known already."""
     params = request["params"]
     try:
         if is_errored:
@@ -77,5 +77,5 @@ def row_result(
 
 
 def identity_of(batch: Batch, request: dict[str, Any]) -> str:
-    """What the ids in a row's message are made from."""
+    """Return the parts that the ids in a row's message are made from."""
     return f"{batch.id}/{request['custom_id']}"

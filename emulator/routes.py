@@ -107,7 +107,7 @@ class Routes:
 
 
 def create_app(world: World) -> Starlette:
-    """The whole API as an ASGI application."""
+    """Return the whole API as an ASGI application."""
     routes = Routes(world)
     handlers = {
         "POST /v1/messages": routes.messages,

@@ -1,4 +1,4 @@
-"""Check whether the API could compile a JSON schema into a grammar; if not, it answers 400."""
+"""Check whether the API could compile a JSON schema into a grammar; if it could not, it answers 400."""
 
 from functools import lru_cache
 from typing import Any

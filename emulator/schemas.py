@@ -30,7 +30,7 @@ FORMATS: Mapping[str, tuple[str, str]] = {
 
 
 class Form:
-    """A schema to be filled in. Rows of a job share one: what is worked out about it is kept."""
+    """A schema to be filled in. The rows of a job share one, and with it what was worked out about it."""
 
     def __init__(self, root: Schema) -> None:
         self.root = root
@@ -60,7 +60,7 @@ def form_of(schema: bytes) -> Form:
 
 
 def resolved(schema: Schema, root: Schema) -> Schema:
-    """A schema with its own reference followed and its `allOf` parts merged in."""
+    """Return a schema with its own reference followed and its `allOf` parts merged in."""
     while "$ref" in schema:
         found: Any = root
         for step in str(schema["$ref"]).removeprefix("#").strip("/").split("/"):
@@ -77,7 +77,7 @@ def resolved(schema: Schema, root: Schema) -> Schema:
 
 
 def branches(schema: Schema, root: Schema) -> tuple[list[Schema], bool]:
-    """The kinds of value a schema allows, without null; and whether null is allowed too."""
+    """Return the kinds of value that a schema allows, without null, and whether null is allowed too."""
     schema = resolved(schema, root)
     alone = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
     each_of = schema.get("anyOf") or schema.get("oneOf") or [{}]
@@ -100,7 +100,7 @@ def _types(schema: Schema) -> Sequence[str]:
 
 
 def typed(schema: Schema, value: Scalar) -> Any:
-    """A fact's value in the type and format a schema wants, or None if it cannot be."""
+    """Return a fact's value in the type and format that a schema demands, or None if that is impossible."""
     match schema.get("type", "string"):
         case "string":
             text = ("true" if value else "false") if isinstance(value, bool) else str(value)

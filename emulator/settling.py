@@ -1,4 +1,4 @@
-"""Work out the batch rows that use MCP servers, and keep what the servers said: no call is made twice."""
+"""Work out the batch rows that use MCP servers, and store the servers' answers, so that no call is made twice."""
 
 from typing import Any
 
@@ -15,7 +15,9 @@ from emulator.thinking import heard
 
 
 def settle(batch: Batch, shelf: Shelf, known: KnownAnswers) -> list[int]:
-    """Do what the finished rows want of their servers. The rows that failed, now or before a death cut this short."""
+    """Make the calls that finished rows want of their servers. Returns the rows that failed, now or before an earlier
+    process died.
+    """
     temper = batch.temper(known)
     rows, kept = shelf.rows(batch), shelf.kept_results(batch)
     connected = set(batch.connected)

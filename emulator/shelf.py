@@ -1,4 +1,4 @@
-"""Store batches on disk: per workspace a folder, per batch `ID.jsonl` (its rows) and `ID.json` (its state).
+"""Store batches on disk: a folder for each workspace; for each batch `ID.jsonl` (its rows) and `ID.json` (its state).
 
 `ID.settled` has the results of rows that used MCP servers.
 

@@ -1,4 +1,4 @@
-"""Carry out a fault plan's act on a call: before its effect, after it, or on the response body."""
+"""Apply a fault plan's act to a call: before its effect, after it, or to the response body."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
@@ -27,7 +27,7 @@ def moment_of(act: Act) -> Moment:
 
 
 async def strike_before(strike: Strike, request: Request) -> Problem | Drop | None:
-    """What a call meets before its effect; None lets it go on."""
+    """Apply a fault before the call's effect; None lets the call go on."""
     if moment_of(strike.act) == "after":
         return None
     if isinstance(strike.act, Hang):
@@ -37,7 +37,7 @@ async def strike_before(strike: Strike, request: Request) -> Problem | Drop | No
 
 
 async def strike_after(strike: Strike, request: Request, response: Response) -> Response | Problem | Drop:
-    """What a call is answered with after its effect, instead of or made from the true response."""
+    """Apply a fault after the call's effect: return an answer instead of the true response, or one made from it."""
     act = strike.act
     if moment_of(act) == "before":
         return response

@@ -1,4 +1,4 @@
-"""Thinking blocks: empty text and a signature, bound to account, model and everything said before.
+"""Thinking blocks: empty text and a signature that binds it to account, model and everything said before.
 
 The signature proves nothing to anybody but the emulator, which is all it is for.
 """
@@ -28,14 +28,14 @@ CACHE_MARK = re.compile(rb',?"cache_control":\{[^{}]*\}')
 
 
 class Heard(NamedTuple):
-    """A request without the thinking that its model does not get to see, and where that stood and why."""
+    """A request without the thinking that its model does not see, and where that stood and why it was dropped."""
 
     params: dict[str, Any]
     dropped: list[dict[str, str]]
 
 
 def thinking_block(params: dict[str, Any], model_id: str, workspace: str) -> dict[str, str]:
-    """The block that opens a reply to this request."""
+    """Return the block that opens a reply to this request."""
     signature = _signature(model_id, workspace, _prefix(params, len(params["messages"])))
     return {"type": "thinking", "thinking": "", "signature": signature}
 

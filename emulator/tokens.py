@@ -24,7 +24,7 @@ class Prefix:
 
 
 def input_tokens(params: dict[str, Any]) -> int:
-    """The whole prompt, cached or not."""
+    """Return the tokens of the whole prompt, cached or not."""
     output = params.get("output_config") or {}
     parts = (params.get("system"), params.get("tools"), output.get("format"), params["messages"])
     return sum(text_tokens(part) for part in parts if part)
@@ -35,7 +35,7 @@ def text_tokens(part: object) -> int:
 
 
 def cached_prefix(params: dict[str, Any]) -> Prefix | None:
-    """The part of the prompt that ends at the last cache mark, if it is long enough to be cached."""
+    """Return the part of the prompt up to the last cache mark, if it is long enough to be cached."""
     tools, system = params.get("tools") or [], params.get("system")
     blocks = system if isinstance(system, list) else []
     marked = [at for at, block in enumerate(blocks) if block.get("cache_control")]

@@ -1,4 +1,4 @@
-"""Choose the tools a mind calls next: those whose inputs it can fill, each once.
+"""Choose the tools that a mind calls next: those whose inputs it can fill, each once.
 
 So a tool that needs another tool's output is called in a later turn, and the calling ends.
 """
@@ -33,7 +33,7 @@ LIKE_AN_ID = re.compile(r"(?=\S*[0-9]|[A-Z-]+$)\S+$")
 
 
 def next_calls(reading: Reading, tools: Sequence[Mapping[str, Any]], choice: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The `tool_use` blocks of the next turn, without ids; empty when it is time to answer."""
+    """Return the `tool_use` blocks of the next turn, without ids; empty when it is time to answer."""
     kind = choice.get("type", "auto")
     if kind == "none" or not tools:
         return []
@@ -47,7 +47,7 @@ def next_calls(reading: Reading, tools: Sequence[Mapping[str, Any]], choice: Map
 
 
 def forced_call(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """A call made without anything to fill it with."""
+    """Return a call made without anything to fill it with."""
     return {"type": "tool_use", "name": tool["name"], "input": _made_up(tool["input_schema"])}
 
 
@@ -60,7 +60,9 @@ def _arguments(reading: Reading, tool: Mapping[str, Any]) -> dict[str, Any] | No
 
 
 def unfillable_inputs(reading: Reading, tools: Sequence[Mapping[str, Any]]) -> list[str]:
-    """In sentences, the inputs that kept tools from being called, other than those whose column is empty in the row."""
+    """Return sentences about the inputs that kept tools from being called, except inputs whose column is empty in the
+    row.
+    """
     facts, called = [*reading.tool_facts, *reading.row_facts], {call.tool for call in reading.calls}
     return [
         CANNOT_FILL.format(tool=str(tool["name"]).rpartition("__")[2], name=name)

@@ -60,7 +60,7 @@ def toolset_problem(tool: Mapping[str, Any]) -> str | None:
 
 
 def is_enabled(toolset: Mapping[str, Any], name: str) -> bool:
-    """Whether a toolset lets this tool be called: its own config says, else the default, else yes."""
+    """Return whether a toolset lets this tool be called: its own config decides, else the default, else yes."""
     config = (toolset.get("default_config") or {}) | ((toolset.get("configs") or {}).get(name) or {})
     return config.get("enabled") is not False
 

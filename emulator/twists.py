@@ -1,4 +1,4 @@
-"""Replies with a twist: billed, but with an odd stop reason, a strange block, or prose."""
+"""Replies with a twist: billed, but with an odd stop reason, an unknown block, or prose instead of JSON."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ PROSE = "I have looked at this record with care. On balance it seems fine to me,
 
 
 def twisted(thought: Thought, twist: Mapping[str, Any]) -> Thought:
-    """What is said after the twist: one of a plan's `stop`, `block` and `not_json`."""
+    """Return the reply after the twist: one of a plan's `stop`, `block` and `not_json`."""
     match dict(twist):
         case {"stop": "refusal"}:
             return refused("The plan of faults says so.")

@@ -35,7 +35,7 @@ LONG_OUTPUT_BETA, LONG_OUTPUT = "output-300k-2026-03-24", 300_000
 
 
 def check_row(params: dict[str, Any], version: str, betas: tuple[str, ...]) -> Model:
-    """Check a row of a batch; the model that will answer it."""
+    """Check a row of a batch, and return the model that will answer it. Raises Problem."""
     if params.get("stream"):
         raise invalid('"stream=True" is not supported in the Message Batches API')
     for field in NOT_IN_BATCHES:
@@ -54,7 +54,7 @@ def check_params(
     long_output: bool = False,
     counting: bool = False,
 ) -> Model:
-    """Check a request; the model that will answer it."""
+    """Check a request, and return the model that will answer it. Raises Problem."""
     _check_fields(params, betas, counting=counting)
     model = BY_NAME.get(params["model"])
     if model is None:

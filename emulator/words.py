@@ -1,4 +1,4 @@
-"""Words and the likeness of names: all the understanding a mind has of language."""
+"""Words and the likeness of names: all that a mind understands of language."""
 
 import re
 from functools import lru_cache
@@ -14,14 +14,14 @@ NOT_WORD = re.compile(r"[^0-9a-z\u00c0-\u024f\u0370-\u04ff\u3040-\u9fff\uac00-\u
 
 @lru_cache(maxsize=65536)
 def words(name: str) -> tuple[str, ...]:
-    """The telling words of a name or phrase, in the singular."""
+    """Return the significant words of a name or phrase, in the singular."""
     split = NOT_WORD.split(CAMEL.sub(" ", name).casefold())
     return tuple(_singular(word) for word in split if word and word not in DULL)
 
 
 @lru_cache(maxsize=65536)
 def likeness(name: str, description: str, other: str) -> float:
-    """From 0 (nothing in common) to 1 (the same name), of a property and the name of a fact."""
+    """Return the likeness of a property and the name of a fact, from 0 (nothing in common) to 1 (the same name)."""
     mine, theirs = words(name), words(other)
     if not mine or not theirs:
         return 0.0
@@ -43,12 +43,12 @@ def likeness(name: str, description: str, other: str) -> float:
 
 @lru_cache(maxsize=4096)
 def plain(text: str) -> str:
-    """Text for finding phrases in: its words in lower case between single spaces, a space at each end."""
+    """Return text for finding phrases in: its words in lower case between single spaces, with a space at each end."""
     return f" {' '.join(NOT_WORD.split(text.casefold())).strip()} "
 
 
 def as_term(phrase: str) -> str:
-    """A phrase as it is looked for in `plain` text: a long word may have an ending (bank, banking)."""
+    """Return a phrase as it is looked for in `plain` text: a long word may have an ending (bank, banking)."""
     return f" {phrase}" if len(phrase) >= 4 else f" {phrase} "
 
 

@@ -70,7 +70,7 @@ class World:
     # Batches
 
     def accept(self, workspace: str, body: bytes | bytearray, version: str, betas: tuple[str, ...]) -> Batch:
-        """Check a batch's envelope and keep it. It is on disk when this returns."""
+        """Check a batch's envelope and store it. It is on disk when this returns."""
         requests = parse_envelope(body)
         self._check_queue(workspace, len(requests))
         batch_id, row_count = fresh_id("msgbatch"), len(requests)
@@ -107,7 +107,7 @@ class World:
         return batch
 
     def find(self, workspace: str, batch_id: str) -> Batch:
-        """A batch. If it has ended, what its rows wanted of MCP servers has been done."""
+        """Return a batch. If it has ended, the calls that its rows wanted of MCP servers have been made."""
         return self._settled(self._look_up(workspace, batch_id))
 
     def _look_up(self, workspace: str, batch_id: str) -> Batch:
@@ -118,7 +118,7 @@ class World:
         return batch
 
     def listed(self, workspace: str, lag_seconds: float = 0.0) -> list[Batch]:
-        """A workspace's batches, newest first."""
+        """Return a workspace's batches, newest first."""
         now = self.clock.now()
         listed_since = now - timedelta(seconds=max(lag_seconds, self.faults.list_lag_seconds))
         batches = self._shelf.batches(workspace)
@@ -147,7 +147,7 @@ class World:
             self._shelf.discard_rows(workspace, batch_id)
 
     def results(self, workspace: str, batch_id: str) -> Iterator[bytes]:
-        """A line for every row, without the newline, each worked out when it is asked for."""
+        """Yield a line for every row, without the newline, each worked out when it is asked for."""
         batch = self.find(workspace, batch_id)
         now = self.clock.now()
         if not batch.has_ended(now) or batch.is_archived(now):
@@ -175,17 +175,17 @@ class World:
     # For tests
 
     def batches_of(self, api_key: str) -> list[Batch]:
-        """The batches made with a key, newest first."""
+        """Return the batches made with a key, newest first."""
         return self.listed(workspace_of(api_key))
 
     def drop_next_create_reply(self, api_key: str) -> None:
-        """Accept the next batch made with a key, and cut the connection instead of saying so."""
+        """Accept the next batch made with a key, and cut the connection instead of answering."""
         self.faults.on_call = once("POST /v1/messages/batches", workspace_of(api_key), "after", Drop())
 
     # Accounts
 
     def ledger(self) -> dict[str, Any]:
-        """What was billed so far: per batch that has ended, for direct calls, per workspace, and in all."""
+        """Return what was billed so far: for each ended batch, for direct calls, for each workspace, and in all."""
         accounts = [self._account(workspace) for workspace in self._shelf.workspaces()]
         bills = {batch_id: bill for account in accounts for batch_id, bill in account.batches.items()}
         return {
@@ -198,7 +198,7 @@ class World:
         }
 
     def bill_of(self, api_key: str) -> dict[str, Any]:
-        """What one account was billed so far: in all, for direct calls, and for each batch that has ended."""
+        """Return what one account was billed so far: in all, for direct calls, and for each ended batch."""
         account = self._account(workspace_of(api_key))
         bills = {batch_id: bill.view() for batch_id, bill in account.batches.items()}
         return account.view() | {"direct": account.direct.view(), "by_batch": bills}

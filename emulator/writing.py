@@ -1,4 +1,4 @@
-"""Write a streamed message over time, broken off where a plan says so."""
+"""Write a streamed message over time, or break it off where a plan demands it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -20,7 +20,7 @@ DELTAS_PER_PING = 40
 async def written(
     events: Iterable[bytes], seconds: float, request: Request, broken: Break | None
 ) -> AsyncIterator[bytes]:
-    """The events; their deltas evenly over so long, a ping now and then."""
+    """Yield the events, their deltas spread evenly over the given time, with a ping now and then."""
     events = list(events)
     deltas, said = sum(map(is_delta, events)), 0
     time = asyncio.get_running_loop().time
