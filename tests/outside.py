@@ -1,14 +1,17 @@
 """Rowtide from the outside: the command in a process of its own, as a stranger runs it. A traceback is a failure."""
 
+import atexit
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
+from warm_process import WarmProcess
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +30,14 @@ class Done:
         return orjson.loads(self.out.splitlines()[-1])
 
 
+@cache
+def warm_process() -> WarmProcess:
+    """The process of this session from which commands are forked."""
+    process = WarmProcess()
+    atexit.register(process.close)
+    return process
+
+
 def rowtide(
     *words: str | Path,
     environment: Mapping[str, str | None] | None = None,
@@ -39,15 +50,12 @@ def rowtide(
     Without `--prefect` or PREFECT_API_URL it runs without Prefect, also where somebody has a server on this machine.
     """
     given = {**os.environ, "PYTHONPATH": str(ROOT), "ROWTIDE_PREFECT_PORT": "0", **(environment or {})}
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", *map(str, words)],
-        env={name: value for name, value in given.items() if value is not None},
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=within_seconds,
-        check=False,
-    )
+    env = {name: value for name, value in given.items() if value is not None}
+    how: Any = {"env": env, "cwd": folder, "input": stdin, "timeout": within_seconds}
+    if warm_process().is_like(env):
+        done = warm_process().run("cli", [*map(str, words)], **how)
+    else:
+        command = [sys.executable, "-m", "cli", *map(str, words)]
+        done = subprocess.run(command, **how, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr + done.stdout, done.stderr
     return Done(done.returncode, done.stdout, done.stderr)

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 from conftest import make_job
-from outside import ROOT
+from outside import ROOT, rowtide
 
 HEAVY = {
     "altair", "anthropic", "duckdb", "fastapi", "great_expectations", "mcp", "numpy", "pandas", "prefect", "pyarrow",
@@ -56,6 +56,13 @@ def test_a_run_without_a_server_of_prefects_does_not_import_prefect(api: object,
     loaded = loaded_by("run", job, "--json", ROWTIDE_HOME=str(tmp_path / "home"), ROWTIDE_PAGE="0", HOME=str(tmp_path))
     assert "anthropic" in loaded
     assert not loaded & {"prefect", "great_expectations", "mcp", "scipy", "sklearn", "fastapi", "altair"}
+
+
+@pytest.mark.parametrize("words", [["--version"], ["runs"], ["run", "companies", "--limit", "none"]])
+def test_a_command_forked_from_a_warm_process_says_and_ends_as_a_new_one(tmp_path: Path, words: list[str]) -> None:
+    """Most tests start commands so, which takes a third of the time."""
+    new = rowtide(*words, environment={"ROWTIDE_HOME": str(tmp_path), "TZ": "UTC"})  # which only a new one reads
+    assert rowtide(*words, environment={"ROWTIDE_HOME": str(tmp_path)}) == new
 
 
 @pytest.mark.parametrize("words", [["--help"], ["runs"], ["run", "companies"]])
