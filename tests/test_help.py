@@ -1,6 +1,7 @@
 """Help teaches: each command has its place, its examples work as they are printed, and TAB offers what is there."""
 
 import shlex
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ NAMED = {name for commands in COMMANDS.values() for name, *_ in commands} | {"qu
 
 @pytest.mark.parametrize("line", LINES)
 def test_an_example_is_a_command_line_that_is_understood(line: str) -> None:
-    _, *words = shlex.split(line.partition("|")[0])
+    _, *words = takewhile(lambda word: word != "|", shlex.split(line))
     command, bound, *_ = app.parse_args(words, print_error=False, exit_on_error=False)
     assert callable(command)
     assert bound.arguments or words == ["quarantine", "list"]
