@@ -16,7 +16,7 @@ from cli.late_prefect import examine_prefect_server
 from cli.open_ledger import has_ledger, open_home_ledger
 from cli.output import err, out, print_json, short_path
 from cli.prefect_server import find_server_url
-from cli.targets import SomeJob
+from cli.shared_arguments import SomeJob
 from cli.terminal_run import claude_or_emulator
 from configuration.claude_settings import ClaudeSettings
 from configuration.model_overrides import model_overrides_in_force

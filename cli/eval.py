@@ -15,7 +15,7 @@ from cli.home_folders import home_folder, rehearse_without_key
 from cli.numbers import Amount
 from cli.open_ledger import open_home_ledger
 from cli.output import err, out, print_error, print_json, short_path
-from cli.targets import JobName
+from cli.shared_arguments import JobName
 from cli.terminal_run import AsJson, announce_rehearsal, checked_plan, claude_or_emulator
 from configuration.operator import NOBODY, with_operator
 from flows.evaluate import evaluate

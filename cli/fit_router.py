@@ -8,7 +8,7 @@ from typing import Any
 
 from cli.open_ledger import open_existing_ledger
 from cli.output import out, print_json, short_path
-from cli.targets import JobName
+from cli.shared_arguments import JobName
 from configuration.model_overrides import model_overrides_in_force
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import find_job, load_job

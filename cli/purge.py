@@ -9,7 +9,7 @@ from pathlib import Path
 from cli.home_folders import home_folder, is_in_rehearsal
 from cli.open_ledger import open_existing_ledger
 from cli.output import out, plain_table
-from cli.targets import SomeJob, SomeRun
+from cli.shared_arguments import SomeJob, SomeRun
 from rowtide.errors import UserMistake
 from rowtide.ledger import batches as ledger_batches
 from rowtide.ledger import ledger as ledgers

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cli.open_ledger import has_any_ledger, open_existing_ledger
 from cli.output import err, out, plain_table, print_json
-from cli.targets import SomeJob
+from cli.shared_arguments import SomeJob
 from rowtide.job.job_folder import find_job
 from rowtide.observing.slo import HEADINGS, objectives_as_json, objectives_as_table
 from rowtide.stages.job_objectives import WatchedJob, folders_of_jobs, watch_jobs
