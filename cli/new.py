@@ -37,6 +37,7 @@ from rowtide.stages.create_job.make_job import (
     key_columns,
     look_at_table,
     make_job,
+    with_flags,
 )
 from rowtide.stages.create_job.template_values import left_out_reason
 from rowtide.stages.create_job.write_job import check_is_free, staging_folder
@@ -146,7 +147,7 @@ def _print_table(given: str, seen: TableSeen, question: str) -> None:
     if profile.bad:
         first = profile.bad[0]
         what = f"{profile.bad_rows:,} rows cannot be read and will be quarantined: line {first.line}: {first.detail}"
-        out.print(f"  {what}")
+        out.print(f"  {with_flags(what)}")
     table = plain_table("  column", "holds", "", numbers=("filled", "different"))
     for each in profile.columns[:SHOWN_COLUMNS]:
         note = "key" if each.name in profile.key else left_out_reason(each, question, profile.rows) or ""

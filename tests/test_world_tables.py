@@ -128,6 +128,12 @@ def as_parquet(lines: list[list[Any]]) -> bytes:
     return content.getvalue()
 
 
+def twice_the_same_name() -> bytes:
+    content = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), content)
+    return content.getvalue()
+
+
 class Made:
     """A job that was made, and what it reads."""
 
@@ -223,6 +229,16 @@ TABLES: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "an id that some rows repeat": (
         "export.csv", as_csv([["id", "text"]] + [[n % 98, f"t{n}"] for n in range(100)]), ("id",)
     ),
+    "a line break in the header": ("export.csv", b'"id\nnumber",text\n1,a\n2,b\n', ("id\nnumber",)),
+    "a delimiter at each line's end": ("export.csv", b"id;text;\n1;a;\n2;b;\n", ("id",)),
+    "a delimiter at each row's end": ("export.csv", b"id;text\n1;a;\n2;b;\n", ("id",)),
+    "only carriage returns": ("export.csv", b"id,text\r1,a\r2,b\r", ("id",)),
+    "NULs": ("export.csv", b"id,text\n1,a\0b\n2,c and so on\n", ("id",)),
+    "JSON under a name": ("export.json", orjson.dumps({"page": 1, "data": [{"id": n} for n in range(9)]}), ("id",)),
+    "JSON that is called CSV": ("export.csv", b'[{"id": 1, "t": "a, b"},\n {"id": 2, "t": "c"}]', ("id",)),
+    "JSON Lines in UTF-16": ("export.jsonl", '{"id": 1, "t": "ü"}\n{"id": 2, "t": "x"}\n'.encode("utf-16"), ("id",)),
+    "values of several kinds": ("export.jsonl", b'{"id":1,"o":{"a":[1]},"t":null}\n{"id":2,"x":true}\n', ("id",)),
+    "twice packed": ("export.gz", gzip.compress(gzip.compress(as_xlsx(A=TICKETS))), ("Nr",)),
     "one row": ("export.csv", as_csv(TICKETS[:2]), ("Nr",)),
     "one column of sentences": (
         "texts.csv", b"text\nHello, you there\nNo, never\nWell\nAnd so on, and on\n", ("text",)
@@ -275,6 +291,12 @@ NO_TABLES: dict[str, tuple[str, bytes, list[str]]] = {
     "a broken spreadsheet": ("a.xlsx", b"PK\x03\x04" + b"no" * 40, ["cannot be read as a spreadsheet"]),
     "an empty spreadsheet": ("a.xlsx", as_xlsx(A=[]), ["is empty"]),
     "an encoding nobody can tell": ("a.csv", b"id,t\n1,\x81\x8d\x8f\n", ["--encoding"]),
+    "letters that are not Western": ("a.csv", "id,t\n1,Привет\n".encode("cp1251"), ["--encoding cp1251"]),
+    "two columns of one name": ("a.parquet", twice_the_same_name(), ["two columns have this name"]),
+    "a list of lists": ("a.json", b'{"a": [[1, 2]],\n "b": 1}', ["jq"]),
+    "rows of another width": ("a.csv", b"id,price\n1,2,50\n2,3,10\n", ["3 cells where the header has 2"]),
+    "spaces before quotes": ("a.csv", b'id, t\n1, "a, b"\n2, "c"\n', ["--skip-spaces"]),
+    "a header in a spreadsheet": ("a.xlsx", as_xlsx(A=[["id", "text"]]), ["no rows"]),
     "two delimiters": ("a.csv", b"a,b;c,d\n1,2;3,4\n", ["--delimiter"]),
     "an open quote": ("a.csv", b'id,t\n1,"abc\n2,d\n3,e\n', ["a.csv:2", "quote"]),
 }
@@ -309,6 +331,7 @@ def test_a_query_is_asked_where_its_database_stands(make: Callable[..., Made], t
         ("ftp://host/a.csv", None, "copy the file here"),
         ("http://127.0.0.1:9/a.csv", None, "fetch it yourself"),
         ("missing.csv", None, "no such file"),
+        ("/dev/null", None, "save it to one first"),
         (".", None, "is a folder"),
     ],
 )
@@ -345,6 +368,20 @@ def test_a_key_that_somebody_names_is_taken_or_the_nearest_is_named(make: Callab
     with pytest.raises(UserMistake, match="did you mean 'text'"):
         make("a.csv", key="id, txt")
     assert make("a.csv", key="a,b").key == ["a,b"]
+    with pytest.raises(UserMistake, match="--key: no row has a value in id"):
+        make("b.csv", b"id,text\n ,a\n ,b\n", key="id")
+
+
+@pytest.mark.parametrize(("option", "value"), [("encoding", "klingon"), ("delimiter", "||"), ("quote", "''")])
+def test_an_option_that_nothing_can_be_read_by_is_named(make: Callable[..., Made], option: str, value: str) -> None:
+    with pytest.raises(UserMistake, match=f"--{option}"):
+        make("a.csv", b"id,text\n1,a\n", **{option: value})
+
+
+def test_a_job_that_the_api_would_refuse_is_not_written(make: Callable[..., Made], tmp_path: Path) -> None:
+    with pytest.raises(UserMistake, match="at most 16"):
+        make("a.csv", b"id,text\n1,a\n", fields=", ".join(f"f{n}?: number" for n in range(20)))
+    assert not (tmp_path / "jobs").exists()
 
 
 def test_an_id_with_repeats_says_how_many_rows_that_costs(make: Callable[..., Made]) -> None:
@@ -389,11 +426,12 @@ def test_fields_are_typed_as_people_type_them(typed: str, fields: list[tuple[str
         (" , ", "at least one field"),
         (":", "is no field"),
         ("a: text: b", "is no kind"),
+        ("evidence: yes/no", "give your field another name"),
     ],
 )
 def test_a_field_that_cannot_be_read_is_named(typed: str, words: str) -> None:
     with pytest.raises(UserMistake, match="--fields") as caught:
-        parse_fields(typed)
+        with_evidence(parse_fields(typed))
     assert words in str(caught.value)
 
 

@@ -38,7 +38,10 @@ class Parquet:
 
     def shape(self) -> SourceShape:
         """Return the column names, and notes on values in the first rows that are converted. Raises UserMistake."""
-        return SourceShape(list(_opened(self._file).schema_arrow.names), describe_conversions(self._first()))
+        names = list(_opened(self._file).schema_arrow.names)
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserMistake("two columns have this name", file=self._file, key=twice)
+        return SourceShape(names, describe_conversions(self._first()))
 
     def records(self) -> Weighed:
         """Yield every record, with its approximate size in bytes.

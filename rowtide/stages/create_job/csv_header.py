@@ -11,15 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from rowtide.errors import UserMistake
 from rowtide.intake.csv_records import HEAD_BYTES
-from rowtide.intake.dialects import DELIMITERS, Dialect, delimiter_of, dialect_of, encoding_of
+from rowtide.intake.dialects import Dialect, delimiter_of, dialect_of, encoding_of
 from rowtide.intake.sources import SUFFIXES
 from rowtide.job.job_spec import SourceSpec
 from rowtide.stages.create_job.column_kinds import header_place, looks_like_data, unique_names
 
 WESTERN = "cp1252"
 SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=(.)"?\r?\n', re.IGNORECASE)
+FOREIGN_WORD = re.compile(r"\w*[^\W\x00-\x7f]\w*")  # with a letter beyond ASCII
 TITLE_LINES = 10  # most that may stand above a header
 SEEN_LINES = 50
 
@@ -40,45 +43,59 @@ class CsvOptions:
         given = {name: value for name, value in vars(self).items() if value and name != "has_header"}
         given |= {"quote": ""} if self.quote == "" else {}
         kind: Any = None if SUFFIXES.get(file.suffix[1:].lower()) == "csv" else "csv"
-        return SourceSpec(path=file, kind=kind, **given)
+        try:
+            return SourceSpec(path=file, kind=kind, **given)
+        except ValidationError as error:
+            flag, what = error.errors()[0]["loc"][0], error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise UserMistake(f"{what}: {given[str(flag)]!r}", key=f"--{flag}") from None
 
 
 def csv_source(file: Path, options: CsvOptions, data: Path, notes: list[str]) -> SourceSpec:
     """The CSV as a source: the file itself or, where its header is odd, a copy in `data`. Raises UserMistake."""
     encoding = options.encoding or _encoding(file, notes)
     spec = options.as_source(file).model_copy(update={"encoding": encoding})
-    with file.open("rb") as start:
-        head = start.read(HEAD_BYTES)
-    text = head.decode(encoding or encoding_of(head), errors="replace")
-    lines = io.StringIO(text, newline="").readlines()[:SEEN_LINES]
-    above, delimiter = _header_place(lines, spec.delimiter, spec.quote)
-    dialect = dialect_of(spec.model_copy(update={"delimiter": delimiter}), head)
-    if not options.delimiter and not above and (whole_lines := _delimiter_of_one_column(lines, dialect)):
-        dialect = replace(dialect, delimiter=whole_lines)
+    dialect, above, records = _first_records(spec)
     spec = spec.model_copy(update={"delimiter": None if dialect.delimiter == "," else dialect.delimiter})
-    try:
-        records = list(dialect.reader(lines[:-1] if len(lines) == SEEN_LINES else lines))
-    except csv.Error:
-        return spec  # whoever reads it says where
     if not records[above:]:
-        return spec
+        return spec  # whoever reads it says what is wrong
     header, below = [name.strip() for name in records[above]], records[above + 1 :]
+    if below and not any(any(record[len(header) :]) for record in below):  # a delimiter at the end of lines
+        header += [""] * (min(map(len, below)) - len(header))
     has_header = options.has_header
     if has_header is None:
         even = [record for record in below if len(record) == len(header)]
         has_header = not looks_like_data(header, [_filled(column) for column in zip(*even, strict=True)])
-    if len(header) == 1 and has_header and options.has_header is None:
-        notes.append(f"one column, called {header[0]!r} by the first line (--no-header: that is a row)")
+        if has_header and len(header) == 1:
+            notes.append(f"one column, called {header[0]!r} by the first line (--no-header: that is a row)")
     if not above and has_header and all(header) and len({*header}) == len(header):
         return spec
     names = unique_names(header if has_header else [""] * len(header))
     copy = data / f"{file.stem}{'-rows' if file.parent == data else ''}.csv"
     _copy(file, copy, dialect, names, above + has_header)
-    notes.append(
-        f"{copy.name} is a copy {_what_is_new(header, names, above, has_header=has_header)}; {file.name} is "
-        "not read again"
-    )
+    what = f"{copy.name} is a copy {_what_is_new(header, names, above, has_header=has_header)}"
+    notes.append(f"{what}; {file.name} is not read again")
     return options.as_source(copy).model_copy(update={"encoding": None, "delimiter": dialect.delimiter})
+
+
+def _first_records(spec: SourceSpec) -> tuple[Dialect, int, list[list[str]]]:
+    """How a CSV is written, how many records stand above its header, and its first records; none where they cannot be
+    read. Raises UserMistake where the delimiter is not certain.
+    """
+    with (spec.path or Path()).open("rb") as start:
+        head = start.read(HEAD_BYTES)
+    text = head.decode(spec.encoding or encoding_of(head), errors="replace")
+    lines = io.StringIO(text, newline="").readlines()[:SEEN_LINES]
+    above, delimiter = _header_place(lines, spec.delimiter, spec.quote)
+    dialect = dialect_of(spec.model_copy(update={"delimiter": delimiter}), head)
+    lines = lines[:-1] if len(lines) == SEEN_LINES else lines  # the last one may be cut
+    try:
+        records = list(dialect.reader(lines))
+        if spec.delimiter is None and not above and (other := _delimiter_of_one_column(lines, records)):
+            dialect = replace(dialect, delimiter=other)
+            records = list(dialect.reader(lines))
+    except csv.Error:
+        return dialect, 0, []
+    return dialect, above, records
 
 
 def _encoding(file: Path, notes: list[str]) -> str | None:
@@ -89,17 +106,19 @@ def _encoding(file: Path, notes: list[str]) -> str | None:
     wrong, right = _count_of_utf8(file)
     if right >= wrong:
         return None
-    example = ""
+    example, letters = "", Counter[bool]()
     try:
         with file.open(encoding=WESTERN) as text:
             for piece in iter(lambda: text.read(1 << 20), ""):
-                found = re.search(r"\w*[^\W\x00-\x7f]\w*", piece)
-                example = example or (found[0] if found else "")
+                found = FOREIGN_WORD.findall(piece)[:1000]
+                letters.update(not letter.isascii() for word in found for letter in word)
+                example = example or next(iter(found), "")
+        why = f": it would say {example!r}" if letters[True] > letters[False] else ""
     except UnicodeDecodeError as error:
-        what = (
-            f"is neither UTF-8 nor {WESTERN} (the byte 0x{error.object[error.start]:02x}); say which encoding it is: "
-        )
-        raise UserMistake(f"{what}--encoding cp1251, shift_jis, gb18030, …", file=file) from None
+        why = f": it holds the byte 0x{error.object[error.start]:02x}"
+    if why:
+        what = f"is neither UTF-8 nor {WESTERN}{why}; say what it is: --encoding cp1251, shift_jis, gb18030, …"
+        raise UserMistake(what, file=file)
     notes.append(f"read as {WESTERN}: it says {example!r}; if that is wrong, name another by --encoding")
     return WESTERN
 
@@ -135,9 +154,9 @@ def _header_place(lines: Sequence[str], delimiter: str | None, quote: str) -> tu
     return 0, delimiter
 
 
-def _delimiter_of_one_column(lines: Sequence[str], dialect: Dialect) -> str | None:
-    """A delimiter that stands in no line, where the header has one column and the lines below it hold commas."""
-    if any(each in lines[0] for each in DELIMITERS) or not any(dialect.delimiter in line for line in lines):
+def _delimiter_of_one_column(lines: Sequence[str], records: Sequence[Sequence[str]]) -> str | None:
+    """A delimiter that stands in no line, where the header has one column and a line below it more; else None."""
+    if not records or len(records[0]) != 1 or all(len(record) < 2 for record in records):
         return None
     return next(each for each in ("\t", "|", "\x1f") if not any(each in line for line in lines))
 

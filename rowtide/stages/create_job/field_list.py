@@ -59,6 +59,10 @@ def parse_fields(text: str) -> list[AskedField]:
 
 def with_evidence(fields: Sequence[AskedField]) -> list[AskedField]:
     """The fields, with `evidence` first unless it is among them: the words of the row that the answer rests on."""
+    for each in fields:
+        if each.name == EVIDENCE and each.kind != "text":
+            what = f"{EVIDENCE} is the words of the row that the answer rests on, a text; give your field another name"
+            raise UserMistake(what, key="--fields")
     if any(each.name == EVIDENCE for each in fields):
         return list(fields)
     about = "The words of the row that the answer rests on, copied exactly."

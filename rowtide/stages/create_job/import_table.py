@@ -18,6 +18,7 @@ import httpx2
 import orjson
 
 from rowtide.errors import UserMistake, nearest_name
+from rowtide.intake.dialects import encoding_of
 from rowtide.intake.plain_values import plain_value
 from rowtide.intake.source_interface import Source
 from rowtide.intake.source_rows import SourceRow
@@ -25,7 +26,7 @@ from rowtide.intake.sources import SUFFIXES
 from rowtide.job.job_spec import SourceSpec
 from rowtide.stages.create_job.column_kinds import LOOKED_AT, header_place, unique_names
 from rowtide.stages.create_job.csv_header import CsvOptions, csv_source
-from rowtide.stages.create_job.json_array import array_to_lines
+from rowtide.stages.create_job.json_array import array_to_lines, rows_in_object
 from rowtide.stages.create_job.spreadsheet import read_sheet
 
 QUERY = re.compile(r"\s*(select|with|from|values|table)\b.*", re.IGNORECASE | re.DOTALL)
@@ -34,6 +35,7 @@ URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 PASSWORD = re.compile(r"://[^:/@]*:(?!\$\{)[^@]+@")
 LOCAL_DATABASE = re.compile(r"((?:sqlite|duckdb)(?:\+\w+)?:///)(?!/|:memory:|file:)([^?]+)(.*)")
 DOWNLOAD_SECONDS = 60  # without a byte
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 GZIP, HEAD_BYTES = b"\x1f\x8b", 4096
 NO_TABLES = {
     b"%PDF": "a PDF",
@@ -114,8 +116,10 @@ def _found(given: str) -> Path:
     if not file.exists():
         beside = [each.name for each in file.parent.glob("*")] if file.parent.is_dir() else []
         raise UserMistake("no such file", file=file, meant=nearest_name(file.name, beside))
+    if not file.is_file():
+        raise UserMistake("is no file that can be read twice: save it to one first", file=file)
     try:
-        if file.stat().st_size == 0 and file.is_file():
+        if file.stat().st_size == 0:
             raise UserMistake("is empty", file=file)
         file.open("rb").close()
     except OSError as error:
@@ -162,17 +166,18 @@ def _form(file: Path, head: bytes) -> str:
         return "sheet"
     if head.startswith(b"PAR1"):
         return "parquet"
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if re.match(rb"<(!doctype html|html|\?xml)", text, re.IGNORECASE):
-        what = "a web page" if b"html" in text[:300].lower() else "XML"
-    if what is None and b"\0" in head and not _is_utf16(head):
+    text = head.decode(encoding_of(head), errors="ignore").lstrip("\ufeff \t\r\n")
+    if re.match(r"<(!doctype html|html|\?xml)", text, re.IGNORECASE):
+        what = "a web page" if "html" in text[:300].lower() else "XML"
+    if what is None and len(CONTROL.findall(text)) > len(text) // 10:
         what = "no text"
     if what:
         instead = INSTEAD.get(what, "give it as CSV, Excel, Parquet or JSON Lines")
         raise UserMistake(f"is {what}, not a table: {instead}", file=file)
-    if file.suffix[1:].lower() not in ("csv", "tsv", "txt") and text.startswith((b"[", b"{")):
-        return "array" if text.startswith(b"[") else "lines"
-    return "csv"
+    is_json = file.suffix[1:].lower() in ("json", "jsonl", "ndjson")
+    if text.startswith("[") and (is_json or re.match(r"\[\s*\{", text)):
+        return "array"
+    return "lines" if text.startswith("{") and (is_json or re.match(r'\{\s*"', text)) else "csv"
 
 
 def _csv(file: Path, options: TableOptions, data: Path, notes: list[str]) -> SourceSpec:
@@ -180,13 +185,12 @@ def _csv(file: Path, options: TableOptions, data: Path, notes: list[str]) -> Sou
 
 
 def _lines(file: Path, options: TableOptions, data: Path, notes: list[str]) -> SourceSpec:
-    with file.open("rb") as text:
-        first = text.readline(1 << 24)
-    try:
-        orjson.loads(first.removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError:
-        what = "is JSON, but neither an array of objects nor an object on each line; take the array of rows out of it"
-        raise UserMistake(f"{what}, such as with `jq .data`", file=file) from None
+    if (wrapped := rows_in_object(file)) is not None:
+        name, rows = wrapped
+        lines = data / f"{file.stem}.jsonl"
+        lines.write_bytes(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+        notes.append(f"{lines.name} holds the rows under {name!r}, a line each; {file.name} is not read again")
+        return SourceSpec(path=lines)
     known = SUFFIXES.get(file.suffix[1:].lower())
     return SourceSpec(path=file, kind=None if known == "jsonl" else "jsonl", encoding=options.csv.encoding)
 
@@ -211,13 +215,12 @@ def _sheet(file: Path, options: TableOptions, data: Path, notes: list[str]) -> S
     place = header_place(first)
     names = unique_names(["" if cell is None else str(cell) for cell in first[place]])
     lines = data / f"{file.stem}.jsonl"
-    write_lines(lines, names, chain(first[place + 1 :], sheet.lines))
+    if not write_lines(lines, names, chain(first[place + 1 :], sheet.lines)):
+        raise UserMistake(f"the sheet {sheet.name!r} has a header, but no rows; --sheet names another", file=file)
     others = f" ({', '.join(sheet.others)} left out: --sheet names another)" if sheet.others else ""
     skipped = f", its header in line {place + 1}" if place else ""
-    notes.append(
-        f"{lines.name} holds the rows of sheet {sheet.name!r}{skipped}{others}; save the next export over it "
-        "by making the job anew"
-    )
+    what = f"{lines.name} holds the rows of sheet {sheet.name!r}{skipped}{others}"
+    notes.append(f"{what}; {file.name} is not read again")
     return SourceSpec(path=lines)
 
 
@@ -230,12 +233,15 @@ FORMS: Mapping[str, Callable[[Path, TableOptions, Path, list[str]], SourceSpec]]
 }
 
 
-def write_lines(file: Path, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write rows as JSON Lines; those of which every cell is empty are left out."""
+def write_lines(file: Path, names: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+    """Write rows as JSON Lines; those of which every cell is empty are left out. Returns how many were written."""
+    count = 0
     with file.open("wb") as out:
         for row in rows:
             if any(cell is not None for cell in row):
                 out.write(orjson.dumps(dict(zip(names, row, strict=False)), plain_value, orjson.OPT_APPEND_NEWLINE))
+                count += 1
+    return count
 
 
 def _unpacked(file: Path, data: Path, notes: list[str]) -> Path:
@@ -257,13 +263,6 @@ def _unpacked(file: Path, data: Path, notes: list[str]) -> Path:
 def _head(file: Path) -> bytes:
     with file.open("rb") as start:
         return start.read(HEAD_BYTES)
-
-
-def _is_utf16(head: bytes) -> bool:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return True
-    even, odd = head[0::2].count(0), head[1::2].count(0)
-    return (even == 0) != (odd == 0) and 4 * max(even, odd) > len(head) // 2
 
 
 def _is_workbook(file: Path) -> bool:

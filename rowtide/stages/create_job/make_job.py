@@ -74,11 +74,17 @@ def look_at_table(
         named = key_columns(key, source.shape().columns) if key else []
         return TableSeen(table, profile_source(source, [] if named == [ROW_NUMBER] else named, say))
     except UserMistake as mistake:
-        what = OF_SOURCE.sub(lambda found: f"--{found[1].replace('_', '-')}", mistake.what)
         is_copy = mistake.file is not None and Path(mistake.file).is_relative_to(place.staging)
         file = given if is_copy or (mistake.file is None and database is None) else mistake.file
         line = None if is_copy else mistake.line
-        raise UserMistake(what, file=file, line=line, key=mistake.key, meant=mistake.meant) from None
+        raise UserMistake(
+            with_flags(mistake.what), file=file, line=line, key=mistake.key, meant=mistake.meant
+        ) from None
+
+
+def with_flags(advice: str) -> str:
+    """Return an advice about a source with the flags to type instead of the keys of job.yaml."""
+    return OF_SOURCE.sub(lambda found: f"--{found[1].replace('_', '-')}", advice)
 
 
 def key_columns(key: str, columns: Sequence[str]) -> list[str]:

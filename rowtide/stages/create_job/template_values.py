@@ -123,16 +123,23 @@ def left_out_reason(column: ColumnProfile, question: str, rows: int) -> str | No
 
 def message_lines(draft: JobDraft) -> tuple[list[str], list[str]]:
     """The lines of the prompt that show a row, and those that are commented out."""
-    reasons = {each.name: left_out_reason(each, draft.question, draft.profile.rows) for each in draft.profile.columns}
+    columns, rows = draft.profile.columns, draft.profile.rows
+    reasons = {each.name: left_out_reason(each, draft.question, rows) for each in columns}
     if all(reasons.values()):  # there is nothing else
         reasons = dict.fromkeys(reasons)
+    line = {each.name: _line(each.name, may_lack=each.filled < rows and not is_csv(draft.source)) for each in columns}
     shown, hidden = [name for name in reasons if not reasons[name]], [name for name in reasons if reasons[name]]
-    left_out = [_as_comment(f"{name} {reasons[name]}; to show it: {_line(name)}") for name in hidden[:20]]
+    left_out = [_as_comment(f"{name} {reasons[name]}; to show it: {line[name]}") for name in hidden[:20]]
     if len(shown) <= EXPLICIT_COLUMNS or "row" in reasons:
-        return [_line(name) for name in shown], left_out
+        return [line[name] for name in shown], left_out
     but = f" and name not in {orjson.dumps(hidden).decode()}" if hidden else ""
     loop = f'{{% for name, value in row|items if value not in [none, ""]{but} -%}}'
     return [loop, "{{ name }}: {{ value }}", "{% endfor %}"], left_out
+
+
+def is_csv(source: SourceSpec) -> bool:
+    """Whether a source is a CSV, whose rows have all its columns."""
+    return source.path is not None and (source.kind or source.path.suffix[1:].lower()) in ("csv", "tsv")
 
 
 def row_gates(draft: JobDraft) -> list[GateLine]:
@@ -184,10 +191,11 @@ def _field_line(field: AskedField) -> FieldLine:
     return FieldLine(field.name, annotation, meaning, False)
 
 
-def _line(name: str) -> str:
-    is_plain = not re.search(r"[{}\n\r#%]", name)
-    label = name if is_plain else f"{{{{ {orjson.dumps(name).decode()} }}}}"
-    return f"{label}: {{{{ {_hole(name)} }}}}"
+def _line(name: str, *, may_lack: bool) -> str:
+    """The line that shows a column; `may_lack`: a row may not have it, or have null there."""
+    label = f"{{{{ {orjson.dumps(name).decode()} }}}}" if re.search(r"[{}\n\r#%]", name) else name
+    hole = _hole(name)
+    return f'{label}: {{{{ {hole} | default("", {hole} is none) }}}}' if may_lack else f"{label}: {{{{ {hole} }}}}"
 
 
 def _hole(name: str) -> str:

@@ -13,6 +13,7 @@ import orjson
 import psutil
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from rowtide.api.api_schema import api_schema
 from rowtide.errors import UserMistake
 from rowtide.evals.label_choice import Candidate, choose_rows
 from rowtide.evals.label_sheet import field_types, label_columns, label_records
@@ -22,7 +23,7 @@ from rowtide.job.job_folder import check_columns, load_job
 from rowtide.job.job_spec import SourceSpec
 from rowtide.job.prompt import check_placeholders
 from rowtide.quarantine.quarantine_sheet import write_csv_sheet
-from rowtide.stages.create_job.template_values import JobDraft, prose, quoted, template_values, yaml_value
+from rowtide.stages.create_job.template_values import JobDraft, is_csv, prose, quoted, template_values, yaml_value
 
 TEMPLATES = Path(__file__).parent / "templates"
 FILES = {
@@ -58,8 +59,8 @@ def staging_folder(home: Path) -> Generator[Path]:
 
 def sample_name(source: SourceSpec) -> str:
     """The name of a job's sample: a CSV like its source where that is a usual one, else JSON Lines."""
-    is_csv = (source.kind or (source.path.suffix[1:].lower() if source.path else "")) in ("csv", "tsv")
-    return "sample.csv" if is_csv and source.quote == '"' and source.escape is None else "sample.jsonl"
+    is_usual = is_csv(source) and source.quote == '"' and source.escape is None
+    return "sample.csv" if is_usual else "sample.jsonl"
 
 
 def write_job(draft: JobDraft, staging: Path, folder: Path) -> list[Candidate]:
@@ -68,6 +69,8 @@ def write_job(draft: JobDraft, staging: Path, folder: Path) -> list[Candidate]:
     Raises UserMistake where `folder` is there already; then nothing is written.
     """
     rows = [Candidate(key, row.values) for row in draft.profile.sample if (key := row_key(row.values, draft.key))]
+    if not rows:
+        raise UserMistake(f"no row has a value in {' and '.join(draft.key)}; name another column", key="--key")
     chosen = choose_rows(rows, {}, (), LABEL_ROWS)
     lines = {key: row.line for row in draft.profile.sample if (key := row_key(row.values, draft.key))}
     sample = sorted(chosen[:SAMPLE_ROWS], key=lambda row: lines[row.key])
@@ -79,6 +82,7 @@ def write_job(draft: JobDraft, staging: Path, folder: Path) -> list[Candidate]:
     job = load_job(staging)
     check_columns(job, names)
     check_placeholders(job.prompt_file, names)
+    api_schema(job.answer)  # refuses what the API does
     fields = list(field_types(job.answer))
     with (staging / LABELS).open("w", encoding="utf-8", newline="") as file:
         write_csv_sheet(file, label_columns(names, fields), label_records(chosen, names, fields))
