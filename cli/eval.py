@@ -43,6 +43,7 @@ def eval_(
     skill: Annotated[list[Path] | None, Parameter(negative="")] = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     against: str | None = None,
+    drift: Flag = False,
     dev: Flag = False,
     budget: Amount | None = None,
     lane: Literal["batch", "live", "stream", "auto"] = "batch",
@@ -73,6 +74,9 @@ def eval_(
         The candidate is the job with KEY=VALUE in job.yaml, such as limits.turns=4. May be given several times.
     against
         Compare the job as it is with a git revision of its folder, such as main, or with another folder.
+    drift
+        Ask the job as it is anew, and compare that with the first answers that the ledger keeps of this version: a
+        model may answer otherwise under its old name. Exits 6 only where it answers worse.
     dev
         Ask the golden rows that may be looked at while the job is changed: it takes nothing of the level, and lets no
         version run.
@@ -99,7 +103,7 @@ def eval_(
     if override:
         return _override(folder, why)
     changes = Changes(tuple(tiers.split(",")) if tiers else (), prompt, tuple(skill or ()), tuple(set_ or ()))
-    asked = Candidate(candidate, changes, against)
+    asked = Candidate(candidate, changes, against, drift)
     part: Part = "dev" if dev else "confirm"
     asking = evaluate(str(folder), asked, part, budget, lane, getpass.getuser(), is_anew=again)
     return ask_to_end(asking, as_json_object=json, junit=junit)
@@ -130,7 +134,8 @@ def say_outcome(outcome: EvalOutcome, *, as_json_object: bool, junit: Path | Non
     else:
         out.lines([*as_text(outcome), f"eval       {outcome.eval_id}"])
         out.lines([f"page       {short_path(page)}"] if page and page.is_file() else [])
-    return Exit.DONE if outcome.verdict in PASSES else Exit.REFUSED
+    is_fine = outcome.verdict in PASSES or (outcome.is_drift and outcome.verdict == "undecided")
+    return Exit.DONE if is_fine else Exit.REFUSED
 
 
 def _override(folder: Path, why: str | None) -> int:

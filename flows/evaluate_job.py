@@ -26,6 +26,7 @@ async def evaluate_job(
     against: str | None = None,
     budget: Amount | None = None,
     lane: AskedLane = "batch",
+    drift: bool = False,
     dev: bool = False,
     again: bool = False,
     who: str = "Prefect",
@@ -45,13 +46,14 @@ async def evaluate_job(
         against: Compare the job as it is with a git revision of its folder, such as main, or with another folder.
         budget: What the eval may cost at worst, in US dollars; by default what the job says.
         lane: How turns reach the model: in batches at half price, or live.
+        drift: Ask the job as it is anew, against the first answers that the ledger keeps of this version.
         dev: Ask the golden rows that may be looked at while the job is changed: it takes nothing of the level, and
             lets no version run.
         again: Ask a question again that was answered.
         who: Your name, for the ledger.
     """
     changes = Changes(tuple(tiers or ()), _path(prompt), tuple(map(Path, skills or ())), tuple(settings or ()))
-    asked = Candidate(_path(candidate), changes, against)
+    asked = Candidate(_path(candidate), changes, against, drift)
     with under_prefect():
         part: Part = "dev" if dev else "confirm"
         return await evaluate(job, asked, part, budget, lane, who, is_anew=again)

@@ -6,6 +6,7 @@ from orchestration.under_prefect import under_prefect
 from tasks.apply_recovery import apply_recovery
 from tasks.plan_recovery import plan_recovery
 from tasks.reconcile_batches import reconcile_batches
+from tasks.request_drift_checks import request_drift_checks
 from tasks.watch_objectives import watch_objectives
 
 
@@ -21,5 +22,6 @@ async def resume_runs() -> dict[str, int]:
         if await reconcile_batches(steps):  # batches whose POST was never answered
             steps = await plan_recovery()
         done = await apply_recovery(steps)  # each step, if nothing has changed since
+        await request_drift_checks()  # where a job asks whether a model answers as it did
         await watch_objectives()  # objectives of all jobs, also of those whose rows only wait
         return done

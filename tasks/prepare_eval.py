@@ -79,5 +79,6 @@ async def _question(settings: LedgerSettings, folder: Path, folders: Folders, pa
         incumbent=old,
         golden=read_golden_set(job, new.plan, part, os.environ),
         is_first=folders.is_first,
+        is_drift=folders.is_drift,
         **given,
     )

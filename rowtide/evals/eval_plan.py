@@ -30,3 +30,5 @@ class EvalPlan:
     is_first: bool
     """No version has passed yet, so this one is compared with itself: all its rows are asked, to learn how often it is
     right."""
+    is_drift: bool = False
+    """Both are the same version: the candidate is asked anew, the incumbent's answers are the first that are kept."""

@@ -17,6 +17,13 @@ SAYS = {
     "undecided": "undecided: neither shown to be worse, nor not to be",
     "invalid": "invalid: the two cannot be compared",
 }
+DRIFT = {
+    "better": "no drift: it answers better than it did",
+    "not_worse": "no drift",
+    "worse": "drifted: it answers worse than it did",
+    "undecided": "no drift is shown, nor that there is none",
+    "invalid": SAYS["invalid"],
+}
 SHOWN_ROWS = 10
 
 
@@ -46,7 +53,8 @@ def verdict_line(outcome: EvalOutcome) -> str:
         return f"eval {outcome.eval_id} goes on: {len(outcome.looks)} of {len(outcome.planned)} looks are done"
     made_up = " (of made-up answers)" if outcome.is_made_up else ""
     rows = f" after {outcome.looks[-1].rows} rows, at look {len(outcome.looks)}" if outcome.looks else ""
-    return f"{SAYS[outcome.verdict]}{made_up}{rows}; it cost {format_usd(outcome.cost_micro / MICRO)}"
+    says = DRIFT if outcome.is_drift else SAYS
+    return f"{says[outcome.verdict]}{made_up}{rows}; it cost {format_usd(outcome.cost_micro / MICRO)}"
 
 
 def price_line(price: DecisionPrice) -> str:
@@ -67,6 +75,7 @@ def as_json(outcome: EvalOutcome) -> dict[str, Any]:
         "passes": outcome.verdict in PASSES,
         "reasons": list(outcome.reasons),
         "part": outcome.part,
+        "is_drift": outcome.is_drift,
         "candidate": outcome.candidate.label,
         "incumbent": outcome.incumbent.label,
         "changed": list(outcome.changed),

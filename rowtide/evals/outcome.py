@@ -135,6 +135,8 @@ class EvalOutcome:
     started_at: str
     finished_at: str | None
     who: str = ""
+    is_drift: bool = False
+    """Whether the same version was asked anew, against its own first answers."""
     override: str | None = None
     """Who let the candidate run although it did not pass, and why, in a sentence."""
     rows: tuple[RowOutcome, ...] = field(default=())

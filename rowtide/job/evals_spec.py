@@ -122,5 +122,9 @@ class EvalsSpec(Spec):
     """What one eval may cost at worst, in US dollars. `--budget` says otherwise."""
     reuse_days: Annotated[Real, Field(ge=0, le=36_500)] = 30
     """How old an answer of the ledger's may be that stands for asking the same again; 0: all is asked anew."""
+    drift_days: Annotated[Real, Field(gt=0, le=36_500)] | None = None
+    """After how many days Prefect's watch has the job as it is asked anew, against the first answers that the ledger
+    keeps of this version: a model may answer otherwise under its old name. Without it only `rowtide eval JOB --drift`
+    does."""
     groups: GroupsSpec = GroupsSpec()
     """Which golden rows belong together, and what share of each group must be right."""

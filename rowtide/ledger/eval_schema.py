@@ -20,6 +20,7 @@ eval_ = table(
     Column("incumbent", Text, nullable=False),
     Column("plan", Text, nullable=False),  # JSON: margins, levels, looks, what changed, how it is asked
     Column("use_no", Integer, nullable=False),  # the how manieth verdict on its set; 0: it takes none of the level
+    Column("drift_no", Integer, nullable=False, server_default="0"),  # the how manieth drift check of it; 0: none
     Column("key_hashes", LargeBinary, nullable=False),  # of the set's golden keys, 8 bytes each, to know it again
     Column("budget_micro", Number),
     Column("who", Text, nullable=False),

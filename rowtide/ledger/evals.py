@@ -14,7 +14,14 @@ from sqlalchemy import Connection, RowMapping, text
 from rowtide.evals.eval_plan import EvalPlan
 from rowtide.evals.outcome import Arm, ArmAnswer
 from rowtide.evals.verdicts import DecisionPrice, Finding, Verdict
-from rowtide.ledger.ledger import insert_rows, is_one_of, list_parameter, take_advisory_lock, to_timestamp
+from rowtide.ledger.ledger import (
+    from_timestamp,
+    insert_rows,
+    is_one_of,
+    list_parameter,
+    take_advisory_lock,
+    to_timestamp,
+)
 
 
 class EvalRow(NamedTuple):
@@ -124,6 +131,22 @@ def uses(tx: Connection, job: str, api: str, hashes: Collection[bytes]) -> int:
         before = {kept[at : at + HASH_BYTES] for at in range(0, len(kept), HASH_BYTES)}
         found += len(now & before) > SAME_SET * len(now)
     return found
+
+
+def drift_checks(tx: Connection, job: str, api: str, version: str) -> int:
+    """Return how many drift checks of a version have ended."""
+    query = text(
+        "SELECT count(*) FROM eval WHERE job = :job AND api = :api AND version = :version AND drift_no > 0 "
+        "AND verdict IS NOT NULL"
+    )
+    return int(tx.execute(query, {"job": job, "api": api, "version": version}).scalar_one())
+
+
+def last_drift_check(tx: Connection, job: str, api: str) -> datetime | None:
+    """Return when the newest drift check of a job began, or None."""
+    query = text("SELECT max(started_at) FROM eval WHERE job = :job AND api = :api AND drift_no > 0")
+    found = tx.execute(query, {"job": job, "api": api}).scalar()
+    return None if found is None else from_timestamp(found)
 
 
 def rows(tx: Connection, eval_no: int, looks: Collection[int] | None = None) -> list[EvalRow]:

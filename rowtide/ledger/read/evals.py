@@ -78,6 +78,7 @@ def read_outcome(tx: Connection, eval_id: str) -> EvalOutcome:
         cost_micro=int(tx.execute(cost, {"id": eval_id}).scalar_one()),
         budget_micro=found.budget_micro,
         is_made_up=bool(found.made_up),
+        is_drift=found.plan.is_drift,
         started_at=found.started_at,
         finished_at=found.finished_at,
         who=found.who,
@@ -138,7 +139,14 @@ def rows_of_run(tx: Connection, run_no: int) -> list[ArmRow]:
 
 
 def earlier_rows(
-    tx: Connection, job: str, api: str, asked: Mapping[str, str], sought: Sequence[Sought], *, since: str
+    tx: Connection,
+    job: str,
+    api: str,
+    asked: Mapping[str, str],
+    sought: Sequence[Sought],
+    *,
+    since: str,
+    is_first: bool = False,
 ) -> dict[str, int]:
     """Return key → row_no of the newest settled row that a run of the job, or of its evals, asked in the same way.
 
@@ -162,7 +170,7 @@ def earlier_rows(
     for row_no, key, *how in tx.execute(query, {**names, **asked}):
         each = by_key[key]
         if how == [each.row_id, each.tier, each.effort, each.turn_limit]:
-            found[key] = row_no
+            found[key] = found.get(key, row_no) if is_first else row_no
     return found
 
 

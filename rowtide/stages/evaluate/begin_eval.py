@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import orjson
@@ -22,7 +22,7 @@ from rowtide.ledger import recordings as ledger_recordings
 from rowtide.ledger.evals import Eval, EvalRow
 from rowtide.ledger.ledger import Ledger, to_timestamp
 from rowtide.ledger.read import evals as read_evals
-from rowtide.stages.evaluate.golden_set import GoldenSet, SetRow, check_leaks, check_provable
+from rowtide.stages.evaluate.golden_set import GoldenSet, SetRow, check_leaks, check_provable, with_kept_answers
 from rowtide.stages.evaluate.request_marks import how_asked
 from rowtide.stages.measured_version import measured_version
 from rowtide.stages.preflight import Plan
@@ -68,6 +68,7 @@ class Question:
     incumbent: Compared
     golden: GoldenSet
     is_first: bool
+    is_drift: bool
     budget_usd: float | None
     lane: str
     who: str
@@ -88,20 +89,23 @@ class Question:
 
 def begin_eval(ledger: Ledger, asked: Question, *, now: datetime) -> Eval:
     """Begin an eval, or find the one that asks the same. Raises UserMistake for what can be known to be in vain."""
-    mark = _mark_of(asked)
+    drift_no = _drift_no(ledger, asked)
+    mark = _mark_of(asked, drift_no)
     with ledger.page() as tx:
         before = ledger_evals.asked(tx, asked.job.name, mark)
         if before and not (asked.is_anew and before.verdict):
             if asked.budget_usd is not None:
                 ledger_evals.give_budget(tx, before.eval_no, round(asked.budget_usd * MICRO))
             return before
+    if asked.is_drift:
+        asked = replace(asked, golden=with_kept_answers(asked.golden, _first_answers(ledger, asked)))
     use = _use(ledger, asked)
-    plan = _plan(asked, use)
+    plan = _plan(asked, use, drift_no)
     if not asked.is_unchanged:
         check_provable(asked.golden, asked.job.spec.evals, plan.looks.alpha, asked.job.folder / GOLDEN_FILE)
     check_leaks(asked.golden, asked.candidate.plan)
     rows = _rows(ledger, asked, plan, now)
-    values = _record(ledger, asked, plan, now) | {"question": mark, "use_no": use}
+    values = _record(ledger, asked, plan, now) | {"question": mark, "use_no": use, "drift_no": drift_no}
     recorded = _recordings(
         ledger, asked, [each for row in rows for each in (row.candidate_row, row.incumbent_row) if each]
     )
@@ -110,9 +114,24 @@ def begin_eval(ledger: Ledger, asked: Question, *, now: datetime) -> Eval:
             raise WorldError(f"another eval of {asked.job.name} began at this moment")
         begun = ledger_evals.begin(tx, values, rows)
         ledger_recordings.record(tx, asked.job.name, recorded)
-        if asked.is_unchanged and not asked.is_first:
+        if asked.is_unchanged and not (asked.is_first or asked.is_drift):
             ledger_evals.finish(tx, begun.eval_no, "not_worse", [NOTHING_CHANGED], None, now=now)
         return ledger_evals.get(tx, asked.eval_id)
+
+
+def _drift_no(ledger: Ledger, asked: Question) -> int:
+    """Return the how manieth drift check of the version it is; 0 where it is none."""
+    with ledger.view() as tx:
+        ended = ledger_evals.drift_checks(tx, asked.job.name, asked.api, asked.candidate.version)
+    return 1 + ended if asked.is_drift else 0
+
+
+def _first_answers(ledger: Ledger, asked: Question) -> dict[str, int]:
+    """Return the first row of each golden key that the ledger keeps of the version: later ones may have drifted."""
+    rows, each = [*asked.golden.extra, *asked.golden.counted], asked.incumbent
+    sought = [found for found, _ in how_asked(each.plan, rows, asked.api)]
+    with ledger.view() as tx:
+        return read_evals.earlier_rows(tx, asked.job.name, asked.api, each.asked, sought, since="", is_first=True)
 
 
 def _use(ledger: Ledger, asked: Question) -> int:
@@ -123,9 +142,10 @@ def _use(ledger: Ledger, asked: Question) -> int:
         return 1 + ledger_evals.uses(tx, asked.job.name, asked.api, _key_hashes(asked.golden))
 
 
-def _plan(asked: Question, use: int) -> EvalPlan:
+def _plan(asked: Question, use: int, drift_no: int) -> EvalPlan:
     evals = asked.job.spec.evals
-    alpha = alpha_of_use(use, evals.level) if use else evals.level
+    times = use or drift_no  # all checks of a version for drift have the level together, as all verdicts on a set do
+    alpha = alpha_of_use(times, evals.level) if times else evals.level
     now, before = asked.candidate.plan.job.version, asked.incumbent.plan.job.version
     ladders = [list(each.plan.job.spec.tiers) for each in (asked.candidate, asked.incumbent)]
     changed = [*name_changes(before, now), *(["the ladder"] if ladders[0] != ladders[1] else [])]
@@ -146,6 +166,7 @@ def _plan(asked: Question, use: int) -> EvalPlan:
         lane=asked.lane,
         settings_of=asked.settings_of,
         is_first=asked.is_first,
+        is_drift=asked.is_drift,
     )
 
 
@@ -162,7 +183,7 @@ def _record(ledger: Ledger, asked: Question, plan: EvalPlan, now: datetime) -> d
         "made_up": int(api.is_made_up),
         "part": asked.part,
         "version": asked.candidate.version,
-        "may_gate": int(is_fair),
+        "may_gate": int(is_fair and not asked.is_drift),
         "candidate": orjson.dumps(asked.candidate.arm).decode(),
         "incumbent": orjson.dumps(asked.incumbent.arm).decode(),
         "plan": orjson.dumps(plan).decode(),
@@ -177,6 +198,20 @@ def _record(ledger: Ledger, asked: Question, plan: EvalPlan, now: datetime) -> d
 def _rows(ledger: Ledger, asked: Question, plan: EvalPlan, now: datetime) -> list[EvalRow]:
     """The rows of all looks, each with the answers that are known already."""
     rows = [*asked.golden.extra, *asked.golden.counted[: plan.looks.last]]
+    if asked.is_drift:  # both are asked alike, and may differ all the same
+        known, same = [dict[str, int](), _first_answers(ledger, asked)], [False] * len(rows)
+    else:
+        known, same = _known(ledger, asked, rows, plan, now)
+    return [
+        _row(place, each, _look_of(place - len(asked.golden.extra), plan.looks), is_same, known)
+        for place, (each, is_same) in enumerate(zip(rows, same, strict=True), 1)
+    ]
+
+
+def _known(
+    ledger: Ledger, asked: Question, rows: Sequence[SetRow], plan: EvalPlan, now: datetime
+) -> tuple[list[dict[str, int]], list[bool]]:
+    """The answers of candidate and incumbent that are known, by key; and which rows both would be asked alike."""
     since, known, marks = (
         to_timestamp(now - timedelta(days=plan.reuse_days)),
         list[dict[str, int]](),
@@ -188,11 +223,7 @@ def _rows(ledger: Ledger, asked: Question, plan: EvalPlan, now: datetime) -> lis
         sought = [found for found, _ in how] if plan.reuse_days else []
         with ledger.view() as tx:
             known.append(read_evals.earlier_rows(tx, asked.job.name, asked.api, each.asked, sought, since=since))
-    same = [new == old for new, old in zip(*marks, strict=True)]
-    return [
-        _row(place, each, _look_of(place - len(asked.golden.extra), plan.looks), is_same, known)
-        for place, (each, is_same) in enumerate(zip(rows, same, strict=True), 1)
-    ]
+    return known, [new == old for new, old in zip(*marks, strict=True)]
 
 
 def _row(place: int, row: SetRow, look: int, is_same: bool, known: Sequence[Mapping[str, int]]) -> EvalRow:
@@ -225,7 +256,7 @@ def _recordings(ledger: Ledger, asked: Question, row_nos: Sequence[int]) -> dict
     return recorded
 
 
-def _mark_of(asked: Question) -> str:
+def _mark_of(asked: Question, drift_no: int) -> str:
     """The fingerprint of all that decides the verdict."""
     rows = [
         [row.golden.key, row.row_id, row.golden.answer, row.golden.pinned, row.group]
@@ -240,7 +271,7 @@ def _mark_of(asked: Question) -> str:
         mode="json", include={"margins", "level", "groups", "cost_per_accepted_row"}
     )
     versions = [asked.candidate.version, asked.incumbent.version]
-    decides = [asked.candidate.plan.api.name, asked.part, versions, asked.is_first, rows, how, judged]
+    decides = [asked.candidate.plan.api.name, asked.part, versions, asked.is_first, drift_no, rows, how, judged]
     return hashlib.blake2b(orjson.dumps(decides, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
 
 

@@ -21,6 +21,8 @@ class Candidate:
     changes: Changes = field(default_factory=Changes)
     against: str | None = None
     """A git revision of the job, or a folder: then the job as it is is the candidate."""
+    is_drift: bool = False
+    """The job as it is, asked anew, against its own first answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Folders:
     """Where the candidate's files are edited."""
     settings_of: ArmName
     is_first: bool = False
+    is_drift: bool = False
 
 
 def choose_arms(ledger: Ledger, folder: Path, api: str, asked: Candidate, into: Path) -> Folders:
@@ -43,11 +46,16 @@ def choose_arms(ledger: Ledger, folder: Path, api: str, asked: Candidate, into: 
         raise UserMistake("compares the job as it is with another: name no candidate beside it", key="--against")
     if asked.folder is not None and asked.changes.label:
         raise UserMistake("is a candidate already: change its files instead", key="--candidate")
+    if asked.is_drift and (asked.folder or asked.changes.label or asked.against is not None):
+        raise UserMistake("compares the job as it is with itself: name nothing beside it", key="--drift")
     if asked.folder is not None:
         return _against_job(folder, asked.folder.resolve(), Changes(), f"{asked.folder}", into)
     if asked.changes.label:
         return _against_job(folder, folder, asked.changes, f"{folder.name} with {asked.changes.label}", into)
     candidate = write_arm(folder, into / "candidate")
+    if asked.is_drift:
+        incumbent, labels = write_arm(folder, into / "incumbent"), (f"{folder.name} asked anew", "its first answers")
+        return Folders(candidate, incumbent, *labels, folder, "candidate", is_drift=True)
     if asked.against is None:
         return _against_last(ledger, folder, api, candidate, into)
     other, revision = Path(asked.against), revision_of(folder, asked.against)

@@ -1,7 +1,7 @@
 """The golden rows that an eval asks, in their order. Every mistake in them is found before a cent is spent."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -30,6 +30,7 @@ from rowtide.job.job_folder import Job
 from rowtide.stages.preflight import Plan
 from rowtide.stages.run_context import SPOOL_PAGE
 
+LEAST_KEPT = 20  # golden rows: of fewer, hardly any drift could be told
 SEED = 20  # always the same: the first rows of one eval are those of the next, and their answers are known
 
 
@@ -84,6 +85,20 @@ def read_golden_set(job: Job, plan: Plan, part: Part, environment: Mapping[str, 
         comparers,
         evals.dev_share,
     )
+
+
+def with_kept_answers(golden: GoldenSet, kept: Mapping[str, int]) -> GoldenSet:
+    """Return the rows of the set whose answers are kept: key → row. Raises UserMistake where so few are that nothing
+    can be told of them.
+    """
+    counted = [row for row in golden.counted if row.golden.key in kept]
+    if len(counted) < LEAST_KEPT:
+        what = (
+            f"the ledger keeps answers of this version to {len(counted)} golden rows, and a drift check needs "
+            f"{LEAST_KEPT}: a run, or `rowtide eval`, answers them once"
+        )
+        raise UserMistake(what, key="--drift")
+    return replace(golden, counted=counted, extra=[row for row in golden.extra if row.golden.key in kept])
 
 
 def check_provable(found: GoldenSet, evals: EvalsSpec, alpha: float, file: Path) -> None:

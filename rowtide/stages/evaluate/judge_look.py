@@ -35,6 +35,7 @@ LOADED = ("accepted", "loaded")
 # Trouble of the world's, that no repetition ended: nobody knows what the version would have answered.
 WORLD = {policy.reason for policy in (*ERRORS.values(), *RESULTS.values()) if policy.do is Do.SEND_AGAIN}
 NOT_ASKED = ArmAnswer(None, "none", {}, None, "not asked: both versions send the same bytes", "", 0, 0, 0, False)
+DRIFTED = "the same version answers worse than it did: the model behind its name has changed, or what its tools read"
 FIRST = "the first version: there is none that it could be compared with"
 
 
@@ -71,6 +72,7 @@ def judge_look(ledger: Ledger, eval_id: str, *, now: datetime) -> bool:
         if is_last:
             price = _price(plan, finding, rows) if finding.verdict == "undecided" else None
             reasons = [*finding.reasons, *([FIRST] if plan.is_first else [])]
+            reasons += [DRIFTED] if plan.is_drift and finding.verdict == "worse" else []
             ledger_evals.finish(tx, found.eval_no, finding.verdict, reasons, price, now=now)
     return not is_last
 
