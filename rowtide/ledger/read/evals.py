@@ -150,7 +150,8 @@ def earlier_rows(
 ) -> dict[str, int]:
     """Return key → row_no of the newest settled row that a run of the job, or of its evals, asked in the same way.
 
-    `is_first`: the oldest instead of the newest. `asked` is the version: asking, judging, tiers and models. A row that a person changed or answered does not count.
+    `is_first`: the oldest instead of the newest. `asked` is the version: asking, judging, tiers and models. A row that
+    a person changed or answered does not count.
     """
     query = text(
         "SELECT r.row_no, r.row_key, r.row_id, t.tier, r.effort, r.turn_limit FROM row r JOIN run u USING (run_no) "
@@ -169,9 +170,9 @@ def earlier_rows(
     found: dict[str, int] = {}
     for row_no, key, *how in tx.execute(query, {**names, **asked}):
         each = by_key[key]
-        if how == [each.row_id, each.tier, each.effort, each.turn_limit]:
-            if not (is_first and key in found):
-                found[key] = row_no
+        is_so = how == [each.row_id, each.tier, each.effort, each.turn_limit]
+        if is_so and not (is_first and key in found):
+            found[key] = row_no
     return found
 
 
