@@ -1,7 +1,6 @@
 """The steps that every HTTP call passes: authentication, API version, planned faults, response headers.
 
-Also the one place where a call can be intercepted: `Faults.on_call` and the plan of faults are asked before and after
-each.
+Also the one place where a call can be intercepted: the plan of faults is asked before and after each.
 """
 
 import gzip
@@ -80,13 +79,12 @@ class Doorway:
         self._world.calls[name] += 1
         try:
             caller = identify(request)
-            if fault := self._world.faults.on_call(Call(name, caller.workspace, ordinal, "before")):
-                return fault
+            self._world.faults.on_call(Call(name, caller.workspace, ordinal, "before"))
             outcome = await self._struck(request, caller, KINDS.get(name, name))
         except Problem as problem:
             return problem
-        fault = self._world.faults.on_call(Call(name, caller.workspace, ordinal, "after"))
-        return fault or (self._sign(outcome, caller) if isinstance(outcome, Response) else outcome)
+        self._world.faults.on_call(Call(name, caller.workspace, ordinal, "after"))
+        return self._sign(outcome, caller) if isinstance(outcome, Response) else outcome
 
     async def _struck(self, request: Request, caller: Caller, kind: str) -> Response | Problem | Drop:
         """The handler's answer, or what the plan of faults makes of the call."""

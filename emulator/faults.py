@@ -1,7 +1,7 @@
-"""Fault injection: nothing fails until a test or a plan demands it.
+"""Fault injection: nothing fails until a plan demands it.
 
-A plan (`load`) says it in rules. Beside it there is one seam for calls (`on_call`, asked before and after each) and one
-for rows (`on_row`). What becomes of rows and batches is decided when a batch is accepted, and lasts like the batch.
+A plan (`load`) says it in rules. What becomes of rows and batches is decided when a batch is accepted, and lasts like
+the batch. A test can watch calls by `on_call`.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,21 +36,14 @@ class Drop:
     """Cut the connection without an answer."""
 
 
-def untroubled_call(call: Call) -> Problem | Drop | None:
-    return None
-
-
-def untroubled_row(custom_id: str, params: dict[str, Any]) -> dict[str, Any] | None:
-    return None
+def untroubled_call(call: Call) -> None:
+    """Do nothing."""
 
 
 @dataclass
 class Faults:
-    on_call: Callable[[Call], Problem | Drop | None] = untroubled_call
-    on_row: Callable[[str, dict[str, Any]], dict[str, Any] | None] = untroubled_row
-    """Gives a row's `result` (see `errored`, `expired`), or None to let it be answered."""
-    list_lag_seconds: float = 0.0
-    """A batch is not listed before it is so old."""
+    on_call: Callable[[Call], None] = untroubled_call
+    """Is told of each call, before and after its effect."""
     aim: Aim = field(default_factory=Aim)
     """The plan that is loaded."""
     clock: Clock = field(default_factory=Clock)
@@ -64,36 +57,20 @@ class Faults:
         self.aim = Aim()
 
 
-def once(name: str, workspace: str, moment: Literal["before", "after"], fault: Problem | Drop) -> Callable[[Call], Any]:
-    """Return an `on_call` that applies the fault to one call: the next like this."""
-    waiting = [fault]
-
-    def on_call(call: Call) -> Problem | Drop | None:
-        is_meant = (call.name, call.workspace, call.moment) == (name, workspace, moment)
-        return waiting.pop() if waiting and is_meant else None
-
-    return on_call
-
-
-def errored(status: int = 500, message: str | None = None) -> dict[str, Any]:
-    """Return the result of a row that failed before it reached the model."""
-    return {"type": "errored", "error": Problem(status, message or WORDS[status]).row_error()}
-
-
-def expired() -> dict[str, Any]:
-    return {"type": "expired"}
-
-
 def unanswered(planned: RowResult, model: object) -> dict[str, Any] | None:
     """Return the `result` of a row that is neither answered nor billed; None for a row that is answered."""
     if planned.errored == "credit":
-        return errored(400, NO_CREDIT)
+        return _errored(400, NO_CREDIT)
     if planned.errored:
         usual = f"model: {model}" if planned.errored == "not_found_error" else None
-        return errored(
+        return _errored(
             {kind: status for status, kind in reversed(TYPES.items())}[planned.errored], planned.message or usual
         )
     for kind in ("expired", "canceled", "missing"):
         if getattr(planned, kind):
             return {"type": kind}
     return None
+
+
+def _errored(status: int, message: str | None) -> dict[str, Any]:
+    return {"type": "errored", "error": Problem(status, message or WORDS[status]).row_error()}

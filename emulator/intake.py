@@ -38,7 +38,7 @@ class Intake:
 
     def _judge(self, row: int, request: dict[str, Any]) -> None:
         params = request["params"]
-        self._spoil(row, request["custom_id"], params)
+        self._spoil(row, params)
         # What is not answered has no part in the prompt cache either.
         if str(row) in self.spoilt:
             return
@@ -53,13 +53,13 @@ class Intake:
         if prefix and prefix.key not in self.prefixes:
             self.prefixes[prefix.key] = (prefix, row)
 
-    def _spoil(self, row: int, custom_id: str, params: dict[str, Any]) -> None:
+    def _spoil(self, row: int, params: dict[str, Any]) -> None:
         planned = self.faults.aim.at_row(self.workspace, row, params)
-        if result := self.faults.on_row(custom_id, params) or (
-            unanswered(planned, params.get("model")) if planned else None
-        ):
+        if planned is None:
+            return
+        if result := unanswered(planned, params.get("model")):
             self.spoilt[str(row)] = result
-        elif planned:
+        else:
             self.twists[str(row)] = planned.model_dump(exclude_none=True)
 
 

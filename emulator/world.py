@@ -20,7 +20,7 @@ from emulator.clock import Clock
 from emulator.direct import DirectCalls
 from emulator.envelope import parse_envelope
 from emulator.fates import fated
-from emulator.faults import Drop, Faults, once
+from emulator.faults import Faults
 from emulator.habits import as_json
 from emulator.identifiers import fresh_id, workspace_of
 from emulator.intake import Intake
@@ -120,7 +120,7 @@ class World:
     def listed(self, workspace: str, lag_seconds: float = 0.0) -> list[Batch]:
         """Return a workspace's batches, newest first."""
         now = self.clock.now()
-        listed_since = now - timedelta(seconds=max(lag_seconds, self.faults.list_lag_seconds))
+        listed_since = now - timedelta(seconds=lag_seconds)
         batches = self._shelf.batches(workspace)
         listed = [batch for batch in batches if not batch.is_deleted(now) and batch.created_at <= listed_since]
         return [self._settled(batch) for batch in listed]
@@ -177,10 +177,6 @@ class World:
     def batches_of(self, api_key: str) -> list[Batch]:
         """Return the batches made with a key, newest first."""
         return self.listed(workspace_of(api_key))
-
-    def drop_next_create_reply(self, api_key: str) -> None:
-        """Accept the next batch made with a key, and cut the connection instead of answering."""
-        self.faults.on_call = once("POST /v1/messages/batches", workspace_of(api_key), "after", Drop())
 
     # Accounts
 

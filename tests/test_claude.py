@@ -43,7 +43,7 @@ async def test_a_batch_is_posted_from_disk_and_its_results_come_back_to_disk(ser
 
 
 async def test_a_lost_reply_is_unknown_and_was_posted_once(server: Any, tmp_path: Path) -> None:
-    server.world.drop_next_create_reply("key-b")
+    server.world.faults.load([{"call": "create", "key": "key-b", "first": 1, "do": {"drop": "after"}}])
     async with Claude("key-b", server.url) as claude:
         outcome = await claude.create_batch(body(tmp_path))
         listed = await claude.list_since(datetime.now(UTC) - timedelta(minutes=1))

@@ -12,7 +12,6 @@ import pytest
 from anthropic import AsyncAnthropic
 
 from emulator.clock import Clock
-from emulator.faults import errored, expired
 from emulator.server import Emulator, start
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -216,28 +215,6 @@ async def test_time_can_be_moved_over_http(emulator: Emulator, claude: AsyncAnth
         moved = await client.post("/_emulator/clock", json={"advance_seconds": 10})
     assert moved.json() == {"now": "2026-11-21T12:00:10.000000Z"}
     assert (await claude.messages.batches.retrieve(batch.id)).processing_status == "ended"
-
-
-async def test_chosen_rows_can_come_back_errored_or_expired(emulator: Emulator, claude: AsyncAnthropic) -> None:
-    spoilt = {"r-0": errored(529), "r-1": expired()}
-    emulator.world.faults.on_row = lambda custom_id, params: spoilt.get(custom_id)
-    batch = await claude.messages.batches.create(requests=requests(4))
-    emulator.world.clock.advance(10)
-    counts = (await claude.messages.batches.retrieve(batch.id)).request_counts
-    assert (counts.succeeded, counts.errored, counts.expired) == (2, 1, 1)
-    found = await results(claude, batch.id)
-    assert found["r-0"].error.error.type == "overloaded_error"
-    assert found["r-1"].type == "expired"
-    assert emulator.world.ledger()["batches"][batch.id]["requests"] == 2
-
-
-async def test_a_batch_can_be_listed_late(emulator: Emulator, claude: AsyncAnthropic) -> None:
-    emulator.world.faults.list_lag_seconds = 5
-    batch = await claude.messages.batches.create(requests=requests(1))
-    assert (await claude.messages.batches.list()).data == []
-    assert (await claude.messages.batches.retrieve(batch.id)).id == batch.id
-    emulator.world.clock.advance(5)
-    assert [each.id for each in (await claude.messages.batches.list()).data] == [batch.id]
 
 
 async def test_a_restarted_emulator_knows_its_batches_and_gives_the_same_results(tmp_path: Path) -> None:

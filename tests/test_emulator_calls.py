@@ -10,8 +10,6 @@ import orjson
 import pytest
 from anthropic import AsyncAnthropic
 
-from emulator.faults import Drop, once
-from emulator.problems import Problem
 from emulator.server import Emulator, start
 from emulator.world import workspace_of
 
@@ -165,32 +163,9 @@ async def test_batches_beyond_the_queue_limit_are_told_to_wait() -> None:
         await client.messages.batches.create(requests=requests)
 
 
-async def test_a_reply_can_be_lost_after_the_batch_was_accepted(emulator: Emulator) -> None:
-    client = AsyncAnthropic(base_url=emulator.url, api_key="unlucky", max_retries=0)
-    requests: Any = [row()]
-    emulator.world.drop_next_create_reply("unlucky")
-    with pytest.raises(anthropic.APIConnectionError):
-        await client.messages.batches.create(requests=requests)
-    assert len(emulator.world.batches_of("unlucky")) == 1
-    await client.messages.batches.create(requests=requests)
-    assert len((await client.messages.batches.list()).data) == 2
-
-
-@pytest.mark.parametrize(("moment", "batches"), [("before", 0), ("after", 1)])
-async def test_a_call_can_fail_before_or_after_its_effect(emulator: Emulator, moment: Any, batches: int) -> None:
-    key = f"failing-{moment}"
-    fault = Problem(500, "Internal server error")
-    emulator.world.faults.on_call = once("POST /v1/messages/batches", workspace_of(key), moment, fault)
-    client = AsyncAnthropic(base_url=emulator.url, api_key=key, max_retries=0)
-    requests: Any = [row()]
-    with pytest.raises(anthropic.InternalServerError):
-        await client.messages.batches.create(requests=requests)
-    assert len(emulator.world.batches_of(key)) == batches
-
-
 async def test_the_sdk_posts_again_when_a_reply_is_lost_and_so_pays_twice(emulator: Emulator) -> None:
     """Why Rowtide switches the SDK's retries off for creating batches."""
-    emulator.world.faults.on_call = once("POST /v1/messages/batches", workspace_of("retrying"), "after", Drop())
+    emulator.world.faults.load([{"call": "create", "key": "retrying", "first": 1, "do": {"drop": "after"}}])
     client = AsyncAnthropic(base_url=emulator.url, api_key="retrying", max_retries=1)
     requests: Any = [row()]
     await client.messages.batches.create(requests=requests)

@@ -31,8 +31,8 @@ def test_no_row_is_lost(api: Any, tmp_path: Path) -> None:
     assert sorted(answers_of(tmp_path / "home")) == ["m1", "m4"]
 
 
-def test_no_batch_is_paid_for_twice_when_the_reply_to_the_post_is_lost(api: Any, tmp_path: Path) -> None:
-    api.world.drop_next_create_reply(os.environ["ANTHROPIC_API_KEY"])
+def test_no_batch_is_paid_for_twice_when_the_reply_to_the_post_is_lost(api: Any, faults: Any, tmp_path: Path) -> None:
+    faults({"call": "create", "first": 1, "do": {"drop": "after"}})
     found = run(make_job(tmp_path / "job", rows=50))
     assert (found["loaded"] + found["quarantined"], found["batches"]) == (50, 1 + extra_batches(tmp_path))
     assert billed_batches(api) == found["batches"]
