@@ -407,34 +407,3 @@ def test_a_command_that_is_killed_leaves_no_server_of_its_tools(tmp_path: Path) 
     running.wait()
     wait_until(lambda: not alive(tmp_path), within_seconds=30)
     assert re.findall(r"\d+", pids.read_text())
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands a process the orphans below it")
-def test_a_run_that_is_killed_leaves_no_server_of_prefects_and_no_emulator(tmp_path: Path) -> None:
-    running = subprocess.Popen(
-        [sys.executable, "-m", "cli", "run", str(make_job(tmp_path / "job")), "--prefect"],
-        env={
-            **{name: value for name, value in os.environ.items() if name not in NO_KEY},
-            "PYTHONPATH": str(ROOT),
-            "ROWTIDE_HOME": str(tmp_path / "home"),
-            "ROWTIDE_PREFECT_PORT": "0",
-            "PREFECT_HOME": str(tmp_path / "prefect"),
-            "FAMILY": str(tmp_path),
-        },
-        stderr=subprocess.DEVNULL,
-    )
-    wait_until(
-        lambda: any(b"create_app" in words_of(each) and b"guardian" not in words_of(each) for each in alive(tmp_path))
-    )
-    assert any(b"emulator" in words_of(each) for each in alive(tmp_path))
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    wait_until(lambda: not alive(tmp_path), within_seconds=60)
-
-
-def words_of(process: str) -> bytes:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return b""

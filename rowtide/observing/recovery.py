@@ -68,44 +68,32 @@ class UnfinishedRunStatus:
         return f"run {self.run_id}" if self.run_id else f"flow run {self.flow_run_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step that an unfinished run needs, and why."""
+
+    at: UnfinishedRunStatus
+    why: str
+
+
+class Wake(PlannedStep):
     """A batch has ended: resume the flow run."""
 
-    at: UnfinishedRunStatus
-    why: str
 
-
-@dataclass(frozen=True, slots=True)
-class Restart:
+class Restart(PlannedStep):
     """Its process is dead: have a worker start it again."""
 
-    at: UnfinishedRunStatus
-    why: str
 
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(PlannedStep):
     """A person canceled it in Prefect or in the ledger: cancel it in the other too."""
 
-    at: UnfinishedRunStatus
-    why: str
 
-
-@dataclass(frozen=True, slots=True)
-class Reconcile:
+class Reconcile(PlannedStep):
     """Look for its unconfirmed batches: no other process does."""
 
-    at: UnfinishedRunStatus
-    why: str
 
-
-@dataclass(frozen=True, slots=True)
-class Warn:
+class Warn(PlannedStep):
     """Only a person can act; tell one."""
-
-    at: UnfinishedRunStatus
-    why: str
 
 
 Step = Wake | Restart | Cancel | Reconcile | Warn
