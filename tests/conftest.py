@@ -43,10 +43,22 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever needs a server of Prefect's or of Claude's is slow: `make check` leaves it out."""
+    """Whatever needs a server of Prefect's or of Claude's is slow: `make check` leaves it out. `make test` keeps on one
+    worker what shares something that takes seconds to start.
+    """
     for item in items:
         if {"prefect_server", "emulator_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+        if group := shared_with(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def shared_with(item: pytest.Item) -> str | None:
+    """The name of the tests that share a server of Prefect's, or a fixture of their module, with this one."""
+    fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    if "prefect_server" in fixtures:
+        return "prefect"
+    return item.path.stem if any(each.scope == "module" for made in fixtures.values() for each in made) else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
