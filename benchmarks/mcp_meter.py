@@ -37,19 +37,19 @@ class Meter:
 
     async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run it as ours, with every task that is made meanwhile as whoever's it is."""
-        from rowtide.tools.tool_sessions import Session  # noqa: PLC0415 # importing it is not to be measured
+        from rowtide.tools.tool_sessions import McpSession  # noqa: PLC0415 # importing it is not to be measured
 
         def task(loop: asyncio.AbstractEventLoop, made: Any, **more: Any) -> asyncio.Task[Any]:
             return asyncio.Task(_Metered(self, _whose(made), made), loop=loop, **more)
 
-        call = Session.call
-        Session.call = lambda *given, **named: _Metered(self, "mcp", call(*given, **named))  # pyright: ignore[reportAttributeAccessIssue] # put back below
+        call = McpSession.call
+        McpSession.call = lambda *given, **named: _Metered(self, "mcp", call(*given, **named))  # pyright: ignore[reportAttributeAccessIssue] # put back below
         asyncio.get_running_loop().set_task_factory(task)
         try:
             return await _Metered(self, "ours", coroutine)
         finally:
             asyncio.get_running_loop().set_task_factory(None)
-            Session.call = call
+            McpSession.call = call
 
 
 def _whose(coroutine: Any) -> Kind:

@@ -38,7 +38,7 @@ QUIET_PREFECT = {
 }
 
 # Each takes half a second or more, and only who asks the API, calls a tool or judges rows needs it.
-LATE = ("scipy", "anthropic", "pandas", "rowtide.tools.tool_servers")
+LATE = ("scipy", "anthropic", "pandas", "rowtide.tools.tool_sessions")
 
 app = App(
     name="rowtide",

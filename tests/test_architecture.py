@@ -38,8 +38,8 @@ DOORS = {
         "rehearsal_sink", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "table_types",
     },
     "tools": {
-        "http_bounds", "kept_pool", "programs", "registry", "registry_search", "tool_servers", "tool_sessions", "tools",
-        "trust",
+        "function_host", "function_sessions", "http_bounds", "kept_pool", "programs", "registry", "registry_search",
+        "sessions", "tool_servers", "tool_sessions", "tools", "trust",
     },
 }  # fmt: skip
 ROOT_RULES = {"binomial", "json_bytes", "errors", "escaping", "text_format", "environment_numbers", "masking", "extras"}
@@ -48,8 +48,9 @@ HEAVY = {
     "altair": {"rowtide/report/charts.py"},
     "vl_convert": {"rowtide/report/charts.py"},
     "anthropic": {"rowtide/api/claude.py", "rowtide/api/api_errors.py", "rowtide/api/api_schema.py"},
-    "mcp": {"rowtide/tools/tool_sessions.py"},
-    "mcp_types": {"rowtide/tools/tool_sessions.py"},
+    # A client's door, and that of the process in which a job's functions run: no process goes through both.
+    "mcp": {"rowtide/tools/tool_sessions.py", "rowtide/tools/function_host.py"},
+    "mcp_types": {"rowtide/tools/tool_sessions.py", "rowtide/tools/function_host.py"},
     "duckdb": {
         "rowtide/routing/start_rules.py",
         "rowtide/sinks/sink_duckdb.py",
@@ -100,6 +101,7 @@ BOUNDARIES = {
     "webhooks/prometheus.py": "a look at the ledger in a thread: figures are given without it",
     "rowtide/observing/bounded_threads.py": "a call in a thread: whoever waits for it gets what it raised",
     "rowtide/observing/supervision.py": "background threads and tasks: logged, counted, started again with backoff",
+    "rowtide/tools/function_host.py": "a job's own functions, in their own process: it costs the call, or the start",
     "rowtide/tools/tool_sessions.py": "a tool call: a foreign program on the other side; the model reads what happened",
 }
 MARKUP = {Path("rowtide/escaping.py"), Path("rowtide/report/charts.py")}  # charts: SVG, of names made visible

@@ -218,7 +218,7 @@ def _check_rules(spec: JobSpec, answer: type[BaseModel], folder: Path) -> None:
 def _version(folder: Path, spec: JobSpec, answer: type[BaseModel], skills: list[Skill]) -> JobVersion:
     """The job's version: a hash of every file that is sent, run or checked with, and of the schema."""
     asked = [spec.prompt, *(Path(arg) for server in spec.tools.values() for arg in server.args)]
-    asked += [server.stub for server in spec.tools.values() if server.stub]
+    asked += [file for server in spec.tools.values() for file in (server.python, server.stub) if file]
     asked += [spec.checks.self_check.rubric] if spec.checks.self_check else []
     asked += [Path(os.path.relpath(skill.file, folder)) for skill in skills]
     judged = [Path(ANSWER_FILE), *([spec.gates.answers] if spec.gates.answers else [])]

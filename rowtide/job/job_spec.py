@@ -120,6 +120,8 @@ class ToolServerSpec(Spec):
     """Instead of a program: a server that speaks streamable HTTP. `${NAME}` is taken from the environment."""
     headers: dict[str, str] = {}
     """HTTP headers for `url`. `${NAME}` is taken from the environment."""
+    python: Path | None = None
+    """Instead of a server: a Python file of the job, whose typed and documented functions are the tools."""
     stub: Path | None = None
     """Instead of a server: canned tools from a YAML file, until somebody writes the real ones."""
     capability: str | None = None
@@ -163,8 +165,8 @@ class ToolServerSpec(Spec):
 
     @model_validator(mode="after")
     def _one_place(self) -> "ToolServerSpec":
-        if [self.command, self.url, self.stub, self.capability].count(None) != 3:
-            raise ValueError("give one of `command`, `url`, `stub` and `capability`")
+        if [self.command, self.url, self.python, self.stub, self.capability].count(None) != 4:
+            raise ValueError("give one of `command`, `url`, `python`, `stub` and `capability`")
         if self.placement == "connector" and not (self.url or self.capability):
             raise ValueError("`placement: connector` needs a `url`, or a `capability` whose server has one")
         if self.placement == "connector" and self.ask:

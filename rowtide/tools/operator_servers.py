@@ -55,5 +55,6 @@ def _provide(job: str, name: str, spec: ToolServerSpec, places: Mapping[str, Ser
 def _at(place: ServerPlace, spec: ToolServerSpec) -> ToolServerSpec:
     keys: dict[str, object] = {"env": {**spec.env, **place.env}, "headers": {**spec.headers, **place.headers}}
     if place.command or place.url:
-        keys |= {"command": place.command, "args": place.args, "url": place.url, "stub": None, "capability": None}
+        keys |= {"command": place.command, "args": place.args, "url": place.url}
+        keys |= dict.fromkeys(("python", "stub", "capability"))
     return ToolServerSpec.model_validate({**spec.model_dump(), **keys})

@@ -21,7 +21,7 @@ def recording_of(asks: Parts, servers: Mapping[str, ToolServerSpec], tool: str, 
     spec = servers.get(tool.partition(".")[0])
     known: list[object] = [tool]
     if spec is not None:
-        files = [Path(arg) for arg in spec.args] + ([spec.stub] if spec.stub else [])
+        files = [Path(arg) for arg in spec.args] + [file for file in (spec.python, spec.stub) if file]
         known.append(spec.model_dump(mode="json", exclude={*OF_A_SERVER, *PERMISSIONS}))
         known.append([asks.get(str(file)) for file in files])
     content = orjson.dumps(known, option=orjson.OPT_SORT_KEYS) + b"\0" + arguments

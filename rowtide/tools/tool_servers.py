@@ -6,16 +6,18 @@ answered for it.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from rowtide.errors import UserMistake
 from rowtide.job.job_spec import ToolServerSpec
+from rowtide.tools import tool_sessions
+from rowtide.tools.function_sessions import FunctionSession, function_program
 from rowtide.tools.server_secrets import ServerSecrets
+from rowtide.tools.sessions import Fate, Reply, Session
 from rowtide.tools.tool_rules import Listed
-from rowtide.tools.tool_sessions import Fate, Reply, Session, transport_of
 
 STRIKES = 3  # so many calls in a row without an answer, and the session is replaced
 GIVE_UP = 5  # so many sessions in a row that came to nothing, and calls are answered for it
@@ -39,7 +41,7 @@ class ToolServer:
     def __init__(self, name: str, spec: ToolServerSpec, folder: Path, environment: Mapping[str, str]) -> None:
         self.name, self._spec = name, spec
         self._secrets = ServerSecrets(f"tools.{name}", environment)
-        self._transport = transport_of(spec, folder, environment, self._secrets)
+        self._new_session = _session_maker(name, spec, folder, environment, self._secrets)
         self._room = _Room(spec.concurrency)
         self._limiter = _RateLimiter(spec.calls_per_second)
         self._starting = asyncio.Lock()
@@ -139,7 +141,7 @@ class ToolServer:
         async with self._starting:
             while self._session is None or self._session.owner.done():
                 await self._pause()
-                session = Session(self.name, self._transport, self._secrets)
+                session = self._new_session()
                 self._owners.add(session.owner)
                 session.owner.add_done_callback(self._owners.discard)
                 if await session.is_ready():
@@ -159,9 +161,27 @@ class ToolServer:
             await asyncio.sleep(min(0.05 * 2**self._deaths, LONGEST_PAUSE_SECONDS))
 
     def _did_not_start(self, session: Session) -> UserMistake:
+        if session.mistake is not None:
+            return session.mistake
+        if self._spec.python is not None:
+            what = f"its functions could not be started: {session.why()}"
+            return UserMistake(what, file=str(self._spec.python), key=f"tools.{self.name}")
         where = self._spec.url or " ".join([self._spec.command or "", *self._spec.args])
         what = f"`{where}` did not start as an MCP server: {session.why()}"
         return UserMistake(what, file="job.yaml", key=f"tools.{self.name}")
+
+
+def _session_maker(
+    name: str, spec: ToolServerSpec, folder: Path, environment: Mapping[str, str], secrets: ServerSecrets
+) -> Callable[[], Session]:
+    """Return what opens a session with the job's own functions, or with a server. Raises UserMistake."""
+    if spec.python is not None:
+        if not (file := folder / spec.python).is_file():
+            raise UserMistake("no such file", file=file, key=f"tools.{name}.python")
+        start = function_program(spec, folder, environment, secrets)
+        return lambda: FunctionSession(name, file, start, secrets)
+    transport = tool_sessions.transport_of(spec, folder, environment, secrets)
+    return lambda: tool_sessions.McpSession(name, transport, secrets)
 
 
 def _not_again(reply: Reply, server: str, tool: str) -> Reply:

@@ -7,9 +7,8 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import httpx2
@@ -27,73 +26,37 @@ from mcp_types import (
     TextResourceContents,
     jsonrpc_message_adapter,
 )
-from pydantic import ValidationError
 
 from rowtide.job.job_spec import ToolServerSpec
 from rowtide.tools.http_bounds import bounded_client
 from rowtide.tools.programs import LINE_BYTES, Program
 from rowtide.tools.server_secrets import INHERITED, ServerSecrets, mask_library_logs
+from rowtide.tools.sessions import ERROR_CHARS, START_SECONDS, Fate, Reply, Session, error_reply, last_words
 from rowtide.tools.tool_results import parse_json_or_call_id, result_text
 from rowtide.tools.tool_rules import Listed
 
-START_SECONDS = 30
 LIST_PAGES = 1000
-ERROR_CHARS = 600
-LAST_CHARS = 2000  # of what a program wrote to stderr before it ended
 NOISE_BYTES = 4000  # of a line that is no MCP, looked through for secrets before it is cut
 SESSION_IS_GONE = "Session terminated"  # what `mcp` makes of a 404: the HTTP server has forgotten us
 UNUSABLE = (ValueError, TypeError, AttributeError, RuntimeError)  # what `mcp` raises of an answer that it has
 
 
-class Fate(Enum):
-    """What a call reveals about its server: it lives, it may be dead, it may be out of reach, or it is gone."""
-
-    ANSWERED = "the server lives"
-    UNANSWERED = "perhaps it does not"
-    UNREACHABLE = "perhaps it does not, and the call may not have arrived"
-    GONE = "it is over"
-
-
-class Reply(NamedTuple):
-    text: str
-    is_error: bool
-    fate: Fate
-
-
-class Session:
-    """One life of a server. One task opens and closes it, as anyio requires; other tasks only make calls."""
+class McpSession(Session):
+    """One life of a server that speaks MCP."""
 
     def __init__(self, name: str, transport: "Transport", secrets: ServerSecrets) -> None:
-        self._name, self.secrets = name, secrets
-        self.over = asyncio.Event()
+        self._transport = transport
         self.is_closed = False
         self.is_remote = False
         self.noise = ""
-        self.last_words = ""
-        self.fault = ""
-        self.listed: dict[str, Listed] = {}
         self._client: Client
-        self._ready = asyncio.Event()
-        self.owner = asyncio.create_task(self._live(transport))
-        self.owner.add_done_callback(lambda owner: owner.cancelled() or owner.exception())  # read, so never warned of
-
-    async def is_ready(self) -> bool:
-        """Wait until it can be called or has failed to start; returns whether it can be called."""
-        ready = asyncio.create_task(self._ready.wait())
-        try:
-            await asyncio.wait([ready, self.owner], return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            self.over.set()  # nobody waits for it any more
-            raise
-        finally:
-            ready.cancel()
-        return self._ready.is_set() and not self.owner.done()
+        super().__init__(name, secrets)
 
     async def call(
         self, tool: str, arguments: dict[str, object], meta: dict[str, object], *, timeout_seconds: float
     ) -> Reply:
         """Call a tool. Always returns a reply, whatever the server does."""
-        name = f"{self._name}.{tool}"
+        name = f"{self.name}.{tool}"
         try:
             async with asyncio.timeout(timeout_seconds):
                 result = await self._client.call_tool(tool, arguments, meta=_open_map(meta))
@@ -101,58 +64,38 @@ class Session:
             return Reply(self.secrets.hide(text), bool(result.is_error), Fate.ANSWERED)
         except TimeoutError:
             noise = f" It wrote something that is not MCP: {self.noise!r}." if self.noise else ""
-            return _error(f"{name} did not answer within {timeout_seconds:g} seconds.{noise}", Fate.UNANSWERED)
+            return error_reply(f"{name} did not answer within {timeout_seconds:g} seconds.{noise}", Fate.UNANSWERED)
         except MCPError as error:
             return self._refused(name, error)
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise  # somebody wants us to stop; otherwise it is only the transport, dying
-            return self._gone()
+            return self.gone()
         except Exception as error:  # noqa: BLE001 # a foreign program on the other side: anything may come back
             fate = Fate.ANSWERED if isinstance(error, UNUSABLE) else Fate.UNANSWERED
-            return _error(f"{name} answered something that cannot be used: {self._in_short(error)}", fate)
+            return error_reply(f"{name} answered something that cannot be used: {self.in_short(error)}", fate)
 
     def _refused(self, name: str, error: MCPError) -> Reply:
         """The reply for a protocol error: either the session is over, or the server answered with an error."""
         if self.is_closed or error.message == SESSION_IS_GONE:
-            return self._gone()
+            return self.gone()
         fate = Fate.ANSWERED
         if self.is_remote:  # there these are often the transport's own words
             fate = Fate.UNREACHABLE if error.code == CONNECTION_CLOSED else Fate.UNANSWERED
-        return _error(f"{name} failed: {self.secrets.hide(error.message)[:ERROR_CHARS]}", fate)
+        return error_reply(f"{name} failed: {self.secrets.hide(error.message)[:ERROR_CHARS]}", fate)
 
-    def _gone(self) -> Reply:
-        why = f": {self.fault}" if self.fault else ""
-        return _error(f"The tool server {self._name!r} stopped while answering{why}.", Fate.GONE)
-
-    def why(self) -> str:
-        """Why it never became ready."""
-        error = None if self.owner.cancelled() else self.owner.exception()
-        if isinstance(error, TimeoutError):
-            return f"it did not answer within {START_SECONDS} seconds. {self.last_words}".strip()
-        return self.fault or self.last_words or (self._in_short(error) if error else "it ended at once")
-
-    def _in_short(self, error: BaseException) -> str:
-        """The first real error inside nested exception groups, in one line."""
-        while isinstance(error, BaseExceptionGroup) and error.exceptions:
-            error = error.exceptions[0]
-        words = f"{type(error).__name__}: {error}"
-        if isinstance(error, ValidationError):
-            first = error.errors(include_url=False, include_context=False)[0]
-            words = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, but it is {first['input']!r}"
-        return " ".join(self.secrets.hide(words).split())[:ERROR_CHARS]
-
-    async def _live(self, transport: "Transport") -> None:
+    async def live(self) -> None:
+        """Open the connection, list the tools, and close it when the session is over."""
         async with AsyncExitStack() as stack:
             stack.enter_context(mask_library_logs(self.secrets.hide))
             async with asyncio.timeout(START_SECONDS):
-                self._client = await stack.enter_async_context(Client(transport(self)))
+                self._client = await stack.enter_async_context(Client(self._transport(self)))
                 self.listed = await _listed(self._client, self.secrets)
-            self._ready.set()
+            self.ready.set()
             await self.over.wait()
 
 
-Transport = Callable[[Session], AbstractAsyncContextManager[Any]]
+Transport = Callable[[McpSession], AbstractAsyncContextManager[Any]]
 
 
 def transport_of(
@@ -172,7 +115,7 @@ def transport_of(
 
 
 @asynccontextmanager
-async def _http(url: str, headers: dict[str, str], session: Session) -> AsyncGenerator[Any]:
+async def _http(url: str, headers: dict[str, str], session: McpSession) -> AsyncGenerator[Any]:
     session.is_remote = True
     limits = httpx2.Timeout(START_SECONDS, read=None)  # how long a call may take is not the transport's to say
     async with (
@@ -184,7 +127,7 @@ async def _http(url: str, headers: dict[str, str], session: Session) -> AsyncGen
 
 @asynccontextmanager
 async def _stdio(
-    command: list[str], folder: Path, environment: dict[str, str], session: Session
+    command: list[str], folder: Path, environment: dict[str, str], session: McpSession
 ) -> AsyncGenerator[Any]:
     """A stdio transport of our own: the library's has no limit on a line, and drops an answer that is not quite
     JSON-RPC.
@@ -198,7 +141,7 @@ async def _stdio(
             async for line in program.lines():
                 await to_us.send(_message_in(line, session))
             session.fault = program.fault
-            session.is_closed, session.last_words = True, _last(session.secrets.hide(program.last_words))
+            session.is_closed, session.last_words = True, last_words(session.secrets.hide(program.last_words))
 
     async def speak() -> None:
         async for message in from_us:
@@ -214,7 +157,7 @@ async def _stdio(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _message_in(line: bytes, session: Session) -> SessionMessage | Exception:
+def _message_in(line: bytes, session: McpSession) -> SessionMessage | Exception:
     """A line as a message. One that is not quite JSON-RPC but names the call it answers is that call's error."""
     try:
         return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
@@ -257,14 +200,6 @@ def _as_listed(tool: Any, secrets: ServerSecrets) -> Listed:
         raise ValueError(f"the name of its tool {tool.name!r} holds a secret it was given")
     description = secrets.hide(tool.description or tool.title or tool.name)
     return Listed(tool.name, description, secrets.hide_in(tool.input_schema), reads)
-
-
-def _last(text: str) -> str:
-    return " ".join(text.split()[-40:])[-LAST_CHARS:]
-
-
-def _error(words: str, fate: Fate) -> Reply:
-    return Reply(words, True, fate)
 
 
 def _open_map(meta: dict[str, object]) -> Any:
