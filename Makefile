@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Nothing here names a package index: pip and uv use the one you configured.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check fix bench bench-full money chaos properties pictures
+.PHONY: help install demo serve test check fix bench bench-full money chaos properties pictures
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -12,6 +12,8 @@ PINS := pyproject.toml constraints.txt $(JOBS)
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+install: .venv/.run ## what a run needs, into .venv
 
 demo: .venv/.run ## run the companies job against the emulator: no key, no money
 	.venv/bin/rowtide run jobs/companies --prefect
