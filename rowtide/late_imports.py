@@ -18,21 +18,23 @@ STATE = "__late__"
 
 def import_late(*names: str) -> None:
     """Have these modules loaded when they are first used. What is imported already, or not installed, stays so."""
-    sys.meta_path.insert(0, _LateFinder(names))
+    _finder.names.update(names)
+    if _finder not in sys.meta_path:
+        sys.meta_path.insert(0, _finder)
 
 
 class _LateFinder(MetaPathFinder):
     """Finds each of its modules as the others do, once, and puts off loading it."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = set(names)
+    def __init__(self) -> None:
+        self.names: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in self._names:
+        if fullname not in self.names:
             return None
-        self._names.discard(fullname)  # now it is for the others to find
+        self.names.discard(fullname)  # now it is for the others to find
         spec = find_spec(fullname)
         if spec is not None and spec.loader is not None:
             spec.loader = _LateLoader(spec.loader)
@@ -77,3 +79,6 @@ class LateModule(ModuleType):
     def __getattr__(self, name: str) -> object:
         vars(self)[STATE].load(self)
         return ModuleType.__getattribute__(self, name)
+
+
+_finder = _LateFinder()

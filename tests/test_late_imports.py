@@ -46,6 +46,12 @@ def test_a_module_is_loaded_by_its_first_attribute_and_once(late: Write, capsys:
     assert type(module) is ModuleType
 
 
+def test_to_ask_for_it_twice_is_to_ask_for_it_once(late: Write) -> None:
+    name = late("one.py", "answer = 42")
+    import_late(name)
+    assert imported_late(name).answer == 42
+
+
 def test_a_name_it_does_not_have_is_missing_as_ever(late: Write) -> None:
     module = imported_late(late("one.py", "answer = 42"))
     with pytest.raises(AttributeError, match="has no attribute 'question'"):
