@@ -3,13 +3,13 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from cli.environment_checks import check_home
+from cli.environment_checks import PROXIES, check_home
 from cli.exits import Exit
 from cli.home_folders import home_folder, is_in_rehearsal, rehearse_without_key
 from cli.late_prefect import examine_prefect_server
@@ -23,6 +23,7 @@ from configuration.model_overrides import model_overrides_in_force
 from rowtide.api.api_identity import describe_api
 from rowtide.errors import UserMistake
 from rowtide.job.job_folder import Job, find_job, load_job
+from rowtide.masking import mask_secrets
 from rowtide.stages.diagnose.api_checks import examine_api, examine_models
 from rowtide.stages.diagnose.findings import Finding, examine
 from rowtide.stages.diagnose.job_checks import examine_sink, examine_source, examine_tool_server
@@ -129,7 +130,7 @@ def _print(each: Finding) -> None:
 
 async def _all_findings(folder: Path | None) -> AsyncIterator[list[Finding]]:
     """One list after another, as soon as it is known: what all runs need first, then what the job needs."""
-    yield await examine("API", _api)
+    yield await examine("API", _api, _api_advice(os.environ))
     yield await examine("home", _home)
     yield await examine("ledger", _ledger)
     yield await examine("Prefect", _prefect)
@@ -153,6 +154,16 @@ async def _api() -> list[Finding]:
     async with settings.get_client() as claude:
         name = describe_api(settings.api, is_made_up=is_in_rehearsal())
         return await examine_api(claude, name, lambda: datetime.now(UTC))
+
+
+def _api_advice(environment: Mapping[str, str]) -> str:
+    """Return what to look at where the API cannot be reached, or refuses the key."""
+    proxies = [
+        f"{name}={mask_secrets(value)}" for name, value in environment.items() if name.upper() in PROXIES and value
+    ]
+    if proxies:
+        return f"{', '.join(proxies)} stands between: unset it, or put the API's host into NO_PROXY, if it should not"
+    return "look at ANTHROPIC_API_KEY (platform.claude.com, API keys), ANTHROPIC_BASE_URL and this machine's network"
 
 
 async def _models(job: Job) -> list[Finding]:

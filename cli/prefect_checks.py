@@ -24,7 +24,8 @@ async def examine_prefect_server(url: str) -> list[Finding]:
     with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: find_login()}):
         try:
             async with get_client() as client:
-                return [await _deployments(client), *await _work_pools(client), await _late_runs(client)]
+                found = [await _deployments(client), *await _work_pools(client), await _late_runs(client)]
+                return found + await _stuck_slots(client)
         except (httpx.HTTPError, PrefectException) as error:
             raise WorldError(f"Prefect's server did not answer as it should: {error}") from error
 
@@ -55,3 +56,23 @@ async def _late_runs(client: PrefectClient) -> Finding:
         words = f"{len(due)} are late by more than {LATE_AFTER.seconds // 60} minutes, such as {due[0].name}"
         return Finding("flow runs", "warning", words, "start a worker, or free the slots of its work pool")
     return Finding("flow runs", "ok", "none is late")
+
+
+async def _stuck_slots(client: PrefectClient) -> list[Finding]:
+    """Name the concurrency limits all of whose slots are taken while no flow run is running: whoever took them died."""
+    limits = await client.read_global_concurrency_limits(limit=200, offset=0)
+    full = [
+        each for each in limits if each.limit and each.active_slots >= each.limit and not each.slot_decay_per_second
+    ]
+    running = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}})
+    if not full or await client.read_flow_runs(flow_run_filter=running, limit=1):
+        return []
+    return [
+        Finding(
+            f"limit {each.name}",
+            "warning",
+            f"all {each.limit} slots are taken, and no flow run is running",
+            f"prefect global-concurrency-limit update {each.name} --active-slots 0",
+        )
+        for each in full
+    ]

@@ -19,9 +19,11 @@ class Finding:
     advice: str = ""
 
 
-async def examine(subject: str, check: Callable[[], Awaitable[Sequence[Finding]]]) -> list[Finding]:
-    """Return the findings of a check; a RowtideError that it raises becomes a failed finding about `subject`."""
+async def examine(subject: str, check: Callable[[], Awaitable[Sequence[Finding]]], advice: str = "") -> list[Finding]:
+    """Return the findings of a check; a RowtideError that it raises becomes a failed finding about `subject`, with
+    `advice`.
+    """
     try:
         return [*await check()]
     except RowtideError as error:
-        return [Finding(subject, "failed", str(error))]
+        return [Finding(subject, "failed", str(error), advice)]

@@ -3,11 +3,11 @@
 `preflight` checks the same and stops at the first mistake; here the other parts are checked too.
 """
 
-import os
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from rowtide.intake.sources import source_display_name, source_shape
 from rowtide.job.job_folder import Job
@@ -66,10 +66,10 @@ async def examine_sink(job: Job, home: Path, environment: Mapping[str, str]) -> 
     if job.spec.sink.kind != "sql":
         folder = (home / (job.spec.sink.path or "")).absolute()
         there = next(each for each in (folder, *folder.parents) if each.exists())
-        if not os.access(there, os.W_OK):
-            return [
-                Finding(
-                    "sink", "failed", f"{there} cannot be written", "let this user write there, or move `sink.path`"
-                )
-            ]
+        try:
+            with TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            advice = "let this user write there, or move `sink.path`"
+            return [Finding("sink", "failed", f"{there} cannot be written: {error.strerror}", advice)]
     return [Finding("sink", "ok", f"{sink.location}: {len(columns)} columns")]
