@@ -18,7 +18,6 @@ from test_world_mutations import Between
 
 from cli.open_ledger import open_or_create_ledger
 from cli.prefect_checks import examine_prefect_server
-from emulator.problems import Problem
 from emulator.server import start
 from rowtide.ledger.ledger import ledger_url
 from rowtide.stages.diagnose.findings import Finding
@@ -143,7 +142,7 @@ def test_what_is_broken_is_named_with_what_to_do(api: Any, tmp_path: Path) -> No
 
 def test_a_key_that_the_api_refuses_is_named_and_not_shown(tmp_path: Path) -> None:
     with start() as server:
-        server.world.faults.on_call = lambda call: Problem(401, "invalid x-api-key")
+        server.world.faults.load([{"call": "list", "do": {"status": 401}}])
         environment = {
             "ROWTIDE_HOME": str(tmp_path),
             "ANTHROPIC_API_KEY": "sk-not-mine",
