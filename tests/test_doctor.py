@@ -102,7 +102,8 @@ class WrongClock(Between):
     def __init__(self, behind: str) -> None:
         super().__init__(behind, lambda path, body: body)
         then = formatdate(time.time() - 3600, usegmt=True)
-        setattr(self.server.RequestHandlerClass, "date_time_string", lambda *_: then)  # noqa: B010
+        handler: Any = self.server.RequestHandlerClass
+        handler.date_time_string = lambda *_: then
 
 
 def old_ledger(home: Path) -> None:
