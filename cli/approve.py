@@ -110,9 +110,9 @@ def _held_or_mistake(gate_approvals: list[GateApproval]) -> list[GateApproval]:
 
 def _as_shown(ledger: Ledger, run: Run, gate_approvals: list[GateApproval]) -> None:
     """Show what is decided about where nobody was shown it. Raises DecisionOutdated where something else was shown."""
-    if any(gate_approval.shown_hash not in (None, gate_approval.hash) for gate_approval in gate_approvals):
+    if any(each.shown_hash not in (None, each.hash) for each in gate_approvals):
         raise DecisionOutdated(f"{ledger_gate_approvals.OUTDATED}: rowtide approve {run.run_id}")
-    if any(gate_approval.shown_hash is None for gate_approval in gate_approvals):
+    if any(each.shown_hash is None for each in gate_approvals):
         _list_gates(ledger, run, gate_approvals)
 
 

@@ -54,9 +54,7 @@ async def _ask_about_gates(database: LedgerSettings, run_id: str) -> bool:
         if gate_approvals:
             await name_run(context.run, "waits for a person, at a gate")
     if gate_approvals:
-        given = await _ask(
-            Verdict, words, [f"{gate_approval.approval_no}{gate_approval.hash}" for gate_approval in gate_approvals]
-        )
+        given = await _ask(Verdict, words, [f"{each.approval_no}{each.hash}" for each in gate_approvals])
         async with database.get_run_alone(run_id) as context:
             _decide_gates(context, gate_approvals, given)
     return bool(gate_approvals)

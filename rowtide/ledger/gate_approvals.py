@@ -15,6 +15,7 @@ from rowtide.agent.states import RowState, state_after, states_before
 from rowtide.errors import DecisionOutdated
 from rowtide.gates.approvals import REJECTED, GateApproval, GateFailure, WaitingRows, approval_covers
 from rowtide.ledger.ledger import Run, to_timestamp
+from rowtide.ledger.quarantine import reopen_run
 
 # before → after; an approval lapses when its gate passes before anybody has decided.
 GATE_APPROVALS = {"asked": ("approved", "rejected", "lapsed")}
@@ -27,7 +28,7 @@ COLUMNS = "approval_no, gate, state, failures, rows, asked_at, shown_hash"
 
 def pending_gate_approvals(tx: Connection, run: Run) -> list[GateApproval]:
     """Return the run's gates that await approval."""
-    return [gate_approval for gate_approval in _newest(tx, run).values() if gate_approval.state == "asked"]
+    return [each for each in _newest(tx, run).values() if each.state == "asked"]
 
 
 def record_gate_judgement(
@@ -58,7 +59,7 @@ def approve_gates(
     """Let the run go on past these gates. Raises DecisionOutdated when they are no longer as shown."""
     _check_as_shown(tx, run, gate_approvals)
     _move(tx, gate_approvals, "approved", who=who, why=why, now=now)
-    _reopen(tx, run)
+    reopen_run(tx, run)
 
 
 def reject_gates(
@@ -67,29 +68,26 @@ def reject_gates(
     """Quarantine the rows that wait at these gates and return their number. Raises as `approve_gates` does."""
     _check_as_shown(tx, run, gate_approvals)
     _move(tx, gate_approvals, "rejected", who=who, why=why, now=now)
-    _reopen(tx, run)
-    return sum(
-        _quarantine(tx, run, state, who, why, now)
-        for state in {gate_approval.waiting for gate_approval in gate_approvals}
-    )
+    reopen_run(tx, run)
+    return sum(_quarantine(tx, run, state, who, why, now) for state in {each.waiting for each in gate_approvals})
 
 
 def mark_gates_shown(tx: Connection, gate_approvals: Sequence[GateApproval]) -> None:
     """Record that these gates were shown to a person in their present form."""
-    for gate_approval in gate_approvals:
+    for each in gate_approvals:
         noted = text("UPDATE gate_approval SET shown_hash = :hash WHERE approval_no = :hold")
-        tx.execute(noted, {"hash": gate_approval.hash, "hold": gate_approval.approval_no})
+        tx.execute(noted, {"hash": each.hash, "hold": each.approval_no})
 
 
 def _check_as_shown(tx: Connection, run: Run, gate_approvals: Sequence[GateApproval]) -> None:
-    now = {gate_approval.approval_no: gate_approval.hash for gate_approval in pending_gate_approvals(tx, run)}
-    if any(now.get(gate_approval.approval_no) != gate_approval.hash for gate_approval in gate_approvals):
+    now = {each.approval_no: each.hash for each in pending_gate_approvals(tx, run)}
+    if any(now.get(each.approval_no) != each.hash for each in gate_approvals):
         raise DecisionOutdated(f"{OUTDATED}: rowtide approve {run.run_id}")
 
 
 def rows_awaiting_gates(tx: Connection, run: Run, gate_approvals: Sequence[GateApproval]) -> WaitingRows:
     """Count the rows that wait at these gates, and those among them that would replace a loaded row."""
-    states = {gate_approval.waiting.value for gate_approval in gate_approvals}
+    states = {each.waiting.value for each in gate_approvals}
     waiting = "FROM row r WHERE r.run_no = :run AND r.state = :state"
     replaced = f"{waiting} AND EXISTS (SELECT 1 FROM loaded l WHERE l.job = :job AND l.row_key = r.row_key)"
     query = text(f"SELECT (SELECT count(*) {waiting}), (SELECT count(*) {replaced})")
@@ -122,11 +120,9 @@ def _move(
         "UPDATE gate_approval SET state = :after, decided_by = :who, decided_at = :now, why = :why "
         "WHERE approval_no = :hold AND state = 'asked'"
     )
-    for gate_approval in gate_approvals:
-        tx.execute(
-            decided,
-            {"after": after, "who": who, "why": why, "now": to_timestamp(now), "hold": gate_approval.approval_no},
-        )
+    decision = {"after": after, "who": who, "why": why, "now": to_timestamp(now)}
+    for each in gate_approvals:
+        tx.execute(decided, {**decision, "hold": each.approval_no})
 
 
 def _quarantine(tx: Connection, run: Run, state: RowState, who: str, why: str | None, now: datetime) -> int:
@@ -138,7 +134,3 @@ def _quarantine(tx: Connection, run: Run, state: RowState, who: str, why: str | 
     tx.execute(text(f"{noted}, 'quarantine', '{REJECTED}', :why, :now, :who FROM row WHERE {waiting}"), values)
     moved = text(f"UPDATE row SET state = '{state_after('quarantine')}', reason = '{REJECTED}' WHERE {waiting}")
     return tx.execute(moved, values).rowcount
-
-
-def _reopen(tx: Connection, run: Run) -> None:
-    tx.execute(text("UPDATE run SET finished_at = NULL WHERE run_no = :run"), {"run": run.run_no})

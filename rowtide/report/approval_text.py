@@ -19,11 +19,7 @@ def gate_approval_text(run_id: str, gate_approvals: Sequence[GateApproval], at_g
     ]
     return markdown_page(
         markdown_bold(f"Run {run_id} is held by a gate."),
-        escape_markdown(
-            CHANGED
-            if any(gate_approval.shown_hash not in (None, gate_approval.hash) for gate_approval in gate_approvals)
-            else ""
-        ),
+        escape_markdown(CHANGED if any(each.shown_hash not in (None, each.hash) for each in gate_approvals) else ""),
         escape_markdown(
             f"{follows.capitalize()}. You decide on the figures below; if they change, you are asked again."
         ),
@@ -34,7 +30,7 @@ def gate_approval_text(run_id: str, gate_approvals: Sequence[GateApproval], at_g
 def approval_consequences(gate_approvals: Sequence[GateApproval], at_gates: WaitingRows) -> str:
     """Return a sentence on what approval and what rejection of these gates would do."""
     waiting, replaces = at_gates
-    if any(gate_approval.gate == "rows" for gate_approval in gate_approvals):
+    if any(each.gate == "rows" for each in gate_approvals):
         return f"approved, {waiting:,} rows are asked; rejected, they are quarantined and nothing is paid"
     if not waiting:
         return "nothing waits to be loaded: every row was quarantined"

@@ -19,10 +19,7 @@ def check_rows_gate(context: RunContext, *, clock: Clock) -> None:
 def may_send(context: RunContext) -> bool:
     """Return whether the run may ask anything: not while the rows gate holds it."""
     with context.ledger.view() as tx:
-        return all(
-            gate_approval.gate != "rows"
-            for gate_approval in ledger_gate_approvals.pending_gate_approvals(tx, context.run)
-        )
+        return all(each.gate != "rows" for each in ledger_gate_approvals.pending_gate_approvals(tx, context.run))
 
 
 def may_load(context: RunContext, *, clock: Clock) -> bool:
