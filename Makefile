@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Nothing here names a package index: pip and uv use the one you configured.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check fix bench bench-full money chaos properties pictures
+.PHONY: help install demo serve test check fix bench bench-full money evals chaos properties pictures
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -43,6 +43,9 @@ bench-full: .venv/.test ## the same with a million rows, many workers and other 
 
 money: .venv/.run ## one model live, in batches, and the ladder: what the companies job costs and how often it is right
 	.venv/bin/python -m benchmarks.money
+
+evals: .venv/.run ## what evals find: seven candidates whose worth is known, and plants that must be refused
+	.venv/bin/python -m benchmarks.verdicts
 
 pictures: .venv/.test ## photograph the report and the run's page in Prefect, for the documents
 	.venv/bin/python docs/pictures.py

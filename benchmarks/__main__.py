@@ -32,7 +32,7 @@ examples:
   python -m benchmarks 'one-trip-*' 'pydantic-ai-*'   some cases
   python -m benchmarks --list                 their names and what each is
 
-other studies: python -m benchmarks.cutting, .function_calls, .gates, .money, .startup, .storm, .workers
+other studies: python -m benchmarks.cutting, .function_calls, .gates, .money, .startup, .storm, .verdicts, .workers
 """
 
 MEASURE: dict[Kind, Callable[[Ground, Case, Say], Measured]] = {

@@ -74,7 +74,7 @@ def _run(place: Path, name: str, changes: dict[str, Any], golden: Answers) -> Wa
     spec = yaml.safe_load((job / "job.yaml").read_text(encoding="utf-8"))
     (job / "job.yaml").write_text(yaml.safe_dump({**spec, **changes}, sort_keys=False), encoding="utf-8")
     source = place / "golden.csv"
-    _write_source(job / spec["source"]["path"], source, golden)
+    write_golden_source(job / spec["source"]["path"], source, golden)
     home = place / "home"
     command = [sys.executable, "-m", "cli", "run", str(job), "--source", str(source), "--json"]
     began = time.monotonic()
@@ -88,7 +88,8 @@ def _run(place: Path, name: str, changes: dict[str, Any], golden: Answers) -> Wa
     )
 
 
-def _write_source(whole: Path, golden_only: Path, golden: Answers) -> None:
+def write_golden_source(whole: Path, golden_only: Path, golden: Answers) -> None:
+    """The golden rows of a CSV source, as one of their own."""
     with whole.open(encoding="utf-8", newline="") as source, golden_only.open("w", encoding="utf-8", newline="") as out:
         reader = csv.DictReader(source)
         writer = csv.DictWriter(out, reader.fieldnames or ())

@@ -15,6 +15,7 @@ from cli.home_folders import home_folder, rehearse_without_key
 from cli.numbers import Amount
 from cli.open_ledger import open_home_ledger
 from cli.output import err, out, print_error, print_json, short_path
+from cli.prove_eval import prove as prove_rows
 from cli.shared_arguments import JobName
 from cli.terminal_run import AsJson, announce_rehearsal, checked_plan, claude_or_emulator
 from configuration.operator import NOBODY, with_operator
@@ -45,6 +46,7 @@ def eval_(
     against: str | None = None,
     drift: Flag = False,
     dev: Flag = False,
+    prove: Flag = False,
     budget: Amount | None = None,
     lane: Literal["batch", "live", "stream", "auto"] = "batch",
     again: Flag = False,
@@ -80,6 +82,10 @@ def eval_(
     dev
         Ask the golden rows that may be looked at while the job is changed: it takes nothing of the level, and lets no
         version run.
+    prove
+        Evaluate candidates that are known to be worse, made of the job's own files (a rule dropped, the weakest tier
+        only, two values exchanged, …), and say which the golden rows catch. It takes nothing of the level, lets no
+        version run, and exits 6 unless nine of ten are caught. --budget is of all of them together.
     budget
         What the eval may cost at worst, in US dollars; what would cross it is not sent, and the command exits 4.
     lane
@@ -104,6 +110,8 @@ def eval_(
         return _override(folder, why)
     changes = Changes(tuple(tiers.split(",")) if tiers else (), prompt, tuple(skill or ()), tuple(set_ or ()))
     asked = Candidate(candidate, changes, against, drift)
+    if prove:
+        return _prove(folder, asked, budget, lane, json=json)
     part: Part = "dev" if dev else "confirm"
     asking = evaluate(str(folder), asked, part, budget, lane, getpass.getuser(), is_anew=again)
     return ask_to_end(asking, as_json_object=json, junit=junit)
@@ -136,6 +144,16 @@ def say_outcome(outcome: EvalOutcome, *, as_json_object: bool, junit: Path | Non
         out.lines([f"page       {short_path(page)}"] if page and page.is_file() else [])
     is_fine = outcome.verdict in PASSES or (outcome.is_drift and outcome.verdict == "undecided")
     return Exit.DONE if is_fine else Exit.REFUSED
+
+
+def _prove(folder: Path, asked: Candidate, budget: float | None, lane: str, *, json: bool) -> int:
+    if asked != Candidate():
+        raise UserMistake("plants candidates of its own: name none beside it", key="--prove")
+    try:
+        with claude_or_emulator(), with_operator(NOBODY):
+            return prove_rows(folder, budget, lane, getpass.getuser(), _outcome, json=json)
+    except (WorldError, LedgerBroken) as gone:
+        raise RowtideError(f"{gone}; what was asked is kept: the same command goes on") from gone
 
 
 def _override(folder: Path, why: str | None) -> int:

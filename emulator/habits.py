@@ -68,6 +68,8 @@ class Habit(Strict):
     """Properties that the answer must have: other jobs do not know the habit."""
     cured_by: Names = ()
     """Phrases. Where the instructions have one of them, nobody has the habit."""
+    described_by: Names = ()
+    """The same, of the answer's properties: `name: the first words of its description`."""
     caused_by: Names = ()
     """Phrases. Where the instructions have none of them, nobody has the habit."""
     models: Names = ()
@@ -116,8 +118,9 @@ def as_json(habits: Iterable[Habit]) -> str:
 def slips_of(reading: Reading, model: str, tier: str, temper: Temper) -> list[Slip]:
     """What goes wrong with a row, the first that the request gives occasion for; empty when all goes well."""
     usual = mistakes_of(reading, tier)
-    properties = tuple((reading.schema or {}).get("properties") or ())
-    known = _in_force(temper.habits, reading.instructions, properties)
+    properties = ((reading.schema or {}).get("properties") or {}).items()
+    described = tuple((name, str(each.get("description", ""))) for name, each in properties)
+    known = _in_force(temper.habits, reading.instructions, described)
     if not known:
         return [Slip(mistake) for mistake in usual]
     held = [each for each in known if _holds(each, model, temper.at) and _strikes(each, reading, tier)]
@@ -130,14 +133,18 @@ def slips_of(reading: Reading, model: str, tier: str, temper: Temper) -> list[Sl
 
 
 @lru_cache(maxsize=512)
-def _in_force(habits: str, instructions: str, properties: tuple[str, ...]) -> tuple[Habit, ...]:
-    """The habits that these instructions neither cure nor leave without a cause."""
-    mine = [each for each in (*DEMO, *HABITS.validate_python(orjson.loads(habits))) if set(each.where) <= {*properties}]
+def _in_force(habits: str, instructions: str, properties: tuple[tuple[str, str], ...]) -> tuple[Habit, ...]:
+    """The habits that these instructions, and the descriptions of the answer's properties, neither cure nor leave
+    without a cause."""
+    names = {name for name, _ in properties}
+    mine = [each for each in (*DEMO, *HABITS.validate_python(orjson.loads(habits))) if set(each.where) <= names]
     said = plain(instructions) if mine else ""
+    described = [plain(f"{name}: {description}") for name, description in properties] if mine else []
     return tuple(
         each
         for each in mine
         if not any(plain(phrase) in said for phrase in each.cured_by)
+        and not any(text.startswith(plain(phrase).rstrip()) for text in described for phrase in each.described_by)
         and (not each.caused_by or any(plain(phrase) in said for phrase in each.caused_by))
     )
 

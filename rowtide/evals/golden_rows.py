@@ -36,7 +36,9 @@ BOM = b"\xef\xbb\xbf"
 LEGAL = ("key", "answer", "how", "by", "pinned", "stratum")
 SHAPE = 'a golden row is {"key": …, "answer": {…}} on one line'
 
-Part = Literal["dev", "confirm"]
+Part = Literal["dev", "confirm", "planted"]
+"""What an eval asks. `planted`: the rows of `confirm`, of a candidate that is known to be worse; it proves the set and
+no version, so it takes nothing of the set's level and lets nothing run."""
 Labeller = Literal["person", "rule", "model", "unknown"]
 
 

@@ -17,7 +17,6 @@ import orjson
 from rowtide.job.job_spec import JobSpec
 
 RULES = 3  # dropped, one in each candidate: the longest, which say most
-FEW_TURNS = 2
 DIVIDER = "\n---\n"  # between what all rows are told and each row's own message
 ITEM = re.compile(r"[ \t]*(?:[-*+]|\d+[.)])[ \t]+(?=\S)")
 SENTENCE = re.compile(r"[^.!?\n][^.!?]*(?:[.!?](?=\s|$)|[.!?](?!\s)[^.!?]*)+")
@@ -61,13 +60,13 @@ def plant_known_worse(job: JobWords) -> list[Plant]:
     plants = [
         *_without_rules(job),
         _weakest_tier(job.spec),
-        _without_a_tool(job.spec),
-        _few_turns(job.spec),
+        _without_tools(job.spec),
         _added(job, FROM_MEMORY, "answers from memory") if job.spec.tools else None,
         _misleading_example(job),
         _exchanged_values(job),
         _exchanged_descriptions(job),
         _without_a_column(job),
+        _first_half(job),
     ]
     return [plant for plant in plants if plant is not None]
 
@@ -111,35 +110,17 @@ def _weakest_tier(spec: JobSpec) -> Plant | None:
     return Plant(f"the weakest tier only: {weakest}", settings=(_set("tiers", [weakest]),)) if spec.tiers[1:] else None
 
 
-def _without_a_tool(spec: JobSpec) -> Plant | None:
-    """Without one that no grounding asks for by name, where there is one; else without the claim too."""
-    grounded = {rule.tool for rule in spec.checks.grounding}
-    tools = [(name, tool) for name, server in spec.tools.items() for tool in server.tools or [""]]
-    if not tools:
+def _without_tools(spec: JobSpec) -> Plant | None:
+    """Without the server that offers most tools, and without the claims that only it could prove."""
+    if not spec.tools:
         return None
-    server, tool = next((each for each in tools if tool_name(*each) not in grounded), tools[0])
-    others = [each for each in spec.tools[server].tools or () if each != tool]
-    if others:
-        settings, gone = [_set(f"tools.{server}.tools", others)], {tool_name(server, tool)}
-    else:
-        left = {name: each for name, each in spec.tools.items() if name != server}
-        kept = {name: each.model_dump(mode="json", exclude_unset=True) for name, each in left.items()}
-        settings, gone = [_set("tools", kept)], {each for each in grounded if each.partition(".")[0] == server}
-    if gone & grounded:
-        claims = [each for each in spec.checks.grounding if each.tool not in gone]
+    gone = max(spec.tools, key=lambda name: len(spec.tools[name].tools or ()))
+    left = {name: each.model_dump(mode="json", exclude_unset=True) for name, each in spec.tools.items() if name != gone}
+    claims = [each for each in spec.checks.grounding if each.tool.partition(".")[0] != gone]
+    settings = [_set("tools", left)]
+    if claims != spec.checks.grounding:
         settings.append(_set("checks.grounding", [each.model_dump(mode="json", exclude_unset=True) for each in claims]))
-    return Plant(f"a tool taken away: {tool_name(server, tool)}", settings=tuple(settings))
-
-
-def tool_name(server: str, tool: str) -> str:
-    """A tool as grounding names it; a server, where its tools are not listed."""
-    return f"{server}.{tool}" if tool else server
-
-
-def _few_turns(spec: JobSpec) -> Plant | None:
-    if not spec.tools or spec.limits.turns <= FEW_TURNS:
-        return None
-    return Plant(f"{FEW_TURNS} turns instead of {spec.limits.turns}", settings=(_set("limits.turns", FEW_TURNS),))
+    return Plant(f"tools taken away: {gone}", settings=tuple(settings))
 
 
 def _misleading_example(job: JobWords) -> Plant | None:
@@ -173,7 +154,7 @@ def _exchanged_values(job: JobWords) -> Plant | None:
 
 def _exchanged_descriptions(job: JobWords) -> Plant | None:
     """The descriptions of a golden field and of its neighbour, exchanged."""
-    found = [each for each in _descriptions(job.answer, job.model)]
+    found = list(_descriptions(job.answer, job.model))
     for at, (name, _) in enumerate(found):
         if name in job.known and len(found) > 1:
             pair = sorted(
@@ -227,13 +208,25 @@ def _without_a_column(job: JobWords) -> Plant | None:
     )
 
 
+def _first_half(job: JobWords) -> Plant | None:
+    """The instructions, cut off in their middle: as a merge that went wrong leaves them."""
+    told, divider, own = job.prompt.partition(DIVIDER)
+    lines = told.splitlines(keepends=True)
+    if not divider or len(lines) < 2:
+        return None
+    kept = "".join(lines[: len(lines) // 2])
+    return Plant("the second half of the instructions dropped", {str(job.spec.prompt): f"{kept}{divider}{own}"})
+
+
 def _explains(item: str, value: str) -> bool:
     return ITEM.sub("", item, count=1).startswith(f"{value}:")
 
 
 def _told(text: str) -> str:
-    """The part of a prompt that all rows are told; a skill has no other."""
-    return text.partition(DIVIDER)[0] if HOLE.search(text) else text
+    """The part of a prompt that all rows are told; of a skill, all below its header."""
+    if text.startswith("---\n"):
+        return text.partition("\n---")[2]
+    return text.partition(DIVIDER)[0]
 
 
 def _all_values(job: JobWords) -> list[str]:

@@ -12,7 +12,7 @@ eval_ = table(
     Column("job", Text, nullable=False),
     Column("api", Text, nullable=False),
     Column("made_up", Integer, nullable=False, server_default="0"),
-    Column("part", Text, nullable=False),  # dev or confirm
+    Column("part", Text, nullable=False),  # dev, confirm or planted
     Column("question", Text, nullable=False),  # fingerprint of all that decides the verdict: asked twice, it is one
     Column("version", Text, nullable=False),  # of the candidate: the fingerprint that a gate asks for
     Column("may_gate", Integer, nullable=False),  # whether passing lets it run: what it is compared with may run itself

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, text
 
 from rowtide.errors import UserMistake, nearest_name
+from rowtide.evals.golden_rows import Part
 from rowtide.evals.judge_candidate import compare_measure
 from rowtide.evals.outcome import Arm, ArmAnswer, ArmName, EvalOutcome, LookOutcome, RowOutcome
 from rowtide.evals.paired_test import PairedCounts
@@ -19,6 +20,7 @@ from rowtide.ledger.ledger import is_one_of, list_parameter
 from rowtide.ledger.permitted_versions import word_on
 from rowtide.ledger.routes import COULD_NOT
 
+PARTS: TypeAdapter[Part] = TypeAdapter(Part)
 BOTH = TypeAdapter(tuple[ArmAnswer, ArmAnswer])
 # A row that was quarantined for another reason says nothing of the version that was asked.
 THE_VERSIONS = ", ".join(f"'{each}'" for each in COULD_NOT)
@@ -61,7 +63,7 @@ def read_outcome(tx: Connection, eval_id: str) -> EvalOutcome:
     return EvalOutcome(
         eval_id=found.eval_id,
         job=found.job,
-        part="dev" if found.part == "dev" else "confirm",
+        part=PARTS.validate_python(found.part),
         candidate=_counted(found.candidate, "candidate", made),
         incumbent=_counted(found.incumbent, "incumbent", made),
         changed=found.plan.changed,

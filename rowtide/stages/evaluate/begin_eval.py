@@ -105,12 +105,13 @@ def begin_eval(ledger: Ledger, asked: Question, *, now: datetime) -> Eval:
         check_provable(asked.golden, asked.job.spec.evals, plan.looks.alpha, asked.job.folder / GOLDEN_FILE)
     check_leaks(asked.golden, asked.candidate.plan)
     rows = _rows(ledger, asked, plan, now)
-    values = _record(ledger, asked, plan, now) | {"question": mark, "use_no": use, "drift_no": drift_no}
+    counted = use if asked.part == "confirm" else 0
+    values = _record(ledger, asked, plan, now) | {"question": mark, "use_no": counted, "drift_no": drift_no}
     recorded = _recordings(
         ledger, asked, [each for row in rows for each in (row.candidate_row, row.incumbent_row) if each]
     )
     with ledger.page() as tx:
-        if use and use != 1 + ledger_evals.uses(tx, asked.job.name, asked.api, _key_hashes(asked.golden)):
+        if counted and use != 1 + ledger_evals.uses(tx, asked.job.name, asked.api, _key_hashes(asked.golden)):
             raise WorldError(f"another eval of {asked.job.name} began at this moment")
         begun = ledger_evals.begin(tx, values, rows)
         ledger_recordings.record(tx, asked.job.name, recorded)
@@ -135,8 +136,9 @@ def _first_answers(ledger: Ledger, asked: Question) -> dict[str, int]:
 
 
 def _use(ledger: Ledger, asked: Question) -> int:
-    """The how manieth verdict on the set it is; 0 where it takes nothing of the set's level."""
-    if asked.part != "confirm" or asked.is_unchanged:
+    """The how manieth verdict on the set it is; 0 where it is none on it. A planted candidate is judged as the next
+    one would be."""
+    if asked.part == "dev" or asked.is_unchanged:
         return 0
     with ledger.view() as tx:
         return 1 + ledger_evals.uses(tx, asked.job.name, asked.api, _key_hashes(asked.golden))

@@ -68,7 +68,8 @@ def read_golden_set(job: Job, plan: Plan, part: Part, environment: Mapping[str, 
         raise UserMistake("no golden rows: an eval needs rows whose answer is known, see docs/evals.md", file=file)
     comparers = comparers_of_job(job)
     check_golden_rows(golden, plan.job.answer, comparers, file)
-    mine = [row for row in golden if row.pinned or golden_part_of(row.key, evals.dev_share) == part]
+    drawn = "dev" if part == "dev" else "confirm"
+    mine = [row for row in golden if row.pinned or golden_part_of(row.key, evals.dev_share) == drawn]
     contents = _contents(plan, mine, environment)
     if missing := [row for row in mine if row.key not in contents]:
         others = f" (nor those of {len(missing) - 1} more golden rows)" if len(missing) > 1 else ""
@@ -76,7 +77,7 @@ def read_golden_set(job: Job, plan: Plan, part: Part, environment: Mapping[str, 
         raise UserMistake(what, file=file, line=missing[0].line)
     groups = _groups(job, mine, contents)
     rows = {row.key: SetRow(row, groups[row.key], contents[row.key]) for row in mine}
-    counted = [row for row in mine if row.stratum == RANDOM and golden_part_of(row.key, evals.dev_share) == part]
+    counted = [row for row in mine if row.stratum == RANDOM and golden_part_of(row.key, evals.dev_share) == drawn]
     order = row_order({row.key: groups[row.key] for row in counted}, SEED)
     kept = set(order)
     return GoldenSet(

@@ -10,7 +10,7 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfile, copytree
 from typing import Any
@@ -35,10 +35,16 @@ class Changes:
     skills: tuple[Path, ...] = ()
     settings: tuple[str, ...] = ()
     """KEY=VALUE: a key of job.yaml by its path, and YAML."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Files of the folder with other words, by their path in it."""
+    name: str = ""
+    """What it is called, where no command line says so."""
 
     @property
     def label(self) -> str:
         """In words of the command line; empty where nothing is changed."""
+        if self.name:
+            return self.name
         words = [f"--tiers {','.join(self.tiers)}"] if self.tiers else []
         words += [f"--prompt {self.prompt}"] if self.prompt else []
         words += [f"--skill {each}" for each in self.skills]
@@ -174,6 +180,8 @@ def _change(arm: Path, values: dict[str, Any], changes: Changes) -> None:
         if not changes.prompt.is_file():
             raise UserMistake("no such file", file=changes.prompt, key="--prompt")
         copyfile(changes.prompt, arm / values.get("prompt", "prompt.md"))
+    for name, text in changes.files.items():
+        (arm / name).write_text(text, encoding="utf-8")
     for skill in changes.skills:
         _add_skill(arm, values, skill)
     for each in changes.settings:
