@@ -8,7 +8,7 @@ from cli.exits import Exit
 from cli.output import err, out, print_error, print_json
 from flows.evaluate import evaluate
 from rowtide.errors import RunStopped, UserMistake
-from rowtide.evals.golden_rows import Part
+from rowtide.evals.golden_rows import GOLDEN_FILE, Part
 from rowtide.evals.known_worse import Plant
 from rowtide.evals.outcome import EvalOutcome
 from rowtide.evals.proof import PlantedCandidate, Proof, proof_as_json, proof_lines
@@ -29,7 +29,8 @@ def prove(
     Started again, it goes on: what was evaluated is asked no more.
     """
     job, done, stopped = load_job(folder), list[PlantedCandidate](), ""
-    plants = plant_candidates(job)
+    if not (plants := plant_candidates(job)):
+        raise UserMistake("nothing can be planted: no tool, no second tier, and no rule in its prompt", file=folder)
     for number, plant in enumerate(plants, 1):
         err.print(f"{number} of {len(plants)}  {plant.name}")
         left = None if budget is None else budget - sum(e.outcome.cost_micro for e in done if e.outcome) / MICRO
@@ -38,6 +39,8 @@ def prove(
         except RunStopped as at_budget:
             stopped = f"{at_budget}: the same command with a larger --budget goes on"
             break
+        if done[-1].problem and len(done) == len(plants) and not any(each.outcome for each in done):
+            raise UserMistake(f"no planted candidate could be evaluated: {done[-1].problem}", file=folder)
     proof = Proof(job.name, done, is_over=not stopped)
     if json:
         print_json(proof_as_json(proof))
@@ -59,5 +62,7 @@ def _evaluate(
     try:
         eval_id = asyncio.run(evaluate(str(folder), candidate, PLANTED, budget, lane, who))
     except UserMistake as mistake:
+        if mistake.file == folder / GOLDEN_FILE:
+            raise  # of the golden rows, and so of every candidate
         return PlantedCandidate(plant.name, None, str(mistake))
     return PlantedCandidate(plant.name, read(eval_id))

