@@ -1,6 +1,7 @@
 """Two versions of a job on golden rows: what is asked, what is not asked again, and what comes of it."""
 
 import asyncio
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from rowtide.stages.evaluate.write_arm import Changes
 from rowtide.stages.orchestrator import orchestrated_by
 
 TOPICS = ("billing", "delivery", "product")
-WIDE = {"evals": {"margins": {"right": 0.05, "harm": 0.05}, "dev_share": 0}}
+WIDE: dict[str, Any] = {"evals": {"margins": {"right": 0.05, "harm": 0.05}, "dev_share": 0}}
 
 
 def make_golden(folder: Path, rows: int, **changed: dict[str, Any]) -> None:
@@ -46,7 +47,7 @@ def eval_job(
 
 
 def outcome_of(home: Path, eval_id: str) -> EvalOutcome:
-    ledger = Ledger(ledger_url(None, home))
+    ledger = Ledger(ledger_url(os.environ.get("ROWTIDE_LEDGER"), home))
     with ledger.view() as tx:
         found = read_outcome(tx, eval_id)
     ledger.close()

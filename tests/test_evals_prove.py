@@ -77,7 +77,13 @@ def test_whatever_the_job_each_plant_is_another_version_of_it_that_loads(tmp_pat
         "a rule of skills/letters/SKILL.md dropped",
         "the weakest tier only",
     } <= names
-    assert {"tools taken away", "answers from memory", "a misleading example", "rows without a column"} <= names
+    assert {
+        "the weakest tier only",
+        "tools taken away",
+        "answers from memory",
+        "a misleading example",
+        "rows without a column",
+    } <= names
     assert any("exchanged" in name for name in names)
 
 
@@ -89,10 +95,10 @@ def test_plants_are_caught_and_take_nothing_of_the_level_and_let_nothing_run(api
     home, job = tmp_path / "home", make_job(tmp_path / "job", rows=200, **WIDE)
     make_golden(job, 200)
     environment = {"ROWTIDE_HOME": str(home)}
-    stopped = rowtide("eval", job, "--prove", "--budget", "0.05", "--json", environment=environment)
+    stopped = rowtide("eval", job, "--prove", "--budget", "0.002", "--json", environment=environment)
     assert stopped.status == 4, stopped.err
     assert not stopped.summary["is_over"]
-    done = rowtide("eval", job, "--prove", "--json", environment=environment)
+    done = rowtide("eval", job, "--prove", "--budget", "5", "--json", environment=environment)
     found = {each["name"]: each for each in done.summary["planted"]}
     assert done.summary["is_over"], done.err
     assert found["billing and delivery exchanged"]["is_caught"]
