@@ -55,8 +55,8 @@ class Proof:
 
     @property
     def is_enough(self) -> bool:
-        """Whether nine of ten were caught."""
-        return bool(self.evaluated) and len(self.caught) >= ENOUGH * len(self.evaluated)
+        """Whether nine of ten were caught. One that could not be evaluated proves nothing of the golden rows."""
+        return bool(self.evaluated) and len(self.caught) >= ENOUGH * len(self.planted)
 
 
 def proof_lines(proof: Proof) -> list[str]:
@@ -74,9 +74,7 @@ def proof_lines(proof: Proof) -> list[str]:
     made_up = " (answers made up by the emulator)" if any(each.is_made_up for each in proof.evaluated) else ""
     first = sum(len(each.outcome.looks) == 1 for each in proof.caught if each.outcome)
     cost = format_usd(proof.cost_micro / MICRO)
-    caught = (
-        f"caught {len(proof.caught)} of {len(proof.evaluated)} planted candidates, {first} of them at the first look"
-    )
+    caught = f"caught {len(proof.caught)} of {len(proof.planted)} planted candidates, {first} of them at the first look"
     return [*lines, f"{caught}; it cost {cost}{made_up}", *map(_missed, proof.missed)]
 
 
