@@ -81,11 +81,11 @@ def test_an_eval_on_postgresql_finds_the_same(
     on_postgresql = eval_job(job, tmp_path / "home", changes=changes)
     again = eval_job(job, tmp_path / "home", changes=changes)
     assert again.eval_id == on_postgresql.eval_id != on_sqlite.eval_id
-    assert _told(on_postgresql) == _told(on_sqlite)
+    assert _findings(on_postgresql) == _findings(on_sqlite)
     assert on_postgresql.verdict == "worse"
 
 
-def _told(found: EvalOutcome) -> list[Any]:
+def _findings(found: EvalOutcome) -> list[Any]:
     looks = [(each.rows, each.finding.right.counts, each.finding.harm.counts) for each in found.looks]
     return [found.verdict, looks, [(row.key, row.change) for row in found.rows], found.cost_micro]
 

@@ -17,7 +17,7 @@ import orjson
 from rowtide.job.job_spec import JobSpec
 
 RULES = 3  # dropped, one in each candidate: the longest, which say most
-DIVIDER = "\n---\n"  # between what all rows are told and each row's own message
+DIVIDER = "\n---\n"  # between what all rows get and each row's own message
 ITEM = re.compile(r"[ \t]*(?:[-*+]|\d+[.)])[ \t]+(?=\S)")
 SENTENCE = re.compile(r"[^.!?\n][^.!?]*(?:[.!?](?=\s|$)|[.!?](?!\s)[^.!?]*)+")
 HOLE = re.compile(r"\{\{.*?\}\}")
@@ -73,7 +73,7 @@ def plant_known_worse(job: JobWords) -> list[Plant]:
 
 def _without_rules(job: JobWords) -> Iterator[Plant]:
     texts = {str(job.spec.prompt): job.prompt, **job.skills}
-    found = [(file, rule) for file, text in texts.items() for rule in rules_of(_told(text), _all_values(job))]
+    found = [(file, rule) for file, text in texts.items() for rule in rules_of(_for_all(text), _all_values(job))]
     chosen = sorted(found, key=lambda each: -len(each[1].split()))[:RULES]
     for file, rule in (each for each in found if each in chosen):
         yield Plant(f"a rule of {file} dropped: {_short(rule)}", {file: texts[file].replace(rule, "", 1)})
@@ -133,15 +133,15 @@ def _misleading_example(job: JobWords) -> Plant | None:
 
 
 def _added(job: JobWords, sentence: str, what: str) -> Plant:
-    told, divider, own = job.prompt.partition(DIVIDER)
-    text = f"{told.rstrip()}\n\n{sentence}{divider}{own}" if divider else f"{sentence}\n\n{told}"
+    shared, divider, own = job.prompt.partition(DIVIDER)
+    text = f"{shared.rstrip()}\n\n{sentence}{divider}{own}" if divider else f"{sentence}\n\n{shared}"
     return Plant(f"{what}: {sentence}", {str(job.spec.prompt): text})
 
 
 def _exchanged_values(job: JobWords) -> Plant | None:
     """The words that explain two values of a field, exchanged: those of the values that are right most often."""
     for name, values in job.values.items():
-        lines = {value: each for each in _items(_told(job.prompt)) for value in values if _explains(each, value)}
+        lines = {value: each for each in _items(_for_all(job.prompt)) for value in values if _explains(each, value)}
         often = [each for each, _ in Counter(job.known.get(name, ())).most_common() if each in lines]
         if len(often) < 2:
             continue
@@ -196,22 +196,22 @@ def _place(source: str, starts: Sequence[int], node: ast.Constant) -> slice:
 
 def _without_a_column(job: JobWords) -> Plant | None:
     """The row's message without the first line that says nothing but one column."""
-    told, divider, own = job.prompt.partition(DIVIDER)
-    message = own if divider else told
+    shared, divider, own = job.prompt.partition(DIVIDER)
+    message = own if divider else shared
     lines = [line for line in message.splitlines(keepends=True) if len(HOLE.findall(line)) == 1]
     if len(lines) < 2 or "{%" in message:
         return None
     text = message.replace(lines[0], "", 1)
     return Plant(
         f"rows without a column: {_short(lines[0])}",
-        {str(job.spec.prompt): f"{told}{divider}{text}" if divider else text},
+        {str(job.spec.prompt): f"{shared}{divider}{text}" if divider else text},
     )
 
 
 def _first_half(job: JobWords) -> Plant | None:
     """The instructions, cut off in their middle: as a merge that went wrong leaves them."""
-    told, divider, own = job.prompt.partition(DIVIDER)
-    lines = told.splitlines(keepends=True)
+    shared, divider, own = job.prompt.partition(DIVIDER)
+    lines = shared.splitlines(keepends=True)
     if not divider or len(lines) < 2:
         return None
     kept = "".join(lines[: len(lines) // 2])
@@ -222,8 +222,8 @@ def _explains(item: str, value: str) -> bool:
     return ITEM.sub("", item, count=1).startswith(f"{value}:")
 
 
-def _told(text: str) -> str:
-    """The part of a prompt that all rows are told; of a skill, all below its header."""
+def _for_all(text: str) -> str:
+    """The part of a prompt that all rows get; of a skill, all below its header."""
     if text.startswith("---\n"):
         return text.partition("\n---")[2]
     return text.partition(DIVIDER)[0]
