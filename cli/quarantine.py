@@ -71,10 +71,10 @@ def list_(run: NewestRunId = None, *, json: bool = False) -> int:
 
 def _cause_table(causes: Sequence[CauseGroup]) -> PlainTable:
     """The rows whose causes say the same of different values, largest group first."""
-    table = plain_table("reason", "cause, values left out", "rows with it", numbers=["rows"])
+    table = plain_table("reason", "such as", "rows with a cause like it", numbers=["rows"])
     for each in causes[:CAUSES]:
         more = f" and {each.rows - len(each.row_keys):,} more" if each.rows > len(each.row_keys) else ""
-        table.add_row(each.reason, shorten_text(each.cause, 160), ", ".join(each.row_keys) + more, f"{each.rows:,}")
+        table.add_row(each.reason, shorten_text(each.example, 160), ", ".join(each.row_keys) + more, f"{each.rows:,}")
     if rest := causes[CAUSES:]:
         table.add_row("", f"{len(rest):,} other causes", "", f"{sum(each.rows for each in rest):,}")
     return table

@@ -289,7 +289,7 @@ def test_mistakes_quote_names_and_values_as_one_line(hostile: tuple[Ledger, Run]
 
 def test_a_summary_is_one_line_for_each_fact_and_one_plain_page_of_markdown(hostile: tuple[Ledger, Run]) -> None:
     field = {"rows": 20, "distinct": 2, "top": HOSTILE[4], "top_rows": 20, "shortest": 1}
-    cause = {"reason": HOSTILE[1], "cause": HOSTILE[4], "rows": 9, "row_keys": HOSTILE}
+    cause = {"reason": HOSTILE[1], "signature": HOSTILE[4], "example": HOSTILE[4], "rows": 9, "row_keys": HOSTILE}
     found = {**told(*hostile), "answers": {HOSTILE[4]: field}, "answers_read": 20, "causes": [cause]}
     lines = summary_text(found, results=HOSTILE[4], report=HOSTILE[4], ledger=HOSTILE[3], is_verbose=True)
     assert not UNSEEN.search(lines)

@@ -23,8 +23,10 @@ class CauseGroup:
     """Quarantined rows with one reason and the same cause, values aside."""
 
     reason: str
-    cause: str
-    """With `'…'` for what is quoted and `#` for numbers."""
+    signature: str
+    """What they share: with `'…'` for what is quoted and `#` for numbers."""
+    example: str
+    """Of the first row, as it was written."""
     rows: int
     row_keys: tuple[str, ...]
     """Of the first `KEYS_SHOWN`."""
@@ -32,10 +34,13 @@ class CauseGroup:
 
 def group_causes(causes: Iterable[Cause]) -> list[CauseGroup]:
     """Return the groups, largest first."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[Cause]] = {}
     for each in causes:
-        groups.setdefault((each.reason, cause_signature(each.detail)), []).append(each.row_key)
-    found = [CauseGroup(*group, len(keys), tuple(keys[:KEYS_SHOWN])) for group, keys in groups.items()]
+        groups.setdefault((each.reason, cause_signature(each.detail)), []).append(each)
+    found = [
+        CauseGroup(*group, rows[0].detail, len(rows), tuple(each.row_key for each in rows[:KEYS_SHOWN]))
+        for group, rows in groups.items()
+    ]
     return sorted(found, key=lambda group: -group.rows)
 
 

@@ -17,7 +17,8 @@ def quarantine_lines(found: Mapping[str, Any]) -> list[str]:
     for each in found.get("causes", [])[:CAUSES_SHOWN]:
         rest = each["rows"] - len(each["row_keys"])
         keys = ", ".join(each["row_keys"]) + (f" and {rest:,} more" if rest else "")
-        lines.append(f"         {each['rows']:,} × {shorten_text(each['cause'], 100)} ({keys})")
+        such_as = "such as " if each["rows"] > 1 else ""
+        lines.append(f"         {each['rows']:,} × {such_as}{shorten_text(each['example'], 100)} ({keys})")
     if found["bounces"]:
         lines.append("sent again " + ", ".join(f"{count:,} {reason}" for reason, count in found["bounces"].items()))
     return lines
