@@ -103,9 +103,9 @@ def new(
     header
         Whether a CSV's first line names its columns; by default that is told from what stands in it.
     """
-    started = time.monotonic()
+    started, has_key = time.monotonic(), bool(os.environ.get(KEY))
     check_name(name)
-    folder = (Path("jobs") / name).resolve()
+    folder = Path("jobs").resolve() / name
     check_is_free(folder)
     check_home(home_folder())
     if fields:
@@ -120,16 +120,18 @@ def new(
         sample, keys = make_job(name, seen, decided, place)
     out.print(f"written  jobs/{name}: job.yaml, prompt.md, answer.py, {sample.name}, labels.csv, AGENTS.md")
     _try_out(name, sample, started)
-    _print_commands(name, keys)
+    _print_commands(name, keys, has_key=has_key)
     return 0
 
 
-def _print_commands(name: str, keys: list[str]) -> None:
+def _print_commands(name: str, keys: list[str], *, has_key: bool) -> None:
     shown = shlex.quote(next((each for each in keys if not each.startswith("-")), "KEY"))
     commands = {
         f"show {shown}": "what one row was asked, and what came of it",
         f"results {name}": "all answers so far; --to FILE.csv writes them",
-        f"run {name} --limit 10": f"ten rows; with {KEY} set, Claude answers them",
+        f"run {name} --limit 10": f"ten rows; {KEY} is set: Claude answers, for money"
+        if has_key
+        else f"ten rows; with {KEY} set, Claude answers them",
     }
     width = max(map(len, commands))
     out.lines(["", "next:", *(f"  rowtide {typed:<{width}}  # {what}" for typed, what in commands.items())])

@@ -481,6 +481,26 @@ def test_whatever_columns_and_questions_say_the_job_can_be_loaded_and_says_it_to
             assert isinstance(message, str) and all(str(value) in message for value in record.values.values())
 
 
+@pytest.mark.parametrize("there", ["a file", "an empty folder", "a link to nowhere", "no folder for jobs"])
+def test_what_stands_in_a_jobs_place_is_left_as_it_is(desk: Path, there: str) -> None:
+    folder = desk / "jobs" / "tickets"
+    if there == "no folder for jobs":
+        (desk / "jobs").write_text("mine")
+    else:
+        folder.parent.mkdir()
+        {
+            "a file": lambda: folder.write_text("mine"),
+            "an empty folder": folder.mkdir,
+            "a link to nowhere": lambda: folder.symlink_to(desk / "nowhere"),
+        }[there]()
+    before = sorted((str(path), path.is_symlink()) for path in desk.rglob("*"))
+    made = rowtide(
+        "new", "tickets", "--from", "export.csv", folder=desk, environment={"ROWTIDE_HOME": str(desk / "home")}
+    )
+    assert made.status == 2 and len(made.err.splitlines()) == 1, made.err
+    assert before == sorted((str(path), path.is_symlink()) for path in desk.rglob("*"))
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
     (tmp_path / "export.csv").write_bytes(as_csv(TICKETS, ";", "cp1252"))
@@ -511,6 +531,7 @@ def test_a_key_in_the_environment_is_not_spent_on_a_try(desk: Path) -> None:
     paid = {"ANTHROPIC_API_KEY": "sk-real", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ROWTIDE_HOME": None}
     made = rowtide("new", "tickets", "--from", "export.csv", folder=desk, environment=paid)
     assert made.status == 0 and "made up by the emulator" in made.out, made.err
+    assert "ANTHROPIC_API_KEY is set: Claude answers, for money" in made.out.splitlines()[-1]
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])

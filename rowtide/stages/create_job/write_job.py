@@ -97,6 +97,8 @@ def check_is_free(folder: Path) -> None:
     """Raise UserMistake where there is something in the place of a job's folder."""
     if os.path.lexists(folder):
         raise UserMistake("is there already, and is left as it is: choose another name", file=folder)
+    if os.path.lexists(folder.parent) and not folder.parent.is_dir():
+        raise UserMistake("is no folder, so no job can be made in it", file=folder.parent)
 
 
 def _render(values: dict[str, object], staging: Path) -> None:
@@ -131,10 +133,10 @@ def _sample(rows: Sequence[Candidate], names: Sequence[str], draft: JobDraft) ->
 
 def _move(staging: Path, folder: Path) -> None:
     """Make the folder appear whole. Where it is on another disk, it is copied beside its place first."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     check_is_free(folder)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         if staging.stat().st_dev != folder.parent.stat().st_dev:
             shutil.copytree(staging, beside)
             staging = beside
