@@ -26,7 +26,7 @@ from rowtide.ledger.ledger import ledger_url
 from rowtide.stages.create_job.column_kinds import ColumnProfile
 from rowtide.stages.create_job.csv_header import CsvOptions
 from rowtide.stages.create_job.field_list import parse_fields, spelled_fields, with_evidence
-from rowtide.stages.create_job.import_table import ROW_NUMBER, TableOptions
+from rowtide.stages.create_job.import_table import ROW_NUMBER, TableOptions, table_name
 from rowtide.stages.create_job.make_job import (
     DEFAULT_FIELDS,
     Decided,
@@ -143,8 +143,7 @@ def _say_rows(rows: int) -> None:
 
 def _print_table(given: str, seen: TableSeen, question: str) -> None:
     profile = seen.profile
-    shown = shorten_text(given.partition("?")[0] if "://" in given else given, 60)
-    out.print(f"{shown}: {profile.rows:,} rows, {len(profile.columns):,} columns")
+    out.print(f"{shorten_text(table_name(given), 60)}: {profile.rows:,} rows, {len(profile.columns):,} columns")
     out.lines([f"  {note}" for note in seen.table.notes])
     if profile.bad:
         first = profile.bad[0]

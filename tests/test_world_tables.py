@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -125,6 +126,13 @@ def as_parquet(lines: list[list[Any]]) -> bytes:
     content = io.BytesIO()
     columns = dict(zip(lines[0], map(list, zip(*lines[1:], strict=True)), strict=True))
     pq.write_table(pa.table(columns), content)
+    return content.getvalue()
+
+
+def as_tar() -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("export.csv"))
     return content.getvalue()
 
 
@@ -279,6 +287,7 @@ def test_a_strangers_table_becomes_a_job_that_reads_every_row_and_runs_at_once(
 NO_TABLES: dict[str, tuple[str, bytes, list[str]]] = {
     "a PDF": ("scan.pdf", b"%PDF-1.7\n%\xe2\xe3", ["is a PDF", "export the table"]),
     "an image called CSV": ("a.csv", b"\x89PNG\r\n\x1a\n\0\0", ["is an image"]),
+    "a tar archive": ("a.csv.gz", gzip.compress(as_tar()), ["is a tar archive", "unpack it"]),
     "an archive": ("a.zip", b"PK\x03\x04" + bytes(40), ["is a ZIP archive", "unpack it"]),
     "a program's data": ("a.csv", b"ab\0\1\2\0\0\0\3cd\n" * 9, ["is no text"]),
     "a web page": ("a.csv", b"<!DOCTYPE html><html><body>log in</body>", ["is a web page"]),
@@ -359,8 +368,9 @@ def test_a_url_is_fetched_once_into_the_job(make: Callable[..., Made], tmp_path:
     made = make(f"{web}/export.csv.gz?token=abc")
     assert (made.key, len(made.rows), made.job.spec.source.path) == (["Nr"], 40, Path("data/export.csv"))
     assert "abc" not in (made.folder / "job.yaml").read_text()
-    with pytest.raises(UserMistake, match="404"):
-        make(f"{web}/missing.csv")
+    with pytest.raises(UserMistake, match="404") as caught:
+        make(f"{web.replace('//', '//me:secret@')}/missing.csv?token=abc")
+    assert "abc" not in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_a_key_that_somebody_names_is_taken_or_the_nearest_is_named(make: Callable[..., Made]) -> None:
@@ -397,6 +407,12 @@ def test_what_looks_personal_is_left_out_of_the_prompt_unless_the_question_names
     (made.folder.parent / "job").rename(made.folder.parent / "other")
     made = make("a.csv", question="Of which company is the E-Mail?")
     assert all("example.com" in str(made.job.message_for(row)) for row in made.rows)
+
+
+def test_memory_holds_a_bounded_sample_of_long_rows(make: Callable[..., Made]) -> None:
+    made = make("a.csv", as_csv(table("id", "text", rows=150, of=lambda n: [n, f"{n} " * 200_000])))
+    kept = sum(len(str(row.values["text"])) for row in made.seen.profile.sample)
+    assert 30_000_000 < kept <= 64_000_000 and made.seen.profile.rows == 150
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,10 @@ NO_TABLES = {
     b"Rar!": "an archive",
     b"\x7fELF": "a program",
 }
+UNPACK = "unpack it, and name the file in it"
 INSTEAD = {
     "a SQLite database": "name a query: --from 'SELECT …' --database sqlite:///FILE",
     "a PDF": "export the table in it as CSV or Excel",
-    "a ZIP archive": "unpack it, and name the file in it",
     "a web page": "name the address of the file itself",
 }
 
@@ -86,15 +86,18 @@ def import_table(
         return _query(given, database, job_folder)
     scheme = URL.match(given)
     if scheme and scheme[1].lower() not in ("http", "https"):
-        what = (
-            "a database needs a query: --from 'SELECT …' --database URL"
-            if "sql" in scheme[1]
-            else (f"{scheme[1]}:// is not read from; copy the file here, and name it")
-        )
+        what = f"{scheme[1]}:// is not read from; copy the file here, and name it"
+        if "sql" in scheme[1]:
+            what = "a database needs a query: --from 'SELECT …' --database URL"
         raise UserMistake(what, key="--from")
     notes: list[str] = []
     file = _download(given, data, notes) if scheme else _found(given)
     return _as_source(file, options, data, notes)
+
+
+def table_name(given: str) -> str:
+    """Return what was given as it may be shown: a URL without what may be secret in it."""
+    return re.sub(r"//[^/@]*@", "//", given.partition("?")[0]) if URL.match(given) else given
 
 
 def _query(query: str, database: str | None, job_folder: Path) -> ImportedTable:
@@ -129,7 +132,7 @@ def _found(given: str) -> Path:
 
 def _download(url: str, data: Path, notes: list[str]) -> Path:
     name = re.sub(r"[^\w.-]+", "_", url.partition("?")[0].rstrip("/").rpartition("/")[2]) or "download"
-    file = data / name
+    file, shown = data / name, table_name(url)
     try:
         with (
             httpx2.stream("GET", url, follow_redirects=True, timeout=DOWNLOAD_SECONDS) as answer,
@@ -139,11 +142,11 @@ def _download(url: str, data: Path, notes: list[str]) -> Path:
             for piece in answer.iter_bytes():
                 out.write(piece)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        words = str(error).partition("\n")[0] or type(error).__name__
-        raise UserMistake(f"cannot be fetched: {words}; fetch it yourself, and name the file", file=url) from None
+        words = str(error).partition("\n")[0].replace(url, shown) or type(error).__name__
+        raise UserMistake(f"cannot be fetched: {words}; fetch it yourself, and name the file", file=shown) from None
     if file.stat().st_size == 0:
-        raise UserMistake("is empty", file=url)
-    notes.append(f"a copy of {url.partition('?')[0]}; nothing fetches it again")
+        raise UserMistake("is empty", file=shown)
+    notes.append(f"a copy of {shown}; nothing fetches it again")
     return file
 
 
@@ -162,6 +165,8 @@ def _form(file: Path, head: bytes) -> str:
         if file.suffix.lower() in (".xlsx", ".xlsm", ".xlsb", ".ods") or _is_workbook(file):
             return "sheet"
         what = "a ZIP archive"
+    if head[257:262] == b"ustar":
+        what = "a tar archive"
     if head.startswith(b"\xd0\xcf\x11\xe0"):
         return "sheet"
     if head.startswith(b"PAR1"):
@@ -172,7 +177,8 @@ def _form(file: Path, head: bytes) -> str:
     if what is None and len(CONTROL.findall(text)) > len(text) // 10:
         what = "no text"
     if what:
-        instead = INSTEAD.get(what, "give it as CSV, Excel, Parquet or JSON Lines")
+        usual = UNPACK if what.endswith("archive") else "give it as CSV, Excel, Parquet or JSON Lines"
+        instead = INSTEAD.get(what, usual)
         raise UserMistake(f"is {what}, not a table: {instead}", file=file)
     is_json = file.suffix[1:].lower() in ("json", "jsonl", "ndjson")
     if text.startswith("[") and (is_json or re.match(r"\[\s*\{", text)):

@@ -55,6 +55,11 @@ class Place:
     folder: Path
     environment: Mapping[str, str]
 
+    @property
+    def scratch(self) -> Path:
+        """A folder that is gone when the job is made."""
+        return self.staging.parent
+
 
 def check_name(name: str) -> None:
     """Raise UserMistake for a name that no job can have, with one that it can."""
@@ -72,7 +77,7 @@ def look_at_table(
         table = import_table(given, database, options, place.staging / "data", place.folder)
         source = open_source(table.spec, place.folder, place.environment)
         named = key_columns(key, source.shape().columns) if key else []
-        return TableSeen(table, profile_source(source, [] if named == [ROW_NUMBER] else named, say))
+        return TableSeen(table, profile_source(source, [] if named == [ROW_NUMBER] else named, place.scratch, say))
     except UserMistake as mistake:
         is_copy = mistake.file is not None and Path(mistake.file).is_relative_to(place.staging)
         file = given if is_copy or (mistake.file is None and database is None) else mistake.file
@@ -115,7 +120,8 @@ def make_job(name: str, seen: TableSeen, decided: Decided, place: Place) -> tupl
         key = [number_rows(open_source(table.spec, place.folder, place.environment), copy)]
         note = f"{copy.name} is a copy in which rows are numbered, because nothing else names them"
         table = ImportedTable(SourceSpec(path=copy), [*table.notes, note])
-        profile = profile_source(open_source(table.spec, place.folder, place.environment), key, lambda _: None)
+        numbered = open_source(table.spec, place.folder, place.environment)
+        profile = profile_source(numbered, key, place.scratch, lambda _: None)
     sample = sample_name(table.spec)
     draft = JobDraft(name, decided.question, decided.fields, tuple(key), table.spec, table.notes, profile, sample)
     rows = write_job(draft, place.staging, place.folder)

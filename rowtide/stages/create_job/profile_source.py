@@ -30,6 +30,7 @@ from rowtide.stages.create_job.column_kinds import (
 )
 
 SAMPLE_ROWS = 2000  # from which kinds are told, and rows chosen to try and to label
+SAMPLE_BYTES = 64_000_000
 REPEATED = 3  # times that a value of a lookup stands on average, at least
 ROOM = 1 << 20
 SETTINGS: dict[str, Any] = {"autoinstall_known_extensions": False, "memory_limit": "512MB", "threads": 2}
@@ -68,13 +69,37 @@ class _Seen:
     sample: list[SourceRow] = field(default_factory=list[SourceRow])
 
 
-def profile_source(source: Source, key: Sequence[str] | None, progress: Callable[[int], None]) -> SourceProfile:
+class _Sample:
+    """Rows at random, each as likely as another: at most SAMPLE_ROWS, and fewer where they are long."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[SourceRow, int]] = []
+        self._random, self._offered, self._bytes = random.Random(0), 0, 0
+
+    def offer(self, row: SourceRow, size: int) -> None:
+        """Keep a row of so many bytes, perhaps in the place of another."""
+        self._offered += 1
+        if self._offered <= SAMPLE_ROWS and len(self.kept) == self._offered - 1:
+            self.kept.append((row, size))
+        elif (place := int(self._random.random() * self._offered)) < len(self.kept):
+            self._bytes -= self.kept[place][1]
+            self.kept[place] = row, size
+        else:
+            return
+        self._bytes += size
+        while self._bytes > SAMPLE_BYTES and len(self.kept) > 1:
+            self._bytes -= self.kept.pop(int(self._random.random() * len(self.kept)))[1]
+
+
+def profile_source(
+    source: Source, key: Sequence[str] | None, scratch: Path, progress: Callable[[int], None]
+) -> SourceProfile:
     """Profile a source. `key`: the columns that somebody says name a row. Raises UserMistake where no row can be read.
 
-    `progress` is told how many rows were read, every 100,000.
+    What memory should not hold lies in `scratch` meanwhile. `progress` is told how many rows were read, every 100,000.
     """
     names = list(source.shape().columns)
-    with TemporaryDirectory(prefix="rowtide-profile-", ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "rows.jsonl"
         seen = _write_down(source, names, file, progress)
         if not seen.rows:
@@ -88,21 +113,17 @@ def profile_source(source: Source, key: Sequence[str] | None, progress: Callable
 
 def _write_down(source: Source, names: Sequence[str], file: Path, progress: Callable[[int], None]) -> _Seen:
     """Write each row to a file, and keep a sample: of all rows, each as likely as another."""
-    seen, chance = _Seen(), random.Random(0)
+    seen, sample = _Seen(), _Sample()
     numbered = [f"c{place}" for place in range(len(names))]
     with file.open("wb") as out:
         for row in _rows(source, seen):
             values = dict(zip(numbered, map(row.values.get, names), strict=True))
-            line = orjson.dumps(values, plain_value, orjson.OPT_APPEND_NEWLINE)
-            seen.longest = max(seen.longest, out.write(line))
-            seen.rows += 1
-            if len(seen.sample) < SAMPLE_ROWS:
-                seen.sample.append(row)
-            elif (place := int(chance.random() * seen.rows)) < SAMPLE_ROWS:
-                seen.sample[place] = row
+            size = out.write(orjson.dumps(values, plain_value, orjson.OPT_APPEND_NEWLINE))
+            seen.longest, seen.rows = max(seen.longest, size), seen.rows + 1
+            sample.offer(row, size)
             if seen.rows % 100_000 == 0:
                 progress(seen.rows)
-    seen.sample.sort(key=lambda row: row.line)
+    seen.sample = sorted((row for row, _ in sample.kept), key=lambda row: row.line)
     return seen
 
 
