@@ -123,7 +123,7 @@ def ask_to_end(asking: Coroutine[Any, Any, str], *, as_json_object: bool, junit:
         with claude_or_emulator(), with_operator(NOBODY):
             eval_id = asyncio.run(asking)
     except RunStopped as stopped:
-        print_error(f"{stopped}: the same command with a larger --budget goes on")
+        print_error(f"{stopped}")
         return Exit.BUDGET
     except (WorldError, LedgerBroken) as gone:
         raise RowtideError(f"{gone}; what was asked is kept: the same command goes on") from gone

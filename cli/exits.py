@@ -28,7 +28,8 @@ MEANS = {
     Exit.DONE: "done: every row is loaded, unchanged or in quarantine",
     Exit.STOPPED: "stopped before the end; what was committed is kept, and rowtide resume RUN goes on",
     Exit.MISTAKE: "a mistake in a command, a job or a source; nothing was sent for it",
-    Exit.HELD: "held: a gate, a tool call or an orphaned batch waits for a person; of slo: an objective is breached",
+    Exit.HELD: "held: a gate, a tool call, an orphaned batch or a version that no eval passed waits for a person; "
+    "of slo: an objective is breached",
     Exit.BUDGET: "stopped at a budget; rowtide resume RUN --budget MORE goes on",
     Exit.TOO_FEW: "done, but nothing was loaded, or fewer rows than --min-loaded or limits.min_loaded asks for",
     Exit.REFUSED: "of eval: the version does not pass: it is worse, or undecided, or cannot be compared",

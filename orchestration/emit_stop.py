@@ -5,9 +5,10 @@ import hashlib
 from orchestration.emit_once import emit_once
 from rowtide import clock
 from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import evals as ledger_evals
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import tool_calls as ledger_tool_calls
-from rowtide.ledger.ledger import Run, find_run
+from rowtide.ledger.ledger import Ledger, Run, find_run
 from rowtide.report.report_text import STOPS
 from rowtide.report.stop_text import enough_budget
 from rowtide.report.summary_text import decision_commands
@@ -42,15 +43,24 @@ def emit_stop(context: RunContext) -> None:
         payload |= {"command": f"rowtide reconcile {run.run_id} {batch.batch_no} --help"}
         emit_once(ledger, "run.needs-a-person", "run", run.run_id, f"lost {batch.batch_no}", payload, run.job)
     if run.stopped in BUDGETS:
-        micro = run.budget_micro
+        name, micro = _budget_of(ledger, run)
         payload = {"which": run.stopped, "budget_usd": None if micro is None else micro / MICRO}
-        payload |= {"why": STOPS[run.stopped], **contact, "command": _with_more(run)}
+        payload |= {"why": STOPS[run.stopped], **contact, "command": _with_more(run, name, micro)}
         again = micro if run.stopped == "budget" else clock.now().date()
-        emit_once(ledger, "budget.reached", "run", run.run_id, f"{run.stopped} {again}", payload, run.job)
+        kind = "eval" if run.eval_id else "run"
+        emit_once(ledger, "budget.reached", kind, name, f"{run.stopped} {again}", payload, run.job)
 
 
-def _with_more(run: Run) -> str:
-    if run.stopped == "day_budget" or run.budget_micro is None:
-        return f"after midnight, UTC: rowtide resume {run.run_id}"
-    more = enough_budget(run.budget_micro / MICRO, (run.next_micro or 0) / MICRO)
-    return f"rowtide resume {run.run_id} --budget {more:g}"
+def _budget_of(ledger: Ledger, run: Run) -> tuple[str, int | None]:
+    """Return the id that the budget belongs to, and the budget: of an eval's run, the eval's."""
+    if run.eval_id is None:
+        return run.run_id, run.budget_micro
+    with ledger.view() as tx:
+        return run.eval_id, ledger_evals.get(tx, run.eval_id).budget_micro
+
+
+def _with_more(run: Run, name: str, budget_micro: int | None) -> str:
+    if run.stopped == "day_budget" or budget_micro is None:
+        return f"after midnight, UTC: rowtide resume {name}"
+    more = enough_budget(budget_micro / MICRO, (run.next_micro or 0) / MICRO)
+    return f"rowtide resume {name} --budget {more:g}"

@@ -14,11 +14,17 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from test_eval_command import WIDE, asked_of, eval_job, make_golden, outcome_of
 from test_park import api_batches, engine, slow, state_of
+from test_required_eval import Person
 
 from emulator.server import Emulator
+from flows.evaluate import evaluate
 from flows.evaluate_job import evaluate_job
 from flows.resume_runs import resume_runs
+from rowtide.errors import RunStopped
 from rowtide.evals.outcome import EvalOutcome
+from rowtide.stages.evaluate.choose_arms import Candidate
+from rowtide.stages.evaluate.write_arm import Changes
+from rowtide.stages.orchestrator import orchestrated_by
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 __all__ = ["slow"]  # a fixture
@@ -48,6 +54,22 @@ async def artifact(key: str, about: str) -> str:
         found = await client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
     texts = [str(each.data) for each in sorted(found, key=lambda each: str(each.created)) if each.data]
     return texts[-1]
+
+
+def test_who_is_told_of_an_evals_budget_is_told_the_command_that_goes_on(api: Any, tmp_path: Path) -> None:
+    home, job = tmp_path / "home", make_job(tmp_path / "job", rows=60, evals=LENIENT)
+    make_golden(job, 60)
+    person = Person("flow-1", "")
+    with orchestrated_by(person), pytest.raises(RunStopped, match="`rowtide resume eval-job"):
+        asyncio.run(evaluate(str(job), Candidate(changes=Changes(**ANOTHER)), budget=0.001))
+    ((event, told),) = person.events
+    (eval_id, run_id) = ask_ledger(home, "SELECT eval_id, run_id FROM run")[0]
+    assert (event, told["budget_usd"]) == ("budget.reached", 0.001)
+    assert told["command"].startswith(f"rowtide resume {eval_id} --budget "), "the eval's, and not that of its run"
+    environment = {"ROWTIDE_HOME": str(home)}
+    while (done := rowtide(*told["command"].split()[1:], environment=environment)).status == 4:
+        told = {"command": f"rowtide resume {run_id} --budget {10 * float(told['command'].split()[-1])}"}
+    assert done.status in (0, 6) and outcome_of(home, eval_id).verdict is not None
 
 
 def figures(found: EvalOutcome) -> list[Any]:

@@ -145,9 +145,12 @@ def _check_over(found: Eval, stopped: str | None, rows: Any) -> None:
         return
     left = ", ".join(f"{count:,} {state}" for state, count in waiting.items())
     if stopped in ("budget", "day_budget"):
-        raise RunStopped(f"eval {found.eval_id} stopped at the {stopped.replace('_', ' ')} with rows left: {left}")
+        words = f"eval {found.eval_id} stopped at the {stopped.replace('_', ' ')} with rows left: {left}"
+        raise RunStopped(f"{words}; `rowtide resume {found.eval_id} --budget MORE` goes on")
     why = f" ({stopped})" if stopped else ""
-    raise RowtideError(f"eval {found.eval_id} stopped with rows left{why}: {left}; the same command goes on with it")
+    raise RowtideError(
+        f"eval {found.eval_id} stopped with rows left{why}: {left}; `rowtide resume {found.eval_id}` goes on"
+    )
 
 
 def _answer(
