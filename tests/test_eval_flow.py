@@ -91,6 +91,8 @@ async def test_an_eval_killed_half_way_is_started_again_pays_nothing_twice_and_e
             await asyncio.to_thread(wait_until, lambda: open_batches(tmp_path) == 1)
             if batch < 3:
                 slow.world.clock.advance(3601)
+        asked = slow.world.calls.total()
+        await asyncio.to_thread(wait_until, lambda: slow.world.calls.total() > asked)  # it waits, with the run's lease
         process.send_signal(signal.SIGKILL)
         await process.wait()
         assert [await resume_runs(), await resume_runs()] == [{"restarted": 1}, {}]
