@@ -1,4 +1,4 @@
-"""What a shell offers on TAB where a job or a run is meant: names that are there now."""
+"""Completes the names of jobs and runs on TAB in a shell."""
 
 from collections.abc import Iterator
 from pathlib import Path

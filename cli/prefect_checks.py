@@ -1,4 +1,4 @@
-"""What `rowtide doctor` finds of a Prefect server: deployments, workers, and runs that nobody started in time."""
+"""Checks a Prefect server for `rowtide doctor`: deployments, workers, and runs that nobody started in time."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""What a look of an eval proves."""
+"""Judges a look of an eval."""
 
 from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable

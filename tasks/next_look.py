@@ -1,4 +1,4 @@
-"""The rows of an eval that must be asked next."""
+"""Finds the rows of an eval that must be asked next."""
 
 from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable

@@ -1,4 +1,4 @@
-"""The beginning of an eval: two versions, the golden rows, and every mistake before a cent is spent."""
+"""Begins an eval: two versions and the golden rows, with every mistake found before anything is paid."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""What came of an eval, in words: for a terminal, for a program, and for a CI server."""
+"""Formats an eval's outcome as text, JSON and JUnit: for a terminal, for a program, and for a CI server."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What golden rows are worth: the share of known-worse candidates that they were shown to be able to refuse."""
+"""Measures golden rows: the share of known-worse candidates that they were shown to be able to refuse."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How versions of a job are compared: the keys of `evals` in `job.yaml`."""
+"""The keys of `evals` in `job.yaml`, which say how versions of a job are compared."""
 
 from typing import Annotated, Literal
 

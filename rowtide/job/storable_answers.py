@@ -1,4 +1,4 @@
-"""Answers to JSON and back, and the values in them that a sink or a database would alter.
+"""Converts answers to JSON and back, and finds the values in them that a sink or a database would alter.
 
 Kept is JSON, under the names that `answer_fields` gives. What JSON, 64 bits or a database would alter is found when the
 model speaks, in words that it can act on.

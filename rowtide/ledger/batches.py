@@ -1,4 +1,5 @@
-"""A batch's states: packing, packed, posting, open, filed; or void; or orphaned.
+"""Batches in the ledger, and their moves between the states packing, packed, posting, open, filed; or void; or
+orphaned.
 
 `posting` records the intent to POST: from then on the API may have the batch, whatever we heard. A batch leaves it with
 an api_id that is certainly its own, for `packed` or `void` when the API certainly did not take it, or for `orphaned`

@@ -1,4 +1,4 @@
-"""What came out of a run, as text: how many known answers are right, and what the answers of each field look like."""
+"""Text about a run's answers: how many known answers are right, and how the values of each field are distributed."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is said of two versions: the verdict in a sentence, what it cost, what the golden rows can and cannot prove."""
+"""Text about two versions: the verdict in a sentence, its cost, and what the golden rows can and cannot prove."""
 
 from collections import Counter
 from collections.abc import Iterator

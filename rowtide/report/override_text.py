@@ -1,4 +1,4 @@
-"""What is said of a version that runs, or is held, without a passing verdict: on whose word, and why."""
+"""Text about a version that runs, or is held, without a passing verdict: who allowed it, and why."""
 
 from collections.abc import Mapping
 from typing import Any

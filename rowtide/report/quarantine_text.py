@@ -1,4 +1,4 @@
-"""Why rows of a run are in quarantine, as text, with the commands that go on from there."""
+"""Text about why rows of a run are in quarantine, with the commands that go on from there."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Why a run ended with rows still to send, and how to go on with it."""
+"""Text about why a run ended with rows still to send, and how to go on with it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What was said in a row's conversation, as a page shows it."""
+"""The lines of a row's conversation, as a page shows it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What came of an eval as Markdown, for a page of Prefect's: the verdict, both measures, both versions."""
+"""An eval's outcome as Markdown, for a page of Prefect's: the verdict, both measures, both versions."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a sink is: somewhere accepted rows go, written part by part so that writing again changes nothing."""
+"""The interface of a sink: accepted rows are written part by part, so that writing again changes nothing."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager

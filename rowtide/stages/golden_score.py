@@ -1,4 +1,4 @@
-"""How many of a run's rows with a golden answer came out right."""
+"""Counts how many of a run's rows with a golden answer came out right."""
 
 from dataclasses import dataclass
 

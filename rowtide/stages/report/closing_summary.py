@@ -1,4 +1,6 @@
-"""What a person asks first of a run: what came out right, what the answers look like, why rows are in quarantine."""
+"""Reads what a person first asks about a run: how many known answers are right, what the answers look like, why rows
+are in quarantine.
+"""
 
 from dataclasses import asdict
 from typing import Any

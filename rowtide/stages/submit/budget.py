@@ -1,4 +1,4 @@
-"""What may still be spent by a run, and by a job in a day. Requests in flight count at their worst case."""
+"""Computes what a run, and a job in a day, may still spend. Requests in flight count at their worst case."""
 
 from dataclasses import dataclass
 from datetime import datetime
