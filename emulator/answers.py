@@ -87,7 +87,8 @@ class Answer:
             case "object":
                 return self._object(schema, NOTHING_KNOWN if name else self._told)
             case "array":
-                return self._array(schema, name) or MISSING
+                found = self._array(schema, name)
+                return found + found[-1:] * (schema.get("minItems", 0) - len(found)) or MISSING
             case "string":
                 return self._string(schema, name)
             case "boolean":
@@ -97,7 +98,7 @@ class Answer:
 
     def _unknown(self, schema: Schema, name: str) -> Any:
         if schema["type"] == "array" and "enum" not in schema:
-            return [self._fill(schema.get("items") or ANYTHING, name)] * min(1, schema.get("minItems", 0))
+            return [self._fill(schema.get("items") or ANYTHING, name) for _ in range(schema.get("minItems", 0))]
         chance = fingerprint(self.reading.row_text, name)
         if "enum" in schema and (settled := self._settled(schema)) is not None:
             return settled

@@ -22,7 +22,8 @@ LIMIT = re.compile(
 )
 DATED = re.compile(r"YYYY-MM-DD|ISO[ -]?8601", re.IGNORECASE)
 DATES = {"date", "day", "deadline"}
-FIRST_DAY = date(2026, 1, 1)
+AHEAD = {"due", "deadline", "expiry", "expire", "expires", "until", "renewal", "next", "planned"}
+FIRST_DAY, YEARS_AHEAD = date(2024, 1, 1), 20  # most dates are of the past
 LONGEST_QUOTE = 200
 SPAN = 100  # of a number that only has one end, or none
 
@@ -110,21 +111,22 @@ def _number(schema: Schema, name: str, chance: int) -> int | float:
 
 def _text(schema: Schema, name: str, facts: Sequence[Fact], row_text: str, chance: int) -> str:
     if schema.get("pattern"):
-        return example_of(schema["pattern"])
+        return example_of(schema["pattern"], schema.get("minLength", 0))
     if schema.get("format") in FORMATS:
-        return _of_format(schema["format"], chance)
+        return _of_format(schema["format"], name, chance)
     if DATED.search(str(schema.get("description", ""))) or DATES.intersection(words(name)[-1:]):
-        return _of_format("date", chance)
+        return _of_format("date", name, chance)
     text = _reason(facts) if REASONS.intersection(words(name)) else _quoted(facts, row_text)
     least = schema.get("minLength", 0)
     return within_limit(text if len(text) >= least else text.ljust(least, "."), schema)
 
 
-def _of_format(name: str, chance: int) -> str:
-    if name not in ("date", "date-time"):
-        return FORMATS[name][0]
-    day = (FIRST_DAY + timedelta(days=chance % 365)).isoformat()
-    return day if name == "date" else f"{day}T{chance % 24:02}:00:00Z"
+def _of_format(form: str, name: str, chance: int) -> str:
+    if form not in ("date", "date-time"):
+        return FORMATS[form][0]
+    years = 0 if AHEAD.isdisjoint(words(name)) else YEARS_AHEAD
+    day = (FIRST_DAY + timedelta(days=chance % 365 + 365 * years)).isoformat()
+    return day if form == "date" else f"{day}T{chance % 24:02}:00:00Z"
 
 
 def _quoted(facts: Sequence[Fact], row_text: str) -> str:

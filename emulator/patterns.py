@@ -10,17 +10,20 @@ CATEGORIES = {op.CATEGORY_DIGIT: "0", op.CATEGORY_SPACE: " ", op.CATEGORY_WORD: 
 
 
 @lru_cache(maxsize=256)
-def example_of(pattern: str) -> str:
-    """Return a text that matches the pattern, or "unknown" if the pattern is beyond this module."""
-    text = _spell(_parser.parse(pattern))
+def example_of(pattern: str, least: int = 0) -> str:
+    """Return a text of at least so many letters that matches the pattern, or "unknown" if it is beyond this module."""
+    parsed = _parser.parse(pattern)
+    # Rather one of what may be left out than none: an empty text says less.
+    texts = (_spell(parsed, times) for times in range(1, least + 2))
+    text = next((text for text in texts if len(text) >= least), "") or _spell(parsed, 1)
     return text if re.search(pattern, text) else "unknown"
 
 
-def _spell(parsed: Any) -> str:
-    return "".join(_piece(kind, value) for kind, value in parsed)
+def _spell(parsed: Any, times: int) -> str:
+    return "".join(_piece(kind, value, times) for kind, value in parsed)
 
 
-def _piece(kind: Any, value: Any) -> str:
+def _piece(kind: Any, value: Any, times: int) -> str:
     if kind is op.LITERAL:
         return chr(value)
     if kind is op.NOT_LITERAL or kind is op.ANY:
@@ -29,12 +32,11 @@ def _piece(kind: Any, value: Any) -> str:
         return _member(value)
     if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
         least, most, inner = value
-        # Rather one than none: an empty text says less.
-        return _spell(inner) * max(least, min(1, most))
+        return _spell(inner, times) * max(least, min(times, most))
     if kind is op.SUBPATTERN:
-        return _spell(value[-1])
+        return _spell(value[-1], times)
     if kind is op.BRANCH:
-        return _spell(value[1][0])
+        return _spell(value[1][0], times)
     return ""
 
 

@@ -220,6 +220,14 @@ def test_the_files_bytes_are_part_of_how_a_row_is_asked(tmp_path: Path) -> None:
     assert versions[0].judging == versions[1].judging
 
 
+@pytest.mark.parametrize(
+    "more", [{"args": ["x"]}, {"headers": {"A": "b"}}, {"command": "python"}, {"placement": "connector"}]
+)
+def test_a_key_that_means_nothing_beside_python_is_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="`args` and `headers`|give one of|needs a `url`"):
+        ToolServerSpec.model_validate({"python": "tools.py", **more})
+
+
 def test_a_server_takes_their_place_by_config_alone() -> None:
     specs = {"own": ToolServerSpec.model_validate({"python": "tools.py", "tools": ["find"], "remember": True})}
     places = OperatorServers({"own": ServerPlace(command="python", args=["server.py"])})

@@ -6,14 +6,16 @@ It answers what they know in advance, makes up the rest so that it fits, and say
 import json
 from collections import Counter
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import anthropic
 import pytest
 import yaml
 from outside import Done, rowtide
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, PastDate, create_model
 
 from emulator.habits import Temper
 from emulator.known_answers import AnswersError, KnownAnswers, read_answers
@@ -37,6 +39,13 @@ def said(thought: Thought) -> Any:
     return json.loads(thought.content[0]["text"])
 
 
+class Part(BaseModel):
+    """A part of a parcel."""
+
+    name: Annotated[str, Field(min_length=3)]
+    kind: Literal["a", "b"]
+
+
 ANYTHING: dict[str, Any] = {
     "a whole number in a range": Annotated[int, Field(ge=1, le=5)],
     "one with a lower end": Annotated[int, Field(gt=1900)],
@@ -55,6 +64,14 @@ ANYTHING: dict[str, Any] = {
     "a choice with a way out": Literal["billing", "delivery", "other", "unknown"],
     "a list that is not empty": Annotated[list[Literal["a", "b"]], Field(min_length=1, max_length=2)],
     "a list of texts": Annotated[list[str], Field(min_length=1)],
+    "a list of three": Annotated[list[str], Field(min_length=3, max_length=5)],
+    "two objects": Annotated[list[Part], Field(min_length=2)],
+    "a long code": Annotated[str, Field(pattern=r"^[a-z]+$", min_length=5, max_length=8)],
+    "a telephone number": Annotated[str, Field(pattern=r"^\+?[1-9]\d{7,14}$")],
+    "a day as a code": Annotated[str, Field(pattern=r"^(19|20)\d{2}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")],
+    "an amount": Decimal,
+    "an id": UUID,
+    "a day that is past": PastDate,
     "yes or no": bool,
     "perhaps": Annotated[int | None, Field(ge=3)],
 }

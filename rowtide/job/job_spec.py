@@ -167,6 +167,8 @@ class ToolServerSpec(Spec):
     def _one_place(self) -> "ToolServerSpec":
         if [self.command, self.url, self.python, self.stub, self.capability].count(None) != 4:
             raise ValueError("give one of `command`, `url`, `python`, `stub` and `capability`")
+        if self.python is not None and (self.args or self.headers):
+            raise ValueError("`args` and `headers` are for programs and URLs: functions of `python` get `env` alone")
         if self.placement == "connector" and not (self.url or self.capability):
             raise ValueError("`placement: connector` needs a `url`, or a `capability` whose server has one")
         if self.placement == "connector" and self.ask:
