@@ -280,6 +280,45 @@ def test_a_mistake_is_named_before_a_cent_is_spent(
     assert not list((home / "evals").glob("*"))
 
 
+NESTED = """
+from pydantic import BaseModel
+
+
+class Place(BaseModel):
+    city: str
+
+
+class Answer(BaseModel):
+    topic: str
+    place: Place
+"""
+
+
+def test_whatever_is_wrong_with_a_candidate_or_its_golden_rows_is_named_by_file_and_line(
+    api: Any, tmp_path: Path
+) -> None:
+    home, job = tmp_path / "home", make_job(tmp_path / "job", rows=120, **WIDE)
+    make_golden(job, 120)
+    skill = tmp_path / "told"
+    skill.mkdir()
+    (skill / "SKILL.md").write_text("---\nname: told\ndescription: What is told\n---\nOf m17, say product.\n")
+    keyed = make_job(tmp_path / "keyed", rows=120, **{**WIDE, "key": "message"})
+    columns = make_job(tmp_path / "columns", rows="id,message,more\nm0,the invoice,x\n", **WIDE)
+    nested = make_job(tmp_path / "nested", rows=120, answer=NESTED, **WIDE)
+    (nested / "golden.jsonl").write_text('{"key": "m0", "answer": {"topic": "x", "place": {"city": "Bonn"}}}\n')
+    mistakes: list[tuple[Path, dict[str, Any], str]] = [
+        (job, {"changes": {"skills": (skill,)}}, "told/SKILL.md:5: quotes the key of golden row 'm17'; take it out"),
+        (job, {"folder": keyed}, "keyed/job.yaml:3: key: the candidate's key is 'message', and not 'id'"),
+        (job, {"folder": columns}, "columns/job.yaml:1: source: the candidate's source has more besides"),
+        (nested, {}, "nested/golden.jsonl:1: m0: place has no comparer: it is nested. Name one in job.yaml"),
+    ]
+    for folder, asked, words in mistakes:
+        with pytest.raises(UserMistake) as raised:
+            eval_job(folder, home, **asked)
+        assert words in str(raised.value)
+    assert ask_ledger(home, "SELECT count(*) FROM run") == [(0,)]
+
+
 def test_a_golden_row_that_the_prompt_quotes_is_named(api: Any, tmp_path: Path) -> None:
     home, job = tmp_path / "home", make_job(tmp_path / "job", rows=120, **WIDE)
     make_golden(job, 120)

@@ -224,7 +224,7 @@ def _misfit(row: GoldenRow, answer: type[BaseModel]) -> str | None:
         place = [str(part) for part in error["loc"]]
         if is_whole or (place and place[0] in names):
             text = f"{'.'.join(place)}: {error['msg']}" if place else error["msg"]
-            return f"{text}; the answer model does not take it"
+            return f"{text}; the answer model does not take it: correct the golden row, or the model"
     return None
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rowtide.errors import UserMistake
 from rowtide.evals.outcome import ArmName
-from rowtide.job.job_file import JOB_FILE, read_spec
+from rowtide.job.job_file import JOB_FILE, line_of_key, read_spec
+from rowtide.job.job_folder import Job
 from rowtide.ledger.ledger import Ledger
 from rowtide.ledger.read import evals as read_evals
 from rowtide.stages.evaluate.write_arm import Changes, revision_of, write_arm
@@ -74,15 +75,23 @@ def check_comparable(candidate: Plan, incumbent: Plan) -> None:
     """Both must be asked about the same rows. Raises UserMistake."""
     new, old = candidate.job, incumbent.job
     if new.spec.after or old.spec.after:
-        raise UserMistake("a job whose rows come after one another cannot be compared row by row", key="after")
+        waits = new if new.spec.after else old
+        raise _at(waits, "after", "a job whose rows come after one another cannot be compared row by row; take it out")
     if new.spec.key != old.spec.key:
-        raise UserMistake(f"the candidate's key is {new.spec.key!r}, and not {old.spec.key!r}", key="key")
+        raise _at(
+            new, "key", f"the candidate's key is {new.spec.key!r}, and not {old.spec.key!r}: name the same column"
+        )
     here, there = set(candidate.shape.columns), set(incumbent.shape.columns)
     if here != there:
         more = [f"has {', '.join(sorted(here - there))} besides"] if here - there else []
         less = [f"lacks {', '.join(sorted(there - here))}"] if there - here else []
         what = f"the candidate's source {' and '.join([*less, *more])}: versions are compared on the same columns"
-        raise UserMistake(what, file=new.folder / JOB_FILE, key="source")
+        raise _at(new, "source", what)
+
+
+def _at(job: Job, key: str, what: str) -> UserMistake:
+    """A mistake in a key of a job's job.yaml."""
+    return UserMistake(what, file=job.folder / JOB_FILE, line=line_of_key(job.folder, key), key=key)
 
 
 def own_ladder(folders: Folders) -> list[str] | None:
