@@ -23,8 +23,8 @@ class PrefectServerBlocks(Operator):
 
 
 def flow_on_server(url: str | None) -> AbstractContextManager[Callable[..., Awaitable[dict[str, Any]]]]:
-    """Run Prefect's flow on the server at `url`; with None, on a server that is started here and ends with this
-    process.
+    """Return a context that gives Prefect's flow of a run, to be called: it runs on the server at `url`; with None, on
+    a server that is started for it and ends with the block.
     """
     from cli import prefect_flow  # noqa: PLC0415 # see above
 

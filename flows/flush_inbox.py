@@ -1,4 +1,4 @@
-"""The flow over rows that came by webhook."""
+"""Runs a job over the rows that webhooks left in its inbox."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""A run's beginning, once its job's version may run."""
+"""Begins a run when its job's version is permitted to run; until then a person is asked by a form."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar

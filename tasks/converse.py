@@ -1,4 +1,4 @@
-"""Asks the rows of the live lanes, call by call."""
+"""Asks the model about the rows of the live lanes: one API call at a time for each row, and no batches."""
 
 import secrets
 from datetime import datetime

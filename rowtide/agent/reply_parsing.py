@@ -84,7 +84,7 @@ def parse_live_body(body: bytes) -> Outcome:
 
 
 def parse_message(message: Any) -> Outcome:
-    """Return the outcome of a request that was answered with this message."""
+    """Return the reply that this message of the API holds; an `Unanswered` where it holds none that can be read."""
     try:
         return _replied(message)
     except _Unreadable as error:

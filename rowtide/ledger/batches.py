@@ -168,7 +168,7 @@ def abandon_batch(tx: Connection, batch: Batch, detail: str) -> None:
 
 
 def batches_in_states(tx: Connection, run: Run, states: Iterable[str]) -> list[Batch]:
-    """Return this run's batches in any of `states`, oldest first, without live calls."""
+    """Return this run's batches in any of `states`, oldest first. Live calls, which are kept like batches, are left out."""
     query = text(
         f"SELECT {COLUMNS} FROM batch WHERE run_no = :run AND {IN_BATCHES} AND state IN :states ORDER BY batch_no"
     ).bindparams(bindparam("states", expanding=True))
@@ -182,7 +182,7 @@ def batch_of(tx: Connection, batch_no: int | None) -> Batch | None:
 
 
 def release_batch(tx: Connection, run: Run, batch_no: int, me: str) -> None:
-    """Release a worker's claim on a batch: for another look while the batch is open, else for good."""
+    """Release a worker's claim on a batch. An open batch can be claimed again, any other cannot."""
     batch = batch_of(tx, batch_no)
     release = ledger_claims.release_claim if batch and batch.state == "open" else ledger_claims.finish_claim
     release(tx, run, "batch", batch_no, me)

@@ -1,4 +1,4 @@
-"""Loads accepted rows into the sink: which part holds which row, and which row stands under which key.
+"""Records what was loaded into a sink: which part holds which row, and which row stands under which key.
 
 A load is recorded, with its rows fixed, before its part is written, so writing again after a kill writes the same part.
 What a later run has loaded stays: an earlier run's row under that key is superseded.

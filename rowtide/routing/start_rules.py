@@ -70,7 +70,7 @@ class StartRules:
 
 
 def compile_rules(start: Sequence[StartSpec], columns: Sequence[str] | None, folder: Path) -> StartRules:
-    """Check every condition. `columns` are the source's, or None where they are known to be right.
+    """Return the start rules, each condition checked. `columns` are the source's; None: they were checked before.
 
     Raises UserMistake with the place in `job.yaml`, and the nearest column or function.
     """

@@ -83,7 +83,7 @@ def keys_in(table: pa.Table) -> set[str]:
 
 
 def without_keys(table: pa.Table, keys: set[str]) -> pa.Table:
-    """Return the table without the rows of these keys."""
+    """Return the table without the rows that have these keys."""
     return table.filter(pa.array([key not in keys for key in table[KEY].to_pylist()], pa.bool_()))
 
 

@@ -53,9 +53,7 @@ def plain_kind(kind: str) -> str:
 
 
 def column_accepts_kind(found: TypeEngine[Any], kind: str, dialect: str) -> bool:
-    """Return whether a column of this type holds every value of a kind as it is, or refuses the value; it
-    alters none.
-    """
+    """Return whether a column of this type never silently alters a value of the kind: it stores it exactly, or fails."""
     if isinstance(found, NullType):
         return True
     alters = {"sqlite": _sqlite_alters, "postgresql": _postgres_alters}[dialect]

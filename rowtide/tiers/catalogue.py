@@ -160,7 +160,7 @@ def load_catalogue(overrides: Overrides = NOTHING) -> Catalogue:
 
 
 def read_overrides(file: Path) -> Overrides:
-    """Read overrides from a YAML file. Raises UserMistake."""
+    """Read a user's changes to the built-in models and tiers from a YAML file. Raises UserMistake."""
     if not file.is_file():
         raise UserMistake("no such file", file=file, key="ROWTIDE_MODELS")
     found = read_yaml(file)[0] or {}

@@ -70,7 +70,10 @@ _kept: ContextVar[KeptPool | None] = ContextVar("kept_pool", default=None)
 
 @asynccontextmanager
 async def keep_tool_servers(idle_seconds: float = IDLE_SECONDS) -> AsyncGenerator[None]:
-    """Have stages share tool servers for the length of the block, or of the outer one that there is."""
+    """Let stages inside the block share tool servers, which end with it, or when nobody called one for `idle_seconds`.
+
+    Inside another such block it changes nothing: the outer one's servers are shared.
+    """
     if _kept.get() is not None:
         yield
         return

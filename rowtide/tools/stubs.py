@@ -70,7 +70,7 @@ def read_strictly(file: Path, model: type[Read]) -> Read:
 
 
 def validate_strictly(values: object, model: type[Read], file: Path | str) -> Read:
-    """Validate values that somebody wrote against a model. Raises UserMistake for the first fault."""
+    """Return what a file holds as a Pydantic model. Raises UserMistake for the first fault, with file and key."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

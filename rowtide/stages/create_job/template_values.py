@@ -143,7 +143,9 @@ def is_csv(source: SourceSpec) -> bool:
 
 
 def row_gates(draft: JobDraft) -> list[GateLine]:
-    """What the rows must look like: what the model reads must be there, and lists and patterns should still hold."""
+    """Return the lines of the gate over the source's rows: what the model reads must be filled, and columns that hold
+    few values, or one pattern, should go on doing so.
+    """
     profile, rows = draft.profile, draft.profile.rows
     filled = [each for each in profile.columns if each.filled == rows and not each.is_personal]
     read = [each for each in filled if each.kind == "long text"] or [each for each in filled if each.kind == "text"][:1]
