@@ -75,7 +75,7 @@ class Distribution:
 
 
 def distributions_of(pages: dict[str, Distribution]) -> dict[str, dict[str, list[Any]]]:
-    """Return column → its values, or ranges of numbers, with their weights; columns without a distribution are left out."""
+    """Return column → its values, or ranges of numbers, with their weights; columns that have none are left out."""
     found = {name: distribution.partition() for name, distribution in pages.items()}
     return {name: partition for name, partition in found.items() if partition is not None}
 
