@@ -168,7 +168,7 @@ def abandon_batch(tx: Connection, batch: Batch, detail: str) -> None:
 
 
 def batches_in_states(tx: Connection, run: Run, states: Iterable[str]) -> list[Batch]:
-    """Return this run's batches in any of `states`, oldest first. Live calls, which are kept like batches, are left out."""
+    """Return this run's batches in any of `states`, oldest first. Live calls, kept like batches, are left out."""
     query = text(
         f"SELECT {COLUMNS} FROM batch WHERE run_no = :run AND {IN_BATCHES} AND state IN :states ORDER BY batch_no"
     ).bindparams(bindparam("states", expanding=True))

@@ -42,8 +42,8 @@ def stored_answers_page(tx: Connection, run: Run, *, only_loaded: bool, after: i
 def answers_of_earlier_runs(
     tx: Connection, run: Run, table: str, *, after: int, limit: int
 ) -> list[tuple[int, StoredAnswer]]:
-    """Return the next ready rows whose request equals an earlier run's while their checks differ, so that its answer can
-    be judged again instead of asked for: (row_no, the earlier answer).
+    """Return the next ready rows whose request equals an earlier run's while their checks differ, so that its answer
+    can be judged again instead of asked for: (row_no, the earlier answer).
 
     `table` says how the row ended there: `loaded` or `unverified`.
     """

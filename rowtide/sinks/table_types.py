@@ -53,7 +53,7 @@ def plain_kind(kind: str) -> str:
 
 
 def column_accepts_kind(found: TypeEngine[Any], kind: str, dialect: str) -> bool:
-    """Return whether a column of this type never silently alters a value of the kind: it stores it exactly, or fails."""
+    """Return whether a column of this type alters no value of the kind: it stores it exactly, or fails."""
     if isinstance(found, NullType):
         return True
     alters = {"sqlite": _sqlite_alters, "postgresql": _postgres_alters}[dialect]
