@@ -18,6 +18,7 @@ TIMES = 5
 WITHOUT = {"PREFECT_API_URL", "ANTHROPIC_API_KEY", "ROWTIDE_LEDGER", "PYTHONDONTWRITEBYTECODE"}
 COMMANDS: dict[str, tuple[Sequence[str], float]] = {
     "rowtide --help": (["--help"], 0.5),
+    "rowtide run --help": (["run", "--help"], 0.5),
     "rowtide run companies --limit 3": (["run", "companies", "--limit", "3"], 6.0),
 }
 """What is called, and the seconds it may take on two quiet cores."""
