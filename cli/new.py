@@ -6,16 +6,17 @@ import secrets
 import shlex
 import sys
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
 
 from cli.environment_checks import check_home
 from cli.home_folders import enter_rehearsal, home_folder, is_in_rehearsal
 from cli.open_ledger import open_or_create_ledger
-from cli.output import err, out, plain_table
+from cli.output import err, out, plain_table, print_error
 from cli.results import results_
 from cli.terminal_run import checked_plan, claude_or_emulator, run_to_end, use_prefect
 from configuration.claude_settings import ClaudeSettings
@@ -25,7 +26,7 @@ from rowtide.job.run_id import new_run_id
 from rowtide.ledger.ledger import ledger_url
 from rowtide.stages.create_job.column_kinds import ColumnProfile
 from rowtide.stages.create_job.csv_header import CsvOptions
-from rowtide.stages.create_job.field_list import parse_fields, spelled_fields, with_evidence
+from rowtide.stages.create_job.field_list import AskedField, parse_fields, spelled_fields, with_evidence
 from rowtide.stages.create_job.import_table import ROW_NUMBER, TableOptions, table_name
 from rowtide.stages.create_job.make_job import (
     DEFAULT_FIELDS,
@@ -47,6 +48,8 @@ from rowtide.stages.preflight import Plan
 from rowtide.text_format import shorten_text
 
 SHOWN_COLUMNS, SHOWN_ROWS, COUNTED_ROWS = 25, 5, 50
+
+Taken = TypeVar("Taken")
 
 
 def new(
@@ -171,13 +174,16 @@ def _decide(seen: TableSeen, flags: dict[str, str | None], *, asks: bool) -> Dec
     """What to find out, in which fields, by which key: as said by a flag, as answered, or by default."""
     usual = default_decisions(seen.profile)
     usual_key = ", ".join(usual.key)
-    question = flags["question"] or _answer("What do you want to find out about each row?", usual.question, asks=asks)
-    fields = flags["fields"] or _answer("In which fields (topic: one|two, price: number)?", DEFAULT_FIELDS, asks=asks)
-    key = flags["key"] or _answer("Which column, or columns, name a row?", usual_key, asks=asks)
+
+    def key_of(typed: str) -> Sequence[str]:
+        return usual.key if typed == usual_key else key_columns(typed, seen.columns)
+
+    what = "What do you want to find out about each row?"
+    which = "In which fields (topic: one|two, price: number)?"
     decided = Decided(
-        question.strip(),
-        with_evidence(parse_fields(fields)),
-        usual.key if key == usual_key else key_columns(key, seen.columns),
+        _answer(what, flags["question"], usual.question, str.strip, asks=asks),
+        _answer(which, flags["fields"], DEFAULT_FIELDS, _fields, asks=asks),
+        _answer("Which column, or columns, name a row?", flags["key"], usual_key, key_of, asks=asks),
     )
     out.print(f"question {shorten_text(decided.question, 150)}")
     out.print(f"fields   {spelled_fields(decided.fields)}")
@@ -194,14 +200,21 @@ def _about_key(seen: TableSeen, key: object) -> str:
     return ""
 
 
-def _answer(question: str, default: str, *, asks: bool) -> str:
-    """What a person types; the default where nothing is typed or nobody is asked."""
-    if not asks:
-        return default
-    err.print(f"{question} [{default}] ", end="")
-    if not (line := sys.stdin.readline()):
-        raise UserMistake("the terminal was closed, and nothing was written (--yes takes the defaults)")
-    return line.strip() or default
+def _fields(typed: str) -> list[AskedField]:
+    return with_evidence(parse_fields(typed))
+
+
+def _answer(question: str, flag: str | None, default: str, take: Callable[[str], Taken], *, asks: bool) -> Taken:
+    """What a flag says or a person types, as `take` reads it; the default where nothing is typed or nobody is asked."""
+    while asks and not flag:
+        err.print(f"{question} [{default}] ", end="")
+        if not (line := sys.stdin.readline()):
+            raise UserMistake("the terminal was closed, and nothing was written (--yes takes the defaults)")
+        try:
+            return take(line.strip() or default)
+        except UserMistake as mistake:
+            print_error(str(mistake))
+    return take(flag or default)
 
 
 def _try_out(name: str, sample: Path, started: float) -> None:

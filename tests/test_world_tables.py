@@ -550,20 +550,44 @@ def test_a_key_in_the_environment_is_not_spent_on_a_try(desk: Path) -> None:
     assert "ANTHROPIC_API_KEY is set: Claude answers, for money" in made.out.splitlines()[-1]
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_who_goes_away_at_a_question_leaves_nothing_behind(desk: Path, end: signal.Signals) -> None:
+def at_a_terminal(desk: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """`rowtide new tickets --from export.csv`, and what it reads and writes."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)} | {"ROWTIDE_HOME": str(desk / "home")}
     command = [sys.executable, "-m", "cli", "new", "tickets", "--from", "export.csv"]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=desk, env=environment)
     os.close(theirs)
+    return process, ours
+
+
+def shown_until(terminal: int, words: bytes) -> bytes:
     shown = b""
-    while b"find out" not in shown:
-        shown += os.read(ours, 4096)
+    while words not in shown:
+        shown += os.read(terminal, 4096)
+    return shown
+
+
+def test_who_mistypes_an_answer_is_asked_again(desk: Path) -> None:
+    process, terminal = at_a_terminal(desk)
+    shown = b""
+    for question, typed in ((b"find out", b"Why?"), (b"which fields", b"due: dat"), (b"which fields", b"due: date")):
+        shown += shown_until(terminal, question)
+        os.write(terminal, typed + b"\n")
+    shown += shown_until(terminal, b"name a row")
+    assert shown.count(b"did you mean 'date'") == 1
+    process.kill()
+    process.wait(60)
+    os.close(terminal)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_who_goes_away_at_a_question_leaves_nothing_behind(desk: Path, end: signal.Signals) -> None:
+    process, terminal = at_a_terminal(desk)
+    shown_until(terminal, b"find out")
     assert len(list((desk / "home" / "new").iterdir())) == 1
     process.send_signal(end)
     status = process.wait(60)
-    os.close(ours)
+    os.close(terminal)
     assert status == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[end]
     assert not (desk / "jobs").exists()
     with staging_folder(desk / "home") as staging:  # the next one takes away what a killed one could not
