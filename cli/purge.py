@@ -79,7 +79,8 @@ def _delete(ledger: Ledger, runs: Sequence[Run], key: str | None, now: datetime)
         ledger_purge_text.purge_run(ledger, each, key, now=now)
     ledger_purge_text.reclaim_space(ledger)
     if is_in_rehearsal():
-        shutil.rmtree(home_folder() / "emulator", ignore_errors=True)  # what it was sent, and made up
+        for folder in ("emulator", "emulator_answers"):  # what it was sent, and made up; and what it was told
+            shutil.rmtree(home_folder() / folder, ignore_errors=True)
 
 
 def _age(text: str) -> timedelta:

@@ -337,3 +337,12 @@ def test_a_mistake_in_answers_yaml_is_named_with_its_line(tmp_path: Path, text: 
     (job / "answers.yaml").write_text(text)
     done = ask(tmp_path, "run", job)
     assert (done.status, where in done.err, words in done.err) == (2, True, True), done.err
+
+
+def test_a_purge_takes_away_what_the_emulator_was_told_of_rows(tmp_path: Path) -> None:
+    job = tickets(tmp_path)
+    assert ask(tmp_path, "run", job).status == 0
+    assert [*(tmp_path / "home").rglob("emulator_answers/tickets.jsonl")]
+    (run,) = (path.stem for path in (tmp_path / "home").rglob("reports/*.html"))
+    done = ask(tmp_path, "purge", "--run", run, "--yes")
+    assert (done.status, [*(tmp_path / "home").rglob("emulator_answers/*")]) == (0, []), done.err
