@@ -19,7 +19,7 @@ from emulator.acts import Strict
 from emulator.effort import wrong_per_hundred
 from emulator.identifiers import fingerprint
 from emulator.known_answers import NONE_KNOWN, KnownAnswers
-from emulator.mistakes import Mistake, mends, mistakes_of
+from emulator.mistakes import Mistake, mistakes_of
 from emulator.reading import Reading
 from emulator.words import plain
 
@@ -125,8 +125,8 @@ def slips_of(reading: Reading, model: str, tier: str, temper: Temper) -> list[Sl
         return [Slip(mistake) for mistake in usual]
     held = [each for each in known if _holds(each, model, temper.at) and _strikes(each, reading, tier)]
     made = [Slip(each.mistake, each.field, each.says) for each in held if each.effect == "makes"]
-    if mends(reading, tier):
-        made = []
+    if reading.corrections and fingerprint(reading.row_text, "mends") % 2 == 0:
+        made = []  # half of them, whatever the tier: what the instructions left out, a better model does not know either
     if usual and any(each.effect == "spares" and each.mistake == usual[0] for each in held):
         usual = ()
     return [*made, *(Slip(mistake) for mistake in usual)]
