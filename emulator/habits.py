@@ -126,7 +126,7 @@ def slips_of(reading: Reading, model: str, tier: str, temper: Temper) -> list[Sl
     held = [each for each in known if _holds(each, model, temper.at) and _strikes(each, reading, tier)]
     made = [Slip(each.mistake, each.field, each.says) for each in held if each.effect == "makes"]
     if reading.corrections and fingerprint(reading.row_text, "mends") % 2 == 0:
-        made = []  # half of them, whatever the tier: what the instructions left out, a better model does not know either
+        made = []  # whatever the tier: what the instructions leave out, a better model does not know either
     if usual and any(each.effect == "spares" and each.mistake == usual[0] for each in held):
         usual = ()
     return [*made, *(Slip(mistake) for mistake in usual)]
