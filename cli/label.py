@@ -21,8 +21,8 @@ from rowtide.evals.label_choice import Candidate
 from rowtide.evals.label_sheet import field_types, label_columns, label_records, parse_label, read_label_sheet
 from rowtide.job.job_folder import Job, find_job, load_job
 from rowtide.quarantine.quarantine_sheet import write_csv_sheet
+from rowtide.stages.label.choose_rows_to_label import LabelQueue, rows_to_label, source_rows
 from rowtide.stages.label.golden_labels import LabelsTaken, take_answers_of_persons, take_labels
-from rowtide.stages.label.label_rows import LabelQueue, rows_to_label, source_rows
 from rowtide.text_format import shorten_text
 
 ENOUGH = 165  # golden rows: what they prove stands in docs/evals.md

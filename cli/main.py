@@ -13,8 +13,8 @@ from cyclopts import App, CycloptsError, CycloptsPanel, Group, Parameter
 
 from cli import output, standard_streams
 from cli.environment_checks import check_network, check_platform, explain_environment_error
-from cli.examples import help_epilogue
 from cli.exits import TABLE, Exit, unexpected_error_text
+from cli.help_examples import help_epilogue
 from cli.home_folders import home_folder
 from cli.late_prefect import PrefectServerBlocks
 from cli.output import print_error

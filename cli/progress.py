@@ -19,7 +19,7 @@ from rowtide.agent.states import RowState
 from rowtide.escaping import one_line
 from rowtide.lanes.lane_table import LANES
 from rowtide.ledger.ledger import Ledger, find_run, has_run
-from rowtide.ledger.read.pace import Pace, read_pace
+from rowtide.ledger.read.pace_of_earlier_runs import Pace, read_pace
 from rowtide.ledger.read.progress import Progress, read_progress
 from rowtide.observing.supervision import Background, supervise_thread
 from rowtide.text_format import format_age

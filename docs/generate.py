@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from cli.exits import MEANS
 from rowtide.agent import states
 from rowtide.agent.account_refusals import REFUSALS
-from rowtide.agent.policies import BATCHES, ERRORS, RESULTS, STOPS, Policy
+from rowtide.agent.outcome_policies import BATCHES, ERRORS, RESULTS, STOPS, Policy
 from rowtide.job.job_spec import JobSpec
 
 ROOT = Path(__file__).parent.parent

@@ -13,10 +13,10 @@ from rowtide.intake.source_rows import BadRow, SourceRow, key_fault
 from rowtide.intake.sources import read_pages
 from rowtide.job.job_folder import find_job
 from rowtide.job.versions import check_job_unchanged
+from rowtide.ledger import job_versions as ledger_job_versions
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger import rows as ledger_rows
-from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.quarantine import Signature
 from rowtide.stages.amend.recheck_answers import adopt_earlier_answers
@@ -101,7 +101,7 @@ def _admit(ledger: Ledger, run: Run, found: Plan, page: list[SourceRow | BadRow]
         if refused := [row.row_key for row in rows if row.reason]:
             rows = with_unused_names(rows, ledger_rows.keys_present(tx, run, refused))
         if ledger_rows.admit_rows(tx, run, rows, read_before=position, read_after=after, now=clock.now()):
-            ledger_versions.mark_rows_settled_earlier(tx, run, first, first + len(page) - 1)
+            ledger_job_versions.mark_rows_settled_earlier(tx, run, first, first + len(page) - 1)
             if spec.skills.group_by is not None:
                 read = [(row_no, row) for row_no, row in enumerate(page, first) if isinstance(row, SourceRow)]
                 groups = {row_no: found.job.group_of(row.values) for row_no, row in read}

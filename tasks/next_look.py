@@ -2,8 +2,8 @@
 
 from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
-from rowtide.stages.evaluate import next_look as stage
-from rowtide.stages.evaluate.next_look import ArmRun
+from rowtide.stages.evaluate import rows_to_ask as stage
+from rowtide.stages.evaluate.rows_to_ask import ArmRun
 
 
 @durable

@@ -35,10 +35,10 @@ DOORS = {
     "observing": {"bounded_threads", "event_log", "repeated_log_lines", "supervision"},
     "routing": {"start_rules"},
     "sinks": {
-        "rehearsal_sink", "sink_duckdb", "sink_files", "sink_formats", "sink_tables", "sinks", "table_types",
+        "rehearsal_sink", "sink_duckdb", "sink_files", "sink_formats", "sink_sql", "sinks", "table_types",
     },
     "tools": {
-        "function_host", "function_sessions", "http_bounds", "kept_pool", "programs", "registry", "registry_search",
+        "function_host", "function_sessions", "http_bounds", "kept_pool", "programs", "registry_search", "server_lookup",
         "sessions", "tool_servers", "tool_sessions", "tools", "trust",
     },
 }  # fmt: skip
@@ -74,7 +74,7 @@ HEAVY = {
         str(path.relative_to(ROOT)) for path in (ROOT / "rowtide/ledger").rglob("*.py")
     }  # only here, and at a source's or a sink's own tables, is SQL
     | {"rowtide/intake/sql_rows.py", "rowtide/database_url.py"}
-    | {f"rowtide/sinks/{n}.py" for n in ("sinks", "sink_tables", "sink_duckdb", "table_types")},
+    | {f"rowtide/sinks/{n}.py" for n in ("sinks", "sink_sql", "sink_duckdb", "table_types")},
 }
 # What a decision has no use for: the machine, the network, the clock.
 OUTSIDE = {

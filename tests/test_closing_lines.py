@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rowtide.gates.answer_quality import DISTINCT_COUNTED, AnswerQuality
 from rowtide.ledger.ledger import Ledger, find_run, ledger_url
-from rowtide.ledger.read.pace import read_pace
+from rowtide.ledger.read.pace_of_earlier_runs import read_pace
 from rowtide.ledger.read.progress import read_progress
 from rowtide.quarantine.cause_groups import Cause, cause_signature, group_causes
 from rowtide.report.answers_text import answer_lines

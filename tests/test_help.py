@@ -9,7 +9,7 @@ import pytest
 from conftest import make_job, run
 from outside import rowtide
 
-from cli.examples import EXAMPLES
+from cli.help_examples import EXAMPLES
 from cli.main import COMMANDS, app
 
 LINES = [line for examples in EXAMPLES.values() for line, _ in examples]

@@ -21,8 +21,8 @@ from rowtide.evals.label_sheet import read_label_sheet
 from rowtide.job.job_folder import Job, load_job
 from rowtide.ledger.labels import answers_of_persons, disputed_keys, quarantined_keys
 from rowtide.ledger.ledger import Ledger
+from rowtide.stages.label.choose_rows_to_label import rows_to_label
 from rowtide.stages.label.golden_labels import take_answers_of_persons, take_labels
-from rowtide.stages.label.label_rows import rows_to_label
 
 COMPANIES = Path(__file__).parent.parent / "jobs" / "companies"
 

@@ -11,11 +11,11 @@ from sqlalchemy.exc import IntegrityError
 from rowtide.agent.states import MOVES, RowState
 from rowtide.errors import IllegalMove, UserMistake
 from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import job_versions as ledger_job_versions
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger import rows as ledger_rows
 from rowtide.ledger import turns as ledger_turns
-from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.migrations import MIGRATIONS
 from rowtide.ledger.rows import MoveReason
@@ -152,7 +152,7 @@ def test_a_row_loaded_once_is_unchanged_next_time_and_changed_content_is_not(led
     first, second = make_rows(ledger, again, 2, tier=None)
     with ledger.page() as tx:
         tx.execute(text("UPDATE row SET row_id = 'other' WHERE row_no = :row"), {"row": second})
-        assert ledger_versions.mark_rows_settled_earlier(tx, again, first, second) == 1
+        assert ledger_job_versions.mark_rows_settled_earlier(tx, again, first, second) == 1
     assert states(ledger, again) == {RowState.UNCHANGED: 1, RowState.READY: 1}
 
 

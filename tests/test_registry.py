@@ -12,7 +12,7 @@ from listening import Handler, listening
 
 from rowtide.errors import UserMistake, WorldError
 from rowtide.job.job_spec import ToolServerSpec
-from rowtide.tools.registry import Pinned, resolve_servers
+from rowtide.tools.server_lookup import Pinned, resolve_servers
 from rowtide.tools.tools import ToolPool
 
 SERVERS = Path(__file__).parent / "servers"

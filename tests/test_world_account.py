@@ -10,7 +10,7 @@ from run_summaries import summarize
 
 from emulator.server import start
 from rowtide.agent.account_refusals import REFUSALS, account_refusal_of
-from rowtide.agent.policies import Do, policy_of_error
+from rowtide.agent.outcome_policies import Do, policy_of_error
 from rowtide.agent.requests import conversation_messages
 from rowtide.agent.shared_fault import FailedRow, error_signature, rows_failed_by_shared_fault
 from rowtide.errors import StoppedByWorld

@@ -14,9 +14,9 @@ from chaos.lives import emulator
 from rowtide.api.api_identity import OWN_EMULATOR, api_in_environment, api_name, check_same_api
 from rowtide.errors import UserMistake
 from rowtide.job.job_spec import SinkSpec
+from rowtide.ledger import job_versions as ledger_job_versions
 from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger import rows as ledger_rows
-from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger
 from rowtide.sinks.rehearsal_sink import rehearsal_sink
 
@@ -107,7 +107,7 @@ def test_what_one_api_settled_is_asked_again_of_another(ledger: Ledger, table: s
         run = make_run(ledger, f"again at {api}", api=api)
         rows = make_rows(ledger, run, 10)
         with ledger.page() as tx:
-            assert ledger_versions.mark_rows_settled_earlier(tx, run, rows[0], rows[-1]) == unchanged
+            assert ledger_job_versions.mark_rows_settled_earlier(tx, run, rows[0], rows[-1]) == unchanged
 
 
 @dataclass(frozen=True)

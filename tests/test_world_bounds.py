@@ -60,7 +60,7 @@ def door():
 REGISTRY = """
 import asyncio
 from rowtide.job.job_spec import ToolServerSpec
-from rowtide.tools.registry import resolve_servers
+from rowtide.tools.server_lookup import resolve_servers
 def door():
     spec = ToolServerSpec(capability="notes")
     asyncio.run(resolve_servers({{"it": spec}}, registry={url!r}, folder=Path({folder!r}), environment={{}}))

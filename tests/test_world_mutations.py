@@ -18,7 +18,7 @@ from mutations import PAGE, change_value, mutate
 from test_world_tools import result, scripted
 
 from emulator.server import start
-from rowtide.agent.policies import Do
+from rowtide.agent.outcome_policies import Do
 from rowtide.agent.reply_parsing import Replied, Unanswered, parse_live_body, parse_result_line
 from rowtide.errors import RowtideError, UserMistake
 from rowtide.intake.messages import MessageRefused, RowRules, build_message, cloud_event_id, parse_body

@@ -18,7 +18,7 @@ from emulator.tool_rules import _input_schema_problem  # pyright: ignore[reportP
 from rowtide.api.api_schema import api_schema
 from rowtide.errors import UserMistake
 from rowtide.stages.preflight import plan_run
-from rowtide.tools.tool_schemas import refusal_of
+from rowtide.tools.tool_schema_limits import refusal_of
 
 OBJECT: dict[str, Any] = {"type": "object"}
 

@@ -22,7 +22,7 @@ from servers import leaky
 
 from rowtide.errors import UserMistake
 from rowtide.job.job_spec import ToolServerSpec
-from rowtide.tools.registry import resolve_servers
+from rowtide.tools.server_lookup import resolve_servers
 from rowtide.tools.server_secrets import ServerSecrets
 from rowtide.tools.tools import ToolPool
 from rowtide.tools.trust import LOCK_FILE, NotTrusted, allow_servers, check_trusted

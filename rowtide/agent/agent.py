@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from rowtide.agent.policies import STOPS, Do, policy_of
+from rowtide.agent.outcome_policies import STOPS, Do, policy_of
 from rowtide.job.job_code import JobCodeFailure
 from rowtide.job.job_spec import JobSpec
 from rowtide.tiers.pricing import MICRO

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from rowtide.agent.policies import RESULTS, Policy, policy_of, policy_of_error
+from rowtide.agent.outcome_policies import RESULTS, Policy, policy_of, policy_of_error
 from rowtide.json_bytes import dump_json, parse_json
 from rowtide.masking import mask_secrets
 from rowtide.tiers.pricing import Usage, parse_usage

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from rowtide.agent.policies import STOPS, Do, policy_of
+from rowtide.agent.outcome_policies import STOPS, Do, policy_of
 from rowtide.errors import UserMistake
 from rowtide.job.job_spec import LimitsSpec
 from rowtide.json_bytes import dump_json, parse_json

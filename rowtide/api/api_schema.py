@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from rowtide.errors import UserMistake
 from rowtide.job.answer_fields import check_answer_model
-from rowtide.job.answer_schema import check_answer_schema, check_schema_limits
+from rowtide.job.answer_schema_limits import check_answer_schema, check_schema_limits
 
 
 def api_schema(answer: type[BaseModel]) -> dict[str, object]:

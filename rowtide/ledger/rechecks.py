@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from rowtide.agent.agent import RowAt
+from rowtide.ledger.job_versions import IS_OVERRIDDEN, QUARANTINE
 from rowtide.ledger.ledger import Run, fetch_all, is_one_of, list_parameter, to_timestamp
 from rowtide.ledger.quarantine import Signature, reopen_run
 from rowtide.ledger.rows import move_rows, move_rows_alike, write_answers
-from rowtide.ledger.versions import IS_OVERRIDDEN, QUARANTINE
 
 FAILED = "recheck_failed"  # the reason of a row that was removed from its sink
 COLUMNS = ", ".join(f"row.{name}" for name in RowAt._fields)
@@ -39,7 +39,7 @@ def stored_answers_page(tx: Connection, run: Run, *, only_loaded: bool, after: i
     return [StoredAnswer(RowAt._make(each[:-3]), each[-3], each[-2], bool(each[-1])) for each in found]
 
 
-def answers_of_earlier_runs(
+def reusable_earlier_answers(
     tx: Connection, run: Run, table: str, *, after: int, limit: int
 ) -> list[tuple[int, StoredAnswer]]:
     """Return the next ready rows whose request equals an earlier run's while their checks differ, so that its answer

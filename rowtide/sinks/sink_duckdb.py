@@ -16,9 +16,9 @@ from sqlalchemy.engine import URL
 from rowtide.errors import UserMistake, WorldError, nearest_name
 from rowtide.job.answer_fields import LIST_OF
 from rowtide.sinks.columns import DECIMAL, KEY, Column, SinkPage, columns_to_add
-from rowtide.sinks.refusals import RowByRowWriter, RowsRefused
+from rowtide.sinks.find_refused_rows import RowByRowWriter, RowsRefused
 from rowtide.sinks.sink_formats import arrow_table
-from rowtide.sinks.sink_tables import table_location
+from rowtide.sinks.sink_sql import table_location
 from rowtide.sinks.table_types import decimal_fits
 
 TYPES = {

@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from rowtide.errors import UserMistake, WorldError
 from rowtide.sinks.columns import Column, SinkPage, check_partition, columns_to_add
-from rowtide.sinks.refusals import RowByRowWriter, RowsRefused
+from rowtide.sinks.find_refused_rows import RowByRowWriter, RowsRefused
 from rowtide.sinks.sink import Place
-from rowtide.sinks.sink_formats import Format, keys_in, split_by_column, without_keys
+from rowtide.sinks.sink_formats import Format, keys_in, split_by_column, without_rows_of_keys
 
 MANIFEST = "_manifest.json"
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -125,7 +125,7 @@ class FolderPart:
         for older, keys in replaced.items():
             for file in self._sink.files(older):
                 table = self._read(file)
-                if (kept := without_keys(table, keys)).num_rows < table.num_rows:
+                if (kept := without_rows_of_keys(table, keys)).num_rows < table.num_rows:
                     self._put(file, kept)
                 else:  # a life that died here may have written it, and not the manifest
                     self._files[self._name(file)] = {"rows": table.num_rows, "bytes": file.stat().st_size}

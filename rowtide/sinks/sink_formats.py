@@ -82,7 +82,7 @@ def keys_in(table: pa.Table) -> set[str]:
     return set(table[KEY].to_pylist())
 
 
-def without_keys(table: pa.Table, keys: set[str]) -> pa.Table:
+def without_rows_of_keys(table: pa.Table, keys: set[str]) -> pa.Table:
     """Return the table without the rows that have these keys."""
     return table.filter(pa.array([key not in keys for key in table[KEY].to_pylist()], pa.bool_()))
 

@@ -14,7 +14,7 @@ from rowtide.sinks.sink import Place, Sink
 from rowtide.sinks.sink_duckdb import DuckTable
 from rowtide.sinks.sink_files import open_folder_sink
 from rowtide.sinks.sink_formats import CSV, JSON_LINES, PARQUET
-from rowtide.sinks.sink_tables import TableSink
+from rowtide.sinks.sink_sql import TableSink
 
 
 def open_table_sink(place: Place) -> Sink:

@@ -31,8 +31,8 @@ from rowtide.stages.run_context import models_of, open_tool_pool, self_check_rub
 from rowtide.tiers.catalogue import NOTHING, Model, Overrides, load_catalogue
 from rowtide.tools import api_connector
 from rowtide.tools.operator_servers import NOTHING_PROVIDED, OperatorServers, apply_operator_servers
-from rowtide.tools.registry import Pinned, resolve_servers
-from rowtide.tools.tool_schemas import check_tools
+from rowtide.tools.server_lookup import Pinned, resolve_servers
+from rowtide.tools.tool_schema_limits import check_tools
 from rowtide.tools.trust import check_trusted
 
 

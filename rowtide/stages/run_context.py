@@ -24,10 +24,10 @@ from rowtide.job.prompt import read_prompt
 from rowtide.job.run_id import check_run_id
 from rowtide.job.versions import check_job_unchanged
 from rowtide.ledger import batches as ledger_batches
+from rowtide.ledger import job_versions as ledger_job_versions
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger import tiers as ledger_tiers
-from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.batches import Batch
 from rowtide.ledger.claims import Worker
 from rowtide.ledger.ledger import Ledger, Run
@@ -89,7 +89,7 @@ class RunContext:
         if not self.run.version_no:
             return frozenset()
         with self.ledger.view() as tx:
-            return ledger_versions.versions_that_ask_otherwise(tx, self.run)
+            return ledger_job_versions.versions_that_ask_otherwise(tx, self.run)
 
     @property
     def betas(self) -> list[str]:

@@ -155,7 +155,7 @@ class _StubServer:
 
 
 def _server(name: str, spec: ToolServerSpec, folder: Path, environment: Mapping[str, str]) -> _Server:
-    assert spec.capability is None, f"tools.{name}: a capability is made concrete by rowtide.tools.registry first"
+    assert spec.capability is None, f"tools.{name}: a capability is made concrete by rowtide.tools.server_lookup first"
     if spec.stub is not None:
         return _StubServer(load_stub(folder / spec.stub))
     return tool_servers.ToolServer(name, spec, folder, environment)

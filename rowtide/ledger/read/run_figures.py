@@ -11,10 +11,10 @@ from rowtide.agent.states import RowState
 from rowtide.gates.approvals import GateApproval
 from rowtide.ledger import gate_approvals as ledger_gate_approvals
 from rowtide.ledger import gate_results as ledger_gate_results
+from rowtide.ledger import job_versions as ledger_job_versions
 from rowtide.ledger import permitted_versions
 from rowtide.ledger import prefixes as ledger_prefixes
 from rowtide.ledger import tiers as ledger_tiers
-from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.batches import IN_BATCHES, batches_in_states, reserved_micro
 from rowtide.ledger.ledger import ROWS_PER_RUN, Run, from_timestamp
 from rowtide.ledger.read import costs as ledger_costs
@@ -91,7 +91,7 @@ def _numbers(
 def _versions(tx: Connection, run: Run) -> dict[str, Any]:
     """Return the run's versions, and on whose word it went ahead with one that no eval passed."""
     overrides = permitted_versions.overrides_of_run(tx, run)
-    return {"versions": ledger_versions.version_history(tx, run), "overrides": overrides}
+    return {"versions": ledger_job_versions.version_history(tx, run), "overrides": overrides}
 
 
 def _named(run: Run) -> dict[str, Any]:

@@ -7,13 +7,13 @@ import orjson
 from rowtide.errors import UserMistake
 from rowtide.job.versions import FIXED, changed_parts, name_changes, version_from_record
 from rowtide.ledger import gate_results as ledger_gate_results
+from rowtide.ledger import job_versions as ledger_job_versions
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import permitted_versions
-from rowtide.ledger import versions as ledger_versions
+from rowtide.ledger.job_versions import AmendmentEffects
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.quarantine import Signature
-from rowtide.ledger.versions import AmendmentEffects
 from rowtide.stages.preflight import Plan
 from rowtide.stages.required_eval import check_passing_verdict
 
@@ -51,18 +51,18 @@ def amend_run(
                 "where it runs elsewhere), or let it come to its end; then amend"
             )
         asks_anew = now.asking != run.asking
-        found = ledger_versions.amendment_effects(tx, run, asks_anew=asks_anew, leaves_quarantine=leaves_quarantine)
+        found = ledger_job_versions.amendment_effects(tx, run, asks_anew=asks_anew, leaves_quarantine=leaves_quarantine)
         amended = Amendment(run.version_no + 1, name_changes(version_from_record(run.parts), now), asks_anew, found)
         if is_dry:
             return amended
         servers = str(plan.record["servers"])
-        after = ledger_versions.adopt_version(tx, run, now, plan.request, plan.skills, servers, hand, why)
+        after = ledger_job_versions.adopt_version(tx, run, now, plan.request, plan.skills, servers, hand, why)
         permitted_versions.use_override(tx, after, word)
         if now.judging != run.judging:
             ledger_gate_results.forget_verdicts(tx, after, "answers")  # the gate's file may have fewer expectations now
-        ledger_versions.rejudge_replies(tx, after, hand, quarantined=not leaves_quarantine)
+        ledger_job_versions.rejudge_replies(tx, after, hand, quarantined=not leaves_quarantine)
         if asks_anew and not leaves_quarantine:
-            ledger_versions.resend_quarantined(tx, after, hand)
+            ledger_job_versions.resend_quarantined(tx, after, hand)
         return amended
 
 

@@ -17,11 +17,11 @@ from rowtide.job.job_code import is_job_wide_fault, most_frequent_failure
 from rowtide.job.job_folder import Job
 from rowtide.job.versions import JobVersion, version_from_record
 from rowtide.ledger import gate_results as ledger_gate_results
+from rowtide.ledger import job_versions as ledger_job_versions
 from rowtide.ledger import leases as ledger_leases
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger import rechecks as ledger_rechecks
 from rowtide.ledger import turns as ledger_turns
-from rowtide.ledger import versions as ledger_versions
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.quarantine import Signature
 from rowtide.ledger.rechecks import StoredAnswer
@@ -101,7 +101,7 @@ def adopt_earlier_answers(ledger: Ledger, run: Run, job: Job, hand: Signature) -
         after = 0
         while True:
             with ledger.view() as tx:
-                page = ledger_rechecks.answers_of_earlier_runs(tx, run, table, after=after, limit=PAGE_ROWS)
+                page = ledger_rechecks.reusable_earlier_answers(tx, run, table, after=after, limit=PAGE_ROWS)
             if not page:
                 break
             after, theirs = page[-1][0], {number: each.row for number, each in page}
@@ -241,7 +241,7 @@ def _write(
         run = ledgers.find_run(tx, run.run_id)
         if accepted and run.judging != job.version.judging:
             now = JobVersion(version_from_record(run.parts).asks, job.version.judges)
-            run = ledger_versions.adopt_version(tx, run, now, run.request, (), run.servers, hand, "rowtide recheck")
+            run = ledger_job_versions.adopt_version(tx, run, now, run.request, (), run.servers, hand, "rowtide recheck")
         ledger_rechecks.accept_stored_answers(tx, run, {n: passing[n] for n in sorted(accepted)}, hand)
         ledger_rechecks.record_rejudged(tx, run, list(passing), job.version.judging)
     return run

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from rowtide.agent.policies import ERRORS, RESULTS, Do
+from rowtide.agent.outcome_policies import ERRORS, RESULTS, Do
 from rowtide.agent.states import RowState
 from rowtide.errors import RowtideError, RunStopped
 from rowtide.evals.comparers import Comparer

@@ -27,7 +27,7 @@ from rowtide.agent.agent import (
 )
 from rowtide.agent.answer_checks import judge_answer
 from rowtide.agent.grounding import ToolOutput
-from rowtide.agent.policies import STOPS, Do, policy_of
+from rowtide.agent.outcome_policies import STOPS, Do, policy_of
 from rowtide.agent.self_check import parse_self_check_reply
 from rowtide.agent.states import RowState
 from rowtide.job.job_spec import JobSpec

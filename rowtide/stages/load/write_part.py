@@ -12,7 +12,7 @@ from rowtide.ledger import loads as ledger_loads
 from rowtide.ledger.loads import AcceptedRow, CompetingParts, Load
 from rowtide.ledger.rows import MoveReason
 from rowtide.sinks.columns import LINEAGE, Column, SinkPage, page_of_answers, unloadable_rows
-from rowtide.sinks.refusals import check_some_taken
+from rowtide.sinks.find_refused_rows import check_some_taken
 from rowtide.sinks.sink import Part, Sink
 from rowtide.stages.run_context import Clock, RunContext
 from rowtide.tiers.pricing import MICRO

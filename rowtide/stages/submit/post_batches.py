@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rowtide.agent.agent import RowAt
-from rowtide.agent.policies import BATCHES
+from rowtide.agent.outcome_policies import BATCHES
 from rowtide.agent.requests import batch_request, custom_id
 from rowtide.agent.states import RowState
 from rowtide.api.api_outcomes import BatchCreated, BatchRefused, OutcomeUnknown

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rowtide.agent.agent import Escalate, RowAt
-from rowtide.agent.policies import RESULTS, Do, Policy
+from rowtide.agent.outcome_policies import RESULTS, Do, Policy
 from rowtide.agent.reply_parsing import Outcome, Replied, Unanswered
 from rowtide.agent.shared_fault import FailedRow, rows_failed_by_shared_fault
 from rowtide.agent.states import RunStop

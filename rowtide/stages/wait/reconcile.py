@@ -5,7 +5,7 @@ The API's own dates say which batches are younger than the POST, so no two clock
 
 from datetime import timedelta
 
-from rowtide.agent.policies import BATCHES
+from rowtide.agent.outcome_policies import BATCHES
 from rowtide.agent.reply_parsing import parse_result_line
 from rowtide.agent.requests import row_no_of_custom_id
 from rowtide.api.api_outcomes import BatchStatus

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from rowtide.agent.agent import RowAt
-from rowtide.agent.policies import ERRORS
+from rowtide.agent.outcome_policies import ERRORS
 from rowtide.agent.reply_parsing import Outcome, Replied, Unanswered
 from rowtide.ledger import tiers as ledger_tiers
 from rowtide.stages.run_context import RunContext

@@ -38,7 +38,7 @@ from sqlalchemy.types import TypeEngine
 
 from rowtide.errors import UserMistake, WorldError, nearest_name
 from rowtide.sinks.columns import KEY, Column, SinkPage, columns_to_add, flat_values
-from rowtide.sinks.refusals import RowByRowWriter, RowsRefused
+from rowtide.sinks.find_refused_rows import RowByRowWriter, RowsRefused
 from rowtide.sinks.sink_formats import flat_table, to_csv
 from rowtide.sinks.table_types import TYPES, column_accepts_kind, plain_kind
 
