@@ -38,8 +38,8 @@ DOORS = {
         "rehearsal_sink", "sink_duckdb", "sink_files", "sink_formats", "sink_sql", "sinks", "table_types",
     },
     "tools": {
-        "function_host", "function_sessions", "http_bounds", "kept_pool", "programs", "registry_search", "server_lookup",
-        "sessions", "tool_servers", "tool_sessions", "tools", "trust",
+        "function_host", "function_sessions", "http_bounds", "kept_pool", "programs", "registry_search",
+        "server_lookup", "sessions", "tool_servers", "tool_sessions", "tools", "trust",
     },
 }  # fmt: skip
 ROOT_RULES = {"binomial", "json_bytes", "errors", "escaping", "text_format", "environment_numbers", "masking", "extras"}
