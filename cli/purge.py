@@ -65,6 +65,10 @@ def purge(
             (home_folder() / "reports" / f"{Path(each.eval_id).name}.html").unlink(missing_ok=True)
         with ledger.page() as tx:
             ledger_purge_text.purge_evals(tx, evals, key)
+            judged = ledger_purge_text.runs_of_judges(tx, evals) if key else []
+        for each in judged:
+            _remove_files(home_folder(), each.run_id)
+            ledger_purge_text.purge_run(ledger, each, None, now=now)
         _delete(ledger, chosen, key, now)
     out.print("deleted; what was loaded into a sink is there still")
     return 0

@@ -16,6 +16,7 @@ from emulator.habits import AS_EVER, Temper, slips_of
 from emulator.judging import verdict, wants_verdict
 from emulator.mistakes import is_hard, mends
 from emulator.obedience import obeyed
+from emulator.pairs import comparison, wants_comparison
 from emulator.reading import Reading, read
 from emulator.tool_choice import next_calls, unfillable_inputs
 
@@ -62,6 +63,9 @@ def _said(params: dict[str, Any], reading: Reading, tier: str, temper: Temper) -
     if reading.schema is not None and wants_verdict(reading.schema):
         said = verdict(reading, reading.schema, tier, known)
         return Thought([{"type": "text", "text": orjson.dumps(said).decode()}])
+    if reading.schema is not None and wants_comparison(reading.schema):
+        compared = comparison(reading, reading.schema, tier, known)
+        return Thought([{"type": "text", "text": orjson.dumps(compared).decode()}])
     slips = [] if known else slips_of(reading, params["model"], tier, temper)
     if not tools:
         slips = [slip for slip in slips if slip.mistake != "skipped_tools"]

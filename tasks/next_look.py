@@ -3,7 +3,7 @@
 from configuration.ledger_settings import LedgerSettings
 from orchestration.durable import durable
 from rowtide.stages.evaluate import rows_to_ask as stage
-from rowtide.stages.evaluate.rows_to_ask import ArmRun
+from rowtide.stages.evaluate.look_runs import ArmRun
 
 
 @durable

@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from orchestration.durable import durable
 from rowtide import clock
 from rowtide.errors import UserMistake
 from rowtide.evals.golden_rows import Part
-from rowtide.job.job_folder import find_job, load_job
+from rowtide.evals.judges import FieldJudge
+from rowtide.job.job_folder import Job, find_job, load_job
 from rowtide.job.run_id import new_run_id
 from rowtide.ledger import evals as ledger_evals
 from rowtide.stages.evaluate.begin_eval import Compared, Question, begin_eval
@@ -24,7 +26,8 @@ from rowtide.stages.evaluate.choose_arms import (
     choose_arms,
     own_ladder,
 )
-from rowtide.stages.evaluate.golden_set import read_golden_set
+from rowtide.stages.evaluate.golden_set import GoldenSet, read_golden_set
+from rowtide.stages.evaluate.write_judge import at_field, write_judges
 from rowtide.stages.orchestrator import current_orchestrator
 
 
@@ -55,7 +58,7 @@ async def prepare_eval(
             folders = choose_arms(ledger, folder, api.name, candidate, into)
             try:
                 given = {"budget_usd": budget, "lane": lane, "who": who, "is_anew": is_anew, "flow_run_id": worked_by}
-                asked = await _question(settings, folder, folders, part, eval_id=eval_id, **given)
+                asked = await _question(settings, folder, folders, part, into, eval_id=eval_id, **given)
                 begun_id = begin_eval(ledger, asked, now=now).eval_id
             except UserMistake as mistake:
                 raise at_origin(mistake, folders, candidate.changes) from None
@@ -65,20 +68,36 @@ async def prepare_eval(
     return begun_id
 
 
-async def _question(settings: LedgerSettings, folder: Path, folders: Folders, part: Part, **given: Any) -> Question:
+async def _question(
+    settings: LedgerSettings, folder: Path, folders: Folders, part: Part, into: Path, **given: Any
+) -> Question:
     """What is to be decided about both versions, each found fit to run, on the same columns."""
     new = Compared(folders.candidate_label, await settings.get_plan(folders.candidate, None, own_ladder(folders)))
     old = Compared(folders.incumbent_label, await settings.get_plan(folders.incumbent, None))
     check_comparable(new.plan, old.plan)
     job = load_job(folder)
+    golden = read_golden_set(job, new.plan, part, os.environ)
     return Question(
         job=job,
         settings_of=folders.settings_of,
         part=part,
         candidate=new,
         incumbent=old,
-        golden=read_golden_set(job, new.plan, part, os.environ),
+        golden=golden,
+        judges=await _judges(settings, job, golden, into),
         is_first=folders.is_first,
         is_drift=folders.is_drift,
         **given,
     )
+
+
+async def _judges(settings: LedgerSettings, job: Job, golden: GoldenSet, into: Path) -> tuple[FieldJudge, ...]:
+    """The judges of fields that golden rows have, each with its job written and found fit to run."""
+    found: list[FieldJudge] = []
+    for each in write_judges(job, golden, into):
+        try:
+            plan = await settings.get_plan(Path(each.folder), None, [each.tier])
+        except UserMistake as mistake:
+            raise at_field(mistake, job, each.field) from None
+        found.append(replace(each, asked=plan.asked))
+    return tuple(found)

@@ -1,4 +1,4 @@
-"""Compare an answered value with the known one, field by field: exact, folded, number, date, set, enum order.
+"""Compare an answered value with the known one, field by field: exact, folded, number, date, set, enum order, judged.
 
 Values are as JSON holds them. True is not 1. Null is only null. A field's kind says how it is compared, unless the job
 names a comparer, or brings its own: `compare_FIELD(known, answered)` in answer.py, which returns true or false.
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from rowtide.errors import UserMistake, nearest_name
+from rowtide.evals.judged_pairs import Judgements, pair_hash
 from rowtide.job.answer_fields import LIST_OF, AnswerField
-from rowtide.job.evals_spec import Date, EnumOrder, Exact, Folded, Number, SetF1
+from rowtide.job.evals_spec import Date, EnumOrder, Exact, Folded, Judge, Number, SetF1
 from rowtide.job.job_code import JobCodeFailure, functions_with_prefix, run_job_code
 
 OWN = "compare_"
@@ -32,14 +33,15 @@ class JobComparer:
     code: Callable[[Any, Any], object]
 
 
-Comparer = Exact | Folded | Number | Date | SetF1 | EnumOrder | JobComparer
+Comparer = Exact | Folded | Number | Date | SetF1 | EnumOrder | Judge | JobComparer
 
 
-def values_agree(comparer: Comparer, known: Any, answered: Any) -> bool | JobCodeFailure:
+def values_agree(comparer: Comparer | Judgements, known: Any, answered: Any) -> bool | JobCodeFailure:
     """Return whether two values are the same to a comparer.
 
-    Returns a failure when a job's own comparer raises, or returns anything but True or False. Never raises for JSON
-    values.
+    Returns a failure when a job's own comparer raises, or returns anything but True or False, and when a judge came to
+    no verdict. Of a `Judge` that was not asked, only texts that are alike but for case and spaces are the same. Never
+    raises for JSON values.
     """
     if isinstance(comparer, JobComparer):
         return _own_agrees(comparer, known, answered)
@@ -48,8 +50,10 @@ def values_agree(comparer: Comparer, known: Any, answered: Any) -> bool | JobCod
     match comparer:
         case Exact():
             return _atom(known) == _atom(answered)
-        case Folded():
-            return _atom(known, is_folded=True) == _atom(answered, is_folded=True)
+        case Folded() | Judge():
+            return is_same_text(known, answered)
+        case Judgements():
+            return is_same_text(known, answered) or _judged(comparer, known, answered)
         case Number():
             return _near(comparer, _number(known), _number(answered))
         case Date():
@@ -61,6 +65,13 @@ def values_agree(comparer: Comparer, known: Any, answered: Any) -> bool | JobCod
             if not isinstance(known, str) or not isinstance(answered, str) or not {known, answered} <= places.keys():
                 return False
             return abs(places[known] - places[answered]) <= comparer.steps
+
+
+def is_same_text(known: Any, answered: Any) -> bool:
+    """Return whether two values are the same but for case, spaces and how Unicode writes a letter: no judge is asked
+    about them.
+    """
+    return _atom(known, is_folded=True) == _atom(answered, is_folded=True)
 
 
 def default_comparer(kind: str) -> Comparer | None:
@@ -122,6 +133,11 @@ def _own_agrees(comparer: JobComparer, known: Any, answered: Any) -> bool | JobC
         return result
     where = f"{comparer.name} ({comparer.file.name}) returned {type(result).__name__}"
     return JobCodeFailure("comparer_failed", where, "a comparer returns True or False")
+
+
+def _judged(comparer: Judgements, known: Any, answered: Any) -> bool | JobCodeFailure:
+    verdict = comparer.same.get(pair_hash(known, answered))
+    return verdict if verdict is not None else JobCodeFailure("comparer_failed", "the judge", "it came to no verdict")
 
 
 def _atom(value: Any, *, is_folded: bool = False) -> Hashable:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from rowtide.evals.judges import FieldJudge
 from rowtide.evals.looks import LookPlan
 from rowtide.evals.outcome import ArmName
 from rowtide.evals.verdicts import Margins
@@ -32,3 +33,10 @@ class EvalPlan:
     right."""
     is_drift: bool = False
     """Both are the same version: the candidate is asked anew, the incumbent's answers are the first that are kept."""
+    judges: tuple[FieldJudge, ...] = ()
+    """Of the fields that a model compares, in the order of their names. Each is certified before a version is asked."""
+
+    @property
+    def is_to_be_certified(self) -> bool:
+        """Whether a judge has not been asked about people's labels yet."""
+        return any(each.certificate is None for each in self.judges)

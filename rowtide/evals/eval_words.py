@@ -1,9 +1,12 @@
 """Formats an eval's outcome as text, JSON and JUnit: for a terminal, for a program, and for a CI server."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
 
+from rowtide.evals.judged_rates import JudgedRate, judged_rates
+from rowtide.evals.judges import FieldJudge, share_kept
 from rowtide.evals.outcome import ArmAnswer, ArmName, EvalOutcome, RowOutcome, by_field, by_group
 from rowtide.evals.paired_test import tango_interval
 from rowtide.evals.verdicts import PASSES, Comparison, DecisionPrice
@@ -37,6 +40,7 @@ def as_text(outcome: EvalOutcome) -> list[str]:
         f"incumbent  {outcome.incumbent.label}",
         f"differ in  {', '.join(outcome.changed) or 'nothing'}",
     ]
+    lines += [f"judge      {each}" for each in judge_lines(outcome)]
     if outcome.looks:
         lines += list(_measures(outcome))
     if outcome.price:
@@ -45,6 +49,12 @@ def as_text(outcome: EvalOutcome) -> list[str]:
         left = f"{100 * outcome.level_left:.2g} of {100 * outcome.level:g} points of its level are left"
         lines.append(f"set        verdict {outcome.use} on these golden rows; {left}")
     return [*lines, *_rows(outcome)]
+
+
+def judge_lines(outcome: EvalOutcome) -> list[str]:
+    """Return what is proven of each judge, and what it found of both versions."""
+    proven = [_certificate(each) for each in outcome.judges if each.certificate]
+    return proven + [_judged(each) for each in judged_rates(outcome) if each.judged]
 
 
 def verdict_line(outcome: EvalOutcome) -> str:
@@ -96,6 +106,7 @@ def as_json(outcome: EvalOutcome) -> dict[str, Any]:
         "live_calls": outcome.candidate.live_calls + outcome.incumbent.live_calls,
         "replayed_calls": outcome.candidate.replayed_calls + outcome.incumbent.replayed_calls,
         "arms": {name: arm_figures(outcome, name) for name in ("candidate", "incumbent")},
+        "judges": [_judge_as_json(outcome, each) for each in outcome.judges],
         "is_made_up": outcome.is_made_up,
     }
 
@@ -181,6 +192,37 @@ def _measure(name: str, each: Comparison) -> str:
     proven = f"{'not worse by' if each.is_not_worse else 'not shown to be within'} {_points(each.margin)}"
     seen = f"{counts.fixed} better, {counts.broken} worse of {counts.rows}"
     return f"{name:<9}  {seen}: at least {bound} points, {proven} (level {100 * each.alpha:.2g}%)"
+
+
+def _certificate(judge: FieldJudge) -> str:
+    found = judge.certificate
+    assert found is not None
+    word = "certified" if found.is_certified else "not certified"
+    proven = f"right on at least {found.tpr_bound:.0%} of pairs that mean the same and {found.tnr_bound:.0%} of others"
+    labels = f"{found.counts.good + found.counts.bad} labels"
+    kept = f"; margins are multiplied by {share_kept(found):.2f}" if found.is_certified else ""
+    return f"of {judge.field} ({judge.tier}), {word}: {proven} ({labels}, 95%){kept}"
+
+
+def _judged(each: JudgedRate) -> str:
+    found = f"{each.same} of {each.judged} pairs mean the same by the judge"
+    corrected = each.corrected
+    if corrected is not None:
+        found += f", {corrected.rate:.0%} ({corrected.low:.0%} to {corrected.high:.0%}) if its errors are taken out"
+    return f"of {each.field}, {each.arm}: {found}; {each.alike} more are alike to the letter"
+
+
+def _judge_as_json(outcome: EvalOutcome, judge: FieldJudge) -> dict[str, Any]:
+    found, rates = judge.certificate, [each for each in judged_rates(outcome) if each.field == judge.field]
+    return {
+        "field": judge.field,
+        "tier": judge.tier,
+        "is_certified": found is not None and found.is_certified,
+        "labels": None if found is None else asdict(found.counts),
+        "tpr_bound": None if found is None else found.tpr_bound,
+        "tnr_bound": None if found is None else found.tnr_bound,
+        "rates": [asdict(each) for each in rates],
+    }
 
 
 def _rows(outcome: EvalOutcome) -> Iterator[str]:

@@ -83,7 +83,7 @@ def read_golden_rows(file: Path) -> list[GoldenRow]:
         return []
     found: dict[str, GoldenRow] = {}
     with file.open("rb") as lines:
-        for number, line in _lines(lines, file):
+        for number, line in numbered_lines(lines, file, SHAPE):
             row = _golden_row(line, number, file)
             if (first := found.setdefault(row.key, row)) is not row:
                 what = f"the key {row.key!r} stands on line {first.line} too; keep one of the two"
@@ -156,13 +156,15 @@ def count_golden_rows(rows: Sequence[GoldenRow], dev_share: float = DEV_SHARE) -
     )
 
 
-def _lines(lines: BinaryIO, file: Path) -> Iterable[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers. One that is too long is never held."""
+def numbered_lines(lines: BinaryIO, file: Path, shape: str) -> Iterable[tuple[int, bytes]]:
+    """Return the lines that are not blank, with their numbers. One that is too long is never held. Raises
+    UserMistake.
+    """
     number = 0
     while line := lines.readline(LINE_BYTES + 1):
         number += 1
         if len(line) > LINE_BYTES:
-            raise UserMistake(f"the line has more than {LINE_BYTES:,} bytes; {SHAPE}", file=file, line=number)
+            raise UserMistake(f"the line has more than {LINE_BYTES:,} bytes; {shape}", file=file, line=number)
         line = line.removeprefix(BOM) if number == 1 else line
         if line.strip():
             yield number, line

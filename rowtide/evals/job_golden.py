@@ -1,7 +1,7 @@
 """Reads and checks a job's golden rows together with the comparers of its fields."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rowtide.errors import UserMistake
@@ -9,6 +9,7 @@ from rowtide.evals.comparers import Comparer, comparers_of, job_comparers
 from rowtide.evals.golden_rows import GOLDEN_FILE, GoldenRow, check_golden_rows, read_golden_rows
 from rowtide.evals.scores import score_row
 from rowtide.job.answer_fields import answer_fields
+from rowtide.job.evals_spec import Judge
 from rowtide.job.job_file import JOB_FILE, line_of_key
 from rowtide.job.job_folder import Job
 
@@ -39,10 +40,16 @@ def comparers_of_job(job: Job) -> dict[str, Comparer]:
 
 
 def read_job_golden(job: Job) -> JobGolden:
-    """Read and check a job's golden rows; none when the job has no golden file. Raises UserMistake with
-    file and line.
+    """Read and check a job's golden rows, in the fields that code can compare; none when the job has no golden file.
+    Raises UserMistake with file and line.
     """
     comparers, file = comparers_of_job(job), job.folder / GOLDEN_FILE
     rows = read_golden_rows(file)
     check_golden_rows(rows, job.answer, comparers, file)
-    return JobGolden({row.key: row for row in rows}, comparers)
+    known = {row.key: without_judged(row.answer, comparers) for row in rows}
+    return JobGolden({row.key: replace(row, answer=known[row.key]) for row in rows if known[row.key]}, comparers)
+
+
+def without_judged(answer: Mapping[str, Any], comparers: Mapping[str, Comparer]) -> dict[str, Any]:
+    """Return the fields of a golden answer that code can compare: outside of an eval no judge is asked."""
+    return {name: value for name, value in answer.items() if not isinstance(comparers.get(name), Judge)}

@@ -6,8 +6,8 @@ by how often it does.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import permutations
 from statistics import NormalDist
 
@@ -53,6 +53,30 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldJudge:
+    """The judge of one field in an eval. It is a job of its own, whose rows are pairs of values."""
+
+    field: str
+    tier: str
+    folder: str
+    """Of its job."""
+    asked: Mapping[str, str]
+    """How the ledger knows what it was asked: asking, judging, tiers and models. Another rubric or model is another
+    judge."""
+    labels: Mapping[str, bool]
+    """`pair_hash` → whether people call the two values the same."""
+    certificate: Certificate | None = None
+    """None until it was asked about the labelled pairs."""
+
+    def certified(self, same: Mapping[str, bool]) -> "FieldJudge":
+        """Return the judge with its certificate, from its verdicts by `pair_hash`. A pair without a verdict counts
+        against it.
+        """
+        labels = [(good, same.get(pair, not good)) for pair, good in self.labels.items()]
+        return replace(self, certificate=certify_judge(labels))
+
+
+@dataclass(frozen=True, slots=True)
 class CorrectedRate:
     """The share of good rows, as far as a judge that errs can tell. All from 0 to 1."""
 
@@ -77,6 +101,18 @@ def certify_judge(
     tpr = clopper_pearson_lower(counts.good_passed, counts.good, confidence)
     tnr = clopper_pearson_lower(counts.bad_failed, counts.bad, confidence)
     return Certificate(counts, tpr, tnr, is_certified=tpr >= least and tnr >= least)
+
+
+def least_labels(least: float = LEAST_RATE, confidence: float = CONFIDENCE) -> int:
+    """Return the fewest labels of a class that can certify a judge: of a judge that errs on none of them."""
+    return math.ceil(math.log(1 - confidence) / math.log(least))
+
+
+def share_kept(certificate: Certificate) -> float:
+    """Return what a judge leaves of a difference between two versions at least, as a share: TPR + TNR - 1, by both
+    bounds. A version that is worse by 5 points looks worse by so much of them.
+    """
+    return max(certificate.tpr_bound + certificate.tnr_bound - 1, 0.0)
 
 
 def corrected_rate(passed: int, rows: int, counts: JudgeCounts, confidence: float = CONFIDENCE) -> CorrectedRate | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rowtide.evals.golden_rows import Part
+from rowtide.evals.judges import FieldJudge
 from rowtide.evals.paired_test import PairedCounts
 from rowtide.evals.scores import Pairs, Score, pair_scores
 from rowtide.evals.verdicts import DecisionPrice, Finding, Margins, Verdict
@@ -137,6 +138,8 @@ class EvalOutcome:
     who: str = ""
     is_drift: bool = False
     """Whether the same version was asked anew, against its own first answers."""
+    judges: tuple[FieldJudge, ...] = ()
+    """Of the fields that a model compares."""
     override: str | None = None
     """Who let the candidate run although it did not pass, and why, in a sentence."""
     rows: tuple[RowOutcome, ...] = field(default=())

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from rowtide.evals.comparers import Comparer, values_agree
 from rowtide.evals.golden_rows import GoldenRow
+from rowtide.evals.judged_pairs import Judgements
 from rowtide.evals.paired_test import PairedCounts
 from rowtide.job.job_code import JobCodeFailure
 
@@ -39,7 +40,11 @@ class Pairs:
 
 
 def score_row(
-    golden: GoldenRow, answer: Mapping[str, Any] | None, comparers: Mapping[str, Comparer], *, is_loaded: bool
+    golden: GoldenRow,
+    answer: Mapping[str, Any] | None,
+    comparers: Mapping[str, Comparer | Judgements],
+    *,
+    is_loaded: bool,
 ) -> RowScore:
     """Score one row of one version. `answer` is as the ledger keeps it.
 

@@ -64,6 +64,27 @@ class EnumOrder(Spec):
         return order
 
 
+class Judge(Spec):
+    """A model that says by a rubric whether two values mean the same. It counts once people's labels certify it."""
+
+    compare: Literal["judge"] = "judge"
+    rubric: str = Field(min_length=1)
+    """When two values mean the same, in plain words; without Jinja, and without a line `---`."""
+    tier: str = "haiku"
+    """The tier that judges; best none that answers the job's rows."""
+
+    @field_validator("rubric")
+    @classmethod
+    def _plain(cls, rubric: str) -> str:
+        if not rubric.strip():
+            raise ValueError("a rubric says when two values mean the same")
+        if any(each in rubric for each in ("{{", "{%", "{#")):
+            raise ValueError("a rubric is the same for all pairs: plain words, without {{ or {%")
+        if any(line.strip() == "---" for line in rubric.splitlines()):
+            raise ValueError("a rubric has no line ---: below that line of a prompt stands what is judged")
+        return rubric
+
+
 COMPARERS: dict[str, type[Spec]] = {
     "exact": Exact,
     "folded": Folded,
@@ -71,6 +92,7 @@ COMPARERS: dict[str, type[Spec]] = {
     "date": Date,
     "set_f1": SetF1,
     "enum_order": EnumOrder,
+    "judge": Judge,
 }
 
 
@@ -80,7 +102,9 @@ def _by_name(value: object) -> object:
 
 
 Named = Annotated[
-    Exact | Folded | Number | Date | SetF1 | EnumOrder, Field(discriminator="compare"), BeforeValidator(_by_name)
+    Exact | Folded | Number | Date | SetF1 | EnumOrder | Judge,
+    Field(discriminator="compare"),
+    BeforeValidator(_by_name),
 ]
 Share = Annotated[Real, Field(gt=0, lt=1)]
 
@@ -106,8 +130,8 @@ class EvalsSpec(Spec):
     """Whether a version of the job may run only with a passing verdict (`rowtide eval`), or by a person's word
     (`rowtide eval JOB --override --why TEXT`). Without one `run` and `amend` exit 3."""
     fields: dict[str, Named] = {}
-    """How each field of the answer is compared: `exact`, `folded`, `number`, `date`, `set_f1` or `enum_order`; or a
-    mapping with one of these as `compare`. What is not named is compared by its kind, or by `compare_FIELD` in
+    """How each field of the answer is compared: `exact`, `folded`, `number`, `date`, `set_f1`, `enum_order` or `judge`;
+    or a mapping with one of these as `compare`. What is not named is compared by its kind, or by `compare_FIELD` in
     answer.py."""
     margins: MarginsSpec = MarginsSpec()
     """By how much a version may be worse and still pass."""

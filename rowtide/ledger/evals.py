@@ -15,7 +15,10 @@ from rowtide.evals.eval_plan import EvalPlan
 from rowtide.evals.outcome import Arm, ArmAnswer
 from rowtide.evals.verdicts import DecisionPrice, Finding, Verdict
 from rowtide.ledger.ledger import (
+    find_run,
+    finish_run,
     from_timestamp,
+    has_run,
     insert_rows,
     is_one_of,
     list_parameter,
@@ -122,10 +125,13 @@ def asked(tx: Connection, job: str, question: str) -> Eval | None:
 
 def uses(tx: Connection, job: str, api: str, hashes: Collection[bytes]) -> int:
     """Return how many verdicts a set of golden keys has been used for, those under way included: all since more than
-    half of its keys were as they are now.
+    half of its keys were as they are now. One that was invalid before its first look took nothing of the level.
     """
     take_advisory_lock(tx, f"evals {job}")
-    query = text("SELECT key_hashes FROM eval WHERE job = :job AND api = :api AND use_no > 0")
+    query = text(
+        "SELECT key_hashes FROM eval e WHERE job = :job AND api = :api AND use_no > 0 AND NOT (coalesce(verdict, '') = "
+        "'invalid' AND NOT EXISTS (SELECT 1 FROM eval_look l WHERE l.eval_no = e.eval_no))"
+    )
     now, found = set(hashes), 0
     for (kept,) in tx.execute(query, {"job": job, "api": api}):
         before = {kept[at : at + HASH_BYTES] for at in range(0, len(kept), HASH_BYTES)}
@@ -198,6 +204,19 @@ def finish(
     priced = orjson.dumps(price).decode() if price else None
     values = {"eval": eval_no, "verdict": verdict, "reasons": orjson.dumps(list(reasons)).decode(), "price": priced}
     tx.execute(query, {**values, "now": to_timestamp(now)})
+
+
+def certify(tx: Connection, eval_no: int, plan: EvalPlan) -> None:
+    """Record the plan of an eval whose judges were certified, or found not to be."""
+    query = text("UPDATE eval SET plan = :plan WHERE eval_no = :eval AND verdict IS NULL")
+    tx.execute(query, {"eval": eval_no, "plan": orjson.dumps(plan).decode()})
+
+
+def finish_runs(tx: Connection, run_ids: Collection[str], *, now: datetime) -> None:
+    """Record that those of an eval's runs that were begun are over."""
+    for run_id in run_ids:
+        if has_run(tx, run_id):
+            finish_run(tx, find_run(tx, run_id), now=now)
 
 
 def give_budget(tx: Connection, eval_no: int, micro: int) -> None:

@@ -142,6 +142,16 @@ def purge_evals(tx: Connection, evals: Sequence[PurgeableEval], key: str | None)
         tx.execute(text("DELETE FROM recording WHERE job = :job"), {"job": name})
 
 
+def runs_of_judges(tx: Connection, evals: Sequence[PurgeableEval]) -> list[Run]:
+    """Return the runs that asked judges in these evals. A pair names no row: for a key, all of them are purged."""
+    query = text(
+        "SELECT u.run_id FROM run u JOIN eval e USING (eval_id) WHERE u.run_id LIKE e.eval_id || '-%-judge%' "
+        f"AND e.eval_no {is_one_of(tx, 'evals')} ORDER BY u.run_no"
+    )
+    found = tx.execute(query, {"evals": list_parameter([each.eval_no for each in evals])}).scalars().all()
+    return [find_run(tx, each) for each in found]
+
+
 def prune_messages(tx: Connection, *, before: datetime) -> int:
     """Delete the text of messages received before a moment whose rows a run has read. Returns how many rows.
 

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import orjson
 
+from rowtide.evals.eval_words import judge_lines
 from rowtide.evals.outcome import ArmAnswer, EvalOutcome, RowOutcome
 from rowtide.evals.scores import Score
 from rowtide.report import compare_figures as figures
@@ -42,6 +43,7 @@ def render_compare_page(found: EvalOutcome, transcripts: Transcripts, *, now: da
         headline=verdict_sentence(found),
         lead=lead(found),
         proofs=list(proofs(found)),
+        judges=judge_lines(found),
         drawn=[
             figures.difference_in_all(found),
             figures.differences_by_field(found),

@@ -13,7 +13,7 @@ from rowtide.escaping import (
     markdown_page,
     markdown_table,
 )
-from rowtide.evals.eval_words import arm_figures, verdict_line
+from rowtide.evals.eval_words import arm_figures, judge_lines, verdict_line
 from rowtide.evals.outcome import EvalOutcome
 from rowtide.evals.verdicts import Finding
 from rowtide.report.compare_text import verdict_sentence
@@ -36,6 +36,7 @@ def verdict_as_markdown(found: EvalOutcome, page: Path | None) -> Markdown:
         _measures(found.looks[-1].finding) if found.looks else NOTHING,
         _arms(found) if found.looks else NOTHING,
         escape_markdown(found.override or ""),
+        *map(escape_markdown, judge_lines(found)),
         *(escape_markdown(f"because {each}") for each in found.reasons),
         *_rows(found),
         markdown_code(page) if page else NOTHING,

@@ -77,6 +77,11 @@ class Plan:
             "source": source_display_name(self.source, self.job.folder),
         }
 
+    @property
+    def asked(self) -> dict[str, str]:
+        """How the ledger knows the rows that it asked."""
+        return {name: str(self.record[name]) for name in ("asking", "judging", "tiers", "models")}
+
 
 async def plan_run(
     folder: Path,

@@ -81,6 +81,7 @@ def read_outcome(tx: Connection, eval_id: str) -> EvalOutcome:
         budget_micro=found.budget_micro,
         is_made_up=bool(found.made_up),
         is_drift=found.plan.is_drift,
+        judges=found.plan.judges,
         started_at=found.started_at,
         finished_at=found.finished_at,
         who=found.who,
@@ -176,6 +177,23 @@ def earlier_rows(
         if is_so and not (is_first and key in found):
             found[key] = row_no
     return found
+
+
+def judged_pairs(tx: Connection, job: str, api: str, asked: Mapping[str, str], pairs: Sequence[str]) -> dict[str, bool]:
+    """Return pair → whether a judge called its values the same, of those that it has judged in any of the job's evals.
+
+    `asked` is the judge: asking, judging, tiers and models.
+    """
+    query = text(
+        "SELECT r.row_key, a.content FROM row r JOIN run u USING (run_no) JOIN answer a ON a.row_no = r.row_no "
+        "JOIN version v ON v.run_no = r.run_no AND v.version_no = r.version_no "
+        "WHERE u.job = :evals AND u.api = :api AND u.tiers = :tiers AND u.models = :models "
+        "AND v.asking = :asking AND v.judging = :judging AND r.state = 'accepted' "
+        f"AND r.row_key {is_one_of(tx, 'keys', kind='text')} ORDER BY r.row_no DESC"
+    )
+    names = {"evals": job_of_evals(job), "api": api, "keys": list_parameter(list(pairs)), **asked}
+    verdicts = {pair: orjson.loads(content).get("same") for pair, content in tx.execute(query, names)}
+    return {pair: same for pair, same in verdicts.items() if isinstance(same, bool)}  # else its text was purged
 
 
 def tool_outputs(tx: Connection, row_nos: Collection[int]) -> list[tuple[str, bytes, str, str]]:

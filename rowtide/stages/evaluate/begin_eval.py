@@ -11,6 +11,7 @@ from rowtide.errors import WorldError
 from rowtide.evals.comparers import JobComparer
 from rowtide.evals.eval_plan import EvalPlan
 from rowtide.evals.golden_rows import GOLDEN_FILE, Part
+from rowtide.evals.judges import FieldJudge
 from rowtide.evals.looks import LookPlan, alpha_left, alpha_of_use, plan_looks
 from rowtide.evals.outcome import EXTRA, Arm, ArmName
 from rowtide.evals.verdicts import Margins
@@ -48,12 +49,6 @@ class Compared:
         version, job = self.plan.job.version, self.plan.job
         return Arm(self.label, str(job.folder), version.asking, version.judging, tuple(job.spec.tiers))
 
-    @property
-    def asked(self) -> dict[str, str]:
-        """How the ledger knows the rows that it asked."""
-        record = self.plan.record
-        return {name: str(record[name]) for name in ("asking", "judging", "tiers", "models")}
-
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -74,6 +69,7 @@ class Question:
     who: str
     flow_run_id: str | None = None
     """The flow run of Prefect that asks, if any."""
+    judges: tuple[FieldJudge, ...] = ()
     is_anew: bool = False
     """Asked again although it was answered."""
 
@@ -132,7 +128,7 @@ def _first_answers(ledger: Ledger, asked: Question) -> dict[str, int]:
     rows, each = [*asked.golden.extra, *asked.golden.counted], asked.incumbent
     sought = [found for found, _ in how_asked(each.plan, rows, asked.api)]
     with ledger.view() as tx:
-        return read_evals.earlier_rows(tx, asked.job.name, asked.api, each.asked, sought, since="", is_first=True)
+        return read_evals.earlier_rows(tx, asked.job.name, asked.api, each.plan.asked, sought, since="", is_first=True)
 
 
 def _use(ledger: Ledger, asked: Question) -> int:
@@ -169,6 +165,7 @@ def _plan(asked: Question, use: int, drift_no: int) -> EvalPlan:
         settings_of=asked.settings_of,
         is_first=asked.is_first,
         is_drift=asked.is_drift,
+        judges=asked.judges,
     )
 
 
@@ -224,7 +221,7 @@ def _known(
         marks.append([mark for _, mark in how])
         sought = [found for found, _ in how] if plan.reuse_days else []
         with ledger.view() as tx:
-            known.append(read_evals.earlier_rows(tx, asked.job.name, asked.api, each.asked, sought, since=since))
+            known.append(read_evals.earlier_rows(tx, asked.job.name, asked.api, each.plan.asked, sought, since=since))
     return known, [new == old for new, old in zip(*marks, strict=True)]
 
 
@@ -272,8 +269,19 @@ def _mark_of(asked: Question, drift_no: int) -> str:
     judged = asked.job.spec.evals.model_dump(
         mode="json", include={"margins", "level", "groups", "cost_per_accepted_row"}
     )
+    judges = [[each.field, dict(each.asked), dict(each.labels)] for each in asked.judges]
     versions = [asked.candidate.version, asked.incumbent.version]
-    decides = [asked.candidate.plan.api.name, asked.part, versions, asked.is_first, drift_no, rows, how, judged]
+    decides = [
+        asked.candidate.plan.api.name,
+        asked.part,
+        versions,
+        asked.is_first,
+        drift_no,
+        rows,
+        how,
+        judged,
+        *judges,
+    ]
     return hashlib.blake2b(orjson.dumps(decides, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
 
 

@@ -13,7 +13,7 @@ from rowtide.errors import UserMistake
 from rowtide.escaping import relative_link
 from rowtide.evals.comparers import Comparer
 from rowtide.evals.golden_rows import GOLDEN_FILE, read_golden_rows
-from rowtide.evals.job_golden import comparers_of_job
+from rowtide.evals.job_golden import comparers_of_job, without_judged
 from rowtide.job.job_folder import load_job
 from rowtide.ledger import ledger as ledgers
 from rowtide.ledger.ledger import Ledger
@@ -31,8 +31,9 @@ def draw_report(ledger: Ledger, run_id: str, file: Path, *, now: datetime) -> No
     with ledger.view() as tx:
         run = ledgers.find_run(tx, run_id)
         figures = read_run_figures(tx, run, now=now, catalogue=load_catalogue())
-        golden = {row.key: row.answer for row in read_golden_rows(Path(run.job_folder) / GOLDEN_FILE)}
-        comparers = _comparers(Path(run.job_folder)) if golden else {}
+        rows = read_golden_rows(Path(run.job_folder) / GOLDEN_FILE)
+        comparers = _comparers(Path(run.job_folder)) if rows else {}
+        golden = {row.key: known for row in rows if (known := without_judged(row.answer, comparers))}
         seen = read_report_data(tx, run, golden=golden, comparers=comparers, now=now)
     found = run_summary(figures)
     write_page(file, render_report_page(found, seen, gates=_gates(found, file), now=now))
