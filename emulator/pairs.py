@@ -43,7 +43,8 @@ def comparison(reading: Reading, schema: dict[str, Any], tier: str, known: Mappi
     if pair is None:
         why = "There are no two texts to compare."
     said = {"same": is_same, "why": within_limit(why, schema["properties"]["why"])}
-    return answer(reading, schema, ()).value | said | dict(known)
+    told = {name: value for name, value in known.items() if name in schema["properties"]}
+    return answer(reading, schema, ()).value | said | told
 
 
 def _pair(message: str) -> tuple[str, str] | None:

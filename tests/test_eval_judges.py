@@ -251,6 +251,8 @@ def test_the_emulator_compares_two_texts_by_their_words_figures_and_denials(
 ) -> None:
     asked = Reading("", f"<first>\n{first}\n</first>\n<second>\n{second}\n</second>", VERDICT)
     assert comparison(asked, VERDICT, "opus", {})["same"] is is_same
+    told = comparison(asked, VERDICT, "opus", {"same": not is_same, "team": "told of every row"})
+    assert told["same"] is not is_same and told.keys() == {"same", "why"}
 
 
 def test_in_postgres_a_judge_is_certified_and_remembered_too(

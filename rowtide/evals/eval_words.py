@@ -209,7 +209,7 @@ def _judged(each: JudgedRate) -> str:
     corrected = each.corrected
     if corrected is not None:
         found += f", {corrected.rate:.0%} ({corrected.low:.0%} to {corrected.high:.0%}) if its errors are taken out"
-    return f"of {each.field}, {each.arm}: {found}; {each.alike} more are alike to the letter"
+    return f"of {each.field}, {each.arm}: {found}; {each.alike} more are alike but for case and spaces"
 
 
 def _judge_as_json(outcome: EvalOutcome, judge: FieldJudge) -> dict[str, Any]:
