@@ -52,7 +52,7 @@ def file_results(context: RunContext, batch: Batch, spool: Path, *, now: datetim
         with context.ledger.page() as tx:
             file_outcomes(tx, context.run, context.escalation, batch, page, now=now)
         done += page.counted
-    if not is_ours:
+    if not is_ours and spool.stat().st_size:
         with context.ledger.page() as tx:
             ledger_batches.undo_fetch(tx, batch.batch_no)
         spool.unlink(missing_ok=True)
