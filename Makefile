@@ -22,7 +22,7 @@ serve: .venv/.run ## Prefect's server, a worker, blocks, deployments and the web
 	.venv/bin/python -m deploy.serve
 
 test: .venv/.test ## run every test, three at a time: many of them wait for a server
-	.venv/bin/python -m pytest -n 3 --dist loadgroup
+	.venv/bin/python -m pytest -n 3 --dist worksteal
 
 check: .venv/.test ## lint, format, types and the quick tests, in about a minute; changes nothing
 	.venv/bin/ruff check
