@@ -3,7 +3,7 @@
 from collections.abc import Generator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from chaos.commands import kill_commands
@@ -58,6 +58,7 @@ def test_two_may_work_on_one_run_and_one_may_be_killed(here: Ground) -> None:
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@example([{"result": "missing", "rows": {"share": 1}}], 1, 4, 1, None)  # results of which nothing is left
 @given(
     rules=st.lists(st.sampled_from(RULES), min_size=1, max_size=4, unique_by=str),
     rows=st.integers(1, 24),
