@@ -1,4 +1,4 @@
-"""Run a program so that nothing it starts outlives its parent: `python process_guardian.py SECONDS PROGRAM ARGUMENT…`.
+"""Run a program so that nothing it starts outlives its parent: `process_guardian.py SECONDS PARENT PROGRAM ARGUMENT…`.
 
 The guardian ends when the program ends, when it is told to (SIGINT, SIGTERM), or when the process that started it is
 gone, however it went. Then it ends everything that the program has started, also what has moved into a session of its
@@ -27,7 +27,8 @@ def guarded_command(*words: str, grace_seconds: float = GRACE_SECONDS) -> list[s
     """Return the command that runs `words` under a guardian; told to stop, they have `grace_seconds` to end by
     themselves.
     """
-    return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(grace_seconds), *words]
+    parent = os.getpid()  # who starts it: a guardian that asked for itself could ask too late
+    return [sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(grace_seconds), str(parent), *words]
 
 
 def longest_shutdown_seconds(grace_seconds: float = GRACE_SECONDS) -> float:
@@ -35,9 +36,10 @@ def longest_shutdown_seconds(grace_seconds: float = GRACE_SECONDS) -> float:
     return grace_seconds + 2 * ORPHAN_SECONDS + 2.0
 
 
-def main(words: list[str], grace_seconds: float) -> int:
-    """Run the program to its end and return its exit status; 128 and more for a signal, as a shell says it."""
-    parent = os.getppid()
+def main(words: list[str], parent: int, grace_seconds: float) -> int:
+    """Run the program to its end and return its exit status; 128 and more for a signal, as a shell says it. `parent` is
+    the process whose end is the program's too.
+    """
     _ask_linux(SUBREAPER, 1)
     signals: list[int] = []
     woken = _pipe_of_signals()
@@ -143,4 +145,4 @@ def _reap() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[2:], float(sys.argv[1])))
+    sys.exit(main(sys.argv[3:], int(sys.argv[2]), float(sys.argv[1])))

@@ -50,4 +50,6 @@ def test_a_run_that_is_killed_takes_its_own_prefect_server_and_its_emulator_alon
     assert run.poll() is None
     run.kill()
     run.wait()
-    wait_until(lambda: not started())
+    with suppress(AssertionError):
+        wait_until(lambda: not started(), within_seconds=120)
+    assert [each.cmdline() for each in started()] == []
