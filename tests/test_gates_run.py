@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import yaml
-from conftest import NOW, make_job
+from conftest import ANSWER, NOW, make_job
 from sqlalchemy import text
 
 from rowtide.gates.expectation_verdict import ExpectationVerdict
@@ -32,13 +32,18 @@ def clock() -> Any:
 
 
 def gated(
-    ledger: Ledger, folder: Path, count: int = 6, run_id: str = "run-1", **gates: list[dict[str, Any]]
+    ledger: Ledger,
+    folder: Path,
+    count: int = 6,
+    run_id: str = "run-1",
+    answer_model: str = ANSWER,
+    **gates: list[dict[str, Any]],
 ) -> RunContext:
     """A run of a job with these gates: that many rows are in, and none has been asked."""
     for name, entries in gates.items():
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
-    job = make_job(folder, rows=3, gates={name: f"{name}.yaml" for name in gates})
+    job = make_job(folder, rows=3, answer=answer_model, gates={name: f"{name}.yaml" for name in gates})
     found = asyncio.run(plan_run(job, None, {}))
     run = begin_new_run(ledger, found, RunOptions(run_id, lane="batch"), now=NOW)
     contents = [orjson.dumps({"id": f"m{n}", "message": f"row {n % 100}"}) for n in range(1, count + 1)]
@@ -158,6 +163,17 @@ def test_a_load_is_held_by_what_its_answers_are_like(ledger: Ledger, tmp_path: P
         "golden_rows",
     ]
     assert [each.observed for each in message(context)] == [2 / 3, 3, 0.75, 5, 2]
+
+
+def test_a_load_gate_counts_what_it_names_whatever_else_an_answer_has(sqlite_ledger: Ledger, tmp_path: Path) -> None:
+    """Three figures of each of a thousand fields would be more columns than a table of SQLite's can have."""
+    fields = "".join(f"    f{n}: int\n" for n in range(1000))
+    wide = f"from pydantic import BaseModel\n\n\nclass Answer(BaseModel):\n    topic: str\n    message: str\n{fields}"
+    rule = expect("column_values_to_be_between", column="distinct.f7", max_value=1)
+    context = gated(sqlite_ledger, tmp_path / "job", 6, answer_model=wide, load=[rule])
+    answer(context, [BILLING] * 6)
+    assert judge_load(context, clock=clock) == []
+    assert [each.observed for each in message(context)] == [0]
 
 
 DRIFT = expect(

@@ -95,6 +95,16 @@ class Suite:
     file: Path
     expectations: list[Expectation]
 
+    @property
+    def metrics(self) -> set[str]:
+        """The metrics of the run that its expectations name, as a column or in a parameter."""
+        named = {column for each in self.of("metrics") for column in each.columns}
+        for each in self.expectations:
+            for value in each.kwargs.values():
+                if isinstance(value, dict) and PARAMETER in value:
+                    named |= set(parameter_names_in(str(value[PARAMETER])))
+        return {name for name in named if is_metric(self.gate, name)}
+
     def of(self, *ways: Way) -> list[Expectation]:
         return [each for each in self.expectations if each.way in ways]
 

@@ -7,7 +7,8 @@ from typing import Any
 # Of any run, from its rows.
 RUN_METRICS = ("rows", "asked", "accepted", "quarantined", "unchanged", "coverage", "accepted_share", "cost_usd")
 # Of this one, just before it loads.
-LOAD_METRICS = ("to_load", "new_keys", "replaced_keys", "in_sink", "golden_rows", "golden_right")
+GOLDEN_METRICS = ("golden_rows", "golden_right")
+LOAD_METRICS = ("to_load", "new_keys", "replaced_keys", "in_sink", *GOLDEN_METRICS)
 # Of its answers, for each field: `distinct.FIELD`.
 FIELD_METRICS = ("distinct", "top_share", "shortest")
 
@@ -22,6 +23,12 @@ def metrics_of_gate(gate: str, columns: Collection[str] = ()) -> list[str]:
     """Return the metrics of this run that a gate can ask about. `columns` are the answer's."""
     by_field = [f"{metric}.{column}" for column in columns for metric in FIELD_METRICS]
     return [*RUN_METRICS, *LOAD_METRICS, *by_field] if gate == "load" else []
+
+
+def fields_measured(metrics: Collection[str]) -> list[str]:
+    """Return the fields of the answer that these metrics are about, each once."""
+    parts = (name.partition(".") for name in metrics)
+    return sorted({field for metric, _, field in parts if field and metric in FIELD_METRICS})
 
 
 def is_metric(gate: str, name: str) -> bool:

@@ -5,6 +5,7 @@ whole run are returned; the caller decides what waits.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -22,7 +23,7 @@ from rowtide.gates.expectation_counts import (
 from rowtide.gates.expectation_verdict import ExpectationVerdict
 from rowtide.gates.gate_files import Suite
 from rowtide.gates.page_judging import PageJudge, PageResult
-from rowtide.gates.run_metrics import parameter_values
+from rowtide.gates.run_metrics import GOLDEN_METRICS, fields_measured, parameter_values
 from rowtide.gates.whole_run import ScratchTable, judge_whole_run, scratch_table
 from rowtide.job.answer_fields import gate_column_names
 from rowtide.ledger import gate_results as ledger_gate_results
@@ -34,6 +35,7 @@ from rowtide.stages.golden_score import golden_score
 from rowtide.stages.run_context import Clock, RunContext, load_gate
 from rowtide.stages.validate.data_docs import write_docs
 
+NO_GOLDEN_ROWS: dict[str, float | None] = {"golden_rows": 0, "golden_right": None}
 PAGE_ROWS = 10_000  # Great Expectations takes 50 ms for a page, whatever its size
 
 Read = tuple[JudgedRow, dict[str, Any]]  # a row and its values
@@ -92,8 +94,9 @@ def judge_load(context: RunContext, *, clock: Clock) -> list[GateFailure]:
     Stores the distributions of their values, for comparison by later runs.
     """
     answers, load = load_gate(context.job, "answers"), load_gate(context.job, "load")
-    columns = gate_column_names(context.job.answer)
-    partitions, quality = {name: Distribution() for name in columns}, AnswerQuality(columns)
+    named = load.metrics if load else set[str]()  # what nobody asks about is not counted
+    partitions = {name: Distribution() for name in gate_column_names(context.job.answer)}
+    quality = AnswerQuality(fields_measured(named))
     with ExitStack() as stack:
         judgings = [stack.enter_context(_judging(context, suite)) for suite in (answers, load) if suite]
         for page in _pages(_answers_of(context)):
@@ -106,7 +109,7 @@ def judge_load(context: RunContext, *, clock: Clock) -> list[GateFailure]:
                 quality.add([values for _, values in page])
         with context.ledger.page() as tx:
             ledger_gate_results.store_distributions(tx, context.run, distributions_of(partitions))
-        metrics = {**_metrics(context), **quality.metrics()} if load else {}
+        metrics = {**_metrics(context, named), **quality.metrics()} if load else {}
         parameters, failures = _parameters(context, metrics), list[GateFailure]()
         for judging in judgings:
             its_metrics = metrics if judging.suite is load else {}
@@ -149,18 +152,23 @@ def _quarantine(context: RunContext, page: Sequence[Read], failures: Mapping[int
         ledger_rows.quarantine_rows(tx, move_reasons, now=clock())
 
 
-def _metrics(context: RunContext) -> dict[str, float | None]:
+def _metrics(context: RunContext, named: AbstractSet[str]) -> dict[str, float | None]:
+    """Return the run's metrics; those of golden rows only where they are among `named`."""
     sink = open_sink(context.job.spec.sink, context.home, context.job.answer, context.environment, context.job.folder)[
         0
     ].location
-    score = golden_score(context)
+    golden = _golden_metrics(context) if named & set(GOLDEN_METRICS) else {}
     with context.ledger.view() as tx:
         return {
             **ledger_gate_results.run_metrics(tx, context.run.run_no),
             **ledger_gate_results.load_metrics(tx, context.run, sink),
-            "golden_rows": score.rows if score else 0,
-            "golden_right": score.right / score.rows if score else None,
+            **golden,
         }
+
+
+def _golden_metrics(context: RunContext) -> dict[str, float | None]:
+    score = golden_score(context)
+    return {"golden_rows": score.rows, "golden_right": score.right / score.rows} if score else NO_GOLDEN_ROWS
 
 
 def _parameters(context: RunContext, metrics: Metrics) -> Parameters:
