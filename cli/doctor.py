@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from cli.exits import Exit
 from cli.home_folders import home_folder, is_in_rehearsal, rehearse_without_key
 from cli.late_prefect import examine_prefect_server
 from cli.open_ledger import has_ledger, open_home_ledger
-from cli.output import err, out, print_json, short_path
+from cli.output import err, out, print_json, says_yes, short_path
 from cli.prefect_server import find_server_url
 from cli.shared_arguments import SomeJob
 from cli.terminal_run import claude_or_emulator
@@ -28,9 +27,9 @@ from rowtide.stages.diagnose.api_checks import examine_api, examine_models
 from rowtide.stages.diagnose.findings import Finding, examine
 from rowtide.stages.diagnose.job_checks import examine_sink, examine_source, examine_tool_server
 from rowtide.stages.diagnose.ledger_checks import examine_home, examine_ledger
-from rowtide.stages.diagnose.live_probe import Probed, probe_api, probe_as_json, probe_cost_usd, probe_findings
+from rowtide.stages.diagnose.live_probe import probe_api, probe_as_json, probe_cost_usd, probe_findings
 from rowtide.stages.run_context import models_of
-from rowtide.tiers.catalogue import Model, load_catalogue
+from rowtide.tiers.catalogue import load_catalogue
 
 MARKS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
 PATIENCE = timedelta(minutes=15)  # most batches end within minutes; a probe that takes longer helps nobody
@@ -59,7 +58,7 @@ def doctor(job: SomeJob = None, *, live_probe: bool = False, yes: bool = False, 
     folder = find_job(job, jobs=Path("jobs")) if job else None
     with claude_or_emulator():
         if live_probe:
-            return _probe(is_agreed=yes, is_shown=not json)
+            return asyncio.run(_probe(is_agreed=yes, is_shown=not json))
         found = asyncio.run(_examine(folder, is_shown=not json))
     if json:
         print_json([asdict(each) for each in found])
@@ -75,18 +74,19 @@ def _status(found: Sequence[Finding]) -> Exit:
     return Exit.MISTAKE if any(each.verdict == "failed" for each in found) else Exit.DONE
 
 
-def _probe(*, is_agreed: bool, is_shown: bool) -> Exit:
+async def _probe(*, is_agreed: bool, is_shown: bool) -> Exit:
     """Compare the API's answers with what Rowtide relies on, and write the shapes that came to a file."""
-    catalogue = load_catalogue(asyncio.run(model_overrides_in_force()))
+    catalogue = load_catalogue(await model_overrides_in_force())
     model = min(catalogue.models.values(), key=probe_cost_usd)
-    settings = asyncio.run(ClaudeSettings.in_force())
+    settings = await ClaudeSettings.in_force()
     name = describe_api(settings.api, is_made_up=is_in_rehearsal())
     err.print(
         f"the live probe asks {name} four times, once in a batch, as {model.id}: at most ${probe_cost_usd(model):.4f}"
     )
-    if not (is_agreed or _says_yes()):
+    if not (is_agreed or says_yes("Send it?")):
         raise UserMistake("nothing was sent: --yes goes on without asking")
-    probed = asyncio.run(_probed(settings, model))
+    async with settings.get_client() as claude:
+        probed = await probe_api(claude, model, patience=PATIENCE, on_step=lambda name: err.print(f"… {name}"))
     file = home_folder() / "reports" / f"api-shapes-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(probe_as_json(probed))
@@ -98,18 +98,6 @@ def _probe(*, is_agreed: bool, is_shown: bool) -> Exit:
     else:
         print_json([asdict(each) for each in found])
     return _status(found)
-
-
-async def _probed(settings: ClaudeSettings, model: Model) -> list[Probed]:
-    async with settings.get_client() as claude:
-        return await probe_api(claude, model, patience=PATIENCE, on_step=lambda name: err.print(f"… {name}"))
-
-
-def _says_yes() -> bool:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    err.print("Send it? [y/N] ", end="", markup=False)
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 async def _examine(folder: Path | None, *, is_shown: bool) -> list[Finding]:

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from cli.environment_checks import check_home
 from cli.home_folders import enter_rehearsal, home_folder, is_in_rehearsal
 from cli.open_ledger import open_or_create_ledger
-from cli.output import err, out, plain_table, print_error
+from cli.output import err, has_terminal, out, plain_table, print_error
 from cli.results import results_
 from cli.terminal_run import checked_plan, claude_or_emulator, run_to_end, use_prefect
 from configuration.claude_settings import ClaudeSettings
@@ -119,7 +119,7 @@ def new(
         place = Place(staging, folder, os.environ)
         seen = look_at_table(from_, database, options, key, place, _say_rows)
         _print_table(from_, seen, question or "")
-        decided = _decide(seen, flags, asks=not yes and sys.stdin.isatty() and sys.stderr.isatty())
+        decided = _decide(seen, flags, asks=not yes and has_terminal())
         sample, keys = make_job(name, seen, decided, place)
     out.print(f"written  jobs/{name}: job.yaml, prompt.md, answer.py, {sample.name}, labels.csv, AGENTS.md")
     _try_out(name, sample, started)

@@ -79,6 +79,19 @@ def print_error(words: str) -> None:
     err.print("rowtide: " + re.sub(r"\s*\n\s*", " ", words), style="red")
 
 
+def has_terminal() -> bool:
+    """Return whether a person can be asked: what is typed and what is asked both go by a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def says_yes(question: str) -> bool:
+    """Ask a person, and return whether he agrees; false where there is no terminal."""
+    if not has_terminal():
+        return False
+    err.print(f"{question} [y/N] ", end="")
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def print_json(value: object) -> None:
     """Print one JSON value on stdout, for a program."""
     standard_streams.write_stdout(terminal_safe_json(value) + "\n")

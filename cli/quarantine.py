@@ -17,7 +17,7 @@ from rowtide.ledger import quarantine_selection as ledger_quarantine_selection
 from rowtide.ledger.ledger import Ledger, Run
 from rowtide.ledger.quarantine import DISCARDED
 from rowtide.ledger.rows import count_by_state
-from rowtide.quarantine.cause_groups import CauseGroup, group_causes
+from rowtide.quarantine.cause_groups import CauseGroup, group_causes, named_rows
 from rowtide.quarantine.quarantine_cells import LONGEST
 from rowtide.quarantine.quarantine_sheet import KINDS
 from rowtide.quarantine.sheet_edits import advice_for_reason
@@ -73,8 +73,9 @@ def _cause_table(causes: Sequence[CauseGroup]) -> PlainTable:
     """The rows whose causes say the same of different values, largest group first."""
     table = plain_table("reason", "such as", "rows with a cause like it", numbers=["rows"])
     for each in causes[:CAUSES]:
-        more = f" and {each.rows - len(each.row_keys):,} more" if each.rows > len(each.row_keys) else ""
-        table.add_row(each.reason, shorten_text(each.example, 160), ", ".join(each.row_keys) + more, f"{each.rows:,}")
+        table.add_row(
+            each.reason, shorten_text(each.example, 160), named_rows(each.row_keys, each.rows), f"{each.rows:,}"
+        )
     if rest := causes[CAUSES:]:
         table.add_row("", f"{len(rest):,} other causes", "", f"{sum(each.rows for each in rest):,}")
     return table

@@ -18,7 +18,7 @@ from cli.exits import Exit, exit_status_of
 from cli.home_folders import home_folder, is_in_rehearsal
 from cli.late_prefect import flow_on_server
 from cli.open_ledger import has_ledger, open_existing_ledger
-from cli.output import err, out, print_error, print_json, short_path
+from cli.output import err, has_terminal, out, print_error, print_json, says_yes, short_path
 from cli.prefect_server import PrefectFailed, find_server_url
 from cli.progress import watch_progress
 from cli.streamed_replies import record_live_text
@@ -197,21 +197,18 @@ def checked_plan(folder: Path, source: Path | None, *, trust: bool, on_loop: Run
     try:
         return plan()
     except NotTrusted as found:
-        if not trust and not _says_yes(found):
+        if not trust and not _agrees(found):
             raise
         file = allow_servers(folder, found.asked)
         err.print(f"allowed, and written down in {short_path(file)}:", *map(_in_short, found.asked), sep="\n  ")
     return plan()
 
 
-def _says_yes(found: NotTrusted) -> bool:
+def _agrees(found: NotTrusted) -> bool:
     """Whether a person at the terminal agrees; false where there is no terminal."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    for each in found.asked:
-        err.print(trust_request_text(each))
-    err.print(f"Allow this, and write it down in {LOCK_FILE}? [y/N] ", end="")
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    if has_terminal():
+        err.lines([trust_request_text(each) for each in found.asked])
+    return says_yes(f"Allow this, and write it down in {LOCK_FILE}?")
 
 
 def _in_short(asked: TrustRequest) -> str:

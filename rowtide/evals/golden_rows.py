@@ -170,17 +170,25 @@ def numbered_lines(lines: BinaryIO, file: Path, shape: str) -> Iterable[tuple[in
             yield number, line
 
 
-def _golden_row(line: bytes, number: int, file: Path) -> GoldenRow:
+def object_of_line(
+    line: bytes, number: int, file: Path, *, shape: str, thing: str, legal: Sequence[str]
+) -> dict[str, Any]:
+    """Return the JSON object of a line that has legal keys alone. Raises UserMistake, which calls it by `thing`."""
     try:
         value: Any = parse_json_exactly(line)
     except ValueError as error:
-        raise UserMistake(f"not JSON: {error}; {SHAPE}", file=file, line=number) from None
+        raise UserMistake(f"not JSON: {error}; {shape}", file=file, line=number) from None
     if not isinstance(value, dict):
-        raise UserMistake(SHAPE, file=file, line=number)
+        raise UserMistake(shape, file=file, line=number)
     for name in value:
-        if name not in LEGAL:
-            what = f"{name!r} is no key of a golden row; keys: {', '.join(LEGAL)}"
-            raise UserMistake(what, file=file, line=number, meant=nearest_name(name, LEGAL))
+        if name not in legal:
+            what = f"{name!r} is no key of {thing}; keys: {', '.join(legal)}"
+            raise UserMistake(what, file=file, line=number, meant=nearest_name(name, legal))
+    return value
+
+
+def _golden_row(line: bytes, number: int, file: Path) -> GoldenRow:
+    value = object_of_line(line, number, file, shape=SHAPE, thing="a golden row", legal=LEGAL)
     key = _key(value.get("key"))
     if what := _fault(key, value):
         raise UserMistake(what, file=file, line=number, key=key or None)

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 from rowtide.errors import UserMistake, nearest_name
 from rowtide.evals.comparers import is_same_text
-from rowtide.evals.golden_rows import numbered_lines
+from rowtide.evals.golden_rows import numbered_lines, object_of_line
 from rowtide.evals.judged_pairs import pair_hash
 from rowtide.evals.judges import least_labels
-from rowtide.intake.exact_json import parse_json_exactly
 
 JUDGED_FILE = "judged.jsonl"
 LEGAL = ("field", "golden", "answer", "same", "by")
@@ -69,16 +68,7 @@ def check_enough_labels(labels: Mapping[str, list[Label]], file: Path) -> None:
 
 
 def _label(line: bytes, number: int, file: Path, fields: Collection[str]) -> Label:
-    try:
-        value: Any = parse_json_exactly(line)
-    except ValueError as error:
-        raise UserMistake(f"not JSON: {error}; {SHAPE}", file=file, line=number) from None
-    if not isinstance(value, dict):
-        raise UserMistake(SHAPE, file=file, line=number)
-    for name in value:
-        if name not in LEGAL:
-            what = f"{name!r} is no key of a labelled pair; keys: {', '.join(LEGAL)}"
-            raise UserMistake(what, file=file, line=number, meant=nearest_name(name, LEGAL))
+    value = object_of_line(line, number, file, shape=SHAPE, thing="a labelled pair", legal=LEGAL)
     if lacking := [name for name in LEGAL if name not in value]:
         raise UserMistake(f"lacks {', '.join(lacking)}; {SHAPE}", file=file, line=number)
     field: Any = value["field"]

@@ -1,7 +1,7 @@
 """Groups quarantined rows whose causes say the same of different values."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,6 +42,12 @@ def group_causes(causes: Iterable[Cause]) -> list[CauseGroup]:
         for group, rows in groups.items()
     ]
     return sorted(found, key=lambda group: -group.rows)
+
+
+def named_rows(row_keys: Sequence[str], rows: int) -> str:
+    """`a, b and 7 more`: the keys there are, of so many rows."""
+    more = rows - len(row_keys)
+    return ", ".join(row_keys) + (f" and {more:,} more" if more else "")
 
 
 def cause_signature(cause: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rowtide.quarantine.cause_groups import named_rows
 from rowtide.text_format import shorten_text
 
 CAUSES_SHOWN = 3
@@ -15,8 +16,7 @@ def quarantine_lines(found: Mapping[str, Any]) -> list[str]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in found["reasons"].items())
         lines.append(f"quarantined  {reasons}: rowtide quarantine list {found['run_id']}")
     for each in found.get("causes", [])[:CAUSES_SHOWN]:
-        rest = each["rows"] - len(each["row_keys"])
-        keys = ", ".join(each["row_keys"]) + (f" and {rest:,} more" if rest else "")
+        keys = named_rows(each["row_keys"], each["rows"])
         such_as = "such as " if each["rows"] > 1 else ""
         lines.append(f"         {each['rows']:,} × {such_as}{shorten_text(each['example'], 100)} ({keys})")
     if found["bounces"]:

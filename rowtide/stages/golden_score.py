@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import orjson
 
 from rowtide.errors import UserMistake
-from rowtide.evals.job_golden import JobGolden, read_job_golden
-from rowtide.ledger.read.row_answers import RowAnswer, row_answers
+from rowtide.evals.job_golden import read_job_golden
+from rowtide.ledger.read.row_answers import row_answers
 from rowtide.observing.event_log import logger
 from rowtide.stages.run_context import RunContext
 
@@ -23,10 +23,6 @@ class GoldenScore:
     quarantined: int
     """Not accepted, and so neither right nor wrong."""
 
-    @property
-    def wrong(self) -> int:
-        return self.rows - self.right - self.quarantined
-
 
 def golden_score(context: RunContext) -> GoldenScore | None:
     """Score the run's golden rows; None where it settled none. A golden file that cannot be read is logged."""
@@ -38,12 +34,10 @@ def golden_score(context: RunContext) -> GoldenScore | None:
     if not golden.rows:
         return None
     with context.ledger.view() as tx:
-        settled = row_answers(tx, context.run, golden.rows)
-    return score_golden(golden, settled) if settled else None
-
-
-def score_golden(golden: JobGolden, settled: list[RowAnswer]) -> GoldenScore:
-    """Score rows whose golden answers are known."""
-    accepted = [each for each in settled if each.content is not None]
-    right = sum(golden.is_right(each.row_key, orjson.loads(each.content or b"")) for each in accepted)
-    return GoldenScore(len(settled), right, len(settled) - len(accepted))
+        found = row_answers(tx, context.run, golden.rows)
+    answers = {each.row_key: orjson.loads(each.content) for each in found if each.content is not None}
+    quarantined = sum(each.state == "quarantined" for each in found)
+    if not answers and not quarantined:
+        return None
+    right = sum(golden.is_right(key, answer) for key, answer in answers.items())
+    return GoldenScore(len(answers) + quarantined, right, quarantined)

@@ -16,7 +16,8 @@ from sqlalchemy import Connection, RowMapping, text
 from rowtide.evals.comparers import Comparer, Exact, values_agree
 from rowtide.lanes.lane_table import LANES
 from rowtide.ledger import leases as ledger_leases
-from rowtide.ledger.ledger import Run, from_timestamp, is_one_of, list_parameter
+from rowtide.ledger.ledger import Run, from_timestamp
+from rowtide.ledger.read.row_answers import row_answers
 from rowtide.ledger.rows import MADE_UP
 
 BATCHES_SHOWN = 40  # the newest; more bars would be unreadable
@@ -270,20 +271,15 @@ def _golden(
     """Return how many rows with a known answer came out right, by field; None when there is no such row."""
     if not golden:
         return None
-    query = (
-        "SELECT t.row_key, t.state, a.content FROM row t LEFT JOIN answer a ON a.row_no = t.row_no "
-        f"AND t.state IN ('accepted', 'loaded') WHERE t.run_no = :run "
-        f"AND t.row_key {is_one_of(tx, 'keys', kind='text')}"
-    )
-    found = _all(tx, run, query, keys=list_parameter(list(golden)))
-    answers = {each["row_key"]: orjson.loads(each["content"]) for each in found if each["content"] is not None}
+    found = row_answers(tx, run, golden)
+    answers = {each.row_key: orjson.loads(each.content) for each in found if each.content is not None}
     fields: dict[str, dict[str, int]] = {}
     for key, answer in answers.items():
         for name, right in golden[key].items():
             field = fields.setdefault(name, {"right": 0, "rows": 0})
             field["rows"] += 1
             field["right"] += values_agree(comparers.get(name, EXACT), right, answer.get(name)) is True
-    quarantined = sum(each["state"] == "quarantined" for each in found)
+    quarantined = sum(each.state == "quarantined" for each in found)
     return (
         {"rows": len(found), "verified": len(answers), "quarantined": quarantined, "fields": fields} if found else None
     )
